@@ -1,0 +1,1 @@
+"""The payment services that run on mqkit."""

@@ -1,0 +1,199 @@
+"""A connection that comes back: over a list of hosts, with jittered waits, for any driver."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_delay,
+    stop_never,
+    wait_random_exponential,
+)
+
+from mqkit.drivers.base import Driver, DriverChannel, DriverConnection
+from mqkit.errors import (
+    AuthenticationError,
+    BrokerError,
+    ChannelClosedError,
+    ConnectError,
+    VirtualHostError,
+)
+from mqkit.settings import BrokerUrl, Host
+
+logger = logging.getLogger(__name__)
+
+RECOVERY_WAIT_UNIT = 0.2
+"""Seconds; the n-th wait is drawn between 0 and 2^n of these, so that clients do not come in step."""
+
+RECOVERY_WAIT_MAX = 4.0
+"""Seconds; no wait between two rounds over the hosts is longer."""
+
+
+class Connection:
+    """One connection to the broker that is opened again whenever it is lost.
+
+    What was built on a lost connection is gone; whoever holds channels watches their `closed`
+    and asks `channel()` for new ones.
+    """
+
+    def __init__(self, url: BrokerUrl, *, name: str, driver: Driver) -> None:
+        self.name = name
+        self._url = url
+        self._driver = driver
+        self._current: DriverConnection | None = None
+        self._up = asyncio.Event()
+        self._host = 0
+        self._keeper: asyncio.Task[None] | None = None
+        self._closing = False
+        self._blocked: str | None = None
+        self._unblocked = asyncio.Event()
+        self._unblocked.set()
+        self._blocking = asyncio.Event()
+
+    @property
+    def is_up(self) -> bool:
+        """True while there is an open connection."""
+        return self._current is not None and not self._current.closed.done()
+
+    @property
+    def server(self) -> str:
+        """The broker's product and version; 'no broker' before the first connection."""
+        return self._current.server if self._current else "no broker"
+
+    @property
+    def blocked(self) -> str | None:
+        """Why the broker blocks publishers on this connection (an alarm), or None."""
+        return self._blocked
+
+    async def open(self, deadline: float | None = None) -> None:
+        """Connect, trying again until `deadline` seconds have passed; None is without end.
+
+        :raises AuthenticationError: the credentials were refused (not tried again)
+        :raises VirtualHostError: the virtual host was refused (not tried again)
+        :raises ConnectError: the deadline passed
+        """
+        self._use(await self._connect(deadline, first=True))
+        self._keeper = asyncio.create_task(self._keep(), name=f"mqkit connection {self.name}")
+        self._keeper.add_done_callback(self._on_keeper_done)
+
+    async def channel(self) -> DriverChannel:
+        """A new channel, as soon as there is a connection.
+
+        :raises ConnectError: this connection was closed
+        :raises ChannelClosedError: the broker refused to open one
+        """
+        while True:
+            connection = await self._connected()
+            try:
+                return await connection.channel()
+            except ChannelClosedError:
+                if not connection.closed.done():
+                    raise
+
+    async def unblocked(self) -> None:
+        """Wait until the broker does not block publishers."""
+        await self._unblocked.wait()
+
+    async def blocking(self) -> None:
+        """Wait until the broker blocks publishers."""
+        await self._blocking.wait()
+
+    async def close(self) -> None:
+        """Close for good; waiting callers of `channel()` get `ConnectError`."""
+        self._closing = True
+        self._up.set()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        if self._current is not None:
+            await self._current.close()
+
+    async def _connected(self) -> DriverConnection:
+        while not self._closing:
+            if self._current is not None and not self._current.closed.done():
+                return self._current
+            self._up.clear()
+            await self._up.wait()
+        raise ConnectError(f"connection {self.name}: it was closed")
+
+    async def _keep(self) -> None:
+        while self._current is not None:
+            why = await asyncio.shield(self._current.closed)
+            logger.warning("%s: connection lost: %s", self.name, why.text)
+            self._set_blocked(None)
+            self._use(await self._connect(None, first=False))
+
+    def _on_keeper_done(self, keeper: asyncio.Task[None]) -> None:
+        if keeper.cancelled() or keeper.exception() is None:
+            return
+        logger.critical(
+            "%s: recovery failed and will not be tried again", self.name, exc_info=keeper.exception()
+        )
+        self._closing = True
+        self._up.set()
+
+    def _use(self, connection: DriverConnection) -> None:
+        self._current = connection
+        self._up.set()
+
+    async def _connect(self, deadline: float | None, *, first: bool) -> DriverConnection:
+        def log_wait(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            logger.warning(
+                "%s: %s; trying again in %.1f s", self.name, error, state.upcoming_sleep
+            )
+
+        def worth_trying_again(error: BaseException) -> bool:
+            fatal = isinstance(error, AuthenticationError | VirtualHostError)
+            # A broker that is starting refuses users and virtual hosts that it will soon know.
+            return isinstance(error, BrokerError) and not (first and fatal)
+
+        attempts = AsyncRetrying(
+            stop=stop_never if deadline is None else stop_after_delay(deadline),
+            wait=wait_random_exponential(multiplier=RECOVERY_WAIT_UNIT, max=RECOVERY_WAIT_MAX),
+            retry=retry_if_exception(worth_trying_again),
+            before_sleep=log_wait,
+            reraise=True,
+        )
+        return await attempts(self._try_each_host)
+
+    async def _try_each_host(self) -> DriverConnection:
+        hosts = self._url.hosts
+        problems: list[str] = []
+        for _ in hosts:
+            host = hosts[self._host % len(hosts)]
+            try:
+                connection = await self._connect_to(host)
+            except (AuthenticationError, VirtualHostError):
+                raise
+            except ConnectError as error:
+                self._host += 1
+                problems.append(str(error))
+            else:
+                logger.info("%s: connected to %s at %s", self.name, connection.server, host)
+                return connection
+        raise ConnectError("; ".join(problems))
+
+    async def _connect_to(self, host: Host) -> DriverConnection:
+        return await self._driver.connect(
+            self._url, host, name=self.name, on_blocked=self._set_blocked
+        )
+
+    def _set_blocked(self, reason: str | None) -> None:
+        if reason == self._blocked:
+            return
+        self._blocked = reason
+        if reason is None:
+            self._blocking.clear()
+            self._unblocked.set()
+            logger.info("%s: the broker takes messages again", self.name)
+            return
+        self._unblocked.clear()
+        self._blocking.set()
+        logger.warning("%s: the broker blocks publishers: %s", self.name, reason)

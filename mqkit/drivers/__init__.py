@@ -1,0 +1,1 @@
+"""The clients that mqkit can run on, behind one Protocol."""

@@ -1,0 +1,153 @@
+"""Every error that mqkit raises: one root, and each says what happened, to what, and what to do."""
+
+from __future__ import annotations
+
+
+class MqkitError(Exception):
+    """The root of all errors raised by mqkit."""
+
+
+# --- what the programmer or the operator wrote -------------------------------------------------
+
+
+class ConfigurationError(MqkitError):
+    """Something was declared or configured wrongly; nothing was sent to a broker."""
+
+
+class BrokerUrlError(ConfigurationError):
+    """A broker URL is malformed, or has a parameter that mqkit does not know.
+
+    The message never holds the URL's password.
+    """
+
+
+class HandlerError(ConfigurationError):
+    """A handler cannot be registered; the message names the handler and the argument."""
+
+
+class ServiceNotFoundError(ConfigurationError):
+    """`MODULE:SERVICE` names no module, no attribute, or something that is not a `Service`."""
+
+
+# --- the broker's side ---------------------------------------------------------------------------
+
+
+class BrokerError(MqkitError):
+    """The root of what goes wrong between this process and the broker."""
+
+
+class ConnectError(BrokerError):
+    """No connection to the broker could be opened."""
+
+
+class AuthenticationError(ConnectError):
+    """The broker refused the user name and password; trying again would not help."""
+
+
+class VirtualHostError(ConnectError):
+    """The broker refused the virtual host: it does not exist, or this user may not enter it."""
+
+
+class ChannelClosedError(BrokerError):
+    """A channel is closed: by the broker (`code` and `text` are its), or with its connection.
+
+    `code` is the AMQP reply code (AMQP 0-9-1, section 1.2 "Constants"); 0 where the broker
+    gave none, because the connection was lost.
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"the channel is closed: {text}" + (f" ({code})" if code else ""))
+        self.code = code
+        self.text = text
+
+
+class TopologyError(BrokerError):
+    """The broker refused to declare or bind something; the message names it and the difference."""
+
+
+# --- publishing ------------------------------------------------------------------------------------
+
+
+class PublishError(BrokerError):
+    """A publish was not confirmed.
+
+    `may_be_stored` tells the two families apart: False, the broker does not have the message;
+    True, nobody knows, and publishing again under the same `message_id` is the safe answer.
+    """
+
+    may_be_stored: bool = False
+
+    def __init__(
+        self, problem: str, *, exchange: str, routing_key: str, message_id: str | None
+    ) -> None:
+        where = f"exchange {exchange!r}" if exchange else "the default exchange"
+        super().__init__(
+            f"message {message_id} to {where} with routing key {routing_key!r}: {problem}"
+        )
+        self.problem = problem
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.message_id = message_id
+
+
+class UnroutableError(PublishError):
+    """The broker returned the message: no queue is bound for its routing key."""
+
+
+class ExchangeNotFoundError(PublishError):
+    """The exchange does not exist in this virtual host."""
+
+
+class PublishRefusedError(PublishError):
+    """The broker refused this publish (no permission, too large, a forged user id)."""
+
+
+class NackedError(PublishError):
+    """The broker answered `basic.nack`: a queue refused the message (full, or failing)."""
+
+
+class BlockedError(PublishError):
+    """The broker blocks publishers (a memory or disk alarm); nothing was written."""
+
+
+class PublishTimeoutError(PublishError):
+    """No confirm came before the deadline. Unknown: the message may be stored."""
+
+    may_be_stored = True
+
+
+class ConnectionLostError(PublishError):
+    """The connection was lost, and the deadline passed before a confirm.
+
+    `may_be_stored` is True where the message had been written at least once, and False where
+    there was no connection to write it to.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        exchange: str,
+        routing_key: str,
+        message_id: str | None,
+        may_be_stored: bool = True,
+    ) -> None:
+        super().__init__(
+            problem, exchange=exchange, routing_key=routing_key, message_id=message_id
+        )
+        self.may_be_stored = may_be_stored
+
+
+class PublisherClosedError(PublishError):
+    """The publisher was closed before it wrote the message."""
+
+
+class InvalidMessageError(MqkitError):
+    """A message cannot be sent as it is: its body, a header or a property is not encodable."""
+
+
+# --- receiving ---------------------------------------------------------------------------------------
+
+
+class DecodeError(MqkitError):
+    """A body does not decode, or does not validate as the type that its handler asks for."""

@@ -1,0 +1,147 @@
+"""The values that travel: a message on its way out, a delivery on its way in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
+
+HeaderValue = (
+    None
+    | bool
+    | int
+    | float
+    | str
+    | bytes
+    | Decimal
+    | datetime
+    | list["HeaderValue"]
+    | dict[str, "HeaderValue"]
+)
+
+RESERVED_PREFIX = "mqkit-"
+"""Headers under this prefix are mqkit's own; a publish that carries one is refused."""
+
+
+class Header:
+    """The names of mqkit's own headers."""
+
+    PUBLISH = "mqkit-publish"
+    ATTEMPT = "mqkit-attempt"
+    EXCHANGE = "mqkit-exchange"
+    ROUTING_KEY = "mqkit-routing-key"
+    QUEUE = "mqkit-queue"
+    SERVICE = "mqkit-service"
+    HANDLER = "mqkit-handler"
+    REASON = "mqkit-reason"
+    ERROR_TYPE = "mqkit-error-type"
+    ERROR_MESSAGE = "mqkit-error-message"
+    ERROR_TRACEBACK = "mqkit-error-traceback"
+    FIRST_FAILURE = "mqkit-first-failure"
+    LAST_FAILURE = "mqkit-last-failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """The AMQP message properties (AMQP 0-9-1, section 1.8 "Basic"), in Python's types."""
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    headers: Mapping[str, HeaderValue] = field(default_factory=dict)
+    persistent: bool = True
+    priority: int | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    expiration: float | None = None
+    """Seconds after which the broker expires the message in a queue; None is never."""
+    message_id: str | None = None
+    timestamp: datetime | None = None
+    type: str | None = None
+    user_id: str | None = None
+    app_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message ready to be written: where to, and its bytes."""
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    properties: Properties = field(default_factory=Properties)
+    mandatory: bool = True
+
+
+class DeliveryChannel(Protocol):
+    """What a delivery needs of the channel that it came by; only `settle` calls it."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+    def ack(self, tag: int, multiple: bool = False) -> None: ...
+
+    def nack(self, tag: int, *, requeue: bool) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One message as it was handed to this process, with the channel that it came by.
+
+    A handler that takes a `Delivery` gets the message's metadata; a unit test may build one
+    with just the fields that its handler reads.
+    """
+
+    body: bytes = b""
+    properties: Properties = field(default_factory=Properties)
+    exchange: str = ""
+    """The exchange that the message was first published to, over all its retries."""
+    routing_key: str = ""
+    """The routing key that it was first published with, over all its retries."""
+    queue: str = ""
+    attempt: int = 1
+    """1 for the first run of the handler, counted in mqkit's own header."""
+    redelivered: bool = False
+    """The broker's flag. False does not mean new: see `attempt` and `message_id`."""
+    tag: int = 0
+    channel: DeliveryChannel | None = None
+    settled: bool = False
+    """True once its ack or nack was written; set by `settle` alone."""
+
+    @property
+    def message_id(self) -> str | None:
+        """The stable identity of the message; None where its publisher gave it none."""
+        return self.properties.message_id
+
+    @property
+    def headers(self) -> Mapping[str, HeaderValue]:
+        """The message's headers, mqkit's own included."""
+        return self.properties.headers
+
+    @property
+    def lost(self) -> bool:
+        """True once the channel is gone: the broker gives the message to somebody else.
+
+        A long-running handler, above all one in a thread, can look at this and stop early.
+        """
+        return self.channel is not None and not self.channel.is_open
+
+
+def first_published_to(
+    headers: Mapping[str, HeaderValue], exchange: str, routing_key: str
+) -> tuple[str, str]:
+    """The exchange and routing key of a message's first publish, which copies carry along."""
+    first_exchange = headers.get(Header.EXCHANGE)
+    first_key = headers.get(Header.ROUTING_KEY)
+    if isinstance(first_exchange, str) and isinstance(first_key, str):
+        return first_exchange, first_key
+    return exchange, routing_key
+
+
+def attempt_number(headers: Mapping[str, HeaderValue]) -> int:
+    """Which attempt a delivery is, from mqkit's own header; 1 where there is none or nonsense."""
+    attempt = headers.get(Header.ATTEMPT)
+    if isinstance(attempt, int) and not isinstance(attempt, bool) and attempt >= 1:
+        return attempt
+    return 1

@@ -1,0 +1,45 @@
+"""Functions around every run of a handler, each taking the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mqkit.message import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerCall:
+    """One run of a handler, as a middleware sees it."""
+
+    service: str
+    handler: str
+    delivery: Delivery
+    body: Any
+    """The decoded and validated body; None for a handler that takes none."""
+
+
+CallNext = Callable[[HandlerCall], Awaitable[Any]]
+
+Middleware = Callable[[HandlerCall, CallNext], Awaitable[Any]]
+"""`async def middleware(call, call_next)`: await `call_next(call)` to go on.
+
+What it raises decides the outcome as if the handler had raised it; what it returns, returns
+to the middleware outside it. One that does not go on has the message acknowledged unhandled.
+"""
+
+
+def compose(middleware: Iterable[Middleware], innermost: CallNext) -> CallNext:
+    """One function that runs the first middleware outermost and `innermost` last."""
+    chain = innermost
+    for layer in reversed(list(middleware)):
+        chain = _wrap(layer, chain)
+    return chain
+
+
+def _wrap(layer: Middleware, call_next: CallNext) -> CallNext:
+    async def run(call: HandlerCall) -> Any:
+        return await layer(call, call_next)
+
+    return run

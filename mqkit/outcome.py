@@ -1,0 +1,85 @@
+"""What becomes of a delivery: exactly one outcome each, and the exceptions that steer it.
+
+Outcomes are plain values: `dispatch` decides on one, `settle` carries it out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class DeathReason(StrEnum):
+    """Why mqkit dead-lettered a message; the value of the `mqkit-reason` header."""
+
+    UNDECODABLE = "undecodable"
+    REJECTED = "rejected"
+    NOT_RETRYABLE = "not-retryable"
+    ATTEMPTS_EXHAUSTED = "attempts-exhausted"
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The handler is done: acknowledge."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAfter:
+    """Publish a copy that comes back to the same queue after `delay` seconds, then acknowledge."""
+
+    delay: float
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Publish a copy to the dead letter queue, then acknowledge."""
+
+    reason: DeathReason
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """Give the message back to its queue unhandled (shutdown)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The channel of the delivery is gone; the broker has requeued it and nothing may be sent."""
+
+
+Outcome = Ack | RetryAfter | DeadLetter | Requeue | Lost
+
+
+class Reject(Exception):  # noqa: N818 - an instruction, not an error
+    """Raised by a handler: dead-letter this message at once, without a retry."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class RetryLater(Exception):  # noqa: N818 - an instruction, not an error
+    """Raised by a handler: try again in `seconds`, whatever the policy's wait says.
+
+    The policy's `stop` still counts the attempt, so a message cannot circle for ever.
+
+    :raises ValueError: `seconds` is negative, or longer than the delay ladder can hold
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if not 0 <= seconds <= MAX_DELAY:
+            raise ValueError(f"RetryLater takes 0 to {MAX_DELAY:.0f} seconds, not {seconds!r}")
+        super().__init__(reason or f"retry in {seconds:g} s")
+        self.seconds = seconds
+
+
+DELAY_TICK = 0.1
+"""The shortest delay that the broker can hold, and the step of all others, in seconds."""
+
+DELAY_LEVELS = 28
+"""How many queues the delay ladder may have; level n holds a message for 2^n ticks."""
+
+MAX_DELAY = (2**DELAY_LEVELS - 1) * DELAY_TICK
+"""The longest delay, in seconds: 310 days."""

@@ -1,0 +1,165 @@
+"""Publishing that returns when the broker has the message, or says exactly what is known."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+
+from mqkit.connection import Connection
+from mqkit.errors import MqkitError
+from mqkit.message import HeaderValue, Message
+from mqkit.outgoing import Outgoing, to_message
+from mqkit.sender import Sender
+from mqkit.topology import Exchange
+
+DEFAULT_TIMEOUT = 30.0
+"""Seconds in which a publish must be confirmed, publishing it again included."""
+
+DEFAULT_WINDOW = 1000
+"""Publishes that may wait for their confirm at the same time, on one publisher."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishResult:
+    """What became of one message of `publish_many`; `error` is None where it was confirmed."""
+
+    index: int
+    message_id: str | None
+    error: MqkitError | None
+
+
+class Publisher:
+    """Publishes with confirms, on a connection of its own. A handler asks for one by annotation.
+
+    Messages are persistent and mandatory unless stated otherwise. When the connection is lost,
+    unconfirmed messages are published again under the same `message_id` until their deadline.
+    """
+
+    __mqkit_runtime_provided__ = True
+    __mqkit_asynchronous__ = True
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        app_id: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        window: int = DEFAULT_WINDOW,
+    ) -> None:
+        self._sender = Sender(connection, window=window)
+        self._app_id = app_id
+        self._timeout = timeout
+
+    async def publish(
+        self,
+        exchange: Exchange | str,
+        routing_key: str,
+        body: object,
+        *,
+        message_id: str | None = None,
+        headers: Mapping[str, HeaderValue] | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        type: str | None = None,  # noqa: A002 - the property's name
+        expiration: float | None = None,
+        priority: int | None = None,
+        persistent: bool = True,
+        mandatory: bool = True,
+        timeout: float | None = None,  # noqa: ASYNC109 - covers publishing again, not one await
+    ) -> str:
+        """Publish one message and return its `message_id` once the broker has confirmed it.
+
+        `timeout` is in seconds, 30 by default. `expiration` is in seconds.
+
+        :raises InvalidMessageError: it cannot be encoded; nothing was written
+        :raises UnroutableError: no queue is bound for the routing key
+        :raises ExchangeNotFoundError: there is no such exchange
+        :raises PublishRefusedError: the broker refused it (permissions, size)
+        :raises NackedError: a queue refused it
+        :raises BlockedError: the broker blocks publishers until the timeout; nothing was written
+        :raises PublishTimeoutError: no confirm within the timeout; it may be stored
+        :raises ConnectionLostError: no connection at the timeout; see its `may_be_stored`
+        """
+        outgoing = Outgoing(
+            exchange=exchange,
+            routing_key=routing_key,
+            body=body,
+            message_id=message_id,
+            headers=headers or {},
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            type=type,
+            expiration=expiration,
+            priority=priority,
+            persistent=persistent,
+            mandatory=mandatory,
+        )
+        message = to_message(outgoing, self._app_id)
+        await self.send(message, timeout=timeout)
+        return message.properties.message_id or ""
+
+    async def send(self, message: Message, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Publish a message that is ready to be written; raises as `publish` does."""
+        await self._sender.send(message, self._timeout if timeout is None else timeout)
+
+    async def publish_many(
+        self,
+        messages: Iterable[Outgoing] | AsyncIterable[Outgoing],
+        *,
+        window: int = 500,
+        timeout: float | None = None,  # noqa: ASYNC109 - for each message, from its own start
+    ) -> AsyncIterator[PublishResult]:
+        """Publish many, at most `window` unconfirmed at a time; results come as they are known.
+
+        The input is read as fast as the broker confirms, and never held whole. A message that
+        fails does not stop the others: its result carries the error.
+        """
+        finished: asyncio.Queue[asyncio.Task[PublishResult]] = asyncio.Queue()
+        running: set[asyncio.Task[PublishResult]] = set()
+        index = 0
+        try:
+            async for outgoing in _each(messages):
+                task = asyncio.create_task(self._one_of_many(index, outgoing, timeout))
+                index += 1
+                running.add(task)
+                task.add_done_callback(finished.put_nowait)
+                while len(running) >= window or not finished.empty():
+                    done = await finished.get()
+                    running.discard(done)
+                    yield done.result()
+            while running:
+                done = await finished.get()
+                running.discard(done)
+                yield done.result()
+        finally:
+            for task in running:
+                task.cancel()
+
+    async def close(self) -> None:
+        """Refuse further publishes; what is in flight is not awaited."""
+        await self._sender.close()
+
+    async def _one_of_many(
+        self,
+        index: int,
+        outgoing: Outgoing,
+        timeout: float | None,  # noqa: ASYNC109
+    ) -> PublishResult:
+        message_id = outgoing.message_id
+        try:
+            message = to_message(outgoing, self._app_id)
+            message_id = message.properties.message_id
+            await self.send(message, timeout=timeout)
+        except MqkitError as error:
+            return PublishResult(index, message_id, error)
+        return PublishResult(index, message_id, None)
+
+
+async def _each(messages: Iterable[Outgoing] | AsyncIterable[Outgoing]) -> AsyncIterator[Outgoing]:
+    if isinstance(messages, AsyncIterable):
+        async for message in messages:
+            yield message
+        return
+    for message in messages:
+        yield message

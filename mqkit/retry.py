@@ -1,0 +1,87 @@
+"""The failure policy of a handler, in tenacity's strategies, evaluated once per failed attempt.
+
+tenacity usually sleeps between attempts in one process. Here each attempt may run in another
+process, so its strategies are only asked: the delay is then held by the broker.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tenacity import Future, RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_none
+
+from mqkit.errors import ConfigurationError
+from mqkit.outcome import MAX_DELAY, DeadLetter, DeathReason, Reject, RetryAfter, RetryLater
+
+Strategy = Callable[[RetryCallState], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """When to try a failed message again (`retry`), after how long (`wait`), and when not (`stop`).
+
+    `stop`, `wait` and `retry` are tenacity's own strategies, or functions that take its
+    `RetryCallState`. By default every `Exception` is retried; `stop` and `wait` must be said.
+    A wait is rounded up to 0.1 s and may be 310 days at most.
+
+    `stop_after_delay` counts from the first failure of the message, over all processes.
+
+    :raises ConfigurationError: a strategy is not one, or is tenacity's asynchronous kind
+    """
+
+    stop: Strategy
+    wait: Strategy
+    retry: Strategy = retry_if_exception_type()
+
+    def __post_init__(self) -> None:
+        for name in ("stop", "wait", "retry"):
+            strategy = getattr(self, name)
+            if not callable(strategy):
+                raise ConfigurationError(
+                    f"Retry({name}=...) takes a tenacity strategy, not {strategy!r}"
+                )
+            if inspect.iscoroutinefunction(strategy) or inspect.iscoroutinefunction(
+                getattr(strategy, "__call__", None)  # noqa: B004 - the method itself is inspected
+            ):
+                raise ConfigurationError(
+                    f"Retry({name}={strategy!r}): asynchronous strategies are not supported"
+                )
+
+    @classmethod
+    def never(cls) -> Retry:
+        """No second attempt: every failure is dead-lettered at once."""
+        return cls(stop=stop_after_attempt(1), wait=wait_none())
+
+    def decide(
+        self, error: BaseException, *, attempt: int, elapsed: float = 0.0
+    ) -> RetryAfter | DeadLetter:
+        """What becomes of a message whose attempt number `attempt` ended with `error`.
+
+        `elapsed` is the seconds since its first failure. Pure but for what a strategy draws
+        at random.
+        """
+        if isinstance(error, Reject):
+            return DeadLetter(DeathReason.REJECTED, error)
+        state = _state(error, attempt, elapsed)
+        if isinstance(error, RetryLater):
+            state.upcoming_sleep = error.seconds
+        elif not self.retry(state):
+            return DeadLetter(DeathReason.NOT_RETRYABLE, error)
+        else:
+            state.upcoming_sleep = min(max(float(self.wait(state)), 0.0), MAX_DELAY)
+        if self.stop(state):
+            return DeadLetter(DeathReason.ATTEMPTS_EXHAUSTED, error)
+        return RetryAfter(state.upcoming_sleep, error)
+
+
+def _state(error: BaseException, attempt: int, elapsed: float) -> RetryCallState:
+    state = RetryCallState(Retrying(), None, (), {})
+    state.attempt_number = attempt
+    state.outcome = Future.construct(attempt, error, has_exception=True)
+    state.start_time = 0.0
+    state.outcome_timestamp = elapsed
+    return state

@@ -1,0 +1,286 @@
+"""The way of one publish: wait until it may be written, write it, judge the broker's verdict.
+
+Unknown verdicts (the connection was lost before the confirm) are answered by writing the
+message again under the same message id, until the caller's deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from enum import Enum
+
+from mqkit.confirms import Acked, ConfirmChannel, Gone, Nacked
+from mqkit.connection import Connection
+from mqkit.drivers.base import Closed, Returned
+from mqkit.errors import (
+    BlockedError,
+    ChannelClosedError,
+    ConnectError,
+    ConnectionLostError,
+    ExchangeNotFoundError,
+    NackedError,
+    PublisherClosedError,
+    PublishError,
+    PublishRefusedError,
+    PublishTimeoutError,
+    UnroutableError,
+)
+from mqkit.message import Message, Properties
+
+logger = logging.getLogger(__name__)
+
+PROBE_AFTER = 1.0
+"""Seconds without a confirm after which a probe goes before the next publish.
+
+RabbitMQ tells a connection of an alarm only once it publishes, and stores that publish when the
+alarm ends (seen on 4.0.5 and 4.3.6, even if the connection is closed meanwhile). So a message
+that routes nowhere goes first, and nothing real is written while it is unanswered. An alarm
+that begins within this time of a confirm is still met by real publishes; those are unknown.
+"""
+
+PROBE = Message(
+    exchange="", routing_key="", body=b"", properties=Properties(persistent=False), mandatory=False
+)
+
+REOPEN_WAIT = 0.1
+"""Seconds before a channel is asked for again where the broker just closed one."""
+
+NOT_FOUND = 404
+
+HARMLESS_CODES = frozenset({0, 200, 320, 541})
+"""Reply codes that blame no message: lost, closed by us, forced to close, broker failing."""
+
+
+class Stage(Enum):
+    """What a publish is waiting for, so that a passed deadline is explained truly."""
+
+    WINDOW = "a place in the window of unconfirmed publishes"
+    CONNECTION = "a connection to the broker"
+    BLOCKED = "the broker to stop blocking publishers"
+    EXCHANGE = "the broker's answer about the exchange"
+    CONFIRM = "the broker's confirm"
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far one publish came."""
+
+    stage: Stage = Stage.WINDOW
+    written: bool = False
+
+
+class Sender:
+    """Sends messages over one connection, in one confirm channel that is replaced when it dies."""
+
+    def __init__(self, connection: Connection, *, window: int) -> None:
+        self._connection = connection
+        self._window = asyncio.Semaphore(window)
+        self._channel: ConfirmChannel | None = None
+        self._probe_channel: ConfirmChannel | None = None
+        self._may_probe = True
+        self._known_exchanges: set[str] = set()
+        self._opening = asyncio.Lock()
+        self._checking = asyncio.Lock()
+        self._one_at_a_time = asyncio.Lock()
+        self._closed = False
+
+    async def send(self, message: Message, seconds: float) -> None:
+        """Return once `message` is confirmed; raises as `Publisher.publish` says."""
+        progress = Progress()
+        try:
+            async with asyncio.timeout(seconds), self._window:
+                await self._until_known(message, progress)
+        except TimeoutError:
+            raise self._deadline_passed(message, progress, seconds) from None
+
+    async def close(self) -> None:
+        """Refuse further messages and close the channels; what is in flight is not awaited."""
+        self._closed = True
+        for channel in (self._channel, self._probe_channel):
+            if channel is not None and channel.is_open:
+                await channel.close()
+
+    async def _until_known(self, message: Message, progress: Progress) -> None:
+        while True:
+            channel = await self._ready(message, progress)
+            try:
+                verdict = channel.write(message)
+            except ChannelClosedError:
+                continue
+            progress.written, progress.stage = True, Stage.CONFIRM
+            match await verdict:
+                case Acked():
+                    return
+                case Nacked():
+                    raise _error(NackedError, message, "a queue refused it (basic.nack)")
+                case Returned() as returned:
+                    raise _unroutable(message, returned)
+                case Gone(why) if why.code in HARMLESS_CODES:
+                    continue
+                case Gone(why):
+                    if await self._after_channel_error(message, why):
+                        return
+
+    async def _ready(self, message: Message, progress: Progress) -> ConfirmChannel:
+        """An open channel of a connection that takes messages and knows the exchange."""
+        while True:
+            progress.stage = Stage.CONNECTION
+            channel = await self._open_channel(message)
+            if self._connection.blocked is not None:
+                progress.stage = Stage.BLOCKED
+                await self._connection.unblocked()
+            elif self._may_probe and self._seconds_since_confirm() > PROBE_AFTER:
+                progress.stage = Stage.BLOCKED
+                await self._probe()
+            elif message.exchange and message.exchange not in self._known_exchanges:
+                progress.stage = Stage.EXCHANGE
+                await self._check_exchange(message)
+            else:
+                return channel
+
+    async def _open_channel(self, message: Message) -> ConfirmChannel:
+        if self._channel is not None and self._channel.is_open and not self._closed:
+            return self._channel
+        async with self._opening:
+            while self._channel is None or not self._channel.is_open or self._closed:
+                if self._closed:
+                    raise _error(PublisherClosedError, message, "the publisher is closed")
+                try:
+                    self._channel = await ConfirmChannel.open(await self._connection.channel())
+                except ConnectError as error:
+                    raise _error(PublisherClosedError, message, str(error)) from error
+                except ChannelClosedError as error:
+                    logger.warning("no channel to publish on: %s", error)
+                    await asyncio.sleep(REOPEN_WAIT)
+                else:
+                    self._known_exchanges.clear()
+                    self._may_probe = True
+            return self._channel
+
+    def _seconds_since_confirm(self) -> float:
+        latest = max(
+            (c.last_confirm for c in (self._channel, self._probe_channel) if c and c.is_open),
+            default=float("-inf"),
+        )
+        return asyncio.get_running_loop().time() - latest
+
+    async def _probe(self) -> None:
+        """Publish to nowhere, and return when that is confirmed or the broker says 'blocked'."""
+        async with self._checking:
+            if self._connection.blocked or self._seconds_since_confirm() <= PROBE_AFTER:
+                return
+            with contextlib.suppress(ChannelClosedError):
+                if self._probe_channel is None or not self._probe_channel.is_open:
+                    channel = await self._connection.channel()
+                    self._probe_channel = await ConfirmChannel.open(channel)
+                verdict = self._probe_channel.write(PROBE)
+                blocked = asyncio.ensure_future(self._connection.blocking())
+                try:
+                    await asyncio.wait([verdict, blocked], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    blocked.cancel()
+                if verdict.done() and isinstance(gone := verdict.result(), Gone):
+                    self._may_probe = gone.why.code in HARMLESS_CODES
+                    if not self._may_probe:
+                        logger.warning(
+                            "the broker does not let this user probe for alarms (%s); during one, "
+                            "the first publish will be written and its result unknown",
+                            gone.why.text,
+                        )
+
+    async def _check_exchange(self, message: Message) -> None:
+        """Ask on a channel of its own: publishing to a missing exchange closes the channel.
+
+        All other publishes in flight on that channel would become unknown by it.
+        """
+        async with self._checking:
+            if message.exchange in self._known_exchanges:
+                return
+            try:
+                channel = await self._connection.channel()
+                await channel.declare_exchange(message.exchange, "direct", passive=True)
+            except ChannelClosedError as error:
+                if error.code == NOT_FOUND:
+                    raise _exchange_not_found(message) from error
+                if error.code in HARMLESS_CODES:
+                    return
+                # Not allowed to ask: let the publish itself be judged.
+            else:
+                await channel.close()
+            self._known_exchanges.add(message.exchange)
+
+    async def _after_channel_error(self, message: Message, why: Closed) -> bool:
+        """The broker closed the channel over some publish: was it this one? True if now stored.
+
+        RabbitMQ names the exchange in its text where the exchange is the problem. Where no text
+        tells, each publish that was in flight is sent again alone, and the guilty one found.
+        """
+        if "exchange '" in why.text:
+            self._known_exchanges.discard(message.exchange)
+            if f"exchange '{message.exchange}'" not in why.text:
+                return False
+            if "topic '" in why.text and f"topic '{message.routing_key}'" not in why.text:
+                return False
+            if why.code == NOT_FOUND:
+                raise _exchange_not_found(message)
+            raise _error(PublishRefusedError, message, why.text)
+        async with self._one_at_a_time:
+            channel = await ConfirmChannel.open(await self._connection.channel())
+            verdict = await channel.write(message)
+            if isinstance(verdict, Gone) and verdict.why.code not in HARMLESS_CODES:
+                raise _error(PublishRefusedError, message, verdict.why.text)
+            await channel.close()
+            if isinstance(verdict, Returned):
+                raise _unroutable(message, verdict)
+            return isinstance(verdict, Acked)
+
+    def _deadline_passed(
+        self, message: Message, progress: Progress, seconds: float
+    ) -> PublishError:
+        within = f"within {seconds:g} s"
+        blocked = self._connection.blocked
+        if progress.stage is Stage.CONFIRM or (blocked and progress.written):
+            problem = f"no confirm {within}; it may be stored" + (
+                f" (the broker blocks publishers: {blocked})" if blocked else ""
+            )
+            return _error(PublishTimeoutError, message, problem)
+        if blocked or progress.stage is Stage.BLOCKED:
+            problem = f"the broker blocks publishers ({blocked or 'no answer'}) and did not stop"
+            return _error(BlockedError, message, f"{problem} {within}; nothing was written")
+        known = "it may be stored" if progress.written else "nothing was written"
+        return ConnectionLostError(
+            f"waited for {progress.stage.value}, which did not come {within}; {known}",
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            message_id=message.properties.message_id,
+            may_be_stored=progress.written,
+        )
+
+
+def _error(kind: type[PublishError], message: Message, problem: str) -> PublishError:
+    return kind(
+        problem,
+        exchange=message.exchange,
+        routing_key=message.routing_key,
+        message_id=message.properties.message_id,
+    )
+
+
+def _exchange_not_found(message: Message) -> PublishError:
+    return _error(
+        ExchangeNotFoundError,
+        message,
+        f"exchange {message.exchange!r} does not exist in this virtual host; "
+        "declare it, or start the service that does",
+    )
+
+
+def _unroutable(message: Message, returned: Returned) -> PublishError:
+    return _error(
+        UnroutableError,
+        message,
+        f"the broker returned it ({returned.code} {returned.text}): no queue is bound for it",
+    )

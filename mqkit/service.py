@@ -1,0 +1,244 @@
+"""A service: the handlers that one process runs, and everything stated about them.
+
+Registration does all the checking and no I/O; `runtime` runs what is registered here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mqkit.errors import ConfigurationError, HandlerError
+from mqkit.injection import Plan, Provider, Scope, plan, provider
+from mqkit.middleware import Middleware
+from mqkit.retry import Retry
+from mqkit.topology import Queue, Source, Topology, difference
+
+DEFAULT_PREFETCH = 100
+"""Messages that the broker may send ahead of their acks, per handler."""
+
+DEFAULT_CONCURRENCY = 20
+"""Runs of one handler at the same time."""
+
+MAX_PREFETCH = 65535
+"""`basic.qos` carries a short (AMQP 0-9-1, section 1.8.3.1)."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Handler:
+    """A registered handler."""
+
+    name: str
+    """The function's module and qualified name, for logs and dead letters."""
+    function: Callable[..., Any]
+    is_async: bool
+    queue: Queue
+    sources: tuple[Source, ...]
+    retry: Retry
+    prefetch: int
+    concurrency: int
+    middleware: tuple[Middleware, ...]
+    plan: Plan
+
+    def topology(self) -> Topology:
+        """What must exist on the broker for this handler."""
+        return Topology.of_queue(self.queue, self.sources)
+
+
+class Service:
+    """A named set of handlers.
+
+    `retry` and `middleware` hold for every handler that does not state its own policy, and
+    around every handler's own middleware.
+
+    :raises ConfigurationError: the name is empty
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        retry: Retry | None = None,
+        middleware: Iterable[Middleware] = (),
+    ) -> None:
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError(f"a service needs a name; got {name!r}")
+        self.name = name
+        self.retry = _checked_retry(retry, f"service {name!r}")
+        self.middleware = tuple(_checked_middleware(m, f"service {name!r}") for m in middleware)
+        self._handlers: dict[str, Handler] = {}
+        self._providers: dict[Any, Provider] = {}
+        self._topology = Topology()
+
+    def __repr__(self) -> str:
+        return f"Service({self.name!r}, {len(self._handlers)} handlers)"
+
+    @property
+    def handlers(self) -> tuple[Handler, ...]:
+        """The handlers, in the order of their registration."""
+        return tuple(self._handlers.values())
+
+    @property
+    def providers(self) -> dict[Any, Provider]:
+        """Type to provider; a copy."""
+        return dict(self._providers)
+
+    @property
+    def topology(self) -> Topology:
+        """All that the handlers need on the broker."""
+        return self._topology
+
+    def provide(
+        self, type_: Any, factory: Callable[..., Any], *, scope: Scope = "message"
+    ) -> None:
+        """Let handlers that are registered after this take an argument of `type_`.
+
+        `factory` may be a function, a coroutine function, or a generator function (plain or
+        asynchronous) used as a context manager; its own arguments are injected too. With
+        scope='message' it runs for each message, and with 'service' once, before the first.
+
+        :raises HandlerError: the type is provided already, or the factory cannot be used
+        """
+        if type_ in self._providers:
+            raise HandlerError(f"service {self.name!r}: {type_!r} is provided already")
+        self._providers[type_] = provider(type_, factory, scope, self._providers)
+
+    def handler(
+        self,
+        queue: Queue,
+        *,
+        bind: Iterable[Source] = (),
+        retry: Retry | None = None,
+        prefetch: int = DEFAULT_PREFETCH,
+        concurrency: int | None = None,
+        middleware: Iterable[Middleware] = (),
+    ) -> Callable[[F], F]:
+        """Register the decorated function for a queue; the function itself stays as it is.
+
+        `bind` takes what `Exchange.key()` returns. `prefetch` is how many messages the broker
+        sends ahead of their acks, `concurrency` how many runs there are at a time (by default
+        20, or `prefetch` if that is less). `async def` runs on the event loop, `def` in threads.
+
+        :raises HandlerError: anything about it cannot work; the message names the handler
+        """
+
+        def register(function: F) -> F:
+            self._register(function, queue, tuple(bind), retry, prefetch, concurrency, middleware)
+            return function
+
+        return register
+
+    def _register(
+        self,
+        function: Callable[..., Any],
+        queue: Queue,
+        sources: tuple[Source, ...],
+        retry: Retry | None,
+        prefetch: int,
+        concurrency: int | None,
+        middleware: Iterable[Middleware],
+    ) -> None:
+        if not callable(function):
+            raise HandlerError(f"service {self.name!r}: {function!r} is not a function")
+        name = _name(function)
+        what = f"handler {name}"
+        self._check_queue(what, queue)
+        for source in sources:
+            if not isinstance(source, Source):
+                raise HandlerError(f"{what}: bind takes exchange.key(...), not {source!r}")
+        policy = _checked_retry(retry, what) or self.retry
+        if policy is None:
+            raise HandlerError(
+                f"{what}: no failure policy. Say retry=Retry(stop=..., wait=...), or "
+                "retry=Retry.never(), here or once on the service"
+            )
+        if not (isinstance(prefetch, int) and 1 <= prefetch <= MAX_PREFETCH):
+            raise HandlerError(f"{what}: prefetch is 1 to {MAX_PREFETCH}, not {prefetch!r}")
+        if concurrency is None:
+            concurrency = min(prefetch, DEFAULT_CONCURRENCY)
+        if not (isinstance(concurrency, int) and 1 <= concurrency <= prefetch):
+            raise HandlerError(
+                f"{what}: concurrency is 1 to its prefetch of {prefetch}, not {concurrency!r}"
+            )
+        is_async = _is_async(function)
+        handler = Handler(
+            name=name,
+            function=function,
+            is_async=is_async,
+            queue=queue,
+            sources=sources,
+            retry=policy,
+            prefetch=prefetch,
+            concurrency=concurrency,
+            middleware=tuple(_checked_middleware(m, what) for m in middleware),
+            plan=plan(function, what, self._providers),
+        )
+        if not is_async:
+            _refuse_asynchronous_arguments(handler)
+        try:
+            topology = self._topology.merge(handler.topology())
+        except ConfigurationError as error:
+            raise HandlerError(f"{what}: {error}") from error
+        self._topology = topology
+        self._handlers[queue.name] = handler
+
+    def _check_queue(self, what: str, queue: Queue) -> None:
+        if not isinstance(queue, Queue):
+            raise HandlerError(f"{what}: the first argument is a Queue, not {queue!r}")
+        if not queue.dead_letters:
+            raise HandlerError(
+                f"{what}: queue {queue.name!r} has dead_letters=False, and a message that fails "
+                "would have nowhere to go"
+            )
+        other = self._handlers.get(queue.name)
+        if other is None:
+            return
+        if other.queue != queue:
+            raise HandlerError(
+                f"{what}: queue {queue.name!r} is declared in another way by handler "
+                f"{other.name}: {difference(other.queue, queue)}"
+            )
+        raise HandlerError(
+            f"{what}: queue {queue.name!r} already has the handler {other.name}, and each would "
+            "get only some of its messages; give each its own queue"
+        )
+
+
+def _name(function: Callable[..., Any]) -> str:
+    module = getattr(function, "__module__", None) or "?"
+    return f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    call = getattr(function, "__call__", None)  # noqa: B004 - the method itself is inspected
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def _checked_retry(retry: Retry | None, what: str) -> Retry | None:
+    if retry is not None and not isinstance(retry, Retry):
+        raise HandlerError(
+            f"{what}: retry takes Retry(stop=..., wait=...) or Retry.never(), not {retry!r}"
+        )
+    return retry
+
+
+def _checked_middleware(middleware: Middleware, what: str) -> Middleware:
+    if not callable(middleware) or not _is_async(middleware):
+        raise HandlerError(
+            f"{what}: a middleware is an `async def` function of (call, call_next), "
+            f"not {middleware!r}"
+        )
+    return middleware
+
+
+def _refuse_asynchronous_arguments(handler: Handler) -> None:
+    for name, kind in handler.plan.injected.items():
+        if getattr(kind, "__mqkit_asynchronous__", False):
+            raise HandlerError(
+                f"handler {handler.name}: argument {name!r} is asynchronous, and a `def` handler "
+                "runs in a thread; make the handler `async def`, or provide a BlockingPublisher"
+            )

@@ -1,0 +1,267 @@
+"""Where the broker is and how to talk to it, checked before anything is opened.
+
+URLs are parsed here and not by a client library: those ignore parameters that they do not
+know and turn a missing password into a default one, and a mistyped setting must not go unseen.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mqkit.errors import BrokerUrlError
+
+DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
+
+DEFAULT_HEARTBEAT = 10
+"""Seconds. The clients' usual 60 notices a dead broker only after minutes."""
+
+DEFAULT_CONNECT_TIMEOUT = 10.0
+"""Seconds from the start of a connection attempt until the broker must have opened it."""
+
+_RENAMED = {
+    "connection_timeout": "connect_timeout (in seconds)",
+    "timeout": "connect_timeout (in seconds)",
+    "cacertfile": "cafile",
+    "ca_certs": "cafile",
+    "certificate": "certfile",
+    "server_name_indication": "server_name",
+    "no_verify_ssl": "verify=false",
+    "connection_attempts": "nothing: mqkit keeps trying by itself",
+    "retry_delay": "nothing: mqkit waits a jittered time by itself",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One broker address."""
+
+    name: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How to check the broker's certificate, and which one to show."""
+
+    verify: bool = True
+    cafile: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerUrl:
+    """A parsed broker URL: `amqp[s]://USER:PASSWORD@HOST[:PORT][,HOST...]/VHOST[?NAME=VALUE&...]`.
+
+    Without credentials it is guest/guest, RabbitMQ's own default account; without a path the
+    virtual host is '/'. `str()` and `repr()` never show the password.
+
+    Parameters: `heartbeat` (whole seconds, 1 to 65535), `connect_timeout` (seconds), and with
+    amqps `cafile`, `certfile`, `keyfile`, `server_name`, `verify` (true or false).
+    """
+
+    hosts: tuple[Host, ...]
+    username: str = "guest"
+    password: SecretStr = field(default=SecretStr("guest"))
+    vhost: str = "/"
+    tls: Tls | None = None
+    heartbeat: int = DEFAULT_HEARTBEAT
+    connect_timeout: float = DEFAULT_CONNECT_TIMEOUT
+
+    def __str__(self) -> str:
+        scheme = "amqps" if self.tls else "amqp"
+        hosts = ",".join(str(host) for host in self.hosts)
+        vhost = "" if self.vhost == "/" else quote(self.vhost, safe="")
+        return f"{scheme}://{quote(self.username, safe='')}@{hosts}/{vhost}"
+
+    @classmethod
+    def parse(cls, url: str) -> BrokerUrl:
+        """Read a URL.
+
+        :raises BrokerUrlError: it is malformed, or has an unknown parameter; the message names
+            the part that is wrong and never the password
+        """
+        parts = _split(url)
+        userinfo, _, authority = parts.netloc.rpartition("@")
+        username, password = _credentials(userinfo)
+        parameters = _Parameters(parts)
+        broker = cls(
+            hosts=_hosts(authority, DEFAULT_PORTS[parts.scheme]),
+            username=username,
+            password=SecretStr(password),
+            vhost=_vhost(parts.path),
+            tls=parameters.tls(),
+            heartbeat=parameters.whole("heartbeat", DEFAULT_HEARTBEAT, 1, 65535),
+            connect_timeout=parameters.seconds("connect_timeout", DEFAULT_CONNECT_TIMEOUT),
+        )
+        parameters.refuse_the_rest()
+        return broker
+
+
+class Settings(BaseSettings):
+    """What a process may be told by its environment; made when a command starts, never before."""
+
+    model_config = SettingsConfigDict(env_prefix="MQKIT_", extra="ignore")
+
+    url: SecretStr | None = None
+    """`MQKIT_URL`: the broker."""
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:
+        # urlsplit's own text may quote the authority, and the password with it.
+        raise BrokerUrlError(
+            "the broker URL is malformed: check the brackets around an IPv6 address"
+        ) from None
+    if parts.scheme not in DEFAULT_PORTS:
+        raise BrokerUrlError(
+            f"a broker URL starts with amqp:// or amqps://, not {parts.scheme + ':'!r}"
+            if parts.scheme
+            else "a broker URL starts with amqp:// or amqps://: amqp://user:password@host/vhost"
+        )
+    if not url.strip().startswith(f"{parts.scheme}://") and not url.strip().lower().startswith(
+        f"{parts.scheme}://"
+    ):
+        raise BrokerUrlError(f"the broker URL lacks the '//' after '{parts.scheme}:'")
+    if parts.fragment:
+        raise BrokerUrlError(
+            "the broker URL has a '#': write it as %23 if it belongs to a password or a virtual host"
+        )
+    return parts
+
+
+def _credentials(userinfo: str) -> tuple[str, str]:
+    if not userinfo:
+        return "guest", "guest"
+    username, colon, password = userinfo.partition(":")
+    if not username:
+        raise BrokerUrlError("the broker URL has a password but no user name before the ':'")
+    if not colon or not password:
+        raise BrokerUrlError(
+            f"the broker URL has the user name {unquote(username)!r} but no password: "
+            "write user:password@host (no default is taken for it)"
+        )
+    return unquote(username), unquote(password)
+
+
+def _hosts(authority: str, default_port: int) -> tuple[Host, ...]:
+    hosts = []
+    for item in authority.split(","):
+        if not item:
+            raise BrokerUrlError(
+                "the broker URL names no host" if not authority else "the host list has a gap"
+            )
+        if item.startswith("["):
+            name, bracket, rest = item[1:].partition("]")
+            if not bracket:
+                raise BrokerUrlError("the broker URL has an IPv6 address without its ']'")
+            port_text = rest.removeprefix(":")
+        else:
+            name, _, port_text = item.partition(":")
+        if not name:
+            raise BrokerUrlError("the broker URL has a port but no host before it")
+        hosts.append(Host(unquote(name), _port(name, port_text) if port_text else default_port))
+    return tuple(hosts)
+
+
+def _port(host: str, text: str) -> int:
+    # Neither text is quoted: in 'amqp://user:p@ss/word@host' both are pieces of a password.
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise BrokerUrlError(
+            "the port in the broker URL is not a number from 1 to 65535 "
+            "(an '@', '/' or ':' inside a password must be written %40, %2F or %3A)"
+        )
+    return int(text)
+
+
+def _vhost(path: str) -> str:
+    if path in ("", "/"):
+        return "/"
+    if "/" in path[1:]:
+        raise BrokerUrlError(
+            f"the virtual host {path[1:]!r} has a '/': write it as %2F if it belongs to the name"
+        )
+    return unquote(path[1:])
+
+
+class _Parameters:
+    """The query of a URL; each is taken once, and what nobody took is refused."""
+
+    def __init__(self, parts: SplitResult) -> None:
+        self._tls = parts.scheme == "amqps"
+        self._values: dict[str, str] = {}
+        for name, value in parse_qsl(parts.query, keep_blank_values=True):
+            if name in self._values:
+                raise BrokerUrlError(f"the broker URL has the parameter {name!r} twice")
+            self._values[name] = value
+        self._known: list[str] = []
+
+    def _take(self, name: str) -> str | None:
+        self._known.append(name)
+        return self._values.pop(name, None)
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        text = self._take(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+            raise BrokerUrlError(
+                f"{name}={text!r} in the broker URL: a whole number from {low} to {high}, "
+                "in seconds and without a unit"
+            )
+        return int(text)
+
+    def seconds(self, name: str, default: float) -> float:
+        text = self._take(name)
+        if text is None:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 < value <= 3600:
+            raise BrokerUrlError(
+                f"{name}={text!r} in the broker URL: seconds, more than 0 and at most 3600"
+            )
+        return value
+
+    def tls(self) -> Tls | None:
+        names = ("cafile", "certfile", "keyfile", "server_name", "verify")
+        if not self._tls:
+            for name in names:
+                if name in self._values:
+                    raise BrokerUrlError(f"{name} in the broker URL needs amqps://, not amqp://")
+            return None
+        verify = self._take("verify")
+        if verify not in (None, "true", "false"):
+            raise BrokerUrlError(f"verify={verify!r} in the broker URL: true or false")
+        certfile, keyfile = self._take("certfile"), self._take("keyfile")
+        if keyfile and not certfile:
+            raise BrokerUrlError("the broker URL has a keyfile but no certfile")
+        return Tls(
+            verify=verify != "false",
+            cafile=self._take("cafile"),
+            certfile=certfile,
+            keyfile=keyfile,
+            server_name=self._take("server_name"),
+        )
+
+    def refuse_the_rest(self) -> None:
+        for name in self._values:
+            near = difflib.get_close_matches(name, self._known, n=1)
+            hint = _RENAMED.get(name) or (near[0] if near else None)
+            raise BrokerUrlError(
+                f"the broker URL has an unknown parameter {name!r}"
+                + (f"; use {hint}" if hint else f"; known are {', '.join(sorted(self._known))}")
+            )

@@ -1,0 +1,244 @@
+"""What is declared on the broker: exchanges, queues and bindings, as plain values.
+
+Queues are durable quorum queues with a delivery limit and a dead letter queue unless stated
+otherwise. Nothing here talks to a broker; `declare` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar
+
+from mqkit.errors import ConfigurationError
+
+ExchangeType = Literal["direct", "fanout", "topic", "headers"]
+QueueType = Literal["quorum", "classic"]
+
+DEFAULT_DELIVERY_LIMIT = 20
+"""Deliveries without an ack after which the broker dead-letters, as RabbitMQ 4.0 has it."""
+
+UNLIMITED_DELIVERIES = 1_000_000_000
+"""For dead letter queues: from 4.0 a quorum queue without a limit gets one of 20 and drops what
+passes it, and -1 means unlimited on 4.x but zero on 3.x; a large number means the same on both."""
+
+MAX_NAME = 255
+"""Bytes in a name or routing key: a short string (AMQP 0-9-1, section 4.2.5.3)."""
+
+MAX_QUEUE_NAME = 190
+"""Bytes in the name of a handler's queue: the delay ladder puts its 28 levels before it."""
+
+DEAD_SUFFIX = ".dead"
+
+
+def _check_name(kind: str, name: str, limit: int = MAX_NAME) -> None:
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(f"{kind} needs a name; got {name!r}")
+    if len(name.encode()) > limit:
+        raise ConfigurationError(f"{kind} {name[:40]!r}...: the name is over {limit} bytes long")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """An exchange. `declare=False` takes one that somebody else declares, and names its type.
+
+    :raises ConfigurationError: the name is empty, too long, or reserved for the broker
+    """
+
+    name: str
+    type: ExchangeType = "topic"
+    durable: bool = True
+    auto_delete: bool = False
+    internal: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    declare: bool = True
+
+    def __post_init__(self) -> None:
+        _check_name("an exchange", self.name)
+        if self.type not in ("direct", "fanout", "topic", "headers"):
+            raise ConfigurationError(
+                f"exchange {self.name!r}: the type is direct, fanout, topic or headers, "
+                f"not {self.type!r}"
+            )
+        if self.declare and self.name.startswith("amq."):
+            raise ConfigurationError(
+                f"exchange {self.name!r}: names under 'amq.' belong to the broker; "
+                "use it with declare=False"
+            )
+
+    def key(self, routing_key: str = "", arguments: Mapping[str, Any] | None = None) -> Source:
+        """What a queue binds to: this exchange, with a routing key or topic pattern."""
+        return Source(self, routing_key, dict(arguments or {}))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An exchange and the routing key to bind with; made by `Exchange.key`."""
+
+    exchange: Exchange
+    routing_key: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.routing_key.encode()) > MAX_NAME:
+            raise ConfigurationError(
+                f"exchange {self.exchange.name!r}: the routing key {self.routing_key[:40]!r}... "
+                f"is over {MAX_NAME} bytes long"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue, durable and quorum unless stated otherwise.
+
+    `delivery_limit` is how many deliveries may end without an ack (a killed worker, above all)
+    before the broker dead-letters the message. `dead_letters=False` leaves out the dead letter
+    queue; what is dead-lettered then has nowhere to go, so a handler's queue must have one.
+
+    :raises ConfigurationError: the name or the combination of options cannot be declared
+    """
+
+    name: str
+    type: QueueType = "quorum"
+    durable: bool = True
+    exclusive: bool = False
+    auto_delete: bool = False
+    delivery_limit: int = DEFAULT_DELIVERY_LIMIT
+    dead_letters: bool = True
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """More `x-` arguments; what mqkit sets itself may not be given here."""
+    declare: bool = True
+
+    def __post_init__(self) -> None:
+        _check_name("a queue", self.name, MAX_QUEUE_NAME)
+        problem = self._problem()
+        if problem:
+            raise ConfigurationError(f"queue {self.name!r}: {problem}")
+
+    def _problem(self) -> str | None:
+        if self.type not in ("quorum", "classic"):
+            return f"the type is quorum or classic, not {self.type!r}"
+        if self.declare and self.name.startswith("amq."):
+            return "names under 'amq.' belong to the broker; use it with declare=False"
+        if self.type == "quorum" and (not self.durable or self.exclusive or self.auto_delete):
+            return (
+                "a quorum queue is durable, not exclusive and not auto-deleted; "
+                "say type='classic' for one that is not"
+            )
+        if not self.durable and not self.exclusive:
+            return "RabbitMQ 4.3 refuses transient queues that are not exclusive; add exclusive=True"
+        if self.delivery_limit < 1:
+            return f"delivery_limit is 1 or more, not {self.delivery_limit}"
+        for name in self.arguments:
+            if name in _OWN_ARGUMENTS:
+                return f"{name} is set by mqkit; {_OWN_ARGUMENTS[name]}"
+        return None
+
+    @property
+    def dead_queue(self) -> str:
+        """The name of the dead letter queue behind this one."""
+        return self.name + DEAD_SUFFIX
+
+    def declared_arguments(self) -> dict[str, Any]:
+        """The `x-` arguments that the queue is declared with.
+
+        At-least-once dead-lettering needs the dead letter exchange, the strategy and
+        `reject-publish` together (https://www.rabbitmq.com/docs/quorum-queues#dead-lettering).
+        """
+        own: dict[str, Any] = {"x-queue-type": self.type}
+        if self.dead_letters:
+            own |= {
+                "x-dead-letter-exchange": "",
+                "x-dead-letter-routing-key": self.dead_queue,
+            }
+        if self.type == "quorum":
+            own["x-delivery-limit"] = self.delivery_limit
+            if self.dead_letters:
+                own |= {
+                    "x-dead-letter-strategy": "at-least-once",
+                    "x-overflow": "reject-publish",
+                }
+        return {**own, **self.arguments}
+
+
+_OWN_ARGUMENTS = {
+    "x-queue-type": "use type=",
+    "x-delivery-limit": "use delivery_limit=",
+    "x-dead-letter-exchange": "dead letters go to the queue's own dead letter queue",
+    "x-dead-letter-routing-key": "dead letters go to the queue's own dead letter queue",
+    "x-dead-letter-strategy": "it is at-least-once",
+    "x-overflow": "it is reject-publish, which at-least-once dead-lettering needs",
+}
+
+
+def dead_letter_queue(queue: Queue) -> Queue:
+    """The queue that keeps what `queue` dead-letters; it limits and dead-letters nothing itself."""
+    return Queue(
+        queue.dead_queue,
+        type=queue.type,
+        delivery_limit=UNLIMITED_DELIVERIES,
+        dead_letters=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A queue bound to an exchange."""
+
+    queue: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """A set of exchanges, queues and bindings without contradictions."""
+
+    exchanges: tuple[Exchange, ...] = ()
+    queues: tuple[Queue, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+
+    @classmethod
+    def of_queue(cls, queue: Queue, sources: Iterable[Source] = ()) -> Topology:
+        """What one handler needs: its queue, the dead letter queue, and what it binds to."""
+        sources = tuple(sources)
+        queues = (dead_letter_queue(queue), queue) if queue.dead_letters else (queue,)
+        return cls(
+            exchanges=tuple({source.exchange.name: source.exchange for source in sources}.values()),
+            queues=queues,
+            bindings=tuple(Binding(queue.name, source) for source in sources),
+        )
+
+    def merge(self, other: Topology) -> Topology:
+        """Both together.
+
+        :raises ConfigurationError: the same name is declared in two ways; it names the difference
+        """
+        return Topology(
+            _union("exchange", (*self.exchanges, *other.exchanges)),
+            _union("queue", (*self.queues, *other.queues)),
+            (*self.bindings, *(b for b in other.bindings if b not in self.bindings)),
+        )
+
+
+_Named = TypeVar("_Named", Exchange, Queue)
+
+
+def _union(kind: str, items: Iterable[_Named]) -> tuple[_Named, ...]:
+    known: dict[str, _Named] = {}
+    for item in items:
+        first = known.setdefault(item.name, item)
+        if first != item:
+            raise ConfigurationError(
+                f"{kind} {item.name!r} is declared in two ways: {difference(first, item)}"
+            )
+    return tuple(known.values())
+
+
+def difference(first: Exchange | Queue, second: Exchange | Queue) -> str:
+    """How two declarations of one name differ: 'durable is True here and False there'."""
+    return "; ".join(
+        f"{item.name} is {getattr(first, item.name)!r} in one and {getattr(second, item.name)!r} "
+        "in the other"
+        for item in fields(first)
+        if getattr(first, item.name) != getattr(second, item.name)
+    )
