@@ -50,6 +50,7 @@ class Connection:
         self._host = 0
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
+        self._generation = 0
         self._blocked: str | None = None
         self._unblocked = asyncio.Event()
         self._unblocked.set()
@@ -59,6 +60,11 @@ class Connection:
     def is_up(self) -> bool:
         """True while there is an open connection."""
         return self._current is not None and not self._current.closed.done()
+
+    @property
+    def generation(self) -> int:
+        """How many connections there have been; what was declared on an older one may be gone."""
+        return self._generation
 
     @property
     def server(self) -> str:
@@ -133,21 +139,22 @@ class Connection:
         if keeper.cancelled() or keeper.exception() is None:
             return
         logger.critical(
-            "%s: recovery failed and will not be tried again", self.name, exc_info=keeper.exception()
+            "%s: recovery failed and will not be tried again",
+            self.name,
+            exc_info=keeper.exception(),
         )
         self._closing = True
         self._up.set()
 
     def _use(self, connection: DriverConnection) -> None:
         self._current = connection
+        self._generation += 1
         self._up.set()
 
     async def _connect(self, deadline: float | None, *, first: bool) -> DriverConnection:
         def log_wait(state: RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
-            logger.warning(
-                "%s: %s; trying again in %.1f s", self.name, error, state.upcoming_sleep
-            )
+            logger.warning("%s: %s; trying again in %.1f s", self.name, error, state.upcoming_sleep)
 
         def worth_trying_again(error: BaseException) -> bool:
             fatal = isinstance(error, AuthenticationError | VirtualHostError)

@@ -132,9 +132,7 @@ class ConnectionLostError(PublishError):
         message_id: str | None,
         may_be_stored: bool = True,
     ) -> None:
-        super().__init__(
-            problem, exchange=exchange, routing_key=routing_key, message_id=message_id
-        )
+        super().__init__(problem, exchange=exchange, routing_key=routing_key, message_id=message_id)
         self.may_be_stored = may_be_stored
 
 

@@ -30,6 +30,7 @@ class Header:
 
     PUBLISH = "mqkit-publish"
     ATTEMPT = "mqkit-attempt"
+    ATTEMPTS = "mqkit-attempts"
     EXCHANGE = "mqkit-exchange"
     ROUTING_KEY = "mqkit-routing-key"
     QUEUE = "mqkit-queue"

@@ -16,6 +16,7 @@ class DeathReason(StrEnum):
     REJECTED = "rejected"
     NOT_RETRYABLE = "not-retryable"
     ATTEMPTS_EXHAUSTED = "attempts-exhausted"
+    POLICY_FAILED = "policy-failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from mqkit.confirms import Acked, ConfirmChannel, Gone, Nacked
 from mqkit.connection import Connection
@@ -178,8 +179,9 @@ class Sender:
                     self._probe_channel = await ConfirmChannel.open(channel)
                 verdict = self._probe_channel.write(PROBE)
                 blocked = asyncio.ensure_future(self._connection.blocking())
+                either: list[asyncio.Future[Any]] = [verdict, blocked]
                 try:
-                    await asyncio.wait([verdict, blocked], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     blocked.cancel()
                 if verdict.done() and isinstance(gone := verdict.result(), Gone):

@@ -92,9 +92,7 @@ class Service:
         """All that the handlers need on the broker."""
         return self._topology
 
-    def provide(
-        self, type_: Any, factory: Callable[..., Any], *, scope: Scope = "message"
-    ) -> None:
+    def provide(self, type_: Any, factory: Callable[..., Any], *, scope: Scope = "message") -> None:
         """Let handlers that are registered after this take an argument of `type_`.
 
         `factory` may be a function, a coroutine function, or a generator function (plain or

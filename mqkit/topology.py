@@ -126,7 +126,9 @@ class Queue:
                 "say type='classic' for one that is not"
             )
         if not self.durable and not self.exclusive:
-            return "RabbitMQ 4.3 refuses transient queues that are not exclusive; add exclusive=True"
+            return (
+                "RabbitMQ 4.3 refuses transient queues that are not exclusive; add exclusive=True"
+            )
         if self.delivery_limit < 1:
             return f"delivery_limit is 1 or more, not {self.delivery_limit}"
         for name in self.arguments:

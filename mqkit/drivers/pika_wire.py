@@ -96,9 +96,7 @@ def to_pika(properties: Properties) -> pika.BasicProperties:
             None if properties.expiration is None else str(round(properties.expiration * 1000))
         ),
         message_id=properties.message_id,
-        timestamp=(
-            None if properties.timestamp is None else int(properties.timestamp.timestamp())
-        ),
+        timestamp=(None if properties.timestamp is None else int(properties.timestamp.timestamp())),
         type=properties.type,
         user_id=properties.user_id,
         app_id=properties.app_id,

@@ -1,0 +1,6 @@
+"""`python -m mqkit`."""
+
+from mqkit.cli import main
+
+if __name__ == "__main__":
+    main()

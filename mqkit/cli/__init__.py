@@ -1,0 +1,5 @@
+"""The `mqkit` command."""
+
+from mqkit.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,41 @@
+"""The command line: its commands, and errors turned into one line and an exit code.
+
+Exit codes: 0 done, 1 it failed, 2 it was called wrongly.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from mqkit.cli.run import FAILED, run
+from mqkit.errors import ConfigurationError, MqkitError
+
+CALLED_WRONGLY = 2
+
+app = typer.Typer(
+    name="mqkit",
+    help="Message handlers on RabbitMQ that lose nothing and apply nothing twice.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(run)
+
+
+@app.callback()
+def _commands() -> None:
+    """Message handlers on RabbitMQ that lose nothing and apply nothing twice."""
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    try:
+        app()
+    except ConfigurationError as error:
+        print(f"mqkit: {error}", file=sys.stderr)
+        sys.exit(CALLED_WRONGLY)
+    except MqkitError as error:
+        print(f"mqkit: {error}", file=sys.stderr)
+        sys.exit(FAILED)

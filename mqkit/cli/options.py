@@ -1,0 +1,66 @@
+"""What the commands share: the broker's URL, and the way to a service."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from pathlib import Path
+
+from mqkit.errors import BrokerUrlError, ServiceNotFoundError
+from mqkit.service import Service
+from mqkit.settings import BrokerUrl, Settings
+
+
+def broker_url(option: str | None) -> BrokerUrl:
+    """The broker: `--url`, or else `MQKIT_URL`.
+
+    :raises BrokerUrlError: neither is given, or it is malformed
+    """
+    if option is not None:
+        return BrokerUrl.parse(option)
+    setting = Settings().url
+    if setting is None:
+        raise BrokerUrlError(
+            "no broker: give --url amqp://user:password@host/vhost, or set MQKIT_URL"
+        )
+    return BrokerUrl.parse(setting.get_secret_value())
+
+
+def load_service(spec: str) -> Service:
+    """The service at `MODULE:SERVICE`; modules of the current directory are found too.
+
+    What the module itself raises on import is passed on as it is.
+
+    :raises ServiceNotFoundError: no such module, no such name in it, or not a service
+    """
+    module_name, colon, attribute = spec.partition(":")
+    if not (module_name and colon and attribute) or module_name.startswith("."):
+        raise ServiceNotFoundError(
+            f"{spec!r} is not MODULE:SERVICE; for example handlers.ledger:service"
+        )
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ServiceNotFoundError(
+            f"there is no module {error.name!r} (looked from {here} and the installed packages)"
+        ) from error
+    service = getattr(module, attribute, None)
+    if isinstance(service, Service):
+        return service
+    names = [name for name, value in vars(module).items() if isinstance(value, Service)]
+    if not hasattr(module, attribute):
+        near = difflib.get_close_matches(attribute, names, n=1) or names
+        raise ServiceNotFoundError(
+            f"module {module_name!r} has no {attribute!r}"
+            + (f"; did you mean {module_name}:{near[0]}?" if near else ", and no Service at all")
+        )
+    raise ServiceNotFoundError(
+        f"{spec} is {type(service).__name__}, not a Service"
+        + (f"; did you mean {module_name}:{names[0]}?" if names else "")
+    )

@@ -1,0 +1,86 @@
+"""`mqkit run`: one service in this process, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from mqkit.cli.options import broker_url, load_service
+from mqkit.runtime import DEFAULT_GRACE, Runtime
+
+logger = logging.getLogger(__name__)
+
+FAILED = 1
+
+LOG_FORMAT = "%(asctime)s %(levelname)-8s %(message)s"
+
+
+def run(
+    service: Annotated[str, typer.Argument(metavar="MODULE:SERVICE", show_default=False)],
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="The broker: amqp[s]://user:password@host[,host]/vhost. "
+            "Default: the environment's MQKIT_URL, which other users cannot see.",
+            show_default=False,
+        ),
+    ] = None,
+    grace: Annotated[
+        float,
+        typer.Option(help="Seconds that handlers get to finish on SIGTERM or SIGINT.", min=0),
+    ] = DEFAULT_GRACE,
+    connect_deadline: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds in which the first connection must succeed. Default: try for ever.",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
+    log_level: Annotated[
+        str, typer.Option(help="debug, info, warning, error or critical.")
+    ] = "info",
+) -> None:
+    """Run a service until SIGTERM or SIGINT, then drain it.
+
+    A second signal ends the grace period. Exit code 0: stopped, all that was in flight is
+    settled; 1: it failed, or handlers outlasted the grace period; 2: it was called wrongly.
+    """
+    level = logging.getLevelNamesMapping().get(log_level.upper())
+    if level is None:
+        raise typer.BadParameter(f"{log_level!r} is not a log level", param_hint="--log-level")
+    runtime_url = broker_url(url)
+    loaded = load_service(service)
+    logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
+    runtime = Runtime(loaded, runtime_url, grace=grace, connect_deadline=connect_deadline)
+    asyncio.run(_run_until_signal(runtime))
+
+
+async def _run_until_signal(runtime: Runtime) -> None:
+    stop = asyncio.Event()
+
+    def on_signal(name: str) -> None:
+        if stop.is_set():
+            logger.warning("%s again: not waiting any longer", name)
+            runtime.hurry()
+        else:
+            logger.info("%s: stopping", name)
+            stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number.name)
+    await runtime.run(stop)
+    if runtime.abandoned:
+        # A thread cannot be stopped, and a coroutine may refuse to be: neither the interpreter
+        # nor the loop would end. Their messages are requeued and the connections closed.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(FAILED)

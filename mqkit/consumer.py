@@ -1,0 +1,193 @@
+"""Consumes the queue of one handler: attaches, runs each delivery to its end, comes back.
+
+The hot path is `_handle`: a delivery is dispatched to an outcome, and the outcome is settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from mqkit.connection import Connection
+from mqkit.declare import declare
+from mqkit.dispatch import Dispatcher
+from mqkit.drivers.base import DriverChannel, Incoming
+from mqkit.errors import BrokerError, ChannelClosedError, ConnectError
+from mqkit.message import Delivery, attempt_number, first_published_to
+from mqkit.service import Handler
+from mqkit.settle import Settler
+
+logger = logging.getLogger(__name__)
+
+ATTACH_WAIT_MAX = 3.0
+"""Seconds; no wait between two attempts to start consuming is longer."""
+
+
+class Consumer:
+    """The consumer of one handler, on a channel of its own that is replaced when it dies.
+
+    A delivery belongs to the channel that it came by. When that closes, what has not started
+    is dropped (the broker redelivers it), and what runs ends as `Lost`.
+    """
+
+    def __init__(
+        self, connection: Connection, handler: Handler, dispatcher: Dispatcher, settler: Settler
+    ) -> None:
+        self.handler = handler
+        self._connection = connection
+        self._dispatch = dispatcher.dispatch
+        self._settler = settler
+        self._settle = settler.settle
+        self._slots = asyncio.Semaphore(handler.concurrency)
+        self._channel: DriverChannel | None = None
+        self._tag: str | None = None
+        self._stopping = False
+        self._tasks: dict[asyncio.Task[None], Delivery] = {}
+        self._started: set[Delivery] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Deliveries whose handler runs, or whose outcome is being settled."""
+        return len(self._started)
+
+    async def run(self) -> None:
+        """Consume until cancelled or stopped; attaches again whenever its channel closes."""
+        while not self._stopping:
+            channel = await self._attach()
+            if channel is None:
+                return
+            why = await asyncio.shield(channel.closed)
+            self._channel = None
+            if not self._stopping:
+                logger.warning("%s: stopped consuming: %s", self.handler.queue.name, why.text)
+
+    async def declare(self) -> None:
+        """Put the handler's exchanges, queues and bindings on the broker.
+
+        :raises TopologyError: the broker refused something
+        """
+        await declare(self._connection.channel, self.handler.topology())
+
+    async def stop(self) -> None:
+        """Take no more deliveries, and give back those whose handler has not started."""
+        self._stopping = True
+        for task, delivery in list(self._tasks.items()):
+            if delivery not in self._started:
+                self._settler.requeue(delivery)
+                task.cancel()
+        channel, tag = self._channel, self._tag
+        if channel is not None and channel.is_open and tag is not None:
+            try:
+                await channel.cancel(tag)
+            except ChannelClosedError as error:
+                logger.info("%s: %s", self.handler.queue.name, error)
+
+    async def finished(self) -> None:
+        """Wait until every delivery in flight is settled."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def abandon(self) -> int:
+        """Give back what is still in flight, cancel its handlers, and say how many there were."""
+        unsettled = [d for d in self._tasks.values() if not (d.settled or d.lost)]
+        for delivery in unsettled:
+            self._settler.requeue(delivery)
+        for task in self._tasks:
+            task.cancel()
+        return len(unsettled)
+
+    async def close(self) -> None:
+        """Close the channel; the acks that were written go out before."""
+        if self._channel is not None and self._channel.is_open:
+            await self._channel.close()
+
+    async def _attach(self) -> DriverChannel | None:
+        def log_failure(state: RetryCallState) -> None:
+            logger.error(
+                "%s: not consuming: %s; trying again in %.1f s",
+                self.handler.queue.name,
+                state.outcome.exception() if state.outcome else None,
+                state.upcoming_sleep,
+            )
+
+        attempts = AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.2, max=ATTACH_WAIT_MAX),
+            retry=retry_if_exception_type(BrokerError),
+            stop=lambda _: self._stopping,
+            before_sleep=log_failure,
+            retry_error_callback=lambda _: None,
+        )
+        return await attempts(self._attach_once)
+
+    async def _attach_once(self) -> DriverChannel | None:
+        try:
+            await self.declare()
+            channel = await self._connection.channel()
+        except ConnectError:
+            return None  # closed by us
+        await channel.qos(self.handler.prefetch)
+
+        def on_delivery(incoming: Incoming) -> None:
+            self._receive(channel, incoming)
+
+        def on_cancel() -> None:
+            # Its deliveries must be lost before new ones come: a fresh channel, not a new
+            # consumer on this one. 4.3 also waits for a cancel-ok that pika does not send.
+            closing.append(asyncio.ensure_future(channel.close()))
+
+        closing: list[Awaitable[None]] = []
+        self._channel = channel
+        self._tag = await channel.consume(self.handler.queue.name, on_delivery, on_cancel)
+        logger.info(
+            "%s: consuming (prefetch %d, concurrency %d)",
+            self.handler.queue.name,
+            self.handler.prefetch,
+            self.handler.concurrency,
+        )
+        return channel
+
+    def _receive(self, channel: DriverChannel, incoming: Incoming) -> None:
+        headers = incoming.properties.headers
+        exchange, routing_key = first_published_to(headers, incoming.exchange, incoming.routing_key)
+        delivery = Delivery(
+            body=incoming.body,
+            properties=incoming.properties,
+            exchange=exchange,
+            routing_key=routing_key,
+            queue=self.handler.queue.name,
+            attempt=attempt_number(headers),
+            redelivered=incoming.redelivered,
+            tag=incoming.tag,
+            channel=channel,
+        )
+        if self._stopping:
+            self._settler.requeue(delivery)
+            return
+        task = asyncio.create_task(self._handle(delivery))
+        self._tasks[task] = delivery
+        task.add_done_callback(self._on_task_done)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        async with self._slots:
+            if delivery.lost or delivery.settled:
+                return
+            self._started.add(delivery)
+            try:
+                outcome = await self._dispatch(delivery)
+                await self._settle(delivery, outcome)
+            finally:
+                self._started.discard(delivery)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        delivery = self._tasks.pop(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.critical(
+                "%s: message %s was not settled; it goes back to its queue",
+                self.handler.name,
+                delivery.message_id,
+                exc_info=error,
+            )
+            self._settler.requeue(delivery)

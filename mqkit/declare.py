@@ -1,0 +1,119 @@
+"""Declares a topology on a live broker, and explains what the broker refuses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mqkit.drivers.base import DriverChannel
+from mqkit.errors import ChannelClosedError, TopologyError
+from mqkit.topology import Binding, Exchange, Queue, Topology
+
+OpenChannel = Callable[[], Awaitable[DriverChannel]]
+
+NOT_FOUND = 404
+ACCESS_REFUSED = 403
+RESOURCE_LOCKED = 405
+
+_INEQUIVALENT = re.compile(
+    r"inequivalent arg '(?P<name>[^']+)' for (?:queue|exchange) '.*' in vhost '.*': "
+    r"received (?P<here>.+) but current is (?P<there>.+)$",
+    re.DOTALL,
+)
+_TYPED = re.compile(r"^the value '(?P<value>.*)' of type '[^']+'$", re.DOTALL)
+
+
+async def declare(open_channel: OpenChannel, topology: Topology) -> None:
+    """Declare all of it: what is there already and alike is left as it is.
+
+    Everything is tried, so that one error names all that the broker refused.
+
+    :raises TopologyError: the broker refused something
+    :raises ChannelClosedError: the connection was lost meanwhile
+    """
+    problems: list[str] = []
+    channel: DriverChannel | None = None
+    try:
+        for what, step in _steps(topology):
+            if channel is None or not channel.is_open:
+                channel = await open_channel()
+            try:
+                await step(channel)
+            except ChannelClosedError as error:
+                if not error.code:
+                    raise
+                problems.append(explain(what, error.code, error.text))
+    finally:
+        if channel is not None and channel.is_open:
+            await channel.close()
+    if problems:
+        raise TopologyError("; ".join(problems))
+
+
+Step = Callable[[DriverChannel], Awaitable[Any]]
+
+
+def _steps(topology: Topology) -> list[tuple[str, Step]]:
+    return [
+        *((f"exchange {item.name}", _exchange(item)) for item in topology.exchanges),
+        *((f"queue {item.name}", _queue(item)) for item in topology.queues),
+        *(
+            (f"binding of queue {item.queue} to exchange {item.source.exchange.name}", _bind(item))
+            for item in topology.bindings
+        ),
+    ]
+
+
+def _exchange(exchange: Exchange) -> Step:
+    return lambda channel: channel.declare_exchange(
+        exchange.name,
+        exchange.type,
+        durable=exchange.durable,
+        auto_delete=exchange.auto_delete,
+        internal=exchange.internal,
+        arguments=exchange.arguments,
+        passive=not exchange.declare,
+    )
+
+
+def _queue(queue: Queue) -> Step:
+    return lambda channel: channel.declare_queue(
+        queue.name,
+        durable=queue.durable,
+        exclusive=queue.exclusive,
+        auto_delete=queue.auto_delete,
+        arguments=queue.declared_arguments(),
+        passive=not queue.declare,
+    )
+
+
+def _bind(binding: Binding) -> Step:
+    source = binding.source
+    return lambda channel: channel.bind_queue(
+        binding.queue, source.exchange.name, source.routing_key, source.arguments
+    )
+
+
+def explain(what: str, code: int, text: str) -> str:
+    """A refusal in a person's words: 'queue X: durable is false on the broker, true here'."""
+    difference = _INEQUIVALENT.search(text)
+    if difference:
+        there, here = _plain(difference["there"]), _plain(difference["here"])
+        return (
+            f"{what}: {difference['name']} is {there} on the broker, {here} here; declare it alike, "
+            "or delete the one on the broker once it is empty"
+        )
+    if code == NOT_FOUND:
+        return f"{what}: it does not exist on the broker, and is not declared here ({text})"
+    if code == ACCESS_REFUSED:
+        return f"{what}: this user has no permission ({text})"
+    if code == RESOURCE_LOCKED:
+        return f"{what}: another connection holds it exclusively ({text})"
+    return f"{what}: {text} ({code})"
+
+
+def _plain(value: str) -> str:
+    typed = _TYPED.match(value)
+    text = typed["value"] if typed else value.strip("'")
+    return "not set" if text in ("none", "undefined") else text

@@ -1,0 +1,123 @@
+"""Delays that the broker holds, without a plugin: a ladder of TTL queues.
+
+Level n is a queue that holds a message for 2^n ticks of 100 ms and dead-letters it to the level
+below. The delay in ticks, in binary, is the routing key: at each level a topic exchange sends a
+1 into the level's queue and a 0 straight on. What leaves the ladder goes to the one queue whose
+name ends the routing key. So any delay is possible, a short one never waits behind a long one,
+and nothing is held in a worker. (The model is NServiceBus's delay infrastructure,
+https://docs.particular.net/transports/rabbitmq/delayed-delivery.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from mqkit.connection import Connection
+from mqkit.drivers.base import DriverChannel
+from mqkit.outcome import DELAY_LEVELS, DELAY_TICK, MAX_DELAY
+
+PREFIX = "mqkit.delay.v1"
+"""Before all names of the ladder; its number changes if an argument ever does."""
+
+DELIVER = f"{PREFIX}.deliver"
+
+
+def level_name(level: int) -> str:
+    """The name of a level's queue and of its exchange."""
+    return f"{PREFIX}.{level:02d}"
+
+
+def ticks(delay: float) -> int:
+    """The delay in ticks, rounded up: never early.
+
+    :raises ValueError: it is negative or longer than the ladder can hold
+    """
+    if not 0 <= delay <= MAX_DELAY:
+        raise ValueError(f"a delay is 0 to {MAX_DELAY:.0f} seconds, not {delay!r}")
+    return math.ceil(round(delay / DELAY_TICK, 6))
+
+
+def entry(delay: float, queue: str) -> tuple[str, str]:
+    """The exchange and routing key that bring a message to `queue` after `delay` seconds."""
+    count = ticks(delay)
+    if count == 0:
+        return "", queue
+    return level_name(_highest(count)), f"{'.'.join(f'{count:0{DELAY_LEVELS}b}')}.{queue}"
+
+
+def _highest(count: int) -> int:
+    return count.bit_length() - 1
+
+
+def _bit_pattern(level: int, bit: str) -> str:
+    return ".".join(["*"] * (DELAY_LEVELS - 1 - level) + [bit, "#"])
+
+
+def _queue_pattern(queue: str) -> str:
+    # Not '#.queue': that would also match a longer name that ends alike.
+    return ".".join(["*"] * DELAY_LEVELS + [queue])
+
+
+class DelayLadder:
+    """Declares what a delay needs, when it is first needed, and only the levels in use."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = asyncio.Lock()
+        self._generation = -1
+        self._levels = 0
+        self._queues: set[str] = set()
+
+    async def route(self, delay: float, queue: str) -> tuple[str, str]:
+        """Where to publish so that `queue` gets the message after `delay` seconds.
+
+        :raises ChannelClosedError: the broker refused a declaration, or the connection was lost
+        """
+        count = ticks(delay)
+        if count and not self._is_ready(count, queue):
+            async with self._lock:
+                await self._declare(_highest(count) + 1, queue)
+        return entry(delay, queue)
+
+    def forget(self) -> None:
+        """Declare anew at the next delay: something of the ladder is missing on the broker."""
+        self._generation = -1
+
+    def _is_ready(self, count: int, queue: str) -> bool:
+        return (
+            self._generation == self._connection.generation
+            and _highest(count) < self._levels
+            and queue in self._queues
+        )
+
+    async def _declare(self, levels: int, queue: str) -> None:
+        generation = self._connection.generation
+        if self._generation != generation:
+            self._levels, self._queues = 0, set()
+        channel = await self._connection.channel()
+        await channel.declare_exchange(DELIVER, "topic")
+        for level in range(self._levels, levels):
+            await _declare_level(channel, level)
+        await channel.bind_queue(queue, DELIVER, _queue_pattern(queue))
+        await channel.close()
+        self._levels = max(self._levels, levels)
+        self._queues.add(queue)
+        self._generation = generation
+
+
+async def _declare_level(channel: DriverChannel, level: int) -> None:
+    name, below = level_name(level), level_name(level - 1) if level else DELIVER
+    await channel.declare_exchange(name, "topic")
+    await channel.declare_queue(
+        name,
+        arguments={
+            "x-queue-type": "quorum",
+            "x-message-ttl": round(2**level * DELAY_TICK * 1000),
+            "x-dead-letter-exchange": below,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        },
+    )
+    await channel.bind_queue(name, name, _bit_pattern(level, "1"))
+    await channel.bind_exchange(below, name, _bit_pattern(level, "0"))

@@ -1,0 +1,227 @@
+"""Runs a service: connects, declares, consumes; and on the way out drains, gives back, closes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+from mqkit.connection import Connection
+from mqkit.consumer import Consumer
+from mqkit.declare import declare
+from mqkit.delay import DelayLadder
+from mqkit.dispatch import Clock, Dispatcher, make, utc_now
+from mqkit.drivers.base import Driver, QueueState
+from mqkit.drivers.pika import PikaDriver
+from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
+from mqkit.middleware import Middleware
+from mqkit.publisher import Publisher
+from mqkit.service import Handler, Service
+from mqkit.settings import BrokerUrl
+from mqkit.settle import Settler
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_GRACE = 25.0
+"""Seconds that handlers in flight get to finish once the service is told to stop.
+
+Under the 30 s that container platforms wait before they kill.
+"""
+
+CANCELLED_HANDLERS_WAIT = 2.0
+"""Seconds that cancelled handlers get to clean up after the grace period."""
+
+
+class Runtime:
+    """One service running in this process, on two connections: one consumes, one publishes.
+
+    As an asynchronous context manager it starts on entry and drains on exit; `run` does both
+    and waits in between. `grace` is in seconds. `connect_deadline` is how many seconds the first
+    connection may take; None tries for ever. `middleware` goes around the service's own.
+
+    :raises ConfigurationError: the service has no handlers, or the grace period is negative
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        url: BrokerUrl,
+        *,
+        grace: float = DEFAULT_GRACE,
+        middleware: Iterable[Middleware] = (),
+        connect_deadline: float | None = None,
+        driver: Driver | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        if not service.handlers:
+            raise ConfigurationError(f"service {service.name!r} has no handlers")
+        if grace < 0:
+            raise ConfigurationError(f"the grace period is 0 seconds or more, not {grace!r}")
+        self.service = service
+        self._url = url
+        self._grace = grace
+        self._middleware = (*middleware, *service.middleware)
+        self._connect_deadline = connect_deadline
+        self._clock = clock
+        driver = driver or PikaDriver()
+        self._consuming = Connection(url, name=f"{service.name}.consume", driver=driver)
+        self._publishing = Connection(url, name=f"{service.name}.publish", driver=driver)
+        self.publisher = Publisher(self._publishing, app_id=service.name)
+        self._ladder = DelayLadder(self._publishing)
+        self._consumers: list[Consumer] = []
+        self._running: list[asyncio.Task[None]] = []
+        self._pools: list[ThreadPoolExecutor] = []
+        self._values: dict[Any, Any] = {Publisher: self.publisher}
+        self._resources = contextlib.AsyncExitStack()
+        self._abandon_now = asyncio.Event()
+        self.abandoned = 0
+        """Messages given back because their handlers outlasted the grace period."""
+
+    @property
+    def server(self) -> str:
+        """The broker's product and version: 'RabbitMQ 4.0.5'."""
+        return self._consuming.server
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start, consume until `stop` is set, drain.
+
+        :raises ConnectError: the broker cannot be reached, or refuses this user
+        :raises TopologyError: the broker refused a declaration; the message names the difference
+        """
+        async with self:
+            stopped = asyncio.create_task(stop.wait())
+            try:
+                await asyncio.wait([stopped, *self._running], return_when=asyncio.FIRST_COMPLETED)
+                for task in self._running:
+                    if task.done():
+                        task.result()
+            finally:
+                stopped.cancel()
+
+    def hurry(self) -> None:
+        """End the grace period now."""
+        self._abandon_now.set()
+
+    async def queue_state(self, name: str) -> QueueState:
+        """Ready messages and consumers of a queue, from a passive declare.
+
+        :raises TopologyError: there is no such queue
+        """
+        channel = await self._consuming.channel()
+        try:
+            state = await channel.declare_queue(name, passive=True)
+        except ChannelClosedError as error:
+            raise TopologyError(f"queue {name}: {error.text}") from error
+        await channel.close()
+        return state
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self._drain()
+        finally:
+            await self._close()
+            logger.info("%s: stopped", self.service.name)
+
+    async def _start(self) -> None:
+        logger.info("%s: connecting to %s", self.service.name, self._url)
+        await self._consuming.open(self._connect_deadline)
+        await self._publishing.open(self._connect_deadline)
+        await declare(self._consuming.channel, self.service.topology)
+        await self._make_values()
+        for handler in self.service.handlers:
+            consumer = self._consumer(handler)
+            self._consumers.append(consumer)
+            task = asyncio.create_task(consumer.run(), name=f"mqkit consumer {handler.queue.name}")
+            self._running.append(task)
+        logger.info(
+            "%s: running %s on %s",
+            self.service.name,
+            ", ".join(f"{h.name} ({h.queue.name})" for h in self.service.handlers),
+            self.server,
+        )
+
+    async def _make_values(self) -> None:
+        await self._resources.__aenter__()
+        for kind, provider in self.service.providers.items():
+            if provider.scope == "service":
+                arguments = {name: self._values[n] for name, n in provider.parameters.items()}
+                self._values[kind] = await make(provider, arguments, self._resources)
+
+    def _consumer(self, handler: Handler) -> Consumer:
+        pool = None
+        if not handler.is_async:
+            pool = ThreadPoolExecutor(handler.concurrency, thread_name_prefix=handler.name)
+            self._pools.append(pool)
+        dispatcher = Dispatcher(
+            self.service.name,
+            handler,
+            middleware=self._middleware,
+            values=self._values,
+            providers=self.service.providers,
+            executor=pool,
+            clock=self._clock,
+        )
+        settler = Settler(
+            self.publisher,
+            self._ladder,
+            service=self.service.name,
+            handler=handler.name,
+            redeclare=lambda: declare(self._publishing.channel, handler.topology()),
+            clock=self._clock,
+        )
+        return Consumer(self._consuming, handler, dispatcher, settler)
+
+    async def _drain(self) -> None:
+        await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
+        in_flight = sum(consumer.in_flight for consumer in self._consumers)
+        logger.info(
+            "%s: draining, %d in flight, up to %g s", self.service.name, in_flight, self._grace
+        )
+        finished = asyncio.gather(*(consumer.finished() for consumer in self._consumers))
+        hurried = asyncio.create_task(self._abandon_now.wait())
+        either: list[asyncio.Future[Any]] = [finished, hurried]
+        await asyncio.wait(either, timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if finished.done():
+            return
+        for consumer in self._consumers:
+            count = await consumer.abandon()
+            self.abandoned += count
+            if count:
+                logger.warning(
+                    "%s: %d did not finish in time; requeued", consumer.handler.name, count
+                )
+        await asyncio.wait([finished], timeout=CANCELLED_HANDLERS_WAIT)
+        finished.cancel()
+
+    async def _close(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        for consumer in self._consumers:
+            await consumer.close()
+        for pool in self._pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        try:
+            await self._resources.aclose()
+        finally:
+            await self.publisher.close()
+            await self._publishing.close()
+            await self._consuming.close()

@@ -1,0 +1,163 @@
+"""The only place that acks or nacks: carries out the outcome that `dispatch` decided on.
+
+A retry and a dead letter are copies: published and confirmed first, the original acked after.
+If the copy is not confirmed, the original is not acked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from mqkit.copies import dead_letter_copy, describe, retry_copy, without_foreign_headers
+from mqkit.delay import DelayLadder
+from mqkit.dispatch import Clock, utc_now
+from mqkit.errors import (
+    BrokerError,
+    ChannelClosedError,
+    ExchangeNotFoundError,
+    InvalidMessageError,
+    UnroutableError,
+)
+from mqkit.message import Delivery, Message
+from mqkit.outcome import Ack, DeadLetter, Lost, Outcome, Requeue, RetryAfter
+from mqkit.publisher import Publisher
+
+logger = logging.getLogger(__name__)
+
+COPY_WAIT_MAX = 10.0
+"""Seconds; no wait between two attempts to publish a copy is longer."""
+
+
+class Settler:
+    """Settles the deliveries of one handler; `redeclare` puts its queues back on the broker."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        ladder: DelayLadder,
+        *,
+        service: str,
+        handler: str,
+        redeclare: Callable[[], Awaitable[None]],
+        clock: Clock = utc_now,
+    ) -> None:
+        self._publisher = publisher
+        self._ladder = ladder
+        self._service = service
+        self._handler = handler
+        self._redeclare = redeclare
+        self._clock = clock
+        self._copying: set[asyncio.Task[None]] = set()
+
+    async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Carry out `outcome`. Cancelling the caller does not stop a copy that is on its way."""
+        match outcome:
+            case Ack():
+                self._ack(delivery)
+            case Requeue():
+                self.requeue(delivery)
+            case Lost():
+                self._log_lost(delivery)
+            case RetryAfter() | DeadLetter():
+                task = asyncio.create_task(self._replace_by_copy(delivery, outcome))
+                self._copying.add(task)
+                task.add_done_callback(self._copying.discard)
+                await asyncio.shield(task)
+
+    def requeue(self, delivery: Delivery) -> None:
+        """Give the message back to its queue, unless it is settled already."""
+        if self._claim(delivery):
+            self._write(delivery, lambda channel: channel.nack(delivery.tag, requeue=True))
+
+    def _ack(self, delivery: Delivery) -> None:
+        if self._claim(delivery):
+            self._write(delivery, lambda channel: channel.ack(delivery.tag))
+
+    @staticmethod
+    def _claim(delivery: Delivery) -> bool:
+        if delivery.settled or delivery.lost:
+            return False
+        delivery.settled = True
+        return True
+
+    def _write(self, delivery: Delivery, write: Callable[..., None]) -> None:
+        try:
+            write(delivery.channel)
+        except ChannelClosedError:
+            self._log_lost(delivery)
+
+    async def _replace_by_copy(self, delivery: Delivery, outcome: RetryAfter | DeadLetter) -> None:
+        attempts = AsyncRetrying(
+            stop=lambda _: delivery.settled or delivery.lost,
+            wait=wait_random_exponential(multiplier=0.2, max=COPY_WAIT_MAX),
+            retry=retry_if_exception_type(BrokerError),
+            before_sleep=lambda state: self._log_copy_failure(delivery, state),
+            retry_error_callback=lambda _: False,
+        )
+        if await attempts(self._publish_copy, delivery, outcome):
+            self._ack(delivery)
+            self._log_copy(delivery, outcome)
+
+    async def _publish_copy(self, delivery: Delivery, outcome: RetryAfter | DeadLetter) -> bool:
+        """Publish the copy and return True once it is confirmed."""
+        now = self._clock()
+        if isinstance(outcome, DeadLetter):
+            message = dead_letter_copy(delivery, outcome, self._service, self._handler, now)
+        else:
+            exchange, routing_key = await self._ladder.route(outcome.delay, delivery.queue)
+            message = retry_copy(delivery, exchange, routing_key, now)
+        try:
+            await self._send(message)
+        except (ExchangeNotFoundError, UnroutableError):
+            # Somebody deleted the dead letter queue or a part of the ladder: put it back.
+            self._ladder.forget()
+            await self._redeclare()
+            raise
+        return True
+
+    async def _send(self, message: Message) -> None:
+        try:
+            await self._publisher.send(message)
+        except InvalidMessageError:
+            logger.warning(
+                "%s: message %s: its headers cannot be written again; the copy goes without them",
+                self._handler,
+                message.properties.message_id,
+            )
+            await self._publisher.send(without_foreign_headers(message))
+
+    def _log_lost(self, delivery: Delivery) -> None:
+        logger.info(
+            "%s: message %s was lost with its channel; the broker redelivers it",
+            self._handler,
+            delivery.message_id,
+        )
+
+    def _log_copy(self, delivery: Delivery, outcome: RetryAfter | DeadLetter) -> None:
+        if isinstance(outcome, RetryAfter):
+            level, what = logging.INFO, f"retry in {outcome.delay:.1f} s"
+        else:
+            level, what = logging.WARNING, f"dead-lettered ({outcome.reason})"
+        logger.log(
+            level,
+            "%s: message %s: attempt %d failed, %s: %s",
+            self._handler,
+            delivery.message_id,
+            delivery.attempt,
+            what,
+            describe(outcome.error),
+        )
+
+    def _log_copy_failure(self, delivery: Delivery, state: RetryCallState) -> None:
+        logger.error(
+            "%s: the copy of message %s is not published, and the original stays unacked: %s; "
+            "trying again in %.1f s",
+            self._handler,
+            delivery.message_id,
+            state.outcome.exception() if state.outcome else None,
+            state.upcoming_sleep,
+        )
