@@ -28,7 +28,7 @@ from mqkit.settings import BrokerUrl, Host
 logger = logging.getLogger(__name__)
 
 RECOVERY_WAIT_UNIT = 0.2
-"""Seconds; the n-th wait is drawn between 0 and 2^n of these, so that clients do not come in step."""
+"""Seconds; the n-th wait is drawn between 0 and 2^n of these, so that clients spread out."""
 
 RECOVERY_WAIT_MAX = 4.0
 """Seconds; no wait between two rounds over the hosts is longer."""
@@ -50,6 +50,7 @@ class Connection:
         self._host = 0
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
+        self._failure: BaseException | None = None
         self._generation = 0
         self._blocked: str | None = None
         self._unblocked = asyncio.Event()
@@ -126,6 +127,8 @@ class Connection:
                 return self._current
             self._up.clear()
             await self._up.wait()
+        if self._failure is not None:
+            raise ConnectError(f"connection {self.name}: recovery failed") from self._failure
         raise ConnectError(f"connection {self.name}: it was closed")
 
     async def _keep(self) -> None:
@@ -138,11 +141,8 @@ class Connection:
     def _on_keeper_done(self, keeper: asyncio.Task[None]) -> None:
         if keeper.cancelled() or keeper.exception() is None:
             return
-        logger.critical(
-            "%s: recovery failed and will not be tried again",
-            self.name,
-            exc_info=keeper.exception(),
-        )
+        self._failure = keeper.exception()
+        logger.critical("%s: recovery failed and is given up", self.name, exc_info=self._failure)
         self._closing = True
         self._up.set()
 

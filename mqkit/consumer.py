@@ -9,7 +9,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    retry_if_not_exception_type,
+    wait_random_exponential,
+)
 
 from mqkit.connection import Connection
 from mqkit.declare import declare
@@ -57,7 +63,7 @@ class Consumer:
         """Consume until cancelled or stopped; attaches again whenever its channel closes."""
         while not self._stopping:
             channel = await self._attach()
-            if channel is None:
+            if channel is None:  # stopping
                 return
             why = await asyncio.shield(channel.closed)
             self._channel = None
@@ -115,19 +121,17 @@ class Consumer:
 
         attempts = AsyncRetrying(
             wait=wait_random_exponential(multiplier=0.2, max=ATTACH_WAIT_MAX),
-            retry=retry_if_exception_type(BrokerError),
+            # A ConnectError means that the connection is closed for good.
+            retry=retry_if_exception_type(BrokerError) & retry_if_not_exception_type(ConnectError),
             stop=lambda _: self._stopping,
             before_sleep=log_failure,
             retry_error_callback=lambda _: None,
         )
         return await attempts(self._attach_once)
 
-    async def _attach_once(self) -> DriverChannel | None:
-        try:
-            await self.declare()
-            channel = await self._connection.channel()
-        except ConnectError:
-            return None  # closed by us
+    async def _attach_once(self) -> DriverChannel:
+        await self.declare()
+        channel = await self._connection.channel()
         await channel.qos(self.handler.prefetch)
 
         def on_delivery(incoming: Incoming) -> None:

@@ -101,8 +101,8 @@ def explain(what: str, code: int, text: str) -> str:
     if difference:
         there, here = _plain(difference["there"]), _plain(difference["here"])
         return (
-            f"{what}: {difference['name']} is {there} on the broker, {here} here; declare it alike, "
-            "or delete the one on the broker once it is empty"
+            f"{what}: {difference['name']} is {there} on the broker, {here} here; "
+            "declare it alike, or delete the one on the broker once it is empty"
         )
     if code == NOT_FOUND:
         return f"{what}: it does not exist on the broker, and is not declared here ({text})"

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mqkit.copies import first_failure
-from mqkit.errors import DecodeError
+from mqkit.errors import DecodeError, HandlerAbortedError
 from mqkit.injection import Provider
 from mqkit.message import Delivery
 from mqkit.middleware import HandlerCall, Middleware, compose
@@ -72,9 +72,10 @@ class Dispatcher:
             if task is not None and task.cancelling():
                 task.uncancel()
                 return Requeue()
-            # The handler's own: something that it awaited was cancelled.
-            outcome = self._decide(delivery, error)
-        except (Exception, SystemExit) as error:
+            outcome = self._decide(delivery, _aborted(error))
+        except SystemExit as error:
+            outcome = self._decide(delivery, _aborted(error))
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is an outcome
             outcome = self._decide(delivery, error)
         else:
             outcome = Ack()
@@ -86,7 +87,7 @@ class Dispatcher:
         elapsed = max((now - failed_first).total_seconds(), 0.0)
         try:
             return self._handler.retry.decide(error, attempt=delivery.attempt, elapsed=elapsed)
-        except Exception as policy_error:  # a strategy of the user's own may raise anything
+        except Exception as policy_error:
             logger.exception(
                 "%s: the retry policy failed; message %s is dead-lettered",
                 self._handler.name,
@@ -133,6 +134,16 @@ class Dispatcher:
         return made[kind]
 
 
+def _aborted(error: BaseException) -> HandlerAbortedError:
+    """A failure that the policy can judge: tenacity's default retries `Exception` only."""
+    aborted = HandlerAbortedError(
+        f"the handler ended with {type(error).__name__}; it, or something that it awaited, was "
+        "cancelled or left"
+    )
+    aborted.__cause__ = error
+    return aborted
+
+
 async def make(
     provider: Provider, arguments: Mapping[str, Any], stack: contextlib.AsyncExitStack
 ) -> Any:
@@ -148,7 +159,7 @@ async def make(
 
 
 def _is_manager(provider: Provider) -> bool:
-    """Whether the factory is a generator function, and not one whose value happens to be closable."""
+    """Whether the factory is a generator function; another's value may happen to be closable."""
     return hasattr(provider.factory, "__wrapped__") and (
         inspect.isgeneratorfunction(provider.factory.__wrapped__)
         or inspect.isasyncgenfunction(provider.factory.__wrapped__)

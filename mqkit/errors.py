@@ -29,7 +29,7 @@ class ServiceNotFoundError(ConfigurationError):
     """`MODULE:SERVICE` names no module, no attribute, or something that is not a `Service`."""
 
 
-# --- the broker's side ---------------------------------------------------------------------------
+# --- the broker's side -------------------------------------------------------------------------
 
 
 class BrokerError(MqkitError):
@@ -65,7 +65,7 @@ class TopologyError(BrokerError):
     """The broker refused to declare or bind something; the message names it and the difference."""
 
 
-# --- publishing ------------------------------------------------------------------------------------
+# --- publishing --------------------------------------------------------------------------------
 
 
 class PublishError(BrokerError):
@@ -144,8 +144,12 @@ class InvalidMessageError(MqkitError):
     """A message cannot be sent as it is: its body, a header or a property is not encodable."""
 
 
-# --- receiving ---------------------------------------------------------------------------------------
+# --- receiving ---------------------------------------------------------------------------------
 
 
 class DecodeError(MqkitError):
     """A body does not decode, or does not validate as the type that its handler asks for."""
+
+
+class HandlerAbortedError(MqkitError):
+    """A handler ended with `CancelledError` or `SystemExit` of its own: a failure like others."""

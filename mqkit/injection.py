@@ -67,9 +67,9 @@ def plan(function: Callable[..., Any], what: str, providers: Mapping[Any, Provid
         decoder = BodyDecoder(annotation)
     except PydanticUserError as error:
         raise HandlerError(
-            f"{what}: argument {body!r} of type {_name(annotation)} is neither a body that pydantic "
-            f"can validate nor provided; call service.provide({_name(annotation)}, factory) before "
-            "registering the handler"
+            f"{what}: argument {body!r} of type {_name(annotation)} is neither a body that "
+            f"pydantic can validate nor provided; call service.provide({_name(annotation)}, "
+            "factory) before registering the handler"
         ) from error
     return Plan(body, decoder, injected)
 

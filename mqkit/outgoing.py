@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -43,8 +43,7 @@ def to_message(outgoing: Outgoing, app_id: str | None, now: datetime | None = No
     """
     exchange = outgoing.exchange
     exchange_name = exchange.name if isinstance(exchange, Exchange) else exchange
-    problem = _problem(outgoing, exchange_name)
-    if problem:
+    for problem in _problems(outgoing, exchange_name):
         raise InvalidMessageError(
             f"message {outgoing.message_id} to exchange {exchange_name!r} with routing key "
             f"{outgoing.routing_key!r}: {problem}"
@@ -71,38 +70,44 @@ def to_message(outgoing: Outgoing, app_id: str | None, now: datetime | None = No
     )
 
 
-def _problem(outgoing: Outgoing, exchange: object) -> str | None:
+def _problems(outgoing: Outgoing, exchange: object) -> Iterator[str]:
     if not isinstance(exchange, str):
-        return f"the exchange is an Exchange or its name, not {exchange!r}"
-    short = {
-        "exchange": exchange,
-        "routing_key": outgoing.routing_key,
-        "message_id": outgoing.message_id,
-        "correlation_id": outgoing.correlation_id,
-        "reply_to": outgoing.reply_to,
-        "type": outgoing.type,
-        "content_type": outgoing.content_type,
-    }
-    for name, value in short.items():
-        if value is None and name not in ("exchange", "routing_key"):
+        yield f"the exchange is an Exchange or its name, not {exchange!r}"
+    for name in _SHORT_TEXTS:
+        value = getattr(outgoing, name)
+        if value is None and name != "routing_key":
             continue
         if not isinstance(value, str):
-            return f"{name} is text, not {type(value).__name__}"
-        if len(value.encode(errors="replace")) > MAX_NAME:
-            return f"{name} is over {MAX_NAME} bytes long"
-    for header in outgoing.headers:
-        if not isinstance(header, str) or not header or len(header.encode()) > MAX_NAME:
-            return f"a header's name is text of 1 to {MAX_NAME} bytes, not {header!r}"
-        if header.startswith(RESERVED_PREFIX):
-            return f"header {header!r}: names under {RESERVED_PREFIX!r} are mqkit's own"
-    if outgoing.expiration is not None and not 0 <= outgoing.expiration <= _MAX_EXPIRATION:
-        return f"expiration is seconds from 0 to {_MAX_EXPIRATION}, not {outgoing.expiration!r}"
-    if outgoing.priority is not None and not 0 <= outgoing.priority <= _MAX_PRIORITY:
-        return f"priority is 0 to {_MAX_PRIORITY}, not {outgoing.priority!r}"
-    return None
+            yield f"{name} is text, not {type(value).__name__}"
+        elif len(value.encode(errors="replace")) > MAX_NAME:
+            yield f"{name} is over {MAX_NAME} bytes long"
+    yield from _header_problems(outgoing.headers)
+    if outgoing.expiration is not None and not 0 <= outgoing.expiration <= MAX_EXPIRATION:
+        yield f"expiration is seconds from 0 to {MAX_EXPIRATION}, not {outgoing.expiration!r}"
+    if outgoing.priority is not None and not 0 <= outgoing.priority <= MAX_PRIORITY:
+        yield f"priority is 0 to {MAX_PRIORITY}, not {outgoing.priority!r}"
 
 
-_MAX_EXPIRATION = 4_294_967
+def _header_problems(headers: Mapping[str, HeaderValue]) -> Iterator[str]:
+    for name in headers:
+        if not isinstance(name, str) or not name or len(name.encode()) > MAX_NAME:
+            yield f"a header's name is text of 1 to {MAX_NAME} bytes, not {name!r}"
+        elif name.startswith(RESERVED_PREFIX):
+            yield f"header {name!r}: names under {RESERVED_PREFIX!r} are mqkit's own"
+
+
+_SHORT_TEXTS = (
+    "routing_key",
+    "message_id",
+    "correlation_id",
+    "reply_to",
+    "type",
+    "content_type",
+)
+"""Fields sent as short strings: 255 bytes at most (AMQP 0-9-1, section 4.2.5.3)."""
+
+MAX_EXPIRATION = 4_294_967
 """Seconds: RabbitMQ takes at most 2^32 - 1 milliseconds (https://www.rabbitmq.com/docs/ttl)."""
 
-_MAX_PRIORITY = 255
+MAX_PRIORITY = 255
+"""The property is one octet (AMQP 0-9-1, section 1.8)."""

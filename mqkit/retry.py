@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tenacity import Future, RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
@@ -35,7 +35,7 @@ class Retry:
 
     stop: Strategy
     wait: Strategy
-    retry: Strategy = retry_if_exception_type()
+    retry: Strategy = field(default_factory=retry_if_exception_type)
 
     def __post_init__(self) -> None:
         for name in ("stop", "wait", "retry"):

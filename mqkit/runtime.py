@@ -95,10 +95,11 @@ class Runtime:
         async with self:
             stopped = asyncio.create_task(stop.wait())
             try:
-                await asyncio.wait([stopped, *self._running], return_when=asyncio.FIRST_COMPLETED)
-                for task in self._running:
-                    if task.done():
-                        task.result()
+                done, _ = await asyncio.wait(
+                    [stopped, *self._running], return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    task.result()  # a consumer ends by itself only with an error
             finally:
                 stopped.cancel()
 

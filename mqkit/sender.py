@@ -61,6 +61,7 @@ class Stage(Enum):
     WINDOW = "a place in the window of unconfirmed publishes"
     CONNECTION = "a connection to the broker"
     BLOCKED = "the broker to stop blocking publishers"
+    PROBE = "the broker's answer to a probe"
     EXCHANGE = "the broker's answer about the exchange"
     CONFIRM = "the broker's confirm"
 
@@ -134,7 +135,7 @@ class Sender:
                 progress.stage = Stage.BLOCKED
                 await self._connection.unblocked()
             elif self._may_probe and self._seconds_since_confirm() > PROBE_AFTER:
-                progress.stage = Stage.BLOCKED
+                progress.stage = Stage.PROBE
                 await self._probe()
             elif message.exchange and message.exchange not in self._known_exchanges:
                 progress.stage = Stage.EXCHANGE
@@ -249,9 +250,9 @@ class Sender:
                 f" (the broker blocks publishers: {blocked})" if blocked else ""
             )
             return _error(PublishTimeoutError, message, problem)
-        if blocked or progress.stage is Stage.BLOCKED:
-            problem = f"the broker blocks publishers ({blocked or 'no answer'}) and did not stop"
-            return _error(BlockedError, message, f"{problem} {within}; nothing was written")
+        if blocked:
+            problem = f"the broker blocks publishers ({blocked}) and did not stop {within}"
+            return _error(BlockedError, message, f"{problem}; nothing was written")
         known = "it may be stored" if progress.written else "nothing was written"
         return ConnectionLostError(
             f"waited for {progress.stage.value}, which did not come {within}; {known}",

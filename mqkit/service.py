@@ -125,7 +125,15 @@ class Service:
         """
 
         def register(function: F) -> F:
-            self._register(function, queue, tuple(bind), retry, prefetch, concurrency, middleware)
+            self._register(
+                function,
+                queue,
+                sources=tuple(bind),
+                retry=retry,
+                prefetch=prefetch,
+                concurrency=concurrency,
+                middleware=middleware,
+            )
             return function
 
         return register
@@ -134,6 +142,7 @@ class Service:
         self,
         function: Callable[..., Any],
         queue: Queue,
+        *,
         sources: tuple[Source, ...],
         retry: Retry | None,
         prefetch: int,

@@ -23,6 +23,11 @@ DEFAULT_HEARTBEAT = 10
 DEFAULT_CONNECT_TIMEOUT = 10.0
 """Seconds from the start of a connection attempt until the broker must have opened it."""
 
+MAX_PORT = 65535
+MAX_SECONDS = 3600
+MAX_HEARTBEAT = 65535
+"""Seconds; `connection.tune` carries a short (AMQP 0-9-1, section 1.4.2.5)."""
+
 _RENAMED = {
     "connection_timeout": "connect_timeout (in seconds)",
     "timeout": "connect_timeout (in seconds)",
@@ -100,7 +105,7 @@ class BrokerUrl:
             password=SecretStr(password),
             vhost=_vhost(parts.path),
             tls=parameters.tls(),
-            heartbeat=parameters.whole("heartbeat", DEFAULT_HEARTBEAT, 1, 65535),
+            heartbeat=parameters.whole("heartbeat", DEFAULT_HEARTBEAT, 1, MAX_HEARTBEAT),
             connect_timeout=parameters.seconds("connect_timeout", DEFAULT_CONNECT_TIMEOUT),
         )
         parameters.refuse_the_rest()
@@ -136,7 +141,7 @@ def _split(url: str) -> SplitResult:
         raise BrokerUrlError(f"the broker URL lacks the '//' after '{parts.scheme}:'")
     if parts.fragment:
         raise BrokerUrlError(
-            "the broker URL has a '#': write it as %23 if it belongs to a password or a virtual host"
+            "the broker URL has a '#': write it as %23 if it belongs to a password or a vhost"
         )
     return parts
 
@@ -171,13 +176,13 @@ def _hosts(authority: str, default_port: int) -> tuple[Host, ...]:
             name, _, port_text = item.partition(":")
         if not name:
             raise BrokerUrlError("the broker URL has a port but no host before it")
-        hosts.append(Host(unquote(name), _port(name, port_text) if port_text else default_port))
+        hosts.append(Host(unquote(name), _port(port_text) if port_text else default_port))
     return tuple(hosts)
 
 
-def _port(host: str, text: str) -> int:
+def _port(text: str) -> int:
     # Neither text is quoted: in 'amqp://user:p@ss/word@host' both are pieces of a password.
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_PORT):
         raise BrokerUrlError(
             "the port in the broker URL is not a number from 1 to 65535 "
             "(an '@', '/' or ':' inside a password must be written %40, %2F or %3A)"
@@ -230,7 +235,7 @@ class _Parameters:
             value = float(text)
         except ValueError:
             value = -1.0
-        if not 0 < value <= 3600:
+        if not 0 < value <= MAX_SECONDS:
             raise BrokerUrlError(
                 f"{name}={text!r} in the broker URL: seconds, more than 0 and at most 3600"
             )

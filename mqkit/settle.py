@@ -96,14 +96,13 @@ class Settler:
             wait=wait_random_exponential(multiplier=0.2, max=COPY_WAIT_MAX),
             retry=retry_if_exception_type(BrokerError),
             before_sleep=lambda state: self._log_copy_failure(delivery, state),
-            retry_error_callback=lambda _: False,
+            retry_error_callback=lambda _: None,
         )
-        if await attempts(self._publish_copy, delivery, outcome):
-            self._ack(delivery)
-            self._log_copy(delivery, outcome)
+        await attempts(self._publish_copy_and_ack, delivery, outcome)
 
-    async def _publish_copy(self, delivery: Delivery, outcome: RetryAfter | DeadLetter) -> bool:
-        """Publish the copy and return True once it is confirmed."""
+    async def _publish_copy_and_ack(
+        self, delivery: Delivery, outcome: RetryAfter | DeadLetter
+    ) -> None:
         now = self._clock()
         if isinstance(outcome, DeadLetter):
             message = dead_letter_copy(delivery, outcome, self._service, self._handler, now)
@@ -117,7 +116,8 @@ class Settler:
             self._ladder.forget()
             await self._redeclare()
             raise
-        return True
+        self._ack(delivery)
+        self._log_copy(delivery, outcome)
 
     async def _send(self, message: Message) -> None:
         try:

@@ -6,7 +6,7 @@ otherwise. Nothing here talks to a broker; `declare` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
@@ -111,30 +111,26 @@ class Queue:
 
     def __post_init__(self) -> None:
         _check_name("a queue", self.name, MAX_QUEUE_NAME)
-        problem = self._problem()
-        if problem:
+        for problem in self._problems():
             raise ConfigurationError(f"queue {self.name!r}: {problem}")
 
-    def _problem(self) -> str | None:
+    def _problems(self) -> Iterator[str]:
         if self.type not in ("quorum", "classic"):
-            return f"the type is quorum or classic, not {self.type!r}"
+            yield f"the type is quorum or classic, not {self.type!r}"
         if self.declare and self.name.startswith("amq."):
-            return "names under 'amq.' belong to the broker; use it with declare=False"
+            yield "names under 'amq.' belong to the broker; use it with declare=False"
         if self.type == "quorum" and (not self.durable or self.exclusive or self.auto_delete):
-            return (
+            yield (
                 "a quorum queue is durable, not exclusive and not auto-deleted; "
                 "say type='classic' for one that is not"
             )
         if not self.durable and not self.exclusive:
-            return (
-                "RabbitMQ 4.3 refuses transient queues that are not exclusive; add exclusive=True"
-            )
+            yield "RabbitMQ 4.3 refuses a transient queue that is not exclusive; add exclusive=True"
         if self.delivery_limit < 1:
-            return f"delivery_limit is 1 or more, not {self.delivery_limit}"
+            yield f"delivery_limit is 1 or more, not {self.delivery_limit}"
         for name in self.arguments:
             if name in _OWN_ARGUMENTS:
-                return f"{name} is set by mqkit; {_OWN_ARGUMENTS[name]}"
-        return None
+                yield f"{name} is set by mqkit; {_OWN_ARGUMENTS[name]}"
 
     @property
     def dead_queue(self) -> str:

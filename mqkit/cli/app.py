@@ -34,8 +34,8 @@ def main() -> None:
     try:
         app()
     except ConfigurationError as error:
-        print(f"mqkit: {error}", file=sys.stderr)
+        typer.echo(f"mqkit: {error}", err=True)
         sys.exit(CALLED_WRONGLY)
     except MqkitError as error:
-        print(f"mqkit: {error}", file=sys.stderr)
+        typer.echo(f"mqkit: {error}", err=True)
         sys.exit(FAILED)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mqkit.message import Message, Properties
-from mqkit.settings import Host, BrokerUrl
+from mqkit.settings import BrokerUrl, Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class DriverChannel(Protocol):
     async def declare_exchange(
         self,
         name: str,
-        type: str,
+        type: str,  # noqa: A002 - the specification's name
         *,
         durable: bool = True,
         auto_delete: bool = False,

@@ -49,7 +49,7 @@ def quiet_pika() -> None:
 
 
 def parameters(url: BrokerUrl, host: Host, name: str) -> pika.ConnectionParameters:
-    """pika's parameters for one attempt on one host."""
+    """The parameters for one attempt on one host."""
     return pika.ConnectionParameters(
         host=host.name,
         port=host.port,
