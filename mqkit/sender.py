@@ -21,15 +21,14 @@ from mqkit.errors import (
     ChannelClosedError,
     ConnectError,
     ConnectionLostError,
-    ExchangeNotFoundError,
     NackedError,
     PublisherClosedError,
     PublishError,
     PublishRefusedError,
     PublishTimeoutError,
-    UnroutableError,
 )
 from mqkit.message import Message, Properties
+from mqkit.publish_errors import exchange_not_found, publish_error, unroutable
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +116,9 @@ class Sender:
                 case Acked():
                     return
                 case Nacked():
-                    raise _error(NackedError, message, "a queue refused it (basic.nack)")
+                    raise publish_error(NackedError, message, "a queue refused it (basic.nack)")
                 case Returned() as returned:
-                    raise _unroutable(message, returned)
+                    raise unroutable(message, returned)
                 case Gone(why) if why.code in HARMLESS_CODES:
                     continue
                 case Gone(why):
@@ -149,11 +148,11 @@ class Sender:
         async with self._opening:
             while self._channel is None or not self._channel.is_open or self._closed:
                 if self._closed:
-                    raise _error(PublisherClosedError, message, "the publisher is closed")
+                    raise publish_error(PublisherClosedError, message, "the publisher is closed")
                 try:
                     self._channel = await ConfirmChannel.open(await self._connection.channel())
                 except ConnectError as error:
-                    raise _error(PublisherClosedError, message, str(error)) from error
+                    raise publish_error(PublisherClosedError, message, str(error)) from error
                 except ChannelClosedError as error:
                     logger.warning("no channel to publish on: %s", error)
                     await asyncio.sleep(REOPEN_WAIT)
@@ -207,7 +206,7 @@ class Sender:
                 await channel.declare_exchange(message.exchange, "direct", passive=True)
             except ChannelClosedError as error:
                 if error.code == NOT_FOUND:
-                    raise _exchange_not_found(message) from error
+                    raise exchange_not_found(message) from error
                 if error.code in HARMLESS_CODES:
                     return
                 # Not allowed to ask: let the publish itself be judged.
@@ -228,16 +227,16 @@ class Sender:
             if "topic '" in why.text and f"topic '{message.routing_key}'" not in why.text:
                 return False
             if why.code == NOT_FOUND:
-                raise _exchange_not_found(message)
-            raise _error(PublishRefusedError, message, why.text)
+                raise exchange_not_found(message)
+            raise publish_error(PublishRefusedError, message, why.text)
         async with self._one_at_a_time:
             channel = await ConfirmChannel.open(await self._connection.channel())
             verdict = await channel.write(message)
             if isinstance(verdict, Gone) and verdict.why.code not in HARMLESS_CODES:
-                raise _error(PublishRefusedError, message, verdict.why.text)
+                raise publish_error(PublishRefusedError, message, verdict.why.text)
             await channel.close()
             if isinstance(verdict, Returned):
-                raise _unroutable(message, verdict)
+                raise unroutable(message, verdict)
             return isinstance(verdict, Acked)
 
     def _deadline_passed(
@@ -249,10 +248,10 @@ class Sender:
             problem = f"no confirm {within}; it may be stored" + (
                 f" (the broker blocks publishers: {blocked})" if blocked else ""
             )
-            return _error(PublishTimeoutError, message, problem)
+            return publish_error(PublishTimeoutError, message, problem)
         if blocked:
             problem = f"the broker blocks publishers ({blocked}) and did not stop {within}"
-            return _error(BlockedError, message, f"{problem}; nothing was written")
+            return publish_error(BlockedError, message, f"{problem}; nothing was written")
         known = "it may be stored" if progress.written else "nothing was written"
         return ConnectionLostError(
             f"waited for {progress.stage.value}, which did not come {within}; {known}",
@@ -261,29 +260,3 @@ class Sender:
             message_id=message.properties.message_id,
             may_be_stored=progress.written,
         )
-
-
-def _error(kind: type[PublishError], message: Message, problem: str) -> PublishError:
-    return kind(
-        problem,
-        exchange=message.exchange,
-        routing_key=message.routing_key,
-        message_id=message.properties.message_id,
-    )
-
-
-def _exchange_not_found(message: Message) -> PublishError:
-    return _error(
-        ExchangeNotFoundError,
-        message,
-        f"exchange {message.exchange!r} does not exist in this virtual host; "
-        "declare it, or start the service that does",
-    )
-
-
-def _unroutable(message: Message, returned: Returned) -> PublishError:
-    return _error(
-        UnroutableError,
-        message,
-        f"the broker returned it ({returned.code} {returned.text}): no queue is bound for it",
-    )

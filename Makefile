@@ -1,0 +1,58 @@
+# `make demo` and `make test` need nothing before them but Python 3.11 or newer.
+
+SOURCES := mqkit handlers tests
+PY := .venv/bin/python
+STAMP := .venv/.installed
+# A replay of your own:        make demo DATA=path/to/statement.csv
+DATA :=
+# More for pytest:             make test ARGS='-k ledger -x'
+ARGS :=
+# The interpreter for .venv:   make PYTHON=/path/to/python3 .venv
+PYTHON :=
+
+.PHONY: help demo test check broker lock clean .venv
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo     sets up .venv, then runs the payment services on a bank statement'
+	@echo '              (DATA=path names one; without it, one is generated)'
+	@echo 'make test     sets up .venv and a broker, then runs every test'
+	@echo 'make check    format, lint, types, layers'
+	@echo 'make lock     locks the dependencies anew (UPGRADE=1 for newer versions)'
+	@echo 'make clean    removes .venv, the demo'"'"'s databases and every cache'
+
+.venv: $(STAMP)
+
+$(STAMP): pyproject.toml deploy/requirements-dev.txt deploy/venv.sh
+	@PYTHON='$(PYTHON)' sh deploy/venv.sh
+	@touch $@
+
+# Exit code 1 of the finder is 'none found'; a malformed variable (2) is not mended by installing.
+broker: $(STAMP)
+	@$(PY) -m mqkit.testing || { [ $$? -eq 1 ] && sh deploy/install-broker.sh && $(PY) -m mqkit.testing; }
+
+demo: $(STAMP)
+	@[ -n "$$MQKIT_URL" ] || $(MAKE) --no-print-directory broker
+	@mkdir -p .demo
+	@set -e; data='$(DATA)'; \
+	if [ -z "$$data" ]; then \
+	    data=.demo/generated.csv; $(PY) -m handlers generate "$$data"; \
+	fi; \
+	name=$$(basename "$$data"); \
+	$(PY) -m handlers replay "$$data" --database ".demo/$${name%.*}.sqlite"
+
+test: broker
+	@$(PY) -m pytest $(ARGS)
+
+check: $(STAMP)
+	$(PY) -m ruff format --check $(SOURCES)
+	$(PY) -m ruff check $(SOURCES)
+	$(PY) -m mypy $(SOURCES)
+	$(PY) -m pytest -q tests/unit/test_layers.py
+
+lock:
+	@sh deploy/lock.sh $(if $(UPGRADE),--upgrade)
+
+clean:
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

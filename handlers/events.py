@@ -1,0 +1,65 @@
+"""What the payment services tell each other."""
+
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_ID = 2**63 - 1
+"""The largest number that a signed 64-bit column holds."""
+
+MAX_TEXT = 100
+"""Characters in a code or name that the bank gives; its own are under 20."""
+
+MAX_DIGITS = 15
+"""Digits in an amount: what a signed 64-bit count of minor units holds in any sum of a few
+thousand of them."""
+
+Id = Annotated[int, Field(ge=0, le=MAX_ID)]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Balance = Annotated[Decimal, Field(max_digits=MAX_DIGITS, decimal_places=2, allow_inf_nan=False)]
+Amount = Annotated[
+    Decimal, Field(gt=0, max_digits=MAX_DIGITS, decimal_places=2, allow_inf_nan=False)
+]
+
+
+class Direction(StrEnum):
+    """Whether an entry adds to the customer's balance (credit) or takes from it (debit)."""
+
+    CREDIT = "credit"
+    DEBIT = "debit"
+
+
+class EntryRecorded(BaseModel):
+    """The bank recorded one entry on a customer's account; one row of its statement."""
+
+    model_config = ConfigDict(frozen=True)
+
+    transaction_id: Id
+    """The bank's own number of the entry: the key under which it is posted once, for ever."""
+    account_id: Id
+    date: datetime.date
+    direction: Direction
+    operation: Text = ""
+    """The bank's word for how the money moved (VKLAD, PREVOD NA UCET ...); empty for none."""
+    amount: Amount
+    currency: Literal["CZK"] = "CZK"
+    balance_after: Balance
+    """The balance that the bank recorded with it, which it rounds to 0.10."""
+    k_symbol: Text = ""
+    """The bank's word for what it was for (UROK, SLUZBY, SIPO ...); empty for none."""
+    partner_bank: Text = ""
+    partner_account: Text = ""
+    source_file: Annotated[str, Field(max_length=255)] = ""
+    """The name of the statement's file, without its folder."""
+    source_line: Annotated[int, Field(ge=0)] = 0
+    """Its line there, the header being line 1; 0 where it came from no file."""
+
+    @property
+    def signed_amount(self) -> Decimal:
+        """What it adds to the customer's balance: negative for a debit."""
+        return self.amount if self.direction is Direction.CREDIT else -self.amount

@@ -1,0 +1,62 @@
+"""The ledger service: posts each entry as a double entry, once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from tenacity import retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from handlers.events import EntryRecorded
+from handlers.ledger_store import ConflictError, Ledger, LedgerUnavailableError, open_ledger
+from handlers.statements import ENTRIES
+from mqkit import Queue, Reject, Retry, Service
+
+POST_QUEUE = Queue("ledger.post")
+
+
+class LedgerSettings(BaseSettings):
+    """What the ledger's process is told by its environment."""
+
+    model_config = SettingsConfigDict(env_prefix="LEDGER_", extra="ignore")
+
+    database: Path = Path("ledger.sqlite")
+    """`LEDGER_DATABASE`: the SQLite file, in the current directory unless said otherwise."""
+
+
+async def configured_ledger() -> AsyncIterator[Ledger]:
+    """The ledger that the environment names, open for the life of the service."""
+    async with open_ledger(LedgerSettings().database) as ledger:
+        yield ledger
+
+
+service = Service(
+    "ledger",
+    retry=Retry(
+        stop=stop_after_attempt(10),
+        wait=wait_exponential_jitter(initial=0.5, max=60),
+        # A locked or full database may recover. Whatever else fails would fail again.
+        retry=retry_if_exception_type(LedgerUnavailableError),
+    ),
+)
+service.provide(Ledger, configured_ledger, scope="service")
+
+
+@service.handler(
+    POST_QUEUE,
+    bind=[ENTRIES.key("entry.#")],
+    # Entries that are posted at the same time share a commit: see ledger_store.
+    prefetch=500,
+    concurrency=250,
+)
+async def post(entry: EntryRecorded, ledger: Ledger) -> None:
+    """Post the entry; it is acknowledged once it is on the disk, and a second time does nothing.
+
+    :raises Reject: the bank's transaction id is posted already, with another content
+    """
+    try:
+        await ledger.post(entry)
+    except ConflictError as error:
+        where = f"line {entry.source_line}: " if entry.source_line else ""
+        raise Reject(f"{where}{error}") from error

@@ -1,0 +1,195 @@
+"""One `BlockingConnection` that publishes: what the blocking publisher asks of pika.
+
+All methods but `wake` belong to the thread that opened it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pika
+from pika import exceptions, spec
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
+
+from mqkit.confirms import Acked, Gone, Nacked, Verdict
+from mqkit.drivers import pika_wire as wire
+from mqkit.drivers.base import Returned
+from mqkit.errors import ChannelClosedError
+from mqkit.message import Message
+from mqkit.settings import BrokerUrl, Host
+
+_LOST = (exceptions.AMQPError, OSError)
+"""What pika raises where the channel or the connection is gone."""
+
+
+class BlockingLink:
+    """A connection with a channel in confirm mode, and one for probes."""
+
+    def __init__(self, connection: pika.BlockingConnection) -> None:
+        self._connection = connection
+        self._channel: BlockingChannel | None = None
+        self._probe_channel: BlockingChannel | None = None
+        self._probe_answered = False
+        self._last_answer = float("-inf")
+        self.blocked: str | None = None
+        """Why the broker blocks publishers on this connection, or None."""
+        self.may_probe = True
+        """False once the broker has refused a probe, for want of a permission."""
+        connection.add_on_connection_blocked_callback(self._on_blocked)
+        connection.add_on_connection_unblocked_callback(self._on_unblocked)
+
+    @classmethod
+    def open(cls, url: BrokerUrl, host: Host, name: str) -> BlockingLink:
+        """Connect to one host.
+
+        :raises AuthenticationError: the credentials were refused
+        :raises VirtualHostError: the virtual host was refused
+        :raises ConnectError: anything else, a timeout (`url.connect_timeout`) included
+        :raises BrokerUrlError: the URL's TLS files cannot be used
+        """
+        wire.quiet_pika()
+        parameters = wire.parameters(url, host, name)
+        try:
+            return cls(pika.BlockingConnection(parameters))
+        except (*_LOST, AMQPConnectorException) as error:
+            raise wire.connect_error(error, host, url.vhost) from error
+
+    @property
+    def is_open(self) -> bool:
+        """True until this side notices that the connection is gone."""
+        return bool(self._connection.is_open)
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the broker last showed that it processes publishes on this connection."""
+        return time.monotonic() - self._last_answer
+
+    def prepare(self) -> None:
+        """Open the channel for publishes where there is none; it waits for the broker.
+
+        :raises ChannelClosedError: the broker refused, or the connection was lost
+        """
+        if self._channel is not None and self._channel.is_open:
+            return
+        try:
+            channel = self._connection.channel()
+            channel.confirm_delivery()
+        except _LOST as error:
+            raise _closed(error) from error
+        self._channel = channel
+
+    def publish(self, message: Message) -> Verdict:
+        """Write a message and wait for the broker's verdict, for as long as the connection lives.
+
+        The message must have passed `check_encodable`, and `prepare` come before it. One at a
+        time: that is what pika offers here, and it leaves no doubt whose verdict it is.
+        """
+        if self._channel is None:
+            raise AssertionError("publish before prepare")
+        try:
+            self._channel.basic_publish(
+                message.exchange,
+                message.routing_key,
+                message.body,
+                wire.to_pika(message.properties),
+                mandatory=message.mandatory,
+            )
+        except exceptions.UnroutableError as error:
+            verdict: Verdict = _returned(error)
+        except exceptions.NackError:
+            verdict = Nacked()
+        except _LOST as error:
+            return Gone(wire.closed(error))
+        else:
+            verdict = Acked()
+        self._last_answer = time.monotonic()
+        return verdict
+
+    def probe(self, stop: Callable[[], bool]) -> None:
+        """Publish to nowhere; return when the broker answers, says 'blocked', or `stop()` is true.
+
+        Not on a channel in confirm mode: pika would wait there for the confirm and tell nobody
+        of 'blocked' meanwhile. On a plain one a mandatory message's return is the answer.
+
+        :raises ChannelClosedError: the connection was lost
+        """
+        self._probe_answered = False
+        try:
+            if self._probe_channel is None or not self._probe_channel.is_open:
+                self._probe_channel = self._connection.channel()
+                self._probe_channel.add_on_return_callback(self._on_probe_returned)
+            self._probe_channel.basic_publish("", "", b"", mandatory=True)
+            while not (self._probe_answered or self.blocked or stop()):
+                self._connection.process_data_events(None)
+                if not self._probe_channel.is_open:
+                    self.may_probe = False
+                    return
+        except _LOST as error:
+            raise _closed(error) from error
+
+    def pump(self, seconds: float) -> None:
+        """Answer heartbeats and hear the broker, until `wake` is called or `seconds` passed.
+
+        :raises ChannelClosedError: the connection was lost
+        """
+        try:
+            self._connection.process_data_events(seconds)
+        except _LOST as error:
+            raise _closed(error) from error
+
+    def wake(self) -> None:
+        """End a `pump`, or make `probe` look at its `stop`; from any thread, at any time."""
+        with contextlib.suppress(*_LOST):
+            self._connection.add_callback_threadsafe(_nothing)
+
+    def close(self) -> None:
+        """Say goodbye to the broker and wait for its answer."""
+        with contextlib.suppress(*_LOST):
+            if self._connection.is_open:
+                self._connection.close()
+
+    def _on_blocked(self, _: Any, frame: Any) -> None:
+        self.blocked = str(frame.method.reason)
+
+    def _on_unblocked(self, _: Any, __: Any) -> None:
+        self.blocked = None
+
+    def _on_probe_returned(self, *_: Any) -> None:
+        self._probe_answered = True
+        self._last_answer = time.monotonic()
+
+
+def check_encodable(message: Message) -> None:
+    """Encode all of a message but its body, to find now what pika cannot write.
+
+    :raises InvalidMessageError: a name, a header or a property cannot be encoded
+    """
+    try:
+        wire.to_pika(message.properties).encode()
+        spec.Basic.Publish(exchange=message.exchange, routing_key=message.routing_key).encode()
+    except wire.ENCODING_ERRORS as error:
+        raise wire.unencodable(message, error) from error
+
+
+def _returned(error: exceptions.UnroutableError) -> Returned:
+    message = error.messages[0]
+    return Returned(
+        message.method.reply_code,
+        message.method.reply_text,
+        message.method.exchange,
+        message.method.routing_key,
+        wire.from_pika(message.properties),
+    )
+
+
+def _closed(error: BaseException) -> ChannelClosedError:
+    why = wire.closed(error)
+    return ChannelClosedError(why.code, why.text)
+
+
+def _nothing() -> None:
+    """Be a callback."""

@@ -1,0 +1,175 @@
+"""A real RabbitMQ that tests and the demo run against, however it came to run."""
+
+from __future__ import annotations
+
+import abc
+import shlex
+import subprocess
+from collections.abc import Sequence
+from types import TracebackType
+from typing import ClassVar, Literal, Self
+
+from mqkit.errors import BrokerError
+from mqkit.settings import BrokerUrl
+from mqkit.testing import probe
+
+Kind = Literal["url", "container", "node"]
+
+CTL_TIMEOUT = 120.0
+"""Seconds that one rabbitmqctl command may take; each starts an Erlang VM of its own."""
+
+CTL_WORDS = 1000
+"""Characters of what a failed rabbitmqctl printed that an error shows; its usage follows them."""
+
+URL_TIMEOUT = 15.0
+"""Seconds for a broker that somebody else started to answer; it should be up already."""
+
+
+class BrokerStartError(BrokerError):
+    """A broker was found but did not come up; the message holds the end of its log."""
+
+
+class BrokerControlError(BrokerError):
+    """A broker's node could not be told what a test asked for (rabbitmqctl, kill, stop, start)."""
+
+
+class Broker(abc.ABC):
+    """A running broker; a context manager that ends, on leaving, what was started for it.
+
+    `url` opens a connection (it holds the password: do not log it), `version` is what the
+    broker says of itself ("4.3.1"), `label` is short enough for a test's id ("4.3").
+    """
+
+    kind: ClassVar[Kind]
+    label: str
+    url: str
+    version: str
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.label}: RabbitMQ {self.version}>"
+
+    @abc.abstractmethod
+    def ctl(self, *args: str) -> str:
+        """Run `rabbitmqctl -q ARGS...` for this broker and return what it printed.
+
+        :raises BrokerControlError: it failed (with its own words), or there is no way to run it
+        """
+
+    @abc.abstractmethod
+    def kill(self) -> None:
+        """End the node with SIGKILL; returns when it is gone. What was on disk stays.
+
+        :raises BrokerControlError: this broker is not ours to kill
+        """
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """Shut the node down in order; returns when it is gone. What was on disk stays.
+
+        :raises BrokerControlError: this broker is not ours to stop, or it did not stop
+        """
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Start the node again on the same port and data; returns when it speaks AMQP.
+
+        :raises BrokerControlError: this broker is not ours to start
+        :raises BrokerStartError: it did not come up
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End what was started and remove its data; may be called twice."""
+
+
+class UrlBroker(Broker):
+    """A broker that runs already; it is used and left as it is."""
+
+    kind = "url"
+
+    def __init__(self, url: str, ctl: Sequence[str] = ()) -> None:
+        """Connect once, to see that it is there.
+
+        :param ctl: the words that run rabbitmqctl for it, such as `docker exec rabbit rabbitmqctl`
+        :raises mqkit.errors.ConnectError: nothing that speaks AMQP 0-9-1 answers
+        :raises mqkit.errors.BrokerUrlError: the URL is malformed
+        """
+        self.url = url
+        self.label = "url"
+        self._ctl = tuple(ctl)
+        self.version = probe.wait_until_ready(BrokerUrl.parse(url), timeout=URL_TIMEOUT)
+
+    def ctl(self, *args: str) -> str:
+        if not self._ctl:
+            raise BrokerControlError(
+                f"rabbitmqctl {shlex.join(args)}: for the broker of MQKIT_TEST_URL, set "
+                "MQKIT_TEST_CTL to the command that runs rabbitmqctl for it, such as "
+                "'docker exec rabbit rabbitmqctl'"
+            )
+        return run_ctl(self._ctl, args)
+
+    def kill(self) -> None:
+        raise self._not_ours("kill")
+
+    def stop(self) -> None:
+        raise self._not_ours("stop")
+
+    def start(self) -> None:
+        raise self._not_ours("start")
+
+    def close(self) -> None:
+        """Do nothing: the broker was there before and stays."""
+
+    @staticmethod
+    def _not_ours(verb: str) -> BrokerControlError:
+        return BrokerControlError(
+            f"cannot {verb} the broker of MQKIT_TEST_URL: somebody else runs it; unset the "
+            "variable to let the tests start one of their own"
+        )
+
+
+def run_ctl(
+    command: Sequence[str], args: Sequence[str], environ: dict[str, str] | None = None
+) -> str:
+    """Run `COMMAND -q ARGS...` and return its standard output.
+
+    :raises BrokerControlError: it failed, took longer than `CTL_TIMEOUT`, or is not there
+    """
+    what = f"rabbitmqctl {shlex.join(args)}"
+    try:
+        done = subprocess.run(
+            [*command, "-q", *args],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=CTL_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise BrokerControlError(f"{what}: no answer within {CTL_TIMEOUT:.0f} s") from exc
+    except OSError as exc:
+        raise BrokerControlError(f"{what}: cannot run {command[0]}: {exc.strerror}") from exc
+    check_ctl(args, done.returncode, done.stdout, done.stderr)
+    return done.stdout
+
+
+def check_ctl(args: Sequence[str], code: int, stdout: str, stderr: str) -> None:
+    """Turn a failed rabbitmqctl into an error.
+
+    :raises BrokerControlError: `code` is not 0
+    """
+    if code != 0:
+        words = (stderr.strip() or stdout.strip() or "it printed nothing")[:CTL_WORDS]
+        raise BrokerControlError(f"rabbitmqctl {shlex.join(args)} exited with {code}: {words}")

@@ -1,0 +1,262 @@
+"""A RabbitMQ in a container of its own, through testcontainers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from mqkit.errors import ConnectError
+from mqkit.settings import BrokerUrl
+from mqkit.testing import probe
+from mqkit.testing.broker import Broker, BrokerControlError, BrokerStartError, check_ctl
+from mqkit.testing.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from testcontainers.core.docker_client import DockerClient
+
+REPOSITORY = "rabbitmq"
+
+DEFAULT_IMAGES = ("rabbitmq:4.3-management", "rabbitmq:4.0-management")
+"""The newest first: who wants one broker takes the first."""
+
+ENGINE_TIMEOUT = 10
+"""Whole seconds for the engine to answer a question when brokers are looked for."""
+
+START_TIMEOUT = 90.0
+"""Seconds from starting the container until its node speaks AMQP; 4 to 8 on two cores."""
+
+STOP_TIMEOUT = 60
+"""Whole seconds for an orderly shutdown."""
+
+LOG_LINES = 25
+"""Lines of the log that an error shows."""
+
+AMQP_PORT = 5672
+
+
+class EngineError(Exception):
+    """Why containers are not to be had; the finder reports it beside the other ways."""
+
+
+def full_name(image: str) -> str:
+    """Return the image's full name: `4.3-management` is short for `rabbitmq:4.3-management`."""
+    return image if ":" in image or "/" in image else f"{REPOSITORY}:{image}"
+
+
+def label_of(image: str) -> str:
+    """Name a container by its image: "4.3" for `rabbitmq:4.3-management`."""
+    found = re.fullmatch(rf"{REPOSITORY}:([\w.]+?)(?:-management)?(?:-alpine)?", image)
+    return found[1] if found else re.sub(r"[^\w.]+", "-", image)
+
+
+class Engine:
+    """The Docker engine (or one that speaks its protocol) that testcontainers would use."""
+
+    def __init__(self) -> None:
+        """Ask whether it is there.
+
+        :raises EngineError: testcontainers is not installed, or no engine answers
+        """
+        try:
+            from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError as exc:
+            raise EngineError(f"{exc.name} is not installed: pip install 'mqkit[testing]'") from exc
+        try:
+            self._client: DockerClient = DockerClient(timeout=ENGINE_TIMEOUT)
+            self._client.client.ping()
+        except Exception as exc:
+            # The docker package's errors, requests' and urllib3's may all come out of here.
+            raise EngineError(f"no Docker engine answers ({_last_cause(exc)})") from exc
+
+    def has(self, image: str) -> bool:
+        """Tell whether the image is on this machine."""
+        from docker.errors import ImageNotFound  # noqa: PLC0415 - an extra
+
+        try:
+            self._client.client.images.get(image)
+        except ImageNotFound:
+            return False
+        return True
+
+    def can_pull(self, image: str) -> bool:
+        """Tell whether the image's registry offers it; nothing is downloaded."""
+        from docker.errors import APIError  # noqa: PLC0415 - an extra
+
+        try:
+            self._client.client.images.get_registry_data(image)
+        except (APIError, OSError):
+            return False
+        return True
+
+    def pull(self, image: str) -> None:
+        """Download the image, which may take minutes.
+
+        :raises BrokerStartError: the engine could not
+        """
+        from docker import from_env  # noqa: PLC0415 - an extra
+        from docker.errors import APIError  # noqa: PLC0415 - an extra
+
+        try:
+            # A client of its own: the short timeout of the questions is not for downloads.
+            from_env(timeout=600).images.pull(image)
+        except (APIError, OSError) as exc:
+            raise BrokerStartError(f"cannot pull {image}: {exc}") from exc
+
+    def close(self) -> None:
+        """Close the connection to the engine."""
+        self._client.client.close()
+
+
+class ContainerBroker(Broker):
+    """A container that publishes AMQP on a port that stays the same when its node is restarted."""
+
+    kind = "container"
+
+    def __init__(self, image: str) -> None:
+        """Start a container and wait until its node speaks AMQP.
+
+        :raises BrokerStartError: it did not come up
+        """
+        from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - an extra
+
+        self.image = image
+        self.label = label_of(image)
+        self.version = "unknown"
+        self._container = DockerContainer(image)
+        self._watchdog: Watchdog | None = None
+        self._host, port = self._publish_port()
+        self.url = f"amqp://guest:guest@{self._host}:{port}/"
+        try:
+            self._begin()
+            self._wait_until_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def ctl(self, *args: str) -> str:
+        if not self._is_running():
+            raise BrokerControlError(f"rabbitmqctl {shlex.join(args)}: the node is not running")
+        try:
+            code, output = self._wrapped.exec_run(["rabbitmqctl", "-q", *args], demux=True)
+        except Exception as exc:
+            # An engine that went away, a node killed meanwhile: the docker package's or requests'.
+            raise BrokerControlError(f"rabbitmqctl {shlex.join(args)}: {exc}") from exc
+        stdout, stderr = ((part or b"").decode(errors="replace") for part in output)
+        check_ctl(args, code, stdout, stderr)
+        return stdout
+
+    def kill(self) -> None:
+        self._control("kill", lambda container: container.kill("SIGKILL"))
+
+    def stop(self) -> None:
+        # Not `docker stop`: an image whose first process is a shell does not pass SIGTERM on.
+        # The command itself is ended together with the container, so its result says nothing.
+        self._control("stop", lambda container: container.exec_run(["rabbitmqctl", "shutdown"]))
+
+    def start(self) -> None:
+        if self._is_running():
+            return
+        self._control_start()
+        self._wait_until_ready()
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            # What is gone already is no error, and the engine may be gone too.
+            self._container.stop()
+        if self._watchdog is not None:
+            self._watchdog.dismiss()
+
+    @property
+    def _wrapped(self) -> Any:
+        return cast("Any", self._container.get_wrapped_container())
+
+    def _publish_port(self) -> tuple[str, int]:
+        """Choose where AMQP is published: a port that this machine alone can reach, if it can."""
+        host = self._container.get_docker_client().host()
+        (port,) = probe.free_ports(1)
+        if host in {"localhost", "127.0.0.1"}:
+            # Its account is guest/guest: not for the network. The type says int, the docker
+            # package takes an address too.
+            self._container.ports[str(AMQP_PORT)] = cast("int", ("127.0.0.1", port))
+            return "127.0.0.1", port
+        self._container.with_bind_ports(AMQP_PORT, port)
+        return host, port
+
+    def _begin(self) -> None:
+        try:
+            self._container.start()
+        except Exception as exc:
+            hint = ""
+            if not os.environ.get("TESTCONTAINERS_RYUK_DISABLED"):
+                hint = (
+                    "; if the image that cannot be had is testcontainers/ryuk, "
+                    "set TESTCONTAINERS_RYUK_DISABLED=true"
+                )
+            raise BrokerStartError(
+                f"cannot start a container of {self.image}: {_last_cause(exc)}{hint}"
+            ) from exc
+        docker = shutil.which("docker")
+        if docker is not None:
+            container_id = self._container.get_container_id()
+            self._watchdog = Watchdog(f"{shlex.quote(docker)} rm --force --volumes {container_id}")
+
+    def _is_running(self) -> bool:
+        wrapped = self._wrapped
+        wrapped.reload()
+        return bool(wrapped.status == "running")
+
+    def _control(self, verb: str, action: Callable[[Any], object]) -> None:
+        wrapped = self._wrapped
+        if not self._is_running():
+            return
+        try:
+            action(wrapped)
+            wrapped.wait(timeout=STOP_TIMEOUT)
+        except Exception as exc:
+            raise BrokerControlError(f"cannot {verb} {self!r}: {_last_cause(exc)}") from exc
+
+    def _control_start(self) -> None:
+        try:
+            self._wrapped.start()
+        except Exception as exc:
+            raise BrokerControlError(f"cannot start {self!r}: {_last_cause(exc)}") from exc
+
+    def _wait_until_ready(self) -> None:
+        try:
+            self.version = probe.wait_until_ready(
+                BrokerUrl.parse(self.url), timeout=START_TIMEOUT, ended=self._ended
+            )
+        except ConnectError as exc:
+            raise BrokerStartError(
+                f"RabbitMQ in a container of {self.image} did not come up: {exc}\n"
+                f"--- the end of its log\n{self._log_tail()}"
+            ) from exc
+
+    def _ended(self) -> str | None:
+        if self._is_running():
+            return None
+        return f"the container is {self._wrapped.status}"
+
+    def _log_tail(self) -> str:
+        output: bytes = self._wrapped.logs(tail=LOG_LINES)
+        return output.decode(errors="replace").rstrip()
+
+
+def available(engine: Engine, images: Sequence[str]) -> list[str]:
+    """Return which of the images are on this machine, or could be pulled."""
+    return [image for image in images if engine.has(image) or engine.can_pull(image)]
+
+
+def _last_cause(exc: BaseException) -> str:
+    """Return the innermost words of a wrapped error, which say what happened."""
+    explanation = getattr(exc, "explanation", None)
+    if explanation:
+        return str(explanation)
+    while exc.__cause__ is not None or exc.__context__ is not None:
+        exc = exc.__cause__ or exc.__context__ or exc
+    return str(exc) or type(exc).__name__

@@ -1,0 +1,126 @@
+"""Brokers that the tests start themselves, whichever kinds can be had on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mqkit.errors import ConnectError
+from mqkit.settings import BrokerUrl
+from mqkit.testing import probe
+from mqkit.testing.broker import BrokerControlError
+from mqkit.testing.brokers import (
+    Broker,
+    BrokerNotFoundError,
+    BrokerSpec,
+    find_brokers,
+    start,
+)
+from mqkit.testing.nodes import NodeBroker
+
+
+def _found(kind: str) -> list[BrokerSpec]:
+    try:
+        return find_brokers({**os.environ, "MQKIT_TEST_BROKER": kind})
+    except BrokerNotFoundError:
+        return []
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    # All of each kind that this machine has, where `broker` takes the first kind only. A machine
+    # with neither has a broker by its URL, which is not ours to kill.
+    if "own_broker" in metafunc.fixturenames:
+        specs = [*_found("container"), *_found("node")]
+        metafunc.parametrize(
+            "own_broker", specs, ids=[spec.label for spec in specs], indirect=True, scope="module"
+        )
+    if "node_spec" in metafunc.fixturenames:
+        specs = _found("node")
+        metafunc.parametrize("node_spec", specs, ids=[spec.label for spec in specs])
+
+
+@pytest.fixture(scope="module")
+def own_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    with start(request.param) as broker:
+        yield broker
+
+
+def answers(broker: Broker) -> bool:
+    url = BrokerUrl.parse(broker.url)
+    try:
+        probe.read_version(url, url.hosts[0], timeout=1)
+    except ConnectError:
+        return False
+    return True
+
+
+def processes_of(home: Path) -> list[int]:
+    """Return the processes whose HOME is `home`, where the system tells (Linux)."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            held = environ.read_bytes()
+        except OSError:
+            continue
+        if f"HOME={home}".encode() in held:
+            found.append(int(environ.parent.name))
+    return found
+
+
+def test_the_broker_of_the_tests_speaks_amqp(broker: Broker) -> None:
+    """The session's broker answers at its URL, with the version that it was found to have."""
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", broker.version)
+    assert answers(broker)
+
+
+def test_a_broker_of_ones_own_tells_its_version(own_broker: Broker) -> None:
+    """The handshake and rabbitmqctl agree on the version."""
+    assert own_broker.ctl("version").strip() == own_broker.version
+    assert own_broker.version.startswith(own_broker.label.removeprefix("node-"))
+
+
+def test_ctl_reports_what_the_broker_has(own_broker: Broker, name: str) -> None:
+    """What one rabbitmqctl command makes, the next one lists, without banners."""
+    own_broker.ctl("add_vhost", name)
+    assert name in own_broker.ctl("list_vhosts", "name").splitlines()
+    own_broker.ctl("delete_vhost", name)
+    with pytest.raises(BrokerControlError, match=name):
+        own_broker.ctl("delete_vhost", name)
+
+
+@pytest.mark.parametrize("way", ["kill", "stop"])
+def test_a_broker_comes_back_on_its_port(own_broker: Broker, name: str, way: str) -> None:
+    """After kill or stop nothing answers; after start the same URL and the same data do."""
+    own_broker.ctl("add_vhost", name)
+    url = own_broker.url
+    getattr(own_broker, way)()
+    assert not answers(own_broker)
+    with pytest.raises(BrokerControlError):
+        own_broker.ctl("list_vhosts")
+    own_broker.start()
+    assert own_broker.url == url
+    assert answers(own_broker)
+    assert name in own_broker.ctl("list_vhosts", "name").splitlines()
+
+
+def test_a_private_node_leaves_nothing_behind(node_spec: BrokerSpec) -> None:
+    """After close there is no process, no listener and no directory of the node."""
+    with start(node_spec) as node:
+        assert isinstance(node, NodeBroker)
+        pids = processes_of(node.home)
+        assert pids or not Path("/proc").is_dir()
+    assert not answers(node)
+    assert not node.home.exists()
+    assert not processes_of(node.home)
+
+
+def test_a_private_node_is_out_of_the_way_of_the_machines_own(node_spec: BrokerSpec) -> None:
+    """Two private nodes run side by side, each with data of its own."""
+    with start(node_spec) as one, start(node_spec) as other:
+        assert one.url != other.url
+        one.ctl("add_vhost", "only-here")
+        assert "only-here" not in other.ctl("list_vhosts", "name").splitlines()
