@@ -278,7 +278,9 @@ async def open_ledger(path: Path) -> AsyncIterator[Ledger]:
         try:
             await _create(engine)
         except (SQLAlchemyError, LedgerError) as error:
-            raise LedgerError(f"the ledger's database {path} cannot be used: {_why(error)}") from error
+            raise LedgerError(
+                f"the ledger's database {path} cannot be used: {_why(error)}"
+            ) from error
         yield ledger
     finally:
         await ledger.close()

@@ -116,6 +116,5 @@ def _check_header(path: Path, line: bytes) -> None:
         names = ()
     if names != FIELDS:
         raise StatementError(
-            f"{path} is not a statement: its first line should name the columns "
-            f"{';'.join(FIELDS)}"
+            f"{path} is not a statement: its first line should name the columns {';'.join(FIELDS)}"
         )

@@ -22,7 +22,8 @@ from mqkit.errors import (
 from mqkit.message import Delivery
 from mqkit.middleware import CallNext, HandlerCall, Middleware
 from mqkit.outcome import Reject, RetryLater
-from mqkit.publisher import Publisher
+from mqkit.outgoing import Outgoing
+from mqkit.publisher import Publisher, PublishResult
 from mqkit.retry import Retry
 from mqkit.runtime import Runtime
 from mqkit.service import Service
@@ -50,8 +51,10 @@ __all__ = [
     "Middleware",
     "MqkitError",
     "NackedError",
+    "Outgoing",
     "PublishError",
     "PublishRefusedError",
+    "PublishResult",
     "PublishTimeoutError",
     "Publisher",
     "Queue",

@@ -111,11 +111,14 @@ class Runtime:
         """Ready messages and consumers of a queue, from a passive declare.
 
         :raises TopologyError: there is no such queue
+        :raises ChannelClosedError: the connection was lost meanwhile
         """
         channel = await self._consuming.channel()
         try:
             state = await channel.declare_queue(name, passive=True)
         except ChannelClosedError as error:
+            if not error.code:
+                raise
             raise TopologyError(f"queue {name}: {error.text}") from error
         await channel.close()
         return state
