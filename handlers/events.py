@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -42,7 +42,7 @@ class EntryRecorded(BaseModel):
     transaction_id: Id
     """The bank's own number of the entry: the key under which it is posted once, for ever."""
     account_id: Id
-    date: datetime.date
+    date: dt.date
     direction: Direction
     operation: Text = ""
     """The bank's word for how the money moved (VKLAD, PREVOD NA UCET ...); empty for none."""

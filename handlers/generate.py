@@ -145,14 +145,14 @@ def _next_entry(chance: random.Random, account: _Account, day: date) -> _Entry:
     if not account.recorded:
         return _Entry("PRIJEM", "VKLAD", Decimal(chance.randrange(2, 12) * 100))
     if account.recorded < 0:
-        penalty = _precise(chance, account, -account.recorded * Decimal("0.01"))
+        penalty = _precise(account, -account.recorded * Decimal("0.01"))
         return (
             _Entry("VYDAJ", "VYBER", penalty, "SANKC. UROK")
             if chance.random() < 0.3
             else _Entry("PRIJEM", "VKLAD", Decimal(chance.randrange(500, 9000)))
         )
     if day == _month_end(day):
-        interest = _precise(chance, account, account.recorded * Decimal("0.004"))
+        interest = _precise(account, account.recorded * Decimal("0.004"))
         return (
             _Entry("VYDAJ", "VYBER", FEE, "SLUZBY")
             if chance.random() < 0.35
@@ -181,7 +181,7 @@ def _everyday_entry(chance: random.Random, account: _Account) -> _Entry:
     return _Entry("VYDAJ", "VYBER", takes)
 
 
-def _precise(chance: random.Random, account: _Account, amount: Decimal) -> Decimal:
+def _precise(account: _Account, amount: Decimal) -> Decimal:
     """Interest with its last digit, where that does not lead the rounding too far."""
     # Every third account gets whole dimes, and so agrees with the bank to the last digit.
     unit = CENT if account.number % 3 else DIME

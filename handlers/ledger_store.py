@@ -206,7 +206,7 @@ class Ledger:
         except LedgerUnavailableError as error:
             # One each: an exception raised by many tasks gathers all their tracebacks.
             return [LedgerUnavailableError(str(error)) for _ in entries]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - each caller gets its own entry's error
             if len(entries) == 1:
                 return [error]
             # One of them cannot be written; the others must not fail with it.

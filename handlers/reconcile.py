@@ -1,4 +1,4 @@
-"""Does the ledger agree with the balances that the bank recorded?
+"""Whether the ledger agrees with the balances that the bank recorded.
 
 The bank rounds a balance to 0.10 after each entry and the ledger does not, so the two drift
 apart a little. The order of the entries within a day is not recorded: any balance of an

@@ -43,7 +43,7 @@ class Report:
 
     @property
     def reconciles(self) -> bool:
-        """Every row is in the ledger, every account agrees with the bank, and the sides are equal."""
+        """Every row is in the ledger, every account agrees, and the two sides are equal."""
         return (
             not self.rejections
             and not self.reconciliation.off

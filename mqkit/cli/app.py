@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from mqkit.cli.publish import publish
 from mqkit.cli.run import FAILED, run
 from mqkit.errors import ConfigurationError, MqkitError
 
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run)
+app.command()(publish)
 
 
 @app.callback()
