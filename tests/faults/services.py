@@ -1,0 +1,70 @@
+"""Services that the fault tests run in processes of their own. `MQKIT_TEST_QUEUE` names the queue,
+`MQKIT_TEST_OUT` a file to which each run appends a line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+from mqkit import Delivery, Queue, Retry, Service
+
+QUEUE = os.environ.get("MQKIT_TEST_QUEUE", "unset")
+OUT = Path(os.environ.get("MQKIT_TEST_OUT", os.devnull))
+
+
+def note(line: str) -> None:
+    """Append a line, at once."""
+    with OUT.open("a") as file:
+        file.write(line + "\n")
+
+
+slow = Service("slow", retry=Retry.never())
+
+
+@slow.handler(Queue(QUEUE), concurrency=1)
+async def sleep_in_the_loop(body: dict[str, float]) -> None:
+    """Takes body['seconds']."""
+    note("began")
+    await asyncio.sleep(body["seconds"])
+    note("finished")
+
+
+threaded = Service("threaded", retry=Retry.never())
+
+
+@threaded.handler(Queue(QUEUE), concurrency=1)
+def sleep_in_a_thread(body: dict[str, float]) -> None:
+    """Takes body['seconds'], and cannot be cancelled."""
+    note("began")
+    time.sleep(body["seconds"])
+    note("finished")
+
+
+stubborn = Service("stubborn", retry=Retry.never())
+
+
+@stubborn.handler(Queue(QUEUE), concurrency=1)
+async def swallow_cancellation(body: dict[str, float]) -> None:
+    """Refuses to be cancelled."""
+    note("began")
+    end = time.monotonic() + body["seconds"]
+    while time.monotonic() < end:
+        try:
+            await asyncio.sleep(0.1)
+        except asyncio.CancelledError:
+            note("refused")
+
+
+poisoned = Service("poisoned", retry=Retry.never())
+
+
+@poisoned.handler(Queue(QUEUE, delivery_limit=3), prefetch=5, concurrency=1)
+async def die_of_poison(body: dict[str, bool], delivery: Delivery) -> None:
+    """A poisonous message kills the process as a crash would: without a word."""
+    note(f"run {delivery.message_id}")
+    if body["poison"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    note(f"done {delivery.message_id}")

@@ -1,0 +1,54 @@
+"""A message that kills its worker."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from mqkit.testing.brokers import Broker
+from tests.support import connected, eventually, running
+
+DELIVERY_LIMIT = 3
+"""As `tests.faults.services.poisoned` declares it."""
+
+
+async def test_poison_is_dead_lettered_and_its_neighbours_are_handled(
+    broker: Broker, name: str, tmp_path: Path
+) -> None:
+    """It ends in the dead letter queue within the delivery limit; all behind it are handled."""
+    out, queue = tmp_path / "out", f"{name}.q"
+    environment = {"MQKIT_TEST_QUEUE": queue, "MQKIT_TEST_OUT": str(out)}
+
+    def noted(what: str) -> list[str]:
+        return [line for line in out.read_text().splitlines() if line.startswith(what)]
+
+    async with connected(broker.url) as client:
+        deaths = 0
+        out.touch()
+        while len(noted("done")) < 12:
+            with running(
+                "tests.faults.services:poisoned", broker.url, tmp_path / "log", **environment
+            ) as process:
+                await process.says("consuming")
+                if not deaths:
+                    for n in range(13):
+                        await client.publisher.publish(
+                            "", queue, {"poison": n == 4}, message_id=str(n)
+                        )
+                await eventually(
+                    lambda: process.process.poll() is not None or len(noted("done")) >= 12
+                )
+                if process.process.poll() is not None:
+                    assert process.process.returncode == -signal.SIGKILL
+                    deaths += 1
+                    assert deaths <= DELIVERY_LIMIT + 1
+        dead = await client.take(f"{queue}.dead")
+        assert await client.messages(f"{queue}.dead") == 0
+    assert dead.properties.message_id == "4"
+    assert len(noted("run 4")) <= DELIVERY_LIMIT + 1
+    assert {int(line.split()[1]) for line in noted("done")} == set(range(13)) - {4}
+    # What the broker dead-letters by itself has only its own account of it.
+    death = dead.properties.headers["x-death"]
+    assert isinstance(death, list)
+    assert isinstance(death[0], dict)
+    assert (death[0]["queue"], death[0]["reason"]) == (queue, "delivery_limit")

@@ -1,0 +1,124 @@
+"""SIGTERM and SIGINT: what is in flight finishes or goes back, and the process ends."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from mqkit.testing.brokers import Broker
+from tests.support import connected, eventually, running
+
+
+def lines(out: Path) -> list[str]:
+    """What the service noted."""
+    return out.read_text().split("\n")[:-1] if out.exists() else []
+
+
+@pytest.mark.parametrize("service", ["slow", "threaded"])
+async def test_within_the_grace_period_the_handler_finishes(
+    broker: Broker, name: str, tmp_path: Path, service: str
+) -> None:
+    """On SIGTERM the handler in flight finishes and is acked, what waits stays, and it exits 0."""
+    out, queue = tmp_path / "out", f"{name}.q"
+    environment = {"MQKIT_TEST_QUEUE": queue, "MQKIT_TEST_OUT": str(out)}
+    async with connected(broker.url) as client:
+        with running(
+            f"tests.faults.services:{service}", broker.url, tmp_path / "log", **environment
+        ) as process:
+            await process.says("consuming")
+            for _ in range(3):
+                await client.publisher.publish("", queue, {"seconds": 1.5})
+            await eventually(lambda: lines(out) == ["began"])
+            process.send(signal.SIGTERM)
+            assert await process.ends() == 0
+            log = process.text()
+        assert lines(out) == ["began", "finished"]
+        # The one that ran is acked; the two that were prefetched are back, and none was rejected.
+        assert await client.messages(queue) == 2
+        assert await client.messages(f"{queue}.dead") == 0
+    for words in (
+        "connecting to amqp://guest@",
+        "connected to RabbitMQ",
+        "running tests.faults.services.",
+        "consuming",
+        "SIGTERM: stopping",
+        "draining, 1 in flight",
+        "stopped",
+    ):
+        assert words in log
+    assert "guest:guest" not in log
+
+
+@pytest.mark.parametrize("service", ["slow", "threaded", "stubborn"])
+async def test_past_the_grace_period_the_message_is_requeued(
+    broker: Broker, name: str, tmp_path: Path, service: str
+) -> None:
+    """Past it the message goes back to its queue, not to the dead letters, and it exits 1."""
+    out, queue = tmp_path / "out", f"{name}.q"
+    environment = {"MQKIT_TEST_QUEUE": queue, "MQKIT_TEST_OUT": str(out)}
+    async with connected(broker.url) as client:
+        with running(
+            f"tests.faults.services:{service}",
+            broker.url,
+            tmp_path / "log",
+            "--grace",
+            "0.5",
+            **environment,
+        ) as process:
+            await process.says("consuming")
+            await client.publisher.publish("", queue, {"seconds": 60.0}, message_id="m")
+            await eventually(lambda: lines(out) == ["began"])
+            began = time.monotonic()
+            process.send(signal.SIGTERM)
+            assert await process.ends(15) == 1
+            assert 0.4 < time.monotonic() - began < 10
+            assert "did not finish in time; requeued" in process.text()
+        assert await client.messages(f"{queue}.dead") == 0
+        back = await client.take(queue)
+    assert (back.properties.message_id, back.redelivered) == ("m", True)
+
+
+async def test_a_second_signal_ends_the_grace_period(
+    broker: Broker, name: str, tmp_path: Path
+) -> None:
+    """SIGINT twice does not wait for the handler, and gives its message back."""
+    out, queue = tmp_path / "out", f"{name}.q"
+    environment = {"MQKIT_TEST_QUEUE": queue, "MQKIT_TEST_OUT": str(out)}
+    async with connected(broker.url) as client:
+        with running(
+            "tests.faults.services:slow", broker.url, tmp_path / "log", **environment
+        ) as process:
+            await process.says("consuming")
+            await client.publisher.publish("", queue, {"seconds": 60.0})
+            await eventually(lambda: lines(out) == ["began"])
+            process.send(signal.SIGINT)
+            await process.says("draining")
+            process.send(signal.SIGINT)
+            assert await process.ends(10) == 1
+        assert await client.messages(queue) == 1
+
+
+async def test_an_idle_service_stops_at_once(broker: Broker, name: str, tmp_path: Path) -> None:
+    """SIGTERM without anything in flight ends the process with 0, far within the grace period."""
+    with running(
+        "tests.faults.services:slow",
+        broker.url,
+        tmp_path / "log",
+        MQKIT_TEST_QUEUE=f"{name}.q",
+    ) as process:
+        await process.says("consuming")
+        process.send(signal.SIGTERM)
+        assert await process.ends(10) == 0
+
+
+async def test_a_service_stops_while_its_broker_is_away(tmp_path: Path) -> None:
+    """SIGTERM ends a service that is still trying to connect."""
+    with running(
+        "tests.faults.services:slow", "amqp://guest:guest@127.0.0.1:1/", tmp_path / "log"
+    ) as process:
+        await process.says("trying again")
+        process.send(signal.SIGTERM)
+        assert await process.ends(10) == 0

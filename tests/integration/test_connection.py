@@ -1,0 +1,123 @@
+"""Opening a connection, refusing to, and coming back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import pytest
+
+from mqkit import BrokerUrl, ConnectError, Delivery, Outgoing, Queue, Retry, Runtime, Service
+from mqkit.connection import Connection
+from mqkit.drivers.pika import PikaDriver
+from mqkit.errors import AuthenticationError, VirtualHostError
+from mqkit.testing.brokers import Broker
+from tests.support import connected, eventually
+
+SECRET = "hunter2-planted"
+
+
+def connection(url: str) -> Connection:
+    """One that is not open yet."""
+    return Connection(BrokerUrl.parse(url), name="test", driver=PikaDriver())
+
+
+def port_of(broker: Broker) -> int:
+    """The broker's AMQP port."""
+    return BrokerUrl.parse(broker.url).hosts[0].port
+
+
+async def test_a_dead_first_host_is_passed_over(broker: Broker) -> None:
+    """Of a list of hosts, the first that answers is used."""
+    opened = connection(f"amqp://guest:guest@127.0.0.1:1,127.0.0.1:{port_of(broker)}/")
+    await opened.open(10)
+    assert opened.server == f"RabbitMQ {broker.version}"
+    await opened.close()
+
+
+async def test_a_wrong_password_fails_at_once_and_is_told_nowhere(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is an AuthenticationError without a retry, and no error or log line holds the password."""
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("pika").setLevel(logging.DEBUG)
+    try:
+        with pytest.raises(AuthenticationError) as caught:
+            await connection(f"amqp://guest:{SECRET}@127.0.0.1:{port_of(broker)}/").open()
+    finally:
+        logging.getLogger("pika").setLevel(logging.NOTSET)
+    assert "refused the user name and password" in str(caught.value)
+    assert SECRET not in repr(caught.value) + str(caught.value.__cause__) + caplog.text
+
+
+async def test_a_missing_virtual_host_is_named(broker: Broker) -> None:
+    """It is a VirtualHostError with its name, without a retry."""
+    with pytest.raises(VirtualHostError, match="'nowhere'"):
+        await connection(f"amqp://guest:guest@127.0.0.1:{port_of(broker)}/nowhere").open()
+
+
+async def test_a_peer_that_says_nothing_is_given_up_in_time() -> None:
+    """A port that accepts and keeps silent is a ConnectError within connect_timeout."""
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    began = time.monotonic()
+    with pytest.raises(ConnectError, match=r"within 0\.5 s"):
+        await connection(f"amqp://guest:guest@127.0.0.1:{port}/?connect_timeout=0.5").open(0.1)
+    assert time.monotonic() - began < 3
+    server.close()
+
+
+async def test_a_peer_that_speaks_something_else_is_told_apart() -> None:
+    """A web server on the port is a ConnectError, not a hang."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(ConnectError):
+        await connection(f"amqp://guest:guest@127.0.0.1:{port}/?connect_timeout=3").open(0.1)
+    server.close()
+
+
+async def test_nobody_there_is_told_after_the_deadline() -> None:
+    """A refused port is tried again until the deadline, and the error names host and port."""
+    with pytest.raises(ConnectError, match="127.0.0.1:1: Connection refused"):
+        await connection("amqp://guest:guest@127.0.0.1:1/").open(0.5)
+
+
+async def test_closed_connections_lose_no_message(broker: Broker, name: str) -> None:
+    """While the broker closes all connections ten times, each of 3,000 messages is handled."""
+    handled: set[int] = set()
+    service = Service(name, retry=Retry.never())
+
+    @service.handler(Queue(f"{name}.q"))
+    async def handle(body: dict[str, int], delivery: Delivery) -> None:
+        await asyncio.sleep(0.002)
+        handled.add(body["n"])
+
+    async with (
+        connected(broker.url) as client,
+        Runtime(service, BrokerUrl.parse(broker.url)) as runtime,
+    ):
+
+        async def close_connections() -> None:
+            for closed in range(10):
+                await eventually(lambda closed=closed: len(handled) >= closed * 200)  # type: ignore[misc]
+                await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+
+        closing = asyncio.create_task(close_connections())
+        async for result in client.publisher.publish_many(
+            Outgoing("", f"{name}.q", {"n": n}) for n in range(3000)
+        ):
+            assert result.error is None
+        await closing
+        await eventually(lambda: len(handled) == 3000, 30)
+
+        async def idle() -> bool:
+            state = await runtime.queue_state(f"{name}.q")
+            return (state.messages, state.consumers) == (0, 1)
+
+        await eventually(idle, 10)

@@ -1,0 +1,164 @@
+"""What is declared, how a refusal is explained, and what is put back."""
+
+from __future__ import annotations
+
+import pytest
+from tenacity import stop_after_attempt, wait_fixed
+
+from mqkit import (
+    BrokerUrl,
+    Delivery,
+    Exchange,
+    Queue,
+    Retry,
+    Runtime,
+    Service,
+    TopologyError,
+)
+from mqkit.declare import declare
+from mqkit.testing.brokers import Broker
+from mqkit.topology import Topology
+from tests.support import Client, connected, eventually
+
+
+async def test_a_mismatch_is_explained_for_each_name(broker: Broker, name: str) -> None:
+    """One error names every queue and exchange that differs: what is there, and what is here."""
+    service = Service(name, retry=Retry.never())
+    exchange = Exchange(f"{name}.x", type="topic")
+
+    here = Queue(f"{name}.a", type="classic", exclusive=True)
+    there = Queue(f"{name}.a", type="classic", exclusive=True, durable=False)
+
+    @service.handler(here, bind=[exchange.key("k")])
+    async def first(body: bytes) -> None: ...
+
+    @service.handler(Queue(f"{name}.b", delivery_limit=7))
+    async def second(body: bytes) -> None: ...
+
+    async with connected(broker.url) as client:
+        async with client.channel() as channel:
+            await channel.declare_exchange(f"{name}.x", "fanout")
+            await declare(client.connection.channel, Topology(queues=(there,)))
+            queue = Queue(f"{name}.b", delivery_limit=5)
+            await declare(client.connection.channel, Topology.of_queue(queue))
+            with pytest.raises(TopologyError) as caught:
+                await declare(client.connection.channel, service.topology)
+    text = str(caught.value)
+    assert f"exchange {name}.x: type is fanout on the broker, topic here" in text
+    assert f"queue {name}.a: durable is false on the broker, true here" in text
+    assert f"queue {name}.b: x-delivery-limit is 5 on the broker, 7 here" in text
+
+
+async def test_a_missing_argument_is_explained(broker: Broker, name: str) -> None:
+    """An argument that only one side has is 'not set' on the other."""
+    async with connected(broker.url) as client:
+        await client.declare(f"{name}.q")
+        with pytest.raises(TopologyError, match=r"is not set on the broker"):
+            await declare(client.connection.channel, Topology.of_queue(Queue(f"{name}.q")))
+
+
+async def test_what_others_declare_is_not_made_here(broker: Broker, name: str) -> None:
+    """With declare=False a missing queue is an error that names it, and a present one is taken."""
+    queue = Queue(f"{name}.theirs", declare=False)
+    async with connected(broker.url) as client:
+        with pytest.raises(TopologyError, match=f"queue {name}.theirs: it does not exist"):
+            await declare(client.connection.channel, Topology.of_queue(queue))
+        await client.declare(f"{name}.theirs")
+        await declare(client.connection.channel, Topology.of_queue(queue))
+
+
+async def test_declaring_again_changes_nothing(broker: Broker, name: str) -> None:
+    """The same topology can be declared twice, and the second time keeps what is queued."""
+    topology = Topology.of_queue(Queue(f"{name}.q"), [Exchange(f"{name}.x").key("k")])
+    async with connected(broker.url) as client:
+        await declare(client.connection.channel, topology)
+        await client.publisher.publish(f"{name}.x", "k", b"kept")
+        await declare(client.connection.channel, topology)
+        assert (await client.take(f"{name}.q")).body == b"kept"
+
+
+async def delete_queue(client: Client, queue: str) -> None:
+    """Delete it under everybody."""
+    async with client.channel() as channel:
+        done: list[object] = []
+        channel._channel.queue_delete(queue, callback=done.append)  # type: ignore[attr-defined]
+        await eventually(lambda: bool(done))
+
+
+async def test_a_consumer_survives_the_deletion_of_its_queue(broker: Broker, name: str) -> None:
+    """Queue and bindings are back, and their consumer, within 5 s of somebody deleting the queue."""
+    seen: list[bytes] = []
+    exchange = Exchange(f"{name}.x")
+    service = Service(name, retry=Retry.never())
+
+    @service.handler(Queue(f"{name}.q"), bind=[exchange.key("k")])
+    async def handle(body: bytes) -> None:
+        seen.append(body)
+
+    async with (
+        connected(broker.url) as client,
+        Runtime(service, BrokerUrl.parse(broker.url)) as runtime,
+    ):
+        await client.publisher.publish(exchange, "k", b"1")
+        await eventually(lambda: seen == [b"1"])
+        await delete_queue(client, f"{name}.q")
+
+        async def consumed() -> bool:
+            try:
+                return (await runtime.queue_state(f"{name}.q")).consumers == 1
+            except TopologyError:
+                return False
+
+        await eventually(consumed, 5)
+        await client.publisher.publish(exchange, "k", b"2")
+        await eventually(lambda: seen == [b"1", b"2"])
+
+
+async def test_a_deleted_dead_letter_queue_is_put_back(broker: Broker, name: str) -> None:
+    """A message that is to be dead-lettered stays unacked until its dead letter queue is back."""
+    service = Service(name, retry=Retry.never())
+
+    @service.handler(Queue(f"{name}.q"))
+    async def handle(body: bytes) -> None:
+        raise ValueError("no")
+
+    async with (
+        connected(broker.url) as client,
+        Runtime(service, BrokerUrl.parse(broker.url)),
+    ):
+        await delete_queue(client, f"{name}.q.dead")
+        await client.publisher.publish("", f"{name}.q", b"precious")
+
+        async def is_dead() -> bool:
+            return any(m.body == b"precious" for m in await client.take_all(f"{name}.q.dead"))
+
+        async def is_back() -> bool:
+            try:
+                return await client.messages(f"{name}.q.dead") >= 1
+            except Exception:  # noqa: BLE001 - whatever says that it is not there yet
+                return False
+
+        await eventually(is_back, 20)
+        assert await is_dead()
+
+
+async def test_retries_survive_the_deletion_of_the_ladder(broker: Broker, name: str) -> None:
+    """A retry whose delay queues were deleted meanwhile declares them again and is not lost."""
+    attempts: list[int] = []
+    service = Service(name, retry=Retry(stop=stop_after_attempt(3), wait=wait_fixed(0.1)))
+
+    @service.handler(Queue(f"{name}.q"))
+    async def handle(body: bytes, delivery: Delivery) -> None:
+        attempts.append(delivery.attempt)
+        if delivery.attempt < 3:
+            raise ValueError("again")
+
+    async with (
+        connected(broker.url) as client,
+        Runtime(service, BrokerUrl.parse(broker.url)),
+    ):
+        await client.publisher.publish("", f"{name}.q", b"1")
+        await eventually(lambda: attempts == [1, 2, 3])
+        await delete_queue(client, "mqkit.delay.v1.00")
+        await client.publisher.publish("", f"{name}.q", b"2")
+        await eventually(lambda: attempts == [1, 2, 3] * 2, 20)

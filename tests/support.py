@@ -1,0 +1,154 @@
+"""What the tests on a real broker share: waiting for events, a bare client, a service process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mqkit import BrokerUrl, Publisher
+from mqkit.connection import Connection
+from mqkit.drivers.base import DriverChannel, Incoming
+from mqkit.drivers.pika import PikaDriver
+
+ROOT = Path(__file__).parent.parent
+
+
+async def eventually(
+    condition: Callable[[], bool | Awaitable[bool]], within: float = 15.0, what: str = "it"
+) -> None:
+    """Wait until the condition holds; fails after `within` seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        holds = condition()
+        if isinstance(holds, bool):
+            if holds:
+                return
+        elif await holds:
+            return
+        assert time.monotonic() < deadline, f"{what} did not happen within {within:g} s"
+        await asyncio.sleep(0.02)
+
+
+class Client:
+    """A connection beside the service under test: publishes, looks into queues, breaks things."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.publisher = Publisher(connection)
+
+    async def messages(self, queue: str) -> int:
+        """Ready messages."""
+        async with self.channel() as channel:
+            return (await channel.declare_queue(queue, passive=True)).messages
+
+    async def consumers(self, queue: str) -> int:
+        """Consumers of the queue."""
+        async with self.channel() as channel:
+            return (await channel.declare_queue(queue, passive=True)).consumers
+
+    async def declare(self, queue: str, **arguments: object) -> None:
+        """A durable quorum queue."""
+        async with self.channel() as channel:
+            await channel.declare_queue(queue, arguments={"x-queue-type": "quorum", **arguments})
+
+    async def take(self, queue: str, within: float = 15.0) -> Incoming:
+        """The next message of the queue, acknowledged; waits for it."""
+        deadline = time.monotonic() + within
+        async with self.channel() as channel:
+            while (incoming := await channel.get(queue)) is None:
+                assert time.monotonic() < deadline, f"nothing came to {queue} in {within:g} s"
+                await asyncio.sleep(0.02)
+            channel.ack(incoming.tag)
+            return incoming
+
+    async def take_all(self, queue: str) -> list[Incoming]:
+        """All that is in the queue now, acknowledged."""
+        found = []
+        async with self.channel() as channel:
+            while (incoming := await channel.get(queue)) is not None:
+                channel.ack(incoming.tag)
+                found.append(incoming)
+        return found
+
+    @contextlib.asynccontextmanager
+    async def channel(self) -> AsyncIterator[DriverChannel]:
+        """A channel of its own."""
+        channel = await self.connection.channel()
+        try:
+            yield channel
+        finally:
+            await channel.close()
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str, name: str = "test") -> AsyncIterator[Client]:
+    """A client of the broker."""
+    connection = Connection(BrokerUrl.parse(url), name=name, driver=PikaDriver())
+    await connection.open(15)
+    client = Client(connection)
+    try:
+        yield client
+    finally:
+        await client.publisher.close()
+        await connection.close()
+
+
+@dataclass
+class ServiceProcess:
+    """`mqkit run` in a process of its own."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def text(self) -> str:
+        """What it has logged and printed until now."""
+        return self.log.read_text()
+
+    async def says(self, words: str, within: float = 20.0) -> None:
+        """Wait until its output has these words."""
+
+        def said() -> bool:
+            if words in self.text():
+                return True
+            assert self.process.poll() is None, f"it ended: {self.text()}"
+            return False
+
+        await eventually(said, within, f"{words!r} in:\n{self.text()}")
+
+    async def ends(self, within: float = 30.0) -> int:
+        """Its exit code; negative for a signal."""
+        await eventually(lambda: self.process.poll() is not None, within, "its end")
+        return int(self.process.returncode)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+
+@contextlib.contextmanager
+def running(
+    service: str, url: str, log: Path, *options: str, **environment: str
+) -> Iterator[ServiceProcess]:
+    """A service in its own process, killed at the end if it still runs."""
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mqkit", "run", service, *options],
+            cwd=ROOT,
+            env={**os.environ, "MQKIT_URL": url, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        yield ServiceProcess(process, log)
+    finally:
+        process.kill()
+        process.wait()
