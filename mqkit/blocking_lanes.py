@@ -15,6 +15,7 @@ from collections import deque
 from enum import Enum
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+from tenacity.nap import sleep_using_event
 
 from mqkit.blocking_job import Job, closed_before, judge, lost
 from mqkit.confirms import Gone
@@ -360,7 +361,7 @@ class Lane:
             stop=lambda _: lanes.stopping or not lanes.has_jobs,
             wait=wait_random_exponential(multiplier=RECOVERY_WAIT_UNIT, max=RECOVERY_WAIT_MAX),
             retry=retry_if_exception(worth_trying_again),
-            sleep=lambda seconds: lanes.closing.wait(seconds) and None,
+            sleep=sleep_using_event(lanes.closing),
             before_sleep=log_wait,
             retry_error_callback=lambda _: None,
         )

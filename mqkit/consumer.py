@@ -28,6 +28,19 @@ from mqkit.settle import Settler
 
 logger = logging.getLogger(__name__)
 
+CAUTIOUS_PREFETCH = 1
+"""Messages held at a time until the head of the queue is known to be harmless.
+
+A worker that dies returns all that it had prefetched, and each counts as one more delivery. With
+a full prefetch, the neighbours of a message that kills its worker would reach the delivery
+limit together with it. What was returned stands at the head of the queue, so a worker that takes
+it one by one loses none but the poison.
+"""
+
+DELIVERY_COUNT = "x-delivery-count"
+"""Set by quorum queues on what was delivered before
+(https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling)."""
+
 ATTACH_WAIT_MAX = 3.0
 """Seconds; no wait between two attempts to start consuming is longer."""
 
@@ -51,6 +64,8 @@ class Consumer:
         self._channel: DriverChannel | None = None
         self._tag: str | None = None
         self._stopping = False
+        self._cautious = False
+        self._widening: asyncio.Task[None] | None = None
         self._tasks: dict[asyncio.Task[None], Delivery] = {}
         self._started: set[Delivery] = set()
 
@@ -84,10 +99,11 @@ class Consumer:
             if delivery not in self._started:
                 self._settler.requeue(delivery)
                 task.cancel()
-        channel, tag = self._channel, self._tag
-        if channel is not None and channel.is_open and tag is not None:
+        if self._widening is not None:
+            await asyncio.wait([self._widening])
+        if self._channel is not None and self._channel.is_open and self._tag is not None:
             try:
-                await channel.cancel(tag)
+                await self._channel.cancel(self._tag)
             except ChannelClosedError as error:
                 logger.info("%s: %s", self.handler.queue.name, error)
 
@@ -132,8 +148,18 @@ class Consumer:
     async def _attach_once(self) -> DriverChannel:
         await self.declare()
         channel = await self._connection.channel()
-        await channel.qos(self.handler.prefetch)
+        self._channel, self._tag = channel, None
+        self._cautious = self.handler.queue.type == "quorum"
+        await self._consume(channel)
+        logger.info(
+            "%s: consuming (prefetch %d, concurrency %d)",
+            self.handler.queue.name,
+            self.handler.prefetch,
+            self.handler.concurrency,
+        )
+        return channel
 
+    async def _consume(self, channel: DriverChannel) -> None:
         def on_delivery(incoming: Incoming) -> None:
             self._receive(channel, incoming)
 
@@ -143,15 +169,33 @@ class Consumer:
             closing.append(asyncio.ensure_future(channel.close()))
 
         closing: list[Awaitable[None]] = []
-        self._channel = channel
+        await channel.qos(CAUTIOUS_PREFETCH if self._cautious else self.handler.prefetch)
         self._tag = await channel.consume(self.handler.queue.name, on_delivery, on_cancel)
-        logger.info(
-            "%s: consuming (prefetch %d, concurrency %d)",
+
+    async def _widen(self, channel: DriverChannel) -> None:
+        """Go on with the full prefetch, which holds for new consumers of the channel only."""
+        try:
+            if self._tag is not None:
+                await channel.cancel(self._tag)
+            self._tag = None
+            if not self._stopping:
+                await self._consume(channel)
+        except ChannelClosedError as error:
+            logger.debug("%s: %s", self.handler.queue.name, error)  # `run` attaches anew
+
+    def _is_suspicious(self, delivery: Delivery) -> bool:
+        """Whether it came back often enough to be what kills its workers."""
+        count = delivery.headers.get(DELIVERY_COUNT)
+        limit = self.handler.queue.delivery_limit
+        if not isinstance(count, int) or count < max(1, limit // 2):
+            return False
+        logger.warning(
+            "%s: message %s was delivered %d times without an ack; it is handled alone",
             self.handler.queue.name,
-            self.handler.prefetch,
-            self.handler.concurrency,
+            delivery.message_id,
+            count,
         )
-        return channel
+        return True
 
     def _receive(self, channel: DriverChannel, incoming: Incoming) -> None:
         headers = incoming.properties.headers
@@ -170,6 +214,9 @@ class Consumer:
         if self._stopping:
             self._settler.requeue(delivery)
             return
+        if self._cautious and not self._is_suspicious(delivery):
+            self._cautious = False
+            self._widening = asyncio.create_task(self._widen(channel))
         task = asyncio.create_task(self._handle(delivery))
         self._tasks[task] = delivery
         task.add_done_callback(self._on_task_done)

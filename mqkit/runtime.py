@@ -92,16 +92,23 @@ class Runtime:
         :raises ConnectError: the broker cannot be reached, or refuses this user
         :raises TopologyError: the broker refused a declaration; the message names the difference
         """
-        async with self:
-            stopped = asyncio.create_task(stop.wait())
-            try:
-                done, _ = await asyncio.wait(
-                    [stopped, *self._running], return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in done:
-                    task.result()  # a consumer ends by itself only with an error
-            finally:
-                stopped.cancel()
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            starting = asyncio.create_task(self._start())
+            await asyncio.wait([stopped, starting], return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                await asyncio.wait([starting])
+                return
+            starting.result()
+            done, _ = await asyncio.wait(
+                [stopped, *self._running], return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                task.result()  # a consumer ends by itself only with an error
+        finally:
+            stopped.cancel()
+            await self._stop()
 
     def hurry(self) -> None:
         """End the grace period now."""
@@ -137,8 +144,12 @@ class Runtime:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
         try:
-            await self._drain()
+            if self._consumers:
+                await self._drain()
         finally:
             await self._close()
             logger.info("%s: stopped", self.service.name)

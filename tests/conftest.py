@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from mqkit.errors import MqkitError
 from mqkit.testing.brokers import Broker, BrokerSpec, find_brokers, start
 
-_FOUND = pytest.StashKey[list[BrokerSpec | MqkitError]]()
+_FOUND = pytest.StashKey[Sequence[BrokerSpec | MqkitError]]()
 
 
-def _found(config: pytest.Config) -> list[BrokerSpec | MqkitError]:
+def _found(config: pytest.Config) -> Sequence[BrokerSpec | MqkitError]:
     """Look for brokers once, and not at all where no test asks for one."""
     if _FOUND not in config.stash:
         try:
-            config.stash[_FOUND] = [*find_brokers(os.environ)]
+            config.stash[_FOUND] = find_brokers(os.environ)
         except MqkitError as exc:
             # A test that needs a broker and has none fails, saying what to do; it is not skipped.
             config.stash[_FOUND] = [exc]

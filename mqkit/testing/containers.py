@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import shlex
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -66,12 +68,19 @@ class Engine:
             from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415 - an extra
         except ModuleNotFoundError as exc:
             raise EngineError(f"{exc.name} is not installed: pip install 'mqkit[testing]'") from exc
+        problem = None
         try:
             self._client: DockerClient = DockerClient(timeout=ENGINE_TIMEOUT)
             self._client.client.ping()
-        except Exception as exc:
-            # The docker package's errors, requests' and urllib3's may all come out of here.
-            raise EngineError(f"no Docker engine answers ({_last_cause(exc)})") from exc
+        except Exception as exc:  # noqa: BLE001 - docker's errors, requests' and urllib3's
+            problem = f"no Docker engine answers ({_last_cause(exc)})"
+        if problem is not None:
+            # The docker package leaves the sockets of refused attempts to the garbage collector,
+            # which warns of each, at some later time, where it looks like another's mistake.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
+            raise EngineError(problem)
 
     def has(self, image: str) -> bool:
         """Tell whether the image is on this machine."""

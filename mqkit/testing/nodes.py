@@ -273,7 +273,8 @@ def _find_epmd(path: str) -> Path | None:
 def _clean_up_command(home: Path) -> str:
     """Return shell words that end the groups in the pid files of `home`, and remove it."""
     folder = shlex.quote(str(home))
+    # `kill -9 -- -GROUP` is not understood by dash, which is Debian's sh.
     return (
-        f'for file in {folder}/*.pid; do [ -f "$file" ] && kill -9 -- "-$(cat "$file")"; done\n'
+        f'for file in {folder}/*.pid; do kill -s KILL -- "-$(cat "$file")"; done\n'
         f"sleep 0.2; rm -rf {folder}"
     )

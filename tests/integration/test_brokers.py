@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +25,14 @@ from mqkit.testing.brokers import (
     start,
 )
 from mqkit.testing.nodes import NodeBroker
+
+HOLDER = """
+import os, sys, time
+from mqkit.testing.brokers import BrokerSpec, start
+with start(BrokerSpec("node", "node", sys.argv[1])) as node:
+    print(node.home, flush=True)
+    time.sleep(100)
+"""
 
 
 def _found(kind: str) -> list[BrokerSpec]:
@@ -116,6 +128,27 @@ def test_a_private_node_leaves_nothing_behind(node_spec: BrokerSpec) -> None:
     assert not answers(node)
     assert not node.home.exists()
     assert not processes_of(node.home)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_private_node_ends_with_its_process(
+    node_spec: BrokerSpec, signum: signal.Signals
+) -> None:
+    """Whatever ends the process that started a node, the node and its directory go with it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, node_spec.target],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        home = Path(process.stdout.readline().strip())
+        assert home.is_dir()
+        process.send_signal(signum)
+    deadline = time.monotonic() + 20
+    while home.exists() or processes_of(home):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_private_node_is_out_of_the_way_of_the_machines_own(node_spec: BrokerSpec) -> None:

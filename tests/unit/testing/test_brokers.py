@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 
-from mqkit.errors import BrokerUrlError, ConfigurationError
-from mqkit.testing import brokers, containers, nodes
+from mqkit.errors import BrokerUrlError, ConfigurationError, MqkitError
+from mqkit.testing import containers, nodes
 from mqkit.testing.brokers import BrokerNotFoundError, BrokerSpec, find_brokers
 
 
@@ -187,6 +188,16 @@ def test_a_container_is_labelled_by_its_image(image: str, label: str) -> None:
     assert containers.label_of(image) == label
 
 
+def test_an_engine_that_is_not_there_is_told_and_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The error says why; the sockets of the attempts are closed, or pytest would warn of them."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    with pytest.raises(containers.EngineError, match="No such file"):
+        containers.Engine()
+    gc.collect()
+
+
 def test_what_the_finder_raises_is_an_mqkit_error() -> None:
     """A caller catches one root exception."""
-    assert issubclass(BrokerNotFoundError, brokers.BrokerError)
+    assert issubclass(BrokerNotFoundError, MqkitError)

@@ -1,0 +1,84 @@
+"""What the tests of the blocking publisher share: a queue and what is in it, an alarm, threads."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pika
+
+from mqkit.drivers import pika_wire as wire
+from mqkit.settings import BrokerUrl
+from mqkit.testing.broker import Broker
+
+SET_ALARM = "rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []})."
+CLEAR_ALARM = "rabbit_alarm:clear_alarm({resource_limit, memory, node()})."
+
+
+@contextlib.contextmanager
+def channel_of(url: str) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:
+    broker_url = BrokerUrl.parse(url)
+    parameters = wire.parameters(broker_url, broker_url.hosts[0], "test")
+    with pika.BlockingConnection(parameters) as connection:
+        yield connection.channel()
+
+
+@dataclass
+class QueueOnBroker:
+    """A quorum queue, and what is in it."""
+
+    url: str
+    name: str
+
+    def take_all(self) -> list[tuple[str, bytes]]:
+        """The message id and body of each message in it; it is empty afterwards."""
+        taken: list[tuple[str, bytes]] = []
+        with channel_of(self.url) as channel:
+            while True:
+                method, properties, body = channel.basic_get(self.name, auto_ack=True)
+                if method is None:
+                    return taken
+                taken.append((properties.message_id, body))
+
+    def ids(self) -> Counter[str]:
+        return Counter(message_id for message_id, _ in self.take_all())
+
+
+@contextlib.contextmanager
+def quorum_queue(url: str, name: str) -> Iterator[QueueOnBroker]:
+    """A queue that is deleted afterwards."""
+    with channel_of(url) as channel:
+        channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum"})
+    yield QueueOnBroker(url, name)
+    with channel_of(url) as channel:
+        channel.queue_delete(name)
+
+
+@contextlib.contextmanager
+def alarm(broker: Broker) -> Iterator[None]:
+    broker.ctl("eval", SET_ALARM)
+    try:
+        yield
+    finally:
+        broker.ctl("eval", CLEAR_ALARM)
+
+
+def in_threads(count: int, work: Callable[[int], object]) -> list[Future[object]]:
+    with ThreadPoolExecutor(count) as pool:
+        return [pool.submit(work, number) for number in range(count)]
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def connections_named(broker: Broker, name: str) -> list[str]:
+    listed = broker.ctl("list_connections", "pid", "client_properties").splitlines()
+    return [line.split()[0] for line in listed if f'"{name}"' in line]

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from pydantic import BaseModel
+
+from mqkit import Publisher, Queue, Retry, Runtime, Service
+from mqkit.blocking import BlockingPublisher
+from mqkit.connection import Connection
+from mqkit.drivers.pika import PikaDriver
+from mqkit.errors import (
+    AuthenticationError,
+    ExchangeNotFoundError,
+    NackedError,
+    PublisherClosedError,
+    PublishError,
+    PublishRefusedError,
+    UnroutableError,
+)
+from mqkit.message import Message, Properties
+from mqkit.settings import BrokerUrl
+from mqkit.testing.broker import Broker
+from tests.integration.blocking_support import (
+    QueueOnBroker,
+    channel_of,
+    connections_named,
+    eventually,
+    in_threads,
+    quorum_queue,
+)
+
+
+@pytest.fixture
+def queue(broker: Broker, name: str) -> Iterator[QueueOnBroker]:
+    with quorum_queue(broker.url, name) as queue:
+        yield queue
+
+
+@pytest.fixture
+def publisher(broker: Broker, name: str) -> Iterator[BlockingPublisher]:
+    with BlockingPublisher(broker.url, name=name) as publisher:
+        yield publisher
+
+
+def test_each_thread_gets_its_own_result(
+    broker: Broker, publisher: BlockingPublisher, queue: QueueOnBroker
+) -> None:
+    """Eight threads with 200 publishes each: routable ones are stored once, others raise."""
+
+    def work(thread: int) -> None:
+        for number in range(200):
+            message_id = f"{thread}-{number}"
+            if number % 10 == 7:
+                with pytest.raises(UnroutableError, match=message_id):
+                    publisher.publish("", f"{queue.name}.none", b"", message_id=message_id)
+            else:
+                assert publisher.publish("", queue.name, b"", message_id=message_id) == message_id
+
+    for future in in_threads(8, work):
+        future.result()
+    stored = queue.ids()
+    assert set(stored) == {f"{t}-{n}" for t in range(8) for n in range(200) if n % 10 != 7}
+    assert set(stored.values()) == {1}
+
+
+def test_a_message_arrives_as_it_was_published(
+    publisher: BlockingPublisher, queue: QueueOnBroker
+) -> None:
+    """The body is JSON, persistent, with its id, time and headers, like the async publisher's."""
+    message_id = publisher.publish("", queue.name, {"amount": "1.10"}, headers={"tenant": "a"})
+    with channel_of(queue.url) as channel:
+        _, properties, body = channel.basic_get(queue.name, auto_ack=True)
+    assert body == b'{"amount":"1.10"}'
+    assert properties.content_type == "application/json"
+    assert properties.delivery_mode == 2
+    assert properties.message_id == message_id
+    assert properties.headers["tenant"] == "a"
+    assert abs(properties.timestamp - time.time()) < 60
+
+
+def test_one_thread_needs_one_connection(
+    broker: Broker, publisher: BlockingPublisher, queue: QueueOnBroker, name: str
+) -> None:
+    """A program that publishes from one thread opens one connection, however fast it goes."""
+    for _ in range(300):
+        publisher.publish("", queue.name, b"")
+    assert len(connections_named(broker, name)) == 1
+
+
+def test_a_missing_exchange_harms_nobody_else(
+    publisher: BlockingPublisher, queue: QueueOnBroker, name: str
+) -> None:
+    """A publish to no exchange raises an error that names it; other threads do not notice."""
+
+    def work(thread: int) -> None:
+        for number in range(50):
+            if thread % 2:
+                with pytest.raises(ExchangeNotFoundError, match=f"{name}-missing"):
+                    publisher.publish(f"{name}-missing", "key", b"")
+            else:
+                publisher.publish("", queue.name, b"", message_id=f"{thread}-{number}")
+
+    for future in in_threads(6, work):
+        future.result()
+    assert set(queue.ids().values()) == {1}
+
+
+def test_one_message_id_in_two_threads(publisher: BlockingPublisher, queue: QueueOnBroker) -> None:
+    """Two publishes with one message id, one unroutable, get each its own result."""
+    barrier = threading.Barrier(2)
+
+    def work(thread: int) -> list[object]:
+        results: list[object] = []
+        for _ in range(50):
+            barrier.wait()
+            try:
+                key = queue.name if thread else f"{queue.name}.none"
+                results.append(publisher.publish("", key, b"", message_id="same"))
+            except PublishError as error:
+                results.append(type(error))
+        return results
+
+    unroutable, routable = [future.result() for future in in_threads(2, work)]
+    assert unroutable == [UnroutableError] * 50
+    assert routable == ["same"] * 50
+    assert queue.ids() == {"same": 50}
+
+
+def test_a_full_queue_nacks(broker: Broker, publisher: BlockingPublisher, name: str) -> None:
+    """A queue that rejects publishes when it is full makes NackedError."""
+    arguments = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    with channel_of(broker.url) as channel:
+        channel.queue_declare(name, durable=True, arguments=arguments)
+    publisher.publish("", name, b"")
+    try:
+        with pytest.raises(NackedError):
+            publisher.publish("", name, b"")
+    finally:
+        with channel_of(broker.url) as channel:
+            channel.queue_delete(name)
+
+
+def test_a_refused_message(publisher: BlockingPublisher, queue: QueueOnBroker) -> None:
+    """A message that the broker refuses raises its words, and the next one is confirmed."""
+    forged = Message("", queue.name, b"", Properties(user_id="somebody", message_id="forged"))
+    with pytest.raises(PublishRefusedError, match="user_id"):
+        publisher.send(forged)
+    publisher.publish("", queue.name, b"", message_id="next")
+    assert queue.ids() == {"next": 1}
+
+
+def test_a_header_larger_than_a_frame(publisher: BlockingPublisher, queue: QueueOnBroker) -> None:
+    """A header for which the broker closes the connection is refused, not tried for 30 s."""
+    started = time.monotonic()
+    with pytest.raises(PublishRefusedError):
+        publisher.publish("", queue.name, b"", headers={"trace": "x" * 200_000})
+    assert time.monotonic() - started < 10
+    publisher.publish("", queue.name, b"", message_id="next")
+    assert queue.ids() == {"next": 1}
+
+
+def test_a_user_that_may_not_probe(broker: Broker, queue: QueueOnBroker, name: str) -> None:
+    """A user who may write to one exchange only publishes to it nonetheless."""
+    with channel_of(broker.url) as channel:
+        channel.exchange_declare(name, "fanout")
+        channel.queue_bind(queue.name, name)
+    broker.ctl("add_user", name, "pw")
+    try:
+        broker.ctl("set_permissions", name, "", f"^{name}$", "")
+        url = BrokerUrl.parse(broker.url)
+        host = url.hosts[0]
+        with BlockingPublisher(f"amqp://{name}:pw@{host}/", timeout=10) as publisher:
+            publisher.publish(name, "", b"", message_id="allowed")
+            with pytest.raises(PublishRefusedError, match=r"amq\.default"):
+                publisher.publish("", queue.name, b"")
+            publisher.publish(name, "", b"", message_id="again")
+    finally:
+        broker.ctl("delete_user", name)
+        with channel_of(broker.url) as channel:
+            channel.exchange_delete(name)
+    assert queue.ids() == {"allowed": 1, "again": 1}
+
+
+def test_wrong_credentials_are_told_at_once(broker: Broker) -> None:
+    """A refused password raises at once instead of being tried until the deadline."""
+    host = BrokerUrl.parse(broker.url).hosts[0]
+    started = time.monotonic()
+    with (
+        BlockingPublisher(f"amqp://guest:wr0ng-secret@{host}/") as publisher,
+        pytest.raises(AuthenticationError) as raised,
+    ):
+        publisher.publish("", "q", b"")
+    assert time.monotonic() - started < 10
+    assert "wr0ng-secret" not in str(raised.value)
+
+
+def test_close_leaves_nothing_behind(broker: Broker, queue: QueueOnBroker, name: str) -> None:
+    """After `close` there is neither a thread nor a connection of the publisher."""
+    with BlockingPublisher(broker.url, name=name) as publisher:
+        for future in in_threads(4, lambda _: publisher.publish("", queue.name, b"")):
+            future.result()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(name)]
+    eventually(lambda: not connections_named(broker, name))
+
+
+class Order(BaseModel):
+    """A body."""
+
+    number: int
+
+
+async def test_a_def_handler_takes_one(broker: Broker, queue: QueueOnBroker, name: str) -> None:
+    """A plain function handler is given the service's one blocking publisher and uses it."""
+    service = Service(name)
+    made = []
+
+    def factory() -> Iterator[BlockingPublisher]:
+        with BlockingPublisher(broker.url, name=f"{name}.blocking") as publisher:
+            made.append(publisher)
+            yield publisher
+
+    service.provide(BlockingPublisher, factory, scope="service")
+
+    def answer(order: Order, publisher: BlockingPublisher) -> None:
+        publisher.publish("", queue.name, order, message_id=str(order.number))
+
+    work = Queue(f"{name}.work")
+    service.handler(work, retry=Retry.never())(answer)
+    url = BrokerUrl.parse(broker.url)
+    stored: Counter[str] = Counter()
+    async with Runtime(service, url):
+        connection = Connection(url, name=name, driver=PikaDriver())
+        await connection.open(5)
+        sender = Publisher(connection)
+        for number in range(20):
+            await sender.publish("", work.name, Order(number=number))
+        while sum(stored.values()) < 20:
+            stored += await asyncio.to_thread(queue.ids)
+        await connection.close()
+    assert stored == Counter(str(number) for number in range(20))
+    assert len(made) == 1
+    with pytest.raises(PublisherClosedError):
+        made[0].publish("", queue.name, b"")

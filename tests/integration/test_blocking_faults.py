@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mqkit.blocking import BlockingPublisher
+from mqkit.blocking_lanes import Lane
+from mqkit.drivers.pika_blocking import BlockingLink
+from mqkit.errors import (
+    BlockedError,
+    ConnectionLostError,
+    PublisherClosedError,
+    PublishTimeoutError,
+)
+from mqkit.settings import BrokerUrl
+from mqkit.testing.broker import Broker
+from tests.integration.blocking_support import (
+    QueueOnBroker,
+    alarm,
+    connections_named,
+    eventually,
+    quorum_queue,
+)
+from tests.integration.tcp_proxy import TcpProxy
+
+
+@pytest.fixture
+def queue(broker: Broker, name: str) -> Iterator[QueueOnBroker]:
+    with quorum_queue(broker.url, name) as queue:
+        yield queue
+
+
+@pytest.fixture
+def publisher(broker: Broker, name: str) -> Iterator[BlockingPublisher]:
+    with BlockingPublisher(broker.url, name=name) as publisher:
+        yield publisher
+
+
+def test_a_lost_idle_connection_is_no_error(
+    broker: Broker, publisher: BlockingPublisher, queue: QueueOnBroker
+) -> None:
+    """After the broker closed the connection between two publishes, the next is confirmed."""
+    publisher.publish("", queue.name, b"", message_id="before")
+    broker.ctl("close_all_connections", "test")
+    publisher.publish("", queue.name, b"", message_id="after")
+    assert queue.ids() == {"before": 1, "after": 1}
+
+
+def test_connections_closed_during_publishes_lose_nothing(
+    broker: Broker, publisher: BlockingPublisher, queue: QueueOnBroker
+) -> None:
+    """While the broker closes all connections twice, every publish is confirmed and stored."""
+    stop = threading.Event()
+
+    def work(thread: int) -> list[str]:
+        published: list[str] = []
+        while not stop.is_set():
+            message_id = f"{thread}-{len(published)}"
+            published.append(publisher.publish("", queue.name, b"", message_id=message_id))
+        return published
+
+    with ThreadPoolExecutor(6) as pool:
+        futures = [pool.submit(work, number) for number in range(6)]
+        try:
+            broker.ctl("close_all_connections", "test")
+            broker.ctl("close_all_connections", "test")
+        finally:
+            stop.set()
+    published = [message_id for future in futures for message_id in future.result()]
+    assert len(published) > 6
+    assert set(queue.ids()) == set(published)
+
+
+def test_an_alarm_blocks_before_anything_is_written(
+    broker: Broker, publisher: BlockingPublisher, queue: QueueOnBroker
+) -> None:
+    """During a memory alarm a publish raises BlockedError at its timeout and is never stored."""
+    with alarm(broker):
+        for timeout in (2.0, 0.5):
+            started = time.monotonic()
+            with pytest.raises(BlockedError, match="memory"):
+                publisher.publish("", queue.name, b"body", message_id="blocked", timeout=timeout)
+            assert time.monotonic() - started < timeout + 1
+    publisher.publish("", queue.name, b"body", message_id="later")
+    assert queue.ids() == {"later": 1}
+
+
+def test_a_publish_waits_out_an_alarm(
+    broker: Broker, publisher: BlockingPublisher, queue: QueueOnBroker
+) -> None:
+    """A publish whose deadline is after the alarm's end is confirmed, and stored once."""
+    with ThreadPoolExecutor(1) as pool:
+        with alarm(broker):
+            future = pool.submit(publisher.publish, "", queue.name, b"", message_id="patient")
+            with pytest.raises(BlockedError):
+                publisher.publish("", queue.name, b"", timeout=2)
+        assert future.result() == "patient"
+    assert queue.ids() == {"patient": 1}
+
+
+def test_an_alarm_that_begins_during_a_publish(
+    broker: Broker, queue: QueueOnBroker, name: str
+) -> None:
+    """What was in flight when the alarm began is unknown; what waits behind it is not written."""
+    # A publish is in flight when the alarm comes only where nothing told of it first.
+    with BlockingPublisher(broker.url, name=name, connections=1) as publisher:
+        publisher.publish("", queue.name, b"body", message_id="before")
+        with ThreadPoolExecutor(2) as pool, no_probe(), alarm(broker):
+            first = pool.submit(
+                publisher.publish, "", queue.name, b"body", message_id="first", timeout=4
+            )
+            eventually(lambda: publisher._own_lanes()._lanes[0].is_stuck)
+            second = pool.submit(
+                publisher.publish, "", queue.name, b"body", message_id="second", timeout=2
+            )
+            error = second.exception()
+            assert isinstance(error, BlockedError), error
+            error = first.exception()
+            assert isinstance(error, PublishTimeoutError), error
+            assert error.may_be_stored
+            assert "memory" in error.problem
+        publisher.publish("", queue.name, b"body", message_id="after")
+    stored = queue.ids()
+    assert stored["second"] == 0
+    assert stored["after"] == 1
+
+
+@contextlib.contextmanager
+def no_probe() -> Iterator[None]:
+    """A first lane that believes it heard the broker just now, as in the second after a confirm."""
+    with pytest.MonkeyPatch.context() as patch:
+        real = Lane._probe
+
+        def probe(lane: Lane, link: BlockingLink) -> None:
+            if lane.thread.name.endswith("-1"):
+                link._last_answer = time.monotonic()
+            else:
+                real(lane, link)
+
+        patch.setattr(Lane, "_probe", probe)
+        yield
+
+
+def test_the_next_host_is_tried(broker: Broker, queue: QueueOnBroker) -> None:
+    """A host where nothing listens does not keep a publish from the next one in the URL."""
+    url = BrokerUrl.parse(broker.url)
+    userinfo = f"{url.username}:{url.password.get_secret_value()}"
+    with BlockingPublisher(f"amqp://{userinfo}@127.0.0.1:1,{url.hosts[0]}/") as publisher:
+        publisher.publish("", queue.name, b"", timeout=10)
+
+
+def test_an_idle_connection_is_kept_alive(broker: Broker, queue: QueueOnBroker) -> None:
+    """Without a publish the lane answers heartbeats, and the next publish uses that connection."""
+    with (
+        TcpProxy(broker.url) as proxy,
+        BlockingPublisher(f"{proxy.url}?heartbeat=1") as publisher,
+    ):
+        publisher.publish("", queue.name, b"")
+        # The broker gives up after two intervals without a frame.
+        eventually(lambda: proxy.sent_heartbeats >= 4)
+        publisher.publish("", queue.name, b"")
+        assert proxy.connections == 1
+
+
+def test_a_silent_broker_releases_the_caller(broker: Broker, queue: QueueOnBroker) -> None:
+    """On a broker gone silent what is in flight is unknown at its deadline, the rest unwritten."""
+    with (
+        TcpProxy(broker.url) as proxy,
+        BlockingPublisher(proxy.url, connections=1) as publisher,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        publisher.publish("", queue.name, b"", message_id="before")
+        proxy.stall()
+        written = pool.submit(
+            publisher.publish, "", queue.name, b"", message_id="written", timeout=1.5
+        )
+        lane = publisher._own_lanes()._lanes[0]
+        eventually(lambda: lane._writing_since is not None)
+        started = time.monotonic()
+        with pytest.raises(ConnectionLostError, match="nothing was written") as raised:
+            publisher.publish("", queue.name, b"", message_id="queued", timeout=0.5)
+        assert not raised.value.may_be_stored
+        assert time.monotonic() - started < 1
+        with pytest.raises(PublishTimeoutError) as unknown:
+            written.result()
+        assert unknown.value.may_be_stored
+        proxy.resume()
+        publisher.publish("", queue.name, b"", message_id="after")
+    assert queue.ids() == {"before": 1, "written": 1, "after": 1}
+
+
+def test_a_connection_that_dies_in_silence_is_replaced(
+    broker: Broker, queue: QueueOnBroker
+) -> None:
+    """A publish in flight on a connection that went dead is confirmed over another one."""
+    with (
+        TcpProxy(broker.url) as proxy,
+        BlockingPublisher(f"{proxy.url}?heartbeat=1") as publisher,
+    ):
+        publisher.publish("", queue.name, b"", message_id="before")
+        proxy.forget()
+        publisher.publish("", queue.name, b"", message_id="during")
+        assert proxy.connections >= 2
+    assert set(queue.ids()) == {"before", "during"}
+
+
+def test_close_fails_what_waits(broker: Broker, queue: QueueOnBroker) -> None:
+    """`close` returns soon, and a publish that waits for a connection is told of it."""
+    with TcpProxy(broker.url) as proxy, ThreadPoolExecutor(1) as pool:
+        proxy.stall()
+        publisher = BlockingPublisher(proxy.url)
+        waiting = pool.submit(publisher.publish, "", queue.name, b"")
+        eventually(lambda: proxy.connections == 1)
+        started = time.monotonic()
+        publisher.close()
+        assert time.monotonic() - started < 5
+        with pytest.raises(PublisherClosedError):
+            waiting.result()
+    with pytest.raises(PublisherClosedError):
+        publisher.publish("", queue.name, b"")
+
+
+def test_a_forgotten_publisher_ends(
+    broker: Broker, queue: QueueOnBroker, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The threads of a publisher that was dropped unclosed end by themselves."""
+    monkeypatch.setattr("mqkit.blocking_lanes.IDLE_SLICE", 0.05)
+    publisher = BlockingPublisher(broker.url, name=name)
+    publisher.publish("", queue.name, b"")
+    del publisher
+    eventually(lambda: all(not t.name.startswith(name) for t in threading.enumerate()))
+
+
+def test_a_forked_child_has_a_connection_of_its_own(
+    broker: Broker, publisher: BlockingPublisher, queue: QueueOnBroker, name: str
+) -> None:
+    """A child publishes with the publisher it inherited, and the parent's connection lives on."""
+    publisher.publish("", queue.name, b"", message_id="parent-1")
+    before = connections_named(broker, name)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            publisher.publish("", queue.name, b"", message_id="child", timeout=20)
+            publisher.close()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    publisher.publish("", queue.name, b"", message_id="parent-2")
+    eventually(lambda: connections_named(broker, name) == before)
+    assert queue.ids() == {"parent-1": 1, "child": 1, "parent-2": 1}
+
+
+@pytest.mark.parametrize("end", ["", "raise SystemExit(0)", "import os; os.kill(os.getpid(), 2)"])
+def test_an_unclosed_publisher_lets_the_process_end(
+    queue: QueueOnBroker, end: str, name: str
+) -> None:
+    """A script that never closes its publisher publishes at exit, too, and ends at once."""
+    script = (
+        "import atexit, sys\n"
+        "from mqkit.blocking import BlockingPublisher\n"
+        "publisher = BlockingPublisher(sys.argv[1])\n"
+        "atexit.register(publisher.publish, '', sys.argv[2], b'', message_id='at-exit')\n"
+        "publisher.publish('', sys.argv[2], b'', message_id='first')\n"
+        f"{end}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, queue.url, queue.name],
+        timeout=30,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "atexit" not in done.stderr
+    assert queue.ids() == {"first": 1, "at-exit": 1}
