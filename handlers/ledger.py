@@ -35,7 +35,7 @@ service = Service(
     "ledger",
     retry=Retry(
         stop=stop_after_attempt(10),
-        wait=wait_exponential_jitter(initial=0.5, max=60),
+        wait=wait_exponential_jitter(multiplier=0.5, max=60),
         # A locked or full database may recover. Whatever else fails would fail again.
         retry=retry_if_exception_type(LedgerUnavailableError),
     ),

@@ -165,7 +165,7 @@ service = Service(
     "statements",
     retry=Retry(
         stop=stop_after_attempt(10),
-        wait=wait_exponential_jitter(initial=0.5, max=60),
+        wait=wait_exponential_jitter(multiplier=0.5, max=60),
         # A publish that failed says nothing against the row. Any other error is a fault of
         # this program, which the same row would meet again.
         retry=retry_if_exception_type(PublishError),

@@ -124,8 +124,6 @@ class Queue:
                 "a quorum queue is durable, not exclusive and not auto-deleted; "
                 "say type='classic' for one that is not"
             )
-        if not self.durable and not self.exclusive:
-            yield "RabbitMQ 4.3 refuses a transient queue that is not exclusive; add exclusive=True"
         if self.delivery_limit < 1:
             yield f"delivery_limit is 1 or more, not {self.delivery_limit}"
         for name in self.arguments:

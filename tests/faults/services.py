@@ -1,5 +1,7 @@
-"""Services that the fault tests run in processes of their own. `MQKIT_TEST_QUEUE` names the queue,
-`MQKIT_TEST_OUT` a file to which each run appends a line."""
+"""Services that the fault tests run in processes of their own.
+
+`MQKIT_TEST_QUEUE` names the queue, `MQKIT_TEST_OUT` a file to which each run appends a line.
+"""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ async def test_a_peer_that_speaks_something_else_is_told_apart() -> None:
 
 async def test_nobody_there_is_told_after_the_deadline() -> None:
     """A refused port is tried again until the deadline, and the error names host and port."""
-    with pytest.raises(ConnectError, match="127.0.0.1:1: Connection refused"):
+    with pytest.raises(ConnectError, match=r"127\.0\.0\.1:1: Connection refused"):
         await connection("amqp://guest:guest@127.0.0.1:1/").open(0.5)
 
 

@@ -26,8 +26,8 @@ async def test_a_mismatch_is_explained_for_each_name(broker: Broker, name: str) 
     service = Service(name, retry=Retry.never())
     exchange = Exchange(f"{name}.x", type="topic")
 
-    here = Queue(f"{name}.a", type="classic", exclusive=True)
-    there = Queue(f"{name}.a", type="classic", exclusive=True, durable=False)
+    here = Queue(f"{name}.a", type="classic")
+    there = Queue(f"{name}.a", type="classic", durable=False)
 
     @service.handler(here, bind=[exchange.key("k")])
     async def first(body: bytes) -> None: ...
@@ -35,14 +35,13 @@ async def test_a_mismatch_is_explained_for_each_name(broker: Broker, name: str) 
     @service.handler(Queue(f"{name}.b", delivery_limit=7))
     async def second(body: bytes) -> None: ...
 
-    async with connected(broker.url) as client:
-        async with client.channel() as channel:
-            await channel.declare_exchange(f"{name}.x", "fanout")
-            await declare(client.connection.channel, Topology(queues=(there,)))
-            queue = Queue(f"{name}.b", delivery_limit=5)
-            await declare(client.connection.channel, Topology.of_queue(queue))
-            with pytest.raises(TopologyError) as caught:
-                await declare(client.connection.channel, service.topology)
+    async with connected(broker.url) as client, client.channel() as channel:
+        await channel.declare_exchange(f"{name}.x", "fanout")
+        await declare(client.connection.channel, Topology(queues=(there,)))
+        queue = Queue(f"{name}.b", delivery_limit=5)
+        await declare(client.connection.channel, Topology.of_queue(queue))
+        with pytest.raises(TopologyError) as caught:
+            await declare(client.connection.channel, service.topology)
     text = str(caught.value)
     assert f"exchange {name}.x: type is fanout on the broker, topic here" in text
     assert f"queue {name}.a: durable is false on the broker, true here" in text
@@ -86,7 +85,7 @@ async def delete_queue(client: Client, queue: str) -> None:
 
 
 async def test_a_consumer_survives_the_deletion_of_its_queue(broker: Broker, name: str) -> None:
-    """Queue and bindings are back, and their consumer, within 5 s of somebody deleting the queue."""
+    """Queue, bindings and consumer are back within 5 s of somebody deleting the queue."""
     seen: list[bytes] = []
     exchange = Exchange(f"{name}.x")
     service = Service(name, retry=Retry.never())

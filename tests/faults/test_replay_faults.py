@@ -1,0 +1,112 @@
+"""The replay while connections are closed and the ledger is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from handlers.generate import statement_lines
+from mqkit.testing.brokers import Broker
+from tests.support import ROOT
+
+REAL = ROOT.parent / "shared" / "data" / "bank" / "transactions.csv"
+"""A real bank's statement, where the machine has one; else one is made up."""
+
+ROWS, ACCOUNTS = 12_000, 300
+
+
+def posted(database: Path) -> int:
+    """Entries in the ledger."""
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(
+            sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5)
+        ) as connection,
+    ):
+        return int(connection.execute("SELECT count(*) FROM ledger_transaction").fetchone()[0])
+    return 0
+
+
+def ledger_pid(replay: int) -> int | None:
+    """The replay's child that runs the ledger."""
+    for child in Path(f"/proc/{replay}/task/{replay}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            if b"handlers.ledger:service" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+    return None
+
+
+def statement(tmp_path: Path) -> tuple[Path, int]:
+    """The real statement or a made-up one, and its number of rows."""
+    if REAL.exists():
+        return REAL, sum(1 for _ in REAL.open("rb")) - 1
+    path = tmp_path / "statement.csv"
+    lines = statement_lines(seed=time.time_ns(), rows=ROWS, accounts=ACCOUNTS)
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path, ROWS
+
+
+@pytest.mark.timeout(300)
+def test_kills_and_closed_connections_do_not_change_the_figures(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """With all connections closed ten times and three SIGKILLs, each row is posted exactly once."""
+    path, rows = statement(tmp_path)
+    database = tmp_path / "ledger.sqlite"
+    faults = ["close", "kill", "close", "close", "close"] * 3 + ["close"]
+    faults = [fault for n, fault in enumerate(faults) if fault == "kill" or n not in (2, 7, 12)]
+    assert (faults.count("close"), faults.count("kill")) == (10, 3)
+    with (tmp_path / "out").open("w+") as out, (tmp_path / "err").open("w+") as err:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                *("-m", "handlers", "replay", str(path)),
+                *("--database", str(database), "--json"),
+            ],
+            cwd=ROOT,
+            env={**os.environ, "MQKIT_URL": broker.url},
+            stdout=out,
+            stderr=err,
+        )
+        try:
+            for n, fault in enumerate(faults):
+                # Spread over the first four fifths, each once enough is in the ledger.
+                threshold = 200 + rows * 4 * n // (5 * len(faults))
+                deadline = time.monotonic() + 60
+                while posted(database) < threshold:
+                    assert process.poll() is None, Path(err.name).read_text()
+                    assert time.monotonic() < deadline, "the replay does not go on"
+                    time.sleep(0.01)
+                if fault == "close":
+                    broker.ctl("close_all_connections", "test")
+                else:
+                    while (pid := ledger_pid(process.pid)) is None:
+                        assert time.monotonic() < deadline, "the ledger was not started again"
+                        time.sleep(0.01)
+                    os.kill(pid, signal.SIGKILL)
+            code = process.wait(timeout=200)
+        finally:
+            process.kill()
+            process.wait()
+    errors = Path(err.name).read_text()
+    report = json.loads(Path(out.name).read_text() or "{}")
+    assert code == 0, errors
+    assert errors.count("the ledger died by SIGKILL") == 3
+    assert errors.count("connection lost") >= 10
+    assert (report["rows"], report["published"], report["posted"]) == (rows, rows, rows)
+    assert (report["already_posted"], report["rejected"], report["off"]) == (0, 0, 0)
+    assert report["balanced"] is True
+    assert posted(database) == rows
+    if path == REAL and rows == 22_927:
+        assert (report["accounts"], report["exact"], report["within_rounding"]) == (591, 320, 271)
+        assert Decimal(report["total"]) == Decimal("19152957.20")

@@ -1,0 +1,162 @@
+"""A statement, replayed through both services on the real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handlers.generate import statement_lines
+from mqkit.testing.brokers import Broker
+from tests.support import ROOT, connected
+
+ROWS, ACCOUNTS = 1500, 60
+
+
+@pytest.fixture
+def statement(tmp_path: Path) -> Path:
+    """A made-up statement of its own for each test: other ids, so that queues are not shared."""
+    path = tmp_path / "statement.csv"
+    seed = int.from_bytes(os.urandom(4))
+    lines = statement_lines(seed=seed, rows=ROWS, accounts=ACCOUNTS)
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def replay(
+    statement: Path, url: str, database: Path, *options: str
+) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """Run it with --json: the process and the object that it printed."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "handlers",
+            "replay",
+            str(statement),
+            "--database",
+            str(database),
+            "--json",
+            *options,
+        ],
+        cwd=ROOT,
+        env={**os.environ, "MQKIT_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    return done, json.loads(done.stdout) if done.stdout else {}
+
+
+def test_a_statement_reconciles_and_posts_nothing_twice(
+    broker: Broker, statement: Path, tmp_path: Path
+) -> None:
+    """Every row is posted and every account agrees; a second run posts nothing and agrees too."""
+    database = tmp_path / "ledger.sqlite"
+    done, first = replay(statement, broker.url, database)
+    assert done.returncode == 0, done.stderr
+    assert "guest:guest" not in done.stderr + (tmp_path / "ledger.sqlite.log").read_text()
+    assert set(first) >= {
+        "rows",
+        "published",
+        "posted",
+        "already_posted",
+        "rejected",
+        "accounts",
+        "exact",
+        "within_rounding",
+        "off",
+        "total",
+        "balanced",
+        "rows_per_second",
+        "broker",
+    }
+    assert (first["rows"], first["published"], first["posted"]) == (ROWS, ROWS, ROWS)
+    assert (first["already_posted"], first["rejected"], first["off"]) == (0, 0, 0)
+    assert first["accounts"] == first["exact"] + first["within_rounding"] == ACCOUNTS
+    assert first["exact"] > 0
+    assert first["within_rounding"] > 0
+    assert first["balanced"] is True
+    assert first["broker"] == f"RabbitMQ {broker.version}"
+    again, second = replay(statement, broker.url, database)
+    assert again.returncode == 0, again.stderr
+    assert (second["posted"], second["already_posted"]) == (0, ROWS)
+    assert {k: second[k] for k in ("accounts", "exact", "total", "off")} == {
+        k: first[k] for k in ("accounts", "exact", "total", "off")
+    }
+
+
+async def test_malformed_rows_are_reported_and_dead_lettered_alone(
+    broker: Broker, statement: Path, tmp_path: Path
+) -> None:
+    """Each is named with its line and kept in the dead letters; all others are posted; exit 1."""
+    lines = statement.read_text().splitlines()
+    bad = {
+        5: '1;2;930101;"PRIJEM"',
+        50: '9000001;2;930231;"PRIJEM";"VKLAD";700.00;700.00;"";;',
+        500: '9000002;2;930101;"PRIJEM";"VKLAD";abc;700.00;"";;',
+    }
+    for line, text in bad.items():
+        lines.insert(line - 1, text)
+    statement.write_text("".join(f"{line}\n" for line in lines))
+    async with connected(broker.url) as client:
+        dead_before = 0
+        try:
+            dead_before = await client.messages("statements.rows.dead")
+        except Exception:  # noqa: BLE001 - the first replay on this broker
+            dead_before = 0
+    done, report = replay(statement, broker.url, tmp_path / "ledger.sqlite")
+    assert done.returncode == 1, done.stderr
+    assert (report["rows"], report["posted"], report["rejected"]) == (ROWS + 3, ROWS, 3)
+    assert (report["off"], report["balanced"]) == (0, True)
+    reasons = {r["line"]: r["reason"] for r in report["rejections"]}
+    assert reasons == {
+        5: "4 fields instead of 10",
+        50: "date '930231' is not a date written YYMMDD",
+        500: "amount 'abc' is not an amount",
+    }
+    async with connected(broker.url) as client:
+        dead = await client.take_all("statements.rows.dead")
+    assert len(dead) - dead_before == 3
+    found = {m.properties.headers["line"]: m for m in dead[-3:]}
+    assert {line: m.body.decode() for line, m in found.items()} == bad
+    assert found[500].properties.headers["mqkit-error-message"] == (
+        "line 500: amount 'abc' is not an amount"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "cannot be read"), (b"", "is empty"), (b"a,b\n1,2\n", "is not a statement")],
+)
+def test_a_file_that_is_no_statement_is_refused(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    """A missing, empty or foreign file is one clear line and exit code 1, before any broker."""
+    path = tmp_path / "statement.csv"
+    if content is not None:
+        path.write_bytes(content)
+    done, _ = replay(path, "amqp://guest:guest@127.0.0.1:1/", tmp_path / "l.sqlite")
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_url_is_the_callers_fault(statement: Path, tmp_path: Path) -> None:
+    """A URL with an unknown parameter exits 2 and names the parameter, never the password."""
+    done, _ = replay(
+        statement,
+        "",
+        tmp_path / "l.sqlite",
+        "--url",
+        "amqp://guest:planted-secret@127.0.0.1/?heartbeet=5",
+    )
+    assert done.returncode == 2
+    assert "'heartbeet'; use heartbeat" in done.stderr
+    assert "planted-secret" not in done.stderr

@@ -1,0 +1,179 @@
+"""The layers of the design, held by the imports that are there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+LAYERS = {
+    "errors": 0,
+    "message": 0,
+    "outcome": 0,
+    "settings": 0,
+    "publish_errors": 0,
+    "codec": 1,
+    "copies": 1,
+    "injection": 1,
+    "middleware": 1,
+    "outgoing": 1,
+    "retry": 1,
+    "service": 1,
+    "topology": 1,
+    "blocking": 2,
+    "blocking_job": 2,
+    "blocking_lanes": 2,
+    "confirms": 2,
+    "connection": 2,
+    "declare": 2,
+    "delay": 2,
+    "drivers": 2,
+    "publisher": 2,
+    "sender": 2,
+    "consumer": 3,
+    "dispatch": 3,
+    "runtime": 3,
+    "settle": 3,
+    "cli": 5,
+    "testing": 5,
+    "__init__": 6,
+    "__main__": 6,
+}
+"""Each module or package of mqkit, and its layer in the design; imports point down or sideways."""
+
+MAY_IMPORT = {
+    "pika": {"drivers", "blocking"},
+    "aio_pika": {"drivers"},
+    "sqlalchemy": {"store"},
+}
+"""Client libraries, and the only parts of mqkit that know them."""
+
+
+def modules(package: Path) -> Iterator[tuple[str, Path, ast.Module]]:
+    """Each module with the name of its top part."""
+    for path in sorted(package.rglob("*.py")):
+        top = path.relative_to(package).parts[0].removesuffix(".py")
+        yield top, path, ast.parse(path.read_text())
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Full names of what a module imports, wherever in it, and the line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module, node.lineno
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def violations(package: Path) -> list[str]:
+    """Imports that point up, from or to a module without a layer."""
+    found = []
+    for top, path, tree in modules(package):
+        where = path.relative_to(package.parent)
+        if top not in LAYERS:
+            found.append(f"{where}: place {top!r} in LAYERS")
+            continue
+        for name, line in imported(tree):
+            parts = name.split(".")
+            if parts[0] != package.name or len(parts) < 2:
+                continue
+            target = LAYERS.get(parts[1])
+            if target is not None and target > LAYERS[top]:
+                found.append(
+                    f"{where}:{line} (layer {LAYERS[top]}) imports {name} (layer {target})"
+                )
+    return found
+
+
+def test_imports_point_down() -> None:
+    """No module of mqkit imports from a layer above its own."""
+    assert violations(ROOT / "mqkit") == []
+
+
+def test_an_upward_import_is_found(tmp_path: Path) -> None:
+    """The check above fails on an import that points up, and on a module without a layer."""
+    package = tmp_path / "mqkit"
+    package.mkdir()
+    (package / "errors.py").write_text("def f():\n    from mqkit.runtime import Runtime\n")
+    (package / "unplaced.py").write_text("")
+    assert violations(package) == [
+        "mqkit/errors.py:2 (layer 0) imports mqkit.runtime (layer 3)",
+        "mqkit/errors.py:2 (layer 0) imports mqkit.runtime.Runtime (layer 3)",
+        "mqkit/unplaced.py: place 'unplaced' in LAYERS",
+    ]
+
+
+@pytest.mark.parametrize("library", sorted(MAY_IMPORT))
+def test_client_libraries_stay_behind_their_boundary(library: str) -> None:
+    """Only the parts named in the design import pika, aio_pika and SQLAlchemy."""
+    importing = {
+        top
+        for top, _, tree in modules(ROOT / "mqkit")
+        for name, _ in imported(tree)
+        if name.split(".")[0] == library
+    }
+    assert importing <= MAY_IMPORT[library]
+
+
+def test_only_settle_settles() -> None:
+    """Outside the drivers, only settle.py calls ack, nack or reject of a channel."""
+    calling = {
+        str(path.relative_to(ROOT))
+        for top, path, tree in modules(ROOT / "mqkit")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("ack", "nack", "reject", "basic_ack", "basic_nack", "basic_reject")
+        and top != "drivers"
+    }
+    assert calling == {"mqkit/settle.py"}
+
+
+def test_nothing_is_read_from_the_environment_at_import() -> None:
+    """No module of mqkit or handlers touches os.environ outside a function."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for package in ("mqkit", "handlers")
+        for _, path, tree in modules(ROOT / package)
+        for statement in tree.body
+        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+    ]
+    assert found == []
+
+
+def test_handlers_are_users_of_mqkit() -> None:
+    """The payment services import mqkit's public parts, and none of its engine."""
+    public = {"errors", "settings", "testing"}
+    found = {
+        name
+        for _, _, tree in modules(ROOT / "handlers")
+        for name, _ in imported(tree)
+        if name.startswith("mqkit.") and name.split(".")[1] in LAYERS
+        if name.split(".")[1] not in public
+    }
+    assert found == set()
+
+
+def test_modules_stay_readable() -> None:
+    """No module of mqkit or handlers is over 400 lines, nor a function over 60."""
+    found = []
+    for package in ("mqkit", "handlers"):
+        for _, path, tree in modules(ROOT / package):
+            length = len(path.read_text().splitlines())
+            if length > 400:
+                found.append(f"{path.name}: {length} lines")
+            for node in ast.walk(tree):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    body = node.body
+                    first = body[1] if len(body) > 1 and ast.get_docstring(node) else body[0]
+                    lines = (body[-1].end_lineno or 0) - first.lineno + 1
+                    if lines > 60:
+                        found.append(f"{path.name}:{node.lineno} {node.name}: {lines} lines")
+    assert found == []
