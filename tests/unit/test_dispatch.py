@@ -1,0 +1,227 @@
+"""From a delivery to its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from tenacity import RetryCallState, stop_after_attempt, stop_after_delay, wait_fixed
+
+from mqkit import Delivery, Queue, Reject, Retry, RetryLater, Service
+from mqkit.dispatch import Dispatcher
+from mqkit.errors import HandlerAbortedError
+from mqkit.message import Properties
+from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
+
+POLICY = Retry(stop=stop_after_attempt(3), wait=wait_fixed(7))
+
+
+class Session:
+    """Made for one message."""
+
+
+def dispatcher(service: Service, executor: ThreadPoolExecutor | None = None) -> Dispatcher:
+    """For the only handler of the service."""
+    (handler,) = service.handlers
+    return Dispatcher(
+        service.name,
+        handler,
+        middleware=service.middleware,
+        values={},
+        providers=service.providers,
+        executor=executor,
+    )
+
+
+async def outcome_of(function: Any, body: bytes = b"{}", **delivery: Any) -> Outcome:
+    """What becomes of a message whose handler is `function`."""
+    service = Service("s", retry=POLICY)
+    service.handler(Queue("q"))(function)
+    return await dispatcher(service).dispatch(Delivery(body=body, **delivery))
+
+
+async def test_a_handler_that_returns_is_acked() -> None:
+    """Whatever it returns, its message is done."""
+
+    async def handle(body: dict[str, int]) -> int:
+        return body["n"]
+
+    assert await outcome_of(handle, b'{"n":1}') == Ack()
+
+
+async def test_an_undecodable_body_never_reaches_the_handler() -> None:
+    """It is dead-lettered as undecodable, and the handler is not run."""
+    runs = []
+
+    async def handle(body: dict[str, int]) -> None:
+        runs.append(body)
+
+    outcome = await outcome_of(handle, b'{"n":"x"}')
+    assert isinstance(outcome, DeadLetter)
+    assert outcome.reason is DeathReason.UNDECODABLE
+    assert runs == []
+
+
+@pytest.mark.parametrize(
+    ("error", "attempt", "wanted"),
+    [
+        (ValueError(), 1, RetryAfter),
+        (ValueError(), 3, DeadLetter),
+        (Reject("no"), 1, DeadLetter),
+        (RetryLater(1), 1, RetryAfter),
+        (SystemExit(3), 1, RetryAfter),
+        (asyncio.CancelledError(), 1, RetryAfter),
+    ],
+)
+async def test_what_a_handler_raises_is_judged_by_its_policy(
+    error: BaseException, attempt: int, wanted: type[Outcome]
+) -> None:
+    """Any exception is an outcome, sys.exit and a cancellation of its own included."""
+
+    async def handle(body: bytes) -> None:
+        raise error
+
+    outcome = await outcome_of(handle, attempt=attempt)
+    assert isinstance(outcome, wanted)
+    if isinstance(error, SystemExit | asyncio.CancelledError):
+        assert isinstance(outcome, RetryAfter)
+        assert isinstance(outcome.error, HandlerAbortedError)
+        assert outcome.error.__cause__ is error
+
+
+async def test_a_cancelled_run_is_requeued() -> None:
+    """A handler that is cancelled from outside gives its message back; that is no failure."""
+    began = asyncio.Event()
+
+    async def handle(body: bytes) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(outcome_of(handle))
+    await began.wait()
+    task.cancel()
+    assert await task == Requeue()
+
+
+async def test_a_lost_channel_overrides_the_outcome() -> None:
+    """Where the channel closed during the run, nothing may be sent any more."""
+
+    class Channel:
+        is_open = True
+
+        def ack(self, tag: int, multiple: bool = False) -> None: ...
+
+        def nack(self, tag: int, *, requeue: bool) -> None: ...
+
+    channel = Channel()
+
+    async def handle(delivery: Delivery) -> None:
+        assert not delivery.lost
+        channel.is_open = False
+        assert delivery.lost
+
+    assert await outcome_of(handle, channel=channel) == Lost()
+
+
+async def test_the_first_failure_is_carried_by_the_message() -> None:
+    """stop_after_delay counts from the time that an earlier attempt wrote, by the given clock."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    service = Service("s", retry=Retry(stop=stop_after_delay(60), wait=wait_fixed(1)))
+
+    @service.handler(Queue("q"))
+    async def handle(body: bytes) -> None:
+        raise ValueError
+
+    (handler,) = service.handlers
+    run = Dispatcher(
+        "s",
+        handler,
+        middleware=(),
+        values={},
+        providers={},
+        executor=None,
+        clock=lambda: now,
+    )
+    for age, wanted in ((59, RetryAfter), (61, DeadLetter), (-3600, RetryAfter)):
+        stamp = (now - timedelta(seconds=age)).isoformat()
+        properties = Properties(headers={"mqkit-first-failure": stamp})
+        assert isinstance(await run.dispatch(Delivery(properties=properties)), wanted)
+
+
+async def test_a_policy_that_fails_dead_letters() -> None:
+    """An exception out of a strategy loses nothing: the message is dead, and says so."""
+
+    def broken(state: RetryCallState) -> float:
+        raise ZeroDivisionError
+
+    service = Service("s", retry=Retry(stop=stop_after_attempt(3), wait=broken))
+
+    @service.handler(Queue("q"))
+    async def handle(body: bytes) -> None:
+        raise ValueError
+
+    outcome = await dispatcher(service).dispatch(Delivery())
+    assert isinstance(outcome, DeadLetter)
+    assert outcome.reason is DeathReason.POLICY_FAILED
+    assert isinstance(outcome.error, ZeroDivisionError)
+
+
+async def test_a_def_handler_sees_the_callers_context() -> None:
+    """It runs in a thread with a copy of the context variables."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+    seen: list[str] = []
+    service = Service("s", retry=POLICY)
+
+    @service.handler(Queue("q"))
+    def handle(body: bytes) -> None:
+        seen.append(variable.get())
+
+    variable.set("set outside")
+    with ThreadPoolExecutor(1) as pool:
+        assert await dispatcher(service, pool).dispatch(Delivery()) == Ack()
+    assert seen == ["set outside"]
+
+
+async def test_a_message_scoped_value_is_shared_closed_and_may_fail() -> None:
+    """One value for a message; it sees the handler's exception; its own at the end is a failure."""
+    events: list[str] = []
+
+    async def session() -> AsyncIterator[Session]:
+        events.append("open")
+        try:
+            yield Session()
+        except KeyError:
+            events.append("rollback")
+            raise
+        events.append("commit")
+        raise OSError("the commit failed")
+
+    def label(session: Session) -> Iterator[str]:
+        yield f"{id(session)}"
+        events.append("label closed")
+
+    service = Service("s", retry=POLICY)
+    service.provide(Session, session)
+    service.provide(str, label)
+
+    @service.handler(Queue("q"))
+    async def handle(body: bytes, session: Session, label: str, delivery: Delivery) -> None:
+        assert label == f"{id(session)}"
+        if delivery.attempt == 2:
+            raise KeyError
+
+    run = dispatcher(service)
+    first = await run.dispatch(Delivery(attempt=1))
+    assert isinstance(first, RetryAfter)
+    assert isinstance(first.error, OSError)
+    assert events == ["open", "label closed", "commit"]
+    events.clear()
+    second = await run.dispatch(Delivery(attempt=2))
+    assert isinstance(second, RetryAfter)
+    assert isinstance(second.error, KeyError)
+    assert "rollback" in events

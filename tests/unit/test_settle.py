@@ -1,0 +1,149 @@
+"""The order in which a delivery is settled. What the broker makes of it is tested on the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from mqkit import Delivery, Publisher, UnroutableError
+from mqkit.delay import DelayLadder
+from mqkit.errors import ChannelClosedError, ConnectionLostError
+from mqkit.message import Message
+from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
+from mqkit.settle import Settler
+
+RETRY = RetryAfter(1, ValueError())
+DEAD = DeadLetter(DeathReason.REJECTED, ValueError())
+
+
+class World:
+    """A channel, a publisher and a ladder that note what they are asked, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.failures: list[Exception] = []
+        self.confirm = asyncio.Event()
+        self.confirm.set()
+        self.is_open = True
+        self.settler = Settler(
+            cast("Publisher", self),
+            cast("DelayLadder", self),
+            service="s",
+            handler="h",
+            redeclare=self.redeclare,
+        )
+
+    def ack(self, tag: int, multiple: bool = False) -> None:
+        if not self.is_open:
+            raise ChannelClosedError(0, "gone")
+        self.events.append(f"ack {tag}")
+
+    def nack(self, tag: int, *, requeue: bool) -> None:
+        self.events.append(f"nack {tag} requeue={requeue}")
+
+    async def send(self, message: Message) -> None:
+        self.events.append(f"publish {message.exchange}/{message.routing_key}")
+        await self.confirm.wait()
+        if self.failures:
+            raise self.failures.pop()
+        self.events.append("confirmed")
+
+    async def route(self, delay: float, queue: str) -> tuple[str, str]:
+        return "ladder", queue
+
+    def forget(self) -> None:
+        self.events.append("forget")
+
+    async def redeclare(self) -> None:
+        self.events.append("redeclare")
+
+    def delivery(self) -> Delivery:
+        return Delivery(queue="q", tag=7, channel=self)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "events"),
+    [
+        (Ack(), ["ack 7"]),
+        (Requeue(), ["nack 7 requeue=True"]),
+        (Lost(), []),
+        (RETRY, ["publish ladder/q", "confirmed", "ack 7"]),
+        (DEAD, ["publish /q.dead", "confirmed", "ack 7"]),
+    ],
+)
+async def test_each_outcome_is_carried_out_in_order(outcome: Outcome, events: list[str]) -> None:
+    """A copy is confirmed before its original is acked; nothing is rejected; a lost one is left."""
+    world = World()
+    await world.settler.settle(world.delivery(), outcome)
+    assert world.events == events
+
+
+async def test_a_copy_that_is_not_confirmed_is_published_again_before_the_ack() -> None:
+    """While the copy fails, the original stays unacked; what is missing is put back."""
+    world = World()
+    world.failures = [
+        kind("why", exchange="", routing_key="q.dead", message_id="m")
+        for kind in (UnroutableError, ConnectionLostError)
+    ]
+    await world.settler.settle(world.delivery(), DEAD)
+    assert world.events == [
+        "publish /q.dead",
+        "publish /q.dead",
+        "forget",
+        "redeclare",
+        "publish /q.dead",
+        "confirmed",
+        "ack 7",
+    ]
+
+
+async def test_a_delivery_is_settled_once() -> None:
+    """What comes after the first settlement writes nothing."""
+    world = World()
+    delivery = world.delivery()
+    await world.settler.settle(delivery, Ack())
+    await world.settler.settle(delivery, Ack())
+    world.settler.requeue(delivery)
+    assert world.events == ["ack 7"]
+
+
+async def test_nothing_is_written_for_a_lost_delivery() -> None:
+    """A closed channel gets neither ack nor nack, and its error goes no further."""
+    world = World()
+    delivery = world.delivery()
+    world.is_open = False
+    await world.settler.settle(delivery, Ack())
+    await world.settler.settle(delivery, Requeue())
+    assert world.events == []
+
+
+async def test_a_cancelled_caller_does_not_stop_a_copy() -> None:
+    """The copy on its way is confirmed and its original acked, cancelled or not."""
+    world = World()
+    world.confirm.clear()
+    settling = asyncio.create_task(world.settler.settle(world.delivery(), RETRY))
+    while not world.events:
+        await asyncio.sleep(0)
+    settling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await settling
+    world.confirm.set()
+    while "ack 7" not in world.events:
+        await asyncio.sleep(0)
+    assert world.events == ["publish ladder/q", "confirmed", "ack 7"]
+
+
+async def test_a_requeue_in_the_middle_of_a_copy_wins() -> None:
+    """Given back while its copy is on its way, the original is not acked afterwards."""
+    world = World()
+    world.confirm.clear()
+    delivery = world.delivery()
+    settling = asyncio.create_task(world.settler.settle(delivery, RETRY))
+    while not world.events:
+        await asyncio.sleep(0)
+    world.settler.requeue(delivery)
+    world.confirm.set()
+    await settling
+    assert world.events == ["publish ladder/q", "nack 7 requeue=True", "confirmed"]

@@ -1,0 +1,68 @@
+"""Exchanges, queues and bindings as values."""
+
+from __future__ import annotations
+
+import pytest
+
+from mqkit import ConfigurationError, Exchange, Queue
+from mqkit.topology import UNLIMITED_DELIVERIES, Topology, dead_letter_queue
+
+
+def test_a_queue_is_safe_unless_stated_otherwise() -> None:
+    """A plain Queue is a durable quorum queue that dead-letters at least once, with a limit."""
+    queue = Queue("q")
+    assert queue.durable
+    assert queue.declared_arguments() == {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": "q.dead",
+        "x-delivery-limit": 20,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
+def test_a_dead_letter_queue_never_drops() -> None:
+    """It has no dead letters of its own and no limit that reading it could reach."""
+    arguments = dead_letter_queue(Queue("q")).declared_arguments()
+    assert arguments == {"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED_DELIVERIES}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Queue(""), "needs a name"),
+        (lambda: Queue("q" * 191), "over 190 bytes"),
+        (lambda: Queue("amq.q"), "belong to the broker"),
+        (
+            lambda: Queue("q", type="lazy"),  # type: ignore[arg-type]
+            "not 'lazy'",
+        ),
+        (lambda: Queue("q", durable=False), "a quorum queue is durable"),
+        (lambda: Queue("q", exclusive=True), "a quorum queue is durable"),
+        (lambda: Queue("q", delivery_limit=0), "1 or more"),
+        (lambda: Queue("q", arguments={"x-overflow": "drop-head"}), "x-overflow is set by mqkit"),
+        (lambda: Exchange(""), "needs a name"),
+        (
+            lambda: Exchange("x", type="delayed"),  # type: ignore[arg-type]
+            "not 'delayed'",
+        ),
+        (lambda: Exchange("amq.topic"), "declare=False"),
+        (lambda: Exchange("x").key("k" * 256), "over 255 bytes"),
+    ],
+)
+def test_what_cannot_be_declared_is_refused(make: object, words: str) -> None:
+    """A name or a combination that the broker would refuse is an error at once."""
+    with pytest.raises(ConfigurationError) as caught:
+        make()  # type: ignore[operator]
+    assert words in str(caught.value)
+
+
+def test_one_name_in_two_ways_is_a_contradiction() -> None:
+    """Merging names what differs, and merging the same twice changes nothing."""
+    exchange = Exchange("x")
+    one = Topology.of_queue(Queue("a"), [exchange.key("k")])
+    assert one.merge(one) == one
+    other = Topology.of_queue(Queue("b"), [Exchange("x", type="fanout").key()])
+    with pytest.raises(ConfigurationError, match="type is 'topic' in one and 'fanout'"):
+        one.merge(other)
