@@ -1,5 +1,6 @@
 """mqkit: message handlers on RabbitMQ that lose nothing and apply nothing twice."""
 
+from mqkit.blocking import BlockingPublisher
 from mqkit.errors import (
     BlockedError,
     BrokerError,
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BlockedError",
+    "BlockingPublisher",
     "BrokerError",
     "BrokerUrl",
     "BrokerUrlError",

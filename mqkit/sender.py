@@ -42,8 +42,10 @@ that begins within this time of a confirm is still met by real publishes; those 
 """
 
 PROBE = Message(
-    exchange="", routing_key="", body=b"", properties=Properties(persistent=False), mandatory=False
+    exchange="", routing_key="", body=b"?", properties=Properties(persistent=False), mandatory=False
 )
+"""Its body is not empty: with an alarm on, RabbitMQ stops reading before a body, so that a message
+without one is still confirmed (seen on 4.0.5 and 4.3.6)."""
 
 REOPEN_WAIT = 0.1
 """Seconds before a channel is asked for again where the broker just closed one."""

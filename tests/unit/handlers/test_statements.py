@@ -1,0 +1,137 @@
+"""Rows of a statement, read."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import date
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.events import Direction, EntryRecorded
+from handlers.statements import RowError, entry_message_id, parse_row, record
+from mqkit import Delivery, Reject
+from mqkit.message import Properties
+
+GOOD = b'695247;2378;930101;"PRIJEM";"VKLAD";700.00;700.00;"";;'
+
+
+def changed(column: int, value: str) -> bytes:
+    """The good row with one field replaced."""
+    fields = GOOD.decode().split(";")
+    fields[column] = value
+    return ";".join(fields).encode()
+
+
+def test_a_row_becomes_an_entry() -> None:
+    """Every field of the bank's row is in the entry, in its own type."""
+    entry = parse_row(
+        b'1;2;931231;"VYDAJ";"PREVOD NA UCET";3372.70;-12.30;"UVER";"ST";"89597016"\r\n',
+        file="s.csv",
+        line=9,
+    )
+    assert entry == EntryRecorded(
+        transaction_id=1,
+        account_id=2,
+        date=date(1993, 12, 31),
+        direction=Direction.DEBIT,
+        operation="PREVOD NA UCET",
+        amount=Decimal("3372.70"),
+        balance_after=Decimal("-12.30"),
+        k_symbol="UVER",
+        partner_bank="ST",
+        partner_account="89597016",
+        source_file="s.csv",
+        source_line=9,
+    )
+    assert entry.signed_amount == Decimal("-3372.70")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (b"", "0 fields instead of 10"),
+        (b"1;2;3", "3 fields instead of 10"),
+        (GOOD + b";", "11 fields instead of 10"),
+        (changed(0, "x"), "trans_id 'x' is not a whole number"),
+        (changed(0, "-1"), "trans_id '-1' is not a whole number"),
+        (changed(1, str(2**63)), "is not a whole number from 0 to"),
+        (changed(2, "930231"), "date '930231' is not a date"),
+        (changed(2, "93-1-1"), "is not a date"),
+        (changed(3, '"KREDIT"'), "type 'KREDIT' is not one of PRIJEM"),
+        (changed(5, "abc"), "amount 'abc' is not an amount"),
+        (changed(5, "nan"), "is not an amount"),
+        (changed(5, "1e5"), "is not an amount"),
+        (changed(5, "-5.00"), "is not an amount"),
+        (changed(5, "1.005"), "is not an amount"),
+        (changed(5, "0.00"), "is not more than zero"),
+        (changed(6, ""), "balance '' is not an amount"),
+        (b'1;2;930101;"PRIJEM";"VKLAD', "quotes or separators"),
+        (b"\xff" + GOOD, "byte 1 of the row is not UTF-8"),
+    ],
+)
+def test_a_malformed_row_is_explained(row: bytes, words: str) -> None:
+    """The error names the field and its value."""
+    with pytest.raises(RowError) as caught:
+        parse_row(row)
+    assert words in str(caught.value)
+
+
+@given(
+    number=st.integers(0, 2**63 - 1),
+    day=st.dates(date(1900, 1, 1), date(1999, 12, 31)),
+    minor=st.integers(1, 10**14),
+    balance=st.integers(-(10**14), 10**14),
+    text=st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Z"]), max_size=100),
+)
+def test_what_is_written_in_the_banks_format_is_read_back(
+    number: int, day: date, minor: int, balance: int, text: str
+) -> None:
+    """No digit of an amount is lost, whatever its size, and no letter of a text."""
+    amount, after = Decimal(minor).scaleb(-2), Decimal(balance).scaleb(-2)
+    quoted = text.replace('"', '""')
+    row = f'{number};1;{day:%y%m%d};"PRIJEM";"{quoted}";{amount:.2f};{after:.2f};"";;'
+    entry = parse_row(row.encode())
+    assert (entry.transaction_id, entry.date) == (number, day)
+    assert (entry.amount, entry.balance_after, entry.operation) == (amount, after, text)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_entry_or_an_error(row: bytes) -> None:
+    """Nothing but RowError comes out of a row that is not one."""
+    with contextlib.suppress(RowError):
+        assert isinstance(parse_row(row), EntryRecorded)
+
+
+class Published:
+    """In the place of a publisher, for a handler that is called directly."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+
+    async def publish(self, *call: object, message_id: str) -> str:
+        self.calls.append((*call, message_id))
+        return message_id
+
+
+async def test_the_handler_publishes_the_entry_under_the_banks_identity() -> None:
+    """Called directly, it publishes one entry, keyed so that its copies are the same message."""
+    publisher = Published()
+    delivery = Delivery(properties=Properties(headers={"file": "s.csv", "line": 17}))
+    await record(GOOD, delivery, publisher)  # type: ignore[arg-type]
+    ((_, key, entry, message_id),) = publisher.calls
+    assert isinstance(entry, EntryRecorded)
+    assert (key, message_id) == ("entry.credit.2378", "bank-entry-695247")
+    assert message_id == entry_message_id(entry)
+    assert (entry.source_file, entry.source_line) == ("s.csv", 17)
+
+
+async def test_the_handler_rejects_a_malformed_row_with_its_line() -> None:
+    """The reason begins with the line, and nothing is published."""
+    publisher = Published()
+    delivery = Delivery(properties=Properties(headers={"line": 17}))
+    with pytest.raises(Reject, match=r"^line 17: amount 'abc' is not an amount"):
+        await record(changed(5, "abc"), delivery, publisher)  # type: ignore[arg-type]
+    assert publisher.calls == []
