@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -57,29 +59,37 @@ async def test_a_missing_virtual_host_is_named(broker: Broker) -> None:
         await connection(f"amqp://guest:guest@127.0.0.1:{port_of(broker)}/nowhere").open()
 
 
+@contextlib.asynccontextmanager
+async def peer(words: bytes) -> AsyncIterator[int]:
+    """The port of something that accepts connections and says no more than these words."""
+    writers: list[asyncio.StreamWriter] = []
+
+    def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        writer.write(words)
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.sleep(0)  # in which the loop lets go of the sockets
+
+
 async def test_a_peer_that_says_nothing_is_given_up_in_time() -> None:
     """A port that accepts and keeps silent is a ConnectError within connect_timeout."""
-    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    began = time.monotonic()
-    with pytest.raises(ConnectError, match=r"within 0\.5 s"):
-        await connection(f"amqp://guest:guest@127.0.0.1:{port}/?connect_timeout=0.5").open(0.1)
-    assert time.monotonic() - began < 3
-    server.close()
+    async with peer(b"") as port:
+        began = time.monotonic()
+        with pytest.raises(ConnectError, match=r"within 0\.5 s"):
+            await connection(f"amqp://guest:guest@127.0.0.1:{port}/?connect_timeout=0.5").open(0.1)
+        assert time.monotonic() - began < 3
 
 
 async def test_a_peer_that_speaks_something_else_is_told_apart() -> None:
     """A web server on the port is a ConnectError, not a hang."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    with pytest.raises(ConnectError):
-        await connection(f"amqp://guest:guest@127.0.0.1:{port}/?connect_timeout=3").open(0.1)
-    server.close()
+    async with peer(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        with pytest.raises(ConnectError):
+            await connection(f"amqp://guest:guest@127.0.0.1:{port}/?connect_timeout=3").open(0.1)
 
 
 async def test_nobody_there_is_told_after_the_deadline() -> None:
