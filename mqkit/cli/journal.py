@@ -1,23 +1,32 @@
 """Which lines of a file are published: kept in a file of its own, so that a rerun can go on.
 
-One JSON object a line. The first says what the journal is of; each other is one confirmed line
-with a hash of its bytes. It is written behind the confirms, so after a crash of this process the
-last moments of confirmed lines may be missing, and those are sent again under the same id.
+One JSON object a line. The first says what the journal is of. Each other is one line of the file,
+by its number and a hash of its bytes: confirmed, or with `error` and why not. Each is handed to
+the operating system as soon as the confirm is known, and to the disk at the end. So what a killed
+process can lack here are lines whose confirm was still on its way, as many as the window at most;
+and after a crash of the machine, those of the last seconds. They are sent again under their id.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import stat
 import uuid
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from mqkit.errors import ConfigurationError
 
 VERSION = 1
+
+HASH_BYTES = 12
+
+PAGE = 4096
+"""Lines whose hashes lie in one piece of memory."""
 
 _NAMESPACE = uuid.UUID("6f1a3c1e-8e0f-4c0b-9a55-0d1c1f0a7b52")
 
@@ -26,66 +35,59 @@ class JournalError(ConfigurationError):
     """A journal cannot be used for this run; the message says why and what to do."""
 
 
-def line_hash(line: bytes) -> str:
+def line_hash(line: bytes) -> bytes:
     """Identifies a line's content."""
-    return hashlib.blake2b(line, digest_size=12).hexdigest()
+    return hashlib.blake2b(line, digest_size=HASH_BYTES).digest()
 
 
-def message_id(exchange: str, routing_key: str, number: int, digest: str) -> str:
+def message_id(exchange: str, routing_key: str, number: int, digest: bytes) -> str:
     """The same line of the same file to the same place is the same message, run after run."""
-    return str(uuid.uuid5(_NAMESPACE, json.dumps([exchange, routing_key, number, digest])))
+    identity = json.dumps([exchange, routing_key, number, digest.hex()])
+    return str(uuid.uuid5(_NAMESPACE, identity))
 
 
 class Journal:
-    """The confirmed lines of one file to one exchange and routing key; a context manager.
+    """The confirmed lines of one file to one exchange and routing key, open for more.
 
-    :raises JournalError: the file is a journal of something else, or none at all
+    A context manager; nobody else can open it until it is closed.
+
+    :param resume: go on from what is noted
+    :param anew: begin again with nothing noted
+    :raises JournalError: it cannot be opened, is open elsewhere, is the journal of something else
+        or none at all; or it notes confirmed lines, and neither `resume` nor `anew` is given
     """
 
-    def __init__(self, path: Path, *, exchange: str, routing_key: str) -> None:
+    def __init__(
+        self, path: Path, *, exchange: str, routing_key: str, resume: bool, anew: bool
+    ) -> None:
         self.path = path
         self._header = {"journal": VERSION, "exchange": exchange, "routing_key": routing_key}
-        self._done: dict[int, str] = {}
-        self._file: IO[str] | None = None
-        self._end = 0
-        if path.exists():
-            self._read()
+        self._known = _Hashes()
+        self.is_broken = False
+        """True once something could not be written; then nothing more is."""
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise self._error(f"cannot be written: {error.strerror}", other=True) from error
+        try:
+            self._lock()
+            end = self._read(anew=anew)
+            if len(self._known) and not resume:
+                raise self._error(  # noqa: TRY301 - the file must be closed for this one as well
+                    f"notes {len(self._known)} lines that an earlier run published; "
+                    "say --resume to send the others only, or --anew to send all again"
+                )
+            os.ftruncate(self._file, end)
+            if not end:
+                self._write(self._header)
+        except BaseException:
+            os.close(self._file)
+            raise
 
     def __len__(self) -> int:
-        return len(self._done)
-
-    def has(self, number: int, digest: str) -> bool:
-        """Whether that line, with that content, is confirmed."""
-        return self._done.get(number) == digest
-
-    def forget(self) -> None:
-        """Begin anew, with no line confirmed."""
-        self._done.clear()
-        self._end = 0
-
-    def add(self, number: int, digest: str) -> None:
-        """Note a confirmed line; on the disk after the next `flush`."""
-        assert self._file is not None, "a journal is written inside its with statement"
-        self._done[number] = digest
-        self._file.write(f'{{"line": {number}, "hash": "{digest}"}}\n')
-
-    def flush(self) -> None:
-        """Hand what is noted to the operating system: it outlives this process from here."""
-        if self._file is not None:
-            self._file.flush()
+        return len(self._known)
 
     def __enter__(self) -> Self:
-        try:
-            # Not 'a': a torn last line, and all lines of a journal that begins anew, must go.
-            self._file = self.path.open("r+" if self._end else "w", encoding="utf-8")
-        except OSError as error:
-            raise JournalError(
-                f"the journal {self.path} cannot be written: {error.strerror}"
-            ) from error
-        self._file.seek(self._end)
-        self._file.truncate()
-        if not self._end:
-            self._file.write(json.dumps(self._header) + "\n")
         return self
 
     def __exit__(
@@ -94,36 +96,124 @@ class Journal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-
-    def _read(self) -> None:
         try:
-            data = self.path.read_bytes()
-        except OSError as error:
-            raise JournalError(
-                f"the journal {self.path} cannot be read: {error.strerror}"
-            ) from error
-        for line in data.splitlines(keepends=True):
-            if not line.endswith(b"\n"):
-                return  # torn by a crash: the line that it was for counts as not sent
-            try:
-                self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
-                raise JournalError(
-                    f"{self.path} is not a journal of mqkit publish; name another with --journal"
-                ) from error
-            self._end += len(line)
+            os.fsync(self._file)
+        finally:
+            os.close(self._file)
 
-    def _take(self, item: dict[str, object]) -> None:
-        if self._end:
-            self._done[int(str(item["line"]))] = str(item["hash"])
-        elif item != self._header:
-            if item["journal"] != VERSION:
-                raise ValueError("of another version")
-            raise JournalError(
-                f"{self.path} is the journal of publishing to exchange {item['exchange']!r} with "
-                f"routing key {item['routing_key']!r}; name another with --journal"
+    def has(self, number: int, digest: bytes) -> bool:
+        """Whether that line, with that content, was confirmed by an earlier run."""
+        return self._known.get(number) == digest
+
+    def changed(self, number: int, digest: bytes) -> bool:
+        """Whether that line was confirmed with another content."""
+        return self._known.get(number) not in (None, digest)
+
+    def confirmed(self, number: int, digest: bytes) -> None:
+        """Note a confirmed line; it outlives this process from here.
+
+        :raises OSError: it could not be written; nor will anything be that follows
+        """
+        self._write({"line": number, "hash": digest.hex()})
+
+    def failed(self, number: int, digest: bytes, error: str) -> None:
+        """Note why a line is not confirmed, for people; a rerun sends it again.
+
+        :raises OSError: as `confirmed`
+        """
+        self._write({"line": number, "hash": digest.hex(), "error": error})
+
+    def _lock(self) -> None:
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise self._error("is not a regular file", other=True)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise self._error("is in use: this file is being published already") from error
+
+    def _write(self, item: dict[str, object]) -> None:
+        if self.is_broken:
+            return  # after half a line, a whole one would be unreadable
+        data = json.dumps(item).encode() + b"\n"
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+        except OSError:
+            self.is_broken = True
+            raise
+
+    def _read(self, *, anew: bool) -> int:
+        """Take in what is noted; where it ends, without a last line that a crash has torn."""
+        end = 0
+        with os.fdopen(os.dup(self._file), "rb") as lines:
+            lines.seek(0)
+            for number, line in enumerate(lines, start=1):
+                if not line.endswith(b"\n"):
+                    if not end and not json.dumps(self._header).encode().startswith(line):
+                        # Not ours, and not ours to cut off.
+                        raise self._error("is not a journal of mqkit publish", other=True)
+                    break
+                if not end:
+                    self._check_header(line, anew=anew)
+                    if anew:
+                        return 0
+                else:
+                    self._take(number, line)
+                end += len(line)
+        return end
+
+    def _check_header(self, line: bytes, *, anew: bool) -> None:
+        try:
+            header = json.loads(line)
+            version, exchange, key = (header[name] for name in self._header)
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._error("is not a journal of mqkit publish", other=True) from error
+        if version != VERSION:
+            raise self._error(f"is a journal of version {version!r}, not {VERSION}", other=True)
+        if header != self._header and not anew:
+            raise self._error(
+                f"is of publishing to exchange {exchange!r} with routing key {key!r}",
+                other=True,
             )
+
+    def _take(self, number: int, line: bytes) -> None:
+        try:
+            item = json.loads(line)
+            if "error" not in item:
+                self._known.put(item["line"], bytes.fromhex(item["hash"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._error(
+                f"is damaged in line {number}; remove that line to send again what it was for, or "
+                "say --anew to send all again"
+            ) from error
+
+    def _error(self, what: str, *, other: bool = False) -> JournalError:
+        hint = "; name another with --journal" if other else ""
+        return JournalError(f"the journal {self.path} {what}{hint}")
+
+
+class _Hashes:
+    """Line numbers to hashes, in a sixteenth of the memory that a dict of them takes."""
+
+    def __init__(self) -> None:
+        self._pages: dict[int, bytearray] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def get(self, number: int) -> bytes | None:
+        page, place = divmod(number, PAGE)
+        hashes = self._pages.get(page)
+        if hashes is None:
+            return None
+        found = bytes(hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES])
+        return found if any(found) else None
+
+    def put(self, number: int, digest: bytes) -> None:
+        if type(number) is not int or number < 1 or len(digest) != HASH_BYTES:
+            raise ValueError("not a line's number and hash")
+        self._count += self.get(number) is None
+        page, place = divmod(number, PAGE)
+        hashes = self._pages.setdefault(page, bytearray(PAGE * HASH_BYTES))
+        hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES] = digest

@@ -242,6 +242,9 @@ async def test_a_def_handler_takes_one(broker: Broker, queue: QueueOnBroker, nam
         while sum(stored.values()) < 20:
             stored += await asyncio.to_thread(queue.ids)
         await connection.close()
+    with channel_of(broker.url) as channel:
+        channel.queue_delete(work.name)
+        channel.queue_delete(f"{work.name}.dead")
     assert stored == Counter(str(number) for number in range(20))
     assert len(made) == 1
     with pytest.raises(PublisherClosedError):

@@ -131,3 +131,38 @@ async def test_closed_connections_lose_no_message(broker: Broker, name: str) -> 
             return (state.messages, state.consumers) == (0, 1)
 
         await eventually(idle, 10)
+
+
+async def test_what_waited_when_the_connection_was_lost_is_not_run_twice(
+    broker: Broker, name: str
+) -> None:
+    """Deliveries that had not started are dropped with their channel: only the redelivery runs."""
+    runs: list[int] = []
+    release = asyncio.Event()
+    service = Service(name, retry=Retry.never())
+
+    @service.handler(Queue(f"{name}.q"), prefetch=10, concurrency=1)
+    async def handle(body: dict[str, int], delivery: Delivery) -> None:
+        runs.append(body["n"])
+        if not release.is_set():
+            await release.wait()
+            assert delivery.lost
+
+    async with (
+        connected(broker.url) as client,
+        Runtime(service, BrokerUrl.parse(broker.url)) as runtime,
+    ):
+        for n in range(10):
+            await client.publisher.publish("", f"{name}.q", {"n": n})
+
+        async def all_prefetched() -> bool:
+            return (await runtime.queue_state(f"{name}.q")).messages == 0
+
+        await eventually(lambda: runs == [0])
+        await eventually(all_prefetched)
+        await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+        await eventually(all_prefetched)
+        release.set()
+        await eventually(lambda: len(runs) >= 11)
+        await eventually(all_prefetched)
+    assert sorted(runs) == [0, *range(10)]

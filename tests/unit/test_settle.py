@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -16,6 +17,15 @@ from mqkit.settle import Settler
 
 RETRY = RetryAfter(1, ValueError())
 DEAD = DeadLetter(DeathReason.REJECTED, ValueError())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until the condition holds; fails after many turns."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not happen")
 
 
 class World:
@@ -124,14 +134,12 @@ async def test_a_cancelled_caller_does_not_stop_a_copy() -> None:
     world = World()
     world.confirm.clear()
     settling = asyncio.create_task(world.settler.settle(world.delivery(), RETRY))
-    while not world.events:
-        await asyncio.sleep(0)
+    await until(lambda: bool(world.events))
     settling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await settling
     world.confirm.set()
-    while "ack 7" not in world.events:
-        await asyncio.sleep(0)
+    await until(lambda: "ack 7" in world.events)
     assert world.events == ["publish ladder/q", "confirmed", "ack 7"]
 
 
@@ -141,8 +149,7 @@ async def test_a_requeue_in_the_middle_of_a_copy_wins() -> None:
     world.confirm.clear()
     delivery = world.delivery()
     settling = asyncio.create_task(world.settler.settle(delivery, RETRY))
-    while not world.events:
-        await asyncio.sleep(0)
+    await until(lambda: bool(world.events))
     world.settler.requeue(delivery)
     world.confirm.set()
     await settling

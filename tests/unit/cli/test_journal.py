@@ -1,78 +1,205 @@
-"""The journal of `mqkit publish`."""
-
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from mqkit.cli.journal import Journal, JournalError, line_hash, message_id
 
-
-def journal(path: Path, exchange: str = "x", key: str = "k") -> Journal:
-    """As a run opens it."""
-    return Journal(path, exchange=exchange, routing_key=key)
+ONE, TWO, OTHER = line_hash(b"one"), line_hash(b"two"), line_hash(b"other")
 
 
-def test_confirmed_lines_are_known_to_the_next_run(tmp_path: Path) -> None:
-    """A line is skipped by number and content: a changed one is a new one."""
-    path = tmp_path / "j"
+def journal(
+    path: Path, *, key: str = "key", resume: bool = False, anew: bool = False, exchange: str = "x"
+) -> Journal:
+    return Journal(path, exchange=exchange, routing_key=key, resume=resume, anew=anew)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "f.jsonl.published.jsonl"
+
+
+@pytest.fixture
+def begun(path: Path) -> Path:
     with journal(path) as notes:
-        notes.add(1, line_hash(b"a"))
+        notes.confirmed(1, ONE)
+        notes.failed(2, TWO, "no queue")
+        notes.confirmed(5000, TWO)
+    return path
+
+
+def test_it_remembers_what_was_confirmed(begun: Path) -> None:
+    """A resumed journal knows confirmed lines by number and content, and no failed ones."""
+    with journal(begun, resume=True) as notes:
+        assert len(notes) == 2
+        assert notes.has(1, ONE)
+        assert notes.has(5000, TWO)
+        assert not notes.has(1, TWO)
+        assert not notes.has(2, TWO)
+        assert notes.changed(1, OTHER)
+        assert not notes.changed(1, ONE)
+        assert not notes.changed(3, OTHER)
+
+
+def test_it_goes_on_where_it_ended(begun: Path) -> None:
+    """What a resumed run adds stands beside what the first one noted."""
+    with journal(begun, resume=True) as notes:
+        notes.confirmed(2, TWO)
+    with journal(begun, resume=True) as notes:
+        assert [notes.has(n, d) for n, d in ((1, ONE), (2, TWO), (5000, TWO))] == [True] * 3
+
+
+def test_a_note_is_there_before_the_journal_is_closed(path: Path) -> None:
+    """A process that is killed leaves every line in the file that it had noted."""
+    notes = journal(path)
+    notes.confirmed(1, ONE)
+    assert ONE.hex() in path.read_text()
+    notes.__exit__(None, None, None)
+
+
+def test_nobody_sends_twice_by_accident(begun: Path) -> None:
+    """A journal with confirmed lines is refused unless --resume or --anew says what is meant."""
+    before = begun.read_bytes()
+    with pytest.raises(JournalError, match=r"2 lines.*--resume.*--anew"):
+        journal(begun)
+    assert begun.read_bytes() == before
+
+
+def test_no_flag_is_needed_where_nothing_was_confirmed(path: Path) -> None:
+    """After a run in which every line failed, the next needs neither --resume nor --anew."""
     with journal(path) as notes:
-        notes.add(3, line_hash(b"c"))
-    again = journal(path)
-    assert len(again) == 2
-    assert again.has(1, line_hash(b"a"))
-    assert not again.has(1, line_hash(b"changed"))
-    assert not again.has(2, line_hash(b"a"))
-
-
-def test_a_torn_last_line_counts_as_not_sent(tmp_path: Path) -> None:
-    """Whatever a crash cut off is dropped, and the journal can be written on."""
-    path = tmp_path / "j"
+        notes.failed(1, ONE, "no broker")
     with journal(path) as notes:
-        for number in range(5):
-            notes.add(number, line_hash(b""))
-    whole = path.read_bytes()
-    for cut in range(1, len(whole.splitlines(keepends=True)[-1]) + 1):
-        path.write_bytes(whole[:-cut])
-        with journal(path) as notes:
-            assert len(notes) == 4
-            notes.add(9, line_hash(b""))
-        assert len(journal(path)) == 5
+        assert len(notes) == 0
 
 
-def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
-    """Another exchange, and a file that is no journal, are errors that say so."""
-    path = tmp_path / "j"
+def test_anew_forgets(begun: Path) -> None:
+    """With --anew no line counts as confirmed, in this run and the next."""
+    with journal(begun, anew=True) as notes:
+        assert not notes.has(1, ONE)
+        notes.confirmed(2, TWO)
+    with journal(begun, resume=True) as notes:
+        assert len(notes) == 1
+
+
+@pytest.mark.parametrize("kept", range(1, 45))
+def test_a_torn_last_line_is_dropped(begun: Path, kept: int) -> None:
+    """Where a crash cut the last line short, all others count and the next note is readable."""
+    lines = begun.read_bytes().splitlines(keepends=True)
+    begun.write_bytes(b"".join(lines[:-1]) + lines[-1][:kept])
+    with journal(begun, resume=True) as notes:
+        assert notes.has(1, ONE)
+        assert not notes.has(5000, TWO)
+        notes.confirmed(5000, TWO)
+    with journal(begun, resume=True) as notes:
+        assert notes.has(5000, TWO)
+
+
+def test_a_torn_header_is_written_again(path: Path) -> None:
+    """A journal whose first line was cut short by a crash begins anew."""
     with journal(path):
-        pass
-    with pytest.raises(JournalError, match="exchange 'x' with routing key 'k'"):
-        journal(path, exchange="other")
-    path.write_text('{"some": "json"}\n')
-    with pytest.raises(JournalError, match="is not a journal"):
-        journal(path)
-    path.write_text("text\n")
-    with pytest.raises(JournalError, match="is not a journal"):
-        journal(path)
+        whole = path.read_bytes()
+    path.write_bytes(whole[:10])
+    with journal(path, resume=True) as notes:
+        assert len(notes) == 0
+    assert path.read_bytes() == whole
 
 
-def test_begun_anew_nothing_of_it_is_left(tmp_path: Path) -> None:
-    """After forget() the old lines are gone from the file too."""
-    path = tmp_path / "j"
-    with journal(path) as notes:
-        notes.add(1, "a")
-    fresh = journal(path)
-    fresh.forget()
-    with fresh:
-        fresh.add(2, "b")
-    assert (len(journal(path)), journal(path).has(2, "b")) == (1, True)
+def test_a_power_cut_leaves_zeros(begun: Path) -> None:
+    """Zeros at the end, as file systems leave them after a power cut, are dropped."""
+    with begun.open("ab") as file:
+        file.write(bytes(100))
+    with journal(begun, resume=True) as notes:
+        assert len(notes) == 2
 
 
-def test_a_lines_message_keeps_its_id() -> None:
-    """The same line to the same place has the same id; anything else has another."""
-    one = message_id("x", "k", 1, "h")
-    assert one == message_id("x", "k", 1, "h")
-    others = {message_id(*a) for a in (("y", "k", 1, "h"), ("x", "l", 1, "h"), ("x", "k", 2, "h"))}
-    assert len({one, *others, message_id("x", "k", 1, "i")}) == 5
+@pytest.mark.parametrize("line", [b"{}", b"nonsense", b'{"line": 0, "hash": "00"}', b"[1]"])
+def test_damage_in_the_middle_is_told(begun: Path, line: bytes) -> None:
+    """A line that is no note, before others that are, is an error that names it."""
+    lines = begun.read_bytes().splitlines(keepends=True)
+    begun.write_bytes(b"".join([lines[0], line + b"\n", *lines[1:]]))
+    with pytest.raises(JournalError, match="line 2"):
+        journal(begun, resume=True)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_journal_of_something_else(begun: Path, *, resume: bool) -> None:
+    """The journal of another exchange or routing key is refused, naming both."""
+    with pytest.raises(JournalError, match="exchange 'x' with routing key 'key'"):
+        journal(begun, key="other", resume=resume)
+    with pytest.raises(JournalError, match="exchange 'x'"):
+        journal(begun, exchange="", resume=resume)
+    with journal(begun, key="other", anew=True) as notes:
+        assert len(notes) == 0
+
+
+@pytest.mark.parametrize("content", [b'{"a": 1}', b'{"a": 1}\n', b"[]\n", b"1\n2\n", b"\xff\n"])
+@pytest.mark.parametrize("anew", [True, False])
+def test_what_is_no_journal_is_never_cut(path: Path, content: bytes, *, anew: bool) -> None:
+    """A file of something else is refused, --anew or not, and stays as it is."""
+    path.write_bytes(content)
+    with pytest.raises(JournalError, match="--journal"):
+        journal(path, anew=anew)
+    assert path.read_bytes() == content
+
+
+def test_a_journal_of_a_later_version(path: Path) -> None:
+    """A journal of a format that this version does not know is refused, and says so."""
+    path.write_text('{"journal": 2, "exchange": "x", "routing_key": "key"}\n')
+    with pytest.raises(JournalError, match="version 2"):
+        journal(path, resume=True)
+
+
+def test_one_run_at_a_time(begun: Path) -> None:
+    """A second run over the same file is refused while the first goes on."""
+    with journal(begun, resume=True), pytest.raises(JournalError, match="in use"):
+        journal(begun, resume=True)
+    with journal(begun, resume=True):
+        """It was let go."""
+
+
+def test_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """A directory that is not there and a path that is no file are errors, not tracebacks."""
+    with pytest.raises(JournalError, match="No such file"):
+        journal(tmp_path / "missing" / "journal")
+    with pytest.raises(JournalError, match="directory"):
+        journal(tmp_path)
+
+
+def test_after_half_a_note_nothing_is_added(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk is full in the middle of a note, the journal stays readable."""
+    notes = journal(path)
+    notes.confirmed(1, ONE)
+    real = os.write
+    budget = [10]
+
+    def full(file: int, data: bytes) -> int:
+        if not budget:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(file, data[: budget.pop()])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            notes.confirmed(2, TWO)
+    assert notes.is_broken
+    notes.confirmed(3, OTHER)
+    notes.__exit__(None, None, None)
+    with journal(path, resume=True) as again:
+        assert len(again) == 1
+
+
+def test_a_message_id_says_which_line_it_was() -> None:
+    """The id is the same in every run, and differs by exchange, key, line number and content."""
+    ids = {
+        message_id("x", "key", 1, ONE),
+        message_id("y", "key", 1, ONE),
+        message_id("x", "other", 1, ONE),
+        message_id("x", "key", 2, ONE),
+        message_id("x", "key", 1, TWO),
+    }
+    assert len(ids) == 5
+    assert message_id("x", "key", 1, ONE) == "1e99ffbb-a8f1-5b11-93a8-cdbb1a607ebd"

@@ -1,0 +1,299 @@
+"""`mqkit publish` when something is wrong: with the file, the broker, the disk, or the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mqkit.settings import BrokerUrl
+from mqkit.testing.broker import Broker
+from tests.integration.blocking_support import (
+    QueueOnBroker,
+    alarm,
+    channel_of,
+    eventually,
+    quorum_queue,
+)
+from tests.integration.tcp_proxy import TcpProxy
+from tests.support import ROOT
+
+LINES = 6000
+
+
+@pytest.fixture
+def queue(broker: Broker, name: str) -> Iterator[QueueOnBroker]:
+    with quorum_queue(broker.url, name) as queue:
+        yield queue
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(f'{{"n": {number}}}\n' for number in range(LINES)))
+    return path
+
+
+def start(url: str, *arguments: object, limit: int | None = None) -> subprocess.Popen[str]:
+    """Start `mqkit publish`; `limit` is how many bytes the files that it writes may have."""
+
+    def set_limit() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.Popen(
+        [sys.executable, "-m", "mqkit", "publish", *(str(each) for each in arguments)],
+        cwd=ROOT,
+        env={**os.environ, "MQKIT_URL": url},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=set_limit,  # noqa: PLW1509 - no other thread of the tests forks
+    )
+
+
+def publish(
+    url: str, *arguments: object, limit: int | None = None
+) -> tuple[int, dict[str, Any], str]:
+    """Exit code, what --json printed (empty if nothing), and stderr."""
+    with start(url, *arguments, "--json", limit=limit) as process:
+        out, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors
+    return process.returncode, json.loads(out) if out else {}, errors
+
+
+def length(queue: QueueOnBroker) -> int:
+    with channel_of(queue.url) as channel:
+        return int(channel.queue_declare(queue.name, passive=True).method.message_count)
+
+
+def copies(queue: QueueOnBroker) -> Counter[bytes]:
+    return Counter(body for _, body in queue.take_all())
+
+
+def all_lines(file: Path) -> set[bytes]:
+    return set(file.read_bytes().splitlines())
+
+
+def test_a_killed_run_repeats_what_was_in_flight_at_most(queue: QueueOnBroker, file: Path) -> None:
+    """After SIGKILL --resume loses no line, and repeats at most --window, under the same ids."""
+    window = 20
+    process = start(queue.url, "", queue.name, "--file", file, "--window", window)
+    with process:
+        eventually(lambda: length(queue) > 300)
+        process.kill()
+    before = length(queue)
+    assert before < LINES
+    code, result, errors = publish(queue.url, "", queue.name, "--file", file, "--resume")
+    assert code == 0, errors
+    assert before - window <= result["skipped"] <= before
+    stored = queue.take_all()
+    assert {body for _, body in stored} == all_lines(file)
+    assert LINES <= len(stored) <= LINES + window
+    assert len({message_id for message_id, _ in stored}) == LINES
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_what_is_on_its_way(
+    queue: QueueOnBroker, file: Path, number: signal.Signals
+) -> None:
+    """SIGINT and SIGTERM end the run with all that was sent noted: --resume repeats nothing."""
+    with start(queue.url, "", queue.name, "--file", file, "--window", 20) as process:
+        eventually(lambda: length(queue) > 300)
+        process.send_signal(number)
+        out, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "--resume" in errors
+    assert f"{length(queue):,} confirmed" in out
+    code, _, errors = publish(queue.url, "", queue.name, "--file", file, "--resume")
+    assert code == 0, errors
+    assert copies(queue) == dict.fromkeys(all_lines(file), 1)
+
+
+def test_a_second_signal_does_not_wait(queue: QueueOnBroker, file: Path) -> None:
+    """While no confirm comes, one signal waits some seconds, and a second one ends the run."""
+    with (
+        TcpProxy(queue.url) as proxy,
+        start(proxy.url, "", queue.name, "--file", file, "--window", 20, "--json") as process,
+    ):
+        eventually(lambda: length(queue) > 300)
+        proxy.stall()
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=2.5)
+    assert process.returncode == 130
+    assert 0 < json.loads(out)["unknown"] <= 20
+    assert "Traceback" not in errors
+
+
+def test_a_signal_while_connecting(file: Path) -> None:
+    """A run that has no connection yet ends at once, with nothing sent."""
+    with start("amqp://guest:guest@127.0.0.1:1/", "", "q", "--file", file, "--json") as process:
+        assert process.stderr is not None
+        assert "trying again" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=4)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert json.loads(out)["confirmed"] == 0
+
+
+def test_a_broker_that_falls_silent_stops_the_run(queue: QueueOnBroker, file: Path) -> None:
+    """Not every line waits for its timeout in turn: the first stops the run, to be resumed."""
+    arguments = ("", queue.name, "--file", file, "--window", 20, "--timeout", 1)
+    with TcpProxy(queue.url) as proxy, start(proxy.url, *arguments, "--json") as process:
+        eventually(lambda: length(queue) > 300)
+        proxy.stall()
+        out, errors = process.communicate(timeout=30)
+    result = json.loads(out)
+    assert process.returncode == 1, errors
+    assert "no confirm within 1 s" in result["stopped_by"]
+    assert result["lines"] < LINES
+    assert len(result["failed"]) + result["unknown"] <= 2 * 20
+    code, _, errors = publish(queue.url, *arguments, "--resume")
+    assert code == 0, errors
+    assert set(copies(queue)) == all_lines(file)
+
+
+def test_an_alarm_stops_the_run(broker: Broker, queue: QueueOnBroker, file: Path) -> None:
+    """During an alarm nothing is written, the run says why it stopped, and can be resumed."""
+    arguments = ("", queue.name, "--file", file)
+    with alarm(broker):
+        code, result, _ = publish(queue.url, *arguments, "--timeout", 1)
+    assert (code, result["confirmed"]) == (1, 0)
+    assert "memory" in result["stopped_by"]
+    assert publish(queue.url, *arguments)[0] == 0
+    assert copies(queue) == dict.fromkeys(all_lines(file), 1)
+
+
+def test_connections_closed_meanwhile(broker: Broker, queue: QueueOnBroker, file: Path) -> None:
+    """A run whose connection is closed by the broker goes on, and every line is stored."""
+    with start(queue.url, "", queue.name, "--file", file, "--window", 20) as process:
+        eventually(lambda: length(queue) > 100)
+        broker.ctl("close_all_connections", "test")
+        out, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert f"{LINES:,} confirmed" in out
+    assert set(copies(queue)) == all_lines(file)
+
+
+def test_lines_appended_and_lines_changed(queue: QueueOnBroker, tmp_path: Path) -> None:
+    """--resume sends what was appended, and what was changed as a new message, and says so."""
+    file = tmp_path / "f.jsonl"
+    file.write_text("1\n2\n3\n")
+    assert publish(queue.url, "", queue.name, "--file", file)[0] == 0
+    file.write_text("1\n20\n3\n4\n")
+    code, result, _ = publish(queue.url, "", queue.name, "--file", file, "--resume")
+    assert (code, result["confirmed"], result["skipped"], result["changed"]) == (0, 2, 2, 1)
+    stored = queue.take_all()
+    assert Counter(body for _, body in stored) == dict.fromkeys([b"1", b"2", b"3", b"20", b"4"], 1)
+    assert len({message_id for message_id, _ in stored}) == 5
+
+
+def test_anew_sends_all_again_under_the_same_ids(queue: QueueOnBroker, tmp_path: Path) -> None:
+    """--anew sends every line a second time, and consumers can tell that it is the same."""
+    file = tmp_path / "f.jsonl"
+    file.write_text("1\n2\n")
+    assert publish(queue.url, "", queue.name, "--file", file)[0] == 0
+    assert publish(queue.url, "", queue.name, "--file", file, "--anew")[0] == 0
+    assert list(queue.ids().values()) == [2, 2]
+
+
+def test_an_unroutable_key(broker: Broker, name: str, tmp_path: Path) -> None:
+    """Lines that no queue takes are listed with the reason, on the screen as one group."""
+    file = tmp_path / "f.jsonl"
+    file.write_text("1\n2\n3\n")
+    with start(broker.url, "", f"{name}.none", "--file", file) as process:
+        out, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "3 failed" in out
+    assert "3 lines, 1 to 3: the broker returned it (312 NO_ROUTE)" in errors
+    # None was confirmed, so that neither --resume nor --anew is needed.
+    code, result, _ = publish(broker.url, "", f"{name}.none", "--file", file)
+    assert (code, [item["line"] for item in result["failed"]]) == (1, [1, 2, 3])
+
+
+def test_an_exchange_that_this_user_may_not_write_to(broker: Broker, name: str, file: Path) -> None:
+    """A refused permission stops the run at once, in the broker's words."""
+    with channel_of(broker.url) as channel:
+        channel.exchange_declare(name, "fanout")
+    broker.ctl("add_user", name, "pw")
+    try:
+        broker.ctl("set_permissions", name, ".*", "^other$", ".*")
+        url = f"amqp://{name}:pw@{BrokerUrl.parse(broker.url).hosts[0]}/"
+        code, result, _ = publish(url, name, "key", "--file", file, "--window", 5)
+    finally:
+        broker.ctl("delete_user", name)
+        with channel_of(broker.url) as channel:
+            channel.exchange_delete(name)
+    assert code == 1
+    assert "ACCESS_REFUSED" in result["stopped_by"]
+    assert result["confirmed"] == 0
+    assert len(result["failed"]) <= 10
+
+
+def test_a_full_disk_stops_the_run(queue: QueueOnBroker, file: Path) -> None:
+    """When the journal cannot be written the run stops, and says how many lines it lacks."""
+    arguments = ("", queue.name, "--file", file, "--window", 20)
+    code, result, _ = publish(queue.url, *arguments, limit=5000)
+    assert code == 1
+    assert "cannot be written: File too large" in result["stopped_by"]
+    assert result["unnoted"] <= 40
+    assert length(queue) == result["confirmed"]
+    code, again, errors = publish(queue.url, *arguments, "--resume")
+    assert code == 0, errors
+    assert again["skipped"] == result["confirmed"] - result["unnoted"]
+    assert set(copies(queue)) == all_lines(file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["x" * 256, "key"], "EXCHANGE is over 255 bytes"),
+        (["", "k" * 256], "KEY is over 255 bytes"),
+        (["", "key", "--resume", "--anew"], "--resume and --anew exclude each other"),
+        (["", "key", "--window", "0"], "--window"),
+        (["", "key", "--timeout", "0"], "--timeout"),
+        (["", "key", "--timeout", "nan"], "--timeout"),
+        (["", "key", "--timeout", "5s"], "--timeout"),
+        (["", "key", "--journal", "/nowhere/j"], "No such file"),
+        (["", "key", "--journal", "{file}"], "the file that is to be published"),
+        (["", "key", "--resum"], "--resum"),
+        (["", "key", "third"], "third"),
+        ([""], "KEY"),
+    ],
+)
+def test_a_wrong_call(file: Path, arguments: list[str], words: str) -> None:
+    """Each mistake in a call exits with 2, names what is wrong, and sends nothing."""
+    given = [file if argument == "{file}" else argument for argument in arguments]
+    code, result, errors = publish("amqp://guest:guest@127.0.0.1:1/", *given, "--file", file)
+    assert (code, result) == (2, {})
+    assert words in " ".join(errors.replace("│", " ").split())
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """A pipe, which could not be resumed, is refused instead of waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    code, _, errors = publish("amqp://guest:guest@h/", "", "k", "--file", tmp_path / "pipe")
+    assert code == 2
+    assert "not a regular file" in errors
+
+
+def test_a_missing_broker(file: Path) -> None:
+    """Where no broker answers, the run fails with the reason and without the password."""
+    code, _, errors = publish("amqp://guest:s3cret@no.such.host.invalid/", "", "k", "--file", file)
+    assert code == 1
+    assert "no.such.host.invalid" in errors
+    assert "s3cret" not in errors
