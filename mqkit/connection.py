@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 
 from tenacity import (
     AsyncRetrying,
@@ -32,6 +33,10 @@ RECOVERY_WAIT_UNIT = 0.2
 
 RECOVERY_WAIT_MAX = 4.0
 """Seconds; no wait between two rounds over the hosts is longer."""
+
+
+SHORT_LIFE = 1.0
+"""Seconds; a connection that is lost sooner says that the broker may not be well yet."""
 
 
 class Connection:
@@ -132,10 +137,18 @@ class Connection:
         raise ConnectError(f"connection {self.name}: it was closed")
 
     async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        short_lives = 0
         while self._current is not None:
+            born = loop.time()
             why = await asyncio.shield(self._current.closed)
+            short_lives = short_lives + 1 if loop.time() - born < SHORT_LIFE else 0
             logger.warning("%s: connection lost: %s", self.name, why.text)
             self._set_blocked(None)
+            if short_lives > 1:
+                # A broker that drops whoever connects must not be run at in a tight loop.
+                longest = min(RECOVERY_WAIT_UNIT * 2 ** min(short_lives, 8), RECOVERY_WAIT_MAX)
+                await asyncio.sleep(random.uniform(0, longest))
             self._use(await self._connect(None, first=False))
 
     def _on_keeper_done(self, keeper: asyncio.Task[None]) -> None:

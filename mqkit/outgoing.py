@@ -73,14 +73,16 @@ def to_message(outgoing: Outgoing, app_id: str | None, now: datetime | None = No
 def _problems(outgoing: Outgoing, exchange: object) -> Iterator[str]:
     if not isinstance(exchange, str):
         yield f"the exchange is an Exchange or its name, not {exchange!r}"
-    for name in _SHORT_TEXTS:
-        value = getattr(outgoing, name)
+    short_texts = {"exchange": exchange, **{n: getattr(outgoing, n) for n in _SHORT_TEXTS}}
+    for name, value in short_texts.items():
         if value is None and name != "routing_key":
             continue
         if not isinstance(value, str):
             yield f"{name} is text, not {type(value).__name__}"
         elif len(value.encode(errors="replace")) > MAX_NAME:
             yield f"{name} is over {MAX_NAME} bytes long"
+        elif not value.isprintable() and value != value.encode(errors="ignore").decode():
+            yield f"{name} has a character that UTF-8 cannot write"
     yield from _header_problems(outgoing.headers)
     if outgoing.expiration is not None and not 0 <= outgoing.expiration <= MAX_EXPIRATION:
         yield f"expiration is seconds from 0 to {MAX_EXPIRATION}, not {outgoing.expiration!r}"
