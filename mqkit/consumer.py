@@ -19,6 +19,7 @@ from tenacity import (
 
 from mqkit.connection import Connection
 from mqkit.declare import declare
+from mqkit.delay import bind
 from mqkit.dispatch import Dispatcher
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.errors import BrokerError, ChannelClosedError, ConnectError
@@ -44,6 +45,9 @@ DELIVERY_COUNT = "x-delivery-count"
 ATTACH_WAIT_MAX = 3.0
 """Seconds; no wait between two attempts to start consuming is longer."""
 
+CANCEL_TIMEOUT = 3.0
+"""Seconds to wait for the broker's cancel-ok when the service stops."""
+
 
 class Consumer:
     """The consumer of one handler, on a channel of its own that is replaced when it dies.
@@ -64,6 +68,8 @@ class Consumer:
         self._channel: DriverChannel | None = None
         self._tag: str | None = None
         self._stopping = False
+        self._cancelled = False
+        self._unstarted: list[Delivery] = []
         self._cautious = False
         self._widening: asyncio.Task[None] | None = None
         self._tasks: dict[asyncio.Task[None], Delivery] = {}
@@ -95,17 +101,26 @@ class Consumer:
     async def stop(self) -> None:
         """Take no more deliveries, and give back those whose handler has not started."""
         self._stopping = True
-        for task, delivery in list(self._tasks.items()):
+        for task, delivery in self._tasks.items():
             if delivery not in self._started:
-                self._settler.requeue(delivery)
                 task.cancel()
+                self._unstarted.append(delivery)
+        try:
+            async with asyncio.timeout(CANCEL_TIMEOUT):
+                await self._cancel()
+        except (ChannelClosedError, TimeoutError) as error:
+            logger.info("%s: not cancelled: %s", self.handler.queue.name, str(error) or "no answer")
+        # Only now: a consumer that still takes would get them again, and before RabbitMQ 4.3
+        # each delivery brings a message nearer to its limit.
+        self._cancelled = True
+        for delivery in self._unstarted:
+            self._settler.requeue(delivery)
+
+    async def _cancel(self) -> None:
         if self._widening is not None:
             await asyncio.wait([self._widening])
         if self._channel is not None and self._channel.is_open and self._tag is not None:
-            try:
-                await self._channel.cancel(self._tag)
-            except ChannelClosedError as error:
-                logger.info("%s: %s", self.handler.queue.name, error)
+            await self._channel.cancel(self._tag)
 
     async def finished(self) -> None:
         """Wait until every delivery in flight is settled."""
@@ -120,11 +135,6 @@ class Consumer:
         for task in self._tasks:
             task.cancel()
         return len(unsettled)
-
-    async def close(self) -> None:
-        """Close the channel; the acks that were written go out before."""
-        if self._channel is not None and self._channel.is_open:
-            await self._channel.close()
 
     async def _attach(self) -> DriverChannel | None:
         def log_failure(state: RetryCallState) -> None:
@@ -148,8 +158,12 @@ class Consumer:
     async def _attach_once(self) -> DriverChannel:
         await self.declare()
         channel = await self._connection.channel()
+        # On this channel, not on the publisher's connection: during an alarm that one is silent.
+        await bind(channel, self.handler.queue.name)
         self._channel, self._tag = channel, None
-        self._cautious = self.handler.queue.type == "quorum"
+        self._cautious = (
+            self.handler.queue.type == "quorum" and self.handler.prefetch > CAUTIOUS_PREFETCH
+        )
         await self._consume(channel)
         logger.info(
             "%s: consuming (prefetch %d, concurrency %d)",
@@ -211,8 +225,11 @@ class Consumer:
             tag=incoming.tag,
             channel=channel,
         )
-        if self._stopping:
+        if self._cancelled:
             self._settler.requeue(delivery)
+            return
+        if self._stopping:
+            self._unstarted.append(delivery)
             return
         if self._cautious and not self._is_suspicious(delivery):
             self._cautious = False

@@ -116,4 +116,4 @@ def explain(what: str, code: int, text: str) -> str:
 def _plain(value: str) -> str:
     typed = _TYPED.match(value)
     text = typed["value"] if typed else value.strip("'")
-    return "not set" if text in ("none", "undefined") else text
+    return "not set" if text in ("none", "undefined") else text or "''"

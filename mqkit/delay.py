@@ -16,11 +16,19 @@ import math
 from mqkit.connection import Connection
 from mqkit.drivers.base import DriverChannel
 from mqkit.outcome import DELAY_LEVELS, DELAY_TICK, MAX_DELAY
+from mqkit.topology import UNLIMITED_DELIVERIES
 
 PREFIX = "mqkit.delay.v1"
 """Before all names of the ladder; its number changes if an argument ever does."""
 
 DELIVER = f"{PREFIX}.deliver"
+
+UNDELIVERABLE = f"{PREFIX}.undeliverable"
+"""Keeps what leaves the ladder for a queue that is gone, until somebody looks.
+
+At-least-once dead-lettering holds what it cannot route, 32 messages at a time per queue
+(`dead_letter_worker_consumer_prefetch`); those of one missing queue would block all others.
+"""
 
 
 def level_name(level: int) -> str:
@@ -67,43 +75,61 @@ class DelayLadder:
         self._lock = asyncio.Lock()
         self._generation = -1
         self._levels = 0
-        self._queues: set[str] = set()
 
     async def route(self, delay: float, queue: str) -> tuple[str, str]:
-        """Where to publish so that `queue` gets the message after `delay` seconds.
+        """Where to publish so that `queue`, if it is bound, gets the message after `delay` seconds.
 
         :raises ChannelClosedError: the broker refused a declaration, or the connection was lost
         """
         count = ticks(delay)
-        if count and not self._is_ready(count, queue):
+        if count and not self._is_ready(count):
             async with self._lock:
-                await self._declare(_highest(count) + 1, queue)
+                await self._declare(_highest(count) + 1)
         return entry(delay, queue)
 
     def forget(self) -> None:
         """Declare anew at the next delay: something of the ladder is missing on the broker."""
         self._generation = -1
 
-    def _is_ready(self, count: int, queue: str) -> bool:
-        return (
-            self._generation == self._connection.generation
-            and _highest(count) < self._levels
-            and queue in self._queues
-        )
+    def _is_ready(self, count: int) -> bool:
+        return self._generation == self._connection.generation and _highest(count) < self._levels
 
-    async def _declare(self, levels: int, queue: str) -> None:
+    async def _declare(self, levels: int) -> None:
         generation = self._connection.generation
         if self._generation != generation:
-            self._levels, self._queues = 0, set()
+            self._levels = 0
         channel = await self._connection.channel()
-        await channel.declare_exchange(DELIVER, "topic")
+        await _declare_exit(channel)
         for level in range(self._levels, levels):
             await _declare_level(channel, level)
-        await channel.bind_queue(queue, DELIVER, _queue_pattern(queue))
         await channel.close()
         self._levels = max(self._levels, levels)
-        self._queues.add(queue)
         self._generation = generation
+
+
+async def bind(channel: DriverChannel, queue: str) -> None:
+    """Let the ladder deliver to a queue that was declared just now.
+
+    A queue that was deleted and declared again has lost its binding, and what waits for it in
+    the ladder arrives only with a new one. An exclusive queue can be bound only by the connection
+    that consumes it.
+
+    :raises ChannelClosedError: the broker refused a declaration, or the connection was lost
+    """
+    await _declare_exit(channel)
+    await channel.bind_queue(queue, DELIVER, _queue_pattern(queue))
+
+
+async def _declare_exit(channel: DriverChannel) -> None:
+    await channel.declare_exchange(UNDELIVERABLE, "fanout")
+    await channel.declare_queue(
+        UNDELIVERABLE,
+        arguments={"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED_DELIVERIES},
+    )
+    await channel.bind_queue(UNDELIVERABLE, UNDELIVERABLE, "")
+    await channel.declare_exchange(
+        DELIVER, "topic", arguments={"alternate-exchange": UNDELIVERABLE}
+    )
 
 
 async def _declare_level(channel: DriverChannel, level: int) -> None:

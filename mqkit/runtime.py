@@ -204,6 +204,7 @@ class Runtime:
         return Consumer(self._consuming, handler, dispatcher, settler)
 
     async def _drain(self) -> None:
+        began = asyncio.get_running_loop().time()
         await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
         in_flight = sum(consumer.in_flight for consumer in self._consumers)
         logger.info(
@@ -212,7 +213,8 @@ class Runtime:
         finished = asyncio.gather(*(consumer.finished() for consumer in self._consumers))
         hurried = asyncio.create_task(self._abandon_now.wait())
         either: list[asyncio.Future[Any]] = [finished, hurried]
-        await asyncio.wait(either, timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
+        left = max(began + self._grace - asyncio.get_running_loop().time(), 0.0)
+        await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         if finished.done():
             return
@@ -230,13 +232,15 @@ class Runtime:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        for consumer in self._consumers:
-            await consumer.close()
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)
         try:
             await self._resources.aclose()
         finally:
-            await self.publisher.close()
-            await self._publishing.close()
-            await self._consuming.close()
+            # Side by side: a broker that hangs lets each wait for its own timeout. Closing the
+            # connection closes the consumers' channels, after the acks that were written.
+            await asyncio.gather(self._close_publishing(), self._consuming.close())
+
+    async def _close_publishing(self) -> None:
+        await self.publisher.close()
+        await self._publishing.close()

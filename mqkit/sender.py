@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from mqkit.confirms import Acked, ConfirmChannel, Gone, Nacked
 from mqkit.connection import Connection
-from mqkit.drivers.base import Closed, Returned
+from mqkit.drivers.base import Closed, DriverChannel, Returned
 from mqkit.errors import (
     BlockedError,
     ChannelClosedError,
@@ -51,6 +52,9 @@ REOPEN_WAIT = 0.1
 """Seconds before a channel is asked for again where the broker just closed one."""
 
 NOT_FOUND = 404
+
+DEFAULT_EXCHANGE = "amq.default"
+"""What RabbitMQ calls the exchange with the empty name where it refuses a publish to it."""
 
 HARMLESS_CODES = frozenset({0, 200, 320, 541})
 """Reply codes that blame no message: lost, closed by us, forced to close, broker failing."""
@@ -88,6 +92,7 @@ class Sender:
         self._opening = asyncio.Lock()
         self._checking = asyncio.Lock()
         self._one_at_a_time = asyncio.Lock()
+        self._closing_channels: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def send(self, message: Message, seconds: float) -> None:
@@ -152,7 +157,7 @@ class Sender:
                 if self._closed:
                     raise publish_error(PublisherClosedError, message, "the publisher is closed")
                 try:
-                    self._channel = await ConfirmChannel.open(await self._connection.channel())
+                    self._channel = await self._confirm_channel()
                 except ConnectError as error:
                     raise publish_error(PublisherClosedError, message, str(error)) from error
                 except ChannelClosedError as error:
@@ -177,8 +182,7 @@ class Sender:
                 return
             with contextlib.suppress(ChannelClosedError):
                 if self._probe_channel is None or not self._probe_channel.is_open:
-                    channel = await self._connection.channel()
-                    self._probe_channel = await ConfirmChannel.open(channel)
+                    self._probe_channel = await self._confirm_channel()
                 verdict = self._probe_channel.write(PROBE)
                 blocked = asyncio.ensure_future(self._connection.blocking())
                 either: list[asyncio.Future[Any]] = [verdict, blocked]
@@ -204,16 +208,14 @@ class Sender:
             if message.exchange in self._known_exchanges:
                 return
             try:
-                channel = await self._connection.channel()
-                await channel.declare_exchange(message.exchange, "direct", passive=True)
+                async with self._extra_channel() as channel:
+                    await channel.declare_exchange(message.exchange, "direct", passive=True)
             except ChannelClosedError as error:
                 if error.code == NOT_FOUND:
                     raise exchange_not_found(message) from error
                 if error.code in HARMLESS_CODES:
                     return
                 # Not allowed to ask: let the publish itself be judged.
-            else:
-                await channel.close()
             self._known_exchanges.add(message.exchange)
 
     async def _after_channel_error(self, message: Message, why: Closed) -> bool:
@@ -224,7 +226,7 @@ class Sender:
         """
         if "exchange '" in why.text:
             self._known_exchanges.discard(message.exchange)
-            if f"exchange '{message.exchange}'" not in why.text:
+            if f"exchange '{message.exchange or DEFAULT_EXCHANGE}'" not in why.text:
                 return False
             if "topic '" in why.text and f"topic '{message.routing_key}'" not in why.text:
                 return False
@@ -232,14 +234,43 @@ class Sender:
                 raise exchange_not_found(message)
             raise publish_error(PublishRefusedError, message, why.text)
         async with self._one_at_a_time:
-            channel = await ConfirmChannel.open(await self._connection.channel())
-            verdict = await channel.write(message)
+            try:
+                async with self._extra_channel() as channel:
+                    confirms = await ConfirmChannel.open(channel)
+                    verdict = await confirms.write(message)
+            except ChannelClosedError:
+                return False
             if isinstance(verdict, Gone) and verdict.why.code not in HARMLESS_CODES:
                 raise publish_error(PublishRefusedError, message, verdict.why.text)
-            await channel.close()
             if isinstance(verdict, Returned):
                 raise unroutable(message, verdict)
             return isinstance(verdict, Acked)
+
+    @contextlib.asynccontextmanager
+    async def _extra_channel(self) -> AsyncIterator[DriverChannel]:
+        """A channel for one question, closed without awaiting the answer to that.
+
+        A caller whose deadline passed does not stay for it, and must not leave the channel open.
+        """
+        channel = await self._connection.channel()
+        try:
+            yield channel
+        finally:
+            self._drop(channel)
+
+    async def _confirm_channel(self) -> ConfirmChannel:
+        channel = await self._connection.channel()
+        try:
+            return await ConfirmChannel.open(channel)
+        except BaseException:
+            self._drop(channel)
+            raise
+
+    def _drop(self, channel: DriverChannel) -> None:
+        if channel.is_open:
+            closing = asyncio.create_task(channel.close())
+            self._closing_channels.add(closing)
+            closing.add_done_callback(self._closing_channels.discard)
 
     def _deadline_passed(
         self, message: Message, progress: Progress, seconds: float

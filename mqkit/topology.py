@@ -124,6 +124,8 @@ class Queue:
                 "a quorum queue is durable, not exclusive and not auto-deleted; "
                 "say type='classic' for one that is not"
             )
+        if {"*", "#"} & set(self.name.split(".")):
+            yield "its retries are routed by its name, in which a word may not be '*' or '#'"
         if self.delivery_limit < 1:
             yield f"delivery_limit is 1 or more, not {self.delivery_limit}"
         for name in self.arguments:

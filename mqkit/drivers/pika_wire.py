@@ -11,7 +11,7 @@ from typing import Any
 import pika
 from pika import exceptions
 
-from mqkit.drivers.base import Closed
+from mqkit.drivers.base import Closed, Incoming
 from mqkit.errors import (
     AuthenticationError,
     BrokerUrlError,
@@ -119,6 +119,18 @@ def from_pika(properties: pika.BasicProperties) -> Properties:
         type=properties.type,
         user_id=properties.user_id,
         app_id=properties.app_id,
+    )
+
+
+def incoming(method: Any, properties: pika.BasicProperties, body: bytes) -> Incoming:
+    """A `basic.deliver` or `basic.get-ok` as received."""
+    return Incoming(
+        method.delivery_tag,
+        method.redelivered,
+        method.exchange,
+        method.routing_key,
+        from_pika(properties),
+        body,
     )
 
 

@@ -1,0 +1,141 @@
+"""Publishes that the broker refuses in other ways, or never answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from mqkit import (
+    ConnectionLostError,
+    ExchangeNotFoundError,
+    PublishError,
+    PublishRefusedError,
+    PublishTimeoutError,
+)
+from mqkit.testing.brokers import Broker
+from tests.integration.tcp_proxy import TcpProxy
+from tests.support import connected, eventually
+
+TOO_LARGE = 17 * 1024 * 1024
+"""Bytes; over the 16 MiB that RabbitMQ takes by default from 4.0 on."""
+
+
+async def test_a_message_that_is_too_large_fails_alone(broker: Broker, name: str) -> None:
+    """The broker closes the channel over it without a name; all others are stored."""
+    async with connected(broker.url) as client:
+        await client.declare(f"{name}.q")
+        results = await asyncio.gather(
+            *(
+                client.publisher.publish(
+                    "", f"{name}.q", bytes(TOO_LARGE) if n == 5 else b"x", message_id=str(n)
+                )
+                for n in range(30)
+            ),
+            return_exceptions=True,
+        )
+        failed = [n for n, result in enumerate(results) if isinstance(result, BaseException)]
+        assert failed == [5], results
+        assert isinstance(results[5], PublishRefusedError)
+        stored = {m.properties.message_id for m in await client.take_all(f"{name}.q")}
+        assert stored == {str(n) for n in range(30)} - {"5"}
+
+
+async def test_a_publish_without_an_answer_is_unknown(broker: Broker, name: str) -> None:
+    """Where the broker falls silent after the write, the error says that it may be stored."""
+    with TcpProxy(broker.url) as proxy:
+        async with connected(proxy.url) as client:
+            await client.declare(f"{name}.q")
+            await client.publisher.publish("", f"{name}.q", b"1")
+            proxy.stall()
+            began = time.monotonic()
+            with pytest.raises(PublishTimeoutError, match="may be stored") as caught:
+                await client.publisher.publish("", f"{name}.q", b"2", timeout=0.5)
+            assert time.monotonic() - began < 2
+            assert caught.value.may_be_stored
+            began = time.monotonic()
+            # The next one finds a connection that did not answer: it writes a probe first.
+            await eventually(lambda: time.monotonic() - began > 1)
+            with pytest.raises(PublishError, match="nothing was written") as caught2:
+                await client.publisher.publish("", f"{name}.q", b"3", timeout=0.5)
+            assert not caught2.value.may_be_stored
+            proxy.resume()
+            await client.publisher.publish("", f"{name}.q", b"4")
+            bodies = [m.body for m in await client.take_all(f"{name}.q")]
+    assert bodies == [b"1", b"2", b"4"]
+
+
+async def test_a_publish_is_written_again_until_its_deadline(broker: Broker, name: str) -> None:
+    """A confirm that was lost with its connection is asked for again under the same id."""
+    with TcpProxy(broker.url) as proxy:
+        async with connected(proxy.url) as client:
+            await client.declare(f"{name}.q")
+            await client.publisher.publish("", f"{name}.q", b"1")
+            proxy.stall()
+            publishing = asyncio.create_task(
+                client.publisher.publish("", f"{name}.q", b"2", message_id="m")
+            )
+            await asyncio.sleep(0)
+            await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+            proxy.resume()
+            assert await publishing == "m"
+            stored = [m.properties.message_id for m in await client.take_all(f"{name}.q")]
+    assert set(stored[1:]) == {"m"}
+
+
+async def test_a_passed_deadline_leaves_no_channel_behind(broker: Broker, name: str) -> None:
+    """Publishes that time out while the exchange is looked up do not use up the channels."""
+    with TcpProxy(broker.url) as proxy:
+        async with connected(proxy.url) as client:
+            await client.declare(f"{name}.q")
+            await client.publisher.publish("", f"{name}.q", b"1")
+            before = channels(client)
+            for _ in range(5):
+                await client.publisher.publish("", f"{name}.q", b"1")
+                proxy.stall()
+                with pytest.raises(PublishError):
+                    await client.publisher.publish(f"{name}.x", "k", b"", timeout=0.1)
+                proxy.resume()
+                with pytest.raises(ExchangeNotFoundError):
+                    await client.publisher.publish(f"{name}.x", "k", b"")
+            await eventually(lambda: channels(client) <= before + 1, 3)
+
+
+def channels(client: object) -> int:
+    return len(client.connection._current._connection._channels)
+
+
+async def test_a_closed_connection_is_a_publish_error(broker: Broker, name: str) -> None:
+    """A publisher whose connection was closed for good says so with an error of its own."""
+    async with connected(broker.url) as client:
+        await client.publisher.publish("amq.topic", "k", b"", mandatory=False)
+        await client.connection.close()
+        for exchange in ("", "amq.topic", f"{name}.x"):
+            with pytest.raises(PublishError):
+                await client.publisher.publish(exchange, "k", b"", timeout=1)
+
+
+async def test_a_user_who_may_not_probe_publishes_all_the_same(broker: Broker, name: str) -> None:
+    """A user with rights on one exchange only can publish to it, and waits for no probe."""
+    await asyncio.to_thread(broker.ctl, "add_user", name, "pw-of-test")
+    await asyncio.to_thread(broker.ctl, "set_permissions", name, "", f"^{name}.x$", "")
+    try:
+        async with connected(broker.url) as admin:
+            await admin.declare(f"{name}.q")
+            async with admin.channel() as channel:
+                await channel.declare_exchange(f"{name}.x", "topic")
+                await channel.bind_queue(f"{name}.q", f"{name}.x", "k")
+            async with connected(broker.url.replace("guest:guest", f"{name}:pw-of-test")) as user:
+                results = await asyncio.gather(
+                    *(user.publisher.publish(f"{name}.x", "k", b"x") for _ in range(20)),
+                    user.publisher.publish("", f"{name}.q", b"no"),
+                    user.publisher.publish(f"{name}.missing", "k", b"no"),
+                    return_exceptions=True,
+                )
+            assert [r for r in results[:20] if isinstance(r, BaseException)] == []
+            assert isinstance(results[20], PublishRefusedError)
+            assert isinstance(results[21], ExchangeNotFoundError | PublishRefusedError)
+            assert len(await admin.take_all(f"{name}.q")) >= 20
+    finally:
+        await asyncio.to_thread(broker.ctl, "delete_user", name)
