@@ -71,6 +71,8 @@ async def test_stopping_counts_one_delivery_at_most(broker: Broker, name: str) -
             task = asyncio.create_task(runtime.run(stop))
             await eventually(lambda began=began: bool(began))  # type: ignore[misc]
             stop.set()
+            (consumer,) = runtime._consumers
+            await eventually(lambda consumer=consumer: consumer._cancelled)  # type: ignore[misc]
             release.set()
             await task
         left = await client.take_all(f"{name}.q")

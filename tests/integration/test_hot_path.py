@@ -134,13 +134,13 @@ async def test_retry_later_overrides_the_wait(broker: Broker, name: str) -> None
 async def test_def_handlers_run_side_by_side_in_threads(broker: Broker, name: str) -> None:
     """A `def` handler runs in as many threads as its concurrency says, off the event loop."""
     barrier = threading.Barrier(4, timeout=10)
-    threads: set[str] = set()
+    threads: list[str] = []
     service = Service(name, retry=Retry.never())
 
     @service.handler(Queue(f"{name}.q"), concurrency=4)
     def handle(order: Order) -> None:
         barrier.wait()  # broken unless four of them are here at once
-        threads.add(threading.current_thread().name)
+        threads.append(threading.current_thread().name)
 
     async with (
         connected(broker.url) as client,
@@ -148,7 +148,9 @@ async def test_def_handlers_run_side_by_side_in_threads(broker: Broker, name: st
     ):
         for number in range(8):
             await client.publisher.publish("", f"{name}.q", Order(id=number))
-        await eventually(lambda: len(threads) == 4)
+        # All of them: one that waits alone at the barrier would hold up the end.
+        await eventually(lambda: len(threads) == 8)
+    assert len(set(threads)) == 4
     assert threading.main_thread().name not in threads
 
 
