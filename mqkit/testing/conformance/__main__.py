@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
@@ -29,7 +30,6 @@ DONE, FAILED, WRONG = 0, 1, 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the suite as the arguments say; returns the exit code."""
     options = _parser().parse_args(argv)
-    quiet_pika()
     try:
         cases = select(collect(), options.case)
         clients = [client_of(label) for label in options.client] or list(CLIENTS.values())
@@ -156,4 +156,6 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    quiet_pika()
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # it warns of what the cases provoke
     sys.exit(main())

@@ -13,16 +13,16 @@ from collections.abc import Iterable, Mapping
 class Feature(enum.StrEnum):
     """Something that a case may need of a broker. The cases assert what RabbitMQ 4.3 does."""
 
-    REFUSES_GLOBAL_QOS = "refuses a prefetch for the whole channel"
+    PREFETCH_PER_CONSUMER_ONLY = "has no prefetch for a whole channel"
 
 
 LACKS: Mapping[str, Mapping[Feature, str]] = {
     "4.3": {},
     "4.0": {
-        Feature.REFUSES_GLOBAL_QOS: "deprecated since 3.12, denied by default from 4.3",
+        Feature.PREFETCH_PER_CONSUMER_ONLY: "global QoS is denied by default from 4.3",
     },
     "3.10": {
-        Feature.REFUSES_GLOBAL_QOS: "deprecated since 3.12 only",
+        Feature.PREFETCH_PER_CONSUMER_ONLY: "global QoS is denied by default from 4.3",
     },
     "embedded": {},
 }

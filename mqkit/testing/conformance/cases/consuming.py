@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mqkit.testing.conformance.env import Env, expect_closed, expect_connection_closed
+from mqkit.testing.conformance.env import Env, expect_closed
 from mqkit.testing.conformance.features import Feature
 from mqkit.testing.conformance.suite import case
 
@@ -22,12 +22,15 @@ async def prefetch_holds_back(env: Env) -> None:
     assert (await consumer.next()).body == b"3"
 
 
-@case("consuming", needs={Feature.REFUSES_GLOBAL_QOS})
-async def global_qos_is_refused(env: Env) -> None:
-    """A prefetch for the whole channel is refused, with 541 for the connection."""
-    channel = await (await env.connection()).channel()
-    async with expect_connection_closed(channel, 541, "global_qos"):
-        await channel.qos(1, global_=True)
+@case("consuming", needs={Feature.PREFETCH_PER_CONSUMER_ONLY})
+async def global_prefetch_is_per_consumer(env: Env) -> None:
+    """A prefetch with `global` set holds for each consumer, not for the channel."""
+    channel = await env.channel()
+    queue = await env.queue(channel)
+    await channel.publish_all("", queue, [b"1", b"2", b"3"])
+    await channel.qos(1, global_=True)
+    consumers = [await channel.consume(queue) for _ in range(2)]
+    assert sorted([(await consumer.next()).body for consumer in consumers]) == [b"1", b"2"]
 
 
 @case("consuming")

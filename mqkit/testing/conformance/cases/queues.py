@@ -99,6 +99,7 @@ async def delete_tells_its_messages(env: Env) -> None:
     """Deleting a queue tells how many messages went with it; of no queue, 0."""
     channel = await env.channel()
     queue = await env.queue(channel)
-    await channel.publish_all("", queue, [b"1", b"2"])
-    assert await channel.queue_delete(queue) == 2
+    bodies = [b"1", b"2"]
+    await channel.publish_all("", queue, bodies)
+    assert await channel.queue_delete(queue) == len(bodies)
     assert await channel.queue_delete(queue) == 0
