@@ -254,11 +254,12 @@ async def expect_connection_closed(
 
 
 @contextlib.asynccontextmanager
-async def expect_refused(code: int) -> AsyncIterator[None]:
+async def expect_refused(code: int, text: str = "") -> AsyncIterator[None]:
     """Claim that a connection or channel opened in the block is refused with the code."""
     try:
         yield
     except ClosedError as error:
         assert error.code == code, f"refused with {error.code}, not {code}: {error.text}"  # noqa: PT017
+        assert text in error.text, f"{text!r} is not in {error.text!r}"  # noqa: PT017
     else:
         raise AssertionError(f"it was not refused: it was to be, with {code}")

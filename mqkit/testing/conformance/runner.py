@@ -115,6 +115,13 @@ async def attempt(
     try:
         async with asyncio.timeout(limit):
             await case.function(env)
+    except asyncio.CancelledError as raised:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Not ours: a client library cancels what it was asked when its channel goes.
+        error = RuntimeError("the client library cancelled the call")
+        error.__cause__ = raised
     except Exception as raised:  # noqa: BLE001 - whatever it is, it is this case's result
         error = raised
     try:

@@ -10,9 +10,11 @@ from typing import Any, cast
 
 import aiormq
 from aiormq.abc import ChannelFrame, ConfirmationFrameType, DeliveredMessage, FrameType
-from aiormq.connection import EXCEPTION_MAPPING
+from aiormq.connection import EXCEPTION_MAPPING, FrameReceiver
 from pamqp import commands
+from pamqp.base import Frame
 from pamqp.body import ContentBody
+from pamqp.frame import FrameTypes, marshal
 from pamqp.header import ContentHeader
 from yarl import URL
 
@@ -29,8 +31,6 @@ from mqkit.testing.conformance.values import (
 )
 from mqkit.testing.conformance.wire import Raw, Wire
 
-ACCESS_REFUSED = 403
-
 CODES = {error: code for code, error in EXCEPTION_MAPPING.items()}
 """aiormq turns a connection's reply code into a class of exception; this is the way back."""
 
@@ -40,7 +40,7 @@ async def connect(url: BrokerUrl) -> AiormqWire:
 
     :raises ConnectionClosedError: the broker refused it, with its code
     """
-    connection = aiormq.Connection(
+    connection = _PlainConnection(
         URL.build(
             scheme="amqp",
             user=url.username,
@@ -53,8 +53,6 @@ async def connect(url: BrokerUrl) -> AiormqWire:
     )
     try:
         await connection.connect()
-    except aiormq.exceptions.ProbableAuthenticationError as error:
-        raise ConnectionClosedError(ACCESS_REFUSED, str(error)) from error
     except aiormq.exceptions.AMQPConnectionError as error:
         closed = _connection_closed(error)
         raise ConnectionClosedError(closed.code, closed.text) from error
@@ -88,6 +86,29 @@ class AiormqWire(Wire):
     def _on_closing(self, closing: asyncio.Future[Any]) -> None:
         if not self.closed.done():
             self.closed.set_result(_connection_closed(_why(closing)))
+
+
+class _PlainConnection(aiormq.Connection):
+    """aiormq's connection, which tells with which code it was refused.
+
+    aiormq takes `connection.close` in answer to `connection.open` for an invalid frame.
+    """
+
+    @staticmethod
+    async def _rpc(
+        request: Frame,
+        writer: asyncio.StreamWriter,
+        frame_receiver: FrameReceiver,
+        wait_response: bool = True,
+    ) -> FrameTypes | None:
+        writer.write(marshal(request, 0))
+        await writer.drain()
+        if not wait_response:
+            return None
+        _, _, answer = await frame_receiver.get_frame()
+        if isinstance(answer, commands.Connection.Close):
+            raise aiormq.exceptions.ConnectionClosed(answer.reply_code, answer.reply_text)
+        return answer
 
 
 class _PlainChannel(aiormq.Channel):

@@ -99,6 +99,12 @@ async def hangs(env: Env) -> None:
     await asyncio.Event().wait()
 
 
+@case("area")
+async def cancelled(env: Env) -> None:
+    """Its client library cancels it"""
+    raise asyncio.CancelledError
+
+
 @case("area", needs={LACKED})
 async def needing(env: Env) -> None:
     """It holds, though it needs something"""
@@ -123,7 +129,8 @@ async def verdicts(*cases: Case, label: str = "rich", **options: Any) -> list[Ve
 
 async def test_a_failure_stops_nothing() -> None:
     """Every case gets a verdict, whatever became of those before it, and one that hangs fails"""
-    assert await verdicts(breaks, hangs, holds, timeout=0.05, parallel=1) == [
+    assert await verdicts(breaks, hangs, cancelled, holds, timeout=0.05, parallel=1) == [
+        "failed",
         "failed",
         "failed",
         "passed",
@@ -275,7 +282,7 @@ def test_exit_code_of_a_run(
         return [Result(holds, target.label, "pika raw", verdict, 0.1)]
 
     monkeypatch.setattr(command, "run", run)
-    monkeypatch.setattr(command, "specs", lambda names: list(names))
+    monkeypatch.setattr(command, "specs", list)
     monkeypatch.setattr(
         command, "opened", lambda name: contextlib.nullcontext(Target(name, "amqp://h"))
     )
