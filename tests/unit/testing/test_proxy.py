@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -196,7 +197,9 @@ def test_split_makes_small_pieces(
     while len(b"".join(pieces)) < 10:
         pieces.append(server.recv(100))
     assert b"".join(pieces) == b"0123456789"
-    assert [len(piece) for piece in pieces[:-1]] == [size] * (len(pieces) - 1)
+    assert all(len(piece) % size == 0 for piece in pieces[:-1])
+    # All of them, but for those that a busy machine lets come together.
+    assert len(pieces) > 10 / size / 2
 
 
 def test_a_split_stream_loses_nothing(
@@ -224,6 +227,21 @@ def test_drop_discards_one_direction(
     assert is_silent(server)
 
 
+def test_a_dropped_end_does_not_hold_up_leaving(far: FarSide) -> None:
+    """A connection whose end was dropped is closed at once at the end of the proxy."""
+    with TcpProxy(far.url) as proxy:
+        client = connect(proxy)
+        server = far.accept()
+        proxy.drop("to_broker")
+        client.close()
+        assert is_silent(server)
+        proxy.heal()
+        began = time.monotonic()
+    assert time.monotonic() - began < 0.5
+    with server:
+        assert server.recv(1) == b""
+
+
 def test_drop_ends_with_heal(proxy: TcpProxy, client: socket.socket, server: socket.socket) -> None:
     """After heal the next bytes come, and the dropped ones do not."""
     proxy.drop("to_broker")
@@ -242,6 +260,9 @@ def test_garble_flips_one_byte(
     for piece in (b"ab", b"cdef", b"ghij"):
         client.sendall(piece)
         assert read(server, len(piece)) == piece.replace(b"d", b"D")
+    proxy.garble("to_broker", at=0, mask=0x20)
+    client.sendall(b"anew")
+    assert read(server, 4) == b"Anew"
     assert passes(server, client, b"abcdef")
 
 
@@ -282,6 +303,37 @@ def test_cut_closes_both_sides(
         assert passes(again, behind)
 
 
+def test_cut_is_the_end_of_a_stream_though_bytes_wait(
+    proxy: TcpProxy, client: socket.socket, server: socket.socket
+) -> None:
+    """A peer whose last bytes were not taken reads an end, not an error: `reset` is for that."""
+    assert passes(client, server)
+    proxy.stall()
+    client.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while client.send(bytes(1 << 20)):
+            time.sleep(0.01)
+    client.settimeout(WITHIN)
+    proxy.cut()
+    assert client.recv(1) == b""
+
+
+def test_last_words_pass_though_their_sender_is_gone(
+    proxy: TcpProxy, client: socket.socket, server: socket.socket
+) -> None:
+    """What a broker sent before it went away comes, though nothing can be sent to it any more."""
+    assert passes(client, server)
+    proxy.stall("to_client")
+    server.sendall(b"last words")
+    assert is_silent(client)
+    server.close()
+    for _ in range(20):
+        client.sendall(b"into the void")
+        time.sleep(0.005)
+    proxy.resume()
+    assert read(client, 100) == b"last words"
+
+
 def test_cut_with_reset_is_an_error_to_both(
     proxy: TcpProxy, client: socket.socket, server: socket.socket
 ) -> None:
@@ -306,15 +358,25 @@ def test_cut_after_a_count(proxy: TcpProxy, client: socket.socket, server: socke
     cut.result(WITHIN)
 
 
+def test_cut_after_the_last_byte_of_a_piece(
+    proxy: TcpProxy, client: socket.socket, server: socket.socket
+) -> None:
+    """The cut comes with the last byte of the count, not with the first one after it."""
+    proxy.cut_after("to_broker", count=4)
+    client.sendall(b"1234")
+    assert read(server, 100) == b"1234"
+
+
 def test_cut_after_a_pattern(
     proxy: TcpProxy, client: socket.socket, server: socket.socket, far: FarSide
 ) -> None:
     """The pattern is relayed to its last byte and nothing after it, though pieces divide it."""
     cut = proxy.cut_after("to_broker", pattern=b"STOP!")
     assert passes(client, server, b"go on... ST")
+    assert passes(client, server, b"O")
     assert not cut.done()
-    client.sendall(b"OP! and more")
-    assert read(server, 100) == b"OP!"
+    client.sendall(b"P! and more")
+    assert read(server, 100) == b"P!"
     cut.result(WITHIN)
     with connect(proxy) as again, far.accept() as behind:
         assert passes(again, behind, b"STOP! is past, it happens once")
@@ -370,20 +432,21 @@ def test_half_close_ends_one_direction(
     assert passes(server, client)
     proxy.half_close("to_client")
     assert client.recv(1) == b""
-    server.sendall(b"discarded")
+    server.sendall(bytes(16 << 20))  # discarded, and more than would wait unread
     assert passes(client, server)
 
 
 def test_forget_leaves_the_present_connections_dead(
     proxy: TcpProxy, client: socket.socket, server: socket.socket, far: FarSide
 ) -> None:
-    """Nothing passes on them any more, not even their end; a new one works."""
+    """Nothing passes on them any more, not even a reset; a new one works."""
     assert passes(client, server)
     proxy.forget()
     client.sendall(b"x")
     server.sendall(b"y")
     assert is_silent(server)
     assert is_silent(client)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
     assert is_silent(server)
     with connect(proxy) as again, far.accept() as behind:
@@ -482,7 +545,7 @@ def test_leaving_leaves_nothing(far: FarSide, fault: str) -> None:
         else:
             getattr(proxy, fault)()
         late = connect(proxy)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < (3 if fault == "full" else 0.8)
     assert threading.active_count() == threads
     with client, server, late:
         for side in (client, late):
