@@ -40,6 +40,7 @@ LAYERS = {
     "settle": 3,
     "cli": 5,
     "testing": 5,
+    "embedded": 5,
     "__init__": 6,
     "__main__": 6,
 }
@@ -108,6 +109,20 @@ def test_an_upward_import_is_found(tmp_path: Path) -> None:
     ]
 
 
+def test_the_embedded_broker_is_an_island() -> None:
+    """mqkit.embedded imports nothing else of mqkit, and only cli and testing import it."""
+    outward, inward = set(), set()
+    for top, _, tree in modules(ROOT / "mqkit"):
+        for name, _ in imported(tree):
+            target = name.split(".")[1] if name.startswith("mqkit.") else None
+            if top == "embedded" and target not in (None, "embedded"):
+                outward.add(name)
+            if target == "embedded" and top != "embedded":
+                inward.add(top)
+    assert outward == set()
+    assert inward <= {"cli", "testing"}
+
+
 @pytest.mark.parametrize("library", sorted(MAY_IMPORT))
 def test_client_libraries_stay_behind_their_boundary(library: str) -> None:
     """Only the parts named in the design import pika, aio_pika and SQLAlchemy."""
@@ -121,7 +136,7 @@ def test_client_libraries_stay_behind_their_boundary(library: str) -> None:
 
 
 def test_only_settle_settles() -> None:
-    """Outside the drivers, only settle.py calls ack, nack or reject of a channel."""
+    """Outside the drivers and the embedded broker, only settle.py calls ack, nack or reject."""
     calling = {
         str(path.relative_to(ROOT))
         for top, path, tree in modules(ROOT / "mqkit")
@@ -129,7 +144,7 @@ def test_only_settle_settles() -> None:
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in ("ack", "nack", "reject", "basic_ack", "basic_nack", "basic_reject")
-        and top != "drivers"
+        and top not in ("drivers", "embedded")
     }
     assert calling == {"mqkit/settle.py"}
 
