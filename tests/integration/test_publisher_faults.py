@@ -14,7 +14,7 @@ from mqkit import (
     PublishTimeoutError,
 )
 from mqkit.testing.brokers import Broker
-from tests.integration.tcp_proxy import TcpProxy
+from mqkit.testing.proxy import TcpProxy
 from tests.support import Client, connected, eventually
 
 TOO_LARGE = 17 * 1024 * 1024

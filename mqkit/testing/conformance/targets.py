@@ -49,7 +49,7 @@ def opened(spec: BrokerSpec) -> Iterator[Target]:
 
 def target_of(broker: Broker, label: str = "") -> Target:
     """A running broker as a target; its label is that of its version unless one is given."""
-    found = re.match(r"\d+\.\d+", broker.version)
+    found = None if broker.kind == "embedded" else re.match(r"\d+\.\d+", broker.version)
     by_version = found[0] if found else broker.label
     return Target(
         by_version if label in ("", "url") else label,
