@@ -22,9 +22,13 @@ CTL_TIMEOUT = 120.0
 CTL_WORDS = 1000
 """Characters of what a failed rabbitmqctl printed that an error shows; its usage follows them."""
 
-SET_ALARM = "rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []})."
-CLEAR_ALARM = "rabbit_alarm:clear_alarm({resource_limit, memory, node()})."
-"""The alarm that memory over its high watermark raises (RabbitMQ 3.10 to 4.3 have them so)."""
+_ALARM = "{resource_limit, memory, node()}"
+SET_ALARM = f"rabbit_alarm:set_alarm({{{_ALARM}, []}}), rabbit_alarm:get_alarms()."
+CLEAR_ALARM = f"rabbit_alarm:clear_alarm({_ALARM}), rabbit_alarm:get_alarms()."
+"""The alarm that memory over its high watermark raises (RabbitMQ 3.10 to 4.3 have them so).
+
+Both only notify; the question behind them is answered once that is done.
+"""
 
 URL_TIMEOUT = 15.0
 """Seconds for a broker that somebody else started to answer; it should be up already."""
