@@ -18,10 +18,13 @@ class Ready:
 
     def __init__(self, *, priorities: int = 0, returns_first: bool = False) -> None:
         self._lines = [_Line(returns_first=returns_first) for _ in range(priorities + 1)]
+        self._used = 0
+        """A bit for each priority that has messages: most of a queue's priorities have none."""
+        self._count = 0
         self.bytes = 0
 
     def __len__(self) -> int:
-        return sum(len(line) for line in self._lines)
+        return self._count
 
     def __iter__(self) -> Iterator[Entry]:
         """In the order of going out."""
@@ -30,23 +33,24 @@ class Ready:
 
     def append(self, entry: Entry) -> None:
         """A new message."""
-        self.bytes += entry.size
-        self._line(entry).fresh.append(entry)
+        self._line_for(entry).fresh.append(entry)
 
     def put_back(self, entry: Entry) -> None:
         """A message that came back."""
-        self.bytes += entry.size
-        self._line(entry).put_back(entry)
+        self._line_for(entry).put_back(entry)
 
     def heads(self) -> Iterator[Entry]:
         """The next message of each priority, the highest first."""
-        for line in reversed(self._lines):
-            if (head := line.head()) is not None:
+        used = self._used
+        while used:
+            priority = used.bit_length() - 1
+            used ^= 1 << priority
+            if (head := self._lines[priority].head()) is not None:
                 yield head
 
     def head(self) -> Entry | None:
         """The next message."""
-        return next(self.heads(), None)
+        return self._lines[self._used.bit_length() - 1].head() if self._used else None
 
     def head_of(self, priority: int) -> Entry | None:
         """The next message of one priority."""
@@ -54,7 +58,11 @@ class Ready:
 
     def take(self, entry: Entry) -> None:
         """Remove a head."""
-        self._line(entry).take()
+        line = self._lines[entry.priority]
+        line.take()
+        if not line.fresh and not line.returned:
+            self._used ^= 1 << entry.priority
+        self._count -= 1
         self.bytes -= entry.size
 
     def clear(self) -> list[Entry]:
@@ -63,10 +71,13 @@ class Ready:
         for line in self._lines:
             line.fresh.clear()
             line.returned.clear()
-        self.bytes = 0
+        self._used = self._count = self.bytes = 0
         return entries
 
-    def _line(self, entry: Entry) -> _Line:
+    def _line_for(self, entry: Entry) -> _Line:
+        self._used |= 1 << entry.priority
+        self._count += 1
+        self.bytes += entry.size
         return self._lines[entry.priority]
 
 
@@ -80,9 +91,6 @@ class _Line:
         self.returned: list[tuple[int, Entry]] = []
         self._returns_first = returns_first
         self._count = 0
-
-    def __len__(self) -> int:
-        return len(self.fresh) + len(self.returned)
 
     def __iter__(self) -> Iterator[Entry]:
         returned = [entry for _, entry in sorted(self.returned, key=lambda pair: pair[0])]
