@@ -36,6 +36,12 @@ MALFORMED = (
 
 RECOVER_ASYNC = commands.Basic.RecoverAsync.index.to_bytes(4)
 
+_START = struct.Struct(">BHI")
+"""Type, channel and length of the payload: how a frame begins."""
+
+_LAST_FLAGS = 13
+"""Where a content header has the bit that says that more flags follow (section 4.2.6.1)."""
+
 KNOWN_TYPES = (
     constants.FRAME_METHOD,
     constants.FRAME_HEADER,
@@ -111,6 +117,8 @@ class FrameReader:
         if self._again is not None:
             again, self._again = self._again, None
             yield again
+        if self._size(self._buffer, 0) is None:
+            return
         start = 0
         try:
             # One copy of the whole, not a removal from the front per frame.
@@ -122,14 +130,14 @@ class FrameReader:
         finally:
             del self._buffer[:start]
 
-    def _size(self, data: bytes, start: int) -> int | None:
+    def _size(self, data: bytes | bytearray, start: int) -> int | None:
         """Bytes of the frame that begins here, or None while it is incomplete."""
-        kind, _, length = frame.frame_parts(data[start : start + constants.FRAME_HEADER_SIZE])
-        if length is None:
+        if len(data) < start + constants.FRAME_HEADER_SIZE:
             # Not to wait for ever for a frame that can be none.
             if len(data) > start and data[start] not in KNOWN_TYPES:
                 raise ReplyError(501, f"type {data[start]} is no frame's")
             return None
+        kind, _, length = _START.unpack_from(data, start)
         if kind not in KNOWN_TYPES:
             raise ReplyError(501, f"type {kind} is no frame's")
         size = int(length) + FRAME_OVERHEAD
@@ -143,7 +151,7 @@ class FrameReader:
 
 
 def _decode(piece: bytes) -> tuple[int, Frame]:
-    kind, channel, _ = frame.frame_parts(piece)
+    kind, channel, _ = _START.unpack_from(piece)
     payload = piece[constants.FRAME_HEADER_SIZE : -1]
     if kind == constants.FRAME_HEARTBEAT:
         if channel:
@@ -163,6 +171,8 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
         code = 503 if kind == constants.FRAME_METHOD and _is_unknown(payload) else 502
         raise ReplyError(code, f"a frame of type {kind} cannot be decoded") from error
     if isinstance(decoded, header.ContentHeader):
+        if payload[_LAST_FLAGS] & 1:
+            raise ReplyError(502, "a content header with more properties than there are")
         return channel, ReceivedHeader(payload, decoded)
     assert isinstance(decoded, base.Frame)
     return channel, decoded
@@ -209,11 +219,6 @@ def ids(value: Method) -> tuple[int, int]:
 def method(channel: int, value: Method) -> bytes:
     """A method frame."""
     return frame.marshal(value, channel)
-
-
-def encode_header(properties: commands.Basic.Properties, body_size: int) -> bytes:
-    """The payload of a content header frame."""
-    return header.ContentHeader(0, body_size, properties).marshal()
 
 
 def decode_header(raw: bytes) -> ReceivedHeader:

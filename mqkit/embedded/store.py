@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pamqp import decode, encode
+from pamqp import decode
 
 from mqkit.embedded import arguments as queue_arguments
 from mqkit.embedded.errors import DataError
@@ -18,6 +18,7 @@ from mqkit.embedded.frames import decode_header
 from mqkit.embedded.journal import Journal
 from mqkit.embedded.message import Death, Entry, Message
 from mqkit.embedded.queue import Queue
+from mqkit.embedded.tables import encode_table
 
 if TYPE_CHECKING:
     from mqkit.embedded.clock import Clock
@@ -199,7 +200,7 @@ class Store(Journal):
                 exchange.type,
                 exchange.auto_delete,
                 exchange.internal,
-                encode.field_table(exchange.arguments),
+                encode_table(exchange.arguments),
             )
 
     def drop_exchange(self, vhost: str, exchange: str) -> None:
@@ -213,7 +214,7 @@ class Store(Journal):
                 vhost,
                 queue.name,
                 queue.auto_delete,
-                encode.field_table(queue.arguments),
+                encode_table(queue.arguments),
             )
 
     def drop_queue(self, vhost: str, queue: str) -> None:
@@ -231,7 +232,7 @@ class Store(Journal):
             to.kind,
             to.name,
             routing_key,
-            encode.field_table(arguments),
+            encode_table(arguments),
         )
 
     def drop_binding(
@@ -250,7 +251,7 @@ class Store(Journal):
             to.kind,
             to.name,
             routing_key,
-            encode.field_table(dict(arguments)),
+            encode_table(arguments),
         )
 
     def drop_bindings_to(self, vhost: str, source: str, to: Destination) -> None:
