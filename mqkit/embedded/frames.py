@@ -76,17 +76,19 @@ Frame = Method | ReceivedHeader | body.ContentBody | heartbeat.Heartbeat
 
 
 class FrameReader:
-    """Cuts a byte stream into frames. After an error the stream is of no use any more."""
+    """Cuts a byte stream into frames."""
 
     def __init__(self, frame_max: int) -> None:
         self.frame_max = frame_max
         """Bytes of a whole frame; 0 is no limit."""
         self._buffer = bytearray()
         self._again: tuple[int, Frame] | None = None
+        self._is_lost = False
 
     def feed(self, data: bytes) -> None:
-        """Take what was received."""
-        self._buffer += data
+        """Take what was received; it is dropped where no frame can be found any more."""
+        if not self._is_lost:
+            self._buffer += data
 
     def take(self, count: int) -> bytes | None:
         """The first `count` bytes, or None while fewer are there."""
@@ -112,7 +114,7 @@ class FrameReader:
     def __iter__(self) -> Iterator[tuple[int, Frame]]:
         """Channel number and frame, for each that is complete.
 
-        :raises ReplyError: 501 or 502; what follows cannot be read
+        :raises ReplyError: 501, the stream is of no use any more; 502 or 503, this frame is not
         """
         if self._again is not None:
             again, self._again = self._again, None
@@ -132,6 +134,14 @@ class FrameReader:
 
     def _size(self, data: bytes | bytearray, start: int) -> int | None:
         """Bytes of the frame that begins here, or None while it is incomplete."""
+        try:
+            return self._measure(data, start)
+        except ReplyError:
+            self._is_lost = True
+            self._buffer.clear()
+            raise
+
+    def _measure(self, data: bytes | bytearray, start: int) -> int | None:
         if len(data) < start + constants.FRAME_HEADER_SIZE:
             # Not to wait for ever for a frame that can be none.
             if len(data) > start and data[start] not in KNOWN_TYPES:

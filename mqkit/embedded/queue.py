@@ -192,7 +192,10 @@ class Queue:
             )
 
     def close(self) -> None:
-        """The queue is deleted: no timer of its is due any more."""
+        """The queue is deleted: nothing of it is due, and late acks are about nothing."""
+        self.ready.clear()
+        self.unacked.clear()
+        self.held.clear()
         for timer in (self._expiry_timer, self._message_timer):
             if timer is not None:
                 timer.cancel()
@@ -251,7 +254,9 @@ class Queue:
             due = min((at for at in expiries if at is not None), default=None)
         timer = self._message_timer
         if timer is not None and not timer.is_cancelled:
-            if timer.due == due:
+            # One that comes too early only looks again; to set it anew for each message that
+            # leaves would cost more.
+            if due is not None and timer.due <= due:
                 return
             timer.cancel()
         self._message_timer = None if due is None else self._host.clock.call_at(due, self.serve)
