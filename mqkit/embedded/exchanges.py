@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from types import NoneType
 from typing import Any
 
 from mqkit.embedded.errors import ReplyError, precondition_failed
@@ -25,6 +28,18 @@ PREDECLARED = {
 """What every virtual host has from the start (AMQP 0-9-1, section 3.1.3.1 and RabbitMQ's own)."""
 
 RESERVED_PREFIX = "amq."
+
+TYPE_NAMES: Mapping[type, str] = {
+    bool: "bool",
+    int: "signedint",
+    float: "double",
+    Decimal: "decimal",
+    bytearray: "binary",
+    datetime: "timestamp",
+    dict: "table",
+    list: "array",
+    NoneType: "void",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +148,13 @@ def _check_header_match(arguments: Mapping[str, Any]) -> None:
 def checked_type(name: str) -> str:
     """The type if this broker has it.
 
-    :raises ReplyError: 503 for an unknown one, 540 for one of a plugin of RabbitMQ's
+    :raises ReplyError: 406 for an unknown one, 540 for one of a plugin of RabbitMQ's
     """
     if name in TYPES:
         return name
     if name.startswith("x-"):
         raise ReplyError(540, f"exchange type '{name}' is a plugin's, which this broker lacks")
-    raise ReplyError(503, f"unknown exchange type '{name}'")
+    raise precondition_failed(f"unknown exchange type '{name}'")
 
 
 def check_equivalent(
@@ -180,11 +195,19 @@ def inequivalent(what: str, whose: str, vhost: str, received: Any, current: Any)
     )
 
 
+def type_name(value: Any) -> str:
+    """What RabbitMQ calls the type of a table's value.
+
+    Which of the integer types it was on the wire is no longer known here.
+    """
+    return TYPE_NAMES.get(type(value), "longstr")
+
+
 def _said(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):
         return f"'{str(value).lower()}'"
-    if isinstance(value, int):
-        return f"the value '{value}' of type 'signedint'"
-    return f"the value '{value}' of type 'longstr'" if isinstance(value, str) else f"'{value}'"
+    if isinstance(value, int | str):
+        return f"the value '{value}' of type '{type_name(value)}'"
+    return f"'{value}'"

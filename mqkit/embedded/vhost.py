@@ -11,7 +11,6 @@ from mqkit.embedded import arguments as queue_arguments
 from mqkit.embedded import dead_letters, exchanges
 from mqkit.embedded.clock import Clock
 from mqkit.embedded.errors import (
-    ReplyError,
     access_refused,
     not_found,
     precondition_failed,
@@ -83,7 +82,8 @@ class VirtualHost:
         alternate = arguments.get("alternate-exchange")
         if alternate is not None and not isinstance(alternate, str):
             raise precondition_failed(
-                f"invalid arg 'alternate-exchange' for exchange '{name}' in vhost '{self.name}'"
+                f"invalid type '{exchanges.type_name(alternate)}' for arg 'alternate-exchange' in "
+                f"exchange '{name}' in vhost '{self.name}'"
             )
         current = self.exchanges.get(name)
         if current is not None:
@@ -237,11 +237,12 @@ class VirtualHost:
             self._journal.put_binding(self.name, source.name, to, routing_key, arguments)
 
     def unbind(
-        self, source: Exchange, to: Destination, routing_key: str, arguments: Mapping[str, Any]
+        self, name: str, to: Destination, routing_key: str, arguments: Mapping[str, Any]
     ) -> None:
-        """Unbind; a binding that is not there is gone already."""
-        binding = source.find(to, routing_key, arguments)
-        if binding is not None:
+        """Unbind from the exchange of this name; what is not there is gone already."""
+        source = self.exchanges.get(name)
+        binding = None if source is None else source.find(to, routing_key, arguments)
+        if source is not None and binding is not None:
             source.bindings.remove(binding)
             self._journal.drop_binding(self.name, source.name, to, routing_key, binding.arguments)
             self._source_lost_a_binding(source)
@@ -382,12 +383,15 @@ def header_routing_keys(headers: Mapping[str, Any]) -> Iterable[str]:
 
     https://www.rabbitmq.com/docs/sender-selected
 
-    :raises ReplyError: 406, they are no arrays of strings
+    :raises ReplyError: 406, one is no array; what is no text in an array is passed over
     """
     for name in ("CC", "BCC"):
-        keys = headers.get(name)
-        if keys is None:
+        if name not in headers:
             continue
-        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-            raise ReplyError(406, f"the {name} header is not an array of strings")
-        yield from keys
+        keys = headers[name]
+        if not isinstance(keys, list):
+            kind = exchanges.type_name(keys)
+            raise precondition_failed(
+                f'invalid message: {{unacceptable_type_in_header,"{name}",{kind}}}'
+            )
+        yield from (key for key in keys if isinstance(key, str))
