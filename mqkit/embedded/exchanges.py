@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from decimal import Decimal
-from types import NoneType
 from typing import Any
 
 from mqkit.embedded.errors import ReplyError, precondition_failed
+from mqkit.embedded.frames import type_name
 from mqkit.embedded.matching import HEADER_MATCHES, headers_match, topic_matches
 from mqkit.embedded.message import Message
 
@@ -28,18 +26,6 @@ PREDECLARED = {
 """What every virtual host has from the start (AMQP 0-9-1, section 3.1.3.1 and RabbitMQ's own)."""
 
 RESERVED_PREFIX = "amq."
-
-TYPE_NAMES: Mapping[type, str] = {
-    bool: "bool",
-    int: "signedint",
-    float: "double",
-    Decimal: "decimal",
-    bytearray: "binary",
-    datetime: "timestamp",
-    dict: "table",
-    list: "array",
-    NoneType: "void",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,25 +175,19 @@ def check_equivalent(
 
 def inequivalent(what: str, whose: str, vhost: str, received: Any, current: Any) -> ReplyError:
     """The 406 for a declaration that differs from what is there, in RabbitMQ's words."""
+    if received is None or current is None:
+        said = _described(received), _described(current)
+    else:
+        said = f"'{_plain(received)}'", f"'{_plain(current)}'"
     return precondition_failed(
         f"inequivalent arg '{what}' for {whose} in vhost '{vhost}': "
-        f"received {_said(received)} but current is {_said(current)}"
+        f"received {said[0]} but current is {said[1]}"
     )
 
 
-def type_name(value: Any) -> str:
-    """What RabbitMQ calls the type of a table's value.
-
-    Which of the integer types it was on the wire is no longer known here.
-    """
-    return TYPE_NAMES.get(type(value), "longstr")
+def _described(value: Any) -> str:
+    return "none" if value is None else f"the value '{_plain(value)}' of type '{type_name(value)}'"
 
 
-def _said(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return f"'{str(value).lower()}'"
-    if isinstance(value, int | str):
-        return f"the value '{value}' of type '{type_name(value)}'"
-    return f"'{value}'"
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

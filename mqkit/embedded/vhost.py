@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mqkit.embedded import arguments as queue_arguments
 from mqkit.embedded import dead_letters, exchanges
 from mqkit.embedded.clock import Clock
 from mqkit.embedded.errors import (
+    ReplyError,
     access_refused,
     not_found,
     precondition_failed,
     resource_locked,
 )
 from mqkit.embedded.exchanges import DEFAULT, PREDECLARED, RESERVED_PREFIX, Destination, Exchange
+from mqkit.embedded.frames import type_name
 from mqkit.embedded.journal import Journal
 from mqkit.embedded.message import Entry, Message
 from mqkit.embedded.queue import Queue
@@ -82,7 +84,7 @@ class VirtualHost:
         alternate = arguments.get("alternate-exchange")
         if alternate is not None and not isinstance(alternate, str):
             raise precondition_failed(
-                f"invalid type '{exchanges.type_name(alternate)}' for arg 'alternate-exchange' in "
+                f"invalid type '{type_name(alternate)}' for arg 'alternate-exchange' in "
                 f"exchange '{name}' in vhost '{self.name}'"
             )
         current = self.exchanges.get(name)
@@ -159,10 +161,7 @@ class VirtualHost:
         if current is not None:
             self._check_owner(current, connection)
             if (owner is None) is not (current.owner is None):
-                raise resource_locked(
-                    f"cannot obtain exclusive access to locked queue '{name}' in vhost "
-                    f"'{self.name}'"
-                )
+                raise self._locked(name)
             queue_arguments.check_equivalent(
                 name,
                 self.name,
@@ -178,7 +177,13 @@ class VirtualHost:
         name = name or _generated_name()
         options = queue_arguments.parse(arguments, name, self.name)
         if options.is_quorum and (not durable or owner is not None or auto_delete):
-            what = "durable" if not durable else "exclusive" if owner is not None else "auto-delete"
+            what = (
+                "non-durable"
+                if not durable
+                else "exclusive-owner"
+                if owner is not None
+                else "auto-delete"
+            )
             raise precondition_failed(
                 f"invalid property '{what}' for queue '{name}' in vhost '{self.name}'"
             )
@@ -354,11 +359,14 @@ class VirtualHost:
 
     def _check_owner(self, queue: Queue, connection: object) -> None:
         if queue.owner is not None and queue.owner is not connection:
-            raise resource_locked(
-                f"cannot obtain exclusive access to locked queue '{queue.name}' in vhost "
-                f"'{self.name}'. It could be originally declared on another connection or the "
-                "exclusive property value does not match that of the original declaration."
-            )
+            raise self._locked(queue.name)
+
+    def _locked(self, name: str) -> ReplyError:
+        return resource_locked(
+            f"cannot obtain exclusive access to locked queue '{name}' in vhost '{self.name}'. It "
+            "could be originally declared on another connection or the exclusive property value "
+            "does not match that of the original declaration."
+        )
 
     def _unbind_all(self, to: Destination) -> None:
         for exchange in list(self.exchanges.values()):
@@ -376,22 +384,3 @@ class VirtualHost:
 def _generated_name() -> str:
     random = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
     return f"amq.gen-{random}"
-
-
-def header_routing_keys(headers: Mapping[str, Any]) -> Iterable[str]:
-    """Further routing keys from `CC` and `BCC` (sender-selected distribution).
-
-    https://www.rabbitmq.com/docs/sender-selected
-
-    :raises ReplyError: 406, one is no array; what is no text in an array is passed over
-    """
-    for name in ("CC", "BCC"):
-        if name not in headers:
-            continue
-        keys = headers[name]
-        if not isinstance(keys, list):
-            kind = exchanges.type_name(keys)
-            raise precondition_failed(
-                f'invalid message: {{unacceptable_type_in_header,"{name}",{kind}}}'
-            )
-        yield from (key for key in keys if isinstance(key, str))

@@ -14,6 +14,7 @@ class Feature(enum.StrEnum):
     """Something that a case may need of a broker. The cases assert what RabbitMQ 4.3 does."""
 
     PREFETCH_PER_CONSUMER_ONLY = "has no prefetch for a whole channel"
+    EMPTY_TYPE_IS_THE_DEFAULT = "takes an empty queue type for the default one"
     UNKNOWN_TYPE_CLOSES_THE_CHANNEL = "closes no more than the channel for an unknown exchange type"
 
 
@@ -21,10 +22,12 @@ LACKS: Mapping[str, Mapping[Feature, str]] = {
     "4.3": {},
     "4.0": {
         Feature.PREFETCH_PER_CONSUMER_ONLY: "global QoS is denied by default from 4.3",
+        Feature.EMPTY_TYPE_IS_THE_DEFAULT: "an empty type was refused then",
     },
     "3.10": {
         Feature.PREFETCH_PER_CONSUMER_ONLY: "global QoS is denied by default from 4.3",
         Feature.UNKNOWN_TYPE_CLOSES_THE_CHANNEL: "closed the connection with 503 then",
+        Feature.EMPTY_TYPE_IS_THE_DEFAULT: "an empty type was refused then",
     },
     "embedded": {},
 }
