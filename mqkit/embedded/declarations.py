@@ -8,7 +8,7 @@ from pamqp import commands
 
 from mqkit.embedded import frames
 from mqkit.embedded.channel import Channel
-from mqkit.embedded.errors import access_refused, not_found, precondition_failed
+from mqkit.embedded.errors import access_refused, not_found, not_implemented, precondition_failed
 from mqkit.embedded.exchanges import DEFAULT, RESERVED_PREFIX, Destination
 from mqkit.embedded.queue import Queue
 from mqkit.embedded.reply_to import NAME as REPLY_TO
@@ -134,6 +134,12 @@ def delete_queue(channel: Channel, method: commands.Queue.Delete) -> None:
     count = 0
     if name in vhost.queues:
         queue = vhost.queue(name, channel.connection)
+        for flag, is_set in (("if-unused", method.if_unused), ("if-empty", method.if_empty)):
+            if is_set and queue.options.is_quorum:
+                raise not_implemented(
+                    f"cannot delete queue '{name}' in vhost '{vhost.name}'. queue.delete "
+                    f"operations with {flag} flag set are not supported by quorum queues"
+                )
         if method.if_unused and queue.consumers:
             raise precondition_failed(f"queue '{name}' in vhost '{vhost.name}' in use")
         if method.if_empty and queue.ready:

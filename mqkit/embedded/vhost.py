@@ -157,6 +157,10 @@ class VirtualHost:
         :raises ReplyError: 403 for a reserved name, 405 where it is another connection's, 406
             where it is there otherwise or its arguments cannot be
         """
+        if name.startswith(RESERVED_PREFIX):
+            raise access_refused(
+                f"queue name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'"
+            )
         current = self.queues.get(name) if name else None
         if current is not None:
             self._check_owner(current, connection)
@@ -170,10 +174,6 @@ class VirtualHost:
             )
             current.touch()
             return current
-        if name.startswith(RESERVED_PREFIX):
-            raise access_refused(
-                f"queue name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'"
-            )
         name = name or _generated_name()
         options = queue_arguments.parse(arguments, name, self.name)
         if options.is_quorum and (not durable or owner is not None or auto_delete):
