@@ -60,11 +60,12 @@ def publish(channel: Channel, published: Published) -> None:
 
 
 def qos(channel: Channel, method: commands.Basic.Qos) -> None:
-    """`basic.qos`: for each consumer that starts after it."""
+    """`basic.qos`: for each consumer that starts after it, with `global` as well.
+
+    RabbitMQ 4.3 has no prefetch shared by a channel any more, unless it is told to.
+    """
     if method.prefetch_size:
         raise not_implemented(f"prefetch_size!=0 ({method.prefetch_size})")
-    if method.global_:
-        raise not_implemented("basic.qos with global=true: a prefetch shared by a channel")
     channel.prefetch = method.prefetch_count
     channel.send(commands.Basic.QosOk())
 
@@ -84,7 +85,9 @@ def consume(channel: Channel, method: commands.Basic.Consume) -> None:
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise precondition_failed(f"Invalid x-priority: {priority!r}")
     single = queue.options.single_active_consumer
-    if (method.exclusive and (queue.consumers or single)) or queue.consumers.has_exclusive:
+    # As in RabbitMQ: quorum queues take no notice of it.
+    exclusive = method.exclusive and not queue.options.is_quorum
+    if (exclusive and (queue.consumers or single)) or queue.consumers.has_exclusive:
         raise access_refused(
             f"queue '{queue.name}' in vhost '{channel.vhost.name}' in exclusive use"
         )
@@ -93,7 +96,7 @@ def consume(channel: Channel, method: commands.Basic.Consume) -> None:
         queue,
         channel,
         no_ack=method.no_ack,
-        exclusive=method.exclusive,
+        exclusive=exclusive,
         priority=priority,
         prefetch=channel.prefetch,
         arguments=arguments,
@@ -120,10 +123,6 @@ def get(channel: Channel, method: commands.Basic.Get) -> None:
     """`basic.get`."""
     queue = named_queue(channel, method.queue)
     channel.connection.user.check("read", "queue", queue.name, channel.vhost.name)
-    if queue.consumers.has_exclusive:
-        raise access_refused(
-            f"queue '{queue.name}' in vhost '{channel.vhost.name}' in exclusive use"
-        )
     entry = queue.get()
     if entry is None:
         channel.send(commands.Basic.GetEmpty())

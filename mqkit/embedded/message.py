@@ -94,3 +94,7 @@ class Entry:
     def size(self) -> int:
         """Bytes that count towards `x-max-length-bytes`: the body's."""
         return len(self.message.body)
+
+    def has_expired(self, now: float) -> bool:
+        """True if its time was over by then."""
+        return self.expires_at is not None and self.expires_at <= now

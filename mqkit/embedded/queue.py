@@ -233,21 +233,26 @@ class Queue:
         if not self._may_expire:
             return
         now = self._host.clock.now()
-        # Only at the head: one with a long life in front of one with a short one keeps it.
-        for head in list(self.ready.heads()):
-            entry: Entry | None = head
-            while entry is not None and entry.expires_at is not None and entry.expires_at <= now:
+        while expired := [head for head in self._expiring() if head.has_expired(now)]:
+            for entry in expired:
                 self.ready.take(entry)
                 self._host.dead_letter(self, entry, EXPIRED)
-                entry = self.ready.head_of(entry.priority)
         if not self.ready:
             self._may_expire = False
+
+    def _expiring(self) -> list[Entry]:
+        """The messages that may expire now: what is behind another one waits for its turn.
+
+        In a classic queue that is the next one; in a quorum queue, the next of each priority.
+        """
+        heads = list(self.ready.heads())
+        return heads if self.options.is_quorum else heads[:1]
 
     def _watch_messages(self) -> None:
         """Be woken when the next head expires."""
         due = None
         if self._may_expire:
-            expiries = (head.expires_at for head in self.ready.heads())
+            expiries = (head.expires_at for head in self._expiring())
             due = min((at for at in expiries if at is not None), default=None)
         timer = self._message_timer
         if timer is not None and not timer.is_cancelled:

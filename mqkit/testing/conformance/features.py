@@ -14,15 +14,20 @@ class Feature(enum.StrEnum):
     """Something that a case may need of a broker. The cases assert what RabbitMQ 4.3 does."""
 
     PREFETCH_PER_CONSUMER_ONLY = "has no prefetch for a whole channel"
+    RETURNS_FIRST = "puts what came back to a quorum queue before the rest"
+    STRICT_QUORUM_PRIORITIES = "delivers by 32 priorities from quorum queues"
 
 
 LACKS: Mapping[str, Mapping[Feature, str]] = {
     "4.3": {},
     "4.0": {
         Feature.PREFETCH_PER_CONSUMER_ONLY: "global QoS is denied by default from 4.3",
+        Feature.STRICT_QUORUM_PRIORITIES: "before 4.3 there are two, taken two to one",
     },
     "3.10": {
         Feature.PREFETCH_PER_CONSUMER_ONLY: "global QoS is denied by default from 4.3",
+        Feature.RETURNS_FIRST: "before 4.0 it goes to the end, without a delivery limit",
+        Feature.STRICT_QUORUM_PRIORITIES: "quorum queues have no priorities before 4.0",
     },
     "embedded": {},
 }
