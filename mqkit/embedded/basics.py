@@ -17,6 +17,7 @@ from mqkit.embedded.errors import (
     not_allowed,
     not_implemented,
     precondition_failed,
+    resource_locked,
 )
 from mqkit.embedded.frames import ReceivedHeader
 from mqkit.embedded.message import Message
@@ -123,6 +124,12 @@ def get(channel: Channel, method: commands.Basic.Get) -> None:
     """`basic.get`."""
     queue = named_queue(channel, method.queue)
     channel.connection.user.check("read", "queue", queue.name, channel.vhost.name)
+    if queue.options.is_quorum and queue.options.single_active_consumer:
+        raise resource_locked(
+            f"cannot obtain access to locked queue '{queue.name}' in vhost "
+            f"'{channel.vhost.name}'. basic.get operations are not supported by quorum queues "
+            "with single active consumer"
+        )
     entry = queue.get()
     if entry is None:
         channel.send(commands.Basic.GetEmpty())
@@ -155,10 +162,10 @@ def reject(channel: Channel, method: commands.Basic.Reject) -> None:
 
 
 def recover(channel: Channel, method: commands.Basic.Recover) -> None:
-    """`basic.recover`: all that is unacknowledged goes back to its queues."""
+    """`basic.recover`: all that is unacknowledged goes back to its queues, uncounted (4.3)."""
     if not method.requeue:
         raise not_implemented("requeue=false")
-    channel.requeue_all()
+    channel.requeue_all(counts=False)
     channel.send(commands.Basic.RecoverOk())
 
 
@@ -166,7 +173,7 @@ def recover_async(channel: Channel, method: commands.Basic.RecoverAsync) -> None
     """`basic.recover-async`: as `basic.recover`, without an answer."""
     if not method.requeue:
         raise not_implemented("requeue=false")
-    channel.requeue_all()
+    channel.requeue_all(counts=False)
 
 
 def confirm_select(channel: Channel, method: commands.Confirm.Select) -> None:

@@ -13,6 +13,7 @@ from mqkit.embedded.frames import ReceivedHeader, encode_header
 Properties = commands.Basic.Properties
 
 DELIVERY_COUNT = "x-delivery-count"
+ACQUIRED_COUNT = "x-acquired-count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,9 @@ class Entry:
     """Seconds of the broker's clock."""
     redelivered: bool = False
     delivery_count: int = 0
-    """How often it came back unacknowledged (quorum queues)."""
+    """How often it came back and that counts towards the delivery limit (quorum queues)."""
+    acquired_count: int = 0
+    """How often it came back at all (quorum queues)."""
 
     @property
     def size(self) -> int:

@@ -162,6 +162,17 @@ async def reject_publish_dlx(env: Env) -> None:
     assert await channel.bodies(queue) == [b"1"]
 
 
+@case("limits", needs={Feature.QUORUM_REJECT_PUBLISH_DLX})
+async def reject_publish_dlx_of_quorum(env: Env) -> None:
+    """A quorum queue takes `reject-publish-dlx`, but drops from its head all the same."""
+    channel = await env.channel()
+    queue = await env.queue(
+        channel, x_queue_type="quorum", x_max_length=1, x_overflow="reject-publish-dlx"
+    )
+    assert await channel.publish_all("", queue, BODIES) == ["ack", "ack", "ack"]
+    assert await channel.bodies(queue) == [b"3"]
+
+
 @case("limits")
 async def one_full_queue_nacks_for_all(env: Env) -> None:
     """A message that one of its queues refuses is nacked, and is in the others all the same."""
