@@ -52,10 +52,6 @@ class Ready:
         """The next message."""
         return self._lines[self._used.bit_length() - 1].head() if self._used else None
 
-    def head_of(self, priority: int) -> Entry | None:
-        """The next message of one priority."""
-        return self._lines[priority].head()
-
     def take(self, entry: Entry) -> None:
         """Remove a head."""
         line = self._lines[entry.priority]

@@ -45,12 +45,10 @@ class ReadyMachine(RuleBasedStateMachine):
         if head is not None:
             self.leave(head)
 
-    @rule(priority=st.integers(0, PRIORITIES))
-    def go_of_one_priority(self, priority: int) -> None:
-        head = self.ready.head_of(priority)
-        if head is not None:
-            assert head.priority == priority
-            self.leave(head)
+    @rule(data=st.data())
+    def go_of_some_priority(self, data: st.DataObject) -> None:
+        if heads := list(self.ready.heads()):
+            self.leave(data.draw(st.sampled_from(heads)))
 
     def leave(self, head: Entry) -> None:
         self.ready.take(head)
