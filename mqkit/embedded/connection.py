@@ -103,6 +103,11 @@ class Connection:
         return self.state is State.CLOSED
 
     @property
+    def is_closing(self) -> bool:
+        """True while the answer to our `connection.close` is waited for."""
+        return self.state is State.CLOSING
+
+    @property
     def is_open(self) -> bool:
         """True between open-ok and the end."""
         return self.state is State.OPEN

@@ -1,4 +1,4 @@
-"""The messages of a queue that wait for a consumer, in the order in which they go out."""
+"""The messages of a queue that wait: for a consumer, or for a queue that takes dead letters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import heapq
 from collections import deque
 from collections.abc import Iterator
 
-from mqkit.embedded.message import Entry
+from mqkit.embedded.clock import Timer
+from mqkit.embedded.message import Entry, Message
+
+RETRY_FIRST, RETRY_MOST = 1.0, 60.0
+"""Seconds until dead letters that no queue took are tried again, doubling from try to try."""
 
 
 class Ready:
@@ -116,3 +120,45 @@ class _Line:
         if not self.returned or not self.fresh:
             return bool(self.returned)
         return self._returns_first or self.returned[0][0] < self.fresh[0].number
+
+
+class Held:
+    """Dead letters that no queue has taken yet, with what is published of each (at-least-once)."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.timer: Timer | None = None
+        """When they are tried again."""
+        self._messages: dict[Entry, Message] = {}
+        self._pause = RETRY_FIRST
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __iter__(self) -> Iterator[tuple[Entry, Message]]:
+        """As they are now, in the order of dying."""
+        return iter(list(self._messages.items()))
+
+    def add(self, entry: Entry, message: Message) -> None:
+        """Hold one."""
+        self._messages[entry] = message
+        self.bytes += entry.size
+
+    def remove(self, entry: Entry) -> None:
+        """It was taken, so that the others are worth another try soon."""
+        del self._messages[entry]
+        self.bytes -= entry.size
+        self._pause = RETRY_FIRST
+
+    def pause(self) -> float:
+        """Seconds until the next try."""
+        pause = self._pause
+        self._pause = min(2 * pause, RETRY_MOST)
+        return pause
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._messages.clear()
+        self.bytes = 0
+        if self.timer is not None:
+            self.timer.cancel()
