@@ -40,6 +40,8 @@ MALFORMED = (
 
 RECOVER_ASYNC = commands.Basic.RecoverAsync.index.to_bytes(4)
 
+CLOSE_OK = frame.marshal(commands.Connection.CloseOk(), 0)
+
 _START = struct.Struct(">BHI")
 """Type, channel and length of the payload: how a frame begins."""
 
@@ -102,9 +104,8 @@ class FrameReader:
         self._is_lost = False
 
     def feed(self, data: bytes) -> None:
-        """Take what was received; it is dropped where no frame can be found any more."""
-        if not self._is_lost:
-            self._buffer += data
+        """Take what was received."""
+        self._buffer += data
 
     def take(self, count: int) -> bytes | None:
         """The first `count` bytes, or None while fewer are there."""
@@ -130,8 +131,16 @@ class FrameReader:
     def __iter__(self) -> Iterator[tuple[int, Frame]]:
         """Channel number and frame, for each that is complete.
 
+        After a 501 nobody knows where the next frame begins: only `connection.close-ok` is looked
+        for, which the peer sends on being told so.
+
         :raises ReplyError: 501, the stream is of no use any more; 502 or 503, this frame is not
         """
+        if self._is_lost:
+            if CLOSE_OK in self._buffer:
+                yield 0, commands.Connection.CloseOk()
+            del self._buffer[: 1 - len(CLOSE_OK)]
+            return
         if self._again is not None:
             again, self._again = self._again, None
             yield again
@@ -154,7 +163,6 @@ class FrameReader:
             return self._measure(data, start)
         except ReplyError:
             self._is_lost = True
-            self._buffer.clear()
             raise
 
     def _measure(self, data: bytes | bytearray, start: int) -> int | None:

@@ -133,6 +133,24 @@ def test_what_is_no_frame_has_a_reply_code(data: bytes, code: int) -> None:
     assert caught.value.code == code
 
 
+@given(st.lists(st.integers(0, 60), max_size=5))
+def test_after_a_broken_frame_the_answer_is_found(cuts: list[int]) -> None:
+    """Of what follows a frame without its end, connection.close-ok is found, and nothing else."""
+    stream = marshal(commands.Basic.Ack(1), 1)[:-1] + b"?" + marshal(commands.Basic.Ack(2), 1)
+    stream += marshal(commands.Connection.CloseOk())
+    reader, found, errors = FrameReader(131072), [], 0
+    at = [0, *sorted(cuts), len(stream)]
+    for start, end in itertools.pairwise(at):
+        reader.feed(stream[start:end])
+        try:
+            found += [said(*each) for each in reader]
+        except ReplyError as error:
+            errors += error.code
+    found += [said(*each) for each in reader]
+    assert errors == 501
+    assert [each[1] for each in found] == ["Connection.CloseOk"]
+
+
 def test_frames_before_a_broken_one_are_read() -> None:
     """What came whole before the error has been given out."""
     reader = FrameReader(131072)
