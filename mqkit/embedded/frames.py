@@ -6,6 +6,7 @@ pamqp decodes and encodes; this module cuts the stream into frames, holds the pe
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import Any
 
 from pamqp import base, body, commands, constants, exceptions, frame, header, heartbeat
 
+from mqkit.embedded import quick
 from mqkit.embedded.errors import ReplyError
 
 FRAME_OVERHEAD = constants.FRAME_HEADER_SIZE + 1
@@ -71,23 +73,18 @@ Method = base.Frame
 
 
 class ReceivedHeader(header.ContentHeader):
-    """A content header with the bytes that it was decoded from."""
+    """A content header with the bytes that it was decoded from.
 
-    def __init__(self, raw: bytes, decoded: header.ContentHeader) -> None:
-        super().__init__(decoded.weight, decoded.body_size, decoded.properties)
-        self.content_class: int | None = decoded.class_id
-        self.raw = raw
-
-
-class _RawHeader(header.ContentHeader):
-    """A content header that is written as the bytes it was given."""
+    :raises ValueError: (or another of `MALFORMED`) they are none
+    """
 
     def __init__(self, raw: bytes) -> None:
         super().__init__()
-        self._raw = raw
-
-    def marshal(self) -> bytes:
-        return self._raw
+        self.unmarshal(raw)
+        if raw[_LAST_FLAGS] & 1:
+            raise ValueError("a content header with more properties than there are")
+        self.content_class: int | None = self.class_id
+        self.raw = raw
 
 
 Frame = Method | ReceivedHeader | body.ContentBody | heartbeat.Heartbeat
@@ -194,22 +191,24 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
     if kind == constants.FRAME_BODY:
         return channel, body.ContentBody(payload)
     try:
-        if payload.startswith(RECOVER_ASYNC):
-            with warnings.catch_warnings():
-                # pamqp warns whoever builds it that it is deprecated; here a peer has sent it.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                decoded = frame.unmarshal(piece)[2]
-        else:
-            decoded = frame.unmarshal(piece)[2]
+        if kind == constants.FRAME_HEADER:
+            return channel, ReceivedHeader(payload)
+        return channel, _decode_method(payload)
     except MALFORMED as error:
         code = 503 if kind == constants.FRAME_METHOD and _is_unknown(payload) else 502
         raise ReplyError(code, f"a frame of type {kind} cannot be decoded") from error
-    if isinstance(decoded, header.ContentHeader):
-        if payload[_LAST_FLAGS] & 1:
-            raise ReplyError(502, "a content header with more properties than there are")
-        return channel, ReceivedHeader(payload, decoded)
-    assert isinstance(decoded, base.Frame)
-    return channel, decoded
+
+
+def _decode_method(payload: bytes) -> Method:
+    if (reader := quick.READERS.get(payload[:4])) is not None:
+        return reader(payload)
+    with warnings.catch_warnings() if payload[:4] == RECOVER_ASYNC else contextlib.nullcontext():
+        # pamqp warns whoever builds it that it is deprecated; here a peer has sent it.
+        if payload[:4] == RECOVER_ASYNC:
+            warnings.simplefilter("ignore", DeprecationWarning)
+        decoded: Method = commands.INDEX_MAPPING[int.from_bytes(payload[:4])]()
+    decoded.unmarshal(payload[4:])
+    return decoded
 
 
 def _is_unknown(payload: bytes) -> bool:
@@ -217,32 +216,25 @@ def _is_unknown(payload: bytes) -> bool:
     return int.from_bytes(payload[:4]) not in commands.INDEX_MAPPING
 
 
-class Deliver(commands.Basic.Deliver):
+class GetOk(commands.Basic.GetOk):
     """pamqp holds names to the specification's letters on writing; RabbitMQ allows all of UTF-8."""
 
     def validate(self) -> None:
         """Any name that could be declared can be delivered from."""
 
 
-class GetOk(commands.Basic.GetOk):
-    """As `Deliver`."""
-
-    def validate(self) -> None:
-        """As `Deliver`."""
-
-
 class Return(commands.Basic.Return):
-    """As `Deliver`."""
+    """As `GetOk`."""
 
     def validate(self) -> None:
-        """As `Deliver`."""
+        """As `GetOk`."""
 
 
 class QueueDeclareOk(commands.Queue.DeclareOk):
-    """As `Deliver`."""
+    """As `GetOk`."""
 
     def validate(self) -> None:
-        """As `Deliver`."""
+        """As `GetOk`."""
 
 
 def type_name(value: Any) -> str:
@@ -263,22 +255,15 @@ def method(channel: int, value: Method) -> bytes:
     return frame.marshal(value, channel)
 
 
-def decode_header(raw: bytes) -> ReceivedHeader:
-    """A content header from the payload of its frame.
-
-    :raises ValueError: it is none
-    """
-    decoded = header.ContentHeader()
-    decoded.unmarshal(raw)
-    return ReceivedHeader(raw, decoded)
-
-
 def content(channel: int, content_header: bytes, payload: bytes, frame_max: int) -> bytes:
     """Header and body frames, no frame larger than `frame_max` (0: no limit)."""
-    parts = [frame.marshal(_RawHeader(content_header), channel)]
+    parts = [quick.frame(constants.FRAME_HEADER, channel, content_header)]
     step = frame_max - FRAME_OVERHEAD if frame_max else max(len(payload), 1)
-    parts += [
-        frame.marshal(body.ContentBody(payload[at : at + step]), channel)
-        for at in range(0, len(payload), step)
-    ]
+    if len(payload) > step:
+        parts += [
+            quick.frame(constants.FRAME_BODY, channel, payload[at : at + step])
+            for at in range(0, len(payload), step)
+        ]
+    elif payload:
+        parts.append(quick.frame(constants.FRAME_BODY, channel, payload))
     return b"".join(parts)

@@ -19,6 +19,10 @@ DEADLINE = 10.0
 F = TypeVar("F")
 
 
+class StreamEndedError(AssertionError):
+    """The broker ended the connection, and something else was waited for."""
+
+
 def marshal(value: Any, channel: int = 1) -> bytes:
     """One frame's bytes."""
     return frame.marshal(value, channel)
@@ -61,7 +65,8 @@ class Wire:
         """The next frame of a kind; others before it are dropped."""
         while True:
             value = await self.read()
-            assert value is not None, f"the stream ended before {kind.__name__}"
+            if value is None:
+                raise StreamEndedError(f"the stream ended before {kind.__name__}")
             if isinstance(value, kind):
                 return value
 

@@ -91,9 +91,9 @@ class QuorumMachine(ReadyMachine):
 
 
 TestClassic = ReadyMachine.TestCase
-TestClassic.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestClassic.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestQuorum = QuorumMachine.TestCase
-TestQuorum.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestQuorum.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
 def test_a_long_queue_is_as_quick_as_a_short_one() -> None:
