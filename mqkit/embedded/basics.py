@@ -19,9 +19,8 @@ from mqkit.embedded.errors import (
     precondition_failed,
 )
 from mqkit.embedded.frames import ReceivedHeader
-from mqkit.embedded.message import Message
+from mqkit.embedded.message import Message, header_routing_keys
 from mqkit.embedded.reply_to import NAME as REPLY_TO
-from mqkit.embedded.vhost import header_routing_keys
 
 Published = tuple[commands.Basic.Publish, ReceivedHeader, bytes]
 

@@ -272,9 +272,11 @@ class Connection:
     def _open_channel(self, number: int, channel: Channel | None) -> None:
         if channel is not None:
             raise ReplyError(504, "second 'channel.open' seen")
-        if self._channel_max and number > self._channel_max:
+        # As RabbitMQ understands it: how many there are, not how they are numbered.
+        if len(self._channels) >= self._channel_max:
             raise not_allowed(
-                f"channel {number} is over the negotiated channel_max ({self._channel_max})"
+                f"number of channels opened ({len(self._channels)}) has reached the negotiated "
+                f"channel_max ({self._channel_max})"
             )
         assert self._vhost is not None
         self._channels[number] = Channel(number, self, self._vhost, METHODS)

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from types import NoneType
+from typing import Any
 
 from pamqp import base, body, commands, constants, exceptions, frame, header, heartbeat
 
@@ -42,6 +46,18 @@ KNOWN_TYPES = (
     constants.FRAME_BODY,
     constants.FRAME_HEARTBEAT,
 )
+
+TYPE_NAMES: Mapping[type, str] = {
+    bool: "bool",
+    int: "signedint",
+    float: "double",
+    Decimal: "decimal",
+    bytearray: "binary",
+    datetime: "timestamp",
+    dict: "table",
+    list: "array",
+    NoneType: "void",
+}
 
 Method = base.Frame
 
@@ -199,6 +215,14 @@ class QueueDeclareOk(commands.Queue.DeclareOk):
 
     def validate(self) -> None:
         """As `Deliver`."""
+
+
+def type_name(value: Any) -> str:
+    """What RabbitMQ calls the type of a table's value.
+
+    Which of the integer types it was on the wire is no longer known here.
+    """
+    return TYPE_NAMES.get(type(value), "longstr")
 
 
 def ids(value: Method) -> tuple[int, int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pamqp import commands
 
-from mqkit.embedded.frames import ReceivedHeader, encode_header
+from mqkit.embedded.errors import precondition_failed
+from mqkit.embedded.frames import ReceivedHeader, encode_header, type_name
 
 Properties = commands.Basic.Properties
 
@@ -94,3 +96,22 @@ class Entry:
     def size(self) -> int:
         """Bytes that count towards `x-max-length-bytes`: the body's."""
         return len(self.message.body)
+
+
+def header_routing_keys(headers: Mapping[str, Any]) -> Iterable[str]:
+    """Further routing keys from `CC` and `BCC` (sender-selected distribution).
+
+    https://www.rabbitmq.com/docs/sender-selected
+
+    :raises ReplyError: 406, one is no array; what is no text in an array is passed over
+    """
+    for name in ("CC", "BCC"):
+        if name not in headers:
+            continue
+        keys = headers[name]
+        if not isinstance(keys, list):
+            kind = type_name(keys)
+            raise precondition_failed(
+                f'invalid message: {{unacceptable_type_in_header,"{name}",{kind}}}'
+            )
+        yield from (key for key in keys if isinstance(key, str))

@@ -17,7 +17,7 @@ from mqkit.settings import BrokerUrl
 from mqkit.testing.conformance.channel import Declared, WireChannel, WireConnection
 from mqkit.testing.conformance.consumer import ANSWER, Consumer
 from mqkit.testing.conformance.peer import Peer
-from mqkit.testing.conformance.values import ClosedError
+from mqkit.testing.conformance.values import ClosedError, Delivery
 from mqkit.testing.conformance.wire import Wire
 
 POLL = 0.01
@@ -145,6 +145,17 @@ class Env:
         while not await condition():
             assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
             await asyncio.sleep(POLL)
+
+    async def arrives(self, channel: WireChannel, queue: str) -> Delivery:
+        """Take the next message of the queue with `no_ack`, as soon as there is one.
+
+        :raises AssertionError: there was none in time
+        """
+        deadline = time.monotonic() + ANSWER
+        while (delivery := await channel.get(queue, no_ack=True)) is None:
+            assert time.monotonic() < deadline, f"nothing came to {queue} within {ANSWER:g} s"
+            await asyncio.sleep(POLL)
+        return delivery
 
     async def nothing_more(self, consumer: Consumer) -> None:
         """Claim that the broker has nothing more to deliver to this consumer now.
