@@ -166,9 +166,9 @@ class Channel:
                 each.consumer.unacked -= 1
         return settled
 
-    def requeue_all(self) -> None:
+    def requeue_all(self, *, counts: bool) -> None:
         """Give all that is unacknowledged back to its queues."""
-        self.requeue(self.settle(0, multiple=True), counts=True)
+        self.requeue(self.settle(0, multiple=True), counts=counts)
 
     @staticmethod
     def requeue(settled: Iterable[Unacked], *, counts: bool) -> None:
@@ -224,7 +224,7 @@ class Channel:
         self.consumers.clear()
         for consumer in consumers:
             consumer.queue.remove_consumer(consumer)
-        self.requeue_all()
+        self.requeue_all(counts=True)
         for consumer in consumers:
             self.vhost.consumer_left(consumer.queue)
         if self.reply_key is not None:

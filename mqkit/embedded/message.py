@@ -15,6 +15,7 @@ from mqkit.embedded.frames import ReceivedHeader, encode_header, type_name
 Properties = commands.Basic.Properties
 
 DELIVERY_COUNT = "x-delivery-count"
+ACQUIRED_COUNT = "x-acquired-count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +91,18 @@ class Entry:
     """Seconds of the broker's clock."""
     redelivered: bool = False
     delivery_count: int = 0
-    """How often it came back unacknowledged (quorum queues)."""
+    """How often it came back and that counts towards the delivery limit (quorum queues)."""
+    acquired_count: int = 0
+    """How often it came back at all (quorum queues)."""
 
     @property
     def size(self) -> int:
         """Bytes that count towards `x-max-length-bytes`: the body's."""
         return len(self.message.body)
+
+    def has_expired(self, now: float) -> bool:
+        """True if its time was over by then."""
+        return self.expires_at is not None and self.expires_at <= now
 
 
 def header_routing_keys(headers: Mapping[str, Any]) -> Iterable[str]:

@@ -48,10 +48,6 @@ class Ready:
         """The next message."""
         return next(self.heads(), None)
 
-    def head_of(self, priority: int) -> Entry | None:
-        """The next message of one priority."""
-        return self._lines[priority].head()
-
     def take(self, entry: Entry) -> None:
         """Remove a head."""
         self._line(entry).take()

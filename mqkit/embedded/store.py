@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FILE = "mqkit-broker.sqlite"
 
-VERSION = 1
+VERSION = 2
 """Of the tables below; a file of another version is left alone."""
 
 SCHEMA = """
@@ -46,6 +46,7 @@ CREATE INDEX bindings_of ON bindings (vhost, source);
 CREATE TABLE entries (
     vhost TEXT, queue TEXT, number INT, exchange TEXT, routing_keys TEXT, header BLOB, body BLOB,
     deaths TEXT, priority INT, expires_at REAL, delivery_count INT,
+    acquired_count INT,
     PRIMARY KEY (vhost, queue, number)
 ) WITHOUT ROWID;
 """
@@ -157,7 +158,7 @@ class Store(Journal):
     def _restore_entries(self, node: Node) -> None:
         for row in self._database.execute("SELECT * FROM entries ORDER BY vhost, queue, number"):
             vhost, queue, number, exchange, keys, header, body, deaths, *rest = row
-            priority, expires_at, delivery_count = rest
+            priority, expires_at, delivery_count, acquired_count = rest
             received = decode_header(header)
             message = Message(
                 exchange,
@@ -176,6 +177,7 @@ class Store(Journal):
                     # Whether it had been delivered is not kept; RabbitMQ too then says that it may.
                     redelivered=True,
                     delivery_count=delivery_count,
+                    acquired_count=acquired_count,
                 )
             )
         for host in node.vhosts.values():
@@ -265,7 +267,7 @@ class Store(Journal):
     def put_entry(self, vhost: str, queue: str, entry: Entry) -> None:
         message = entry.message
         self._write(
-            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             vhost,
             queue,
             entry.number,
@@ -277,12 +279,15 @@ class Store(Journal):
             entry.priority,
             None if entry.expires_at is None else entry.expires_at + self._wall_offset(),
             entry.delivery_count,
+            entry.acquired_count,
         )
 
     def update_entry(self, vhost: str, queue: str, entry: Entry) -> None:
         self._write(
-            "UPDATE entries SET delivery_count = ? WHERE vhost = ? AND queue = ? AND number = ?",
+            "UPDATE entries SET delivery_count = ?, acquired_count = ? "
+            "WHERE vhost = ? AND queue = ? AND number = ?",
             entry.delivery_count,
+            entry.acquired_count,
             vhost,
             queue,
             entry.number,

@@ -311,7 +311,7 @@ class VirtualHost:
             self._journal.put_entry(self.name, queue.name, entry)
 
     def changed(self, queue: Queue, entry: Entry) -> None:
-        """Keep its delivery count."""
+        """Keep its counts."""
         if self._keeps(queue, entry):
             self._journal.update_entry(self.name, queue.name, entry)
 
