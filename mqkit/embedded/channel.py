@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -155,7 +156,8 @@ class Channel:
             settled = [found]
         else:
             # Tag 0 is all (AMQP 0-9-1, section 1.8.3.13).
-            tags = [each for each in self.unacked if not tag or each <= tag]
+            # Tags count up, so those behind it need not be looked at.
+            tags = list(itertools.takewhile(lambda each: not tag or each <= tag, self.unacked))
             if not tags and tag > self._tag:
                 raise precondition_failed(f"unknown delivery tag {tag}")
             if tag and tag not in self.unacked:

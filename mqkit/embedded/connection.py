@@ -22,7 +22,7 @@ from pamqp import body, commands, heartbeat
 
 from mqkit.embedded import basics, declarations, frames, handshake
 from mqkit.embedded.channel import Channel
-from mqkit.embedded.errors import HandshakeError, ReplyError, not_allowed
+from mqkit.embedded.errors import DataError, HandshakeError, ReplyError, not_allowed
 from mqkit.embedded.frames import PROTOCOL_HEADER, FrameReader, Method
 from mqkit.embedded.node import Node
 from mqkit.embedded.users import User
@@ -103,6 +103,11 @@ class Connection:
         return self.state is State.CLOSED
 
     @property
+    def is_closing(self) -> bool:
+        """True while the answer to our `connection.close` is waited for."""
+        return self.state is State.CLOSING
+
+    @property
     def is_open(self) -> bool:
         """True between open-ok and the end."""
         return self.state is State.OPEN
@@ -148,7 +153,10 @@ class Connection:
             channel.serve()
 
     def receive(self, data: bytes) -> None:
-        """Take bytes of the client, and do what they say."""
+        """Take bytes of the client, and do what they say.
+
+        :raises DataError: what was taken cannot be kept
+        """
         if self.state is State.CLOSED:
             return
         self._reader.feed(data)
@@ -159,6 +167,9 @@ class Connection:
             self._end()
         except ReplyError as error:
             self._fail(error, 0, 0)
+        except DataError:
+            # The shell ends the broker: nothing that was taken here may be confirmed.
+            raise
         except Exception:
             # A fault of this broker's own: the client must not wait for ever, and the fault must
             # be seen. Other connections go on.
@@ -346,7 +357,7 @@ class Connection:
         self._release()
         self._send(commands.Connection.Close(error.code, error.text, class_id, method_id))
         self.state = State.CLOSING
-        self._reader.clear()
+        self._is_blocked = False
 
     def _forget(self, number: int, channel: Channel) -> None:
         del self._channels[number]

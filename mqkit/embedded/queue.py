@@ -9,7 +9,7 @@ from mqkit.embedded.arguments import QueueArguments
 from mqkit.embedded.clock import Clock, Timer
 from mqkit.embedded.consumers import Consumer, Consumers
 from mqkit.embedded.message import ACQUIRED_COUNT, DELIVERY_COUNT, Entry, Message
-from mqkit.embedded.ready import Ready
+from mqkit.embedded.ready import Held, Ready
 
 EXPIRED, MAXLEN, REJECTED, DELIVERY_LIMIT = "expired", "maxlen", "rejected", "delivery_limit"
 """The reasons of a dead letter, as `x-death` names them."""
@@ -77,8 +77,7 @@ class Queue:
             returns_first=options.is_quorum,
         )
         self.unacked: dict[Entry, Consumer | None] = {}
-        self.held: list[Entry] = []
-        """Dead letters that found no queue to take them (at-least-once)."""
+        self.held = Held()
         self._host = host
         self._count = 0
         self._message_timer: Timer | None = None
@@ -195,7 +194,10 @@ class Queue:
             )
 
     def close(self) -> None:
-        """The queue is deleted: no timer of its is due any more."""
+        """The queue is deleted: nothing of it is due, and late acks are about nothing."""
+        self.ready.clear()
+        self.unacked.clear()
+        self.held.clear()
         for timer in (self._expiry_timer, self._message_timer):
             if timer is not None:
                 timer.cancel()
@@ -259,7 +261,9 @@ class Queue:
             due = min((at for at in expiries if at is not None), default=None)
         timer = self._message_timer
         if timer is not None and not timer.is_cancelled:
-            if timer.due == due:
+            # One that comes too early only looks again; to set it anew for each message that
+            # leaves would cost more.
+            if due is not None and timer.due <= due:
                 return
             timer.cancel()
         self._message_timer = None if due is None else self._host.clock.call_at(due, self.serve)
@@ -267,7 +271,7 @@ class Queue:
     def _would_overflow(self, entry: Entry) -> bool:
         limit, byte_limit = self.options.max_length, self.options.max_length_bytes
         count = len(self.ready) + len(self.held) + 1
-        size = self.ready.bytes + sum(held.size for held in self.held) + entry.size
+        size = self.ready.bytes + self.held.bytes + entry.size
         return (limit is not None and count > limit) or (
             byte_limit is not None and size > byte_limit
         )
