@@ -1,1 +1,31 @@
-"""The clients that mqkit can run on, behind one Protocol."""
+"""The clients that mqkit can run on, behind one Protocol.
+
+The names are here; a client library is imported when its driver is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mqkit.drivers.base import Driver
+from mqkit.errors import ConfigurationError
+
+NAMES: Final = ("pika", "aio-pika")
+"""What `named` knows; the first is the default."""
+
+
+def named(name: str) -> Driver:
+    """The driver of this name.
+
+    :raises ConfigurationError: there is none
+    """
+    match name:
+        case "pika":
+            from mqkit.drivers.pika import PikaDriver  # noqa: PLC0415 - only where it is used
+
+            return PikaDriver()
+        case "aio-pika":
+            from mqkit.drivers.aio_pika import AioPikaDriver  # noqa: PLC0415 - as above
+
+            return AioPikaDriver()
+    raise ConfigurationError(f"there is no driver {name!r}; there are {' and '.join(NAMES)}")

@@ -1,0 +1,109 @@
+"""The driver for services that are at home on aio-pika: on the aiormq connections under it.
+
+aio-pika's own classes are left aside where mqkit opens the connection itself: its plain connection
+(10.2.1) never completes its `closed` when it is lost, and opens and drops streams that nobody can
+reach. A connection that the application opened with aio-pika is used by `aio_pika_lent`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import aiormq
+
+from mqkit.drivers import wire
+from mqkit.drivers.aio_pika_link import AioPikaConnection
+from mqkit.drivers.aio_pika_stream import Stream, address, connect_error
+from mqkit.drivers.base import Closed, Driver
+from mqkit.settings import BrokerUrl, Host
+
+ABANDON_TIMEOUT = 1.0
+"""Seconds that an attempt which is given up may take to clean up."""
+
+SILENCE = 2.0
+"""Heartbeats; a broker that sends nothing for so long is gone. It sends one each half of one
+(AMQP 0-9-1, section 4.2.7; https://www.rabbitmq.com/docs/heartbeats). aiormq itself waits for
+three, and each a second longer."""
+
+
+class AioPikaDriver(Driver):
+    """aio-pika's connections."""
+
+    name = "aio-pika"
+
+    async def connect(
+        self,
+        url: BrokerUrl,
+        host: Host,
+        *,
+        name: str,
+        on_blocked: Callable[[str | None], None],
+    ) -> AioPikaConnection:
+        wire.quiet("aiormq", "pamqp")
+        stream = Stream(url, host)
+        connection = aiormq.Connection(
+            address(url, host),
+            transport_factory=stream,
+            client_properties={"connection_name": name, "product": "mqkit"},
+        )
+        connection.vhost = url.vhost  # aiormq would take '%2F' in a name for a '/'
+        opening = asyncio.ensure_future(connection.connect())
+        try:
+            async with asyncio.timeout(url.connect_timeout):
+                await asyncio.shield(opening)
+        except BaseException as error:
+            stream.abort()
+            opening.cancel()
+            await asyncio.wait([opening], timeout=ABANDON_TIMEOUT)
+            if isinstance(error, TimeoutError) and opening.cancelled():
+                raise wire.not_in_time(host, url.connect_timeout) from error
+            if isinstance(error, Exception):
+                raise connect_error(error, stream.refusal(), host, url.vhost) from error
+            raise
+        return _OwnConnection(connection, stream, url.heartbeat, on_blocked)
+
+
+class _OwnConnection(AioPikaConnection):
+    """A connection that mqkit opened, and closes."""
+
+    def __init__(
+        self,
+        connection: aiormq.Connection,
+        stream: Stream,
+        heartbeat: int,
+        on_blocked: Callable[[str | None], None],
+    ) -> None:
+        super().__init__(connection, on_blocked)
+        self._connection = connection
+        self._stream = stream
+        self._heartbeat = heartbeat
+        self._ending: asyncio.Task[None] | None = None
+        stream.opened()
+        self._watch = asyncio.get_running_loop().call_later(heartbeat / 4, self._look)
+
+    async def close(self) -> None:
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._close(), name="mqkit aio-pika close")
+        await asyncio.shield(self._ending)
+
+    def end(self, why: Closed) -> None:
+        self._watch.cancel()
+        super().end(why)
+
+    async def _close(self) -> None:
+        """Say goodbye after all that was written, and drop the stream if that is not answered."""
+        await self._written(wire.CLOSE_TIMEOUT)
+        closing = asyncio.ensure_future(self._connection.close())
+        await asyncio.wait([closing], timeout=wire.CLOSE_TIMEOUT)
+        self._stream.abort()
+        await asyncio.wait([closing], timeout=wire.CLOSE_TIMEOUT)
+        self.end(Closed(0, wire.BY_US))
+
+    def _look(self) -> None:
+        if self._stream.silence > SILENCE * self._heartbeat:
+            self.end(Closed(0, wire.SILENT))
+            self._stream.abort()  # aiormq ends its own tasks when the stream ends
+        else:
+            loop = asyncio.get_running_loop()
+            self._watch = loop.call_later(self._heartbeat / 4, self._look)
