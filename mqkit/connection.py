@@ -133,7 +133,9 @@ class Connection:
             self._up.clear()
             await self._up.wait()
         if self._failure is not None:
-            raise ConnectError(f"connection {self.name}: recovery failed") from self._failure
+            raise ConnectError(
+                f"connection {self.name} is given up: {self._failure}"
+            ) from self._failure
         raise ConnectError(f"connection {self.name}: it was closed")
 
     async def _keep(self) -> None:

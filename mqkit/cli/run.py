@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from mqkit import drivers
 from mqkit.cli.options import broker_url, load_service
 from mqkit.runtime import DEFAULT_GRACE, Runtime
 
@@ -27,7 +28,8 @@ def run(
         str | None,
         typer.Option(
             help="The broker: amqp[s]://user:password@host[,host]/vhost. "
-            "Default: the environment's MQKIT_URL, which other users cannot see.",
+            "Default: the environment's MQKIT_URL, which other users cannot see. "
+            "A service with a connection of its own takes none.",
             show_default=False,
         ),
     ] = None,
@@ -43,6 +45,13 @@ def run(
             show_default=False,
         ),
     ] = None,
+    driver: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The AMQP client: {' or '.join(drivers.NAMES)}. Default: {drivers.NAMES[0]}.",
+            show_default=False,
+        ),
+    ] = None,
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning, error or critical.")
     ] = "info",
@@ -55,10 +64,13 @@ def run(
     level = logging.getLevelNamesMapping().get(log_level.upper())
     if level is None:
         raise typer.BadParameter(f"{log_level!r} is not a log level", param_hint="--log-level")
-    runtime_url = broker_url(url)
+    given = broker_url(url) if url is not None else None
+    chosen = drivers.named(driver) if driver is not None else None
     loaded = load_service(service)
+    if given is None and loaded.connection is None:
+        given = broker_url(None)
     logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
-    runtime = Runtime(loaded, runtime_url, grace=grace, connect_deadline=connect_deadline)
+    runtime = Runtime(loaded, given, grace=grace, connect_deadline=connect_deadline, driver=chosen)
     asyncio.run(_run_until_signal(runtime))
 
 

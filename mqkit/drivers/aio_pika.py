@@ -13,7 +13,7 @@ from collections.abc import Callable
 import aiormq
 
 from mqkit.drivers import wire
-from mqkit.drivers.aio_pika_link import AioPikaConnection
+from mqkit.drivers.aio_pika_link import AioPikaConnection, OwnedConnection
 from mqkit.drivers.aio_pika_stream import Stream, address, connect_error
 from mqkit.drivers.base import Closed, Driver
 from mqkit.settings import BrokerUrl, Host
@@ -25,6 +25,10 @@ SILENCE = 2.0
 """Heartbeats; a broker that sends nothing for so long is gone. It sends one each half of one
 (AMQP 0-9-1, section 4.2.7; https://www.rabbitmq.com/docs/heartbeats). aiormq itself waits for
 three, and each a second longer."""
+
+
+LOOKS = 4
+"""How often in each heartbeat it is looked whether the broker is silent."""
 
 
 class AioPikaDriver(Driver):
@@ -64,8 +68,8 @@ class AioPikaDriver(Driver):
         return _OwnConnection(connection, stream, url.heartbeat, on_blocked)
 
 
-class _OwnConnection(AioPikaConnection):
-    """A connection that mqkit opened, and closes."""
+class _OwnConnection(OwnedConnection):
+    """A connection that mqkit opened."""
 
     def __init__(
         self,
@@ -75,35 +79,22 @@ class _OwnConnection(AioPikaConnection):
         on_blocked: Callable[[str | None], None],
     ) -> None:
         super().__init__(connection, on_blocked)
-        self._connection = connection
         self._stream = stream
         self._heartbeat = heartbeat
-        self._ending: asyncio.Task[None] | None = None
         stream.opened()
-        self._watch = asyncio.get_running_loop().call_later(heartbeat / 4, self._look)
-
-    async def close(self) -> None:
-        if self._ending is None:
-            self._ending = asyncio.create_task(self._close(), name="mqkit aio-pika close")
-        await asyncio.shield(self._ending)
+        self._watch = asyncio.get_running_loop().call_later(heartbeat / LOOKS, self._look)
 
     def end(self, why: Closed) -> None:
         self._watch.cancel()
         super().end(why)
 
-    async def _close(self) -> None:
-        """Say goodbye after all that was written, and drop the stream if that is not answered."""
-        await self._written(wire.CLOSE_TIMEOUT)
-        closing = asyncio.ensure_future(self._connection.close())
-        await asyncio.wait([closing], timeout=wire.CLOSE_TIMEOUT)
+    def _drop(self) -> None:
         self._stream.abort()
-        await asyncio.wait([closing], timeout=wire.CLOSE_TIMEOUT)
-        self.end(Closed(0, wire.BY_US))
 
     def _look(self) -> None:
         if self._stream.silence > SILENCE * self._heartbeat:
             self.end(Closed(0, wire.SILENT))
-            self._stream.abort()  # aiormq ends its own tasks when the stream ends
-        else:
-            loop = asyncio.get_running_loop()
-            self._watch = loop.call_later(self._heartbeat / 4, self._look)
+            self._drop()  # aiormq ends its own tasks when the stream ends
+            return
+        loop = asyncio.get_running_loop()
+        self._watch = loop.call_later(self._heartbeat / LOOKS, self._look)

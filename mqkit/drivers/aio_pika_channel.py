@@ -89,7 +89,7 @@ class AioPikaChannel(DriverChannel):
         try:
             await self._await(spec.Channel.Open(), commands.Channel.OpenOk)
         except asyncio.CancelledError:
-            self._begin_to_close()  # whoever asked for it has gone meanwhile
+            self.begin_to_close()  # whoever asked for it has gone meanwhile
             raise
         self._open = not self._closing and not self._closed.done()
         self._ensure_open()
@@ -236,8 +236,22 @@ class AioPikaChannel(DriverChannel):
         self._link.write(wire.method(self.number, spec.Basic.Nack(tag, requeue=requeue)))
 
     async def close(self) -> None:
-        self._begin_to_close()
+        self.begin_to_close()
         await asyncio.wait([self._closed], timeout=CLOSE_TIMEOUT)
+
+    def begin_to_close(self, code: int = REPLY_SUCCESS, text: str = BY_US) -> None:
+        """Tell the broker, and take no more; `closed` is done when it has answered."""
+        if self._closing or self._closed.done():
+            return
+        self._open, self._closing = False, True
+        self._parting = Closed(0, text)
+        self._calls.stop()
+        self._link.write(
+            wire.method(
+                self.number,
+                spec.Channel.Close(reply_code=code, reply_text=text, class_id=0, method_id=0),
+            )
+        )
 
     def end(self, why: Closed) -> None:
         """Be closed, and tell everyone who waits for something of this channel."""
@@ -261,19 +275,6 @@ class AioPikaChannel(DriverChannel):
             why = self._closed.result() if self._closed.done() else Closed(0, "it is closing")
             raise ChannelClosedError(why.code, why.text)
 
-    def _begin_to_close(self, code: int = REPLY_SUCCESS, text: str = BY_US) -> None:
-        if self._closing or self._closed.done():
-            return
-        self._open, self._closing = False, True
-        self._parting = Closed(0, text)
-        self._calls.stop()
-        self._link.write(
-            wire.method(
-                self.number,
-                spec.Channel.Close(reply_code=code, reply_text=text, class_id=0, method_id=0),
-            )
-        )
-
     def _receive(self, frame: FrameType) -> None:
         """Deal with one frame; what goes wrong ends this channel and not the connection."""
         try:
@@ -291,7 +292,7 @@ class AioPikaChannel(DriverChannel):
                     self._on_method(frame)
         except Exception:
             logger.critical("a channel is closed: a frame could not be dealt with", exc_info=True)
-            self._begin_to_close(INTERNAL_ERROR, "this side could not deal with a frame")
+            self.begin_to_close(INTERNAL_ERROR, "this side could not deal with a frame")
 
     def _on_method(self, frame: FrameType) -> None:
         match frame:

@@ -18,7 +18,7 @@ from pamqp import commands
 from mqkit.drivers import aio_pika_wire as wire
 from mqkit.drivers.aio_pika_channel import AioPikaChannel
 from mqkit.drivers.base import Closed, DriverConnection
-from mqkit.drivers.wire import BY_US
+from mqkit.drivers.wire import BY_US, CLOSE_TIMEOUT
 from mqkit.errors import ChannelClosedError, ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -110,6 +110,10 @@ class AioPikaConnection(DriverConnection):
         if not self._gone.done():
             self._gone.cancel()  # an observer of our own; it would wait in aiormq for ever
 
+    async def look_for_alarms(self) -> None:
+        """Find out whether the connection is blocked already."""
+        await self._alarms.look(self._aiormq)
+
     async def _written(self, timeout: float) -> None:  # noqa: ASYNC109 - how long a peer is given
         """Wait until aiormq has given all that was written to the transport.
 
@@ -152,6 +156,47 @@ class AioPikaConnection(DriverConnection):
 
     def _on_gone(self, gone: asyncio.Future[Any]) -> None:
         self.end(wire.closed(None if gone.cancelled() else gone.exception()))
+
+
+class OwnedConnection(AioPikaConnection):
+    """A connection that is mqkit's to close."""
+
+    def __init__(
+        self, connection: AbstractConnection, on_blocked: Callable[[str | None], None]
+    ) -> None:
+        super().__init__(connection, on_blocked)
+        self._closing: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        await asyncio.shield(self._start_to_close())
+
+    def _start_to_close(self) -> asyncio.Task[None]:
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="mqkit aio-pika close")
+        return self._closing
+
+    async def _close(self) -> None:
+        """Say goodbye after all that was written, and drop the stream if that is not answered."""
+        for channel in tuple(self._channels):
+            channel.begin_to_close()
+        await self._written(CLOSE_TIMEOUT)
+        goodbye = asyncio.ensure_future(self._say_goodbye())
+        goodbye.add_done_callback(self._on_goodbye)
+        await asyncio.wait([goodbye], timeout=CLOSE_TIMEOUT)
+        self._drop()
+        await asyncio.wait([goodbye], timeout=CLOSE_TIMEOUT)
+        self.end(Closed(0, BY_US))
+
+    @staticmethod
+    def _on_goodbye(goodbye: asyncio.Future[None]) -> None:
+        if not goodbye.cancelled() and (error := goodbye.exception()) is not None:
+            logger.warning("closing a connection failed, and its stream is dropped: %r", error)
+
+    async def _say_goodbye(self) -> None:
+        await self._aiormq.close()
+
+    def _drop(self) -> None:
+        """Drop the stream."""
 
 
 class Alarms:
