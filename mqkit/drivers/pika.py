@@ -39,7 +39,7 @@ class PikaDriver(Driver):
         name: str,
         on_blocked: Callable[[str | None], None],
     ) -> PikaConnection:
-        wire.quiet("pika")
+        pika_wire.quiet_pika()
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = loop.create_future()
         closed: asyncio.Future[Closed] = loop.create_future()

@@ -55,7 +55,7 @@ class BlockingLink:
         :raises ConnectError: anything else, a timeout (`url.connect_timeout`) included
         :raises BrokerUrlError: the URL's TLS files cannot be used
         """
-        wire.quiet("pika")
+        pika_wire.quiet_pika()
         parameters = pika_wire.parameters(url, host, name)
         try:
             return cls(pika.BlockingConnection(parameters))

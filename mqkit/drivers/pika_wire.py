@@ -27,6 +27,11 @@ ENCODING_ERRORS = (
 """What pika raises for a property that it cannot encode; it encodes before it writes."""
 
 
+def quiet_pika() -> None:
+    """Keep pika's own log to what is critical, unless the application chose a level for it."""
+    wire.quiet("pika")
+
+
 def parameters(url: BrokerUrl, host: Host, name: str) -> pika.ConnectionParameters:
     """The parameters for one attempt on one host."""
     return pika.ConnectionParameters(

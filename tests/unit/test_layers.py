@@ -40,14 +40,16 @@ LAYERS = {
     "settle": 3,
     "cli": 5,
     "testing": 5,
+    "embedded": 5,
     "__init__": 6,
     "__main__": 6,
 }
 """Each module or package of mqkit, and its layer in the design; imports point down or sideways."""
 
 MAY_IMPORT = {
-    "pika": {"drivers", "blocking"},
+    "pika": {"drivers", "blocking", "testing"},
     "aio_pika": {"drivers"},
+    "aiormq": {"drivers", "testing"},
     "sqlalchemy": {"store"},
 }
 """Client libraries, and the only parts of mqkit that know them."""
@@ -108,6 +110,20 @@ def test_an_upward_import_is_found(tmp_path: Path) -> None:
     ]
 
 
+def test_the_embedded_broker_is_an_island() -> None:
+    """mqkit.embedded imports nothing else of mqkit, and only cli and testing import it."""
+    outward, inward = set(), set()
+    for top, _, tree in modules(ROOT / "mqkit"):
+        for name, _ in imported(tree):
+            target = name.split(".")[1] if name.startswith("mqkit.") else None
+            if top == "embedded" and target not in (None, "embedded"):
+                outward.add(name)
+            if target == "embedded" and top != "embedded":
+                inward.add(top)
+    assert outward == set()
+    assert inward <= {"cli", "testing"}
+
+
 @pytest.mark.parametrize("library", sorted(MAY_IMPORT))
 def test_client_libraries_stay_behind_their_boundary(library: str) -> None:
     """Only the parts named in the design import pika, aio_pika and SQLAlchemy."""
@@ -121,7 +137,7 @@ def test_client_libraries_stay_behind_their_boundary(library: str) -> None:
 
 
 def test_only_settle_settles() -> None:
-    """Outside the drivers, only settle.py calls ack, nack or reject of a channel."""
+    """Outside the drivers, the embedded broker and its suite, only settle.py acks or nacks."""
     calling = {
         str(path.relative_to(ROOT))
         for top, path, tree in modules(ROOT / "mqkit")
@@ -129,7 +145,8 @@ def test_only_settle_settles() -> None:
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in ("ack", "nack", "reject", "basic_ack", "basic_nack", "basic_reject")
-        and top != "drivers"
+        and top not in ("drivers", "embedded")
+        and "conformance" not in path.parts
     }
     assert calling == {"mqkit/settle.py"}
 
@@ -150,7 +167,7 @@ def test_nothing_is_read_from_the_environment_at_import() -> None:
 
 def test_handlers_are_users_of_mqkit() -> None:
     """The payment services import mqkit's public parts, and none of its engine."""
-    public = {"errors", "settings", "testing"}
+    public = {"embedded", "errors", "settings", "testing"}
     found = {
         name
         for _, _, tree in modules(ROOT / "handlers")

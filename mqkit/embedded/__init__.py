@@ -1,0 +1,23 @@
+"""An AMQP 0-9-1 broker in Python, for development and tests where there is no RabbitMQ.
+
+It speaks the wire protocol, so any client connects to it, and it does what RabbitMQ does as far
+as it does it; the rest it refuses by name. It imports nothing else of mqkit. A message's way:
+`server` (sockets) -> `connection` (handshake, frames) -> `channel` (content, acks) -> `basics`
+and `declarations` (what the methods do) -> `vhost` (routing) -> `queue` (order, limits, death).
+"""
+
+from mqkit.embedded.errors import DataError, EmbeddedBrokerError
+from mqkit.embedded.node import PRODUCT, version
+from mqkit.embedded.server import EmbeddedServer, MessageInfo, QueueInfo
+from mqkit.embedded.thread import ServerThread
+
+__all__ = [
+    "PRODUCT",
+    "DataError",
+    "EmbeddedBrokerError",
+    "EmbeddedServer",
+    "MessageInfo",
+    "QueueInfo",
+    "ServerThread",
+    "version",
+]

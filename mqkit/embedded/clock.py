@@ -1,0 +1,113 @@
+"""The broker's time: real time and an offset that can be moved by hand, with timers on it.
+
+Everything that waits in a queue waits on this clock, so that an hour's delay is over as soon as
+somebody says that an hour has passed. Heartbeats, which are between a client and the server's
+sockets, stay on the event loop's own.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+
+
+class Timer:
+    """A call that is due at a time; `cancel` makes it never."""
+
+    __slots__ = ("_callback", "due")
+
+    def __init__(self, due: float, callback: Callable[[], None]) -> None:
+        self.due = due
+        self._callback: Callable[[], None] | None = callback
+
+    @property
+    def is_cancelled(self) -> bool:
+        """True once it was cancelled or has run."""
+        return self._callback is None
+
+    def cancel(self) -> None:
+        """Do not run it. May be called twice."""
+        self._callback = None
+
+    def run(self) -> None:
+        """Run it, once."""
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+
+class Clock:
+    """Seconds, and what is due when.
+
+    `on_change` is called when the next timer may be due at another time than before; whoever
+    drives the clock then asks `wait` anew.
+    """
+
+    def __init__(
+        self,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.on_change: Callable[[], None] = lambda: None
+        self._monotonic = monotonic
+        self._wall_start = wall() - monotonic()
+        self._offset = 0.0
+        self._held: float | None = None
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._numbers = itertools.count()
+
+    def now(self) -> float:
+        """Seconds since some moment; never goes back."""
+        return self._monotonic() + self._offset if self._held is None else self._held
+
+    def wall(self) -> float:
+        """Seconds since 1970, as this clock sees it."""
+        return self.now() + self._wall_start
+
+    def call_at(self, due: float, callback: Callable[[], None]) -> Timer:
+        """Call back at `due`, in seconds of `now`."""
+        timer = Timer(due, callback)
+        heapq.heappush(self._timers, (due, next(self._numbers), timer))
+        if self._timers[0][2] is timer:
+            self.on_change()
+        return timer
+
+    def wait(self) -> float | None:
+        """Seconds until the next timer is due; None if there is none."""
+        while self._timers and self._timers[0][2].is_cancelled:
+            heapq.heappop(self._timers)
+        return max(self._timers[0][0] - self.now(), 0.0) if self._timers else None
+
+    def run_due(
+        self, until: float | None = None, after_each: Callable[[], None] = lambda: None
+    ) -> None:
+        """Run what is due up to `until` (by default: now), in order, each at its own time.
+
+        :param after_each: called after each timer, at that timer's time
+        """
+        end = self.now() if until is None else until
+        outer = self._held
+        try:
+            while self.wait() is not None and self._timers[0][0] <= end:
+                due, _, timer = heapq.heappop(self._timers)
+                # What a timer starts counts from when the timer was due, not from when this
+                # process came to it; so a chain of delays takes as long as they say.
+                self._held = max(due, outer) if outer is not None else due
+                timer.run()
+                after_each()
+        finally:
+            self._held = outer
+
+    def advance(self, seconds: float, after_each: Callable[[], None] = lambda: None) -> None:
+        """Let `seconds` pass at once, running what falls due on the way.
+
+        :raises ValueError: `seconds` is negative; time does not go back
+        """
+        if seconds < 0:
+            raise ValueError(f"the clock goes forward only; got {seconds!r} seconds")
+        target = self.now() + seconds
+        self.run_due(target, after_each)
+        self._offset += seconds
+        self.on_change()

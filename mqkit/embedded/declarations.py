@@ -1,0 +1,203 @@
+"""What `exchange.*` and `queue.*` methods do: checked against permissions, then carried out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pamqp import commands
+
+from mqkit.embedded import frames
+from mqkit.embedded.channel import Channel
+from mqkit.embedded.errors import access_refused, not_found, precondition_failed
+from mqkit.embedded.exchanges import DEFAULT, RESERVED_PREFIX, Destination, Exchange
+from mqkit.embedded.queue import Queue
+from mqkit.embedded.reply_to import NAME as REPLY_TO
+from mqkit.embedded.reply_to import PREFIX as REPLY_PREFIX
+
+
+def declare_exchange(channel: Channel, method: commands.Exchange.Declare) -> None:
+    """`exchange.declare`, passive or not."""
+    name = method.exchange
+    if method.passive:
+        _not_default(name)
+        channel.vhost.exchange(name)
+    else:
+        _not_default(name)
+        _check(channel, "configure", "exchange", name)
+        arguments = dict(method.arguments or {})
+        alternate = arguments.get("alternate-exchange")
+        if isinstance(alternate, str):
+            _check(channel, "read", "exchange", name)
+            _check(channel, "write", "exchange", alternate)
+        channel.vhost.declare_exchange(
+            name,
+            method.exchange_type,
+            durable=method.durable,
+            auto_delete=method.auto_delete,
+            internal=method.internal,
+            arguments=arguments,
+        )
+    channel.answer(method, commands.Exchange.DeclareOk())
+
+
+def delete_exchange(channel: Channel, method: commands.Exchange.Delete) -> None:
+    """`exchange.delete`."""
+    name = method.exchange
+    _not_default(name)
+    if name.startswith(RESERVED_PREFIX):
+        raise access_refused(
+            f"exchange name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'"
+        )
+    _check(channel, "configure", "exchange", name)
+    channel.vhost.delete_exchange(name, if_unused=method.if_unused)
+    channel.answer(method, commands.Exchange.DeleteOk())
+
+
+def bind_exchange(channel: Channel, method: commands.Exchange.Bind) -> None:
+    """`exchange.bind`, RabbitMQ's extension."""
+    source, to = _exchanges(channel, method.source, method.destination)
+    channel.vhost.bind(source, to, method.routing_key, dict(method.arguments or {}))
+    channel.answer(method, commands.Exchange.BindOk())
+
+
+def unbind_exchange(channel: Channel, method: commands.Exchange.Unbind) -> None:
+    """`exchange.unbind`, RabbitMQ's extension."""
+    source, to = _exchanges(channel, method.source, method.destination)
+    channel.vhost.unbind(source, to, method.routing_key, method.arguments or {})
+    channel.answer(method, commands.Exchange.UnbindOk())
+
+
+def declare_queue(channel: Channel, method: commands.Queue.Declare) -> None:
+    """`queue.declare`, passive or not."""
+    vhost, connection = channel.vhost, channel.connection
+    if method.queue == REPLY_TO or method.queue.startswith(REPLY_PREFIX):
+        _declare_reply_queue(channel, method)
+        return
+    if method.passive:
+        queue = vhost.queue(_name(channel, method.queue), connection)
+        queue.touch()
+    else:
+        if method.queue:
+            _check(channel, "configure", "queue", method.queue)
+        arguments = dict(method.arguments or {})
+        dead_letter_exchange = arguments.get("x-dead-letter-exchange")
+        if isinstance(dead_letter_exchange, str):
+            _check(channel, "read", "queue", method.queue)
+            _check(channel, "write", "exchange", dead_letter_exchange)
+        queue = vhost.declare_queue(
+            method.queue,
+            durable=method.durable,
+            auto_delete=method.auto_delete,
+            owner=connection if method.exclusive else None,
+            connection=connection,
+            arguments=arguments,
+        )
+    channel.last_queue = queue.name
+    channel.answer(
+        method, frames.QueueDeclareOk(queue.name, len(queue.ready), len(queue.consumers))
+    )
+
+
+def bind_queue(channel: Channel, method: commands.Queue.Bind) -> None:
+    """`queue.bind`."""
+    source, queue, key = _source_and_queue(channel, method)
+    channel.vhost.bind(source, Destination("queue", queue.name), key, dict(method.arguments or {}))
+    channel.answer(method, commands.Queue.BindOk())
+
+
+def unbind_queue(channel: Channel, method: commands.Queue.Unbind) -> None:
+    """`queue.unbind`."""
+    source, queue, key = _source_and_queue(channel, method)
+    channel.vhost.unbind(source, Destination("queue", queue.name), key, method.arguments or {})
+    channel.answer(method, commands.Queue.UnbindOk())
+
+
+def purge_queue(channel: Channel, method: commands.Queue.Purge) -> None:
+    """`queue.purge`."""
+    queue = named_queue(channel, method.queue)
+    _check(channel, "read", "queue", queue.name)
+    channel.answer(method, commands.Queue.PurgeOk(queue.purge()))
+
+
+def delete_queue(channel: Channel, method: commands.Queue.Delete) -> None:
+    """`queue.delete`; one that is not there is deleted already."""
+    vhost = channel.vhost
+    name = _name(channel, method.queue)
+    _check(channel, "configure", "queue", name)
+    count = 0
+    if name in vhost.queues:
+        queue = vhost.queue(name, channel.connection)
+        if method.if_unused and queue.consumers:
+            raise precondition_failed(f"queue '{name}' in vhost '{vhost.name}' in use")
+        if method.if_empty and queue.ready:
+            raise precondition_failed(f"queue '{name}' in vhost '{vhost.name}' not empty")
+        count = vhost.delete_queue(queue)
+    channel.answer(method, commands.Queue.DeleteOk(count))
+
+
+def named_queue(channel: Channel, name: str) -> Queue:
+    """The queue of a method's argument; an empty name is the last one declared.
+
+    :raises ReplyError: 404 or 405
+    """
+    return channel.vhost.queue(_name(channel, name), channel.connection)
+
+
+def _name(channel: Channel, name: str) -> str:
+    if name:
+        return name
+    if not channel.last_queue:
+        raise not_found("no previously declared queue")
+    return channel.last_queue
+
+
+def _source_and_queue(
+    channel: Channel, method: commands.Queue.Bind | commands.Queue.Unbind
+) -> tuple[Exchange, Queue, str]:
+    queue = named_queue(channel, method.queue)
+    # An empty key with an empty queue name is the queue's name (AMQP 0-9-1, 1.7.2.3).
+    key = queue.name if not method.queue and not method.routing_key else method.routing_key
+    _not_default(method.exchange)
+    _check(channel, "write", "queue", queue.name)
+    source = channel.vhost.exchange(method.exchange)
+    _check(channel, "read", "exchange", source.name)
+    return source, queue, key
+
+
+def _exchanges(channel: Channel, source: str, destination: str) -> tuple[Exchange, Destination]:
+    _not_default(source)
+    _not_default(destination)
+    _check(channel, "write", "exchange", destination)
+    _check(channel, "read", "exchange", source)
+    found = channel.vhost.exchange(source)
+    return found, Destination("exchange", channel.vhost.exchange(destination).name)
+
+
+def _declare_reply_queue(channel: Channel, method: commands.Queue.Declare) -> None:
+    """Tell whether somebody still waits for an answer there (direct reply-to)."""
+    name = method.queue
+    if name != REPLY_TO and not channel.vhost.replies.is_known(name):
+        raise not_found(f"no queue '{name}' in vhost '{channel.vhost.name}'")
+    channel.answer(method, frames.QueueDeclareOk(name, 0, 1))
+
+
+def _not_default(name: str) -> None:
+    if name == DEFAULT:
+        raise access_refused("operation not permitted on the default exchange")
+
+
+def _check(channel: Channel, permission: str, kind: str, name: str) -> None:
+    channel.connection.user.check(permission, kind, name, channel.vhost.name)
+
+
+HANDLERS: dict[type, Any] = {
+    commands.Exchange.Declare: declare_exchange,
+    commands.Exchange.Delete: delete_exchange,
+    commands.Exchange.Bind: bind_exchange,
+    commands.Exchange.Unbind: unbind_exchange,
+    commands.Queue.Declare: declare_queue,
+    commands.Queue.Bind: bind_queue,
+    commands.Queue.Unbind: unbind_queue,
+    commands.Queue.Purge: purge_queue,
+    commands.Queue.Delete: delete_queue,
+}

@@ -1,0 +1,190 @@
+"""Exchanges and what they are bound to; which of it a message goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mqkit.embedded.errors import ReplyError, precondition_failed
+from mqkit.embedded.matching import HEADER_MATCHES, headers_match, topic_matches
+from mqkit.embedded.message import Message
+
+DEFAULT = ""
+"""The exchange that routes to the queue of the routing key's name, and is bound to nothing."""
+
+TYPES = ("direct", "fanout", "topic", "headers")
+
+PREDECLARED = {
+    "amq.direct": "direct",
+    "amq.fanout": "fanout",
+    "amq.topic": "topic",
+    "amq.headers": "headers",
+    "amq.match": "headers",
+}
+"""What every virtual host has from the start (AMQP 0-9-1, section 3.1.3.1 and RabbitMQ's own)."""
+
+RESERVED_PREFIX = "amq."
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a binding leads: a queue or another exchange."""
+
+    kind: str
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class Binding:
+    """From an exchange to a destination."""
+
+    destination: Destination
+    routing_key: str
+    arguments: dict[str, Any]
+    words: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.words = words(self.routing_key)
+
+    def is_same(
+        self, destination: Destination, routing_key: str, arguments: Mapping[str, Any]
+    ) -> bool:
+        """A binding is told from others by all three."""
+        return (
+            self.destination == destination
+            and self.routing_key == routing_key
+            and self.arguments == arguments
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """A named router."""
+
+    name: str
+    type: str
+    durable: bool = False
+    auto_delete: bool = False
+    internal: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
+    bindings: list[Binding] = field(default_factory=list)
+
+    @property
+    def alternate(self) -> str | None:
+        """The exchange for what this one cannot route."""
+        return self.arguments.get("alternate-exchange")
+
+    def destinations(self, message: Message) -> Iterator[Destination]:
+        """Where its bindings lead this message; one destination may come twice."""
+        if self.type == "fanout":
+            yield from (binding.destination for binding in self.bindings)
+        elif self.type == "headers":
+            for binding in self.bindings:
+                if headers_match(binding.arguments, message.headers):
+                    yield binding.destination
+        elif self.type == "direct":
+            for binding in self.bindings:
+                if binding.routing_key in message.routing_keys:
+                    yield binding.destination
+        else:
+            keys = [words(key) for key in message.routing_keys]
+            for binding in self.bindings:
+                if any(topic_matches(binding.words, key) for key in keys):
+                    yield binding.destination
+
+    def bind(self, destination: Destination, routing_key: str, arguments: dict[str, Any]) -> bool:
+        """Add a binding; False if there was the same one.
+
+        :raises ReplyError: 406, the arguments are no header exchange's
+        """
+        if self.type == "headers":
+            _check_header_match(arguments)
+        if self.find(destination, routing_key, arguments) is not None:
+            return False
+        self.bindings.append(Binding(destination, routing_key, arguments))
+        return True
+
+    def find(
+        self, destination: Destination, routing_key: str, arguments: Mapping[str, Any]
+    ) -> Binding | None:
+        """The binding with these three."""
+        for binding in self.bindings:
+            if binding.is_same(destination, routing_key, arguments):
+                return binding
+        return None
+
+
+def words(routing_key: str) -> tuple[str, ...]:
+    """The words of a routing key: "" has none, "a..b" has an empty one."""
+    return tuple(routing_key.split(".")) if routing_key else ()
+
+
+def _check_header_match(arguments: Mapping[str, Any]) -> None:
+    how = arguments.get("x-match", "all")
+    if not isinstance(how, str):
+        raise precondition_failed(f"Invalid x-match field type: {type(how).__name__}")
+    if how not in HEADER_MATCHES:
+        raise precondition_failed(
+            f"Invalid x-match field value {how!r}; expected all, any, all-with-x or any-with-x"
+        )
+
+
+def checked_type(name: str) -> str:
+    """The type if this broker has it.
+
+    :raises ReplyError: 503 for an unknown one, 540 for one of a plugin of RabbitMQ's
+    """
+    if name in TYPES:
+        return name
+    if name.startswith("x-"):
+        raise ReplyError(540, f"exchange type '{name}' is a plugin's, which this broker lacks")
+    raise ReplyError(503, f"unknown exchange type '{name}'")
+
+
+def check_equivalent(
+    exchange: Exchange,
+    vhost: str,
+    *,
+    type_: str,
+    durable: bool,
+    auto_delete: bool,
+    internal: bool,
+    arguments: Mapping[str, Any],
+) -> None:
+    """A declaration of an exchange that is there must be of the same exchange.
+
+    :raises ReplyError: 406, naming the first difference
+    """
+    asked: Sequence[tuple[str, Any, Any]] = (
+        ("type", type_, exchange.type),
+        ("durable", durable, exchange.durable),
+        ("auto_delete", auto_delete, exchange.auto_delete),
+        ("internal", internal, exchange.internal),
+        (
+            "alternate-exchange",
+            arguments.get("alternate-exchange"),
+            exchange.arguments.get("alternate-exchange"),
+        ),
+    )
+    for what, received, current in asked:
+        if received != current:
+            raise inequivalent(what, f"exchange '{exchange.name}'", vhost, received, current)
+
+
+def inequivalent(what: str, whose: str, vhost: str, received: Any, current: Any) -> ReplyError:
+    """The 406 for a declaration that differs from what is there, in RabbitMQ's words."""
+    return precondition_failed(
+        f"inequivalent arg '{what}' for {whose} in vhost '{vhost}': "
+        f"received {_said(received)} but current is {_said(current)}"
+    )
+
+
+def _said(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return f"'{str(value).lower()}'"
+    if isinstance(value, int):
+        return f"the value '{value}' of type 'signedint'"
+    return f"the value '{value}' of type 'longstr'" if isinstance(value, str) else f"'{value}'"

@@ -1,0 +1,58 @@
+"""Does a message match a binding? Topic patterns and header tables, decided purely.
+
+AMQP 0-9-1, section 3.1.3, and https://www.rabbitmq.com/docs/exchanges for the `x-` forms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+HEADER_MATCHES = ("all", "any", "all-with-x", "any-with-x")
+"""The values that `x-match` takes; all is the default."""
+
+
+def topic_matches(pattern: Sequence[str], words: Sequence[str]) -> bool:
+    """`*` is exactly one word, `#` is none or more.
+
+    The two rows of a table are enough, so a pattern of many `#` costs its length times the key's.
+    """
+    reached = [True] + [False] * len(words)
+    for part in pattern:
+        if part == "#":
+            first = reached.index(True) if True in reached else len(words) + 1
+            reached = [index >= first for index in range(len(words) + 1)]
+        else:
+            reached = [False] + [
+                before and part in ("*", word) for before, word in zip(reached, words, strict=False)
+            ]
+    return reached[len(words)]
+
+
+def headers_match(wanted: Mapping[str, Any], headers: Mapping[str, Any]) -> bool:
+    """All (or any) of the binding's arguments are among the message's headers.
+
+    Arguments that begin with `x-` are left out unless `x-match` ends in `-with-x`; an argument
+    without a value (void) asks only for the header to be there.
+    """
+    how = wanted.get("x-match", "all")
+    with_x = how in ("all-with-x", "any-with-x")
+    pairs = [
+        (name, value)
+        for name, value in wanted.items()
+        if name != "x-match" and (with_x or not name.startswith("x-"))
+    ]
+    found = (
+        name in headers and (value is None or _same(value, headers[name])) for name, value in pairs
+    )
+    return any(found) if how in ("any", "any-with-x") else all(found)
+
+
+def _same(wanted: Any, value: Any) -> bool:
+    """Equal in kind and value: True is not 1, and "1" is neither."""
+    numbers = (int, float)
+    if isinstance(wanted, bool) or isinstance(value, bool):
+        return wanted is value
+    if isinstance(wanted, numbers) and isinstance(value, numbers):
+        return wanted == value
+    return type(wanted) is type(value) and bool(wanted == value)

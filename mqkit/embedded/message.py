@@ -1,0 +1,96 @@
+"""A message as the broker holds it: routed once, shared by the queues that have it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+from pamqp import commands
+
+from mqkit.embedded.frames import ReceivedHeader, encode_header
+
+Properties = commands.Basic.Properties
+
+DELIVERY_COUNT = "x-delivery-count"
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """Why and how often a message was dead-lettered from one queue for one reason."""
+
+    queue: str
+    reason: str
+    exchange: str
+    routing_keys: tuple[str, ...]
+    time: float
+    """Seconds since 1970, of the first of them."""
+    count: int = 1
+    original_expiration: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """Immutable by agreement: queues share it, and what changes it makes a new one.
+
+    `header` is the content header as it was received, byte for byte, so that types which only
+    one client knows reach another one as they were.
+    """
+
+    exchange: str
+    routing_keys: tuple[str, ...]
+    """The publisher's routing key first, then what `CC` and `BCC` added."""
+    properties: Properties
+    body: bytes
+    header: ReceivedHeader | None = None
+    deaths: tuple[Death, ...] = ()
+    encoded: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    """Content frames by channel number and frame_max; see `frames.content`."""
+
+    @property
+    def routing_key(self) -> str:
+        """What `basic.deliver` says."""
+        return self.routing_keys[0] if self.routing_keys else ""
+
+    @property
+    def persistent(self) -> bool:
+        """Survives a restart of the broker, in a durable queue (delivery mode 2)."""
+        return self.properties.delivery_mode == 2  # noqa: PLR2004 - the specification's value
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The header table; empty where there is none. Do not change it."""
+        return self.properties.headers or {}
+
+    def with_headers(self, changes: dict[str, Any]) -> Message:
+        """The same message with these headers set; None takes one out."""
+        headers = {**self.headers, **changes}
+        properties = copy.copy(self.properties)
+        properties.headers = {k: v for k, v in headers.items() if k not in changes or v is not None}
+        return Message(self.exchange, self.routing_keys, properties, self.body, None, self.deaths)
+
+    def content_header(self) -> bytes:
+        """The payload of its content header frame."""
+        if self.header is not None:
+            return self.header.raw
+        return encode_header(self.properties, len(self.body))
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A message in one queue."""
+
+    message: Message
+    number: int
+    """Its place in the queue: entries of one queue count up."""
+    priority: int = 0
+    expires_at: float | None = None
+    """Seconds of the broker's clock."""
+    redelivered: bool = False
+    delivery_count: int = 0
+    """How often it came back unacknowledged (quorum queues)."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that count towards `x-max-length-bytes`: the body's."""
+        return len(self.message.body)

@@ -1,0 +1,109 @@
+"""The broker without sockets: virtual hosts, users, time, and what is to be kept."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from mqkit.embedded.clock import Clock
+from mqkit.embedded.journal import Forgetful, Journal
+from mqkit.embedded.users import Permissions, Users
+from mqkit.embedded.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from mqkit.embedded.connection import Connection
+
+PRODUCT = "mqkit embedded broker"
+
+DEFAULT_USERS = {"guest": "guest"}
+
+
+def version() -> str:
+    """The version of mqkit that this broker came with."""
+    return metadata.version("mqkit")
+
+
+class Node:
+    """One broker. It does no I/O but its journal's: bytes come and go by its connections.
+
+    Whoever lets something happen (bytes of a client, a timer, a call) calls `settle` when that
+    has ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        journal: Journal | None = None,
+        users: Mapping[str, str] = DEFAULT_USERS,
+    ) -> None:
+        self.clock = clock or Clock()
+        self.journal: Journal = journal or Forgetful()
+        self.users = Users(users)
+        self.vhosts: dict[str, VirtualHost] = {}
+        self.connections: set[Connection] = set()
+        self.alarm: str | None = None
+        """Why publishers are blocked; None if they are not."""
+        self.unconfirmed: set[Connection] = set()
+        """Connections that wait for their confirms."""
+        self._deferred: deque[Callable[[], None]] = deque()
+        self._first_users = tuple(users)
+        self.add_vhost("/")
+
+    def add_vhost(self, name: str) -> VirtualHost:
+        """Add a virtual host, for the users that the broker began with; one that is there stays."""
+        if name in self.vhosts:
+            return self.vhosts[name]
+        vhost = VirtualHost(name, self.clock, self.journal, self._deferred.append)
+        self.vhosts[name] = vhost
+        for user in self._first_users:
+            self.users[user].permissions[name] = Permissions.of()
+        self.journal.put_vhost(name)
+        return vhost
+
+    def delete_vhost(self, name: str) -> None:
+        """Delete a virtual host with all that is in it, and close its connections."""
+        vhost = self.vhosts.pop(name, None)
+        if vhost is None:
+            return
+        for connection in [c for c in self.connections if c.vhost is vhost]:
+            connection.force_close(f"vhost '{name}' is deleted")
+        for queue in list(vhost.queues.values()):
+            vhost.delete_queue(queue, cancel=False)
+        for user in self.users:
+            user.permissions.pop(name, None)
+        self.journal.drop_vhost(name)
+
+    def block(self, reason: str) -> None:
+        """Take no more messages from publishers, as RabbitMQ does when memory or disk run out."""
+        self.alarm = reason
+
+    def unblock(self) -> None:
+        """Take messages again."""
+        self.alarm = None
+        for connection in list(self.connections):
+            connection.unblock()
+
+    def settle(self) -> None:
+        """Do what has been put off, make it durable, then confirm it.
+
+        :raises DataError: it could not be made durable; nothing is confirmed then
+        """
+        while self._deferred:
+            self._deferred.popleft()()
+        self.journal.commit()
+        while self.unconfirmed:
+            self.unconfirmed.pop().confirm()
+
+    def run_due(self) -> None:
+        """Run the timers that are due by now."""
+        self.clock.run_due(after_each=self.settle)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass at once, with all that falls due on the way.
+
+        :raises ValueError: `seconds` is negative
+        """
+        self.clock.advance(seconds, self.settle)

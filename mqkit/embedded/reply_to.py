@@ -1,0 +1,46 @@
+"""Direct reply-to: answers that go straight to the channel that asked, through no queue.
+
+https://www.rabbitmq.com/docs/direct-reply-to
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+from mqkit.embedded.message import Message
+
+NAME = "amq.rabbitmq.reply-to"
+"""The pseudo-queue to consume from, and the `reply_to` to publish with."""
+
+PREFIX = NAME + "."
+"""What the `reply_to` that the answering side sees begins with."""
+
+
+class Replies:
+    """The channels that wait for answers, by the routing key that reaches them."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Callable[[Message], None]] = {}
+
+    def register(self, deliver: Callable[[Message], None]) -> str:
+        """A routing key of its own for whoever waits."""
+        key = PREFIX + secrets.token_urlsafe(24)
+        self._waiting[key] = deliver
+        return key
+
+    def forget(self, key: str) -> None:
+        """Nobody waits there any more."""
+        self._waiting.pop(key, None)
+
+    def is_known(self, key: str) -> bool:
+        """True if somebody waits there."""
+        return key in self._waiting
+
+    def deliver(self, message: Message) -> bool:
+        """Hand an answer over; False if nobody waits for it."""
+        deliver = self._waiting.get(message.routing_key)
+        if deliver is None:
+            return False
+        deliver(message)
+        return True

@@ -1,0 +1,393 @@
+"""A virtual host: its exchanges, queues and bindings, and the way of a message through them."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mqkit.embedded import arguments as queue_arguments
+from mqkit.embedded import dead_letters, exchanges
+from mqkit.embedded.clock import Clock
+from mqkit.embedded.errors import (
+    ReplyError,
+    access_refused,
+    not_found,
+    precondition_failed,
+    resource_locked,
+)
+from mqkit.embedded.exchanges import DEFAULT, PREDECLARED, RESERVED_PREFIX, Destination, Exchange
+from mqkit.embedded.journal import Journal
+from mqkit.embedded.message import Entry, Message
+from mqkit.embedded.queue import Queue
+from mqkit.embedded.reply_to import PREFIX as REPLY_PREFIX
+from mqkit.embedded.reply_to import Replies
+
+HELD_RETRY = 1.0
+"""Seconds until a dead letter that no queue took is tried again (at-least-once)."""
+
+
+class VirtualHost:
+    """Everything that has a name in one virtual host."""
+
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        journal: Journal,
+        defer: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """Start with the predeclared exchanges.
+
+        :param defer: runs a call after the present one has ended, so that a message's death does
+            not change what is being walked through
+        """
+        self.name = name
+        self.clock = clock
+        self.queues: dict[str, Queue] = {}
+        self.exchanges: dict[str, Exchange] = {DEFAULT: Exchange(DEFAULT, "direct", durable=True)}
+        self.replies = Replies()
+        self._journal = journal
+        self._defer = defer
+        for exchange, type_ in PREDECLARED.items():
+            self.exchanges[exchange] = Exchange(exchange, type_, durable=True)
+
+    # Exchanges
+
+    def exchange(self, name: str) -> Exchange:
+        """The exchange of this name.
+
+        :raises ReplyError: 404
+        """
+        try:
+            return self.exchanges[name]
+        except KeyError:
+            raise not_found(f"no exchange '{name}' in vhost '{self.name}'") from None
+
+    def declare_exchange(
+        self,
+        name: str,
+        type_: str,
+        *,
+        durable: bool,
+        auto_delete: bool,
+        internal: bool,
+        arguments: dict[str, Any],
+    ) -> Exchange:
+        """Declare it, or see that it is there as asked for.
+
+        :raises ReplyError: 403 for a reserved name, 406 where it is there otherwise
+        """
+        type_ = exchanges.checked_type(type_)
+        alternate = arguments.get("alternate-exchange")
+        if alternate is not None and not isinstance(alternate, str):
+            raise precondition_failed(
+                f"invalid arg 'alternate-exchange' for exchange '{name}' in vhost '{self.name}'"
+            )
+        current = self.exchanges.get(name)
+        if current is not None:
+            exchanges.check_equivalent(
+                current,
+                self.name,
+                type_=type_,
+                durable=durable,
+                auto_delete=auto_delete,
+                internal=internal,
+                arguments=arguments,
+            )
+            return current
+        if name.startswith(RESERVED_PREFIX):
+            raise access_refused(
+                f"exchange name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'"
+            )
+        exchange = Exchange(
+            name,
+            type_,
+            durable=durable,
+            auto_delete=auto_delete,
+            internal=internal,
+            arguments=arguments,
+        )
+        self.exchanges[name] = exchange
+        self._journal.put_exchange(self.name, exchange)
+        return exchange
+
+    def delete_exchange(self, name: str, *, if_unused: bool = False) -> None:
+        """Delete it and its bindings; what is not there is deleted already.
+
+        :raises ReplyError: 406 where it is in use and must not be
+        """
+        exchange = self.exchanges.get(name)
+        if exchange is None:
+            return
+        if if_unused and exchange.bindings:
+            raise precondition_failed(f"exchange '{name}' in vhost '{self.name}' in use")
+        del self.exchanges[name]
+        self._journal.drop_exchange(self.name, name)
+        self._unbind_all(Destination("exchange", name))
+
+    # Queues
+
+    def queue(self, name: str, connection: object) -> Queue:
+        """The queue of this name, for a connection that may use it.
+
+        :raises ReplyError: 404, or 405 where another connection has it exclusively
+        """
+        queue = self.queues.get(name)
+        if queue is None:
+            raise not_found(f"no queue '{name}' in vhost '{self.name}'")
+        self._check_owner(queue, connection)
+        return queue
+
+    def declare_queue(
+        self,
+        name: str,
+        *,
+        durable: bool,
+        auto_delete: bool,
+        owner: object | None,
+        connection: object,
+        arguments: dict[str, Any],
+    ) -> Queue:
+        """Declare it, or see that it is there as asked for; an empty name gets one.
+
+        :raises ReplyError: 403 for a reserved name, 405 where it is another connection's, 406
+            where it is there otherwise or its arguments cannot be
+        """
+        current = self.queues.get(name) if name else None
+        if current is not None:
+            self._check_owner(current, connection)
+            if (owner is None) is not (current.owner is None):
+                raise resource_locked(
+                    f"cannot obtain exclusive access to locked queue '{name}' in vhost "
+                    f"'{self.name}'"
+                )
+            queue_arguments.check_equivalent(
+                name,
+                self.name,
+                received=(durable, auto_delete, arguments),
+                current=(current.durable, current.auto_delete, current.arguments),
+            )
+            current.touch()
+            return current
+        if name.startswith(RESERVED_PREFIX):
+            raise access_refused(
+                f"queue name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'"
+            )
+        name = name or _generated_name()
+        options = queue_arguments.parse(arguments, name, self.name)
+        if options.is_quorum and (not durable or owner is not None or auto_delete):
+            what = "durable" if not durable else "exclusive" if owner is not None else "auto-delete"
+            raise precondition_failed(
+                f"invalid property '{what}' for queue '{name}' in vhost '{self.name}'"
+            )
+        queue = Queue(
+            name,
+            self,
+            options,
+            durable=durable,
+            auto_delete=auto_delete,
+            owner=owner,
+            arguments=arguments,
+        )
+        self.queues[name] = queue
+        self._journal.put_queue(self.name, queue)
+        return queue
+
+    def delete_queue(self, queue: Queue, *, cancel: bool = True) -> int:
+        """Delete it, its bindings and its messages; how many were ready.
+
+        :param cancel: tell its consumers
+        """
+        if self.queues.get(queue.name) is not queue:
+            return 0
+        del self.queues[queue.name]
+        count = len(queue.ready)
+        queue.close()
+        self._journal.drop_queue(self.name, queue.name)
+        self._unbind_all(Destination("queue", queue.name))
+        for consumer in list(queue.consumers):
+            queue.consumers.remove(consumer)
+            consumer.channel.consumer_gone(consumer, tell=cancel)
+        return count
+
+    def release(self, owner: object) -> None:
+        """Delete the queues that only this connection could use."""
+        for queue in [q for q in self.queues.values() if q.owner is owner]:
+            self.delete_queue(queue, cancel=False)
+
+    def consumer_left(self, queue: Queue) -> None:
+        """Delete an auto-delete queue whose last consumer went."""
+        if queue.auto_delete and not queue.consumers:
+            self.delete_queue(queue)
+        else:
+            queue.serve()
+
+    # Bindings
+
+    def bind(
+        self, source: Exchange, to: Destination, routing_key: str, arguments: dict[str, Any]
+    ) -> None:
+        """Bind; the same binding twice is one.
+
+        :raises ReplyError: 406, the arguments are no header exchange's
+        """
+        if source.bind(to, routing_key, arguments) and source.durable and self._is_durable(to):
+            self._journal.put_binding(self.name, source.name, to, routing_key, arguments)
+
+    def unbind(
+        self, source: Exchange, to: Destination, routing_key: str, arguments: Mapping[str, Any]
+    ) -> None:
+        """Unbind; a binding that is not there is gone already."""
+        binding = source.find(to, routing_key, arguments)
+        if binding is not None:
+            source.bindings.remove(binding)
+            self._journal.drop_binding(self.name, source.name, to, routing_key, binding.arguments)
+            self._source_lost_a_binding(source)
+
+    # Messages
+
+    def route(self, exchange: Exchange, message: Message) -> list[Queue]:
+        """The queues that a message goes to, each once, in the order in which they were found."""
+        found: dict[str, Queue] = {}
+        seen = {exchange.name}
+        waiting = [exchange]
+        while waiting:
+            current = waiting.pop(0)
+            names: list[Destination] = (
+                [Destination("queue", key) for key in message.routing_keys]
+                if current.name == DEFAULT
+                else list(current.destinations(message))
+            )
+            queues = [to.name for to in names if to.kind == "queue" and to.name in self.queues]
+            nexts = [to.name for to in names if to.kind == "exchange"]
+            if not queues and not nexts and current.alternate is not None:
+                nexts = [current.alternate]
+            found.update((name, self.queues[name]) for name in queues)
+            for name in nexts:
+                if name in self.exchanges and name not in seen:
+                    seen.add(name)
+                    waiting.append(self.exchanges[name])
+        return list(found.values())
+
+    def publish(self, exchange: Exchange, message: Message) -> tuple[bool, bool]:
+        """Route a message and offer it to each queue; whether it was routed, and all took it."""
+        if exchange.name == DEFAULT and message.routing_key.startswith(REPLY_PREFIX):
+            return self.replies.deliver(message), True
+        queues = self.route(exchange, message)
+        taken = [queue.offer(message) for queue in queues]
+        return bool(queues), all(taken)
+
+    # What a queue needs around it (`queue.Host`)
+
+    def dead_letter(self, queue: Queue, entry: Entry, reason: str) -> None:
+        """Publish it to the dead letter exchange, when the present call has ended."""
+        exchange = queue.options.dead_letter_exchange
+        if exchange is None:
+            self.removed(queue, entry)
+            return
+        message = dead_letters.dead_letter(queue, entry, reason, self.clock.wall)
+        if queue.options.at_least_once:
+            queue.held.append(entry)
+            self._defer(lambda: self._settle_held(queue, entry, message))
+        else:
+            self.removed(queue, entry)
+            self._defer(lambda: self._drop_dead(exchange, message))
+
+    def queue_expired(self, queue: Queue) -> None:
+        """Delete a queue that nobody used."""
+        self.delete_queue(queue)
+
+    def stored(self, queue: Queue, entry: Entry) -> None:
+        """Keep it, if the queue is durable and the message persistent."""
+        if self._keeps(queue, entry):
+            self._journal.put_entry(self.name, queue.name, entry)
+
+    def changed(self, queue: Queue, entry: Entry) -> None:
+        """Keep its delivery count."""
+        if self._keeps(queue, entry):
+            self._journal.update_entry(self.name, queue.name, entry)
+
+    def removed(self, queue: Queue, entry: Entry) -> None:
+        """Keep it no longer."""
+        if self._keeps(queue, entry):
+            self._journal.drop_entry(self.name, queue.name, entry)
+
+    def _publish_dead(self, exchange: str, message: Message) -> bool:
+        """True if at least one queue took it, and none refused it."""
+        source = self.exchanges.get(exchange)
+        if source is None:
+            return False
+        targets = self.route(source, message)
+        wanted = [queue for queue in targets if not dead_letters.is_cycle(message, queue.name)]
+        taken = [queue.offer(message) for queue in wanted]
+        return bool(taken) and all(taken)
+
+    def _drop_dead(self, exchange: str, message: Message) -> None:
+        """At most once: what nobody takes is gone, as it is with RabbitMQ."""
+        self._publish_dead(exchange, message)
+
+    def _settle_held(self, queue: Queue, entry: Entry, message: Message) -> None:
+        """At least once: it leaves its queue only when its target has it."""
+        if self.queues.get(queue.name) is not queue:
+            return
+        if self._publish_dead(message.exchange, message):
+            queue.held.remove(entry)
+            self.removed(queue, entry)
+            return
+        due = self.clock.now() + HELD_RETRY
+        self.clock.call_at(due, lambda: self._settle_held(queue, entry, message))
+
+    def _keeps(self, queue: Queue, entry: Entry) -> bool:
+        return (
+            queue.durable
+            and queue.owner is None
+            and (queue.options.is_quorum or entry.message.persistent)
+        )
+
+    def _is_durable(self, to: Destination) -> bool:
+        if to.kind == "queue":
+            return self.queues[to.name].durable and self.queues[to.name].owner is None
+        return self.exchanges[to.name].durable
+
+    def _check_owner(self, queue: Queue, connection: object) -> None:
+        if queue.owner is not None and queue.owner is not connection:
+            raise resource_locked(
+                f"cannot obtain exclusive access to locked queue '{queue.name}' in vhost "
+                f"'{self.name}'. It could be originally declared on another connection or the "
+                "exclusive property value does not match that of the original declaration."
+            )
+
+    def _unbind_all(self, to: Destination) -> None:
+        for exchange in list(self.exchanges.values()):
+            left = [binding for binding in exchange.bindings if binding.destination != to]
+            if len(left) < len(exchange.bindings):
+                exchange.bindings = left
+                self._journal.drop_bindings_to(self.name, exchange.name, to)
+                self._source_lost_a_binding(exchange)
+
+    def _source_lost_a_binding(self, exchange: Exchange) -> None:
+        if exchange.auto_delete and not exchange.bindings:
+            self.delete_exchange(exchange.name)
+
+
+def _generated_name() -> str:
+    random = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+    return f"amq.gen-{random}"
+
+
+def header_routing_keys(headers: Mapping[str, Any]) -> Iterable[str]:
+    """Further routing keys from `CC` and `BCC` (sender-selected distribution).
+
+    https://www.rabbitmq.com/docs/sender-selected
+
+    :raises ReplyError: 406, they are no arrays of strings
+    """
+    for name in ("CC", "BCC"):
+        keys = headers.get(name)
+        if keys is None:
+            continue
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise ReplyError(406, f"the {name} header is not an array of strings")
+        yield from keys

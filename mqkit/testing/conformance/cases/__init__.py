@@ -1,0 +1,1 @@
+"""The cases, by area. A module here is found by being here."""
