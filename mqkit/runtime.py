@@ -261,7 +261,7 @@ def _broker(
                 f"service {service.name!r} has no broker: give a BrokerUrl, or "
                 "Service(connection=...)"
             )
-        return url, driver or drivers.named(drivers.NAMES[0])
+        return url, driver or drivers.named()
     if url is not None or driver is not None:
         raise ConfigurationError(
             f"service {service.name!r} has a connection of its own: give no URL and no driver"

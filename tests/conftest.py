@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from mqkit import drivers
+from mqkit.drivers.base import Driver
 from mqkit.errors import MqkitError
 from mqkit.testing.brokers import Broker, BrokerSpec, find_brokers, start
 
@@ -44,6 +46,13 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
         pytest.fail(str(found), pytrace=False)
     with start(found) as running:
         yield running
+
+
+@pytest.fixture(params=drivers.NAMES)
+def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """Each driver in turn; whatever is not given one by the test runs on it too."""
+    monkeypatch.setattr(drivers, "DEFAULT", request.param)
+    return drivers.named()
 
 
 @pytest.fixture

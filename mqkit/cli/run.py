@@ -61,7 +61,7 @@ def run(
     driver: Annotated[
         str | None,
         typer.Option(
-            help=f"The AMQP client: {' or '.join(drivers.NAMES)}. Default: {drivers.NAMES[0]}.",
+            help=f"The AMQP client: {' or '.join(drivers.NAMES)}. Default: {drivers.DEFAULT}.",
             show_default=False,
         ),
     ] = None,

@@ -12,15 +12,18 @@ from mqkit.errors import ConfigurationError
 from mqkit.settings import BrokerUrl
 
 NAMES: Final = ("pika", "aio-pika")
-"""What `named` knows; the first is the default."""
+"""What `named` knows."""
+
+DEFAULT = "pika"
+"""The driver where none is asked for."""
 
 
-def named(name: str) -> Driver:
-    """The driver of this name.
+def named(name: str | None = None) -> Driver:
+    """The driver of this name, or the default one.
 
     :raises ConfigurationError: there is none
     """
-    match name:
+    match name or DEFAULT:
         case "pika":
             from mqkit.drivers.pika import PikaDriver  # noqa: PLC0415 - only where it is used
 
