@@ -245,12 +245,13 @@ class AioPikaChannel(DriverChannel):
             return
         self._open, self._closing = False, True
         self._parting = Closed(0, text)
-        self._calls.stop()
-        self._link.write(
-            wire.method(
-                self.number,
-                spec.Channel.Close(reply_code=code, reply_text=text, class_id=0, method_id=0),
-            )
+        close = spec.Channel.Close(reply_code=code, reply_text=text, class_id=0, method_id=0)
+        # RabbitMQ (4.0.5, 4.3.6) forgets acks that it has not passed on to a quorum queue when a
+        # channel closes, and has passed on all that came before it answers a cancel.
+        cancels = [spec.Basic.Cancel(consumer_tag=tag) for tag in self._on_delivery]
+        self._calls.finish(
+            ((wire.method(self.number, each), (commands.Basic.CancelOk,)) for each in cancels),
+            wire.method(self.number, close),
         )
 
     def end(self, why: Closed) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ class Calls:
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
         self._waiting: deque[_Call] = deque()
-        self._stopped = False
+        self._refused: list[_Call] = []
 
     def send(self, data: bytes, answers: tuple[type, ...]) -> asyncio.Future[Any]:
         """Send a method as soon as it is its turn; the future gets its answer."""
@@ -112,20 +112,25 @@ class Calls:
         self._send_next()
         return wanted
 
-    def stop(self) -> None:
-        """Send no more."""
-        self._stopped = True
+    def finish(self, calls: Iterable[tuple[bytes, tuple[type, ...]]], close: bytes) -> None:
+        """Send these after what is under way, and `close` last; what waits its turn is refused."""
+        under_way = [call for call in self._waiting if call.sent]
+        self._refused = [call for call in self._waiting if not call.sent]
+        self._waiting = deque(under_way)
+        for data, answers in calls:
+            self.send(data, answers)
+        self.send(close, ())
 
     def fail(self, why: Closed) -> None:
         """Nothing will be answered any more."""
-        self._stopped = True
-        waiting, self._waiting = self._waiting, deque()
+        waiting, self._waiting = [*self._waiting, *self._refused], deque()
         for call in waiting:
             if not call.future.done():
                 call.future.set_exception(ChannelClosedError(why.code, why.text))
+                call.future.exception()  # those of `finish` are awaited by nobody
 
     def _send_next(self) -> None:
-        while self._waiting and not self._waiting[0].sent and not self._stopped:
+        while self._waiting and not self._waiting[0].sent:
             if self._waiting[0].future.done():  # its caller went before it was its turn
                 self._waiting.popleft()
                 continue

@@ -174,7 +174,7 @@ class OpenedConnection(OwnedConnection):
         super().__init__(under, on_blocked)
         self._connection = connection
 
-    async def _say_goodbye(self) -> None:
+    async def _close_library(self) -> None:
         await self._connection.close()
 
     def end(self, why: Closed) -> None:
