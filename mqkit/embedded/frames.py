@@ -7,6 +7,7 @@ pamqp decodes and encodes; this module cuts the stream into frames, holds the pe
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Iterator
 
 from pamqp import base, body, commands, constants, exceptions, frame, header, heartbeat
@@ -32,6 +33,8 @@ MALFORMED = (
     RecursionError,  # tables within tables
 )
 """What pamqp raises for bytes that are no frame."""
+
+RECOVER_ASYNC = commands.Basic.RecoverAsync.index.to_bytes(4)
 
 KNOWN_TYPES = (
     constants.FRAME_METHOD,
@@ -149,7 +152,13 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
     if kind == constants.FRAME_BODY:
         return channel, body.ContentBody(payload)
     try:
-        decoded = frame.unmarshal(piece)[2]
+        if payload.startswith(RECOVER_ASYNC):
+            with warnings.catch_warnings():
+                # pamqp warns whoever builds it that it is deprecated; here a peer has sent it.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                decoded = frame.unmarshal(piece)[2]
+        else:
+            decoded = frame.unmarshal(piece)[2]
     except MALFORMED as error:
         code = 503 if kind == constants.FRAME_METHOD and _is_unknown(payload) else 502
         raise ReplyError(code, f"a frame of type {kind} cannot be decoded") from error

@@ -15,7 +15,7 @@ from mqkit import (
     PublishTimeoutError,
 )
 from mqkit.testing.brokers import Broker
-from tests.integration.tcp_proxy import TcpProxy
+from mqkit.testing.proxy import TcpProxy
 from tests.support import Client, connected, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")
