@@ -302,15 +302,13 @@ async def test_mqkit_run_takes_a_driver_by_name(
 ) -> None:
     """`--driver` chooses the client, which the broker sees; an unknown one is a wrong call."""
     log = tmp_path / "log"
-    with running(
-        "tests.faults.services:slow",
-        broker.url,
-        log,
-        "--driver",
-        driver,
-        MQKIT_TEST_QUEUE=f"{name}.q",
-    ) as process:
+    queue = {"MQKIT_TEST_QUEUE": f"{name}.q"}
+    slow = "tests.faults.services:slow"
+    with running(slow, broker.url, log, "--driver", driver, **queue) as process:
         await process.says("consuming")
+        listed = await asyncio.to_thread(broker.ctl, "list_connections", "client_properties")
+        ours = [line for line in listed.splitlines() if "slow.consume" in line]
+        assert {"pika": "pika.rtfd.org", "aio-pika": "mosquito/aiormq"}[driver] in ours[0]
         process.send(signal.SIGTERM)
         assert await process.ends() == 0
     with running(slow, broker.url, log, "--driver", "carrier") as process:
