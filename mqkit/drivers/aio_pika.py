@@ -57,15 +57,22 @@ class AioPikaDriver(Driver):
             async with asyncio.timeout(url.connect_timeout):
                 await asyncio.shield(opening)
         except BaseException as error:
+            late = isinstance(error, TimeoutError) and not opening.done()
             stream.abort()
             opening.cancel()
             await asyncio.wait([opening], timeout=ABANDON_TIMEOUT)
-            if isinstance(error, TimeoutError) and opening.cancelled():
+            if late:
                 raise wire.not_in_time(host, url.connect_timeout) from error
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) or not _is_cancelled():
                 raise connect_error(error, stream.refusal(), host, url.vhost) from error
             raise
         return _OwnConnection(connection, stream, url.heartbeat, on_blocked)
+
+
+def _is_cancelled() -> bool:
+    """Whether it is the caller who cancels; aiormq cancels its own tasks when it fails."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 class _OwnConnection(OwnedConnection):

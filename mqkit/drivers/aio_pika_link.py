@@ -1,7 +1,9 @@
 """A connection of the aio-pika driver: an aiormq connection that channels of mqkit's own share.
 
 What channels write goes through aiormq's own queue to the socket, in order and by one task, not
-one for each message; and what comes for them is handed over by aiormq's reader.
+one for each message; and what comes for them is handed over by aiormq's reader. Nothing waits for
+the socket: how much can be unsent is bounded by those who write, with the publisher's window of
+unconfirmed messages and the consumer's prefetch.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class _Reader(asyncio.StreamReader):
 
 
 def connect_error(
-    error: Exception, refusal: commands.Connection.Close | None, host: Host, vhost: str
+    error: BaseException, refusal: commands.Connection.Close | None, host: Host, vhost: str
 ) -> ConnectError:
     """The error for a connection that could not be opened."""
     code = refusal.reply_code if refusal is not None else None

@@ -135,4 +135,7 @@ def closed(reason: BaseException | None) -> Closed:
         return Closed(0 if code in (0, 200) else code, text)
     if isinstance(reason.__cause__, asyncio.IncompleteReadError):
         return Closed(0, "the broker ended the stream without a word")
-    return Closed(0, wire.root_text(reason.__cause__ or reason))
+    text = wire.root_text(reason.__cause__ or reason)
+    if isinstance(reason, aiormq.exceptions.ProtocolSyntaxError):
+        return Closed(0, f"aiormq cannot read what the broker sent: {text}")
+    return Closed(0, text)
