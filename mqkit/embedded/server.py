@@ -58,8 +58,9 @@ class EmbeddedServer:
     """An AMQP 0-9-1 broker in the running event loop.
 
     With `data` durable queues outlive it, in a file in that directory; without it everything is
-    in memory. `port` 0 is a free one. `users` are names and passwords; the first of them is in
-    `url`, which holds its password: do not log it.
+    in memory. With `fsync=False` they outlive this process and not the machine, for tests:
+    nothing then waits for the disk. `port` 0 is a free one. `users` are names and passwords; the
+    first of them is in `url`, which holds its password: do not log it.
 
     :raises DataError: (on entry) the directory cannot be used
     :raises OSError: (on entry) the address cannot be listened on
@@ -72,11 +73,13 @@ class EmbeddedServer:
         port: int = 0,
         data: Path | str | None = None,
         users: Mapping[str, str] = DEFAULT_USERS,
+        fsync: bool = True,
     ) -> None:
         self.host = host
         self.port = port
         self._data = None if data is None else Path(data)
         self._users = dict(users)
+        self._fsync = fsync
         self._node: Node | None = None
         self._server: asyncio.Server | None = None
         self._peers: set[_Peer] = set()
@@ -113,7 +116,7 @@ class EmbeddedServer:
     async def start(self) -> None:
         """Listen."""
         loop = asyncio.get_running_loop()
-        store = Store(self._data) if self._data is not None else None
+        store = Store(self._data, fsync=self._fsync) if self._data is not None else None
         try:
             self._node = Node(journal=store, users=self._users)
             if store is not None:

@@ -57,7 +57,7 @@ class Store(Journal):
     :raises DataError: it cannot be used: not a directory, not writable, in use, not ours
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, fsync: bool = True) -> None:
         self._path = directory / FILE
         self._clock: Clock | None = None
         self._changed = False
@@ -69,7 +69,7 @@ class Store(Journal):
         except (OSError, sqlite3.Error) as error:
             raise DataError(f"the data directory {directory} cannot be used: {error}") from error
         try:
-            self._open()
+            self._open(fsync=fsync)
         except sqlite3.Error as error:
             self._database.close()
             why = "another broker uses it" if "locked" in str(error) else str(error)
@@ -78,13 +78,13 @@ class Store(Journal):
             self._database.close()
             raise
 
-    def _open(self) -> None:
+    def _open(self, *, fsync: bool) -> None:
         execute = self._database.execute
         execute("PRAGMA busy_timeout=0")
         execute("PRAGMA locking_mode=EXCLUSIVE")
         execute("PRAGMA journal_mode=WAL")
         # A confirm says that the message is on disk.
-        execute("PRAGMA synchronous=FULL")
+        execute(f"PRAGMA synchronous={'FULL' if fsync else 'OFF'}")
         execute("BEGIN EXCLUSIVE")
         (version,) = execute("PRAGMA user_version").fetchone()
         (tables,) = execute("SELECT count(*) FROM sqlite_master").fetchone()

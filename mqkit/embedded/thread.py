@@ -29,8 +29,9 @@ class ServerThread:
         port: int = 0,
         data: Path | str | None = None,
         users: Mapping[str, str] = DEFAULT_USERS,
+        fsync: bool = True,
     ) -> None:
-        self._server = EmbeddedServer(host=host, port=port, data=data, users=users)
+        self._server = EmbeddedServer(host=host, port=port, data=data, users=users, fsync=fsync)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
