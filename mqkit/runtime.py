@@ -19,10 +19,10 @@ from mqkit.dispatch import Clock, Dispatcher, make, utc_now
 from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.middleware import Middleware
-from mqkit.publisher import Publisher
+from mqkit.publisher import OnConfirmed, Publisher
 from mqkit.service import Handler, Service
 from mqkit.settings import BrokerUrl
-from mqkit.settle import Settler
+from mqkit.settle import OnSettled, Settler
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,11 @@ class Runtime:
     connection may take; None tries for ever. `middleware` goes around the service's own. A
     service that has a connection of its own takes neither `url` nor `driver`.
 
+    `on_settled` and `on_confirmed` observe what becomes of deliveries and what the service's
+    publisher has published, copies of deliveries included (`mqkit.settle.OnSettled`,
+    `mqkit.publisher.OnConfirmed`). Nothing else is told the whole truth: a middleware sees what a
+    handler did, and not what became of the message.
+
     :raises ConfigurationError: the service has no handlers, the grace period is negative, or
         there is no broker, two of them, or a connection that cannot be used
     """
@@ -58,6 +63,8 @@ class Runtime:
         connect_deadline: float | None = None,
         driver: Driver | None = None,
         clock: Clock = utc_now,
+        on_settled: OnSettled | None = None,
+        on_confirmed: OnConfirmed | None = None,
     ) -> None:
         if not service.handlers:
             raise ConfigurationError(f"service {service.name!r} has no handlers")
@@ -69,9 +76,10 @@ class Runtime:
         self._middleware = (*middleware, *service.middleware)
         self._connect_deadline = connect_deadline
         self._clock = clock
+        self._on_settled = on_settled
         self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=driver)
         self._publishing = Connection(self._url, name=f"{service.name}.publish", driver=driver)
-        self.publisher = Publisher(self._publishing, app_id=service.name)
+        self.publisher = Publisher(self._publishing, app_id=service.name, on_confirmed=on_confirmed)
         self._ladder = DelayLadder(self._publishing)
         self._consumers: list[Consumer] = []
         self._running: list[asyncio.Task[None]] = []
@@ -102,14 +110,20 @@ class Runtime:
                 await asyncio.wait([starting])
                 return
             starting.result()
-            done, _ = await asyncio.wait(
-                [stopped, *self._running], return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in done:
-                task.result()  # a consumer ends by itself only with an error
+            failed = asyncio.create_task(self.failed())
+            await asyncio.wait([stopped, failed], return_when=asyncio.FIRST_COMPLETED)
+            failed.cancel()
+            if failed.done():
+                failed.result()
         finally:
             stopped.cancel()
             await self._stop()
+
+    async def failed(self) -> None:
+        """Wait until a consumer ends by itself, which is only with an error, and raise that."""
+        done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
     def hurry(self) -> None:
         """End the grace period now."""
@@ -205,8 +219,11 @@ class Runtime:
             handler=handler.name,
             redeclare=lambda: declare(self._publishing.channel, handler.topology()),
             clock=self._clock,
+            on_settled=self._on_settled,
         )
-        return Consumer(self._consuming, handler, dispatcher, settler)
+        return Consumer(
+            self._consuming, handler, dispatcher, settler, declared_on=self._consuming.generation
+        )
 
     async def _drain(self) -> None:
         began = asyncio.get_running_loop().time()

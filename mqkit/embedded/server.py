@@ -51,8 +51,9 @@ class EmbeddedServer:
     """An AMQP 0-9-1 broker in the running event loop.
 
     With `data` durable queues outlive it, in a file in that directory; without it everything is
-    in memory. `port` 0 is a free one. `users` are names and passwords; the first of them is in
-    `url`, which holds its password: do not log it.
+    in memory. With `fsync=False` they outlive this process and not the machine, for tests:
+    nothing then waits for the disk. `port` 0 is a free one. `users` are names and passwords; the
+    first of them is in `url`, which holds its password: do not log it.
 
     Where the file cannot be written any more, the broker drops its connections without a confirm
     and stops listening; `failed` tells why, and so does every call that changes something.
@@ -69,6 +70,7 @@ class EmbeddedServer:
         port: int = 0,
         data: Path | str | None = None,
         users: Mapping[str, str] = DEFAULT_USERS,
+        fsync: bool = True,
     ) -> None:
         self.host = host
         self.port = port
@@ -76,6 +78,7 @@ class EmbeddedServer:
         self._users = dict(users)
         if not self._users:
             raise ValueError("a broker that nobody may log in to is of no use; give it users")
+        self._fsync = fsync
         self._node: Node | None = None
         self._server: asyncio.Server | None = None
         self._peers: set[Peer] = set()
@@ -120,7 +123,7 @@ class EmbeddedServer:
         if self._server is not None:
             raise RuntimeError("the embedded broker runs already")
         loop = asyncio.get_running_loop()
-        store = Store(self._data) if self._data is not None else None
+        store = Store(self._data, fsync=self._fsync) if self._data is not None else None
         try:
             self._node = Node(journal=store, users=self._users)
             if store is not None:

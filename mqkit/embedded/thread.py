@@ -30,8 +30,9 @@ class ServerThread:
         port: int = 0,
         data: Path | str | None = None,
         users: Mapping[str, str] = DEFAULT_USERS,
+        fsync: bool = True,
     ) -> None:
-        self._server = EmbeddedServer(host=host, port=port, data=data, users=users)
+        self._server = EmbeddedServer(host=host, port=port, data=data, users=users, fsync=fsync)
         self._lifecycle = threading.Lock()
         """Of `start` and `stop`, which take their time."""
         self._submitting = threading.Lock()
