@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
+from mqkit import drivers
 from mqkit.connection import Connection
 from mqkit.consumer import Consumer
 from mqkit.declare import declare
 from mqkit.delay import DelayLadder
 from mqkit.dispatch import Clock, Dispatcher, make, utc_now
 from mqkit.drivers.base import Driver, QueueState
-from mqkit.drivers.pika import PikaDriver
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.middleware import Middleware
 from mqkit.publisher import OnConfirmed, Publisher
@@ -41,20 +41,22 @@ class Runtime:
 
     As an asynchronous context manager it starts on entry and drains on exit; `run` does both
     and waits in between. `grace` is in seconds. `connect_deadline` is how many seconds the first
-    connection may take; None tries for ever. `middleware` goes around the service's own.
+    connection may take; None tries for ever. `middleware` goes around the service's own. A
+    service that has a connection of its own takes neither `url` nor `driver`.
 
     `on_settled` and `on_confirmed` observe what becomes of deliveries and what the service's
     publisher has published, copies of deliveries included (`mqkit.settle.OnSettled`,
     `mqkit.publisher.OnConfirmed`). Nothing else is told the whole truth: a middleware sees what a
     handler did, and not what became of the message.
 
-    :raises ConfigurationError: the service has no handlers, or the grace period is negative
+    :raises ConfigurationError: the service has no handlers, the grace period is negative, or
+        there is no broker, two of them, or a connection that cannot be used
     """
 
     def __init__(
         self,
         service: Service,
-        url: BrokerUrl,
+        url: BrokerUrl | None = None,
         *,
         grace: float = DEFAULT_GRACE,
         middleware: Iterable[Middleware] = (),
@@ -69,15 +71,14 @@ class Runtime:
         if grace < 0:
             raise ConfigurationError(f"the grace period is 0 seconds or more, not {grace!r}")
         self.service = service
-        self._url = url
+        self._url, driver = _broker(service, url, driver)
         self._grace = grace
         self._middleware = (*middleware, *service.middleware)
         self._connect_deadline = connect_deadline
         self._clock = clock
         self._on_settled = on_settled
-        driver = driver or PikaDriver()
-        self._consuming = Connection(url, name=f"{service.name}.consume", driver=driver)
-        self._publishing = Connection(url, name=f"{service.name}.publish", driver=driver)
+        self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=driver)
+        self._publishing = Connection(self._url, name=f"{service.name}.publish", driver=driver)
         self.publisher = Publisher(self._publishing, app_id=service.name, on_confirmed=on_confirmed)
         self._ladder = DelayLadder(self._publishing)
         self._consumers: list[Consumer] = []
@@ -169,7 +170,11 @@ class Runtime:
             logger.info("%s: stopped", self.service.name)
 
     async def _start(self) -> None:
-        logger.info("%s: connecting to %s", self.service.name, self._url)
+        logger.info(
+            "%s: connecting to %s",
+            self.service.name,
+            self._url if self.service.connection is None else self._url.hosts[0],
+        )
         await self._consuming.open(self._connect_deadline)
         await self._publishing.open(self._connect_deadline)
         await declare(self._consuming.channel, self.service.topology)
@@ -261,3 +266,21 @@ class Runtime:
     async def _close_publishing(self) -> None:
         await self.publisher.close()
         await self._publishing.close()
+
+
+def _broker(
+    service: Service, url: BrokerUrl | None, driver: Driver | None
+) -> tuple[BrokerUrl, Driver]:
+    """Where the broker is, and by which driver to go there."""
+    if service.connection is None:
+        if url is None:
+            raise ConfigurationError(
+                f"service {service.name!r} has no broker: give a BrokerUrl, or "
+                "Service(connection=...)"
+            )
+        return url, driver or drivers.named()
+    if url is not None or driver is not None:
+        raise ConfigurationError(
+            f"service {service.name!r} has a connection of its own: give no URL and no driver"
+        )
+    return drivers.of_application(service.connection)

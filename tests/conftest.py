@@ -10,6 +10,8 @@ import secrets
 
 import pytest
 
+from mqkit import drivers
+from mqkit.drivers.base import Driver
 from mqkit.testing.broker import Broker
 
 
@@ -17,6 +19,13 @@ from mqkit.testing.broker import Broker
 def broker(mqkit_broker: Broker) -> Broker:
     """The chosen brokers in turn; started at its first test, ended after its last."""
     return mqkit_broker
+
+
+@pytest.fixture(params=drivers.NAMES)
+def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """Each driver in turn; whatever is not given one by the test runs on it too."""
+    monkeypatch.setattr(drivers, "DEFAULT", request.param)
+    return drivers.named()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 
 from mqkit.embedded.errors import ReplyError, not_implemented, precondition_failed
 from mqkit.embedded.exchanges import inequivalent
+from mqkit.embedded.frames import type_name
 
 CLASSIC, QUORUM = "classic", "quorum"
 
@@ -20,24 +21,26 @@ DEFAULT_DELIVERY_LIMIT = 20
 MAX_PRIORITY = 255
 """The highest `x-max-priority` that a classic queue takes."""
 
-MAX_MILLISECONDS = 2**32 - 1
-"""RabbitMQ's own limit for a TTL or an expiry: what an Erlang timer takes."""
+MAX_MILLISECONDS = 315_360_000_000
+"""RabbitMQ's own limit for a TTL or an expiry: ten years."""
+
+QUEUE_VERSION = 2
+"""The only `x-queue-version` of classic queues that RabbitMQ 4.3 has."""
 
 OVERFLOWS = ("drop-head", "reject-publish", "reject-publish-dlx")
+
+LOCATORS = ("client-local", "balanced")
 
 STRATEGIES = ("at-most-once", "at-least-once")
 
 REFUSED = frozenset(
     {
+        "x-consumer-timeout",
         "x-delayed-retry-type",
         "x-delayed-retry-min",
         "x-delayed-retry-max",
-        "x-consumer-timeout",
         "x-consumer-disconnected-timeout",
-        "x-max-age",
-        "x-stream-max-segment-size-bytes",
-        "x-stream-filter-size-bytes",
-        "x-initial-cluster-size",
+        "x-queue-master-locator",
     }
 )
 """What RabbitMQ does and this broker does not, refused so that nobody relies on it."""
@@ -55,6 +58,10 @@ COMPARED = (
     "x-delivery-limit",
     "x-single-active-consumer",
     "x-queue-type",
+    "x-queue-mode",
+    "x-queue-version",
+    "x-queue-leader-locator",
+    "x-quorum-initial-group-size",
 )
 """Arguments that must be the same when a queue is declared again."""
 
@@ -94,16 +101,21 @@ def parse(given: Mapping[str, Any], queue: str, vhost: str) -> QueueArguments:
             f"invalid arg '{name}' for queue '{queue}' in vhost '{vhost}': {why}"
         )
 
-    for name in given:
-        if name in REFUSED:
-            raise not_implemented(f"argument '{name}' is not implemented by this broker")
+    if given.get("x-queue-type") == "stream":
+        raise not_implemented("streams are not implemented by this broker")
+    if (why := _queue_type(given.get("x-queue-type", CLASSIC))) is not None:
+        raise invalid("x-queue-type", why)
+    type_ = type_of(given)
+    _check_names(given, type_, f"queue '{queue}' in vhost '{vhost}'")
+    exchange = given.get("x-dead-letter-exchange", "")
+    if not isinstance(exchange, str):
+        raise precondition_failed(
+            f"invalid type '{type_name(exchange)}' for arg 'x-dead-letter-exchange' in queue "
+            f"'{queue}' in vhost '{vhost}'"
+        )
     for name, check in CHECKS.items():
         if name in given and (why := check(given[name])) is not None:
             raise invalid(name, why)
-    type_ = _queue_type(given)
-    for name in QUORUM_REFUSES if type_ == QUORUM else CLASSIC_REFUSES:
-        if name in given:
-            raise invalid(name, f"not supported by queue type {type_}")
     if type_ == QUORUM and given.get("x-overflow") == "reject-publish-dlx":
         raise invalid("x-overflow", "reject-publish-dlx is not supported by quorum queues")
     if "x-dead-letter-routing-key" in given and "x-dead-letter-exchange" not in given:
@@ -111,13 +123,19 @@ def parse(given: Mapping[str, Any], queue: str, vhost: str) -> QueueArguments:
     return _arguments(given, type_)
 
 
-def _queue_type(given: Mapping[str, Any]) -> str:
-    type_ = given.get("x-queue-type", CLASSIC)
-    if type_ == "stream":
-        raise not_implemented("streams are not implemented by this broker")
-    if type_ not in (CLASSIC, QUORUM):
-        raise precondition_failed(f"unknown queue type '{type_}'")
-    return str(type_)
+def _check_names(given: Mapping[str, Any], type_: str, whose: str) -> None:
+    for name in given:
+        if name in (QUORUM_REFUSES if type_ == QUORUM else CLASSIC_REFUSES):
+            raise precondition_failed(
+                f"invalid arg '{name}' for {whose} of queue type rabbit_{type_}_queue"
+            )
+        if name in REFUSED:
+            raise not_implemented(f"argument '{name}' is not implemented by this broker")
+
+
+def type_of(given: Mapping[str, Any]) -> str:
+    """The queue type that checked arguments ask for; an empty one is the default."""
+    return str(given.get("x-queue-type") or CLASSIC)
 
 
 def _arguments(given: Mapping[str, Any], type_: str) -> QueueArguments:
@@ -169,7 +187,7 @@ def check_equivalent(
     for name in COMPARED:
         asked, there = received[2].get(name), current[2].get(name)
         if name == "x-queue-type":
-            asked, there = asked or CLASSIC, there or CLASSIC
+            asked, there = (each[2].get(name, CLASSIC) for each in (received, current))
         if asked != there or isinstance(asked, bool) is not isinstance(there, bool):
             raise inequivalent(name, whose, vhost, asked, there)
 
@@ -178,10 +196,18 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _integer(value: Any) -> str | None:
+    return None if _is_integer(value) else f'"expected integer, got {type_name(value)}"'
+
+
 def _natural(value: Any) -> str | None:
-    if not _is_integer(value):
-        return f"{{unacceptable_type,{type(value).__name__}}}"
-    return f"{{value_negative,{value}}}" if value < 0 else None
+    why = _integer(value)
+    return f"{{value_negative,{value}}}" if why is None and value < 0 else why
+
+
+def _positive(value: Any) -> str | None:
+    why = _natural(value)
+    return "{value_zero,0}" if why is None and value == 0 else why
 
 
 def _milliseconds(value: Any) -> str | None:
@@ -192,7 +218,7 @@ def _milliseconds(value: Any) -> str | None:
 
 
 def _expires(value: Any) -> str | None:
-    return "{value_zero,0}" if value == 0 and _is_integer(value) else _milliseconds(value)
+    return _positive(value) or _milliseconds(value)
 
 
 def _priority(value: Any) -> str | None:
@@ -202,20 +228,33 @@ def _priority(value: Any) -> str | None:
     return why
 
 
-def _integer(value: Any) -> str | None:
-    return None if _is_integer(value) else f"{{unacceptable_type,{type(value).__name__}}}"
-
-
 def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) else f"{{unacceptable_type,{type(value).__name__}}}"
+    return None if isinstance(value, str) else f"{{unacceptable_type,{type_name(value)}}}"
 
 
 def _boolean(value: Any) -> str | None:
-    return None if isinstance(value, bool) else f"{{unacceptable_type,{type(value).__name__}}}"
+    return None if isinstance(value, bool) else f"{{unacceptable_type,{type_name(value)}}}"
 
 
-def _one_of(values: tuple[str, ...]) -> Callable[[Any], str | None]:
-    return lambda value: None if value in values else f"invalid value {value!r}"
+def _one_of(values: tuple[str, ...], why: str) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        return _text(value) or (None if value in values else why)
+
+    return check
+
+
+def _queue_type(value: Any) -> str | None:
+    why = _text(value)
+    if why is None and value not in ("", CLASSIC, QUORUM):
+        return f"\"unsupported queue type '{value}'\""
+    return why
+
+
+def _queue_version(value: Any) -> str | None:
+    why = _integer(value)
+    if why is None and value != QUEUE_VERSION:
+        return f"\"unsupported queue version '{value}'\""
+    return why
 
 
 CHECKS: dict[str, Callable[[Any], str | None]] = {
@@ -224,16 +263,41 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "x-max-length": _natural,
     "x-max-length-bytes": _natural,
     "x-max-priority": _priority,
-    "x-overflow": _one_of(OVERFLOWS),
-    "x-dead-letter-exchange": _text,
+    "x-overflow": _one_of(OVERFLOWS, "invalid_overflow"),
     "x-dead-letter-routing-key": _text,
-    "x-dead-letter-strategy": _one_of(STRATEGIES),
+    "x-dead-letter-strategy": _one_of(STRATEGIES, "invalid_dlx_strategy"),
+    # RabbitMQ 4.3 takes anything here, and heeds no more than a number.
     "x-delivery-limit": _integer,
     "x-single-active-consumer": _boolean,
-    "x-queue-type": _text,
+    "x-queue-version": _queue_version,
+    "x-queue-leader-locator": _one_of(LOCATORS, "invalid_queue_locator_arg"),
+    "x-quorum-initial-group-size": _positive,
+    "x-max-in-memory-length": _natural,
+    "x-max-in-memory-bytes": _natural,
 }
 """For each argument, what is wrong with a value; None if nothing is."""
 
-QUORUM_REFUSES = ("x-max-priority", "x-queue-mode", "x-queue-master-locator", "x-queue-version")
+STREAMS_ONLY = frozenset(
+    {
+        "x-max-age",
+        "x-stream-max-segment-size-bytes",
+        "x-stream-filter-size-bytes",
+        "x-initial-cluster-size",
+    }
+)
 
-CLASSIC_REFUSES = ("x-delivery-limit", "x-dead-letter-strategy", "x-queue-mode")
+QUORUM_REFUSES = STREAMS_ONLY | {
+    "x-max-priority",
+    "x-queue-mode",
+    "x-queue-master-locator",
+    "x-queue-version",
+}
+
+CLASSIC_REFUSES = STREAMS_ONLY | {
+    "x-consumer-timeout",
+    "x-delivery-limit",
+    "x-dead-letter-strategy",
+    "x-max-in-memory-bytes",
+    "x-max-in-memory-length",
+    "x-quorum-initial-group-size",
+}

@@ -22,7 +22,7 @@ from pamqp import body, commands, heartbeat
 
 from mqkit.embedded import basics, declarations, frames, handshake
 from mqkit.embedded.channel import Channel
-from mqkit.embedded.errors import HandshakeError, ReplyError, not_allowed
+from mqkit.embedded.errors import DataError, HandshakeError, ReplyError, not_allowed
 from mqkit.embedded.frames import PROTOCOL_HEADER, FrameReader, Method
 from mqkit.embedded.node import Node
 from mqkit.embedded.users import User
@@ -103,6 +103,11 @@ class Connection:
         return self.state is State.CLOSED
 
     @property
+    def is_closing(self) -> bool:
+        """True while the answer to our `connection.close` is waited for."""
+        return self.state is State.CLOSING
+
+    @property
     def is_open(self) -> bool:
         """True between open-ok and the end."""
         return self.state is State.OPEN
@@ -148,7 +153,10 @@ class Connection:
             channel.serve()
 
     def receive(self, data: bytes) -> None:
-        """Take bytes of the client, and do what they say."""
+        """Take bytes of the client, and do what they say.
+
+        :raises DataError: what was taken cannot be kept
+        """
         if self.state is State.CLOSED:
             return
         self._reader.feed(data)
@@ -159,6 +167,9 @@ class Connection:
             self._end()
         except ReplyError as error:
             self._fail(error, 0, 0)
+        except DataError:
+            # The shell ends the broker: nothing that was taken here may be confirmed.
+            raise
         except Exception:
             # A fault of this broker's own: the client must not wait for ever, and the fault must
             # be seen. Other connections go on.
@@ -272,9 +283,11 @@ class Connection:
     def _open_channel(self, number: int, channel: Channel | None) -> None:
         if channel is not None:
             raise ReplyError(504, "second 'channel.open' seen")
-        if self._channel_max and number > self._channel_max:
+        # As RabbitMQ understands it: how many there are, not how they are numbered.
+        if len(self._channels) >= self._channel_max:
             raise not_allowed(
-                f"channel {number} is over the negotiated channel_max ({self._channel_max})"
+                f"number of channels opened ({len(self._channels)}) has reached the negotiated "
+                f"channel_max ({self._channel_max})"
             )
         assert self._vhost is not None
         self._channels[number] = Channel(number, self, self._vhost, METHODS)
@@ -344,7 +357,7 @@ class Connection:
         self._release()
         self._send(commands.Connection.Close(error.code, error.text, class_id, method_id))
         self.state = State.CLOSING
-        self._reader.clear()
+        self._is_blocked = False
 
     def _forget(self, number: int, channel: Channel) -> None:
         del self._channels[number]

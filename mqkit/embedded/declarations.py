@@ -8,8 +8,8 @@ from pamqp import commands
 
 from mqkit.embedded import frames
 from mqkit.embedded.channel import Channel
-from mqkit.embedded.errors import access_refused, not_found, precondition_failed
-from mqkit.embedded.exchanges import DEFAULT, RESERVED_PREFIX, Destination, Exchange
+from mqkit.embedded.errors import access_refused, not_found, not_implemented, precondition_failed
+from mqkit.embedded.exchanges import DEFAULT, RESERVED_PREFIX, Destination
 from mqkit.embedded.queue import Queue
 from mqkit.embedded.reply_to import NAME as REPLY_TO
 from mqkit.embedded.reply_to import PREFIX as REPLY_PREFIX
@@ -46,7 +46,7 @@ def delete_exchange(channel: Channel, method: commands.Exchange.Delete) -> None:
     _not_default(name)
     if name.startswith(RESERVED_PREFIX):
         raise access_refused(
-            f"exchange name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'"
+            f"deletion of system exchange '{name}' in vhost '{channel.vhost.name}' not allowed"
         )
     _check(channel, "configure", "exchange", name)
     channel.vhost.delete_exchange(name, if_unused=method.if_unused)
@@ -55,15 +55,18 @@ def delete_exchange(channel: Channel, method: commands.Exchange.Delete) -> None:
 
 def bind_exchange(channel: Channel, method: commands.Exchange.Bind) -> None:
     """`exchange.bind`, RabbitMQ's extension."""
-    source, to = _exchanges(channel, method.source, method.destination)
+    _may_bind_exchanges(channel, method.source, method.destination)
+    source = channel.vhost.exchange(method.source)
+    to = Destination("exchange", channel.vhost.exchange(method.destination).name)
     channel.vhost.bind(source, to, method.routing_key, dict(method.arguments or {}))
     channel.answer(method, commands.Exchange.BindOk())
 
 
 def unbind_exchange(channel: Channel, method: commands.Exchange.Unbind) -> None:
-    """`exchange.unbind`, RabbitMQ's extension."""
-    source, to = _exchanges(channel, method.source, method.destination)
-    channel.vhost.unbind(source, to, method.routing_key, method.arguments or {})
+    """`exchange.unbind`, RabbitMQ's extension; what is not there is unbound already."""
+    _may_bind_exchanges(channel, method.source, method.destination)
+    to = Destination("exchange", method.destination)
+    channel.vhost.unbind(method.source, to, method.routing_key, method.arguments or {})
     channel.answer(method, commands.Exchange.UnbindOk())
 
 
@@ -100,15 +103,19 @@ def declare_queue(channel: Channel, method: commands.Queue.Declare) -> None:
 
 def bind_queue(channel: Channel, method: commands.Queue.Bind) -> None:
     """`queue.bind`."""
-    source, queue, key = _source_and_queue(channel, method)
-    channel.vhost.bind(source, Destination("queue", queue.name), key, dict(method.arguments or {}))
+    to, key = _queue_to_bind(channel, method)
+    source = channel.vhost.exchange(method.exchange)
+    channel.vhost.queue(to.name, channel.connection)
+    channel.vhost.bind(source, to, key, dict(method.arguments or {}))
     channel.answer(method, commands.Queue.BindOk())
 
 
 def unbind_queue(channel: Channel, method: commands.Queue.Unbind) -> None:
-    """`queue.unbind`."""
-    source, queue, key = _source_and_queue(channel, method)
-    channel.vhost.unbind(source, Destination("queue", queue.name), key, method.arguments or {})
+    """`queue.unbind`; what is not there is unbound already."""
+    to, key = _queue_to_bind(channel, method)
+    if to.name in channel.vhost.queues:
+        channel.vhost.queue(to.name, channel.connection)
+    channel.vhost.unbind(method.exchange, to, key, method.arguments or {})
     channel.answer(method, commands.Queue.UnbindOk())
 
 
@@ -127,6 +134,12 @@ def delete_queue(channel: Channel, method: commands.Queue.Delete) -> None:
     count = 0
     if name in vhost.queues:
         queue = vhost.queue(name, channel.connection)
+        for flag, is_set in (("if-unused", method.if_unused), ("if-empty", method.if_empty)):
+            if is_set and queue.options.is_quorum:
+                raise not_implemented(
+                    f"cannot delete queue '{name}' in vhost '{vhost.name}'. queue.delete "
+                    f"operations with {flag} flag set are not supported by quorum queues"
+                )
         if method.if_unused and queue.consumers:
             raise precondition_failed(f"queue '{name}' in vhost '{vhost.name}' in use")
         if method.if_empty and queue.ready:
@@ -151,26 +164,24 @@ def _name(channel: Channel, name: str) -> str:
     return channel.last_queue
 
 
-def _source_and_queue(
+def _queue_to_bind(
     channel: Channel, method: commands.Queue.Bind | commands.Queue.Unbind
-) -> tuple[Exchange, Queue, str]:
-    queue = named_queue(channel, method.queue)
+) -> tuple[Destination, str]:
+    """The queue, which need not exist, and the key; checked against permissions."""
+    name = _name(channel, method.queue)
     # An empty key with an empty queue name is the queue's name (AMQP 0-9-1, 1.7.2.3).
-    key = queue.name if not method.queue and not method.routing_key else method.routing_key
+    key = name if not method.queue and not method.routing_key else method.routing_key
     _not_default(method.exchange)
-    _check(channel, "write", "queue", queue.name)
-    source = channel.vhost.exchange(method.exchange)
-    _check(channel, "read", "exchange", source.name)
-    return source, queue, key
+    _check(channel, "write", "queue", name)
+    _check(channel, "read", "exchange", method.exchange)
+    return Destination("queue", name), key
 
 
-def _exchanges(channel: Channel, source: str, destination: str) -> tuple[Exchange, Destination]:
+def _may_bind_exchanges(channel: Channel, source: str, destination: str) -> None:
     _not_default(source)
     _not_default(destination)
     _check(channel, "write", "exchange", destination)
     _check(channel, "read", "exchange", source)
-    found = channel.vhost.exchange(source)
-    return found, Destination("exchange", channel.vhost.exchange(destination).name)
 
 
 def _declare_reply_queue(channel: Channel, method: commands.Queue.Declare) -> None:

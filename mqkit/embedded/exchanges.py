@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mqkit.embedded.errors import ReplyError, precondition_failed
+from mqkit.embedded.frames import type_name
 from mqkit.embedded.matching import HEADER_MATCHES, headers_match, topic_matches
 from mqkit.embedded.message import Message
 
@@ -133,13 +134,13 @@ def _check_header_match(arguments: Mapping[str, Any]) -> None:
 def checked_type(name: str) -> str:
     """The type if this broker has it.
 
-    :raises ReplyError: 503 for an unknown one, 540 for one of a plugin of RabbitMQ's
+    :raises ReplyError: 406 for an unknown one, 540 for one of a plugin of RabbitMQ's
     """
     if name in TYPES:
         return name
     if name.startswith("x-"):
         raise ReplyError(540, f"exchange type '{name}' is a plugin's, which this broker lacks")
-    raise ReplyError(503, f"unknown exchange type '{name}'")
+    raise precondition_failed(f"unknown exchange type '{name}'")
 
 
 def check_equivalent(
@@ -174,17 +175,19 @@ def check_equivalent(
 
 def inequivalent(what: str, whose: str, vhost: str, received: Any, current: Any) -> ReplyError:
     """The 406 for a declaration that differs from what is there, in RabbitMQ's words."""
+    if received is None or current is None:
+        said = _described(received), _described(current)
+    else:
+        said = f"'{_plain(received)}'", f"'{_plain(current)}'"
     return precondition_failed(
         f"inequivalent arg '{what}' for {whose} in vhost '{vhost}': "
-        f"received {_said(received)} but current is {_said(current)}"
+        f"received {said[0]} but current is {said[1]}"
     )
 
 
-def _said(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return f"'{str(value).lower()}'"
-    if isinstance(value, int):
-        return f"the value '{value}' of type 'signedint'"
-    return f"the value '{value}' of type 'longstr'" if isinstance(value, str) else f"'{value}'"
+def _described(value: Any) -> str:
+    return "none" if value is None else f"the value '{_plain(value)}' of type '{type_name(value)}'"
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

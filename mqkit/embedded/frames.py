@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from types import NoneType
+from typing import Any
 
 from pamqp import base, body, commands, constants, exceptions, frame, header, heartbeat
 
@@ -36,12 +40,32 @@ MALFORMED = (
 
 RECOVER_ASYNC = commands.Basic.RecoverAsync.index.to_bytes(4)
 
+CLOSE_OK = frame.marshal(commands.Connection.CloseOk(), 0)
+
+_START = struct.Struct(">BHI")
+"""Type, channel and length of the payload: how a frame begins."""
+
+_LAST_FLAGS = 13
+"""Where a content header has the bit that says that more flags follow (section 4.2.6.1)."""
+
 KNOWN_TYPES = (
     constants.FRAME_METHOD,
     constants.FRAME_HEADER,
     constants.FRAME_BODY,
     constants.FRAME_HEARTBEAT,
 )
+
+TYPE_NAMES: Mapping[type, str] = {
+    bool: "bool",
+    int: "signedint",
+    float: "double",
+    Decimal: "decimal",
+    bytearray: "binary",
+    datetime: "timestamp",
+    dict: "table",
+    list: "array",
+    NoneType: "void",
+}
 
 Method = base.Frame
 
@@ -70,13 +94,14 @@ Frame = Method | ReceivedHeader | body.ContentBody | heartbeat.Heartbeat
 
 
 class FrameReader:
-    """Cuts a byte stream into frames. After an error the stream is of no use any more."""
+    """Cuts a byte stream into frames."""
 
     def __init__(self, frame_max: int) -> None:
         self.frame_max = frame_max
         """Bytes of a whole frame; 0 is no limit."""
         self._buffer = bytearray()
         self._again: tuple[int, Frame] | None = None
+        self._is_lost = False
 
     def feed(self, data: bytes) -> None:
         """Take what was received."""
@@ -106,11 +131,21 @@ class FrameReader:
     def __iter__(self) -> Iterator[tuple[int, Frame]]:
         """Channel number and frame, for each that is complete.
 
-        :raises ReplyError: 501 or 502; what follows cannot be read
+        After a 501 nobody knows where the next frame begins: only `connection.close-ok` is looked
+        for, which the peer sends on being told so.
+
+        :raises ReplyError: 501, the stream is of no use any more; 502 or 503, this frame is not
         """
+        if self._is_lost:
+            if CLOSE_OK in self._buffer:
+                yield 0, commands.Connection.CloseOk()
+            del self._buffer[: 1 - len(CLOSE_OK)]
+            return
         if self._again is not None:
             again, self._again = self._again, None
             yield again
+        if self._size(self._buffer, 0) is None:
+            return
         start = 0
         try:
             # One copy of the whole, not a removal from the front per frame.
@@ -122,14 +157,21 @@ class FrameReader:
         finally:
             del self._buffer[:start]
 
-    def _size(self, data: bytes, start: int) -> int | None:
+    def _size(self, data: bytes | bytearray, start: int) -> int | None:
         """Bytes of the frame that begins here, or None while it is incomplete."""
-        kind, _, length = frame.frame_parts(data[start : start + constants.FRAME_HEADER_SIZE])
-        if length is None:
+        try:
+            return self._measure(data, start)
+        except ReplyError:
+            self._is_lost = True
+            raise
+
+    def _measure(self, data: bytes | bytearray, start: int) -> int | None:
+        if len(data) < start + constants.FRAME_HEADER_SIZE:
             # Not to wait for ever for a frame that can be none.
             if len(data) > start and data[start] not in KNOWN_TYPES:
                 raise ReplyError(501, f"type {data[start]} is no frame's")
             return None
+        kind, _, length = _START.unpack_from(data, start)
         if kind not in KNOWN_TYPES:
             raise ReplyError(501, f"type {kind} is no frame's")
         size = int(length) + FRAME_OVERHEAD
@@ -143,7 +185,7 @@ class FrameReader:
 
 
 def _decode(piece: bytes) -> tuple[int, Frame]:
-    kind, channel, _ = frame.frame_parts(piece)
+    kind, channel, _ = _START.unpack_from(piece)
     payload = piece[constants.FRAME_HEADER_SIZE : -1]
     if kind == constants.FRAME_HEARTBEAT:
         if channel:
@@ -163,6 +205,8 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
         code = 503 if kind == constants.FRAME_METHOD and _is_unknown(payload) else 502
         raise ReplyError(code, f"a frame of type {kind} cannot be decoded") from error
     if isinstance(decoded, header.ContentHeader):
+        if payload[_LAST_FLAGS] & 1:
+            raise ReplyError(502, "a content header with more properties than there are")
         return channel, ReceivedHeader(payload, decoded)
     assert isinstance(decoded, base.Frame)
     return channel, decoded
@@ -201,6 +245,14 @@ class QueueDeclareOk(commands.Queue.DeclareOk):
         """As `Deliver`."""
 
 
+def type_name(value: Any) -> str:
+    """What RabbitMQ calls the type of a table's value.
+
+    Which of the integer types it was on the wire is no longer known here.
+    """
+    return TYPE_NAMES.get(type(value), "longstr")
+
+
 def ids(value: Method) -> tuple[int, int]:
     """The class and method numbers, as `close` methods name what they are about."""
     return value.index >> 16, value.index & 0xFFFF
@@ -209,11 +261,6 @@ def ids(value: Method) -> tuple[int, int]:
 def method(channel: int, value: Method) -> bytes:
     """A method frame."""
     return frame.marshal(value, channel)
-
-
-def encode_header(properties: commands.Basic.Properties, body_size: int) -> bytes:
-    """The payload of a content header frame."""
-    return header.ContentHeader(0, body_size, properties).marshal()
 
 
 def decode_header(raw: bytes) -> ReceivedHeader:

@@ -21,11 +21,13 @@ class Replies:
     """The channels that wait for answers, by the routing key that reaches them."""
 
     def __init__(self) -> None:
+        # Which addresses are of this broker's making can be told without keeping all of them.
+        self._prefix = f"{PREFIX}{secrets.token_urlsafe(8)}."
         self._waiting: dict[str, Callable[[Message], None]] = {}
 
     def register(self, deliver: Callable[[Message], None]) -> str:
         """A routing key of its own for whoever waits."""
-        key = PREFIX + secrets.token_urlsafe(24)
+        key = self._prefix + secrets.token_urlsafe(24)
         self._waiting[key] = deliver
         return key
 
@@ -38,9 +40,11 @@ class Replies:
         return key in self._waiting
 
     def deliver(self, message: Message) -> bool:
-        """Hand an answer over; False if nobody waits for it."""
+        """Hand an answer over; False if it is addressed to no asker of this broker's.
+
+        As with RabbitMQ 4.3, it is routed though its asker has gone, and is dropped then.
+        """
         deliver = self._waiting.get(message.routing_key)
-        if deliver is None:
-            return False
-        deliver(message)
-        return True
+        if deliver is not None:
+            deliver(message)
+        return message.routing_key.startswith(self._prefix)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mqkit.embedded import arguments as queue_arguments
@@ -18,14 +18,12 @@ from mqkit.embedded.errors import (
     resource_locked,
 )
 from mqkit.embedded.exchanges import DEFAULT, PREDECLARED, RESERVED_PREFIX, Destination, Exchange
+from mqkit.embedded.frames import type_name
 from mqkit.embedded.journal import Journal
 from mqkit.embedded.message import Entry, Message
 from mqkit.embedded.queue import Queue
 from mqkit.embedded.reply_to import PREFIX as REPLY_PREFIX
 from mqkit.embedded.reply_to import Replies
-
-HELD_RETRY = 1.0
-"""Seconds until a dead letter that no queue took is tried again (at-least-once)."""
 
 
 class VirtualHost:
@@ -83,7 +81,8 @@ class VirtualHost:
         alternate = arguments.get("alternate-exchange")
         if alternate is not None and not isinstance(alternate, str):
             raise precondition_failed(
-                f"invalid arg 'alternate-exchange' for exchange '{name}' in vhost '{self.name}'"
+                f"invalid type '{type_name(alternate)}' for arg 'alternate-exchange' in "
+                f"exchange '{name}' in vhost '{self.name}'"
             )
         current = self.exchanges.get(name)
         if current is not None:
@@ -155,14 +154,15 @@ class VirtualHost:
         :raises ReplyError: 403 for a reserved name, 405 where it is another connection's, 406
             where it is there otherwise or its arguments cannot be
         """
+        if name.startswith(RESERVED_PREFIX):
+            raise access_refused(
+                f"queue name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'"
+            )
         current = self.queues.get(name) if name else None
         if current is not None:
             self._check_owner(current, connection)
             if (owner is None) is not (current.owner is None):
-                raise resource_locked(
-                    f"cannot obtain exclusive access to locked queue '{name}' in vhost "
-                    f"'{self.name}'"
-                )
+                raise self._locked(name)
             queue_arguments.check_equivalent(
                 name,
                 self.name,
@@ -171,14 +171,16 @@ class VirtualHost:
             )
             current.touch()
             return current
-        if name.startswith(RESERVED_PREFIX):
-            raise access_refused(
-                f"queue name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'"
-            )
         name = name or _generated_name()
         options = queue_arguments.parse(arguments, name, self.name)
         if options.is_quorum and (not durable or owner is not None or auto_delete):
-            what = "durable" if not durable else "exclusive" if owner is not None else "auto-delete"
+            what = (
+                "non-durable"
+                if not durable
+                else "exclusive-owner"
+                if owner is not None
+                else "auto-delete"
+            )
             raise precondition_failed(
                 f"invalid property '{what}' for queue '{name}' in vhost '{self.name}'"
             )
@@ -237,11 +239,12 @@ class VirtualHost:
             self._journal.put_binding(self.name, source.name, to, routing_key, arguments)
 
     def unbind(
-        self, source: Exchange, to: Destination, routing_key: str, arguments: Mapping[str, Any]
+        self, name: str, to: Destination, routing_key: str, arguments: Mapping[str, Any]
     ) -> None:
-        """Unbind; a binding that is not there is gone already."""
-        binding = source.find(to, routing_key, arguments)
-        if binding is not None:
+        """Unbind from the exchange of this name; what is not there is gone already."""
+        source = self.exchanges.get(name)
+        binding = None if source is None else source.find(to, routing_key, arguments)
+        if source is not None and binding is not None:
             source.bindings.remove(binding)
             self._journal.drop_binding(self.name, source.name, to, routing_key, binding.arguments)
             self._source_lost_a_binding(source)
@@ -289,7 +292,7 @@ class VirtualHost:
             return
         message = dead_letters.dead_letter(queue, entry, reason, self.clock.wall)
         if queue.options.at_least_once:
-            queue.held.append(entry)
+            queue.held.add(entry, message)
             self._defer(lambda: self._settle_held(queue, entry, message))
         else:
             self.removed(queue, entry)
@@ -305,7 +308,7 @@ class VirtualHost:
             self._journal.put_entry(self.name, queue.name, entry)
 
     def changed(self, queue: Queue, entry: Entry) -> None:
-        """Keep its delivery count."""
+        """Keep its counts."""
         if self._keeps(queue, entry):
             self._journal.update_entry(self.name, queue.name, entry)
 
@@ -335,9 +338,20 @@ class VirtualHost:
         if self._publish_dead(message.exchange, message):
             queue.held.remove(entry)
             self.removed(queue, entry)
-            return
-        due = self.clock.now() + HELD_RETRY
-        self.clock.call_at(due, lambda: self._settle_held(queue, entry, message))
+        elif queue.held.timer is None or queue.held.timer.is_cancelled:
+            self._watch_held(queue)
+
+    def _watch_held(self, queue: Queue) -> None:
+        due = self.clock.now() + queue.held.pause()
+        queue.held.timer = self.clock.call_at(due, lambda: self._retry_held(queue))
+
+    def _retry_held(self, queue: Queue) -> None:
+        for entry, message in queue.held:
+            if self._publish_dead(message.exchange, message):
+                queue.held.remove(entry)
+                self.removed(queue, entry)
+        if queue.held:
+            self._watch_held(queue)
 
     def _keeps(self, queue: Queue, entry: Entry) -> bool:
         return (
@@ -353,11 +367,14 @@ class VirtualHost:
 
     def _check_owner(self, queue: Queue, connection: object) -> None:
         if queue.owner is not None and queue.owner is not connection:
-            raise resource_locked(
-                f"cannot obtain exclusive access to locked queue '{queue.name}' in vhost "
-                f"'{self.name}'. It could be originally declared on another connection or the "
-                "exclusive property value does not match that of the original declaration."
-            )
+            raise self._locked(queue.name)
+
+    def _locked(self, name: str) -> ReplyError:
+        return resource_locked(
+            f"cannot obtain exclusive access to locked queue '{name}' in vhost '{self.name}'. It "
+            "could be originally declared on another connection or the exclusive property value "
+            "does not match that of the original declaration."
+        )
 
     def _unbind_all(self, to: Destination) -> None:
         for exchange in list(self.exchanges.values()):
@@ -375,19 +392,3 @@ class VirtualHost:
 def _generated_name() -> str:
     random = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
     return f"amq.gen-{random}"
-
-
-def header_routing_keys(headers: Mapping[str, Any]) -> Iterable[str]:
-    """Further routing keys from `CC` and `BCC` (sender-selected distribution).
-
-    https://www.rabbitmq.com/docs/sender-selected
-
-    :raises ReplyError: 406, they are no arrays of strings
-    """
-    for name in ("CC", "BCC"):
-        keys = headers.get(name)
-        if keys is None:
-            continue
-        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-            raise ReplyError(406, f"the {name} header is not an array of strings")
-        yield from keys

@@ -17,11 +17,14 @@ from mqkit.settings import BrokerUrl
 from mqkit.testing.conformance.channel import Declared, WireChannel, WireConnection
 from mqkit.testing.conformance.consumer import ANSWER, Consumer
 from mqkit.testing.conformance.peer import Peer
-from mqkit.testing.conformance.values import ClosedError
+from mqkit.testing.conformance.values import ClosedError, Delivery
 from mqkit.testing.conformance.wire import Wire
 
 POLL = 0.01
 """Seconds between two looks at what cannot be waited for."""
+
+QUEUE_TYPES = ("classic", "quorum")
+"""For what holds for both: the values of `x-queue-type`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,11 @@ class Env:
         await channel.exchange_declare(exchange, type)
         return exchange
 
+    async def dead_letters(self, channel: WireChannel) -> tuple[str, str]:
+        """Declare an exchange for dead letters, and a queue that gets all of them."""
+        exchange = await self.exchange(channel, "fanout")
+        return exchange, await self.queue(channel, exchange)
+
     async def connection(
         self,
         *,
@@ -145,6 +153,28 @@ class Env:
         while not await condition():
             assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
             await asyncio.sleep(POLL)
+
+    async def arrives(self, channel: WireChannel, queue: str) -> Delivery:
+        """Take the next message of the queue with `no_ack`, as soon as there is one.
+
+        :raises AssertionError: there was none in time
+        """
+        deadline = time.monotonic() + ANSWER
+        while (delivery := await channel.get(queue, no_ack=True)) is None:
+            assert time.monotonic() < deadline, f"nothing came to {queue} within {ANSWER:g} s"
+            await asyncio.sleep(POLL)
+        return delivery
+
+    async def ready(self, channel: WireChannel, queue: str, count: int) -> None:
+        """Wait until so many messages are ready in the queue.
+
+        :raises AssertionError: there was another number of them all the time
+        """
+
+        async def has_count() -> bool:
+            return (await channel.queue_declare(queue, passive=True)).messages == count
+
+        await self.eventually(has_count, f"{count} ready in {queue}")
 
     async def nothing_more(self, consumer: Consumer) -> None:
         """Claim that the broker has nothing more to deliver to this consumer now.

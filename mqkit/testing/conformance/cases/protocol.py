@@ -66,3 +66,15 @@ async def channel_not_open(env: BytesEnv) -> None:
     await peer.open()
     await peer.send(commands.Queue.Declare(queue=env.name), 7)
     await peer.expect_close(504, "CHANNEL_ERROR")
+
+
+@case("protocol", about="bytes")
+async def names_of_any_letters(env: BytesEnv) -> None:
+    """A queue's name may be 255 bytes of any UTF-8, which some clients do not send."""
+    channel = await env.channel()
+    start = f"{env.name} \N{SNOWMAN}\N{PILE OF POO}/%*#"
+    queue = start + "x" * (255 - len(start.encode()))
+    assert (await channel.queue_declare(queue)).name == queue
+    await channel.publish_confirmed("", queue, b"m")
+    (delivery,) = await channel.drain(queue)
+    assert delivery.routing_key == queue

@@ -178,3 +178,100 @@ async def default_exchange_takes_no_bindings(env: Env) -> None:
     queue = await env.queue(channel)
     async with expect_closed(channel, 403, "ACCESS_REFUSED"):
         await channel.queue_bind(queue, "", "key")
+
+
+@case("routing")
+async def headers_without_a_value(env: Env) -> None:
+    """A headers binding to nothing (void) asks for the header to be there, with any value."""
+    right: list[Headers] = [{"a": 1}, {"a": "x", "b": 1}]
+    assert await headers(env, {"x-match": "all", "a": None}, *right, {"b": 1}) == right
+
+
+@case("routing")
+async def headers_none_at_all(env: Env) -> None:
+    """A headers binding without headers takes every message with `all`, and none with `any`."""
+    messages: list[Headers] = [{}, {"a": 1}]
+    assert await headers(env, {"x-match": "all"}, *messages) == messages
+    assert await headers(env, {}, *messages) == messages
+    assert await headers(env, {"x-match": "any"}, *messages) == []
+
+
+@case("routing")
+async def headers_of_another_type(env: Env) -> None:
+    """A headers binding tells a number from its text and from a truth value."""
+    wrong: list[Headers] = [{"a": "1"}, {"a": True}]
+    assert await headers(env, {"x-match": "all", "a": 1}, {"a": 1}, *wrong) == [{"a": 1}]
+
+
+@case("routing")
+async def headers_ignore_the_key(env: Env) -> None:
+    """A headers exchange does not look at routing keys."""
+    channel = await env.channel()
+    exchange = await env.exchange(channel, "headers")
+    queue = await env.queue(channel)
+    await channel.queue_bind(queue, exchange, "key", {"a": 1})
+    await channel.publish_confirmed(exchange, "another", b"m", headers={"a": 1})
+    assert await channel.bodies(queue) == [b"m"]
+
+
+@case("routing")
+async def fanout_ignores_the_key(env: Env) -> None:
+    """A fanout exchange does not look at routing keys."""
+    channel = await env.channel()
+    exchange = await env.exchange(channel, "fanout")
+    queue = await env.queue(channel, exchange, "key")
+    await channel.publish_confirmed(exchange, "another", b"m")
+    assert await channel.bodies(queue) == [b"m"]
+
+
+@case("routing")
+async def carbon_copies(env: Env) -> None:
+    """A message is routed by the keys in its `CC` and `BCC` headers as well as by its own."""
+    channel = await env.channel()
+    exchange = await env.exchange(channel)
+    queues = [await env.queue(channel, exchange, key) for key in ("to", "cc", "bcc")]
+    copies = {"CC": ["cc"], "BCC": ["bcc", "nobody"]}
+    await channel.publish_confirmed(exchange, "to", b"m", headers=copies)
+    for queue in queues:
+        (delivery,) = await channel.drain(queue)
+        assert (delivery.body, delivery.routing_key) == (b"m", "to")
+
+
+@case("routing")
+async def blind_copies_are_not_told(env: Env) -> None:
+    """The `BCC` header is taken out of what is delivered, the `CC` header stays."""
+    channel = await env.channel()
+    queue = await env.queue(channel)
+    copies = {"CC": ["someone"], "BCC": ["nobody"], "a": 1}
+    await channel.publish_confirmed("", queue, headers=copies)
+    (delivery,) = await channel.drain(queue)
+    assert delivery.headers == {"CC": ["someone"], "a": 1}
+
+
+@case("routing")
+async def copies_must_be_lists(env: Env) -> None:
+    """A `CC` or `BCC` header that is no array closes the channel with 406."""
+    for name in ("CC", "BCC"):
+        channel = await env.channel()
+        async with expect_closed(channel, 406, "unacceptable_type_in_header"):
+            await channel.publish("amq.direct", "key", headers={name: "someone"})
+
+
+@case("routing")
+async def copies_that_are_no_text(env: Env) -> None:
+    """What is no text in a `CC` header is passed over, and is delivered as it was."""
+    channel = await env.channel()
+    queue = await env.queue(channel)
+    await channel.publish_confirmed("", "nobody", b"m", headers={"CC": [1, queue, None]})
+    (delivery,) = await channel.drain(queue)
+    assert delivery.headers == {"CC": [1, queue, None]}
+
+
+@case("routing")
+async def copies_to_one_queue(env: Env) -> None:
+    """A queue that the routing key and a copy's key both reach gets the message once."""
+    channel = await env.channel()
+    exchange = await env.exchange(channel)
+    queue = await env.queue(channel, exchange, "to", "cc")
+    await channel.publish_confirmed(exchange, "to", b"m", headers={"CC": ["cc", "to"]})
+    assert await channel.bodies(queue) == [b"m"]

@@ -1,0 +1,153 @@
+"""Channels, their errors, flow and transactions (AMQP 0-9-1, sections 1.5 and 1.9)."""
+
+from __future__ import annotations
+
+from mqkit.testing.conformance.env import Env, expect_closed, expect_connection_closed
+from mqkit.testing.conformance.features import Feature
+from mqkit.testing.conformance.suite import case
+
+
+@case("channels")
+async def error_closes_no_other(env: Env) -> None:
+    """An error closes its channel only: others of the connection go on, consumers and all."""
+    connection = await env.connection()
+    failing, other = await connection.channel(), await connection.channel()
+    consumer = await other.consume(await env.queue(other))
+    async with expect_closed(failing, 404):
+        await failing.queue_declare(env.name, passive=True)
+    await other.publish_confirmed("", consumer.queue, b"m")
+    assert (await consumer.next()).body == b"m"
+
+
+@case("channels")
+async def error_gives_back_what_was_held(env: Env) -> None:
+    """A channel closed by an error gives back what it had not acknowledged, as redelivered."""
+    failing, other = await env.channel(), await env.channel()
+    queue = await env.queue(other)
+    await other.publish_confirmed("", queue, b"m")
+    assert await failing.get(queue) is not None
+    async with expect_closed(failing, 404):
+        await failing.queue_declare(env.name, passive=True)
+    delivery = await env.arrives(other, queue)
+    assert delivery.redelivered
+
+
+@case("channels")
+async def closing_gives_back_what_was_held(env: Env) -> None:
+    """A channel that is closed gives back what it had not acknowledged, as redelivered."""
+    for kind in ("classic", "quorum"):
+        closing, other = await env.channel(), await env.channel()
+        queue = await env.queue(other, x_queue_type=kind)
+        await other.publish_confirmed("", queue, b"m")
+        assert await closing.get(queue) is not None
+        await closing.close()
+        delivery = await env.arrives(other, queue)
+        assert delivery.redelivered
+
+
+@case("channels")
+async def closing_ends_consumers(env: Env) -> None:
+    """A channel that is closed has no consumers any more."""
+    closing, other = await env.channel(), await env.channel()
+    queue = (await closing.consume(await env.queue(closing))).queue
+    await closing.close()
+
+    async def has_no_consumer() -> bool:
+        return (await other.queue_declare(queue, passive=True)).consumers == 0
+
+    await env.eventually(has_no_consumer, "the consumer is gone")
+
+
+@case("channels")
+async def number_is_used_again(env: Env) -> None:
+    """The number of a channel that an error closed may be opened again, and counts from 1."""
+    connection = await env.connection()
+    for _ in range(3):
+        channel = await connection.channel()
+        queue = await env.queue(channel)
+        await channel.publish_confirmed("", queue)
+        delivery = await channel.get(queue)
+        assert delivery is not None
+        assert (delivery.tag, channel.confirms[-1].tag) == (1, 1)
+        async with expect_closed(channel, 404):
+            await channel.queue_declare(env.name, passive=True)
+
+
+@case("channels")
+async def flow_on(env: Env) -> None:
+    """channel.flow that turns on what is on is answered."""
+    channel = await env.channel()
+    await channel.flow(active=True)
+    await channel.round_trip()
+
+
+@case("channels")
+async def flow_off(env: Env) -> None:
+    """channel.flow that turns deliveries off is refused with 540, which closes the connection."""
+    channel = await (await env.connection()).channel()
+    async with expect_connection_closed(channel, 540, "active=false"):
+        await channel.flow(active=False)
+
+
+@case("channels", needs={Feature.TRANSACTIONS})
+async def commit_publishes(env: Env) -> None:
+    """What is published in a transaction reaches its queue when that is committed, not before."""
+    channel, other = await env.channel(), await env.channel()
+    queue = await env.queue(other)
+    await channel.tx_select()
+    await channel.publish("", queue, b"m")
+    await channel.round_trip()
+    assert await other.bodies(queue) == []
+    await channel.tx_commit()
+    assert await other.bodies(queue) == [b"m"]
+
+
+@case("channels", needs={Feature.TRANSACTIONS})
+async def rollback_publishes_nothing(env: Env) -> None:
+    """What is published in a transaction that is rolled back reaches no queue."""
+    channel = await env.channel()
+    queue = await env.queue(channel)
+    await channel.tx_select()
+    await channel.publish("", queue, b"m")
+    await channel.tx_rollback()
+    await channel.tx_commit()
+    assert await channel.bodies(queue) == []
+
+
+@case("channels", needs={Feature.TRANSACTIONS})
+async def rollback_takes_acks_back(env: Env) -> None:
+    """What is acked in a transaction that is rolled back may be acked again."""
+    channel = await env.channel()
+    queue = await env.queue(channel)
+    await channel.publish("", queue, b"m")
+    await channel.tx_select()
+    delivery = await channel.get(queue)
+    assert delivery is not None
+    await channel.ack(delivery.tag)
+    await channel.tx_rollback()
+    await channel.ack(delivery.tag)
+    await channel.tx_commit()
+    await channel.close()
+    assert (await (await env.channel()).queue_declare(queue, passive=True)).messages == 0
+
+
+@case("channels", needs={Feature.TRANSACTIONS})
+async def commit_without_select(env: Env) -> None:
+    """Committing or rolling back on a channel that is not transactional closes it with 406."""
+    for act in ("tx_commit", "tx_rollback"):
+        channel = await env.channel()
+        async with expect_closed(channel, 406, "channel is not transactional"):
+            await getattr(channel, act)()
+
+
+@case("channels", needs={Feature.TRANSACTIONS})
+async def transactions_or_confirms(env: Env) -> None:
+    """A channel is transactional or it confirms: asking for the other closes it with 406."""
+    channel = await env.channel()
+    await channel.tx_select()
+    async with expect_closed(channel, 406, "cannot switch from tx to confirm mode"):
+        await channel.confirm_select()
+    channel = await env.channel()
+    await channel.confirm_select()
+    async with expect_closed(channel, 406, "cannot switch from confirm to tx mode"):
+        await channel.tx_select()
