@@ -75,6 +75,7 @@ class Connection:
         self._channel_max = handshake.CHANNEL_MAX
         self._channels: dict[int, Channel] = {}
         self._capabilities: dict[str, Any] = {}
+        self.client_properties: dict[str, Any] = {}
         self._user: User | None = None
         self._vhost: VirtualHost | None = None
         self._is_blocked = False
@@ -298,7 +299,8 @@ class Connection:
 
     def _start_ok(self, method: commands.Connection.StartOk) -> None:
         self._capabilities = handshake.capabilities(method)
-        name = (method.client_properties or {}).get("connection_name")
+        self.client_properties = dict(method.client_properties or {})
+        name = self.client_properties.get("connection_name")
         if isinstance(name, str):
             self.name = f"{self.name} ({name})"
         self._user = handshake.log_in(
