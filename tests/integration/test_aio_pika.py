@@ -84,7 +84,7 @@ async def test_a_return_comes_before_its_confirm(broker: Broker, name: str) -> N
         for number in range(1, 21):
             properties = Properties(message_id="m", headers={Header.PUBLISH: number})
             assert channel.publish(Message("", f"{name}.no", b"", properties)) == number
-            await eventually(lambda: len(said) == 2 * number)
+            await eventually(lambda expected=2 * number: len(said) == expected)  # type: ignore[misc]
     assert said[0::2] == list(range(1, 21))
     assert said[1::2] == [(number, True) for number in range(1, 21)]
 
