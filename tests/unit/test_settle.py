@@ -138,6 +138,18 @@ async def test_nothing_is_written_for_a_lost_delivery() -> None:
     assert world.told == [Lost()]
 
 
+async def test_a_channel_that_closes_under_the_ack_loses_the_delivery() -> None:
+    """An ack that could not be written is told as a loss, whatever the channel said before."""
+
+    class Closing(World):
+        def ack(self, tag: int, multiple: bool = False) -> None:
+            raise ChannelClosedError(0, "gone")
+
+    world = Closing()
+    await world.settler.settle(world.delivery(), Ack())
+    assert world.told == [Lost()]
+
+
 async def test_a_channel_that_is_lost_during_a_copy_loses_the_delivery() -> None:
     """Its copy may be published, but the observer is told that the original comes again."""
     world = World()

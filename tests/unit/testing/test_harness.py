@@ -202,12 +202,16 @@ async def test_a_message_for_several_queues_has_several_outcomes() -> None:
 
     @service.handler(Queue("q2"), bind=[news.key()])
     async def refuse(body: bytes) -> None:
+        await asked.wait()
         raise Reject("no")
+
+    asked = asyncio.Event()
 
     async with harness(service) as h:
         message = await h.publish(news, "", b"")
         with pytest.raises(HarnessError, match="went to q1 and q2: say queue="):
             await h.outcome(message)
+        asked.set()
         assert (await h.outcome(message, queue="q1")).acked
         assert (await h.outcome(message, queue=Queue("q2"))).dead_lettered
 
