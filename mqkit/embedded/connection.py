@@ -112,11 +112,6 @@ class Connection:
         """True between open-ok and the end."""
         return self.state is State.OPEN
 
-    @property
-    def channels(self) -> int:
-        """How many are open."""
-        return len(self._channels)
-
     def can(self, capability: str) -> bool:
         """True if the client said that it understands this extension."""
         return self._capabilities.get(capability) is True

@@ -23,8 +23,7 @@ from mqkit.message import Message
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
 from mqkit.testing.brokers import Broker
 from mqkit.testing.harness import HarnessError, harness
-from tests.integration.test_topology import delete_queue
-from tests.support import connected, eventually
+from tests.support import connected, delete, eventually
 
 SHORT = 0.3
 """Seconds of a wait that really passes."""
@@ -137,7 +136,7 @@ async def test_a_queue_deleted_before_it_is_consumed_is_declared_again(
 
         async def delete_before(runtime: Runtime) -> None:
             # Between the service's declarations and its consumers.
-            await delete_queue(client, f"{name}.q")
+            await delete(broker.url, queue=f"{name}.q")
             await make_values(runtime)
 
         monkeypatch.setattr(Runtime, "_make_values", delete_before)
