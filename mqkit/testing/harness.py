@@ -18,15 +18,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from mqkit import drivers
 from mqkit.connection import Connection
 from mqkit.drivers.base import Driver
-from mqkit.drivers.pika import PikaDriver
 from mqkit.embedded import EmbeddedServer
 from mqkit.errors import MqkitError
 from mqkit.middleware import Middleware
@@ -72,7 +73,7 @@ async def harness(
     *,
     url: str | None = None,
     through: str | None = None,
-    driver: Driver | None = None,
+    driver: Driver | str | None = None,
     middleware: Iterable[Middleware] = (),
     grace: float = DEFAULT_GRACE,
     within: float = DEFAULT_WITHIN,
@@ -85,6 +86,8 @@ async def harness(
         are run on the same one talk to each other
     :param through: the URL by which the service connects instead, such as a `TcpProxy`'s; the
         harness itself does not
+    :param driver: the driver, or its name; by default pika, and aio-pika for a service that has an
+        aio-pika connection of its own, in whose place it is given the harness's broker
     :param middleware: goes around the service's own
     :param grace: seconds that handlers which still run at the end get; then they are cancelled
     :param within: seconds that each wait may take unless it says otherwise
@@ -96,9 +99,24 @@ async def harness(
         place, advance = await _place(stack, on, url)
         h = Harness(service, place, advance, within)
         await stack.enter_async_context(
-            h._running(through, driver or PikaDriver(), middleware, grace)  # noqa: SLF001
+            h._running(through, _driver(service, driver), middleware, grace)  # noqa: SLF001
         )
         yield h
+
+
+def _driver(service: Service, driver: Driver | str | None) -> Driver:
+    if driver is None and service.connection is not None:
+        driver = "aio-pika"
+    return drivers.named(driver) if driver is None or isinstance(driver, str) else driver
+
+
+def _without_connection(service: Service) -> Service:
+    """The same handlers, for the harness's broker; the service itself stays as it is."""
+    if service.connection is None:
+        return service
+    unconnected = copy.copy(service)
+    unconnected.connection = None
+    return unconnected
 
 
 async def _place(
@@ -148,7 +166,7 @@ class Harness:
         self._advance_broker = advance
         self._within = within
         broker = BrokerUrl.parse(url)
-        self._connection = Connection(broker, name=f"{service.name}.test", driver=PikaDriver())
+        self._connection = Connection(broker, name=f"{service.name}.test", driver=drivers.named())
         self._publisher = Publisher(self._connection, on_confirmed=self._watch.on_own_publish)
         self._failed: asyncio.Task[None] | None = None
 
@@ -259,7 +277,7 @@ class Harness:
         self, through: str | None, driver: Driver, middleware: Iterable[Middleware], grace: float
     ) -> AsyncIterator[None]:
         runtime = Runtime(
-            self.service,
+            _without_connection(self.service),
             BrokerUrl.parse(through or self.url),
             grace=grace,
             middleware=middleware,

@@ -25,6 +25,7 @@ from mqkit import (
     Retry,
     Service,
     UnroutableError,
+    drivers,
 )
 from mqkit.consumer import Consumer
 from mqkit.drivers import pika_wire as wire
@@ -83,6 +84,33 @@ async def test_a_message_that_is_handled() -> None:
     assert run.properties.headers["from"] == "a test"
     assert h.retried == []
     assert h.dead_lettered == []
+
+
+@pytest.mark.parametrize("driver", drivers.NAMES)
+async def test_any_driver_will_do(driver: str) -> None:
+    """A service runs in a harness on each of mqkit's drivers, by its name or itself."""
+    for given in (driver, drivers.named(driver)):
+        async with harness(shop(), driver=given) as h:
+            order = await h.publish(orders, "order.new", Order(id=1, fails=1))
+            await h.advance(HOUR)
+            assert (await h.outcome(order)).delays == [HOUR]
+
+
+async def test_a_service_with_a_connection_of_its_own_is_run_on_the_broker_of_the_test() -> None:
+    """The application's connection is not asked for, and the service keeps it."""
+
+    def connect() -> Any:
+        raise AssertionError("the application's broker")
+
+    service = Service("s", retry=Retry.never(), connection=connect)
+
+    @service.handler(Queue("q"))
+    async def handle(body: bytes) -> None:
+        pass
+
+    async with harness(service) as h:
+        assert (await h.outcome(await h.publish("", "q", b""))).acked
+    assert service.connection is connect
 
 
 async def test_a_retry_after_an_hour_takes_no_hour() -> None:
@@ -202,12 +230,16 @@ async def test_a_message_for_several_queues_has_several_outcomes() -> None:
 
     @service.handler(Queue("q2"), bind=[news.key()])
     async def refuse(body: bytes) -> None:
+        await asked.wait()
         raise Reject("no")
+
+    asked = asyncio.Event()
 
     async with harness(service) as h:
         message = await h.publish(news, "", b"")
         with pytest.raises(HarnessError, match="went to q1 and q2: say queue="):
             await h.outcome(message)
+        asked.set()
         assert (await h.outcome(message, queue="q1")).acked
         assert (await h.outcome(message, queue=Queue("q2"))).dead_lettered
 

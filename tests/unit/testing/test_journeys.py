@@ -52,6 +52,16 @@ async def test_a_retry_waits_until_it_is_due() -> None:
     assert journeys.next_due() is None
 
 
+async def test_a_retry_may_come_early() -> None:
+    """The broker counts from a little before; one that was lost then does not wait any more."""
+    journeys = Clocked()
+    journeys.published("m", "q")
+    journeys.settle(RetryAfter(10, ERROR))
+    journeys.time = 9.99
+    journeys.settle(Lost(), 2)
+    assert journeys.under_way()
+
+
 async def test_a_publish_may_be_seen_after_its_end() -> None:
     """A message that was handled before its publisher heard of the confirm is expected no more."""
     journeys = Clocked()
