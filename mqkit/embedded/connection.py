@@ -22,7 +22,7 @@ from pamqp import body, commands, heartbeat
 
 from mqkit.embedded import basics, declarations, frames, handshake
 from mqkit.embedded.channel import Channel
-from mqkit.embedded.errors import HandshakeError, ReplyError, not_allowed
+from mqkit.embedded.errors import HandshakeError, ReplyError, not_allowed, unexpected_content
 from mqkit.embedded.frames import PROTOCOL_HEADER, FrameReader, Method
 from mqkit.embedded.node import Node
 from mqkit.embedded.users import User
@@ -158,7 +158,7 @@ class Connection:
             logger.info("%s: %s", self.name, error)
             self._end()
         except ReplyError as error:
-            self._fail(error, 0, 0)
+            self._fail(error, *error.about)
         except Exception:
             # A fault of this broker's own: the client must not wait for ever, and the fault must
             # be seen. Other connections go on.
@@ -238,7 +238,10 @@ class Connection:
             what = frame.name if isinstance(frame, Method) else "content"
             if self.state is not State.OPEN:
                 raise HandshakeError(f"{what} while {self.state.name.lower()}")
-            raise ReplyError(503, f"{what} on channel 0")
+            if not isinstance(frame, Method):
+                raise ReplyError(505, "content on channel 0")
+            text = "unexpected method in connection state running"
+            raise ReplyError(504, text, about=frames.ids(frame))
         try:
             handler(self, frame)
         except ReplyError as error:
@@ -250,10 +253,13 @@ class Connection:
         if isinstance(frame, commands.Channel.Open):
             self._open_channel(number, channel)
         elif channel is None:
-            if not isinstance(frame, commands.Channel.CloseOk):
-                raise ReplyError(504, "expected 'channel.open'")
+            if not isinstance(frame, Method):
+                raise unexpected_content()
+            raise ReplyError(504, "expected 'channel.open'", about=frames.ids(frame))
         elif isinstance(frame, commands.Channel.Close):
-            self._forget(number, channel)
+            # Where both close it, it is closed when the client has answered, too.
+            if not channel.is_closing:
+                self._forget(number, channel)
             self.write(frames.method(number, commands.Channel.CloseOk()))
         elif isinstance(frame, commands.Channel.CloseOk):
             if channel.is_closing:
@@ -263,15 +269,17 @@ class Connection:
             # It is read again when the alarm is over.
             self._reader.put_back(number, frame)
         else:
+            about = channel.about(frame)
             try:
                 channel.receive(frame)
             except ReplyError as error:
-                ids = frames.ids(frame) if isinstance(frame, Method) else (0, 0)
-                self._fail(error, *ids)
+                self._fail(error, *about)
 
     def _open_channel(self, number: int, channel: Channel | None) -> None:
         if channel is not None:
-            raise ReplyError(504, "second 'channel.open' seen")
+            raise ReplyError(
+                504, "second 'channel.open' seen", about=frames.ids(commands.Channel.Open())
+            )
         # As RabbitMQ understands it: how many there are, not how they are numbered.
         if len(self._channels) >= self._channel_max:
             raise not_allowed(

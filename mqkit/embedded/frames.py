@@ -146,7 +146,8 @@ class FrameReader:
         if kind not in KNOWN_TYPES:
             raise ReplyError(501, f"type {kind} is no frame's")
         size = int(length) + FRAME_OVERHEAD
-        if self.frame_max and size > self.frame_max:
+        # As lenient as RabbitMQ: there are clients that count the payload alone.
+        if self.frame_max and size > self.frame_max + FRAME_OVERHEAD:
             raise ReplyError(501, f"a frame of {size} bytes is over frame_max {self.frame_max}")
         if len(data) - start < size:
             return None
@@ -160,15 +161,21 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
     payload = piece[constants.FRAME_HEADER_SIZE : -1]
     if kind == constants.FRAME_HEARTBEAT:
         if channel:
-            raise ReplyError(501, f"a heartbeat on channel {channel}")
+            raise ReplyError(505, f"a heartbeat on channel {channel}")
+        if payload:
+            raise ReplyError(501, "a heartbeat with a payload")
         return 0, heartbeat.Heartbeat()
     if kind == constants.FRAME_BODY:
         return channel, body.ContentBody(payload)
     try:
         decoded = frame.unmarshal(piece)[2]
     except MALFORMED as error:
-        code = 503 if kind == constants.FRAME_METHOD and _is_unknown(payload) else 502
-        raise ReplyError(code, f"a frame of type {kind} cannot be decoded") from error
+        if kind != constants.FRAME_METHOD:
+            raise ReplyError(502, "cannot decode a content header") from error
+        if _is_unknown(payload):
+            raise ReplyError(503, "no method of AMQP 0-9-1") from error
+        about = int.from_bytes(payload[:2]), int.from_bytes(payload[2:4])
+        raise ReplyError(501, "cannot decode a method", about=about) from error
     if isinstance(decoded, header.ContentHeader):
         return channel, ReceivedHeader(payload, decoded)
     assert isinstance(decoded, base.Frame)
