@@ -32,7 +32,6 @@ broker: $(STAMP)
 	@$(PY) -m mqkit.testing || { [ $$? -eq 1 ] && sh deploy/install-broker.sh && $(PY) -m mqkit.testing; }
 
 demo: $(STAMP)
-	@[ -n "$$MQKIT_URL" ] || $(MAKE) --no-print-directory broker
 	@mkdir -p .demo
 	@set -e; data='$(DATA)'; \
 	if [ -z "$$data" ]; then \

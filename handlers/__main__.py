@@ -24,6 +24,7 @@ from handlers.replay import Replay, ReplayError
 from handlers.report import Report, print_report
 from handlers.statement_file import Statement, StatementError, open_statement
 from mqkit import BrokerUrl, ConfigurationError, MqkitError
+from mqkit.embedded import PRODUCT, ServerThread
 from mqkit.settings import Settings
 from mqkit.testing.brokers import find_brokers, start
 
@@ -46,11 +47,15 @@ def replay(
     url: Annotated[
         str | None,
         typer.Option(
-            help="The broker: amqp[s]://user:password@host/vhost. Default: MQKIT_URL, or else a "
-            "RabbitMQ that is found and started for this run, as for the tests.",
+            help="The broker: amqp[s]://user:password@host/vhost. Default: MQKIT_URL, or else "
+            "mqkit's embedded broker, started for this run.",
             show_default=False,
         ),
     ] = None,
+    rabbitmq: Annotated[
+        bool,
+        typer.Option("--rabbitmq", help="Find and start a RabbitMQ for this run, as the tests do."),
+    ] = False,
     database: Annotated[Path, typer.Option(help="The ledger's SQLite file.")] = Path(
         "ledger.sqlite"
     ),
@@ -61,7 +66,7 @@ def replay(
         bool, typer.Option("--json", help="Print one JSON object instead of the table.")
     ] = False,
 ) -> None:
-    """Post a statement through RabbitMQ, and reconcile the ledger with the bank's balances.
+    """Post a statement through the broker, and reconcile the ledger with the bank's balances.
 
     Exit code 0: everything reconciles; 1: it does not, or it failed; 2: called wrongly.
     """
@@ -71,7 +76,8 @@ def replay(
         handlers=[RichHandler(console=errors, show_path=False, markup=False)],
     )
     statement = open_statement(file)
-    report = _replay(statement, url, database, timeout)
+    with _broker(url, rabbitmq=rabbitmq) as found:
+        report = _replay(statement, found, database, timeout)
     if as_json:
         typer.echo(json.dumps(report.as_json()))
     else:
@@ -79,27 +85,33 @@ def replay(
     raise typer.Exit(0 if report.reconciles else FAILED)
 
 
-def _replay(statement: Statement, url: str | None, database: Path, timeout: float) -> Report:
-    with _broker(url) as found, ReplayProgress(statement.rows, errors) as progress:
-        run = Replay(statement, found, database, timeout=timeout, progress=progress)
+def _replay(statement: Statement, url: str, database: Path, timeout: float) -> Report:
+    with ReplayProgress(statement.rows, errors) as progress:
+        run = Replay(statement, url, database, timeout=timeout, progress=progress)
         return asyncio.run(run.run())
 
 
 @contextlib.contextmanager
-def _broker(option: str | None) -> Iterator[str]:
+def _broker(option: str | None, *, rabbitmq: bool) -> Iterator[str]:
     """The broker's URL: the option, `MQKIT_URL`, or one that is started and ended here."""
     setting = Settings().url
     url = option
-    if url is None and setting is not None:
+    if url is not None and rabbitmq:
+        raise ConfigurationError("--rabbitmq and --url are two brokers; give one of them")
+    if url is None and setting is not None and not rabbitmq:
         url = setting.get_secret_value()
     if url is not None:
         BrokerUrl.parse(url)
         yield url
-        return
-    spec = find_brokers(os.environ)[0]
-    errors.print(f"using {spec}", highlight=False)
-    with start(spec) as broker:
-        yield broker.url
+    elif rabbitmq:
+        spec = find_brokers(os.environ)[0]
+        errors.print(f"using {spec}", highlight=False)
+        with start(spec) as broker:
+            yield broker.url
+    else:
+        errors.print(f"using the {PRODUCT}, in memory, for this run only", highlight=False)
+        with ServerThread() as server:
+            yield server.url
 
 
 @app.command()

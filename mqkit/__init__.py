@@ -1,35 +1,39 @@
 """mqkit: message handlers on RabbitMQ that lose nothing and apply nothing twice."""
 
-from mqkit.blocking import BlockingPublisher
-from mqkit.errors import (
-    BlockedError,
-    BrokerError,
-    BrokerUrlError,
-    ConfigurationError,
-    ConnectError,
-    ConnectionLostError,
-    DecodeError,
-    ExchangeNotFoundError,
-    HandlerError,
-    InvalidMessageError,
-    MqkitError,
-    NackedError,
-    PublishError,
-    PublishRefusedError,
-    PublishTimeoutError,
-    TopologyError,
-    UnroutableError,
-)
-from mqkit.message import Delivery
-from mqkit.middleware import CallNext, HandlerCall, Middleware
-from mqkit.outcome import Reject, RetryLater
-from mqkit.outgoing import Outgoing
-from mqkit.publisher import Publisher, PublishResult
-from mqkit.retry import Retry
-from mqkit.runtime import Runtime
-from mqkit.service import Service
-from mqkit.settings import BrokerUrl
-from mqkit.topology import Exchange, Queue
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mqkit.blocking import BlockingPublisher
+    from mqkit.errors import (
+        BlockedError,
+        BrokerError,
+        BrokerUrlError,
+        ConfigurationError,
+        ConnectError,
+        ConnectionLostError,
+        DecodeError,
+        ExchangeNotFoundError,
+        HandlerError,
+        InvalidMessageError,
+        MqkitError,
+        NackedError,
+        PublishError,
+        PublishRefusedError,
+        PublishTimeoutError,
+        TopologyError,
+        UnroutableError,
+    )
+    from mqkit.message import Delivery
+    from mqkit.middleware import CallNext, HandlerCall, Middleware
+    from mqkit.outcome import Reject, RetryLater
+    from mqkit.outgoing import Outgoing
+    from mqkit.publisher import Publisher, PublishResult
+    from mqkit.retry import Retry
+    from mqkit.runtime import Runtime
+    from mqkit.service import Service
+    from mqkit.settings import BrokerUrl
+    from mqkit.topology import Exchange, Queue
 
 __version__ = "0.1.0"
 
@@ -69,3 +73,53 @@ __all__ = [
     "UnroutableError",
     "__version__",
 ]
+
+_HOMES = {
+    "BlockedError": "mqkit.errors",
+    "BlockingPublisher": "mqkit.blocking",
+    "BrokerError": "mqkit.errors",
+    "BrokerUrl": "mqkit.settings",
+    "BrokerUrlError": "mqkit.errors",
+    "CallNext": "mqkit.middleware",
+    "ConfigurationError": "mqkit.errors",
+    "ConnectError": "mqkit.errors",
+    "ConnectionLostError": "mqkit.errors",
+    "DecodeError": "mqkit.errors",
+    "Delivery": "mqkit.message",
+    "Exchange": "mqkit.topology",
+    "ExchangeNotFoundError": "mqkit.errors",
+    "HandlerCall": "mqkit.middleware",
+    "HandlerError": "mqkit.errors",
+    "InvalidMessageError": "mqkit.errors",
+    "Middleware": "mqkit.middleware",
+    "MqkitError": "mqkit.errors",
+    "NackedError": "mqkit.errors",
+    "Outgoing": "mqkit.outgoing",
+    "PublishError": "mqkit.errors",
+    "PublishRefusedError": "mqkit.errors",
+    "PublishResult": "mqkit.publisher",
+    "PublishTimeoutError": "mqkit.errors",
+    "Publisher": "mqkit.publisher",
+    "Queue": "mqkit.topology",
+    "Reject": "mqkit.outcome",
+    "Retry": "mqkit.retry",
+    "RetryLater": "mqkit.outcome",
+    "Runtime": "mqkit.runtime",
+    "Service": "mqkit.service",
+    "TopologyError": "mqkit.errors",
+    "UnroutableError": "mqkit.errors",
+}
+"""Where each public name is. It is imported when it is first asked for: pytest imports this package
+in every project that has it installed, for the plugin of `mqkit.testing`, used or not."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from mqkit.cli.broker import broker
 from mqkit.cli.publish import publish
 from mqkit.cli.run import FAILED, run
 from mqkit.errors import ConfigurationError, MqkitError
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(publish)
+app.command()(broker)
 
 
 @app.callback()

@@ -1,15 +1,31 @@
-"""What the commands share: the broker's URL, and the way to a service."""
+"""What the commands share: the broker's URL, the log, and the way to a service."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import sys
 from pathlib import Path
+
+import typer
 
 from mqkit.errors import BrokerUrlError, ServiceNotFoundError
 from mqkit.service import Service
 from mqkit.settings import BrokerUrl, Settings
+
+LOG_FORMAT = "%(asctime)s %(levelname)-8s %(message)s"
+
+
+def log_level_number(name: str) -> int:
+    """The level of `--log-level`.
+
+    :raises typer.BadParameter: it is none
+    """
+    level = logging.getLevelNamesMapping().get(name.upper())
+    if level is None:
+        raise typer.BadParameter(f"{name!r} is not a log level", param_hint="--log-level")
+    return level
 
 
 def broker_url(option: str | None) -> BrokerUrl:
@@ -22,7 +38,8 @@ def broker_url(option: str | None) -> BrokerUrl:
     setting = Settings().url
     if setting is None:
         raise BrokerUrlError(
-            "no broker: give --url amqp://user:password@host/vhost, or set MQKIT_URL"
+            "no broker: give --url amqp://user:password@host/vhost, or set MQKIT_URL; `mqkit run` "
+            "and `mqkit broker` have one of their own for trying things out: --embedded"
         )
     return BrokerUrl.parse(setting.get_secret_value())
 

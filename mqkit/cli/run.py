@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mqkit.cli.options import broker_url, load_service
+from mqkit import drivers
+from mqkit.cli.broker import check_broker_choice, embedded_broker
+from mqkit.cli.options import LOG_FORMAT, broker_url, load_service, log_level_number
 from mqkit.runtime import DEFAULT_GRACE, Runtime
 
 logger = logging.getLogger(__name__)
 
 FAILED = 1
-
-LOG_FORMAT = "%(asctime)s %(levelname)-8s %(message)s"
 
 
 def run(
@@ -27,7 +29,20 @@ def run(
         str | None,
         typer.Option(
             help="The broker: amqp[s]://user:password@host[,host]/vhost. "
-            "Default: the environment's MQKIT_URL, which other users cannot see.",
+            "Default: the environment's MQKIT_URL, which other users cannot see. "
+            "A service with a connection of its own takes none.",
+            show_default=False,
+        ),
+    ] = None,
+    embedded: Annotated[
+        bool,
+        typer.Option("--embedded", help="Run on a broker inside this process, without RabbitMQ."),
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="With --embedded: keep its durable queues in this directory.",
             show_default=False,
         ),
     ] = None,
@@ -43,6 +58,13 @@ def run(
             show_default=False,
         ),
     ] = None,
+    driver: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The AMQP client: {' or '.join(drivers.NAMES)}. Default: {drivers.DEFAULT}.",
+            show_default=False,
+        ),
+    ] = None,
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning, error or critical.")
     ] = "info",
@@ -52,14 +74,21 @@ def run(
     A second signal ends the grace period. Exit code 0: stopped, all that was in flight is
     settled; 1: it failed, or handlers outlasted the grace period; 2: it was called wrongly.
     """
-    level = logging.getLevelNamesMapping().get(log_level.upper())
-    if level is None:
-        raise typer.BadParameter(f"{log_level!r} is not a log level", param_hint="--log-level")
-    runtime_url = broker_url(url)
+    level = log_level_number(log_level)
+    check_broker_choice(url, data, embedded=embedded)
+    given = broker_url(url) if url is not None else None
+    chosen = drivers.named(driver) if driver is not None else None
     loaded = load_service(service)
+    if given is None and not embedded and loaded.connection is None:
+        given = broker_url(None)
     logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
-    runtime = Runtime(loaded, runtime_url, grace=grace, connect_deadline=connect_deadline)
-    asyncio.run(_run_until_signal(runtime))
+    with contextlib.ExitStack() as stack:
+        if embedded:
+            given = stack.enter_context(embedded_broker(data))
+        runtime = Runtime(
+            loaded, given, grace=grace, connect_deadline=connect_deadline, driver=chosen
+        )
+        asyncio.run(_run_until_signal(runtime))
 
 
 async def _run_until_signal(runtime: Runtime) -> None:

@@ -17,6 +17,7 @@ from mqkit.embedded.errors import (
     not_allowed,
     not_implemented,
     precondition_failed,
+    resource_locked,
 )
 from mqkit.embedded.frames import ReceivedHeader
 from mqkit.embedded.message import Message, header_routing_keys
@@ -59,11 +60,12 @@ def publish(channel: Channel, published: Published) -> None:
 
 
 def qos(channel: Channel, method: commands.Basic.Qos) -> None:
-    """`basic.qos`: for each consumer that starts after it."""
+    """`basic.qos`: for each consumer that starts after it, with `global` as well.
+
+    RabbitMQ 4.3 has no prefetch shared by a channel any more, unless it is told to.
+    """
     if method.prefetch_size:
         raise not_implemented(f"prefetch_size!=0 ({method.prefetch_size})")
-    if method.global_:
-        raise not_implemented("basic.qos with global=true: a prefetch shared by a channel")
     channel.prefetch = method.prefetch_count
     channel.send(commands.Basic.QosOk())
 
@@ -82,7 +84,9 @@ def consume(channel: Channel, method: commands.Basic.Consume) -> None:
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise precondition_failed(f"Invalid x-priority: {priority!r}")
     single = queue.options.single_active_consumer
-    if (method.exclusive and (queue.consumers or single)) or queue.consumers.has_exclusive:
+    # As in RabbitMQ: quorum queues take no notice of it.
+    exclusive = method.exclusive and not queue.options.is_quorum
+    if (exclusive and (queue.consumers or single)) or queue.consumers.has_exclusive:
         raise access_refused(
             f"queue '{queue.name}' in vhost '{channel.vhost.name}' in exclusive use"
         )
@@ -91,7 +95,7 @@ def consume(channel: Channel, method: commands.Basic.Consume) -> None:
         queue,
         channel,
         no_ack=method.no_ack,
-        exclusive=method.exclusive,
+        exclusive=exclusive,
         priority=priority,
         prefetch=channel.prefetch,
         arguments=arguments,
@@ -117,9 +121,11 @@ def cancel(channel: Channel, method: commands.Basic.Cancel) -> None:
 def get(channel: Channel, method: commands.Basic.Get) -> None:
     """`basic.get`."""
     queue = readable_queue(channel, method.queue)
-    if queue.consumers.has_exclusive:
-        raise access_refused(
-            f"queue '{queue.name}' in vhost '{channel.vhost.name}' in exclusive use"
+    if queue.options.is_quorum and queue.options.single_active_consumer:
+        raise resource_locked(
+            f"cannot obtain access to locked queue '{queue.name}' in vhost "
+            f"'{channel.vhost.name}'. basic.get operations are not supported by quorum queues "
+            "with single active consumer"
         )
     entry = queue.get()
     if entry is None:
@@ -153,10 +159,10 @@ def reject(channel: Channel, method: commands.Basic.Reject) -> None:
 
 
 def recover(channel: Channel, method: commands.Basic.Recover) -> None:
-    """`basic.recover`: all that is unacknowledged goes back to its queues."""
+    """`basic.recover`: all that is unacknowledged goes back to its queues, uncounted (4.3)."""
     if not method.requeue:
         raise not_implemented("requeue=false")
-    channel.requeue_all()
+    channel.requeue_all(counts=False)
     channel.send(commands.Basic.RecoverOk())
 
 
@@ -164,7 +170,7 @@ def recover_async(channel: Channel, method: commands.Basic.RecoverAsync) -> None
     """`basic.recover-async`: as `basic.recover`, without an answer."""
     if not method.requeue:
         raise not_implemented("requeue=false")
-    channel.requeue_all()
+    channel.requeue_all(counts=False)
 
 
 def confirm_select(channel: Channel, method: commands.Confirm.Select) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -78,11 +79,10 @@ class Channel:
         self._confirms: list[tuple[int, bool]] = []
         self._content: _Content | None = None
 
-    def about(self, frame: frames.Frame) -> tuple[int, int]:
-        """The class and the method that a frame is read as a part of; zeros for none."""
-        if self._content is not None:
-            return frames.ids(self._content.method)
-        return frames.ids(frame) if isinstance(frame, Method) else (0, 0)
+    @property
+    def about(self) -> tuple[int, int] | None:
+        """The class and method whose content is coming; None between methods."""
+        return None if self._content is None else frames.ids(self._content.method)
 
     def receive(self, frame: frames.Frame) -> None:
         """Take one frame; what comes after `channel.close` is dropped until its answer.
@@ -161,7 +161,8 @@ class Channel:
             settled = [found]
         else:
             # Tag 0 is all (AMQP 0-9-1, section 1.8.3.13).
-            tags = [each for each in self.unacked if not tag or each <= tag]
+            # Tags count up, so those behind it need not be looked at.
+            tags = list(itertools.takewhile(lambda each: not tag or each <= tag, self.unacked))
             if not tags and tag > self._tag:
                 raise precondition_failed(f"unknown delivery tag {tag}")
             if tag and tag not in self.unacked:
@@ -172,9 +173,9 @@ class Channel:
                 each.consumer.unacked -= 1
         return settled
 
-    def requeue_all(self) -> None:
+    def requeue_all(self, *, counts: bool) -> None:
         """Give all that is unacknowledged back to its queues."""
-        self.requeue(self.settle(0, multiple=True), counts=True)
+        self.requeue(self.settle(0, multiple=True), counts=counts)
 
     @staticmethod
     def requeue(settled: Iterable[Unacked], *, counts: bool) -> None:
@@ -230,7 +231,7 @@ class Channel:
         self.consumers.clear()
         for consumer in consumers:
             consumer.queue.remove_consumer(consumer)
-        self.requeue_all()
+        self.requeue_all(counts=True)
         for consumer in consumers:
             self.vhost.consumer_left(consumer.queue)
         if self.reply_key is not None:

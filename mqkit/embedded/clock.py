@@ -12,15 +12,21 @@ import itertools
 import time
 from collections.abc import Callable
 
+CANCELLED_KEPT = 100
+"""Cancelled timers that may wait for their time, before it is worth sorting them out."""
+
 
 class Timer:
     """A call that is due at a time; `cancel` makes it never."""
 
-    __slots__ = ("_callback", "due")
+    __slots__ = ("_callback", "_on_cancel", "due")
 
-    def __init__(self, due: float, callback: Callable[[], None]) -> None:
+    def __init__(
+        self, due: float, callback: Callable[[], None], on_cancel: Callable[[], None]
+    ) -> None:
         self.due = due
         self._callback: Callable[[], None] | None = callback
+        self._on_cancel = on_cancel
 
     @property
     def is_cancelled(self) -> bool:
@@ -29,7 +35,9 @@ class Timer:
 
     def cancel(self) -> None:
         """Do not run it. May be called twice."""
-        self._callback = None
+        if self._callback is not None:
+            self._callback = None
+            self._on_cancel()
 
     def run(self) -> None:
         """Run it, once."""
@@ -57,6 +65,11 @@ class Clock:
         self._held: float | None = None
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
+        self._cancelled = 0
+
+    def __len__(self) -> int:
+        """Timers that are held, those that were cancelled and not yet sorted out included."""
+        return len(self._timers)
 
     def now(self) -> float:
         """Seconds since some moment; never goes back."""
@@ -68,7 +81,7 @@ class Clock:
 
     def call_at(self, due: float, callback: Callable[[], None]) -> Timer:
         """Call back at `due`, in seconds of `now`."""
-        timer = Timer(due, callback)
+        timer = Timer(due, callback, self._was_cancelled)
         heapq.heappush(self._timers, (due, next(self._numbers), timer))
         if self._timers[0][2] is timer:
             self.on_change()
@@ -78,6 +91,7 @@ class Clock:
         """Seconds until the next timer is due; None if there is none."""
         while self._timers and self._timers[0][2].is_cancelled:
             heapq.heappop(self._timers)
+            self._cancelled -= 1
         return max(self._timers[0][0] - self.now(), 0.0) if self._timers else None
 
     def run_due(
@@ -94,7 +108,7 @@ class Clock:
                 due, _, timer = heapq.heappop(self._timers)
                 # What a timer starts counts from when the timer was due, not from when this
                 # process came to it; so a chain of delays takes as long as they say.
-                self._held = max(due, outer) if outer is not None else due
+                self._held = due if self._held is None else max(due, self._held)
                 timer.run()
                 after_each()
         finally:
@@ -103,6 +117,8 @@ class Clock:
     def advance(self, seconds: float, after_each: Callable[[], None] = lambda: None) -> None:
         """Let `seconds` pass at once, running what falls due on the way.
 
+        What a timer does may call this too; its time is then later by that much.
+
         :raises ValueError: `seconds` is negative; time does not go back
         """
         if seconds < 0:
@@ -110,4 +126,14 @@ class Clock:
         target = self.now() + seconds
         self.run_due(target, after_each)
         self._offset += seconds
+        if self._held is not None:
+            self._held = target
         self.on_change()
+
+    def _was_cancelled(self) -> None:
+        """Do not hold what was cancelled until its time: that may be days away."""
+        self._cancelled += 1
+        if self._cancelled > CANCELLED_KEPT and 2 * self._cancelled > len(self._timers):
+            self._timers = [each for each in self._timers if not each[2].is_cancelled]
+            heapq.heapify(self._timers)
+            self._cancelled = 0

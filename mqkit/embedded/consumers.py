@@ -37,12 +37,14 @@ class Consumer:
 class Consumers:
     """The consumers of one queue: higher priority first, in turn within one priority.
 
-    With `single_active` only one of them gets messages, the first that came, until it goes.
+    With `single_active` only one of them gets messages, the first that came, until it goes; with
+    `takeover`, until one of a higher priority is there and it has nothing unacknowledged.
     https://www.rabbitmq.com/docs/consumers#single-active-consumer
     """
 
-    def __init__(self, *, single_active: bool = False) -> None:
+    def __init__(self, *, single_active: bool = False, takeover: bool = False) -> None:
         self._single_active = single_active
+        self._takeover = takeover
         self._lines: dict[int, deque[Consumer]] = {}
         self.active: Consumer | None = None
         """The one that gets messages, where only one does."""
@@ -77,8 +79,7 @@ class Consumers:
     def next(self) -> Consumer | None:
         """Whose turn it is, of those that can take a message."""
         if self._single_active:
-            active = self.active
-            return active if active is not None and active.can_take() else None
+            return self._next_active()
         for priority in sorted(self._lines, reverse=True):
             line = self._lines[priority]
             for _ in range(len(line)):
@@ -87,3 +88,13 @@ class Consumers:
                 if consumer.can_take():
                     return consumer
         return None
+
+    def _next_active(self) -> Consumer | None:
+        active, first = self.active, next(iter(self), None)
+        if active is None or first is None:
+            return None
+        if self._takeover and first.priority > active.priority:
+            if active.unacked:
+                return None
+            self.active = active = first
+        return active if active.can_take() else None

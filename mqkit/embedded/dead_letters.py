@@ -34,10 +34,6 @@ def dead_letter(queue: Queue, entry: Entry, reason: str, wall: Callable[[], floa
     properties.expiration = None
     key = queue.options.dead_letter_routing_key
     headers = dict(message.headers)
-    if entry.delivery_count:
-        headers["x-delivery-count"] = entry.delivery_count
-    if key is not None:
-        headers.pop("CC", None)
     headers["x-death"] = [_table(death) for death in deaths]
     first = _first(deaths)
     for which, of in (("first", first), ("last", deaths[0])):
@@ -50,6 +46,7 @@ def dead_letter(queue: Queue, entry: Entry, reason: str, wall: Callable[[], floa
         message.body,
         None,
         deaths,
+        origin=message.header or message.origin,
     )
 
 

@@ -7,6 +7,7 @@ pamqp decodes and encodes; this module cuts the stream into frames, holds the pe
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -36,6 +37,16 @@ MALFORMED = (
     RecursionError,  # tables within tables
 )
 """What pamqp raises for bytes that are no frame."""
+
+RECOVER_ASYNC = commands.Basic.RecoverAsync.index.to_bytes(4)
+
+CLOSE_OK = frame.marshal(commands.Connection.CloseOk(), 0)
+
+_START = struct.Struct(">BHI")
+"""Type, channel and length of the payload: how a frame begins."""
+
+_LAST_FLAGS = 13
+"""Where a content header has the bit that says that more flags follow (section 4.2.6.1)."""
 
 KNOWN_TYPES = (
     constants.FRAME_METHOD,
@@ -83,13 +94,14 @@ Frame = Method | ReceivedHeader | body.ContentBody | heartbeat.Heartbeat
 
 
 class FrameReader:
-    """Cuts a byte stream into frames. After an error the stream is of no use any more."""
+    """Cuts a byte stream into frames."""
 
     def __init__(self, frame_max: int) -> None:
         self.frame_max = frame_max
         """Bytes of a whole frame; 0 is no limit."""
         self._buffer = bytearray()
         self._again: tuple[int, Frame] | None = None
+        self._is_lost = False
 
     def feed(self, data: bytes) -> None:
         """Take what was received."""
@@ -119,11 +131,21 @@ class FrameReader:
     def __iter__(self) -> Iterator[tuple[int, Frame]]:
         """Channel number and frame, for each that is complete.
 
-        :raises ReplyError: 501 or 502; what follows cannot be read
+        After a 501 nobody knows where the next frame begins: only `connection.close-ok` is looked
+        for, which the peer sends on being told so.
+
+        :raises ReplyError: 501, the stream is of no use any more; 502 or 503, this frame is not
         """
+        if self._is_lost:
+            if CLOSE_OK in self._buffer:
+                yield 0, commands.Connection.CloseOk()
+            del self._buffer[: 1 - len(CLOSE_OK)]
+            return
         if self._again is not None:
             again, self._again = self._again, None
             yield again
+        if self._size(self._buffer, 0) is None:
+            return
         start = 0
         try:
             # One copy of the whole, not a removal from the front per frame.
@@ -135,14 +157,21 @@ class FrameReader:
         finally:
             del self._buffer[:start]
 
-    def _size(self, data: bytes, start: int) -> int | None:
+    def _size(self, data: bytes | bytearray, start: int) -> int | None:
         """Bytes of the frame that begins here, or None while it is incomplete."""
-        kind, _, length = frame.frame_parts(data[start : start + constants.FRAME_HEADER_SIZE])
-        if length is None:
+        try:
+            return self._measure(data, start)
+        except ReplyError:
+            self._is_lost = True
+            raise
+
+    def _measure(self, data: bytes | bytearray, start: int) -> int | None:
+        if len(data) < start + constants.FRAME_HEADER_SIZE:
             # Not to wait for ever for a frame that can be none.
             if len(data) > start and data[start] not in KNOWN_TYPES:
                 raise ReplyError(501, f"type {data[start]} is no frame's")
             return None
+        kind, _, length = _START.unpack_from(data, start)
         if kind not in KNOWN_TYPES:
             raise ReplyError(501, f"type {kind} is no frame's")
         size = int(length) + FRAME_OVERHEAD
@@ -157,7 +186,7 @@ class FrameReader:
 
 
 def _decode(piece: bytes) -> tuple[int, Frame]:
-    kind, channel, _ = frame.frame_parts(piece)
+    kind, channel, _ = _START.unpack_from(piece)
     payload = piece[constants.FRAME_HEADER_SIZE : -1]
     if kind == constants.FRAME_HEARTBEAT:
         if channel:
@@ -168,23 +197,30 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
     if kind == constants.FRAME_BODY:
         return channel, body.ContentBody(payload)
     try:
-        decoded = frame.unmarshal(piece)[2]
+        if payload.startswith(RECOVER_ASYNC):
+            with warnings.catch_warnings():
+                # pamqp warns whoever builds it that it is deprecated; here a peer has sent it.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                decoded = frame.unmarshal(piece)[2]
+        else:
+            decoded = frame.unmarshal(piece)[2]
     except MALFORMED as error:
-        if kind != constants.FRAME_METHOD:
-            raise ReplyError(502, "cannot decode a content header") from error
-        if _is_unknown(payload):
-            raise ReplyError(503, "no method of AMQP 0-9-1") from error
-        about = int.from_bytes(payload[:2]), int.from_bytes(payload[2:4])
-        raise ReplyError(501, "cannot decode a method", about=about) from error
+        raise _undecodable(kind, payload) from error
     if isinstance(decoded, header.ContentHeader):
+        if payload[_LAST_FLAGS] & 1:
+            raise ReplyError(502, "a content header with more properties than there are")
         return channel, ReceivedHeader(payload, decoded)
     assert isinstance(decoded, base.Frame)
     return channel, decoded
 
 
-def _is_unknown(payload: bytes) -> bool:
-    """True if the first four bytes name no method of the specification."""
-    return int.from_bytes(payload[:4]) not in commands.INDEX_MAPPING
+def _undecodable(kind: int, payload: bytes) -> ReplyError:
+    if kind != constants.FRAME_METHOD:
+        return ReplyError(502, "cannot decode a content header")
+    if int.from_bytes(payload[:4]) not in commands.INDEX_MAPPING:
+        return ReplyError(503, "no method of AMQP 0-9-1")
+    about = int.from_bytes(payload[:2]), int.from_bytes(payload[2:4])
+    return ReplyError(501, "cannot decode a method", about=about)
 
 
 class Deliver(commands.Basic.Deliver):
@@ -231,11 +267,6 @@ def ids(value: Method) -> tuple[int, int]:
 def method(channel: int, value: Method) -> bytes:
     """A method frame."""
     return frame.marshal(value, channel)
-
-
-def encode_header(properties: commands.Basic.Properties, body_size: int) -> bytes:
-    """The payload of a content header frame."""
-    return header.ContentHeader(0, body_size, properties).marshal()
 
 
 def decode_header(raw: bytes) -> ReceivedHeader:

@@ -10,11 +10,13 @@ from typing import Any
 from pamqp import commands
 
 from mqkit.embedded.errors import precondition_failed
-from mqkit.embedded.frames import ReceivedHeader, encode_header, type_name
+from mqkit.embedded.frames import ReceivedHeader, type_name
+from mqkit.embedded.tables import encode_header
 
 Properties = commands.Basic.Properties
 
 DELIVERY_COUNT = "x-delivery-count"
+ACQUIRED_COUNT = "x-acquired-count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Message:
     deaths: tuple[Death, ...] = ()
     encoded: dict[tuple[int, int], bytes] = field(default_factory=dict)
     """Content frames by channel number and frame_max; see `frames.content`."""
+    origin: ReceivedHeader | None = None
+    """Where `header` is None: the one that `properties` are a change of."""
 
     @property
     def routing_key(self) -> str:
@@ -69,12 +73,23 @@ class Message:
         headers = {**self.headers, **changes}
         properties = copy.copy(self.properties)
         properties.headers = {k: v for k, v in headers.items() if k not in changes or v is not None}
-        return Message(self.exchange, self.routing_keys, properties, self.body, None, self.deaths)
+        return Message(
+            self.exchange,
+            self.routing_keys,
+            properties,
+            self.body,
+            None,
+            self.deaths,
+            origin=self.header or self.origin,
+        )
 
     def content_header(self) -> bytes:
         """The payload of its content header frame."""
         if self.header is not None:
             return self.header.raw
+        if self.origin is not None:
+            origin = self.origin
+            return encode_header(self.properties, len(self.body), origin.raw, origin.properties)
         return encode_header(self.properties, len(self.body))
 
 
@@ -90,12 +105,18 @@ class Entry:
     """Seconds of the broker's clock."""
     redelivered: bool = False
     delivery_count: int = 0
-    """How often it came back unacknowledged (quorum queues)."""
+    """How often it came back and that counts towards the delivery limit (quorum queues)."""
+    acquired_count: int = 0
+    """How often it came back at all (quorum queues)."""
 
     @property
     def size(self) -> int:
         """Bytes that count towards `x-max-length-bytes`: the body's."""
         return len(self.message.body)
+
+    def has_expired(self, now: float) -> bool:
+        """True if its time was over by then."""
+        return self.expires_at is not None and self.expires_at <= now
 
 
 def header_routing_keys(headers: Mapping[str, Any]) -> Iterable[str]:

@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from mqkit.embedded.clock import Clock
+from mqkit.embedded.errors import MAX_TEXT
 from mqkit.embedded.journal import Forgetful, Journal
 from mqkit.embedded.users import Permissions, Users
 from mqkit.embedded.vhost import VirtualHost
@@ -78,7 +79,8 @@ class Node:
 
     def block(self, reason: str) -> None:
         """Take no more messages from publishers, as RabbitMQ does when memory or disk run out."""
-        self.alarm = reason
+        # It goes out as a short string.
+        self.alarm = reason.encode()[:MAX_TEXT].decode(errors="ignore")
 
     def unblock(self) -> None:
         """Take messages again."""

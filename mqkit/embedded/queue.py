@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from mqkit.embedded.arguments import QueueArguments
 from mqkit.embedded.clock import Clock, Timer
 from mqkit.embedded.consumers import Consumer, Consumers
-from mqkit.embedded.message import DELIVERY_COUNT, Entry, Message
-from mqkit.embedded.ready import Ready
+from mqkit.embedded.message import ACQUIRED_COUNT, DELIVERY_COUNT, Entry, Message
+from mqkit.embedded.ready import Held, Ready
 
 EXPIRED, MAXLEN, REJECTED, DELIVERY_LIMIT = "expired", "maxlen", "rejected", "delivery_limit"
 """The reasons of a dead letter, as `x-death` names them."""
@@ -40,7 +40,7 @@ class Host(Protocol):
         ...
 
     def changed(self, queue: Queue, entry: Entry) -> None:
-        """An entry that was kept has another delivery count."""
+        """An entry that was kept has another delivery or acquired count."""
         ...
 
     def removed(self, queue: Queue, entry: Entry) -> None:
@@ -69,14 +69,15 @@ class Queue:
         self.owner = owner
         """The connection that alone may use it; None where any may."""
         self.arguments = dict(arguments or {})
-        self.consumers = Consumers(single_active=options.single_active_consumer)
+        self.consumers = Consumers(
+            single_active=options.single_active_consumer, takeover=options.is_quorum
+        )
         self.ready = Ready(
             priorities=QUORUM_PRIORITIES if options.is_quorum else options.max_priority,
             returns_first=options.is_quorum,
         )
         self.unacked: dict[Entry, Consumer | None] = {}
-        self.held: list[Entry] = []
-        """Dead letters that found no queue to take them (at-least-once)."""
+        self.held = Held()
         self._host = host
         self._count = 0
         self._message_timer: Timer | None = None
@@ -153,8 +154,9 @@ class Queue:
         for entry in entries:
             del self.unacked[entry]
             entry.redelivered = True
-            if self.options.is_quorum and counts:
-                entry.delivery_count += 1
+            if self.options.is_quorum:
+                entry.acquired_count += 1
+                entry.delivery_count += counts
                 self._host.changed(self, entry)
             if limit is not None and entry.delivery_count > limit:
                 self._host.dead_letter(self, entry, DELIVERY_LIMIT)
@@ -192,16 +194,19 @@ class Queue:
             )
 
     def close(self) -> None:
-        """The queue is deleted: no timer of its is due any more."""
+        """The queue is deleted: nothing of it is due, and late acks are about nothing."""
+        self.ready.clear()
+        self.unacked.clear()
+        self.held.clear()
         for timer in (self._expiry_timer, self._message_timer):
             if timer is not None:
                 timer.cancel()
 
     def outgoing(self, entry: Entry) -> Message:
         """The message as a consumer gets it: a quorum queue tells how often it came back."""
-        if entry.delivery_count:
-            return entry.message.with_headers({DELIVERY_COUNT: entry.delivery_count})
-        return entry.message
+        counts = {ACQUIRED_COUNT: entry.acquired_count, DELIVERY_COUNT: entry.delivery_count}
+        changes = {name: count for name, count in counts.items() if count}
+        return entry.message.with_headers(changes) if changes else entry.message
 
     def _entry(self, message: Message) -> Entry:
         self._count += 1
@@ -233,33 +238,42 @@ class Queue:
         if not self._may_expire:
             return
         now = self._host.clock.now()
-        # Only at the head: one with a long life in front of one with a short one keeps it.
-        for head in list(self.ready.heads()):
-            entry: Entry | None = head
-            while entry is not None and entry.expires_at is not None and entry.expires_at <= now:
+        while expired := [head for head in self._expiring() if head.has_expired(now)]:
+            for entry in expired:
                 self.ready.take(entry)
                 self._host.dead_letter(self, entry, EXPIRED)
-                entry = self.ready.head_of(entry.priority)
         if not self.ready:
             self._may_expire = False
+
+    def _expiring(self) -> list[Entry]:
+        """The messages that may expire now: what is behind another one waits for its turn.
+
+        In a classic queue that is the next one; in a quorum queue, the next of each priority.
+        """
+        heads = list(self.ready.heads())
+        return heads if self.options.is_quorum else heads[:1]
 
     def _watch_messages(self) -> None:
         """Be woken when the next head expires."""
         due = None
         if self._may_expire:
-            expiries = (head.expires_at for head in self.ready.heads())
+            expiries = (head.expires_at for head in self._expiring())
             due = min((at for at in expiries if at is not None), default=None)
         timer = self._message_timer
         if timer is not None and not timer.is_cancelled:
-            if timer.due == due:
+            # One that comes too early only looks again; to set it anew for each message that
+            # leaves would cost more.
+            if due is not None and timer.due <= due:
                 return
             timer.cancel()
         self._message_timer = None if due is None else self._host.clock.call_at(due, self.serve)
 
     def _would_overflow(self, entry: Entry) -> bool:
         limit, byte_limit = self.options.max_length, self.options.max_length_bytes
-        return (limit is not None and len(self.ready) + 1 > limit) or (
-            byte_limit is not None and self.ready.bytes + entry.size > byte_limit
+        count = len(self.ready) + len(self.held) + 1
+        size = self.ready.bytes + self.held.bytes + entry.size
+        return (limit is not None and count > limit) or (
+            byte_limit is not None and size > byte_limit
         )
 
     def _drop_excess(self) -> None:

@@ -1,4 +1,4 @@
-"""The messages of a queue that wait for a consumer, in the order in which they go out."""
+"""The messages of a queue that wait: for a consumer, or for a queue that takes dead letters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import heapq
 from collections import deque
 from collections.abc import Iterator
 
-from mqkit.embedded.message import Entry
+from mqkit.embedded.clock import Timer
+from mqkit.embedded.message import Entry, Message
+
+RETRY_FIRST, RETRY_MOST = 1.0, 60.0
+"""Seconds until dead letters that no queue took are tried again, doubling from try to try."""
 
 
 class Ready:
@@ -18,10 +22,13 @@ class Ready:
 
     def __init__(self, *, priorities: int = 0, returns_first: bool = False) -> None:
         self._lines = [_Line(returns_first=returns_first) for _ in range(priorities + 1)]
+        self._used = 0
+        """A bit for each priority that has messages: most of a queue's priorities have none."""
+        self._count = 0
         self.bytes = 0
 
     def __len__(self) -> int:
-        return sum(len(line) for line in self._lines)
+        return self._count
 
     def __iter__(self) -> Iterator[Entry]:
         """In the order of going out."""
@@ -30,31 +37,32 @@ class Ready:
 
     def append(self, entry: Entry) -> None:
         """A new message."""
-        self.bytes += entry.size
-        self._line(entry).fresh.append(entry)
+        self._line_for(entry).fresh.append(entry)
 
     def put_back(self, entry: Entry) -> None:
         """A message that came back."""
-        self.bytes += entry.size
-        self._line(entry).put_back(entry)
+        self._line_for(entry).put_back(entry)
 
     def heads(self) -> Iterator[Entry]:
         """The next message of each priority, the highest first."""
-        for line in reversed(self._lines):
-            if (head := line.head()) is not None:
+        used = self._used
+        while used:
+            priority = used.bit_length() - 1
+            used ^= 1 << priority
+            if (head := self._lines[priority].head()) is not None:
                 yield head
 
     def head(self) -> Entry | None:
         """The next message."""
-        return next(self.heads(), None)
-
-    def head_of(self, priority: int) -> Entry | None:
-        """The next message of one priority."""
-        return self._lines[priority].head()
+        return self._lines[self._used.bit_length() - 1].head() if self._used else None
 
     def take(self, entry: Entry) -> None:
         """Remove a head."""
-        self._line(entry).take()
+        line = self._lines[entry.priority]
+        line.take()
+        if not line.fresh and not line.returned:
+            self._used ^= 1 << entry.priority
+        self._count -= 1
         self.bytes -= entry.size
 
     def clear(self) -> list[Entry]:
@@ -63,10 +71,13 @@ class Ready:
         for line in self._lines:
             line.fresh.clear()
             line.returned.clear()
-        self.bytes = 0
+        self._used = self._count = self.bytes = 0
         return entries
 
-    def _line(self, entry: Entry) -> _Line:
+    def _line_for(self, entry: Entry) -> _Line:
+        self._used |= 1 << entry.priority
+        self._count += 1
+        self.bytes += entry.size
         return self._lines[entry.priority]
 
 
@@ -80,9 +91,6 @@ class _Line:
         self.returned: list[tuple[int, Entry]] = []
         self._returns_first = returns_first
         self._count = 0
-
-    def __len__(self) -> int:
-        return len(self.fresh) + len(self.returned)
 
     def __iter__(self) -> Iterator[Entry]:
         returned = [entry for _, entry in sorted(self.returned, key=lambda pair: pair[0])]
@@ -112,3 +120,45 @@ class _Line:
         if not self.returned or not self.fresh:
             return bool(self.returned)
         return self._returns_first or self.returned[0][0] < self.fresh[0].number
+
+
+class Held:
+    """Dead letters that no queue has taken yet, with what is published of each (at-least-once)."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.timer: Timer | None = None
+        """When they are tried again."""
+        self._messages: dict[Entry, Message] = {}
+        self._pause = RETRY_FIRST
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __iter__(self) -> Iterator[tuple[Entry, Message]]:
+        """As they are now, in the order of dying."""
+        return iter(list(self._messages.items()))
+
+    def add(self, entry: Entry, message: Message) -> None:
+        """Hold one."""
+        self._messages[entry] = message
+        self.bytes += entry.size
+
+    def remove(self, entry: Entry) -> None:
+        """It was taken, so that the others are worth another try soon."""
+        del self._messages[entry]
+        self.bytes -= entry.size
+        self._pause = RETRY_FIRST
+
+    def pause(self) -> float:
+        """Seconds until the next try."""
+        pause = self._pause
+        self._pause = min(2 * pause, RETRY_MOST)
+        return pause
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._messages.clear()
+        self.bytes = 0
+        if self.timer is not None:
+            self.timer.cancel()

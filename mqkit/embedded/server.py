@@ -7,29 +7,22 @@ async with EmbeddedServer() as server:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
-from mqkit.embedded import frames
-from mqkit.embedded.connection import Connection
 from mqkit.embedded.errors import DataError
 from mqkit.embedded.node import DEFAULT_USERS, Node
+from mqkit.embedded.peer import Peer
 from mqkit.embedded.store import Store
 from mqkit.embedded.users import Permissions
 
 logger = logging.getLogger(__name__)
-
-HANDSHAKE_TIMEOUT = 10.0
-"""Seconds that a peer may take to be let in; RabbitMQ's default."""
-
-CLOSE_TIMEOUT = 5.0
-"""Seconds that a peer may take to end the connection, or to read what is left for it."""
-
-LOOPBACK = ("127.", "::1", "::ffff:127.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +51,14 @@ class EmbeddedServer:
     """An AMQP 0-9-1 broker in the running event loop.
 
     With `data` durable queues outlive it, in a file in that directory; without it everything is
-    in memory. `port` 0 is a free one. `users` are names and passwords; the first of them is in
-    `url`, which holds its password: do not log it.
+    in memory. With `fsync=False` they outlive this process and not the machine, for tests:
+    nothing then waits for the disk. `port` 0 is a free one. `users` are names and passwords; the
+    first of them is in `url`, which holds its password: do not log it.
 
+    Where the file cannot be written any more, the broker drops its connections without a confirm
+    and stops listening; `failed` tells why, and so does every call that changes something.
+
+    :raises ValueError: there is no user
     :raises DataError: (on entry) the directory cannot be used
     :raises OSError: (on entry) the address cannot be listened on
     """
@@ -72,23 +70,30 @@ class EmbeddedServer:
         port: int = 0,
         data: Path | str | None = None,
         users: Mapping[str, str] = DEFAULT_USERS,
+        fsync: bool = True,
     ) -> None:
         self.host = host
         self.port = port
         self._data = None if data is None else Path(data)
         self._users = dict(users)
+        if not self._users:
+            raise ValueError("a broker that nobody may log in to is of no use; give it users")
+        self._fsync = fsync
         self._node: Node | None = None
         self._server: asyncio.Server | None = None
-        self._peers: set[_Peer] = set()
+        self._peers: set[Peer] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._arming = False
         self.failed: asyncio.Future[None] | None = None
-        """Gets the error that made the broker stop by itself: its file could not be written."""
+        """Gets the error that made the broker stop by itself: its file could not be written.
+
+        None when it was stopped.
+        """
 
     @property
     def url(self) -> str:
         """The broker URL of the first user, for the virtual host '/'."""
-        name, password = next(iter(self._users.items()))
+        name, password = (quote(each, safe="") for each in next(iter(self._users.items())))
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"amqp://{name}:{password}@{host}:{self.port}/"
 
@@ -111,15 +116,20 @@ class EmbeddedServer:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen."""
+        """Listen; after `stop` again, at the same port.
+
+        :raises RuntimeError: it listens already
+        """
+        if self._server is not None:
+            raise RuntimeError("the embedded broker runs already")
         loop = asyncio.get_running_loop()
-        store = Store(self._data) if self._data is not None else None
+        store = Store(self._data, fsync=self._fsync) if self._data is not None else None
         try:
             self._node = Node(journal=store, users=self._users)
             if store is not None:
                 store.restore(self._node)
             self._server = await loop.create_server(
-                lambda: _Peer(self), self.host, self.port, reuse_address=True
+                lambda: Peer(self), self.host, self.port, reuse_address=True
             )
         except BaseException:
             if store is not None:
@@ -135,41 +145,43 @@ class EmbeddedServer:
 
         :param abruptly: without a word, as a broker that was killed
         """
-        if self._server is None:
+        if self._server is None or self.failed is None:
             return
         server, self._server = self._server, None
         server.close()
-        if not abruptly:
-            for connection in list(self.node.connections):
-                connection.force_close("broker forced connection closure with reason 'shutdown'")
-        for peer in list(self._peers):
-            peer.end(abruptly=abruptly)
-        await asyncio.gather(*(peer.gone for peer in list(self._peers)))
-        await server.wait_closed()
-        if self._timer is not None:
-            self._timer.cancel()
-        self.node.clock.on_change = lambda: None
-        if self.failed is not None and not self.failed.done():
-            self.failed.cancel()
-            self.node.settle()
-        self.node.journal.close()
+        try:
+            if not abruptly:
+                self.attempt(self._close_all)
+            for peer in list(self._peers):
+                peer.end(abruptly=abruptly or self.failed.done())
+            await asyncio.gather(*(peer.gone for peer in list(self._peers)))
+            await server.wait_closed()
+            self.attempt(self.node.settle)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self.node.clock.on_change = lambda: None
+            self.node.journal.close()
+        if not self.failed.done():
+            self.failed.set_result(None)
 
     async def advance(self, seconds: float) -> None:
         """Let time pass at once, for everything that waits in a queue.
 
         :raises ValueError: `seconds` is negative
         """
-        self.node.advance(seconds)
+        with self._change():
+            self.node.advance(seconds)
 
     def add_vhost(self, name: str) -> None:
         """Add a virtual host for the users that the broker began with."""
-        self.node.add_vhost(name)
-        self.node.settle()
+        with self._change():
+            self.node.add_vhost(name)
 
     def delete_vhost(self, name: str) -> None:
         """Delete a virtual host with all that is in it, and close its connections."""
-        self.node.delete_vhost(name)
-        self.node.settle()
+        with self._change():
+            self.node.delete_vhost(name)
 
     def add_user(self, name: str, password: str) -> None:
         """Add a user without permissions, or give one another password."""
@@ -191,9 +203,9 @@ class EmbeddedServer:
     def close_connections(self, reason: str) -> int:
         """Close all connections, as `rabbitmqctl close_all_connections` does; how many."""
         connections = [each for each in self.node.connections if each.is_open]
-        for connection in connections:
-            connection.force_close(reason)
-        self.node.settle()
+        with self._change():
+            for connection in connections:
+                connection.force_close(reason)
         return len(connections)
 
     def block(self, reason: str) -> None:
@@ -202,7 +214,8 @@ class EmbeddedServer:
 
     def unblock(self) -> None:
         """Take messages again."""
-        self.node.unblock()
+        with self._change():
+            self.node.unblock()
 
     def queues(self, vhost: str = "/") -> list[QueueInfo]:
         """The queues of a virtual host, in the order of their declaration."""
@@ -230,15 +243,42 @@ class EmbeddedServer:
             for message in (found.outgoing(entry) for entry in found.ready)
         ]
 
-    def joined(self, peer: _Peer) -> None:
+    # What a peer needs around it (`peer.Shell`)
+
+    @property
+    def takes_peers(self) -> bool:
+        """False once it stops, or has failed."""
+        return self._server is not None and self.failed is not None and not self.failed.done()
+
+    def joined(self, peer: Peer) -> None:
         """A peer has connected."""
         self._peers.add(peer)
 
-    def left(self, peer: _Peer) -> None:
+    def left(self, peer: Peer) -> None:
         """A peer's socket is closed."""
         self._peers.discard(peer)
 
-    def fail(self, error: DataError) -> None:
+    def attempt(self, work: Callable[[], None]) -> None:
+        """Do it; where that cannot be made durable, the broker ends, and nothing is confirmed."""
+        try:
+            work()
+        except DataError as error:
+            self._fail(error)
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[None]:
+        """Make a change durable, and let it have its effects.
+
+        :raises DataError: it could not be made durable
+        """
+        try:
+            yield
+            self.node.settle()
+        except DataError as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: DataError) -> None:
         """Confirm nothing any more: what was taken cannot be kept."""
         if self.failed is None or self.failed.done():
             return
@@ -246,8 +286,14 @@ class EmbeddedServer:
         self.failed.set_exception(error)
         # Whoever waits for it gets it; whoever does not has read the log.
         self.failed.exception()
+        if self._server is not None:
+            self._server.close()
         for peer in list(self._peers):
             peer.end(abruptly=True)
+
+    def _close_all(self) -> None:
+        for connection in list(self.node.connections):
+            connection.force_close("broker forced connection closure with reason 'shutdown'")
 
     def _arm_soon(self) -> None:
         """Timers change many times in one call; look at them once, after it."""
@@ -266,127 +312,10 @@ class EmbeddedServer:
 
     def _tick(self) -> None:
         try:
-            self.node.run_due()
-        except DataError as error:
-            self.fail(error)
-        self._arm()
-
-
-class _Peer(asyncio.Protocol):
-    """One socket."""
-
-    def __init__(self, server: EmbeddedServer) -> None:
-        self._server = server
-        self._loop = asyncio.get_running_loop()
-        self.gone: asyncio.Future[None] = self._loop.create_future()
-        self._flushing = False
-        self._received = self._sent = self._loop.time()
-        self._watch: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        address = str((transport.get_extra_info("peername") or ("?",))[0])
-        self._connection = Connection(
-            self._server.node,
-            on_output=self._flush_soon,
-            from_loopback=address.startswith(LOOPBACK),
-            name=address,
-        )
-        self._server.joined(self)
-        self._watch = self._loop.call_later(HANDSHAKE_TIMEOUT, self._handshake_is_late)
-
-    def data_received(self, data: bytes) -> None:
-        self._received = self._loop.time()
-        was_open = self._connection.is_open
-        try:
-            self._connection.receive(data)
-        except DataError as error:
-            self._server.fail(error)
-            return
-        if self._connection.is_open and not was_open:
-            self._beat()
-        if self._connection.is_blocked:
-            self._transport.pause_reading()
-
-    def pause_writing(self) -> None:
-        self._connection.is_writable = False
-
-    def resume_writing(self) -> None:
-        self._connection.is_writable = True
-        self._connection.drained()
-
-    def connection_lost(self, _: Exception | None) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-        try:
-            self._connection.lost()
-        except DataError as error:
-            self._server.fail(error)
-        self._server.left(self)
-        if not self.gone.done():
-            self.gone.set_result(None)
-
-    def end(self, *, abruptly: bool) -> None:
-        """Close the socket, after what is to be written."""
-        if abruptly:
-            self._transport.abort()
-            return
-        self._flush()
-        self._close()
-
-    def _flush_soon(self) -> None:
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        connection = self._connection
-        if data := connection.output():
-            self._transport.write(data)
-            self._sent = self._loop.time()
-        if connection.is_closed:
-            self._close()
-            return
-        if not connection.is_blocked:
-            self._transport.resume_reading()
-        connection.drained()
-
-    def _close(self) -> None:
-        self._transport.close()
-        # A peer that does not read would keep the socket for ever.
-        self._rewatch(CLOSE_TIMEOUT, self._transport.abort)
-
-    def _handshake_is_late(self) -> None:
-        if not self._connection.is_open:
-            logger.info("%s: no handshake within %g s", self._connection.name, HANDSHAKE_TIMEOUT)
-            self._transport.abort()
-
-    def _beat(self) -> None:
-        """Send a heartbeat if nothing was sent for half its time; see whether the peer does.
-
-        AMQP 0-9-1, section 4.2.7: a peer that is silent for two intervals is gone.
-        """
-        interval = self._connection.heartbeat
-        if not interval:
-            if self._watch is not None:
-                self._watch.cancel()
-            return
-        now = self._loop.time()
-        if now - self._received > 2 * interval and not self._connection.is_blocked:
-            logger.info("%s: missed heartbeats", self._connection.name)
-            self._transport.abort()
-            return
-        if now - self._sent >= interval / 2:
-            self._transport.write(frames.HEARTBEAT)
-            self._sent = now
-        self._rewatch(interval / 2, self._beat)
-
-    def _rewatch(self, seconds: float, callback: Any) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-        self._watch = self._loop.call_later(seconds, callback)
+            self.attempt(self.node.run_due)
+        finally:
+            # Whatever one of them did wrong, the others are still due.
+            self._arm()
 
 
 def _set(properties: Any) -> Iterator[tuple[str, Any]]:

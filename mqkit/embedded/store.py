@@ -9,15 +9,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pamqp import decode, encode
+from pamqp import decode
 
 from mqkit.embedded import arguments as queue_arguments
-from mqkit.embedded.errors import DataError
+from mqkit.embedded.errors import DataError, ReplyError
 from mqkit.embedded.exchanges import Binding, Destination, Exchange
-from mqkit.embedded.frames import decode_header
+from mqkit.embedded.frames import MALFORMED, decode_header
 from mqkit.embedded.journal import Journal
 from mqkit.embedded.message import Death, Entry, Message
 from mqkit.embedded.queue import Queue
+from mqkit.embedded.tables import encode_table
 
 if TYPE_CHECKING:
     from mqkit.embedded.clock import Clock
@@ -25,8 +26,16 @@ if TYPE_CHECKING:
 
 FILE = "mqkit-broker.sqlite"
 
-VERSION = 1
+APPLICATION = int.from_bytes(b"mqkb")
+"""SQLite's `application_id`: another program's file is left alone."""
+
+VERSION = 2
 """Of the tables below; a file of another version is left alone."""
+
+PRIMARY_CODE = 0xFF
+"""SQLite's extended result codes have the plain one in their lowest octet."""
+
+MOVE = "put back a copy, or move it away to begin with an empty one"
 
 SCHEMA = """
 CREATE TABLE vhosts (name TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -46,6 +55,7 @@ CREATE INDEX bindings_of ON bindings (vhost, source);
 CREATE TABLE entries (
     vhost TEXT, queue TEXT, number INT, exchange TEXT, routing_keys TEXT, header BLOB, body BLOB,
     deaths TEXT, priority INT, expires_at REAL, delivery_count INT,
+    acquired_count INT,
     PRIMARY KEY (vhost, queue, number)
 ) WITHOUT ROWID;
 """
@@ -54,51 +64,73 @@ CREATE TABLE entries (
 class Store(Journal):
     """A directory that one broker at a time uses.
 
+    Once something could not be written, nothing more is: what the file has is then what was
+    confirmed, and every further call raises the first error again.
+
     :raises DataError: it cannot be used: not a directory, not writable, in use, not ours
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, fsync: bool = True) -> None:
         self._path = directory / FILE
         self._clock: Clock | None = None
         self._changed = False
+        self._error: DataError | None = None
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(
                 self._path, isolation_level=None, check_same_thread=False
             )
         except (OSError, sqlite3.Error) as error:
-            raise DataError(f"the data directory {directory} cannot be used: {error}") from error
+            raise DataError(
+                f"the data directory {directory} cannot be used: {error}; name one that this "
+                "user may write to"
+            ) from error
         try:
-            self._open()
+            self._open(fsync=fsync)
         except sqlite3.Error as error:
             self._database.close()
-            why = "another broker uses it" if "locked" in str(error) else str(error)
-            raise DataError(f"the broker's file {self._path} cannot be used: {why}") from error
+            raise DataError(f"{self._file} cannot be used: {_advice(error)}") from error
         except DataError:
             self._database.close()
             raise
 
-    def _open(self) -> None:
+    @property
+    def _file(self) -> str:
+        return f"the broker's file {self._path}"
+
+    def _open(self, *, fsync: bool) -> None:
         execute = self._database.execute
         execute("PRAGMA busy_timeout=0")
         execute("PRAGMA locking_mode=EXCLUSIVE")
+        # Before anything is changed in a file that may be somebody else's.
+        self._is_new()
         execute("PRAGMA journal_mode=WAL")
         # A confirm says that the message is on disk.
-        execute("PRAGMA synchronous=FULL")
+        execute(f"PRAGMA synchronous={'FULL' if fsync else 'OFF'}")
         execute("BEGIN EXCLUSIVE")
-        (version,) = execute("PRAGMA user_version").fetchone()
-        (tables,) = execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if not version and not tables:
+        if self._is_new():
             for statement in SCHEMA.split(";\n"):
                 execute(statement)
+            execute(f"PRAGMA application_id={APPLICATION}")
             execute(f"PRAGMA user_version={VERSION}")
-        elif version != VERSION:
+        execute("COMMIT")
+
+    def _is_new(self) -> bool:
+        """True for an empty file.
+
+        :raises DataError: it has something else than this broker's data
+        """
+        (application,) = self._database.execute("PRAGMA application_id").fetchone()
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if not version and not tables and not application:
+            return True
+        if (application, version) != (APPLICATION, VERSION):
             raise DataError(
-                f"the file {self._path} is not one of this version's broker; name another "
-                "directory, or move it away"
+                f"{self._path} is not a file of this version's broker; name another directory, "
+                "or move it away"
             )
-        self._changed = True
-        self.commit()
+        return False
 
     def restore(self, node: Node) -> None:
         """Put what the file has into a new broker.
@@ -113,8 +145,10 @@ class Store(Journal):
             self._restore_queues(node)
             self._restore_bindings(node)
             self._restore_entries(node)
-        except (sqlite3.Error, ValueError, LookupError) as error:
-            raise DataError(f"the broker's file {self._path} is damaged: {error}") from error
+        except sqlite3.Error as error:
+            raise DataError(f"{self._file} cannot be used: {_advice(error)}") from error
+        except (*MALFORMED, AttributeError, ReplyError) as error:
+            raise DataError(f"{self._file} is damaged: {error!r}; {MOVE}") from error
         node.settle()
 
     def _restore_exchanges(self, node: Node) -> None:
@@ -157,7 +191,7 @@ class Store(Journal):
     def _restore_entries(self, node: Node) -> None:
         for row in self._database.execute("SELECT * FROM entries ORDER BY vhost, queue, number"):
             vhost, queue, number, exchange, keys, header, body, deaths, *rest = row
-            priority, expires_at, delivery_count = rest
+            priority, expires_at, delivery_count, acquired_count = rest
             received = decode_header(header)
             message = Message(
                 exchange,
@@ -176,6 +210,7 @@ class Store(Journal):
                     # Whether it had been delivered is not kept; RabbitMQ too then says that it may.
                     redelivered=True,
                     delivery_count=delivery_count,
+                    acquired_count=acquired_count,
                 )
             )
         for host in node.vhosts.values():
@@ -199,7 +234,7 @@ class Store(Journal):
                 exchange.type,
                 exchange.auto_delete,
                 exchange.internal,
-                encode.field_table(exchange.arguments),
+                encode_table(exchange.arguments),
             )
 
     def drop_exchange(self, vhost: str, exchange: str) -> None:
@@ -213,7 +248,7 @@ class Store(Journal):
                 vhost,
                 queue.name,
                 queue.auto_delete,
-                encode.field_table(queue.arguments),
+                encode_table(queue.arguments),
             )
 
     def drop_queue(self, vhost: str, queue: str) -> None:
@@ -231,7 +266,7 @@ class Store(Journal):
             to.kind,
             to.name,
             routing_key,
-            encode.field_table(arguments),
+            encode_table(arguments),
         )
 
     def drop_binding(
@@ -250,7 +285,7 @@ class Store(Journal):
             to.kind,
             to.name,
             routing_key,
-            encode.field_table(dict(arguments)),
+            encode_table(arguments),
         )
 
     def drop_bindings_to(self, vhost: str, source: str, to: Destination) -> None:
@@ -265,7 +300,7 @@ class Store(Journal):
     def put_entry(self, vhost: str, queue: str, entry: Entry) -> None:
         message = entry.message
         self._write(
-            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             vhost,
             queue,
             entry.number,
@@ -277,12 +312,15 @@ class Store(Journal):
             entry.priority,
             None if entry.expires_at is None else entry.expires_at + self._wall_offset(),
             entry.delivery_count,
+            entry.acquired_count,
         )
 
     def update_entry(self, vhost: str, queue: str, entry: Entry) -> None:
         self._write(
-            "UPDATE entries SET delivery_count = ? WHERE vhost = ? AND queue = ? AND number = ?",
+            "UPDATE entries SET delivery_count = ?, acquired_count = ? "
+            "WHERE vhost = ? AND queue = ? AND number = ?",
             entry.delivery_count,
+            entry.acquired_count,
             vhost,
             queue,
             entry.number,
@@ -297,29 +335,43 @@ class Store(Journal):
         )
 
     def commit(self) -> None:
-        if not self._changed:
-            return
-        try:
-            self._database.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise DataError(f"the broker's file {self._path} cannot be written: {error}") from error
-        self._changed = False
+        if self._changed:
+            self._execute("COMMIT")
+            self._changed = False
 
     def close(self) -> None:
         self._database.close()
 
     def _write(self, statement: str, *values: Any) -> None:
+        if not self._changed:
+            self._execute("BEGIN IMMEDIATE")
+            self._changed = True
+        self._execute(statement, *values)
+
+    def _execute(self, statement: str, *values: Any) -> None:
+        if self._error is not None:
+            raise self._error
         try:
-            if not self._changed:
-                self._database.execute("BEGIN IMMEDIATE")
-                self._changed = True
             self._database.execute(statement, values)
         except sqlite3.Error as error:
-            raise DataError(f"the broker's file {self._path} cannot be written: {error}") from error
+            self._error = DataError(
+                f"{self._file} cannot be written: {error}; what was confirmed is in it: start the "
+                "broker again when the disk can be written"
+            )
+            raise self._error from error
 
     def _wall_offset(self) -> float:
         assert self._clock is not None
         return self._clock.wall() - self._clock.now()
+
+
+def _advice(error: sqlite3.Error) -> str:
+    """What SQLite says, and what to do about it."""
+    if error.sqlite_errorcode & PRIMARY_CODE in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "another broker uses it; stop that one, or name another directory"
+    if error.sqlite_errorcode & PRIMARY_CODE in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"it is damaged, or no broker's ({error}); {MOVE}"
+    return f"{error}; name a directory that this user may write to"
 
 
 def _table(blob: bytes) -> dict[str, Any]:

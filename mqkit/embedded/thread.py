@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent import futures
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -29,10 +30,19 @@ class ServerThread:
         port: int = 0,
         data: Path | str | None = None,
         users: Mapping[str, str] = DEFAULT_USERS,
+        fsync: bool = True,
     ) -> None:
-        self._server = EmbeddedServer(host=host, port=port, data=data, users=users)
+        self._server = EmbeddedServer(host=host, port=port, data=data, users=users, fsync=fsync)
+        self._lifecycle = threading.Lock()
+        """Of `start` and `stop`, which take their time."""
+        self._submitting = threading.Lock()
+        """Held while something is handed to the loop, so that this does not come after its end."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._stopping: futures.Future[bool] = futures.Future()
+        """Tells the thread to end, and whether abruptly."""
+        self._ended: futures.Future[None] = futures.Future()
+        """What the thread ended with."""
 
     def __enter__(self) -> Self:
         self.start()
@@ -57,27 +67,42 @@ class ServerThread:
         return self._server.port
 
     def start(self) -> None:
-        """Start the thread, and return once the broker listens."""
-        loop = asyncio.new_event_loop()
-        self._loop = loop
-        self._thread = threading.Thread(
-            target=loop.run_forever, name="mqkit embedded broker", daemon=True
-        )
-        self._thread.start()
-        try:
-            self._wait_for(self._server.start())
-        except BaseException:
-            self._end_thread()
-            raise
+        """Start the thread, and return once the broker listens.
+
+        :raises RuntimeError: it runs already
+        """
+        with self._lifecycle:
+            if self._thread is not None:
+                raise RuntimeError("the embedded broker runs already")
+            started: futures.Future[asyncio.AbstractEventLoop] = futures.Future()
+            self._stopping, self._ended = futures.Future(), futures.Future()
+            thread = threading.Thread(
+                target=self._main, args=(started,), name="mqkit embedded broker", daemon=True
+            )
+            thread.start()
+            try:
+                self._loop = started.result()
+            except BaseException:
+                # Also where the wait itself was interrupted.
+                self._stopping.set_result(True)
+                thread.join()
+                raise
+            self._thread = thread
 
     def stop(self, *, abruptly: bool = False) -> None:
-        """End all connections, stop listening, end the thread; may be called twice."""
-        if self._thread is None:
-            return
-        try:
-            self._wait_for(self._server.stop(abruptly=abruptly))
-        finally:
-            self._end_thread()
+        """End all connections, stop listening, end the thread; may be called twice.
+
+        Other threads' calls that are under way end with RuntimeError, if not in time.
+        """
+        with self._lifecycle:
+            if self._thread is None:
+                return
+            with self._submitting:
+                self._loop = None
+            self._stopping.set_result(abruptly)
+            self._thread.join()
+            self._thread = None
+            self._ended.result()
 
     def advance(self, seconds: float) -> None:
         """Let time pass at once, for everything that waits in a queue.
@@ -139,15 +164,31 @@ class ServerThread:
         return self._wait_for(run())
 
     def _wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._loop is None or self._thread is None:
-            work.close()
-            raise RuntimeError("the embedded broker was not started, or has been stopped")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        with self._submitting:
+            if self._loop is None:
+                work.close()
+                raise RuntimeError("the embedded broker was not started, or has been stopped")
+            answer = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return answer.result()
+        except futures.CancelledError:
+            raise RuntimeError("the embedded broker has been stopped") from None
 
-    def _end_thread(self) -> None:
-        loop, thread = self._loop, self._thread
-        self._loop = self._thread = None
-        if loop is not None and thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
+    def _main(self, started: futures.Future[asyncio.AbstractEventLoop]) -> None:
+        try:
+            asyncio.run(self._run(started))
+        except BaseException as error:  # noqa: BLE001 - it is raised where `stop` is called
+            self._ended.set_exception(error)
+        else:
+            self._ended.set_result(None)
+
+    async def _run(self, started: futures.Future[asyncio.AbstractEventLoop]) -> None:
+        """The thread's work: the broker, from its start to its stop."""
+        try:
+            await self._server.start()
+        except BaseException as error:  # noqa: BLE001 - it is raised where `start` was called
+            started.set_exception(error)
+            return
+        started.set_result(asyncio.get_running_loop())
+        abruptly = await asyncio.wrap_future(self._stopping)
+        await self._server.stop(abruptly=abruptly)

@@ -23,9 +23,6 @@ from mqkit.embedded.queue import Queue
 from mqkit.embedded.reply_to import PREFIX as REPLY_PREFIX
 from mqkit.embedded.reply_to import Replies
 
-HELD_RETRY = 1.0
-"""Seconds until a dead letter that no queue took is tried again (at-least-once)."""
-
 
 class VirtualHost:
     """Everything that has a name in one virtual host."""
@@ -288,7 +285,7 @@ class VirtualHost:
             return
         message = dead_letters.dead_letter(queue, entry, reason, self.clock.wall)
         if queue.options.at_least_once:
-            queue.held.append(entry)
+            queue.held.add(entry, message)
             self._defer(lambda: self._settle_held(queue, entry, message))
         else:
             self.removed(queue, entry)
@@ -304,7 +301,7 @@ class VirtualHost:
             self._journal.put_entry(self.name, queue.name, entry)
 
     def changed(self, queue: Queue, entry: Entry) -> None:
-        """Keep its delivery count."""
+        """Keep its counts."""
         if self._keeps(queue, entry):
             self._journal.update_entry(self.name, queue.name, entry)
 
@@ -334,9 +331,20 @@ class VirtualHost:
         if self._publish_dead(message.exchange, message):
             queue.held.remove(entry)
             self.removed(queue, entry)
-            return
-        due = self.clock.now() + HELD_RETRY
-        self.clock.call_at(due, lambda: self._settle_held(queue, entry, message))
+        elif queue.held.timer is None or queue.held.timer.is_cancelled:
+            self._watch_held(queue)
+
+    def _watch_held(self, queue: Queue) -> None:
+        due = self.clock.now() + queue.held.pause()
+        queue.held.timer = self.clock.call_at(due, lambda: self._retry_held(queue))
+
+    def _retry_held(self, queue: Queue) -> None:
+        for entry, message in queue.held:
+            if self._publish_dead(message.exchange, message):
+                queue.held.remove(entry)
+                self.removed(queue, entry)
+        if queue.held:
+            self._watch_held(queue)
 
     def _keeps(self, queue: Queue, entry: Entry) -> bool:
         return (

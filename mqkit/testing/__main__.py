@@ -18,7 +18,7 @@ def main() -> int:
     """Find brokers; a missing image is pulled here, where it may take its time."""
     try:
         for spec in find_brokers(os.environ):
-            _say(f"RabbitMQ for tests: {spec}")
+            _say(f"broker for tests: {spec}")
             _fetch(spec)
     except ConfigurationError as exc:
         _say(str(exc))

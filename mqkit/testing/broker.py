@@ -1,4 +1,4 @@
-"""A real RabbitMQ that tests and the demo run against, however it came to run."""
+"""A broker that tests and the demo run against, however it came to run."""
 
 from __future__ import annotations
 
@@ -8,18 +8,27 @@ import subprocess
 from collections.abc import Sequence
 from types import TracebackType
 from typing import ClassVar, Literal, Self
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from mqkit.errors import BrokerError
 from mqkit.settings import BrokerUrl
 from mqkit.testing import probe
 
-Kind = Literal["url", "container", "node"]
+Kind = Literal["url", "container", "node", "embedded"]
 
 CTL_TIMEOUT = 120.0
 """Seconds that one rabbitmqctl command may take; each starts an Erlang VM of its own."""
 
 CTL_WORDS = 1000
 """Characters of what a failed rabbitmqctl printed that an error shows; its usage follows them."""
+
+_ALARM = "{resource_limit, memory, node()}"
+SET_ALARM = f"rabbit_alarm:set_alarm({{{_ALARM}, []}}), rabbit_alarm:get_alarms()."
+CLEAR_ALARM = f"rabbit_alarm:clear_alarm({_ALARM}), rabbit_alarm:get_alarms()."
+"""The alarm that memory over its high watermark raises (RabbitMQ 3.10 to 4.3 have them so).
+
+Both only notify; the question behind them is answered once that is done.
+"""
 
 URL_TIMEOUT = 15.0
 """Seconds for a broker that somebody else started to answer; it should be up already."""
@@ -65,6 +74,37 @@ class Broker(abc.ABC):
 
         :raises BrokerControlError: it failed (with its own words), or there is no way to run it
         """
+
+    def block(self) -> None:
+        """Let the broker block all publishers, as a memory alarm does, until `unblock`.
+
+        :raises BrokerControlError: as `ctl`
+        """
+        self.ctl("eval", SET_ALARM)
+
+    def unblock(self) -> None:
+        """End what `block` began.
+
+        :raises BrokerControlError: as `ctl`
+        """
+        self.ctl("eval", CLEAR_ALARM)
+
+    def add_vhost(self, name: str) -> str:
+        """Make a virtual host for the user of `url`, with all permissions; returns its URL.
+
+        :raises BrokerControlError: as `ctl`
+        """
+        user = BrokerUrl.parse(self.url).username
+        self.ctl("add_vhost", name)
+        self.ctl("set_permissions", "-p", name, user, ".*", ".*", ".*")
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{quote(name, safe='')}"))
+
+    def delete_vhost(self, name: str) -> None:
+        """Delete a virtual host with all that is in it, and close its connections.
+
+        :raises BrokerControlError: as `ctl`; there is no such virtual host
+        """
+        self.ctl("delete_vhost", name)
 
     @abc.abstractmethod
     def kill(self) -> None:

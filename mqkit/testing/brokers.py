@@ -1,4 +1,4 @@
-"""Find a real RabbitMQ to run against, and start it: for the tests and for the demo alike.
+"""Find a broker to run against, and start it: for the tests and for the demo alike.
 
     with start(find_brokers(os.environ)[0]) as broker:
         connect(broker.url)
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mqkit.errors import BrokerError, ConfigurationError
 from mqkit.settings import BrokerUrl
-from mqkit.testing import containers, nodes
+from mqkit.testing import containers, embedded, nodes
 from mqkit.testing.broker import (
     Broker,
     BrokerControlError,
@@ -28,6 +28,7 @@ from mqkit.testing.broker import (
 )
 
 __all__ = [
+    "EMBEDDED",
     "Broker",
     "BrokerControlError",
     "BrokerNotFoundError",
@@ -46,7 +47,8 @@ class BrokerNotFoundError(BrokerError):
 class BrokerSpec:
     """A broker that can be had, not started yet.
 
-    `target` is its URL, its image or its server script. `label` is short enough for a test's id.
+    `target` is its URL, its image, its server script, or empty for the embedded one. `label` is
+    short enough for a test's id.
     """
 
     kind: Kind
@@ -59,7 +61,13 @@ class BrokerSpec:
             return f"the broker at {BrokerUrl.parse(self.target)}"
         if self.kind == "container":
             return f"a container of {self.target}"
+        if self.kind == "embedded":
+            return "mqkit's embedded broker"
         return f"a private node of {self.target}"
+
+
+EMBEDDED = BrokerSpec("embedded", embedded.LABEL, "")
+"""Always to be had; it is taken where it is asked for, and never in the place of a RabbitMQ."""
 
 
 def find_brokers(env: Mapping[str, str]) -> list[BrokerSpec]:
@@ -71,7 +79,8 @@ def find_brokers(env: Mapping[str, str]) -> list[BrokerSpec]:
        tags, separated by commas), or else of RabbitMQ 4.3 and 4.0, whichever can be had.
     3. A private node of the `rabbitmq-server` on this machine.
 
-    `MQKIT_TEST_BROKER` is `url`, `container` or `node` to look for that kind only.
+    `MQKIT_TEST_BROKER` is `url`, `container` or `node` to look for that kind only, or `embedded`
+    for mqkit's own broker, which is never found otherwise.
 
     :raises BrokerNotFoundError: there is none
     :raises mqkit.errors.ConfigurationError: one of the variables is malformed
@@ -81,6 +90,8 @@ def find_brokers(env: Mapping[str, str]) -> list[BrokerSpec]:
         raise ConfigurationError(
             f"MQKIT_TEST_BROKER={wanted!r}: one of {', '.join(typing.get_args(Kind))}"
         )
+    if wanted == EMBEDDED.kind:
+        return [EMBEDDED]
     ways: dict[str, Callable[[Mapping[str, str]], list[BrokerSpec] | str]] = {
         "url": _named,
         "container": _containers,
@@ -110,6 +121,8 @@ def start(spec: BrokerSpec) -> Broker:
     """
     if spec.kind == "url":
         return UrlBroker(spec.target, spec.ctl)
+    if spec.kind == "embedded":
+        return embedded.EmbeddedBroker()
     if spec.kind == "container":
         return containers.ContainerBroker(spec.target)
     return nodes.NodeBroker(Path(spec.target), os.environ)

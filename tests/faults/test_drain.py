@@ -11,7 +11,7 @@ from pathlib import Path
 from mqkit import BrokerUrl, Delivery, Queue, Retry, Runtime, Service
 from mqkit.declare import declare
 from mqkit.testing.brokers import Broker
-from tests.integration.tcp_proxy import TcpProxy
+from mqkit.testing.proxy import TcpProxy
 from tests.support import connected, eventually, running
 
 

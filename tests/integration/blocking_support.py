@@ -15,9 +15,6 @@ from mqkit.drivers import pika_wire as wire
 from mqkit.settings import BrokerUrl
 from mqkit.testing.broker import Broker
 
-SET_ALARM = "rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []})."
-CLEAR_ALARM = "rabbit_alarm:clear_alarm({resource_limit, memory, node()})."
-
 
 @contextlib.contextmanager
 def channel_of(url: str) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:
@@ -60,11 +57,11 @@ def quorum_queue(url: str, name: str) -> Iterator[QueueOnBroker]:
 
 @contextlib.contextmanager
 def alarm(broker: Broker) -> Iterator[None]:
-    broker.ctl("eval", SET_ALARM)
+    broker.block()
     try:
         yield
     finally:
-        broker.ctl("eval", CLEAR_ALARM)
+        broker.unblock()
 
 
 def in_threads(count: int, work: Callable[[int], object]) -> list[Future[object]]:

@@ -23,6 +23,7 @@ from mqkit.errors import (
 )
 from mqkit.settings import BrokerUrl
 from mqkit.testing.broker import Broker
+from mqkit.testing.proxy import TcpProxy
 from tests.integration.blocking_support import (
     QueueOnBroker,
     alarm,
@@ -30,7 +31,6 @@ from tests.integration.blocking_support import (
     eventually,
     quorum_queue,
 )
-from tests.integration.tcp_proxy import TcpProxy
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import pytest
 
 from mqkit.settings import BrokerUrl
 from mqkit.testing.broker import Broker
+from mqkit.testing.proxy import TcpProxy
 from tests.integration.blocking_support import (
     QueueOnBroker,
     alarm,
@@ -24,7 +25,6 @@ from tests.integration.blocking_support import (
     eventually,
     quorum_queue,
 )
-from tests.integration.tcp_proxy import TcpProxy
 from tests.support import ROOT
 
 LINES = 6000

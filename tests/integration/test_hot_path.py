@@ -28,6 +28,8 @@ from mqkit import (
 from mqkit.testing.brokers import Broker
 from tests.support import connected, eventually
 
+pytestmark = pytest.mark.usefixtures("driver")
+
 
 class Order(BaseModel):
     """A body."""

@@ -23,6 +23,9 @@ from mqkit.testing.conformance.wire import Wire
 POLL = 0.01
 """Seconds between two looks at what cannot be waited for."""
 
+QUEUE_TYPES = ("classic", "quorum")
+"""For what holds for both: the values of `x-queue-type`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -99,6 +102,11 @@ class Env:
         await channel.exchange_declare(exchange, type)
         return exchange
 
+    async def dead_letters(self, channel: WireChannel) -> tuple[str, str]:
+        """Declare an exchange for dead letters, and a queue that gets all of them."""
+        exchange = await self.exchange(channel, "fanout")
+        return exchange, await self.queue(channel, exchange)
+
     async def connection(
         self,
         *,
@@ -156,6 +164,17 @@ class Env:
             assert time.monotonic() < deadline, f"nothing came to {queue} within {ANSWER:g} s"
             await asyncio.sleep(POLL)
         return delivery
+
+    async def ready(self, channel: WireChannel, queue: str, count: int) -> None:
+        """Wait until so many messages are ready in the queue.
+
+        :raises AssertionError: there was another number of them all the time
+        """
+
+        async def has_count() -> bool:
+            return (await channel.queue_declare(queue, passive=True)).messages == count
+
+        await self.eventually(has_count, f"{count} ready in {queue}")
 
     async def nothing_more(self, consumer: Consumer) -> None:
         """Claim that the broker has nothing more to deliver to this consumer now.

@@ -20,6 +20,16 @@ class Feature(enum.StrEnum):
     ROUTED_REPLIES = "takes every direct reply for routed"
     TRANSACTIONS = "has transactions"
     UNKNOWN_TYPE_CLOSES_THE_CHANNEL = "closes no more than the channel for an unknown exchange type"
+    RETURNS_FIRST = "puts what came back to a quorum queue before the rest"
+    STRICT_QUORUM_PRIORITIES = "delivers by 32 priorities from quorum queues"
+    LAST_DEATH = "tells of a message's latest death in headers of its own"
+    KEEPS_CC = "keeps the CC header of a dead letter that is given a routing key"
+    QUORUM_REJECT_PUBLISH_DLX = "takes an overflow for quorum queues that they do not have"
+    DEFAULT_DELIVERY_LIMIT = "gives quorum queues a delivery limit, and -1 for none"
+    NACKS_DO_NOT_COUNT = "counts towards the delivery limit only what is rejected or lost"
+    ACQUIRED_COUNT = "tells how often a message came back, counted or not"
+    PRIORITY_TAKEOVER = "lets a consumer of higher priority become the single active one"
+    OWN_DEATHS_ONLY = "counts only deaths that it has seen itself"
 
 
 LACKS: Mapping[str, Mapping[Feature, str]] = {
@@ -29,6 +39,9 @@ LACKS: Mapping[str, Mapping[Feature, str]] = {
         Feature.BODY_SIZE_IS_CHECKED: "it waited for ever for the rest of less than nothing",
         Feature.ROUTED_REPLIES: "a direct reply was no queue then, and so returned if mandatory",
         Feature.EMPTY_TYPE_IS_THE_DEFAULT: "an empty type was refused then",
+        Feature.STRICT_QUORUM_PRIORITIES: "before 4.3 there are two, taken two to one",
+        Feature.NACKS_DO_NOT_COUNT: "before 4.3 every return counts",
+        Feature.ACQUIRED_COUNT: "x-acquired-count came with 4.3",
     },
     "3.10": {
         Feature.PREFETCH_PER_CONSUMER_ONLY: "global QoS is denied by default from 4.3",
@@ -37,9 +50,19 @@ LACKS: Mapping[str, Mapping[Feature, str]] = {
         Feature.ROUTED_REPLIES: "a direct reply was no queue then, and so returned if mandatory",
         Feature.NO_COUNT_AT_FIRST: "quorum queues added x-delivery-count 0 then",
         Feature.EMPTY_TYPE_IS_THE_DEFAULT: "an empty type was refused then",
+        Feature.RETURNS_FIRST: "before 4.0 it goes to the end, without a delivery limit",
+        Feature.STRICT_QUORUM_PRIORITIES: "quorum queues have no priorities before 4.0",
+        Feature.DEFAULT_DELIVERY_LIMIT: "before 4.0 there is no limit without x-delivery-limit",
+        Feature.NACKS_DO_NOT_COUNT: "before 4.3 every return counts",
+        Feature.ACQUIRED_COUNT: "x-acquired-count came with 4.3",
+        Feature.PRIORITY_TAKEOVER: "it came with 4.0",
+        Feature.LAST_DEATH: "x-last-death-* came with 3.13",
+        Feature.KEEPS_CC: "it takes CC out, so that it does not route",
+        Feature.OWN_DEATHS_ONLY: "before 4.0 an x-death header that a client sent was counted on",
     },
     "embedded": {
         Feature.TRANSACTIONS: "tx is refused with 540: confirms do what services need of it",
+        Feature.QUORUM_REJECT_PUBLISH_DLX: "it says that it does not do it, rather than drop",
     },
 }
 """By the broker's label: each feature that it lacks, with the reason."""

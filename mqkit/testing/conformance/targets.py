@@ -9,13 +9,16 @@ from collections.abc import Iterator, Sequence
 
 from mqkit.errors import ConfigurationError
 from mqkit.settings import BrokerUrl
-from mqkit.testing.brokers import Broker, BrokerSpec, find_brokers, start
+from mqkit.testing import embedded
+from mqkit.testing.brokers import EMBEDDED, Broker, BrokerSpec, find_brokers, start
 from mqkit.testing.conformance.env import Target
 from mqkit.testing.containers import full_name, label_of
 
 
 def specs(names: Sequence[str]) -> list[BrokerSpec]:
-    """Brokers by name: `4.3` (a container), `URL`, or `LABEL=URL`; without names, what is found.
+    """Brokers by name: `embedded`, `4.3` (a container), `URL`, or `LABEL=URL`.
+
+    Without names, the RabbitMQ that is found.
 
     :raises mqkit.errors.ConfigurationError: a name is none of these
     :raises mqkit.testing.brokers.BrokerNotFoundError: nothing was named, and nothing is found
@@ -24,6 +27,8 @@ def specs(names: Sequence[str]) -> list[BrokerSpec]:
 
 
 def _spec(name: str) -> BrokerSpec:
+    if name == embedded.LABEL:
+        return EMBEDDED
     label, equals, url = name.partition("=")
     if equals and "://" not in label:
         BrokerUrl.parse(url)
@@ -36,7 +41,7 @@ def _spec(name: str) -> BrokerSpec:
     if re.match(r"\d|rabbitmq:|.*/", name):
         return BrokerSpec("container", label_of(full_name(name)), full_name(name))
     raise ConfigurationError(
-        f"--broker {name}: a version such as 4.3, an image, amqp://..., or LABEL=amqp://..."
+        f"--broker {name}: embedded, a version such as 4.3, an image, amqp://..., or LABEL=amqp://..."
     )
 
 
@@ -49,7 +54,7 @@ def opened(spec: BrokerSpec) -> Iterator[Target]:
 
 def target_of(broker: Broker, label: str = "") -> Target:
     """A running broker as a target; its label is that of its version unless one is given."""
-    found = re.match(r"\d+\.\d+", broker.version)
+    found = None if broker.kind == "embedded" else re.match(r"\d+\.\d+", broker.version)
     by_version = found[0] if found else broker.label
     return Target(
         by_version if label in ("", "url") else label,

@@ -19,7 +19,7 @@ from pamqp.header import ContentHeader
 from yarl import URL
 
 from mqkit.settings import BrokerUrl
-from mqkit.testing.conformance.consumer import first_of
+from mqkit.testing.conformance.consumer import ANSWER, first_of
 from mqkit.testing.conformance.values import (
     NOT_SENT,
     Closed,
@@ -178,9 +178,12 @@ class AiormqRaw(Raw):
             await first_of(task, self.closed)
             if task.done() and not task.cancelled() and task.exception() is None:
                 return task.result()
-            if self._channel.is_closed or self.closed.done():
-                await asyncio.wait([self.closed])
-                raise self.closed.result().error()
+            # While it handles channel.close, aiormq refuses calls before it says that it is closed.
+            refused = task.done() and _is_refusal(task)
+            if refused or self._channel.is_closed or self.closed.done():
+                await asyncio.wait([self.closed], timeout=ANSWER)
+                if self.closed.done():
+                    raise self.closed.result().error()
             return task.result()
         finally:
             task.cancel()
@@ -260,6 +263,12 @@ class AiormqRaw(Raw):
         self.closed.set_result(closed)
         if hasattr(self, "listener"):
             self.listener.on_closed(closed)
+
+
+def _is_refusal(task: asyncio.Future[Any]) -> bool:
+    return task.cancelled() or isinstance(
+        task.exception(), aiormq.exceptions.ChannelInvalidStateError
+    )
 
 
 async def _unused(_: DeliveredMessage) -> None:

@@ -1,0 +1,111 @@
+"""`mqkit broker` and `mqkit run --embedded`, as processes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from mqkit.embedded import version
+from tests.integration.test_cli import mqkit
+from tests.support import ROOT, connected, eventually, running
+
+
+@contextlib.contextmanager
+def broker_process(*options: str) -> Iterator[tuple[str, subprocess.Popen[str], str]]:
+    """The broker on a free port: its URL, its process, and the line that it printed."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mqkit", "broker", "--port", "0", *options],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"amqp://127\.0\.0\.1:(\d+)/", line)
+        assert found, line
+        yield f"amqp://guest:guest@127.0.0.1:{found[1]}/", process, line
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def test_it_says_what_it_is_and_takes_messages() -> None:
+    """It names itself and says that it is in memory; a client publishes, and SIGINT ends it."""
+    with broker_process() as (url, process, line):
+        assert line.startswith(f"mqkit embedded broker {version()} on amqp://")
+        assert "in memory" in line
+        async with connected(url) as client:
+            await client.declare("q")
+            await client.publisher.publish("", "q", {"n": 1})
+            assert (await client.take("q")).body == b'{"n":1}'
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
+async def test_a_data_directory_outlives_the_process(tmp_path: Path) -> None:
+    """With --data a confirmed message is there after SIGKILL; a second broker is refused there."""
+    data = ("--data", str(tmp_path))
+    with broker_process(*data) as (url, process, line):
+        assert "in memory" not in line
+        async with connected(url) as client:
+            await client.declare("q")
+            await client.publisher.publish("", "q", {"n": 1}, message_id="kept")
+            done = mqkit("broker", "--port", "0", *data)
+            assert done.returncode == 1
+            assert "another broker uses it" in done.stderr
+            process.kill()
+            process.wait(10)
+    with broker_process(*data) as (url, process, _):
+        async with connected(url) as client:
+            kept = await client.take("q")
+        assert (kept.properties.message_id, kept.body) == ("kept", b'{"n":1}')
+
+
+def test_wrong_calls() -> None:
+    """A port in use, no directory, and options that disagree are one clear error each."""
+    with broker_process() as (url, _, _):
+        port = url.rsplit(":", 1)[1].strip("/")
+        done = mqkit("broker", "--port", port)
+    assert (done.returncode, "--port names another" in done.stderr) == (1, True)
+    for arguments, code, words in (
+        (["broker", "--port", "0", "--data", __file__], 1, "cannot be used"),
+        (["broker", "--port", "0", "--user", "nobody"], 2, "NAME:PASSWORD"),
+        (["broker", "--port", "70000"], 2, "--port"),
+        (
+            ["run", "tests.faults.services:slow", "--embedded", "--url", "amqp://h"],
+            2,
+            "two brokers",
+        ),
+        (
+            ["run", "tests.faults.services:slow", "--data", "x", "--url", "amqp://h"],
+            2,
+            "--embedded",
+        ),
+    ):
+        done = mqkit(*arguments)
+        assert done.returncode == code, done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+async def test_a_service_runs_on_a_broker_inside_its_process(tmp_path: Path) -> None:
+    """`mqkit run --embedded` says where its broker listens, and handles what comes there."""
+    log, out = tmp_path / "service.log", tmp_path / "out"
+    environment = {"MQKIT_TEST_QUEUE": "q", "MQKIT_TEST_OUT": str(out)}
+    with running("tests.faults.services:slow", "", log, "--embedded", **environment) as service:
+        await service.says("consuming")
+        found = re.search(r"embedded broker .* on amqp://127\.0\.0\.1:(\d+)/", service.text())
+        assert found, service.text()
+        assert "in memory" in service.text()
+        async with connected(f"amqp://guest:guest@127.0.0.1:{found[1]}/") as client:
+            await client.publisher.publish("", "q", {"seconds": 0})
+            await eventually(lambda: out.exists() and "finished" in out.read_text())
+        service.send(signal.SIGTERM)
+        assert await service.ends() == 0
