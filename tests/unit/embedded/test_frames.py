@@ -127,7 +127,7 @@ def test_content_is_cut_at_frame_max(size: int, frame_max: int) -> None:
     ],
 )
 def test_what_is_no_frame_has_a_reply_code(data: bytes, code: int) -> None:
-    """End octet, type, cut method: 501; heartbeat on a channel: 505; no method: 503; header: 502."""
+    """End octet, type, cut method: 501; heartbeat on a channel: 505; unknown: 503; header: 502."""
     with pytest.raises(ReplyError) as caught:
         read(data)
     assert caught.value.code == code
