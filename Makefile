@@ -10,16 +10,18 @@ ARGS :=
 # The interpreter for .venv:   make PYTHON=/path/to/python3 .venv
 PYTHON :=
 
-.PHONY: help demo test check broker lock clean .venv
+.PHONY: help demo test check conformance mutation broker lock clean .venv
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo     sets up .venv, then runs the payment services on a bank statement'
-	@echo '              (DATA=path names one; without it, one is generated)'
-	@echo 'make test     sets up .venv and a broker, then runs every test'
-	@echo 'make check    format, lint, types, layers'
-	@echo 'make lock     locks the dependencies anew (UPGRADE=1 for newer versions)'
-	@echo 'make clean    removes .venv, the demo'"'"'s databases and every cache'
+	@echo 'make demo         sets up .venv, then runs the payment services on a bank statement'
+	@echo '                  (DATA=path names one; without it, one is generated)'
+	@echo 'make test         sets up .venv and a broker, then runs every test'
+	@echo 'make check        format, lint, types, layers'
+	@echo 'make conformance  the conformance suite on every broker, into the README (BROKERS=...)'
+	@echo 'make mutation     breaks the embedded broker until every case has been seen to fail'
+	@echo 'make lock         locks the dependencies anew (UPGRADE=1 for newer versions)'
+	@echo 'make clean        removes .venv, the demo'"'"'s databases and every cache'
 
 .venv: $(STAMP)
 
@@ -48,6 +50,15 @@ check: $(STAMP)
 	$(PY) -m ruff check $(SOURCES)
 	$(PY) -m mypy $(SOURCES)
 	$(PY) -m pytest -q tests/unit/test_layers.py
+
+# On the embedded broker and RabbitMQ 4.3, 4.0 and 3.10 (containers), into the README's table.
+BROKERS := embedded 4.3 4.0 3.10
+conformance: $(STAMP)
+	$(PY) -m mqkit.testing.conformance $(addprefix --broker ,$(BROKERS)) --into README.md
+
+# Breaks the embedded broker, one place at a time, until every case of the suite has failed once.
+mutation: $(STAMP)
+	$(PY) -m tests.conformance.mutation
 
 lock:
 	@sh deploy/lock.sh $(if $(UPGRADE),--upgrade)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 
@@ -22,6 +21,7 @@ from mqkit.errors import (
     BrokerError,
     ChannelClosedError,
     ConnectError,
+    MqkitError,
     VirtualHostError,
 )
 from mqkit.settings import BrokerUrl, Host
@@ -121,8 +121,7 @@ class Connection:
         self._up.set()
         if self._keeper is not None:
             self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            await asyncio.wait([self._keeper])  # `_on_keeper_done` tells of its failure
         if self._current is not None:
             await self._current.close()
 
@@ -133,7 +132,9 @@ class Connection:
             self._up.clear()
             await self._up.wait()
         if self._failure is not None:
-            raise ConnectError(f"connection {self.name}: recovery failed") from self._failure
+            raise ConnectError(
+                f"connection {self.name} is given up: {self._failure}"
+            ) from self._failure
         raise ConnectError(f"connection {self.name}: it was closed")
 
     async def _keep(self) -> None:
@@ -155,7 +156,12 @@ class Connection:
         if keeper.cancelled() or keeper.exception() is None:
             return
         self._failure = keeper.exception()
-        logger.critical("%s: recovery failed and is given up", self.name, exc_info=self._failure)
+        logger.critical(
+            "%s: recovery failed and is given up: %s",
+            self.name,
+            self._failure,
+            exc_info=None if isinstance(self._failure, MqkitError) else self._failure,
+        )
         self._closing = True
         self._up.set()
 

@@ -57,10 +57,22 @@ class Consumer:
     """
 
     def __init__(
-        self, connection: Connection, handler: Handler, dispatcher: Dispatcher, settler: Settler
+        self,
+        connection: Connection,
+        handler: Handler,
+        dispatcher: Dispatcher,
+        settler: Settler,
+        *,
+        declared_on: int = 0,
     ) -> None:
+        """Consume nothing yet.
+
+        :param declared_on: the generation of the connection on which the handler's queues were
+            declared just now, so that the first attempt to consume need not do it again
+        """
         self.handler = handler
         self._connection = connection
+        self._declared_on = declared_on
         self._dispatch = dispatcher.dispatch
         self._settler = settler
         self._settle = settler.settle
@@ -156,7 +168,9 @@ class Consumer:
         return await attempts(self._attach_once)
 
     async def _attach_once(self) -> DriverChannel:
-        await self.declare()
+        declared_on, self._declared_on = self._declared_on, 0
+        if declared_on != self._connection.generation:
+            await self.declare()
         channel = await self._connection.channel()
         # On this channel, not on the publisher's connection: during an alarm that one is silent.
         await bind(channel, self.handler.queue.name)

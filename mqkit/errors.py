@@ -48,6 +48,10 @@ class VirtualHostError(ConnectError):
     """The broker refused the virtual host: it does not exist, or this user may not enter it."""
 
 
+class LentConnectionError(MqkitError):
+    """A connection that the application lent to mqkit is closed; mqkit does not open it again."""
+
+
 class ChannelClosedError(BrokerError):
     """A channel is closed: by the broker (`code` and `text` are its), or with its connection.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from mqkit.connection import Connection
@@ -13,11 +14,21 @@ from mqkit.outgoing import Outgoing, to_message
 from mqkit.sender import Sender
 from mqkit.topology import Exchange
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_TIMEOUT = 30.0
 """Seconds in which a publish must be confirmed, publishing it again included."""
 
 DEFAULT_WINDOW = 1000
 """Publishes that may wait for their confirm at the same time, on one publisher."""
+
+
+OnConfirmed = Callable[[Message], None]
+"""Told of each message once the broker has confirmed it.
+
+It is called on the event loop and must return at once. What it raises is logged: the message is
+published all the same.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,8 @@ class Publisher:
 
     Messages are persistent and mandatory unless stated otherwise. When the connection is lost,
     unconfirmed messages are published again under the same `message_id` until their deadline.
+
+    `on_confirmed` is an observer: see `OnConfirmed`.
     """
 
     __mqkit_runtime_provided__ = True
@@ -46,10 +59,12 @@ class Publisher:
         app_id: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         window: int = DEFAULT_WINDOW,
+        on_confirmed: OnConfirmed | None = None,
     ) -> None:
         self._sender = Sender(connection, window=window)
         self._app_id = app_id
         self._timeout = timeout
+        self._on_confirmed = on_confirmed
 
     async def publish(
         self,
@@ -102,6 +117,11 @@ class Publisher:
     async def send(self, message: Message, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Publish a message that is ready to be written; raises as `publish` does."""
         await self._sender.send(message, self._timeout if timeout is None else timeout)
+        if self._on_confirmed is not None:
+            try:
+                self._on_confirmed(message)
+            except Exception:
+                logger.exception("the observer of confirmed messages failed")
 
     async def publish_many(
         self,

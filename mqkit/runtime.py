@@ -10,19 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
+from mqkit import drivers
 from mqkit.connection import Connection
 from mqkit.consumer import Consumer
 from mqkit.declare import declare
 from mqkit.delay import DelayLadder
 from mqkit.dispatch import Clock, Dispatcher, make, utc_now
 from mqkit.drivers.base import Driver, QueueState
-from mqkit.drivers.pika import PikaDriver
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.middleware import Middleware
-from mqkit.publisher import Publisher
+from mqkit.publisher import OnConfirmed, Publisher
 from mqkit.service import Handler, Service
 from mqkit.settings import BrokerUrl
-from mqkit.settle import Settler
+from mqkit.settle import OnSettled, Settler
 
 logger = logging.getLogger(__name__)
 
@@ -41,36 +41,45 @@ class Runtime:
 
     As an asynchronous context manager it starts on entry and drains on exit; `run` does both
     and waits in between. `grace` is in seconds. `connect_deadline` is how many seconds the first
-    connection may take; None tries for ever. `middleware` goes around the service's own.
+    connection may take; None tries for ever. `middleware` goes around the service's own. A
+    service that has a connection of its own takes neither `url` nor `driver`.
 
-    :raises ConfigurationError: the service has no handlers, or the grace period is negative
+    `on_settled` and `on_confirmed` observe what becomes of deliveries and what the service's
+    publisher has published, copies of deliveries included (`mqkit.settle.OnSettled`,
+    `mqkit.publisher.OnConfirmed`). Nothing else is told the whole truth: a middleware sees what a
+    handler did, and not what became of the message.
+
+    :raises ConfigurationError: the service has no handlers, the grace period is negative, or
+        there is no broker, two of them, or a connection that cannot be used
     """
 
     def __init__(
         self,
         service: Service,
-        url: BrokerUrl,
+        url: BrokerUrl | None = None,
         *,
         grace: float = DEFAULT_GRACE,
         middleware: Iterable[Middleware] = (),
         connect_deadline: float | None = None,
         driver: Driver | None = None,
         clock: Clock = utc_now,
+        on_settled: OnSettled | None = None,
+        on_confirmed: OnConfirmed | None = None,
     ) -> None:
         if not service.handlers:
             raise ConfigurationError(f"service {service.name!r} has no handlers")
         if grace < 0:
             raise ConfigurationError(f"the grace period is 0 seconds or more, not {grace!r}")
         self.service = service
-        self._url = url
+        self._url, driver = _broker(service, url, driver)
         self._grace = grace
         self._middleware = (*middleware, *service.middleware)
         self._connect_deadline = connect_deadline
         self._clock = clock
-        driver = driver or PikaDriver()
-        self._consuming = Connection(url, name=f"{service.name}.consume", driver=driver)
-        self._publishing = Connection(url, name=f"{service.name}.publish", driver=driver)
-        self.publisher = Publisher(self._publishing, app_id=service.name)
+        self._on_settled = on_settled
+        self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=driver)
+        self._publishing = Connection(self._url, name=f"{service.name}.publish", driver=driver)
+        self.publisher = Publisher(self._publishing, app_id=service.name, on_confirmed=on_confirmed)
         self._ladder = DelayLadder(self._publishing)
         self._consumers: list[Consumer] = []
         self._running: list[asyncio.Task[None]] = []
@@ -101,14 +110,20 @@ class Runtime:
                 await asyncio.wait([starting])
                 return
             starting.result()
-            done, _ = await asyncio.wait(
-                [stopped, *self._running], return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in done:
-                task.result()  # a consumer ends by itself only with an error
+            failed = asyncio.create_task(self.failed())
+            await asyncio.wait([stopped, failed], return_when=asyncio.FIRST_COMPLETED)
+            failed.cancel()
+            if failed.done():
+                failed.result()
         finally:
             stopped.cancel()
             await self._stop()
+
+    async def failed(self) -> None:
+        """Wait until a consumer ends by itself, which is only with an error, and raise that."""
+        done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
     def hurry(self) -> None:
         """End the grace period now."""
@@ -155,7 +170,11 @@ class Runtime:
             logger.info("%s: stopped", self.service.name)
 
     async def _start(self) -> None:
-        logger.info("%s: connecting to %s", self.service.name, self._url)
+        logger.info(
+            "%s: connecting to %s",
+            self.service.name,
+            self._url if self.service.connection is None else self._url.hosts[0],
+        )
         await self._consuming.open(self._connect_deadline)
         await self._publishing.open(self._connect_deadline)
         await declare(self._consuming.channel, self.service.topology)
@@ -200,8 +219,11 @@ class Runtime:
             handler=handler.name,
             redeclare=lambda: declare(self._publishing.channel, handler.topology()),
             clock=self._clock,
+            on_settled=self._on_settled,
         )
-        return Consumer(self._consuming, handler, dispatcher, settler)
+        return Consumer(
+            self._consuming, handler, dispatcher, settler, declared_on=self._consuming.generation
+        )
 
     async def _drain(self) -> None:
         began = asyncio.get_running_loop().time()
@@ -244,3 +266,21 @@ class Runtime:
     async def _close_publishing(self) -> None:
         await self.publisher.close()
         await self._publishing.close()
+
+
+def _broker(
+    service: Service, url: BrokerUrl | None, driver: Driver | None
+) -> tuple[BrokerUrl, Driver]:
+    """Where the broker is, and by which driver to go there."""
+    if service.connection is None:
+        if url is None:
+            raise ConfigurationError(
+                f"service {service.name!r} has no broker: give a BrokerUrl, or "
+                "Service(connection=...)"
+            )
+        return url, driver or drivers.named()
+    if url is not None or driver is not None:
+        raise ConfigurationError(
+            f"service {service.name!r} has a connection of its own: give no URL and no driver"
+        )
+    return drivers.of_application(service.connection)

@@ -55,6 +55,11 @@ class Service:
     `retry` and `middleware` hold for every handler that does not state its own policy, and
     around every handler's own middleware.
 
+    `connection` is an aio-pika connection for the service to use, instead of a URL: an open one
+    (`aio_pika.connect`), which stays the application's to close and to recover, or an async
+    function without arguments that opens one, which mqkit calls for each connection that it
+    needs and again to recover, and whose connections mqkit closes.
+
     :raises ConfigurationError: the name is empty
     """
 
@@ -64,12 +69,14 @@ class Service:
         *,
         retry: Retry | None = None,
         middleware: Iterable[Middleware] = (),
+        connection: Any = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a service needs a name; got {name!r}")
         self.name = name
         self.retry = _checked_retry(retry, f"service {name!r}")
         self.middleware = tuple(_checked_middleware(m, f"service {name!r}") for m in middleware)
+        self.connection = connection
         self._handlers: dict[str, Handler] = {}
         self._providers: dict[Any, Provider] = {}
         self._topology = Topology()

@@ -31,9 +31,20 @@ logger = logging.getLogger(__name__)
 COPY_WAIT_MAX = 10.0
 """Seconds; no wait between two attempts to publish a copy is longer."""
 
+OnSettled = Callable[[Delivery, Outcome], None]
+"""Told of each delivery whose outcome was carried out, once it was: its copy confirmed, its ack
+written. `Lost` is told in the place of an outcome that came too late for the delivery's channel.
+
+It is called on the event loop and must return at once. What it raises is logged, and does not
+change what became of the delivery.
+"""
+
 
 class Settler:
-    """Settles the deliveries of one handler; `redeclare` puts its queues back on the broker."""
+    """Settles the deliveries of one handler; `redeclare` puts its queues back on the broker.
+
+    `on_settled` is an observer: see `OnSettled`.
+    """
 
     def __init__(
         self,
@@ -44,6 +55,7 @@ class Settler:
         handler: str,
         redeclare: Callable[[], Awaitable[None]],
         clock: Clock = utc_now,
+        on_settled: OnSettled | None = None,
     ) -> None:
         self._publisher = publisher
         self._ladder = ladder
@@ -51,17 +63,18 @@ class Settler:
         self._handler = handler
         self._redeclare = redeclare
         self._clock = clock
+        self._on_settled = on_settled
         self._copying: set[asyncio.Task[None]] = set()
 
     async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
         """Carry out `outcome`. Cancelling the caller does not stop a copy that is on its way."""
         match outcome:
             case Ack():
-                self._ack(delivery)
+                self._ack(delivery, outcome)
             case Requeue():
                 self.requeue(delivery)
             case Lost():
-                self._log_lost(delivery)
+                self._lose(delivery)
             case RetryAfter() | DeadLetter():
                 task = asyncio.create_task(self._replace_by_copy(delivery, outcome))
                 self._copying.add(task)
@@ -71,11 +84,15 @@ class Settler:
     def requeue(self, delivery: Delivery) -> None:
         """Give the message back to its queue, unless it is settled already."""
         if self._claim(delivery):
-            self._write(delivery, lambda channel: channel.nack(delivery.tag, requeue=True))
+            self._write(
+                delivery, Requeue(), lambda channel: channel.nack(delivery.tag, requeue=True)
+            )
 
-    def _ack(self, delivery: Delivery) -> None:
+    def _ack(self, delivery: Delivery, outcome: Outcome) -> None:
         if self._claim(delivery):
-            self._write(delivery, lambda channel: channel.ack(delivery.tag))
+            self._write(delivery, outcome, lambda channel: channel.ack(delivery.tag))
+        elif not delivery.settled:
+            self._lose(delivery)
 
     @staticmethod
     def _claim(delivery: Delivery) -> bool:
@@ -84,11 +101,29 @@ class Settler:
         delivery.settled = True
         return True
 
-    def _write(self, delivery: Delivery, write: Callable[..., None]) -> None:
+    def _write(self, delivery: Delivery, outcome: Outcome, write: Callable[..., None]) -> None:
         try:
             write(delivery.channel)
         except ChannelClosedError:
-            self._log_lost(delivery)
+            self._lose(delivery)
+        else:
+            self._tell(delivery, outcome)
+
+    def _lose(self, delivery: Delivery) -> None:
+        logger.info(
+            "%s: message %s was lost with its channel; the broker redelivers it",
+            self._handler,
+            delivery.message_id,
+        )
+        self._tell(delivery, Lost())
+
+    def _tell(self, delivery: Delivery, outcome: Outcome) -> None:
+        if self._on_settled is None:
+            return
+        try:
+            self._on_settled(delivery, outcome)
+        except Exception:
+            logger.exception("%s: the observer of settled deliveries failed", self._handler)
 
     async def _replace_by_copy(self, delivery: Delivery, outcome: RetryAfter | DeadLetter) -> None:
         attempts = AsyncRetrying(
@@ -96,7 +131,7 @@ class Settler:
             wait=wait_random_exponential(multiplier=0.2, max=COPY_WAIT_MAX),
             retry=retry_if_exception_type(BrokerError),
             before_sleep=lambda state: self._log_copy_failure(delivery, state),
-            retry_error_callback=lambda _: None,
+            retry_error_callback=lambda _: None if delivery.settled else self._lose(delivery),
         )
         await attempts(self._publish_copy_and_ack, delivery, outcome)
 
@@ -116,7 +151,7 @@ class Settler:
             self._ladder.forget()
             await self._redeclare()
             raise
-        self._ack(delivery)
+        self._ack(delivery, outcome)
         self._log_copy(delivery, outcome)
 
     async def _send(self, message: Message) -> None:
@@ -129,13 +164,6 @@ class Settler:
                 message.properties.message_id,
             )
             await self._publisher.send(without_foreign_headers(message))
-
-    def _log_lost(self, delivery: Delivery) -> None:
-        logger.info(
-            "%s: message %s was lost with its channel; the broker redelivers it",
-            self._handler,
-            delivery.message_id,
-        )
 
     def _log_copy(self, delivery: Delivery, outcome: RetryAfter | DeadLetter) -> None:
         if isinstance(outcome, RetryAfter):

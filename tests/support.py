@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pika
+
 from mqkit import BrokerUrl, Publisher
 from mqkit.connection import Connection
+from mqkit.drivers import named, pika_wire
 from mqkit.drivers.base import DriverChannel, Incoming
-from mqkit.drivers.pika import PikaDriver
 
 ROOT = Path(__file__).parent.parent
 
@@ -88,10 +90,26 @@ class Client:
             await channel.close()
 
 
+async def delete(url: str, *, queue: str | None = None, exchange: str | None = None) -> None:
+    """Delete something under everybody; mqkit itself never does."""
+
+    def in_thread() -> None:
+        broker_url = BrokerUrl.parse(url)
+        parameters = pika_wire.parameters(broker_url, broker_url.hosts[0], "test")
+        with pika.BlockingConnection(parameters) as connection:
+            channel = connection.channel()
+            if queue is not None:
+                channel.queue_delete(queue)
+            if exchange is not None:
+                channel.exchange_delete(exchange)
+
+    await asyncio.to_thread(in_thread)
+
+
 @contextlib.asynccontextmanager
 async def connected(url: str, name: str = "test") -> AsyncIterator[Client]:
     """A client of the broker."""
-    connection = Connection(BrokerUrl.parse(url), name=name, driver=PikaDriver())
+    connection = Connection(BrokerUrl.parse(url), name=name, driver=named())
     await connection.open(15)
     client = Client(connection)
     try:

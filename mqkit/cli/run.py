@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from mqkit import drivers
 from mqkit.cli.broker import check_broker_choice, embedded_broker
 from mqkit.cli.options import LOG_FORMAT, broker_url, load_service, log_level_number
 from mqkit.runtime import DEFAULT_GRACE, Runtime
@@ -28,7 +29,8 @@ def run(
         str | None,
         typer.Option(
             help="The broker: amqp[s]://user:password@host[,host]/vhost. "
-            "Default: the environment's MQKIT_URL, which other users cannot see.",
+            "Default: the environment's MQKIT_URL, which other users cannot see. "
+            "A service with a connection of its own takes none.",
             show_default=False,
         ),
     ] = None,
@@ -56,6 +58,13 @@ def run(
             show_default=False,
         ),
     ] = None,
+    driver: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The AMQP client: {' or '.join(drivers.NAMES)}. Default: {drivers.DEFAULT}.",
+            show_default=False,
+        ),
+    ] = None,
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning, error or critical.")
     ] = "info",
@@ -67,13 +76,18 @@ def run(
     """
     level = log_level_number(log_level)
     check_broker_choice(url, data, embedded=embedded)
-    runtime_url = None if embedded else broker_url(url)
+    given = broker_url(url) if url is not None else None
+    chosen = drivers.named(driver) if driver is not None else None
     loaded = load_service(service)
+    if given is None and not embedded and loaded.connection is None:
+        given = broker_url(None)
     logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
     with contextlib.ExitStack() as stack:
-        if runtime_url is None:
-            runtime_url = stack.enter_context(embedded_broker(data))
-        runtime = Runtime(loaded, runtime_url, grace=grace, connect_deadline=connect_deadline)
+        if embedded:
+            given = stack.enter_context(embedded_broker(data))
+        runtime = Runtime(
+            loaded, given, grace=grace, connect_deadline=connect_deadline, driver=chosen
+        )
         asyncio.run(_run_until_signal(runtime))
 
 

@@ -1,1 +1,45 @@
-"""The clients that mqkit can run on, behind one Protocol."""
+"""The clients that mqkit can run on, behind one Protocol.
+
+The names are here; a client library is imported when its driver is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from mqkit.drivers.base import Driver
+from mqkit.errors import ConfigurationError
+from mqkit.settings import BrokerUrl
+
+NAMES: Final = ("pika", "aio-pika")
+"""What `named` knows."""
+
+DEFAULT = "pika"
+"""The driver where none is asked for."""
+
+
+def named(name: str | None = None) -> Driver:
+    """The driver of this name, or the default one.
+
+    :raises ConfigurationError: there is none
+    """
+    match name or DEFAULT:
+        case "pika":
+            from mqkit.drivers.pika import PikaDriver  # noqa: PLC0415 - only where it is used
+
+            return PikaDriver()
+        case "aio-pika":
+            from mqkit.drivers.aio_pika import AioPikaDriver  # noqa: PLC0415 - as above
+
+            return AioPikaDriver()
+    raise ConfigurationError(f"there is no driver {name!r}; there are {' and '.join(NAMES)}")
+
+
+def of_application(connection: Any) -> tuple[BrokerUrl, Driver]:
+    """The driver for what `Service(connection=...)` was given, and what to give it as the URL.
+
+    :raises ConfigurationError: it is neither a plain aio-pika connection nor a function
+    """
+    from mqkit.drivers import aio_pika_lent  # noqa: PLC0415 - only where it is used
+
+    return aio_pika_lent.APPLICATION, aio_pika_lent.of_application(connection)

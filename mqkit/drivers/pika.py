@@ -11,7 +11,7 @@ from pika import exceptions, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
 
-from mqkit.drivers import pika_wire as wire
+from mqkit.drivers import pika_wire, wire
 from mqkit.drivers.base import (
     Closed,
     Driver,
@@ -21,12 +21,9 @@ from mqkit.drivers.base import (
     QueueState,
     Returned,
 )
-from mqkit.errors import ChannelClosedError, ConnectError
+from mqkit.errors import ChannelClosedError
 from mqkit.message import Message
 from mqkit.settings import BrokerUrl, Host
-
-CLOSE_TIMEOUT = 3.0
-"""Seconds to wait for the broker's close-ok before the stream is dropped."""
 
 
 class PikaDriver(Driver):
@@ -42,7 +39,7 @@ class PikaDriver(Driver):
         name: str,
         on_blocked: Callable[[str | None], None],
     ) -> PikaConnection:
-        wire.quiet_pika()
+        pika_wire.quiet_pika()
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = loop.create_future()
         closed: asyncio.Future[Closed] = loop.create_future()
@@ -53,14 +50,14 @@ class PikaDriver(Driver):
 
         def on_open_error(_: Any, error: BaseException) -> None:
             if not opened.done():
-                opened.set_exception(wire.connect_error(error, host, url.vhost))
+                opened.set_exception(pika_wire.connect_error(error, host, url.vhost))
 
         def on_close(_: Any, reason: BaseException) -> None:
             if not closed.done():
-                closed.set_result(wire.closed(reason))
+                closed.set_result(pika_wire.closed(reason))
 
         connection = _AbortableConnection(
-            wire.parameters(url, host, name), on_open, on_open_error, on_close, loop
+            pika_wire.parameters(url, host, name), on_open, on_open_error, on_close, loop
         )
         connection.add_on_connection_blocked_callback(
             lambda _, frame: on_blocked(str(frame.method.reason))
@@ -72,10 +69,7 @@ class PikaDriver(Driver):
         except BaseException as error:
             _abandon(connection, opened)
             if isinstance(error, TimeoutError):
-                raise ConnectError(
-                    f"the broker at {host} did not open the connection within "
-                    f"{url.connect_timeout:g} s"
-                ) from error
+                raise wire.not_in_time(host, url.connect_timeout) from error
             raise
         return PikaConnection(connection, closed)
 
@@ -123,7 +117,7 @@ class PikaConnection(DriverConnection):
                 opened.set_result(None)
 
         def on_close(_: Any, reason: BaseException) -> None:
-            why = wire.closed(reason)
+            why = pika_wire.closed(reason)
             if not closed.done():
                 closed.set_result(why)
             if not opened.done():
@@ -140,13 +134,13 @@ class PikaConnection(DriverConnection):
     async def close(self) -> None:
         if self._connection.is_open:
             self._connection.close()
-        done, _ = await asyncio.wait([self._closed], timeout=CLOSE_TIMEOUT)
+        done, _ = await asyncio.wait([self._closed], timeout=wire.CLOSE_TIMEOUT)
         if not done:
             # pika has no public way to drop a stream whose peer does not answer.
             self._connection._terminate_stream(  # noqa: SLF001
                 exceptions.StreamLostError("the broker did not answer connection.close")
             )
-            await asyncio.wait([self._closed], timeout=CLOSE_TIMEOUT)
+            await asyncio.wait([self._closed], timeout=wire.CLOSE_TIMEOUT)
 
 
 class PikaChannel(DriverChannel):
@@ -262,7 +256,7 @@ class PikaChannel(DriverChannel):
                     method.reply_text,
                     method.exchange,
                     method.routing_key,
-                    wire.from_pika(properties),
+                    pika_wire.from_pika(properties),
                 )
             )
 
@@ -276,10 +270,10 @@ class PikaChannel(DriverChannel):
                 message.exchange,
                 message.routing_key,
                 message.body,
-                wire.to_pika(message.properties),
+                pika_wire.to_pika(message.properties),
                 mandatory=message.mandatory,
             )
-        except wire.ENCODING_ERRORS as error:
+        except pika_wire.ENCODING_ERRORS as error:
             raise wire.unencodable(message, error) from error
         self._published += 1
         return self._published
@@ -299,7 +293,7 @@ class PikaChannel(DriverChannel):
         arguments: Mapping[str, Any] | None = None,
     ) -> str:
         def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
-            on_delivery(wire.incoming(method, properties, body))
+            on_delivery(pika_wire.incoming(method, properties, body))
 
         # Our own tag, so that a cancel in the same packet as consume-ok finds its callback.
         tag = f"mqkit-{uuid.uuid4().hex}"
@@ -335,7 +329,7 @@ class PikaChannel(DriverChannel):
                 self._channel.basic_get(
                     queue,
                     lambda _, method, properties, body: done(
-                        wire.incoming(method, properties, body)
+                        pika_wire.incoming(method, properties, body)
                     ),
                 )
 
@@ -354,7 +348,7 @@ class PikaChannel(DriverChannel):
     async def close(self) -> None:
         if self.is_open:
             self._channel.close()
-        await asyncio.wait([self._closed], timeout=CLOSE_TIMEOUT)
+        await asyncio.wait([self._closed], timeout=wire.CLOSE_TIMEOUT)
 
     async def _call(
         self,

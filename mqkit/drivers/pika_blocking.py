@@ -16,7 +16,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from mqkit.confirms import Acked, Gone, Nacked, Verdict
-from mqkit.drivers import pika_wire as wire
+from mqkit.drivers import pika_wire, wire
 from mqkit.drivers.base import Returned
 from mqkit.errors import ChannelClosedError
 from mqkit.message import Message
@@ -55,12 +55,12 @@ class BlockingLink:
         :raises ConnectError: anything else, a timeout (`url.connect_timeout`) included
         :raises BrokerUrlError: the URL's TLS files cannot be used
         """
-        wire.quiet_pika()
-        parameters = wire.parameters(url, host, name)
+        pika_wire.quiet_pika()
+        parameters = pika_wire.parameters(url, host, name)
         try:
             return cls(pika.BlockingConnection(parameters))
         except (*_LOST, AMQPConnectorException) as error:
-            raise wire.connect_error(error, host, url.vhost) from error
+            raise pika_wire.connect_error(error, host, url.vhost) from error
 
     @property
     def is_open(self) -> bool:
@@ -99,7 +99,7 @@ class BlockingLink:
                 message.exchange,
                 message.routing_key,
                 message.body,
-                wire.to_pika(message.properties),
+                pika_wire.to_pika(message.properties),
                 mandatory=message.mandatory,
             )
         except exceptions.UnroutableError as error:
@@ -107,7 +107,7 @@ class BlockingLink:
         except exceptions.NackError:
             verdict = Nacked()
         except _LOST as error:
-            return Gone(wire.closed(error))
+            return Gone(pika_wire.closed(error))
         else:
             verdict = Acked()
         self._last_answer = time.monotonic()
@@ -173,9 +173,9 @@ def check_encodable(message: Message) -> None:
     :raises InvalidMessageError: a name, a header or a property cannot be encoded
     """
     try:
-        wire.to_pika(message.properties).encode()
+        pika_wire.to_pika(message.properties).encode()
         spec.Basic.Publish(exchange=message.exchange, routing_key=message.routing_key).encode()
-    except wire.ENCODING_ERRORS as error:
+    except pika_wire.ENCODING_ERRORS as error:
         raise wire.unencodable(message, error) from error
 
 
@@ -186,12 +186,12 @@ def _returned(error: exceptions.UnroutableError) -> Returned:
         message.method.reply_text,
         message.method.exchange,
         message.method.routing_key,
-        wire.from_pika(message.properties),
+        pika_wire.from_pika(message.properties),
     )
 
 
 def _closed(error: BaseException) -> ChannelClosedError:
-    why = wire.closed(error)
+    why = pika_wire.closed(error)
     return ChannelClosedError(why.code, why.text)
 
 

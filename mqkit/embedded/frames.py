@@ -172,7 +172,8 @@ class FrameReader:
         if kind not in KNOWN_TYPES:
             raise ReplyError(501, f"type {kind} is no frame's")
         size = int(length) + FRAME_OVERHEAD
-        if self.frame_max and size > self.frame_max:
+        # As lenient as RabbitMQ: there are clients that count the payload alone.
+        if self.frame_max and size > self.frame_max + FRAME_OVERHEAD:
             raise ReplyError(501, f"a frame of {size} bytes is over frame_max {self.frame_max}")
         if len(data) - start < size:
             return None
@@ -186,7 +187,9 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
     payload = piece[constants.FRAME_HEADER_SIZE : -1]
     if kind == constants.FRAME_HEARTBEAT:
         if channel:
-            raise ReplyError(501, f"a heartbeat on channel {channel}")
+            raise ReplyError(505, f"a heartbeat on channel {channel}")
+        if payload:
+            raise ReplyError(501, "a heartbeat with a payload")
         return 0, heartbeat.Heartbeat()
     if kind == constants.FRAME_BODY:
         return channel, body.ContentBody(payload)
@@ -195,8 +198,7 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
             return channel, ReceivedHeader(payload)
         return channel, _decode_method(payload)
     except MALFORMED as error:
-        code = 503 if kind == constants.FRAME_METHOD and _is_unknown(payload) else 502
-        raise ReplyError(code, f"a frame of type {kind} cannot be decoded") from error
+        raise _undecodable(kind, payload) from error
 
 
 def _decode_method(payload: bytes) -> Method:
@@ -211,9 +213,13 @@ def _decode_method(payload: bytes) -> Method:
     return decoded
 
 
-def _is_unknown(payload: bytes) -> bool:
-    """True if the first four bytes name no method of the specification."""
-    return int.from_bytes(payload[:4]) not in commands.INDEX_MAPPING
+def _undecodable(kind: int, payload: bytes) -> ReplyError:
+    if kind != constants.FRAME_METHOD:
+        return ReplyError(502, "cannot decode a content header")
+    if int.from_bytes(payload[:4]) not in commands.INDEX_MAPPING:
+        return ReplyError(503, "no method of AMQP 0-9-1")
+    about = int.from_bytes(payload[:2]), int.from_bytes(payload[2:4])
+    return ReplyError(501, "cannot decode a method", about=about)
 
 
 class GetOk(commands.Basic.GetOk):

@@ -26,6 +26,18 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionInfo:
+    """A connection as it is now."""
+
+    name: str
+    vhost: str
+    user: str
+    heartbeat: int
+    """Seconds, as agreed; 0 is none."""
+    client_properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class QueueInfo:
     """A queue as it is now."""
 
@@ -51,8 +63,9 @@ class EmbeddedServer:
     """An AMQP 0-9-1 broker in the running event loop.
 
     With `data` durable queues outlive it, in a file in that directory; without it everything is
-    in memory. `port` 0 is a free one. `users` are names and passwords; the first of them is in
-    `url`, which holds its password: do not log it.
+    in memory. With `fsync=False` they outlive this process and not the machine, for tests:
+    nothing then waits for the disk. `port` 0 is a free one. `users` are names and passwords; the
+    first of them is in `url`, which holds its password: do not log it.
 
     Where the file cannot be written any more, the broker drops its connections without a confirm
     and stops listening; `failed` tells why, and so does every call that changes something.
@@ -69,6 +82,7 @@ class EmbeddedServer:
         port: int = 0,
         data: Path | str | None = None,
         users: Mapping[str, str] = DEFAULT_USERS,
+        fsync: bool = True,
     ) -> None:
         self.host = host
         self.port = port
@@ -76,6 +90,7 @@ class EmbeddedServer:
         self._users = dict(users)
         if not self._users:
             raise ValueError("a broker that nobody may log in to is of no use; give it users")
+        self._fsync = fsync
         self._node: Node | None = None
         self._server: asyncio.Server | None = None
         self._peers: set[Peer] = set()
@@ -120,7 +135,7 @@ class EmbeddedServer:
         if self._server is not None:
             raise RuntimeError("the embedded broker runs already")
         loop = asyncio.get_running_loop()
-        store = Store(self._data) if self._data is not None else None
+        store = Store(self._data, fsync=self._fsync) if self._data is not None else None
         try:
             self._node = Node(journal=store, users=self._users)
             if store is not None:
@@ -213,6 +228,20 @@ class EmbeddedServer:
         """Take messages again."""
         with self._change():
             self.node.unblock()
+
+    def connections(self) -> list[ConnectionInfo]:
+        """The connections that are open."""
+        return [
+            ConnectionInfo(
+                each.name,
+                each.vhost.name if each.vhost is not None else "",
+                each.user.name,
+                each.heartbeat,
+                each.client_properties,
+            )
+            for each in self.node.connections
+            if each.is_open
+        ]
 
     def queues(self, vhost: str = "/") -> list[QueueInfo]:
         """The queues of a virtual host, in the order of their declaration."""

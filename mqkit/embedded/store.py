@@ -70,7 +70,7 @@ class Store(Journal):
     :raises DataError: it cannot be used: not a directory, not writable, in use, not ours
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, fsync: bool = True) -> None:
         self._path = directory / FILE
         self._clock: Clock | None = None
         self._changed = False
@@ -86,7 +86,7 @@ class Store(Journal):
                 "user may write to"
             ) from error
         try:
-            self._open()
+            self._open(fsync=fsync)
         except sqlite3.Error as error:
             self._database.close()
             raise DataError(f"{self._file} cannot be used: {_advice(error)}") from error
@@ -98,7 +98,7 @@ class Store(Journal):
     def _file(self) -> str:
         return f"the broker's file {self._path}"
 
-    def _open(self) -> None:
+    def _open(self, *, fsync: bool) -> None:
         execute = self._database.execute
         execute("PRAGMA busy_timeout=0")
         execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -106,7 +106,7 @@ class Store(Journal):
         self._is_new()
         execute("PRAGMA journal_mode=WAL")
         # A confirm says that the message is on disk.
-        execute("PRAGMA synchronous=FULL")
+        execute(f"PRAGMA synchronous={'FULL' if fsync else 'OFF'}")
         execute("BEGIN EXCLUSIVE")
         if self._is_new():
             for statement in SCHEMA.split(";\n"):

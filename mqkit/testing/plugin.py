@@ -17,10 +17,11 @@ for and none is to be had, the test fails and says how to provide one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -120,6 +121,19 @@ def mqkit_vhost(mqkit_broker: Broker) -> Iterator[str]:
         pytest.fail(f"no virtual host for this test: {error}", pytrace=False)
     yield url
     mqkit_broker.delete_vhost(name)
+
+
+@pytest.fixture
+def mqkit_harness(mqkit_broker: Broker, mqkit_vhost: str) -> Callable[..., Any]:
+    """Runs services on the test's own virtual host.
+
+    `async with mqkit_harness(service) as h` starts one, and stops it at the end of the block. It
+    takes the options of `mqkit.testing.harness.harness`, and `h` is its `Harness`. Several
+    services of one test are on the same virtual host, and reach each other.
+    """
+    from mqkit.testing.harness import harness  # noqa: PLC0415 - this module is cheap to import
+
+    return functools.partial(harness, on=mqkit_broker, url=mqkit_vhost)
 
 
 @pytest.fixture

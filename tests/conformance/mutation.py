@@ -1,11 +1,11 @@
 """Does every case fail when its rule is broken? Break the embedded broker, and see.
 
-    python -m tests.conformance.mutation                 # all of it, some 20 minutes on two cores
-    python -m tests.conformance.mutation --module queue --sample 50
+    python -m tests.conformance.mutation                 # until every case has been shown to fail
+    python -m tests.conformance.mutation --sample 300    # how many of 300 mutations are noticed
 
 Each mutation changes one place of one module (a comparison, a constant, a condition, a statement
-that is left out). A child process imports the broker with that change and runs the cases on it.
-A case counts as shown when at least one mutation fails it that leaves most other cases whole:
+that is left out). A child process imports the broker with that change and runs the cases that
+come by that place. A case counts as shown when a mutation fails it that leaves most others whole:
 one that breaks the handshake fails everything, and shows nothing.
 """
 
@@ -23,8 +23,10 @@ import json
 import logging
 import os
 import random
+import select
 import signal
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +38,7 @@ from typing import Any
 
 from mqkit.testing.conformance import runner
 from mqkit.testing.conformance.clients import CLIENTS
-from mqkit.testing.conformance.env import Target
+from mqkit.testing.conformance.env import Session, Target
 from mqkit.testing.conformance.suite import Case, collect
 
 PACKAGE = "mqkit.embedded"
@@ -48,11 +50,14 @@ LEFT_OUT = ("__init__", "server", "peer", "thread", "store", "journal", "errors"
 
 CLIENT_LABELS = ("pika raw", "pika", "bytes")
 
-CASE_TIMEOUT = 1.5
-"""Seconds; on a whole broker a case takes a hundredth of that."""
+PATIENCE = 1.0
+"""Seconds that a case may take on a mutant, beside three times what it takes without one."""
 
-MUTANT_TIMEOUT = 40.0
+MUTANT_TIMEOUT = 60.0
 """Seconds for all cases on one mutant."""
+
+OTHERS = 40
+"""Cases that are run beside those in question, to see how much else a mutation breaks."""
 
 SPECIFIC = 0.15
 """Of the cases: a mutation that fails more of them is about no rule of theirs."""
@@ -82,6 +87,8 @@ class Mutant:
     failed: list[str] = field(default_factory=list)
     broad: bool = False
     """The child was ended: it failed too much, or hung."""
+    at_import: bool = False
+    """It is not in a function: it runs when the module is imported."""
 
 
 def mutants(module: str, source: str) -> Iterator[Mutant]:
@@ -92,6 +99,8 @@ def mutants(module: str, source: str) -> Iterator[Mutant]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)
     }
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+    inside = {line for f in functions for line in range(f.lineno, (f.end_lineno or 0) + 1)}
     for index, node in enumerate(ast.walk(tree)):
         if id(node) in docstrings:
             continue
@@ -99,8 +108,21 @@ def mutants(module: str, source: str) -> Iterator[Mutant]:
             changed = copy.deepcopy(tree)
             target = next(n for i, n in enumerate(ast.walk(changed)) if i == index)
             make(target)
-            line = getattr(node, "lineno", 0)
-            yield Mutant(module, line, change, ast.unparse(ast.fix_missing_locations(changed)))
+            unparsed = ast.unparse(ast.fix_missing_locations(changed))
+            mutant = Mutant(module, line_of(node, change), change, unparsed)
+            mutant.at_import = mutant.line not in inside
+            yield mutant
+
+
+def line_of(node: ast.AST, change: str) -> int:
+    """The line that has run when the change makes a difference."""
+    if change.startswith("without: "):
+        first = node.body[0]  # type: ignore[attr-defined]
+        for statement in node.body:  # type: ignore[attr-defined]
+            if ast.unparse(statement).startswith(change.removeprefix("without: ")):
+                return int(statement.lineno)
+        return int(first.lineno)
+    return int(getattr(node, "lineno", 0))
 
 
 Change = tuple[str, Callable[[Any], object]]
@@ -183,7 +205,39 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self._source, self._name, "exec"), module.__dict__)  # noqa: S102 - its purpose
 
 
-def child(mutant: Mutant | None, cases: Sequence[Case], write: int) -> None:
+@dataclass(frozen=True)
+class Seen:
+    """What the whole broker shows: each case's seconds, and the places that it comes by."""
+
+    seconds: dict[str, float]
+    places: dict[str, frozenset[tuple[str, int]]]
+
+
+class _Tracer:
+    """Notes the lines of the broker that run, in the threads that start after it."""
+
+    def __init__(self) -> None:
+        self.lines: set[tuple[str, int]] = set()
+
+    def start(self) -> None:
+        """Trace threads from now on."""
+        threading.settrace(self._trace)
+
+    def take(self) -> list[tuple[str, int]]:
+        """What ran since the last time."""
+        lines, self.lines = self.lines, set()
+        return sorted(lines)
+
+    def _trace(self, frame: types.FrameType, event: str, _: object) -> Any:
+        path = frame.f_code.co_filename
+        if "mqkit/embedded/" not in path.replace("\\", "/"):
+            return None
+        if event == "line":
+            self.lines.add((Path(path).stem, frame.f_lineno))
+        return self._trace
+
+
+def child(mutant: Mutant | None, cases: Sequence[Case], seen: Seen | None, write: int) -> None:
     """Run the cases on a mutant, in a process of its own; a line for each result."""
     for name in [n for n in sys.modules if n == PACKAGE or n.startswith(PACKAGE + ".")]:
         del sys.modules[name]
@@ -194,127 +248,178 @@ def child(mutant: Mutant | None, cases: Sequence[Case], write: int) -> None:
     with open(os.devnull, "w") as null:  # noqa: PTH123 - not a file
         os.dup2(null.fileno(), 2)
     embedded = importlib.import_module(PACKAGE)
+    tracer = _Tracer() if seen is None else None
+    if tracer is not None:
+        tracer.start()
 
-    def tell(result: list[str]) -> None:
+    def tell(*result: object) -> None:
         out.write(json.dumps(result) + "\n")
 
     async def go() -> None:
         with embedded.ServerThread() as server:
             target = Target("embedded", server.url, "", server.advance)
             for label in CLIENT_LABELS:
-                await runner.run(
-                    target,
-                    CLIENTS[label],
-                    cases,
-                    timeout=CASE_TIMEOUT,
-                    on_result=lambda result: tell([result.case.id, result.verdict]),
-                )
+                client = CLIENTS[label]
+                session = Session(target, client.connect)
+                for case in cases:
+                    if case.about == client.about:
+                        limit = PATIENCE + 3 * seen.seconds[case.id] if seen else 30.0
+                        result = await runner.run_case(session, client, case, timeout=limit)
+                        lines = tracer.take() if tracer else []
+                        tell(case.id, result.verdict, result.seconds, lines)
+        tell("", "end", 0, [])
 
     asyncio.run(go())
-    tell(["", "end"])
 
 
-def run(mutant: Mutant | None, cases: Sequence[Case]) -> tuple[list[str], bool]:
-    """The cases that fail, and whether the run was ended early."""
+def results(
+    mutant: Mutant | None, cases: Sequence[Case], seen: Seen | None
+) -> Iterator[tuple[str, str, float, list[tuple[str, int]]]]:
+    """What a child tells, line by line; its end is one too, where it came to it."""
     read, write = os.pipe()
     process = os.fork()
     if process == 0:
         with contextlib.suppress(BaseException):
             os.close(read)
-            os.setpgid(0, 0)
-            child(mutant, cases, write)
+            child(mutant, cases, seen, write)
         os._exit(0)
     os.close(write)
-    failed: list[str] = []
-    ended, deadline = False, time.monotonic() + MUTANT_TIMEOUT
-    too_many = len(cases) * SPECIFIC * 1.5
-    os.set_blocking(read, False)
+    deadline = time.monotonic() + (MUTANT_TIMEOUT if seen else 10 * MUTANT_TIMEOUT)
     rest = b""
-    while not ended and time.monotonic() < deadline and len(failed) <= too_many:
-        try:
-            data = os.read(read, 65536)
-        except BlockingIOError:
-            time.sleep(0.02)
-            continue
-        if not data:
-            break
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            case, verdict = json.loads(line)
-            ended = ended or verdict == "end"
+    try:
+        while time.monotonic() < deadline:
+            if not select.select([read], [], [], 0.5)[0]:
+                continue
+            data = os.read(read, 1 << 20)
+            if not data:
+                break
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                yield tuple(json.loads(line))
+    finally:
+        os.close(read)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+
+
+def look(cases: Sequence[Case]) -> tuple[Seen, list[str]]:
+    """Run the cases on the broker as it is; also returns those that fail or are lacking there."""
+    seen, out = Seen({}, {}), []
+    for case, verdict, seconds, lines in results(None, cases, None):
+        if verdict in ("failed", "lacks"):
+            out.append(case)
+        seen.seconds[case] = seconds
+        seen.places[case] = frozenset((module, line) for module, line in lines)
+    return seen, out
+
+
+class Hunt:
+    """Breaks one place after the other, the least visited first, until every case has failed."""
+
+    def __init__(self, cases: Sequence[Case], seen: Seen) -> None:
+        self.cases = {case.id: case for case in cases}
+        self.tried: list[Mutant] = []
+        self.shown: dict[str, Mutant] = {}
+        self._seen = seen
+        self._visitors: dict[tuple[str, int], list[str]] = {}
+        for case in cases:
+            for place in seen.places[case.id]:
+                self._visitors.setdefault(place, []).append(case.id)
+
+    def visitors(self, mutant: Mutant) -> list[str]:
+        """The cases that come by its place; all, for what runs when the module is imported."""
+        return self._visitors.get((mutant.module, mutant.line)) or (
+            list(self.cases) if mutant.at_import else []
+        )
+
+    def try_(self, mutant: Mutant, *, every: bool = False) -> None:
+        """Run it, unless it can show nothing new."""
+        visitors = self.visitors(mutant)
+        asked = [case for case in visitors if every or case not in self.shown]
+        if not asked:
+            return
+        others = [case for case in visitors if case not in asked]
+        others = random.Random(mutant.line).sample(others, min(OTHERS, len(others)))
+        chosen = [self.cases[case] for case in self.cases if case in {*asked, *others}]
+        too_many = max(len(self.cases) * SPECIFIC, 1)
+        mutant.broad = True
+        for case, verdict, _, _ in results(mutant, chosen, self._seen):
+            if verdict == "end":
+                mutant.broad = False
             if verdict == "failed":
-                failed.append(case)
-    os.close(read)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    return failed, not ended
+                mutant.failed.append(case)
+                if len(mutant.failed) > too_many:
+                    break
+        self.tried.append(mutant)
+        if mutant.broad or sum(case in others for case in mutant.failed) > OTHERS * SPECIFIC:
+            return
+        for case in mutant.failed:
+            best = self.shown.get(case)
+            if best is None or len(mutant.failed) < len(best.failed):
+                self.shown[case] = mutant
 
 
 def main() -> int:
     """Run, and print what was found; exit code 1 if a case was never shown to fail."""
     options = parser().parse_args()
-    cases = collect()
-    whole, broken = run(None, cases)
-    if broken:
-        say("on the broker as it is the cases do not end, or most of them fail")
+    every = collect()
+    seen, out = look(every)
+    known = {client.about for client in (CLIENTS[label] for label in CLIENT_LABELS)}
+    cases = [case for case in every if case.id not in out and case.about in known]
+    if missing := [case.id for case in cases if case.id not in seen.places]:
+        say(f"the broker as it is did not come to the end; first missing: {missing[0]}")
         return 1
-    if whole:
-        say(f"left out, as they fail on the broker as it is: {', '.join(whole)}")
-        cases = [case for case in cases if case.id not in whole]
+    if out:
+        say(f"left out, as they fail or are lacking on the broker as it is: {', '.join(out)}")
     found = [
         mutant
         for path in sorted(FOLDER.glob("*.py"))
         if path.stem not in LEFT_OUT and options.module in ("", path.stem)
         for mutant in mutants(path.stem, path.read_text())
     ]
-    if options.sample and options.sample < len(found):
-        found = random.Random(options.seed).sample(found, options.sample)
-    say(f"{len(cases)} cases, {len(found)} mutations")
+    say(f"{len(cases)} cases, {len(found)} possible mutations")
+    hunt = Hunt(cases, seen)
+    if options.sample:
+        found = random.Random(options.seed).sample(found, min(options.sample, len(found)))
+    else:
+        found.sort(key=lambda mutant: (mutant.at_import, len(hunt.visitors(mutant))))
     begun = time.monotonic()
     with ThreadPoolExecutor(options.jobs) as pool:
-        for done, (mutant, (failed, ended)) in enumerate(
-            zip(found, pool.map(lambda m: run(m, cases), found), strict=True), 1
-        ):
-            mutant.failed, mutant.broad = failed, ended
-            if done % 100 == 0:
-                say(f"{done} after {time.monotonic() - begun:.0f} s")
-    return report(cases, found, options)
+        jobs = [pool.submit(hunt.try_, mutant, every=bool(options.sample)) for mutant in found]
+        for done, job in enumerate(jobs, 1):
+            job.result()
+            if done % 200 == 0:
+                say(f"{done} after {time.monotonic() - begun:.0f} s, {len(hunt.shown)} shown")
+    return report(hunt, options)
 
 
-def report(cases: Sequence[Case], found: Sequence[Mutant], options: argparse.Namespace) -> int:
+def report(hunt: Hunt, options: argparse.Namespace) -> int:
     """Print the figures."""
-    limit = len(cases) * SPECIFIC
-    specific = [m for m in found if m.failed and not m.broad and len(m.failed) <= limit]
-    best: dict[str, Mutant] = {}
-    for mutant in specific:
-        for name in mutant.failed:
-            if name not in best or len(mutant.failed) < len(best[name].failed):
-                best[name] = mutant
-    survived = [m for m in found if not m.failed and not m.broad]
+    survived = [mutant for mutant in hunt.tried if not mutant.failed and not mutant.broad]
     if options.json:
+        best = {case: hunt.shown.get(case) for case in hunt.cases}
         rows = {
             "cases": {
-                case.id: vars(best[case.id]) | {"source": ""} if case.id in best else None
-                for case in cases
+                case: None if mutant is None else {**vars(mutant), "source": ""}
+                for case, mutant in best.items()
             },
             "survived": [f"{m.module}:{m.line} {m.change}" for m in survived],
         }
         Path(options.json).write_text(json.dumps(rows, indent=1))
-    shown = [case.id for case in cases if case.id in best]
-    alone = sum(len(best[case].failed) == 1 for case in shown)
-    few = sorted(len(best[case].failed) for case in shown)
-    say(f"mutations: {len(found)}, noticed: {len(found) - len(survived)}, not: {len(survived)}")
-    say(f"cases: {len(cases)}, shown to fail: {len(shown)}")
-    if shown:
+    few = sorted(len(mutant.failed) for mutant in hunt.shown.values())
+    noticed = len(hunt.tried) - len(survived)
+    say(f"mutations run: {len(hunt.tried)}, noticed: {noticed}, not: {len(survived)}")
+    say(f"cases: {len(hunt.cases)}, shown to fail: {len(hunt.shown)}")
+    if few:
         say(
-            f"  by a mutation that fails no other case: {alone}; "
-            f"at the median by one that fails {few[len(few) // 2]}, at most {few[-1]}"
+            f"  by a mutation that fails no other case: {few.count(1)}; at the median by one that "
+            f"fails {few[len(few) // 2]}, at most {few[-1]}"
         )
-    for case in cases:
-        if case.id not in best:
-            say(f"  never shown: {case.id}")
-    return 0 if len(shown) == len(cases) else 1
+    missing = [case for case in hunt.cases if case not in hunt.shown]
+    for case in missing:
+        say(f"  never shown: {case}")
+    return 1 if missing and not options.sample else 0
 
 
 def say(line: str) -> None:

@@ -12,17 +12,19 @@ import pytest
 
 from mqkit import BrokerUrl, ConnectError, Delivery, Outgoing, Queue, Retry, Runtime, Service
 from mqkit.connection import Connection
-from mqkit.drivers.pika import PikaDriver
+from mqkit.drivers import named
 from mqkit.errors import AuthenticationError, VirtualHostError
 from mqkit.testing.brokers import Broker
 from tests.support import connected, eventually
+
+pytestmark = pytest.mark.usefixtures("driver")
 
 SECRET = "hunter2-planted"
 
 
 def connection(url: str) -> Connection:
     """One that is not open yet."""
-    return Connection(BrokerUrl.parse(url), name="test", driver=PikaDriver())
+    return Connection(BrokerUrl.parse(url), name="test", driver=named())
 
 
 def port_of(broker: Broker) -> int:
@@ -34,7 +36,7 @@ async def test_a_dead_first_host_is_passed_over(broker: Broker) -> None:
     """Of a list of hosts, the first that answers is used."""
     opened = connection(f"amqp://guest:guest@127.0.0.1:1,127.0.0.1:{port_of(broker)}/")
     await opened.open(10)
-    assert opened.server == f"RabbitMQ {broker.version}"
+    assert opened.server == broker.server
     await opened.close()
 
 
@@ -43,12 +45,14 @@ async def test_a_wrong_password_fails_at_once_and_is_told_nowhere(
 ) -> None:
     """It is an AuthenticationError without a retry, and no error or log line holds the password."""
     caplog.set_level(logging.DEBUG)
-    logging.getLogger("pika").setLevel(logging.DEBUG)
+    for library in ("pika", "aiormq"):
+        logging.getLogger(library).setLevel(logging.DEBUG)
     try:
         with pytest.raises(AuthenticationError) as caught:
             await connection(f"amqp://guest:{SECRET}@127.0.0.1:{port_of(broker)}/").open()
     finally:
-        logging.getLogger("pika").setLevel(logging.NOTSET)
+        for library in ("pika", "aiormq"):
+            logging.getLogger(library).setLevel(logging.NOTSET)
     assert "refused the user name and password" in str(caught.value)
     assert SECRET not in repr(caught.value) + str(caught.value.__cause__) + caplog.text
 

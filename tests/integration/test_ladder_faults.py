@@ -9,8 +9,7 @@ from tenacity import stop_after_attempt, wait_fixed
 from mqkit import BrokerError, BrokerUrl, Delivery, Queue, Retry, Runtime, Service
 from mqkit.delay import DelayLadder, bind
 from mqkit.testing.brokers import Broker
-from tests.integration.test_topology import delete_queue
-from tests.support import connected, eventually
+from tests.support import connected, delete, eventually
 
 
 async def test_retries_go_on_after_their_queue_was_deleted(broker: Broker, name: str) -> None:
@@ -27,7 +26,7 @@ async def test_retries_go_on_after_their_queue_was_deleted(broker: Broker, name:
     async with connected(broker.url) as client, Runtime(service, BrokerUrl.parse(broker.url)) as r:
         await client.publisher.publish("", f"{name}.q", b"1")
         await eventually(lambda: attempts == [1, 2])
-        await delete_queue(client, f"{name}.q")
+        await delete(broker.url, queue=f"{name}.q")
 
         async def back() -> bool:
             try:
@@ -52,7 +51,7 @@ async def test_retries_for_a_queue_that_is_gone_block_nobody(broker: Broker, nam
         to_gone = await ladder.route(0.8, f"{name}.gone")
         to_here = await ladder.route(0.8, f"{name}.here")
         await asyncio.gather(*(client.publisher.publish(*to_gone, b"x") for _ in range(100)))
-        await delete_queue(client, f"{name}.gone")
+        await delete(broker.url, queue=f"{name}.gone")
         await client.publisher.publish(*to_here, b"y")
         await client.take(f"{name}.here", 8)
 

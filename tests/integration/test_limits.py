@@ -12,6 +12,8 @@ from mqkit.testing.brokers import Broker
 from mqkit.topology import Topology
 from tests.support import connected, eventually
 
+pytestmark = pytest.mark.usefixtures("driver")
+
 
 @pytest.mark.parametrize("prefetch", [1, 5])
 async def test_no_more_than_the_prefetch_is_held(broker: Broker, name: str, prefetch: int) -> None:

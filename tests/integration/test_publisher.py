@@ -25,12 +25,14 @@ from mqkit import (
     Runtime,
     Service,
     UnroutableError,
+    drivers,
 )
 from mqkit.connection import Connection
-from mqkit.drivers.pika import PikaDriver
 from mqkit.sender import PROBE_AFTER
 from mqkit.testing.brokers import Broker
-from tests.support import connected, eventually
+from tests.support import connected, delete, eventually
+
+pytestmark = pytest.mark.usefixtures("driver")
 
 
 async def test_an_unroutable_message_raises(broker: Broker, name: str) -> None:
@@ -78,8 +80,7 @@ async def test_a_deleted_exchange_fails_only_its_own_publishes(broker: Broker, n
             await channel.bind_queue(f"{name}.q", f"{name}.x", "")
         await client.publisher.publish(f"{name}.x", "", b"known to exist")
         await client.take(f"{name}.q")
-        async with connected(broker.url) as other, other.channel() as channel:
-            await _delete_exchange(channel, f"{name}.x")
+        await delete(broker.url, exchange=f"{name}.x")
         results = await asyncio.gather(
             *(
                 client.publisher.publish(
@@ -94,13 +95,6 @@ async def test_a_deleted_exchange_fails_only_its_own_publishes(broker: Broker, n
         assert all(isinstance(results[n], ExchangeNotFoundError) for n in failed)
         stored = {m.properties.message_id for m in await client.take_all(f"{name}.q")}
         assert stored == {str(n) for n in range(200) if n not in failed}
-
-
-async def _delete_exchange(channel: object, exchange: str) -> None:
-    deleted = asyncio.Event()
-    pika_channel = channel._channel  # type: ignore[attr-defined]
-    pika_channel.exchange_delete(exchange, callback=lambda _: deleted.set())
-    await deleted.wait()
 
 
 async def test_equal_message_ids_in_flight_get_each_their_own_result(
@@ -130,6 +124,7 @@ async def memory_alarm(broker: Broker) -> AsyncIterator[None]:
         await asyncio.to_thread(broker.unblock)
 
 
+@pytest.mark.parametrize("driver", [drivers.DEFAULT], indirect=True)
 async def test_an_alarm_blocks_and_writes_nothing(broker: Broker, name: str) -> None:
     """Fresh, idle or used before, a publisher raises BlockedError in time and stores nothing."""
     async with (
@@ -225,6 +220,7 @@ async def test_a_user_without_permission_is_told_so(broker: Broker, name: str) -
         await asyncio.to_thread(broker.ctl, "delete_user", name)
 
 
+@pytest.mark.parametrize("driver", [drivers.DEFAULT], indirect=True)
 async def test_closed_connections_lose_no_publish(broker: Broker, name: str) -> None:
     """While the broker closes all connections five times, every confirmed message is stored."""
     count, confirmed = 5000, set()
@@ -258,7 +254,7 @@ async def test_closed_connections_lose_no_publish(broker: Broker, name: str) -> 
 async def test_without_a_connection_the_error_says_what_is_known(broker: Broker, name: str) -> None:
     """A publish that was never written for want of a connection is known not to be stored."""
     connection = Connection(
-        BrokerUrl.parse("amqp://guest:guest@127.0.0.1:1/"), name=name, driver=PikaDriver()
+        BrokerUrl.parse("amqp://guest:guest@127.0.0.1:1/"), name=name, driver=drivers.named()
     )
     with pytest.raises(ConnectionLostError, match="nothing was written") as caught:
         await Publisher(connection).publish("", "q", {}, timeout=0.2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,8 @@ from mqkit import (
 from mqkit.testing.brokers import Broker
 from mqkit.testing.proxy import TcpProxy
 from tests.support import Client, connected, eventually
+
+pytestmark = pytest.mark.usefixtures("driver")
 
 TOO_LARGE = 17 * 1024 * 1024
 """Bytes; over the 16 MiB that RabbitMQ takes by default from 4.0 on."""
@@ -102,8 +105,10 @@ async def test_a_passed_deadline_leaves_no_channel_behind(broker: Broker, name: 
 
 
 def channels(client: Client) -> int:
-    """How many channels are open on the client's connection, as pika counts them."""
-    return len(client.connection._current._connection._channels)  # type: ignore[union-attr]
+    """How many channels are open on the client's connection, as its library counts them."""
+    current: Any = client.connection._current
+    library = getattr(current, "_aiormq", None)
+    return len(current._connection._channels if library is None else library.channels)
 
 
 async def test_a_closed_connection_is_a_publish_error(broker: Broker, name: str) -> None:

@@ -18,7 +18,9 @@ from mqkit import (
 from mqkit.declare import declare
 from mqkit.testing.brokers import Broker
 from mqkit.topology import Topology
-from tests.support import Client, connected, eventually
+from tests.support import connected, delete, eventually
+
+pytestmark = pytest.mark.usefixtures("driver")
 
 
 async def test_a_mismatch_is_explained_for_each_name(broker: Broker, name: str) -> None:
@@ -76,14 +78,6 @@ async def test_declaring_again_changes_nothing(broker: Broker, name: str) -> Non
         assert (await client.take(f"{name}.q")).body == b"kept"
 
 
-async def delete_queue(client: Client, queue: str) -> None:
-    """Delete it under everybody."""
-    async with client.channel() as channel:
-        done: list[object] = []
-        channel._channel.queue_delete(queue, callback=done.append)  # type: ignore[attr-defined]
-        await eventually(lambda: bool(done))
-
-
 async def test_a_consumer_survives_the_deletion_of_its_queue(broker: Broker, name: str) -> None:
     """Queue, bindings and consumer are back within 5 s of somebody deleting the queue."""
     seen: list[bytes] = []
@@ -100,7 +94,7 @@ async def test_a_consumer_survives_the_deletion_of_its_queue(broker: Broker, nam
     ):
         await client.publisher.publish(exchange, "k", b"1")
         await eventually(lambda: seen == [b"1"])
-        await delete_queue(client, f"{name}.q")
+        await delete(broker.url, queue=f"{name}.q")
 
         async def consumed() -> bool:
             try:
@@ -125,7 +119,7 @@ async def test_a_deleted_dead_letter_queue_is_put_back(broker: Broker, name: str
         connected(broker.url) as client,
         Runtime(service, BrokerUrl.parse(broker.url)),
     ):
-        await delete_queue(client, f"{name}.q.dead")
+        await delete(broker.url, queue=f"{name}.q.dead")
         await client.publisher.publish("", f"{name}.q", b"precious")
 
         async def is_dead() -> bool:
@@ -158,6 +152,6 @@ async def test_retries_survive_the_deletion_of_the_ladder(broker: Broker, name: 
     ):
         await client.publisher.publish("", f"{name}.q", b"1")
         await eventually(lambda: attempts == [1, 2, 3])
-        await delete_queue(client, "mqkit.delay.v1.00")
+        await delete(broker.url, queue="mqkit.delay.v1.00")
         await client.publisher.publish("", f"{name}.q", b"2")
         await eventually(lambda: attempts == [1, 2, 3] * 2, 20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from mqkit.drivers.aio_pika import AioPikaDriver
 from mqkit.drivers.base import Driver
 from mqkit.drivers.pika import PikaDriver
 from mqkit.errors import ConfigurationError
@@ -39,6 +40,7 @@ CLIENTS: Mapping[str, Client] = {
         Client("pika raw", "broker", wire_pika.connect),
         Client("aio-pika raw", "broker", wire_aiormq.connect),
         Client("pika", "driver", wire_pika.connect, PikaDriver),
+        Client("aio-pika", "driver", wire_pika.connect, AioPikaDriver),
         Client("bytes", "bytes", wire_pika.connect),
     )
 }

@@ -114,7 +114,7 @@ async def latest_comes_first(env: Env) -> None:
 
 @case("deaths")
 async def same_again_is_counted(env: Env) -> None:
-    """A death in the same queue for the same reason counts its entry up, and puts it first."""
+    """A death in the same queue for the same reason counts its entry up."""
     for type_ in QUEUE_TYPES:
         channel = await env.channel()
         queue = await env.queue(channel, x_queue_type=type_, x_dead_letter_exchange="")

@@ -177,7 +177,7 @@ async def acquired_count_tells(env: Env) -> None:
     assert counts == [(None, None), (1, None), (2, None), (3, 1)]
 
 
-@case("delivery limits", needs={Feature.ACQUIRED_COUNT})
+@case("delivery limits")
 async def dead_letters_count_anew(env: Env) -> None:
     """A dead letter carries neither `x-delivery-count` nor `x-acquired-count`."""
     channel = await env.channel()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pamqp import commands
+
 from mqkit.testing.conformance.channel import WireChannel
 from mqkit.testing.conformance.env import (
     QUEUE_TYPES,
+    BytesEnv,
     Env,
     expect_closed,
     expect_connection_closed,
@@ -225,9 +228,27 @@ async def closing_requeues(env: Env) -> None:
         ]
 
 
+@case("settling", about="bytes")
+async def dropped_connection_requeues(env: BytesEnv) -> None:
+    """What a client has unacked when its socket is gone comes again, as redelivered."""
+    for type_ in QUEUE_TYPES:
+        channel = await env.channel()
+        queue = await env.queue(channel, x_queue_type=type_)
+        peer = await env.peer()
+        await peer.open()
+        await peer.open_channel()
+        await peer.send(commands.Basic.Consume(queue=queue), 1)
+        await peer.expect(commands.Basic.ConsumeOk)
+        await channel.publish("", queue, b"m")
+        await peer.expect(commands.Basic.Deliver)
+        await peer.close()
+        again = await env.arrives(channel, queue)
+        assert (again.body, again.redelivered) == (b"m", True)
+
+
 @case("settling")
-async def losing_the_connection_requeues(env: Env) -> None:
-    """What a connection has unacked when it ends comes again, as redelivered."""
+async def closing_the_connection_requeues(env: Env) -> None:
+    """What a connection has unacked when it is closed comes again, as redelivered."""
     for type_ in QUEUE_TYPES:
         channel = await env.channel()
         queue = await env.queue(channel, x_queue_type=type_)

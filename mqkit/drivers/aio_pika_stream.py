@@ -1,0 +1,150 @@
+"""The stream under an aiormq connection that mqkit opens, and what goes wrong in opening it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiormq
+import yarl
+from aiormq.connection import TransportFactory
+from pamqp import commands
+from pamqp import frame as pamqp_frame
+from pamqp.exceptions import PAMQPException
+
+from mqkit.drivers import wire
+from mqkit.errors import ConnectError
+from mqkit.settings import BrokerUrl, Host
+
+MAX_HEARTBEAT = 65534
+"""Seconds; aiormq (7.2.4) takes 65535 for 'off'."""
+
+METHOD_FRAME = b"\x01"
+"""The first byte that a broker says (AMQP 0-9-1, section 4.2.3)."""
+
+ACCESS_REFUSED = 403
+NOT_ALLOWED = 530
+
+
+class NotAmqpError(Exception):
+    """The peer's first byte begins no frame."""
+
+
+def address(url: BrokerUrl, host: Host) -> yarl.URL:
+    """What aiormq reads from a URL, made of values that were checked; the stream has the rest."""
+    return yarl.URL.build(
+        scheme="amqps" if url.tls else "amqp",
+        host=host.name,
+        port=host.port,
+        user=url.username,
+        password=url.password.get_secret_value(),
+        path="/",
+        query={"heartbeat": str(min(url.heartbeat, MAX_HEARTBEAT))},
+    )
+
+
+class Stream(TransportFactory):
+    """Opens the stream for one aiormq connection, can drop it, and knows when it last spoke.
+
+    :raises BrokerUrlError: the URL's TLS files cannot be used
+    """
+
+    def __init__(self, url: BrokerUrl, host: Host) -> None:
+        self._host = host
+        self._tls = wire.tls_context(url.tls) if url.tls else None
+        self._server_name = (url.tls.server_name or host.name) if url.tls else None
+        self._reader: _Reader | None = None
+        self._transport: asyncio.WriteTransport | None = None
+
+    async def create(
+        self,
+        url: yarl.URL,  # noqa: ARG002 - the stream goes to the host that it was made for
+        **_: Any,
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Called by aiormq when it connects."""
+        loop = asyncio.get_running_loop()
+        reader = self._reader = _Reader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _protocol = await loop.create_connection(
+            lambda: protocol,
+            self._host.name,
+            self._host.port,
+            ssl=self._tls,
+            server_hostname=self._server_name,
+        )
+        self._transport = transport
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the peer's last byte."""
+        if self._reader is None:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._reader.last_byte
+
+    def opened(self) -> None:
+        """Keep the peer's words no longer: the connection is open."""
+        if self._reader is not None:
+            self._reader.words = None
+
+    def refusal(self) -> commands.Connection.Close | None:
+        """The `connection.close` with which the broker answered the attempt to open, if it did."""
+        words = bytes(self._reader.words or b"") if self._reader is not None else b""
+        try:
+            while words:
+                size, _, frame = pamqp_frame.unmarshal(words)
+                if isinstance(frame, commands.Connection.Close):
+                    return frame
+                words = words[size:]
+        except PAMQPException:
+            return None
+        return None
+
+    def abort(self) -> None:
+        """Drop the stream at once, and what is not sent with it."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class _Reader(asyncio.StreamReader):
+    """Notes when the peer speaks, and what it says until the connection is open."""
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._clock = loop.time
+        self.last_byte = loop.time()
+        self.words: bytearray | None = bytearray()
+
+    def feed_data(self, data: Any) -> None:
+        self.last_byte = self._clock()
+        if self.words is not None:
+            self.words += data
+            if not self.words.startswith(METHOD_FRAME):
+                # aiormq would take the peer's words for a frame's length, and wait for the rest.
+                self.set_exception(NotAmqpError("the peer's first byte begins no AMQP frame"))
+                return
+        super().feed_data(data)
+
+
+def connect_error(
+    error: BaseException, refusal: commands.Connection.Close | None, host: Host, vhost: str
+) -> ConnectError:
+    """The error for a connection that could not be opened."""
+    code = refusal.reply_code if refusal is not None else None
+    if code == ACCESS_REFUSED or isinstance(
+        error, aiormq.exceptions.AuthenticationError | aiormq.exceptions.ProbableAuthenticationError
+    ):
+        return wire.login_refused(host)
+    if code == NOT_ALLOWED:
+        return wire.vhost_refused(host, vhost)
+    if refusal is not None:
+        return ConnectError(
+            f"no connection to the broker at {host}: ({code}) {refusal.reply_text!r}"
+        )
+    if isinstance(error, NotAmqpError | aiormq.exceptions.IncompatibleProtocolError):
+        return wire.not_amqp(host)
+    if isinstance(error.__cause__, asyncio.IncompleteReadError):
+        return ConnectError(
+            f"no connection to the broker at {host}: it ended the stream without a word"
+        )
+    return wire.no_connection(host, error)

@@ -1,0 +1,135 @@
+"""What the drivers share: the values, texts and settings that are no client library's own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+from datetime import UTC, datetime
+from typing import Any
+
+from mqkit.errors import (
+    AuthenticationError,
+    BrokerUrlError,
+    ConnectError,
+    InvalidMessageError,
+    VirtualHostError,
+)
+from mqkit.message import Message
+from mqkit.settings import Host, Tls
+
+PERSISTENT = 2
+TRANSIENT = 1
+
+CLOSE_TIMEOUT = 3.0
+"""Seconds to wait for the broker's close-ok before the stream is dropped."""
+
+SILENT = "the broker sent nothing for longer than the heartbeat allows"
+"""Why a connection closed whose broker does not even send heartbeats."""
+
+BY_US = "Normal shutdown"
+"""Why a connection or channel closed that this side closed."""
+
+
+def quiet(*loggers: str, level: int = logging.CRITICAL) -> None:
+    """Keep a client library's own log to `level`, unless the application chose one for it.
+
+    It logs the same failures that mqkit raises; and bodies, headers and tokens with them.
+    """
+    for name in loggers:
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(level)
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """How to check the broker's certificate.
+
+    :raises BrokerUrlError: the URL's TLS files cannot be used
+    """
+    try:
+        context = ssl.create_default_context(cafile=tls.cafile)
+        if tls.certfile:
+            context.load_cert_chain(tls.certfile, tls.keyfile)
+    except (OSError, ssl.SSLError) as error:
+        raise BrokerUrlError(
+            f"the TLS files of the broker URL cannot be used "
+            f"(cafile={tls.cafile!r}, certfile={tls.certfile!r}, keyfile={tls.keyfile!r}): {error}"
+        ) from error
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def seconds(milliseconds: str | None) -> float | None:
+    """The `expiration` property; what another client wrote as nonsense is None."""
+    if milliseconds is None or not milliseconds.isdecimal():
+        return None
+    return int(milliseconds) / 1000
+
+
+def moment(timestamp: int | None) -> datetime | None:
+    """The `timestamp` property; what another client wrote as nonsense is None."""
+    if timestamp is None:
+        return None
+    try:
+        return datetime.fromtimestamp(timestamp, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def unencodable(message: Message, error: BaseException) -> InvalidMessageError:
+    """The error for a message that cannot be written."""
+    return InvalidMessageError(
+        f"message {message.properties.message_id} to exchange {message.exchange!r}: a header or "
+        f"property cannot be encoded ({type(error).__name__}); headers take text, bytes, numbers, "
+        "booleans, Decimal, datetime, None, and lists and dicts of those; names and short "
+        "properties are 255 bytes at most"
+    )
+
+
+def login_refused(host: Host) -> AuthenticationError:
+    """The error for a user name and password that the broker refuses."""
+    return AuthenticationError(
+        f"the broker at {host} refused the user name and password of the URL"
+    )
+
+
+def vhost_refused(host: Host, vhost: str) -> VirtualHostError:
+    """The error for a virtual host that the broker refuses."""
+    return VirtualHostError(
+        f"the broker at {host} refused the virtual host {vhost!r}: it does not exist, or "
+        "this user has no permission for it"
+    )
+
+
+def not_amqp(host: Host) -> ConnectError:
+    """The error for a peer that is no broker."""
+    return ConnectError(f"what listens at {host} does not speak AMQP 0-9-1")
+
+
+def not_in_time(host: Host, within: float) -> ConnectError:
+    """The error for a connection that was not open within so many seconds."""
+    return ConnectError(f"the broker at {host} did not open the connection within {within:g} s")
+
+
+def no_connection(host: Host, error: BaseException) -> ConnectError:
+    """The error for a connection that could not be opened for any other reason."""
+    return ConnectError(f"no connection to the broker at {host}: {root_text(error)}")
+
+
+def root_text(error: BaseException) -> str:
+    """The innermost reason: libraries wrap an OSError several times, and print all wrappers."""
+    seen: Any = error
+    for _ in range(8):
+        inner = getattr(seen, "exceptions", None) or getattr(seen, "exception", None) or seen.args
+        inner = inner[-1] if isinstance(inner, list | tuple) and inner else inner
+        if not isinstance(inner, BaseException):
+            break
+        seen = inner
+    if isinstance(seen, OSError) and seen.strerror:
+        # asyncio writes 'Connect call failed' and the address where the system's word should be.
+        is_system = type(seen).__module__ == "builtins" and seen.errno and seen.errno > 0
+        return os.strerror(seen.errno) if is_system and seen.errno else seen.strerror
+    return str(seen) or type(seen).__name__

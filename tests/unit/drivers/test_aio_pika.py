@@ -1,0 +1,250 @@
+"""The pure parts of the aio-pika driver, and what aiormq may do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import aiormq
+import pytest
+from pamqp import commands
+from pamqp import frame as pamqp_frame
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
+
+from mqkit import drivers
+from mqkit.drivers import aio_pika_wire as wire
+from mqkit.drivers.aio_pika_frames import Assembly, Calls
+from mqkit.drivers.aio_pika_link import Alarms
+from mqkit.drivers.aio_pika_stream import Stream, address, connect_error
+from mqkit.drivers.base import Closed
+from mqkit.drivers.wire import BY_US
+from mqkit.errors import (
+    AuthenticationError,
+    ChannelClosedError,
+    ConfigurationError,
+    ConnectError,
+    InvalidMessageError,
+    VirtualHostError,
+)
+from mqkit.message import Message, Properties
+from mqkit.settings import BrokerUrl, Host
+
+HOST = Host("broker.example", 5672)
+
+
+def frames_of(data: bytes) -> list[Any]:
+    """What is in the bytes, as pamqp reads them."""
+    found = []
+    while data:
+        size, _, frame = pamqp_frame.unmarshal(data)
+        found.append(frame)
+        data = data[size:]
+    return found
+
+
+@pytest.mark.parametrize("size", [0, 1, 92, 93, 184, 185, 1000])
+def test_a_body_is_split_to_the_frame_size(size: int) -> None:
+    """No frame is longer than frame_max, and together they are the body."""
+    body = bytes(range(256)) * 4
+    data = wire.publish(3, Message("x", "k", body[:size], Properties(message_id="m")), 100)
+    method, header, *bodies = frames_of(data)
+    assert isinstance(method, commands.Basic.Publish)
+    assert (method.exchange, method.routing_key, method.mandatory) == ("x", "k", True)
+    assert (header.body_size, header.properties.message_id) == (size, "m")
+    assert b"".join(each.value for each in bodies) == body[:size]
+    assert all(len(each.value) <= 92 for each in bodies)
+    assert len(bodies) == -(-size // 92)
+
+
+def test_headers_must_fit_one_frame() -> None:
+    """A header frame over frame_max is an InvalidMessageError; without a limit it is written."""
+    message = Message("", "k", b"", Properties(headers={"h": "x" * 200}))
+    with pytest.raises(InvalidMessageError, match="at most"):
+        wire.publish(1, message, 100)
+    assert len(frames_of(wire.publish(1, message, 0))) == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "closed"),
+    [
+        (None, Closed(0, BY_US)),
+        (asyncio.CancelledError(), Closed(0, BY_US)),
+        (aiormq.exceptions.ConnectionClosed(), Closed(0, BY_US)),
+        (aiormq.exceptions.ConnectionClosed(200, "bye"), Closed(0, "bye")),
+        (aiormq.exceptions.ConnectionClosed(320, "forced"), Closed(320, "forced")),
+        (aiormq.exceptions.ConnectionFrameError("bad"), Closed(501, "bad")),
+        (aiormq.exceptions.ConnectionNotAllowed("no"), Closed(530, "no")),
+        (ConnectionResetError(104, "whatever asyncio says"), Closed(0, "Connection reset by peer")),
+        (
+            aiormq.exceptions.InvalidFrameError("year 5000000 is out of range"),
+            Closed(0, "aiormq cannot read what the broker sent: year 5000000 is out of range"),
+        ),
+    ],
+)
+def test_a_close_is_told_with_code_and_words(reason: BaseException | None, closed: Closed) -> None:
+    """The broker's codes are found again in aiormq's exceptions; there is none for other ends."""
+    assert wire.closed(reason) == closed
+    assert wire.closed(reason).by_broker == (closed.code != 0)
+
+
+def test_a_heartbeat_is_never_switched_off() -> None:
+    """Aiormq takes 65535 for no heartbeat, and any other for what it is."""
+    for seconds in (1, 10, 65534, 65535):
+        url = BrokerUrl.parse(f"amqp://u:p@h/?heartbeat={seconds}")
+        heartbeat = address(url, HOST).query["heartbeat"]
+        assert aiormq.connection.parse_heartbeat(heartbeat) == min(seconds, 65534)
+
+
+def test_credentials_reach_aiormq_as_they_are() -> None:
+    """Characters that mean something in a URL mean nothing in a user name or password."""
+    url = BrokerUrl.parse("amqp://u%40%3A%2F%25:p%23%3F%2F%25ä%2B@h/v")
+    built = address(url, Host("::1", 1))
+    assert (built.user, built.password) == ("u@:/%", "p#?/%ä+")
+    assert (built.host, built.port, built.path) == ("::1", 1, "/")
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "kind", "words"),
+    [
+        (403, aiormq.exceptions.ProbableAuthenticationError("x"), AuthenticationError, "password"),
+        (None, aiormq.exceptions.AuthenticationError("x", "y"), AuthenticationError, "password"),
+        (530, aiormq.exceptions.InvalidFrameError("x"), VirtualHostError, "'v'"),
+        (541, aiormq.exceptions.InvalidFrameError("x"), ConnectError, r"\(541\) 'down'"),
+        (None, ConnectionRefusedError(111, "Connect call failed"), ConnectError, "refused$"),
+        (None, asyncio.CancelledError(), ConnectError, "CancelledError"),
+    ],
+)
+def test_each_refusal_has_its_error(
+    code: int | None, error: BaseException, kind: type[ConnectError], words: str
+) -> None:
+    """The broker's code decides, where it gave one; else what failed is told."""
+    refusal = None
+    if code is not None:
+        refusal = commands.Connection.Close(code, "down", 0, 0)
+    with pytest.raises(kind, match=words) as caught:
+        raise connect_error(error, refusal, HOST, "v")
+    assert type(caught.value) is kind
+    assert "broker.example:5672" in str(caught.value)
+
+
+async def test_an_attempt_that_aiormq_cancels_is_a_connect_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A CancelledError of the library's own making does not look like one of the caller's."""
+
+    async def cancelled(_: object) -> bool:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(aiormq.Connection, "connect", cancelled)
+    url = BrokerUrl.parse("amqp://127.0.0.1:1/")
+    with pytest.raises(ConnectError, match=r"127\.0\.0\.1:1"):
+        await drivers.named("aio-pika").connect(
+            url, url.hosts[0], name="test", on_blocked=lambda _: None
+        )
+
+
+def test_missing_places_in_aiormq_are_told() -> None:
+    """An aiormq that would tell of no alarm is refused, and not used without them."""
+
+    class Changed:
+        pass
+
+    with pytest.raises(ConfigurationError, match=r"aiormq .* lacks"):
+        Alarms.of(Changed())  # type: ignore[arg-type]
+    assert callable(getattr(aiormq.Connection, Alarms.BLOCKED))
+    assert callable(getattr(aiormq.Connection, Alarms.UNBLOCKED))
+
+
+def test_a_stream_without_words_has_no_refusal() -> None:
+    """Before anything was opened there is neither a refusal nor silence."""
+    stream = Stream(BrokerUrl.parse("amqp://h/"), HOST)
+    assert stream.refusal() is None
+    assert stream.silence == 0
+    stream.opened()
+    stream.abort()
+
+
+def test_a_message_is_put_together() -> None:
+    """Method, header and bodies in turn are a message at the last of them."""
+    assembly = Assembly()
+    deliver = commands.Basic.Deliver("t", 1, False, "", "q")
+    properties = commands.Basic.Properties(message_id="m")
+    assembly.begin(deliver)
+    assert assembly.add(ContentHeader(0, 5, properties)) is None
+    assert assembly.add(ContentBody(b"ab")) is None
+    assert assembly.add(ContentBody(b"cde")) == (deliver, properties, b"abcde")
+    assembly.begin(deliver)
+    assert assembly.add(ContentHeader(0, 0, properties)) == (deliver, properties, b"")
+
+
+@pytest.mark.parametrize("frame", [ContentHeader(), ContentBody(b"x")])
+def test_content_without_its_method_is_refused(frame: ContentHeader | ContentBody) -> None:
+    """Frames that belong to no message are an error, and not part of the next one."""
+    with pytest.raises(ValueError, match="without what comes before it"):
+        Assembly().add(frame)
+
+
+OK = commands.Queue.DeclareOk
+QOS_OK = commands.Basic.QosOk
+
+
+async def test_calls_are_sent_one_after_the_other() -> None:
+    """The next call is sent at the answer of the one before, and gets its own answer."""
+    sent: list[bytes] = []
+    calls = Calls(sent.append)
+    first, second = calls.send(b"1", (OK,)), calls.send(b"2", (QOS_OK,))
+    assert sent == [b"1"]
+    with pytest.raises(ValueError, match="answers nothing"):
+        calls.answer(commands.Basic.QosOk(), None)
+    assert calls.answer(OK(), "one")
+    assert sent == [b"1", b"2"]
+    assert calls.answer(QOS_OK(), "two")
+    assert (await first, await second) == ("one", "two")
+    with pytest.raises(ValueError, match="answers nothing"):
+        calls.answer(OK(), None)
+
+
+async def test_an_answer_to_nobody_is_taken() -> None:
+    """A call that was sent gets its answer though its caller went; one that was not is dropped."""
+    sent: list[bytes] = []
+    calls = Calls(sent.append)
+    gone, unsent, last = (calls.send(data, (OK,)) for data in (b"1", b"2", b"3"))
+    gone.cancel()
+    unsent.cancel()
+    assert not calls.answer(OK(), "nobody's")
+    assert sent == [b"1", b"3"]
+    assert calls.answer(OK(), "mine")
+    assert await last == "mine"
+
+
+async def test_closing_waits_for_what_is_under_way() -> None:
+    """Cancels and then the close are sent after the call under way; what waits is refused."""
+    sent: list[bytes] = []
+    calls = Calls(sent.append)
+    under_way, waits = calls.send(b"1", (OK,)), calls.send(b"2", (OK,))
+    calls.finish([(b"cancel", (commands.Basic.CancelOk,))], b"close")
+    assert sent == [b"1"]
+    calls.answer(OK(), None)
+    assert sent == [b"1", b"cancel"]
+    calls.answer(commands.Basic.CancelOk(), None)
+    assert sent == [b"1", b"cancel", b"close"]
+    assert await under_way is None
+    calls.fail(Closed(404, "gone"))
+    with pytest.raises(ChannelClosedError, match="gone"):
+        await waits
+
+
+def test_drivers_are_imported_when_asked_for() -> None:
+    """Neither client library comes with mqkit.drivers; a wrong name is told what there is."""
+    code = (
+        "import sys, mqkit.drivers as d; "
+        "assert not {'pika', 'aio_pika', 'aiormq'} & set(sys.modules); "
+        "assert d.named().name == 'pika' and 'aiormq' not in sys.modules; "
+        "assert d.named('aio-pika').name == 'aio-pika' and 'aio_pika' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(ConfigurationError, match="there are pika and aio-pika"):
+        drivers.named("kombu")
