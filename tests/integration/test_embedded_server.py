@@ -228,11 +228,12 @@ async def test_a_blocked_publisher_is_not_dropped_for_its_silence(server: Embedd
         wire.writer.write(message("q", b"m"))
         await wire.until(commands.Connection.Blocked)
         (peer,) = server._peers
-        # Longer ago than any interval.
+        # Longer ago than any interval; a look at it while it is blocked, and one right after.
         peer._received -= 60
-        await asyncio.sleep(0.6)
+        peer._beat()
         server.unblock()
         await wire.until(commands.Connection.Unblocked)
+        peer._beat()
         await wire.call(commands.Queue.Declare(0, "q", passive=True), commands.Queue.DeclareOk)
         assert depth(server) == 1
 

@@ -504,6 +504,38 @@ def test_what_was_confirmed_before_is_there(broker: Broker) -> None:
     assert bodies(broker, "q") == [b"before"]
 
 
+def test_nothing_is_written_after_a_failed_write(broker: Broker) -> None:
+    """The disk may have room again: what was lost in between would not be noticed."""
+    client = broker.client()
+    declare(client, "q")
+    refuse_to_grow(broker)
+    with pytest.raises(DataError):
+        client.send_bytes(publish("", "q", b"x" * 100_000, delivery_mode=2))
+    broker.store._database.rollback()
+    broker.store._database.execute("PRAGMA max_page_count=100000")
+    with pytest.raises(DataError, match="disk is full"):
+        client.send_bytes(publish("", "q", b"after", delivery_mode=2))
+    broker.restart()
+    assert bodies(broker, "q") == []
+
+
+def test_nothing_is_confirmed_after_a_failed_write(broker: Broker) -> None:
+    """Not even a transient message: the broker ends."""
+    client = broker.client()
+    client.declare("transient")
+    broker.store._database.close()
+    with pytest.raises(DataError):
+        client.declare("durable", durable=True)
+    with pytest.raises(DataError):
+        client.send_bytes(publish("", "transient"))
+    assert client.of(commands.Basic.Ack) == []
+
+
+def test_a_commit_is_on_the_disk(broker: Broker) -> None:
+    """SQLite is told to wait for the disk at every commit (`synchronous` is FULL)."""
+    assert broker.store._database.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
 def test_many_messages_leave_no_larger_file(broker: Broker) -> None:
     """What was acknowledged makes room: the file does not grow with what went through it."""
     client = broker.client()
