@@ -28,10 +28,6 @@ logger = logging.getLogger(__name__)
 CHANNEL_MAX = 65535
 """Channels of a connection whose broker sets no limit (AMQP 0-9-1, section 1.4.2.5)."""
 
-LAST_TURNS = 10
-"""Turns of the event loop after which the tasks with which aiormq (7.2.4) closes a connection have
-ended; it gives no handle to the last of them, and they must not be left to a loop that stops."""
-
 BLOCKED_BEFORE = "it was blocked before mqkit came to it"
 
 
@@ -192,8 +188,6 @@ class OwnedConnection(AioPikaConnection):
         self._drop()
         await asyncio.wait([goodbye], timeout=CLOSE_TIMEOUT)
         self.end(Closed(0, BY_US))
-        for _ in range(LAST_TURNS):
-            await asyncio.sleep(0)
 
     async def _say_goodbye(self) -> None:
         # RabbitMQ (4.0.5, 4.3.6) forgets acks that it has not looked at when it is told to close
