@@ -1,7 +1,7 @@
 """What every test may ask for: a broker, and names that no other test uses.
 
-The brokers are those of the pytest plugin (`mqkit.testing.plugin`): every RabbitMQ that is found,
-or what `--mqkit-broker` says.
+The brokers are those of the pytest plugin (`mqkit.testing.plugin`): the embedded one and every
+RabbitMQ that is found, or what `--mqkit-broker` says.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ from mqkit.testing.broker import Broker
 def broker(mqkit_broker: Broker) -> Broker:
     """The chosen brokers in turn; started at its first test, ended after its last."""
     return mqkit_broker
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(mqkit_rabbitmq: Broker) -> Broker:
+    """Each RabbitMQ that is found, for tests of what the embedded broker does not do."""
+    return mqkit_rabbitmq
 
 
 @pytest.fixture(params=drivers.NAMES)

@@ -8,11 +8,12 @@ and `declarations` (what the methods do) -> `vhost` (routing) -> `queue` (order,
 
 from mqkit.embedded.errors import DataError, EmbeddedBrokerError
 from mqkit.embedded.node import PRODUCT, version
-from mqkit.embedded.server import EmbeddedServer, MessageInfo, QueueInfo
+from mqkit.embedded.server import ConnectionInfo, EmbeddedServer, MessageInfo, QueueInfo
 from mqkit.embedded.thread import ServerThread
 
 __all__ = [
     "PRODUCT",
+    "ConnectionInfo",
     "DataError",
     "EmbeddedBrokerError",
     "EmbeddedServer",

@@ -46,18 +46,19 @@ REFUSED = frozenset(
 """What RabbitMQ does and this broker does not, refused so that nobody relies on it."""
 
 COMPARED = (
-    "x-message-ttl",
+    # The first difference is told, in RabbitMQ's order: the type tells most.
+    "x-queue-type",
     "x-expires",
+    "x-message-ttl",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
     "x-max-length",
     "x-max-length-bytes",
     "x-max-priority",
     "x-overflow",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-dead-letter-strategy",
-    "x-delivery-limit",
     "x-single-active-consumer",
-    "x-queue-type",
+    "x-delivery-limit",
     "x-queue-mode",
     "x-queue-version",
     "x-queue-leader-locator",

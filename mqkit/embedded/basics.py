@@ -11,7 +11,7 @@ from pamqp import commands
 from mqkit.embedded.arguments import MAX_MILLISECONDS
 from mqkit.embedded.channel import Channel
 from mqkit.embedded.consumers import Consumer
-from mqkit.embedded.declarations import named_queue
+from mqkit.embedded.declarations import readable_queue
 from mqkit.embedded.errors import (
     access_refused,
     not_allowed,
@@ -78,8 +78,7 @@ def consume(channel: Channel, method: commands.Basic.Consume) -> None:
     if method.queue == REPLY_TO:
         _consume_replies(channel, method, tag)
         return
-    queue = named_queue(channel, method.queue)
-    channel.connection.user.check("read", "queue", queue.name, channel.vhost.name)
+    queue = readable_queue(channel, method.queue)
     arguments = dict(method.arguments or {})
     priority = arguments.get("x-priority", 0)
     if not isinstance(priority, int) or isinstance(priority, bool):
@@ -121,8 +120,7 @@ def cancel(channel: Channel, method: commands.Basic.Cancel) -> None:
 
 def get(channel: Channel, method: commands.Basic.Get) -> None:
     """`basic.get`."""
-    queue = named_queue(channel, method.queue)
-    channel.connection.user.check("read", "queue", queue.name, channel.vhost.name)
+    queue = readable_queue(channel, method.queue)
     if queue.options.is_quorum and queue.options.single_active_consumer:
         raise resource_locked(
             f"cannot obtain access to locked queue '{queue.name}' in vhost "

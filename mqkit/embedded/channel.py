@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pamqp import body, commands
 
 from mqkit.embedded import frames
 from mqkit.embedded.consumers import Consumer
-from mqkit.embedded.errors import ReplyError, precondition_failed
+from mqkit.embedded.errors import ReplyError, precondition_failed, unexpected_content
 from mqkit.embedded.frames import Method, ReceivedHeader
 from mqkit.embedded.message import Entry, Message
 from mqkit.embedded.queue import Queue
@@ -78,6 +78,11 @@ class Channel:
         self._published = 0
         self._confirms: list[tuple[int, bool]] = []
         self._content: _Content | None = None
+
+    @property
+    def about(self) -> tuple[int, int] | None:
+        """The class and method whose content is coming; None between methods."""
+        return None if self._content is None else frames.ids(self._content.method)
 
     def receive(self, frame: frames.Frame) -> None:
         """Take one frame; what comes after `channel.close` is dropped until its answer.
@@ -254,21 +259,29 @@ class Channel:
 
     def _method(self, method: Method) -> None:
         if self._content is not None:
-            raise ReplyError(505, f"expected content of basic.publish, got {method.name}")
+            self._expected_content("header" if self._content.header is None else "body")
         if isinstance(method, commands.Basic.Publish):
             self._content = _Content(method, None, [], 0)
             return
         handler = self._methods.get(type(method))
         if handler is None:
-            raise ReplyError(503, f"{method.name} is not a method that a client sends here")
+            raise ReplyError(503, f"unimplemented method {method.name}")
         handler(self, method)
 
     def _header(self, header: ReceivedHeader) -> None:
         content = self._content
-        if content is None or content.header is not None:
-            raise ReplyError(505, "a content header that belongs to no basic.publish")
+        if content is None:
+            raise unexpected_content()
+        if content.header is not None:
+            self._expected_content("body")
         if header.content_class != commands.Basic.frame_id:
-            raise ReplyError(505, f"a content header of class {header.content_class}, not of basic")
+            raise ReplyError(
+                505,
+                f"expected content header for class 60, got one for class "
+                f"{header.content_class} instead",
+            )
+        if header.weight:
+            self._expected_content("header")
         if header.body_size > MAX_BODY:
             self._content = None
             raise precondition_failed(
@@ -281,14 +294,23 @@ class Channel:
 
     def _body(self, part: body.ContentBody) -> None:
         content = self._content
-        if content is None or content.header is None:
-            raise ReplyError(505, "a content body without its header")
+        if content is None:
+            raise unexpected_content()
+        if content.header is None:
+            self._expected_content("header")
         content.parts.append(part.value)
         content.missing -= len(part.value)
         if content.missing < 0:
-            raise ReplyError(501, "a content body is longer than its header says")
+            raise ReplyError(501, "content body frame exceeds remaining content size")
         if not content.missing:
             self._publish(content)
+
+    @staticmethod
+    def _expected_content(what: str) -> NoReturn:
+        # What came instead does not matter to RabbitMQ either.
+        raise ReplyError(
+            505, f"expected content {what} for class 60, got non content {what} frame instead"
+        )
 
     def _publish(self, content: _Content) -> None:
         self._content = None

@@ -67,7 +67,8 @@ class Clock:
         self._numbers = itertools.count()
         self._cancelled = 0
 
-    def __len__(self) -> int:
+    @property
+    def timers(self) -> int:
         """Timers that are held, those that were cancelled and not yet sorted out included."""
         return len(self._timers)
 

@@ -20,9 +20,13 @@ from typing import Any
 
 from pamqp import body, commands, heartbeat
 
-from mqkit.embedded import basics, declarations, frames, handshake
-from mqkit.embedded.channel import Channel
-from mqkit.embedded.errors import DataError, HandshakeError, ReplyError, not_allowed
+from mqkit.embedded import frames, handshake
+from mqkit.embedded.channels import Channels
+from mqkit.embedded.errors import (
+    DataError,
+    HandshakeError,
+    ReplyError,
+)
 from mqkit.embedded.frames import PROTOCOL_HEADER, FrameReader, Method
 from mqkit.embedded.node import Node
 from mqkit.embedded.users import User
@@ -32,8 +36,6 @@ logger = logging.getLogger(__name__)
 
 OUTPUT_HIGH = 1024 * 1024
 """Bytes that may wait to be written before deliveries to this connection are held up."""
-
-METHODS = {**declarations.HANDLERS, **basics.HANDLERS}
 
 
 class State(enum.Enum):
@@ -72,9 +74,9 @@ class Connection:
         self._reader = FrameReader(handshake.FRAME_MIN)
         self._output: list[bytes] = []
         self._waiting = 0
-        self._channel_max = handshake.CHANNEL_MAX
-        self._channels: dict[int, Channel] = {}
+        self._channels = Channels(self, handshake.CHANNEL_MAX)
         self._capabilities: dict[str, Any] = {}
+        self.client_properties: dict[str, Any] = {}
         self._user: User | None = None
         self._vhost: VirtualHost | None = None
         self._is_blocked = False
@@ -112,11 +114,6 @@ class Connection:
         """True between open-ok and the end."""
         return self.state is State.OPEN
 
-    @property
-    def channels(self) -> int:
-        """How many are open."""
-        return len(self._channels)
-
     def can(self, capability: str) -> bool:
         """True if the client said that it understands this extension."""
         return self._capabilities.get(capability) is True
@@ -149,7 +146,7 @@ class Connection:
         if not self._held_up:
             return
         self._held_up = False
-        for channel in list(self._channels.values()):
+        for channel in self._channels:
             channel.serve()
 
     def receive(self, data: bytes) -> None:
@@ -166,7 +163,7 @@ class Connection:
             logger.info("%s: %s", self.name, error)
             self._end()
         except ReplyError as error:
-            self._fail(error, 0, 0)
+            self._fail(error, *error.about)
         except DataError:
             # The shell ends the broker: nothing that was taken here may be confirmed.
             raise
@@ -201,7 +198,7 @@ class Connection:
 
     def confirm(self) -> None:
         """Send the confirms of all channels; what they confirm is durable now."""
-        for channel in self._channels.values():
+        for channel in self._channels:
             channel.confirm()
 
     def _read(self) -> None:
@@ -249,7 +246,10 @@ class Connection:
             what = frame.name if isinstance(frame, Method) else "content"
             if self.state is not State.OPEN:
                 raise HandshakeError(f"{what} while {self.state.name.lower()}")
-            raise ReplyError(503, f"{what} on channel 0")
+            if not isinstance(frame, Method):
+                raise ReplyError(505, "content on channel 0")
+            text = "unexpected method in connection state running"
+            raise ReplyError(504, text, about=frames.ids(frame))
         try:
             handler(self, frame)
         except ReplyError as error:
@@ -257,41 +257,15 @@ class Connection:
             self._fail(error, *frames.ids(frame))
 
     def _on_channel(self, number: int, frame: frames.Frame) -> None:
-        channel = self._channels.get(number)
-        if isinstance(frame, commands.Channel.Open):
-            self._open_channel(number, channel)
-        elif channel is None:
-            if not isinstance(frame, commands.Channel.CloseOk):
-                raise ReplyError(504, "expected 'channel.open'")
-        elif isinstance(frame, commands.Channel.Close):
-            self._forget(number, channel)
-            self.write(frames.method(number, commands.Channel.CloseOk()))
-        elif isinstance(frame, commands.Channel.CloseOk):
-            if channel.is_closing:
-                del self._channels[number]
-        elif self._must_block(frame):
+        if self._must_block(frame):
             self._block()
             # It is read again when the alarm is over.
             self._reader.put_back(number, frame)
-        else:
-            try:
-                channel.receive(frame)
-            except ReplyError as error:
-                ids = frames.ids(frame) if isinstance(frame, Method) else (0, 0)
-                self._fail(error, *ids)
-
-    def _open_channel(self, number: int, channel: Channel | None) -> None:
-        if channel is not None:
-            raise ReplyError(504, "second 'channel.open' seen")
-        # As RabbitMQ understands it: how many there are, not how they are numbered.
-        if len(self._channels) >= self._channel_max:
-            raise not_allowed(
-                f"number of channels opened ({len(self._channels)}) has reached the negotiated "
-                f"channel_max ({self._channel_max})"
-            )
-        assert self._vhost is not None
-        self._channels[number] = Channel(number, self, self._vhost, METHODS)
-        self.write(frames.method(number, commands.Channel.OpenOk()))
+            return
+        try:
+            self._channels.receive(number, frame)
+        except ReplyError as error:
+            self._fail(error, *error.about)
 
     def _must_block(self, frame: frames.Frame) -> bool:
         return self.node.alarm is not None and isinstance(frame, body.ContentBody)
@@ -303,7 +277,8 @@ class Connection:
 
     def _start_ok(self, method: commands.Connection.StartOk) -> None:
         self._capabilities = handshake.capabilities(method)
-        name = (method.client_properties or {}).get("connection_name")
+        self.client_properties = dict(method.client_properties or {})
+        name = self.client_properties.get("connection_name")
         if isinstance(name, str):
             self.name = f"{self.name} ({name})"
         self._user = handshake.log_in(
@@ -322,7 +297,7 @@ class Connection:
     def _tune_ok(self, method: commands.Connection.TuneOk) -> None:
         handshake.check_tuning(method)
         self.frame_max = self._reader.frame_max = method.frame_max
-        self._channel_max = method.channel_max
+        self._channels.limit = method.channel_max
         self.heartbeat = method.heartbeat
         self.state = State.OPENING
 
@@ -359,13 +334,8 @@ class Connection:
         self.state = State.CLOSING
         self._is_blocked = False
 
-    def _forget(self, number: int, channel: Channel) -> None:
-        del self._channels[number]
-        channel.release()
-
     def _release(self) -> None:
-        for number, channel in list(self._channels.items()):
-            self._forget(number, channel)
+        self._channels.release()
         if self._vhost is not None:
             self._vhost.release(self)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from pamqp import commands
@@ -18,12 +19,11 @@ from mqkit.embedded.reply_to import PREFIX as REPLY_PREFIX
 def declare_exchange(channel: Channel, method: commands.Exchange.Declare) -> None:
     """`exchange.declare`, passive or not."""
     name = method.exchange
+    _not_default(name)
+    _check(channel, "configure", "exchange", name)
     if method.passive:
-        _not_default(name)
         channel.vhost.exchange(name)
     else:
-        _not_default(name)
-        _check(channel, "configure", "exchange", name)
         arguments = dict(method.arguments or {})
         alternate = arguments.get("alternate-exchange")
         if isinstance(alternate, str):
@@ -77,18 +77,24 @@ def declare_queue(channel: Channel, method: commands.Queue.Declare) -> None:
         _declare_reply_queue(channel, method)
         return
     if method.passive:
-        queue = vhost.queue(_name(channel, method.queue), connection)
+        name = _name(channel, method.queue)
+        _check(channel, "configure", "queue", name)
+        queue = vhost.queue(name, connection)
         queue.touch()
     else:
-        if method.queue:
-            _check(channel, "configure", "queue", method.queue)
+        if method.queue.startswith(RESERVED_PREFIX):
+            raise access_refused(
+                f"queue name '{method.queue}' contains reserved prefix '{RESERVED_PREFIX}*'"
+            )
+        name = method.queue or f"{RESERVED_PREFIX}gen-{secrets.token_urlsafe(16)}"
+        _check(channel, "configure", "queue", name)
         arguments = dict(method.arguments or {})
         dead_letter_exchange = arguments.get("x-dead-letter-exchange")
         if isinstance(dead_letter_exchange, str):
-            _check(channel, "read", "queue", method.queue)
+            _check(channel, "read", "queue", name)
             _check(channel, "write", "exchange", dead_letter_exchange)
         queue = vhost.declare_queue(
-            method.queue,
+            name,
             durable=method.durable,
             auto_delete=method.auto_delete,
             owner=connection if method.exclusive else None,
@@ -121,8 +127,7 @@ def unbind_queue(channel: Channel, method: commands.Queue.Unbind) -> None:
 
 def purge_queue(channel: Channel, method: commands.Queue.Purge) -> None:
     """`queue.purge`."""
-    queue = named_queue(channel, method.queue)
-    _check(channel, "read", "queue", queue.name)
+    queue = readable_queue(channel, method.queue)
     channel.answer(method, commands.Queue.PurgeOk(queue.purge()))
 
 
@@ -148,12 +153,14 @@ def delete_queue(channel: Channel, method: commands.Queue.Delete) -> None:
     channel.answer(method, commands.Queue.DeleteOk(count))
 
 
-def named_queue(channel: Channel, name: str) -> Queue:
-    """The queue of a method's argument; an empty name is the last one declared.
+def readable_queue(channel: Channel, name: str) -> Queue:
+    """The queue of a method that reads from it; an empty name is the last one declared.
 
-    :raises ReplyError: 404 or 405
+    :raises ReplyError: 403, 404 or 405
     """
-    return channel.vhost.queue(_name(channel, name), channel.connection)
+    name = _name(channel, name)
+    _check(channel, "read", "queue", name)
+    return channel.vhost.queue(name, channel.connection)
 
 
 def _name(channel: Channel, name: str) -> str:

@@ -38,9 +38,13 @@ class EmbeddedBrokerError(Exception):
 class ReplyError(EmbeddedBrokerError):
     """An error that the client is told by `channel.close` or `connection.close`."""
 
-    def __init__(self, code: int, text: str, *, hard: bool | None = None) -> None:
+    def __init__(
+        self, code: int, text: str, *, hard: bool | None = None, about: tuple[int, int] = (0, 0)
+    ) -> None:
         super().__init__(f"{NAMES[code]} - {text}")
         self.code = code
+        self.about = about
+        """The class and the method that it came of, where what was read tells no more."""
         self.hard = code not in SOFT if hard is None else hard
 
     @property
@@ -85,3 +89,8 @@ def not_allowed(text: str) -> ReplyError:
 def not_implemented(text: str) -> ReplyError:
     """540: this broker does not do it."""
     return ReplyError(540, text)
+
+
+def unexpected_content() -> ReplyError:
+    """505: content that no method announced."""
+    return ReplyError(505, "expected method frame, got non method frame instead")

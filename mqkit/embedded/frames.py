@@ -175,7 +175,8 @@ class FrameReader:
         if kind not in KNOWN_TYPES:
             raise ReplyError(501, f"type {kind} is no frame's")
         size = int(length) + FRAME_OVERHEAD
-        if self.frame_max and size > self.frame_max:
+        # As lenient as RabbitMQ: there are clients that count the payload alone.
+        if self.frame_max and size > self.frame_max + FRAME_OVERHEAD:
             raise ReplyError(501, f"a frame of {size} bytes is over frame_max {self.frame_max}")
         if len(data) - start < size:
             return None
@@ -189,7 +190,9 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
     payload = piece[constants.FRAME_HEADER_SIZE : -1]
     if kind == constants.FRAME_HEARTBEAT:
         if channel:
-            raise ReplyError(501, f"a heartbeat on channel {channel}")
+            raise ReplyError(505, f"a heartbeat on channel {channel}")
+        if payload:
+            raise ReplyError(501, "a heartbeat with a payload")
         return 0, heartbeat.Heartbeat()
     if kind == constants.FRAME_BODY:
         return channel, body.ContentBody(payload)
@@ -202,8 +205,7 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
         else:
             decoded = frame.unmarshal(piece)[2]
     except MALFORMED as error:
-        code = 503 if kind == constants.FRAME_METHOD and _is_unknown(payload) else 502
-        raise ReplyError(code, f"a frame of type {kind} cannot be decoded") from error
+        raise _undecodable(kind, payload) from error
     if isinstance(decoded, header.ContentHeader):
         if payload[_LAST_FLAGS] & 1:
             raise ReplyError(502, "a content header with more properties than there are")
@@ -212,9 +214,13 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
     return channel, decoded
 
 
-def _is_unknown(payload: bytes) -> bool:
-    """True if the first four bytes name no method of the specification."""
-    return int.from_bytes(payload[:4]) not in commands.INDEX_MAPPING
+def _undecodable(kind: int, payload: bytes) -> ReplyError:
+    if kind != constants.FRAME_METHOD:
+        return ReplyError(502, "cannot decode a content header")
+    if int.from_bytes(payload[:4]) not in commands.INDEX_MAPPING:
+        return ReplyError(503, "no method of AMQP 0-9-1")
+    about = int.from_bytes(payload[:2]), int.from_bytes(payload[2:4])
+    return ReplyError(501, "cannot decode a method", about=about)
 
 
 class Deliver(commands.Basic.Deliver):

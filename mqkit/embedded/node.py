@@ -40,8 +40,8 @@ class Node:
         journal: Journal | None = None,
         users: Mapping[str, str] = DEFAULT_USERS,
     ) -> None:
-        self.clock = clock or Clock()
-        self.journal: Journal = journal or Forgetful()
+        self.clock = Clock() if clock is None else clock
+        self.journal: Journal = Forgetful() if journal is None else journal
         self.users = Users(users)
         self.vhosts: dict[str, VirtualHost] = {}
         self.connections: set[Connection] = set()

@@ -71,12 +71,12 @@ class Peer(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         # None if it is gone already.
-        address = str((transport.get_extra_info("peername") or ("?",))[0])
+        address, port, *_ = transport.get_extra_info("peername") or ("?", 0)
         self._connection = Connection(
             self._shell.node,
             on_output=self._flush_soon,
             from_loopback=address.startswith(LOOPBACK),
-            name=address,
+            name=f"{address}:{port}",
         )
         self._shell.joined(self)
         if not self._shell.takes_peers:

@@ -26,6 +26,18 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionInfo:
+    """A connection as it is now."""
+
+    name: str
+    vhost: str
+    user: str
+    heartbeat: int
+    """Seconds, as agreed; 0 is none."""
+    client_properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class QueueInfo:
     """A queue as it is now."""
 
@@ -216,6 +228,20 @@ class EmbeddedServer:
         """Take messages again."""
         with self._change():
             self.node.unblock()
+
+    def connections(self) -> list[ConnectionInfo]:
+        """The connections that are open."""
+        return [
+            ConnectionInfo(
+                each.name,
+                each.vhost.name if each.vhost is not None else "",
+                each.user.name,
+                each.heartbeat,
+                each.client_properties,
+            )
+            for each in self.node.connections
+            if each.is_open
+        ]
 
     def queues(self, vhost: str = "/") -> list[QueueInfo]:
         """The queues of a virtual host, in the order of their declaration."""

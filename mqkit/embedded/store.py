@@ -74,7 +74,7 @@ class Store(Journal):
         self._path = directory / FILE
         self._clock: Clock | None = None
         self._changed = False
-        self._error: DataError | None = None
+        self._error: str | None = None
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(
@@ -335,7 +335,7 @@ class Store(Journal):
         )
 
     def commit(self) -> None:
-        if self._changed:
+        if self._changed or self._error is not None:
             self._execute("COMMIT")
             self._changed = False
 
@@ -350,15 +350,15 @@ class Store(Journal):
 
     def _execute(self, statement: str, *values: Any) -> None:
         if self._error is not None:
-            raise self._error
+            raise DataError(self._error)
         try:
             self._database.execute(statement, values)
         except sqlite3.Error as error:
-            self._error = DataError(
+            self._error = (
                 f"{self._file} cannot be written: {error}; what was confirmed is in it: start the "
                 "broker again when the disk can be written"
             )
-            raise self._error from error
+            raise DataError(self._error) from error
 
     def _wall_offset(self) -> float:
         assert self._clock is not None

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from mqkit.embedded.node import DEFAULT_USERS
-from mqkit.embedded.server import EmbeddedServer, MessageInfo, QueueInfo
+from mqkit.embedded.server import ConnectionInfo, EmbeddedServer, MessageInfo, QueueInfo
 
 T = TypeVar("T")
 
@@ -145,6 +145,10 @@ class ServerThread:
     def unblock(self) -> None:
         """Take messages again."""
         self._call(self._server.unblock)
+
+    def connections(self) -> list[ConnectionInfo]:
+        """The connections that are open."""
+        return self._call(self._server.connections)
 
     def queues(self, vhost: str = "/") -> list[QueueInfo]:
         """The queues of a virtual host, in the order of their declaration."""

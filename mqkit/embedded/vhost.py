@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -149,16 +147,12 @@ class VirtualHost:
         connection: object,
         arguments: dict[str, Any],
     ) -> Queue:
-        """Declare it, or see that it is there as asked for; an empty name gets one.
+        """Declare it, or see that it is there as asked for.
 
-        :raises ReplyError: 403 for a reserved name, 405 where it is another connection's, 406
+        :raises ReplyError: 405 where it is another connection's, 406
             where it is there otherwise or its arguments cannot be
         """
-        if name.startswith(RESERVED_PREFIX):
-            raise access_refused(
-                f"queue name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'"
-            )
-        current = self.queues.get(name) if name else None
+        current = self.queues.get(name)
         if current is not None:
             self._check_owner(current, connection)
             if (owner is None) is not (current.owner is None):
@@ -171,7 +165,6 @@ class VirtualHost:
             )
             current.touch()
             return current
-        name = name or _generated_name()
         options = queue_arguments.parse(arguments, name, self.name)
         if options.is_quorum and (not durable or owner is not None or auto_delete):
             what = (
@@ -387,8 +380,3 @@ class VirtualHost:
     def _source_lost_a_binding(self, exchange: Exchange) -> None:
         if exchange.auto_delete and not exchange.bindings:
             self.delete_exchange(exchange.name)
-
-
-def _generated_name() -> str:
-    random = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
-    return f"amq.gen-{random}"

@@ -1,1 +1,9 @@
-"""What a test of a service that uses mqkit needs: a real broker to run it against."""
+"""What a test of a service that uses mqkit needs; after `pip install mqkit[testing]`.
+
+- `mqkit.testing.plugin`: pytest fixtures for all of it, which are there without being asked for
+- `mqkit.testing.harness`: runs a service and tells what became of each message
+- `mqkit.testing.proxy`: a TCP proxy in front of a broker that fails as networks do
+- `mqkit.testing.embedded`: the embedded broker, whose time a test can advance
+- `mqkit.testing.brokers`: a real RabbitMQ, found and started
+- `mqkit.testing.conformance`: what every broker and driver is held to
+"""

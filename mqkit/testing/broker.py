@@ -50,6 +50,7 @@ class Broker(abc.ABC):
     """
 
     kind: ClassVar[Kind]
+    product: ClassVar[str] = "RabbitMQ"
     label: str
     url: str
     version: str
@@ -64,6 +65,11 @@ class Broker(abc.ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def server(self) -> str:
+        """The product and version that it tells its clients: 'RabbitMQ 4.3.1'."""
+        return f"{self.product} {self.version}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.label}: RabbitMQ {self.version}>"

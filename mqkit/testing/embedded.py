@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import tempfile
@@ -9,13 +10,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from mqkit.embedded import DataError, ServerThread, version
+from mqkit.embedded import PRODUCT, DataError, ServerThread, version
 from mqkit.testing import probe
 from mqkit.testing.broker import Broker, BrokerControlError, BrokerStartError
 
 LABEL = "embedded"
 
 DEFAULT_VHOST = "/"
+
+CONNECTION_COLUMNS: dict[str, str] = {
+    "pid": "name",
+    "name": "name",
+    "user": "user",
+    "vhost": "vhost",
+    "timeout": "heartbeat",
+    "client_properties": "client_properties",
+}
+"""What `list_connections` can tell, by rabbitmqctl's names."""
 
 QUEUE_COLUMNS: dict[str, str] = {
     "name": "name",
@@ -37,6 +48,7 @@ class EmbeddedBroker(Broker):
     """
 
     kind = "embedded"
+    product = PRODUCT
 
     def __init__(self) -> None:
         self.label = LABEL
@@ -183,6 +195,19 @@ class EmbeddedBroker(Broker):
             rows.append([str(cells[column]) for column in columns])
         return _table(columns, rows)
 
+    def _list_connections(self, _: str, *columns: str) -> str:
+        columns = columns or ("user", "vhost", "name")
+        for column in columns:
+            if column not in CONNECTION_COLUMNS:
+                raise KeyError(f"column {column!r}")
+        rows = []
+        for each in self._server.connections():
+            cells = {column: getattr(each, name) for column, name in CONNECTION_COLUMNS.items()}
+            # rabbitmqctl prints Erlang's terms; who reads them looks for a quoted word.
+            cells["client_properties"] = json.dumps(cells["client_properties"], default=str)
+            rows.append([str(cells[column]) for column in columns])
+        return _table(columns, rows)
+
 
 COMMANDS: dict[str, Callable[..., str]] = {
     "add_user": EmbeddedBroker._add_user,  # noqa: SLF001 - its own table
@@ -190,6 +215,7 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "close_all_connections": EmbeddedBroker._close_all_connections,  # noqa: SLF001
     "delete_user": EmbeddedBroker._delete_user,  # noqa: SLF001
     "delete_vhost": EmbeddedBroker._delete_vhost,  # noqa: SLF001
+    "list_connections": EmbeddedBroker._list_connections,  # noqa: SLF001
     "list_queues": EmbeddedBroker._list_queues,  # noqa: SLF001
     "list_vhosts": EmbeddedBroker._list_vhosts,  # noqa: SLF001
     "set_permissions": EmbeddedBroker._set_permissions,  # noqa: SLF001

@@ -18,38 +18,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from mqkit import drivers
 from mqkit.connection import Connection
 from mqkit.drivers.base import Driver
-from mqkit.drivers.pika import PikaDriver
 from mqkit.embedded import EmbeddedServer
 from mqkit.errors import MqkitError
-from mqkit.message import Delivery, Header, Message
 from mqkit.middleware import Middleware
-from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
 from mqkit.publisher import Publisher
 from mqkit.runtime import Runtime
 from mqkit.service import Service
 from mqkit.settings import BrokerUrl
 from mqkit.testing.broker import Broker
 from mqkit.testing.embedded import EmbeddedBroker
-from mqkit.testing.journeys import Journey, Journeys
-from mqkit.testing.records import (
-    DeadLettered,
-    DeadMessage,
-    Handled,
-    Published,
-    Result,
-    Retried,
-    dead_message,
-    decoded,
-)
-from mqkit.testing.routing import queues_for
+from mqkit.testing.journeys import Journey
+from mqkit.testing.records import DeadMessage, Result, dead_message
+from mqkit.testing.watch import Watch
 from mqkit.topology import DEAD_SUFFIX, Exchange, Queue
 
 __all__ = ["Harness", "HarnessError", "HarnessTimeoutError", "harness"]
@@ -83,7 +73,7 @@ async def harness(
     *,
     url: str | None = None,
     through: str | None = None,
-    driver: Driver | None = None,
+    driver: Driver | str | None = None,
     middleware: Iterable[Middleware] = (),
     grace: float = DEFAULT_GRACE,
     within: float = DEFAULT_WITHIN,
@@ -96,6 +86,8 @@ async def harness(
         are run on the same one talk to each other
     :param through: the URL by which the service connects instead, such as a `TcpProxy`'s; the
         harness itself does not
+    :param driver: the driver, or its name; by default pika, and aio-pika for a service that has an
+        aio-pika connection of its own, in whose place it is given the harness's broker
     :param middleware: goes around the service's own
     :param grace: seconds that handlers which still run at the end get; then they are cancelled
     :param within: seconds that each wait may take unless it says otherwise
@@ -107,25 +99,41 @@ async def harness(
         place, advance = await _place(stack, on, url)
         h = Harness(service, place, advance, within)
         await stack.enter_async_context(
-            h._running(through, driver or PikaDriver(), middleware, grace)  # noqa: SLF001
+            h._running(through, _driver(service, driver), middleware, grace)  # noqa: SLF001
         )
         yield h
+
+
+def _driver(service: Service, driver: Driver | str | None) -> Driver:
+    if driver is None and service.connection is not None:
+        driver = "aio-pika"
+    return drivers.named(driver) if driver is None or isinstance(driver, str) else driver
+
+
+def _without_connection(service: Service) -> Service:
+    """The same handlers, for the harness's broker; the service itself stays as it is."""
+    if service.connection is None:
+        return service
+    unconnected = copy.copy(service)
+    unconnected.connection = None
+    return unconnected
 
 
 async def _place(
     stack: contextlib.AsyncExitStack, on: Broker | str | None, url: str | None
 ) -> tuple[str, Advance | None]:
     """Where the service is run, and how time is advanced there; None where it cannot be."""
-    if on is None:
+    if on is None and url is None:
         server = await stack.enter_async_context(EmbeddedServer())
         return server.url, server.advance
     if isinstance(on, str):
         return url or on, None
-    if url is None:
+    if on is not None and url is None:
         # In a thread: on a RabbitMQ it takes two runs of rabbitmqctl.
         name = f"{VHOST_PREFIX}{secrets.token_hex(6)}"
         url = await asyncio.to_thread(on.add_vhost, name)
         stack.push_async_callback(asyncio.to_thread, on.delete_vhost, name)
+    assert url is not None
     if isinstance(on, EmbeddedBroker):
         return url, lambda seconds: asyncio.to_thread(on.advance, seconds)
     return url, None
@@ -144,23 +152,22 @@ class Harness:
         self.service = service
         self.url = url
         """The broker's URL, with the virtual host; it holds the password."""
-        self.published: list[Published] = []
+        self._offset = 0.0
+        self._watch = Watch(service, self._seconds)
+        self._journeys = self._watch.journeys
+        self.published = self._watch.published
         """What the service has published, confirmed, but for its retries and dead letters."""
-        self.handled: list[Handled] = []
+        self.handled = self._watch.handled
         """Deliveries that were acknowledged."""
-        self.retried: list[Retried] = []
+        self.retried = self._watch.retried
         """Deliveries that failed and come back."""
-        self.dead_lettered: list[DeadLettered] = []
+        self.dead_lettered = self._watch.dead_lettered
         """Deliveries that failed and went to the dead letter queue."""
         self._advance_broker = advance
         self._within = within
-        self._offset = 0.0
-        self._journeys = Journeys(self._seconds)
-        self._nowhere: dict[str, str] = {}
-        self._handlers = {handler.queue.name: handler.name for handler in service.handlers}
         broker = BrokerUrl.parse(url)
-        self._connection = Connection(broker, name=f"{service.name}.test", driver=PikaDriver())
-        self._publisher = Publisher(self._connection, on_confirmed=self._on_own_publish)
+        self._connection = Connection(broker, name=f"{service.name}.test", driver=drivers.named())
+        self._publisher = Publisher(self._connection, on_confirmed=self._watch.on_own_publish)
         self._failed: asyncio.Task[None] | None = None
 
     async def publish(
@@ -190,8 +197,8 @@ class Harness:
         def found() -> list[Journey]:
             return self._journeys.find(message_id, name)
 
-        if not found() and message_id in self._nowhere:
-            raise HarnessError(self._nowhere[message_id])
+        if not found() and message_id in self._watch.nowhere:
+            raise HarnessError(self._watch.nowhere[message_id])
         self._check_one_queue(message_id, found())
         await self._until(
             lambda: bool(found()) and all(journey.has_ended for journey in found()),
@@ -270,15 +277,15 @@ class Harness:
         self, through: str | None, driver: Driver, middleware: Iterable[Middleware], grace: float
     ) -> AsyncIterator[None]:
         runtime = Runtime(
-            self.service,
+            _without_connection(self.service),
             BrokerUrl.parse(through or self.url),
             grace=grace,
             middleware=middleware,
             connect_deadline=CONNECT_DEADLINE,
             driver=driver,
             clock=self.now,
-            on_settled=self._on_settled,
-            on_confirmed=self._on_publish,
+            on_settled=self._watch.on_settled,
+            on_confirmed=self._watch.on_service_publish,
         )
         await self._connection.open(CONNECT_DEADLINE)
         try:
@@ -342,59 +349,3 @@ class Harness:
             raise HarnessError(
                 f"message {message_id} went to {' and '.join(queues)}: say queue=... for one"
             )
-
-    def _on_settled(self, delivery: Delivery, outcome: Outcome) -> None:
-        run: dict[str, Any] = {
-            "handler": self._handlers[delivery.queue],
-            "queue": delivery.queue,
-            "message_id": delivery.message_id,
-            "exchange": delivery.exchange,
-            "routing_key": delivery.routing_key,
-            "attempt": delivery.attempt,
-            "body": decoded(delivery.body, delivery.properties),
-            "properties": delivery.properties,
-        }
-        match outcome:
-            case Ack():
-                self.handled.append(Handled(**run))
-            case RetryAfter(delay, error):
-                self.retried.append(Retried(**run, delay=delay, error=error))
-            case DeadLetter(reason, error):
-                self.dead_lettered.append(DeadLettered(**run, reason=reason, error=error))
-            case _:
-                pass  # it was lost or given back, and comes again
-        self._journeys.settled(delivery, outcome)
-
-    def _on_publish(self, message: Message) -> None:
-        """Note what the service published; copies of deliveries are told as their outcomes."""
-        if {Header.ATTEMPT, Header.REASON} & message.properties.headers.keys():
-            return
-        properties = message.properties
-        self.published.append(
-            Published(
-                message.exchange,
-                message.routing_key,
-                decoded(message.body, properties),
-                properties,
-            )
-        )
-        self._expect(message)
-
-    def _on_own_publish(self, message: Message) -> None:
-        if not self._expect(message):
-            self._nowhere[message.properties.message_id or ""] = (
-                f"message {message.properties.message_id} to exchange {message.exchange!r} with "
-                f"routing key {message.routing_key!r} goes to no queue of service "
-                f"{self.service.name!r} ({', '.join(self._handlers)})"
-            )
-
-    def _expect(self, message: Message) -> set[str]:
-        queues = queues_for(
-            self.service.topology,
-            message.exchange,
-            message.routing_key,
-            message.properties.headers,
-        ) & set(self._handlers)
-        for queue in queues:
-            self._journeys.published(message.properties.message_id, queue)
-        return queues

@@ -41,7 +41,7 @@ async def test_within_the_grace_period_the_handler_finishes(
         assert await client.messages(f"{queue}.dead") == 0
     for words in (
         "connecting to amqp://guest@",
-        "connected to RabbitMQ",
+        f"connected to {broker.server}",
         "running tests.faults.services.",
         "consuming",
         "SIGTERM: stopping",

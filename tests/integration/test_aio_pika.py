@@ -85,7 +85,7 @@ async def test_a_return_comes_before_its_confirm(broker: Broker, name: str) -> N
         for number in range(1, 21):
             properties = Properties(message_id="m", headers={Header.PUBLISH: number})
             assert channel.publish(Message("", f"{name}.no", b"", properties)) == number
-            await eventually(lambda: len(said) % 2 == 0 and bool(said))
+            await eventually(lambda expected=2 * number: len(said) == expected)  # type: ignore[misc]
     assert said[0::2] == list(range(1, 21))
     assert said[1::2] == [(number, True) for number in range(1, 21)]
 
@@ -273,7 +273,7 @@ async def test_handlers_outlive_their_channel(broker: Broker, name: str) -> None
                 await delete(broker.url, queue=f"{name}.q")
                 await eventually(lambda: started[0].lost)
                 assert ended == []
-                assert runtime.server.startswith("RabbitMQ")
+                assert runtime.server == broker.server
                 release.set()
                 await eventually(lambda: ended == ["by itself"])
             ended.clear()
@@ -447,7 +447,7 @@ async def test_too_large_headers_are_refused_here(broker: Broker, name: str) -> 
 
 
 async def test_a_message_that_cannot_be_read_ends_in_dead_letters(
-    broker: Broker, name: str
+    rabbitmq: Broker, name: str
 ) -> None:
     """Pamqp cannot read a timestamp of 10^18, which costs connections; its neighbours are run."""
     seen: list[bytes] = []
@@ -458,7 +458,7 @@ async def test_a_message_that_cannot_be_read_ends_in_dead_letters(
         seen.append(body)
 
     def publish() -> None:
-        url = BrokerUrl.parse(broker.url)
+        url = BrokerUrl.parse(rabbitmq.url)
         with pika.BlockingConnection(pika_wire.parameters(url, url.hosts[0], "test")) as blocking:
             channel = blocking.channel()
             channel.basic_publish("", f"{name}.q", b"1")
@@ -466,8 +466,8 @@ async def test_a_message_that_cannot_be_read_ends_in_dead_letters(
             channel.basic_publish("", f"{name}.q", b"unreadable", nonsense)
             channel.basic_publish("", f"{name}.q", b"2")
 
-    url = BrokerUrl.parse(broker.url)
-    async with connected(broker.url) as client:
+    url = BrokerUrl.parse(rabbitmq.url)
+    async with connected(rabbitmq.url) as client:
         async with Runtime(service, url, driver=named("aio-pika")):
             await asyncio.to_thread(publish)
 

@@ -37,13 +37,20 @@ class World:
         self.confirm = asyncio.Event()
         self.confirm.set()
         self.is_open = True
+        self.told: list[Outcome] = []
+        self.acked_when_told: list[bool] = []
         self.settler = Settler(
             cast("Publisher", self),
             cast("DelayLadder", self),
             service="s",
             handler="h",
             redeclare=self.redeclare,
+            on_settled=self.observe,
         )
+
+    def observe(self, delivery: Delivery, outcome: Outcome) -> None:
+        self.told.append(outcome)
+        self.acked_when_told.append("ack 7" in self.events)
 
     def ack(self, tag: int, multiple: bool = False) -> None:
         if not self.is_open:
@@ -88,6 +95,8 @@ async def test_each_outcome_is_carried_out_in_order(outcome: Outcome, events: li
     world = World()
     await world.settler.settle(world.delivery(), outcome)
     assert world.events == events
+    assert world.told == [outcome]
+    assert world.acked_when_told == ["ack 7" in events]
 
 
 async def test_a_copy_that_is_not_confirmed_is_published_again_before_the_ack() -> None:
@@ -117,6 +126,7 @@ async def test_a_delivery_is_settled_once() -> None:
     await world.settler.settle(delivery, Ack())
     world.settler.requeue(delivery)
     assert world.events == ["ack 7"]
+    assert world.told == [Ack()]
 
 
 async def test_nothing_is_written_for_a_lost_delivery() -> None:
@@ -127,6 +137,61 @@ async def test_nothing_is_written_for_a_lost_delivery() -> None:
     await world.settler.settle(delivery, Ack())
     await world.settler.settle(delivery, Requeue())
     assert world.events == []
+    assert world.told == [Lost()]
+
+
+async def test_a_channel_that_closes_under_the_ack_loses_the_delivery() -> None:
+    """An ack that could not be written is told as a loss, whatever the channel said before."""
+
+    class Closing(World):
+        def ack(self, tag: int, multiple: bool = False) -> None:
+            raise ChannelClosedError(0, "gone")
+
+    world = Closing()
+    await world.settler.settle(world.delivery(), Ack())
+    assert world.told == [Lost()]
+
+
+async def test_a_channel_that_is_lost_during_a_copy_loses_the_delivery() -> None:
+    """Its copy may be published, but the observer is told that the original comes again."""
+    world = World()
+    world.confirm.clear()
+    delivery = Delivery(queue="q", tag=7, channel=world)
+    settling = asyncio.create_task(world.settler.settle(delivery, RETRY))
+    await until(lambda: bool(world.events))
+    world.is_open = False
+    world.confirm.set()
+    await settling
+    assert world.events == ["publish ladder/q", "confirmed"]
+    assert world.told == [Lost()]
+
+
+async def test_a_copy_that_fails_on_a_lost_channel_is_given_up() -> None:
+    """It is not published again, and the observer is told that the delivery is lost."""
+    world = World()
+    world.confirm.clear()
+    world.failures = [ConnectionLostError("why", exchange="", routing_key="q", message_id="m")]
+    settling = asyncio.create_task(world.settler.settle(world.delivery(), DEAD))
+    await until(lambda: bool(world.events))
+    world.is_open = False
+    world.confirm.set()
+    await settling
+    assert world.events == ["publish /q.dead"]
+    assert world.told == [Lost()]
+
+
+async def test_an_observer_that_fails_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The delivery is settled all the same, and the failure is in the log."""
+    world = World()
+
+    def fail(delivery: Delivery, outcome: Outcome) -> None:
+        raise ValueError("a fault of the observer")
+
+    world.settler._on_settled = fail
+    for outcome in (Ack(), RETRY):
+        await world.settler.settle(world.delivery(), outcome)
+    assert world.events.count("ack 7") == 2
+    assert caplog.text.count("the observer of settled deliveries failed") == 2
 
 
 async def test_a_cancelled_caller_does_not_stop_a_copy() -> None:
@@ -154,3 +219,4 @@ async def test_a_requeue_in_the_middle_of_a_copy_wins() -> None:
     world.confirm.set()
     await settling
     assert world.events == ["publish ladder/q", "nack 7 requeue=True", "confirmed"]
+    assert world.told == [Requeue()]

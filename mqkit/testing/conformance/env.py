@@ -239,6 +239,13 @@ class BytesEnv(Env):
         self._open.push_async_callback(peer.close)
         return peer
 
+    async def opened(self) -> Peer:
+        """Open a socket, a connection on it, and its channel 1."""
+        peer = await self.peer()
+        await peer.open()
+        await peer.open_channel(1)
+        return peer
+
 
 @contextlib.asynccontextmanager
 async def expect_closed(channel: WireChannel, code: int, text: str = "") -> AsyncIterator[None]:

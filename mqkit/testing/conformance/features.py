@@ -14,6 +14,7 @@ class Feature(enum.StrEnum):
     """Something that a case may need of a broker. The cases assert what RabbitMQ 4.3 does."""
 
     PREFETCH_PER_CONSUMER_ONLY = "has no prefetch for a whole channel"
+    BODY_SIZE_IS_CHECKED = "refuses a body that is longer than its header says"
     EMPTY_TYPE_IS_THE_DEFAULT = "takes an empty queue type for the default one"
     NO_COUNT_AT_FIRST = "tells the delivery count of a quorum queue from the second delivery on"
     ROUTED_REPLIES = "takes every direct reply for routed"
@@ -35,6 +36,7 @@ LACKS: Mapping[str, Mapping[Feature, str]] = {
     "4.3": {},
     "4.0": {
         Feature.PREFETCH_PER_CONSUMER_ONLY: "global QoS is denied by default from 4.3",
+        Feature.BODY_SIZE_IS_CHECKED: "it waited for ever for the rest of less than nothing",
         Feature.ROUTED_REPLIES: "a direct reply was no queue then, and so returned if mandatory",
         Feature.EMPTY_TYPE_IS_THE_DEFAULT: "an empty type was refused then",
         Feature.STRICT_QUORUM_PRIORITIES: "before 4.3 there are two, taken two to one",
@@ -44,6 +46,7 @@ LACKS: Mapping[str, Mapping[Feature, str]] = {
     "3.10": {
         Feature.PREFETCH_PER_CONSUMER_ONLY: "global QoS is denied by default from 4.3",
         Feature.UNKNOWN_TYPE_CLOSES_THE_CHANNEL: "closed the connection with 503 then",
+        Feature.BODY_SIZE_IS_CHECKED: "it waited for ever for the rest of less than nothing",
         Feature.ROUTED_REPLIES: "a direct reply was no queue then, and so returned if mandatory",
         Feature.NO_COUNT_AT_FIRST: "quorum queues added x-delivery-count 0 then",
         Feature.EMPTY_TYPE_IS_THE_DEFAULT: "an empty type was refused then",

@@ -30,12 +30,21 @@ CLIENT_PROPERTIES: dict[str, Any] = {
 }
 
 
+METHOD, HEADER, BODY = 1, 2, 3
+"""Types of frames (AMQP 0-9-1, section 4.2.3)."""
+
+
 def raw_frame(
     kind: int, channel: int, payload: bytes, *, size: int | None = None, end: int = 0xCE
 ) -> bytes:
     """A frame's bytes (AMQP 0-9-1, section 4.2.3), with a wrong size or end where given."""
     header = FRAME_HEADER.pack(kind, channel, len(payload) if size is None else size)
     return header + payload + bytes([end])
+
+
+def content_header(size: int, properties: bytes = b"\0\0", class_id: int = 60) -> bytes:
+    """The payload of a content header (AMQP 0-9-1, section 4.2.6.1); no properties at first."""
+    return struct.pack(">HHQ", class_id, 0, size) + properties
 
 
 class Peer:

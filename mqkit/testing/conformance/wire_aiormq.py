@@ -94,6 +94,10 @@ class _PlainConnection(aiormq.Connection):
     aiormq takes `connection.close` in answer to `connection.open` for an invalid frame.
     """
 
+    FRAME_BUFFER_SIZE = 0
+    """Without limit: aiormq drops its close-ok for a channel where the buffer is full, and the
+    broker then takes the channel's number for one that is still open."""
+
     @staticmethod
     async def _rpc(
         request: Frame,

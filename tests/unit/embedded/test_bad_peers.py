@@ -181,7 +181,7 @@ def test_a_frame_over_frame_max_is_refused_before_it_came(node: Node) -> None:
     peer.send_bytes(b"\x03\x00\x01" + (200_000).to_bytes(4))
     assert peer.last().reply_code == 501
     peer.send_bytes(b"x" * 100_000)
-    assert len(peer.connection._reader.peek(1)) == 0 or peer.connection.is_closed
+    assert len(peer.connection._reader.peek(100)) < 20
 
 
 def test_a_body_longer_than_announced_is_refused(node: Node) -> None:

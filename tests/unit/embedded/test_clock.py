@@ -109,7 +109,7 @@ def test_cancelled_timers_are_not_held(clock: Clock) -> None:
         timer = clock.call_at(10**6, lambda: None)
         timer.cancel()
         timer.cancel()
-    assert len(clock) <= CANCELLED_KEPT + 2
+    assert clock.timers <= CANCELLED_KEPT + 2
 
 
 def test_the_next_timer_is_known_after_cancellations(clock: Clock) -> None:
@@ -119,7 +119,7 @@ def test_the_next_timer_is_known_after_cancellations(clock: Clock) -> None:
     for at, timer in enumerate(timers):
         if at % 10:
             timer.cancel()
-    assert len(clock) < 1000
+    assert clock.timers < 1000
     clock.advance(2000)
     assert kept == list(range(0, 1000, 10))
 

@@ -137,6 +137,38 @@ def proxies():
     assert code == 0, out
 
 
+def test_a_harness_runs_a_service(project: Project) -> None:
+    """`mqkit_harness(service)` takes the harness's options and advances the broker's time."""
+    project.write(
+        """
+from tenacity import stop_never, wait_fixed
+from mqkit import Delivery, Queue, Retry, Service
+
+service = Service("s", retry=Retry(stop=stop_never, wait=wait_fixed(3600)))
+
+@service.handler(Queue("q"))
+async def handle(body: bytes, delivery: Delivery) -> None:
+    if delivery.attempt == 1:
+        raise ValueError("later")
+
+async def test_one(mqkit_harness, mqkit_vhost, mqkit_proxy):
+    proxy = mqkit_proxy(mqkit_vhost)
+    async with mqkit_harness(service, through=proxy.url, within=5) as h:
+        assert h.url == mqkit_vhost
+        message = await h.publish("", "q", b"")
+        await h.advance(3600)
+        assert (await h.outcome(message)).delays == [3600]
+        assert proxy.connections == 2
+
+async def test_two(mqkit_harness):
+    async with mqkit_harness(service) as h:
+        assert h.handled == []
+"""
+    )
+    code, out = project.run()
+    assert code == 0, out
+
+
 NEEDS_RABBITMQ = "def test_it({0}):\n    assert {0}.kind == 'url'\n"
 
 

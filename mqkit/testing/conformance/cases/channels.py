@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mqkit.testing.conformance.env import Env, expect_closed, expect_connection_closed
+from pamqp import commands
+
+from mqkit.testing.conformance.env import BytesEnv, Env, expect_closed, expect_connection_closed
 from mqkit.testing.conformance.features import Feature
 from mqkit.testing.conformance.suite import case
 
@@ -151,3 +153,76 @@ async def transactions_or_confirms(env: Env) -> None:
     await channel.confirm_select()
     async with expect_closed(channel, 406, "cannot switch from confirm to tx mode"):
         await channel.tx_select()
+
+
+@case("channels", about="bytes")
+async def channel_not_open(env: BytesEnv) -> None:
+    """A method on a channel that was not opened closes the connection with 504."""
+    peer = await env.peer()
+    await peer.open()
+    await peer.send(commands.Queue.Declare(queue=env.name), 7)
+    await peer.expect_close(504, "CHANNEL_ERROR")
+
+
+@case("channels", about="bytes")
+async def channel_opened_twice(env: BytesEnv) -> None:
+    """Opening a channel that is open closes the connection with 504."""
+    peer = await env.opened()
+    await peer.send(commands.Channel.Open(), 1)
+    await peer.expect_close(504, "second 'channel.open' seen", class_id=20, method_id=10)
+
+
+@case("channels", about="bytes")
+async def channel_closed_and_opened(env: BytesEnv) -> None:
+    """A channel that the client closed may be opened again, and nothing else done on it."""
+    peer = await env.opened()
+    await peer.send(commands.Channel.Close(200, "", 0, 0), 1)
+    await peer.expect(commands.Channel.CloseOk, 1)
+    await peer.open_channel(1)
+    await peer.send(commands.Channel.Close(200, "", 0, 0), 1)
+    await peer.expect(commands.Channel.CloseOk, 1)
+    await peer.send(commands.Queue.Declare(queue=env.name), 1)
+    await peer.expect_close(504, "CHANNEL_ERROR")
+
+
+@case("channels", about="bytes")
+async def closing_an_unopened_channel(env: BytesEnv) -> None:
+    """channel.close, or its close-ok, on a channel that is not open closes the connection: 504."""
+    for method in (commands.Channel.Close(200, "", 0, 0), commands.Channel.CloseOk()):
+        peer = await env.opened()
+        await peer.send(method, 5)
+        await peer.expect_close(504, "expected 'channel.open'", class_id=20)
+
+
+@case("channels", about="bytes")
+async def error_names_its_method(env: BytesEnv) -> None:
+    """channel.close tells the class and the number of the method that was wrong."""
+    peer = await env.opened()
+    await peer.send(commands.Queue.Purge(queue=env.name), 1)
+    close = await peer.expect(commands.Channel.Close, 1)
+    assert (close.reply_code, close.class_id, close.method_id) == (404, 50, 30)
+
+
+@case("channels", about="bytes")
+async def dropped_behind_an_error(env: BytesEnv) -> None:
+    """What comes on a channel between its error and close-ok is dropped; then it may be opened."""
+    peer = await env.opened()
+    await peer.open_channel(2)
+    await peer.send(commands.Queue.Declare(queue=env.name, passive=True), 1)
+    await peer.send(commands.Queue.Declare(queue=env.name, exclusive=True), 1)
+    await peer.expect_channel_close(1, 404)
+    await peer.open_channel(1)
+    await peer.send(commands.Queue.Declare(queue=env.name, passive=True), 2)
+    await peer.expect_channel_close(2, 404)
+
+
+@case("channels", about="bytes")
+async def both_close_a_channel(env: BytesEnv) -> None:
+    """channel.close that crosses the broker's own is answered, and the channel may be opened."""
+    peer = await env.opened()
+    await peer.send(commands.Queue.Purge(queue=env.name), 1)
+    await peer.send(commands.Channel.Close(200, "", 0, 0), 1)
+    await peer.expect(commands.Channel.Close, 1)
+    await peer.expect(commands.Channel.CloseOk, 1)
+    await peer.send(commands.Channel.CloseOk(), 1)
+    await peer.open_channel(1)
