@@ -9,6 +9,7 @@ unconfirmed messages and the consumer's prefetch.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from importlib.metadata import version
@@ -80,6 +81,9 @@ class AioPikaConnection(DriverConnection):
 
     async def close(self) -> None:
         await self._close_channels()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._written()
         self.end(Closed(0, BY_US))
 
     def write(self, data: bytes) -> None:
@@ -105,9 +109,11 @@ class AioPikaConnection(DriverConnection):
         self._alarms.discard(self._on_blocked)
         self._writing.cancel()
         self._gone.remove_done_callback(self._on_gone)
-        for channel in list(self._channels):
+        # The number of a channel whose close is not answered stays taken: the answer would reach
+        # the channel of somebody else. aiormq frees it when the answer comes.
+        for channel in self._channels:
             channel.end(why)
-            self._free(channel)
+        self._channels.clear()
         if not self._gone.done():
             self._gone.cancel()  # an observer of our own; it would wait in aiormq for ever
 
