@@ -56,9 +56,9 @@ class PikaDriver(Driver):
             if not closed.done():
                 closed.set_result(pika_wire.closed(reason))
 
-        connection = MendedConnection(
-            pika_wire.parameters(url, host, name), on_open, on_open_error, on_close, loop
-        )
+        parameters = pika_wire.parameters(url, host, name)
+        parameters.stack_timeout = None  # it would still pass after the attempt was given up
+        connection = MendedConnection(parameters, on_open, on_open_error, on_close, loop)
         connection.add_on_connection_blocked_callback(
             lambda _, frame: on_blocked(str(frame.method.reason))
         )
@@ -75,8 +75,7 @@ class PikaDriver(Driver):
 
 
 def _abandon(connection: MendedConnection, opened: asyncio.Future[None]) -> None:
-    if not (connection.is_closed or connection.is_closing):
-        connection.close()
+    connection.abandon()
     # Nobody awaits it any more; an error that still arrives is the abort's own.
     opened.add_done_callback(lambda f: f.cancelled() or f.exception())
 

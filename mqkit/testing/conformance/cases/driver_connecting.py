@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -135,22 +136,36 @@ async def listener_hangs_up(env: DriverEnv) -> None:
 
 @case("drivers", about="driver")
 async def cancelled_attempt(env: DriverEnv) -> None:
-    """An attempt to connect whose caller goes away ends its stream."""
-    met, left = asyncio.Event(), asyncio.Event()
+    """An attempt to connect whose caller goes away, at any moment, leaves no stream behind."""
+    present: set[asyncio.StreamWriter] = set()
+    left: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        met.set()
-        await reader.read()
-        left.set()
+        present.add(writer)
+        said = b""
+        with contextlib.suppress(ConnectionError):
+            said = await reader.read()
+        present.discard(writer)
+        left.put_nowait(said)
         writer.close()
 
-    attempt = asyncio.create_task(failure(env, await env.listener(serve)))
-    async with asyncio.timeout(ANSWER):
-        await met.wait()
+    url = await env.listener(serve)
+    for steps in range(25):
+        attempt = asyncio.create_task(failure(env, url))
+        for _ in range(steps):
+            await asyncio.sleep(0)
         attempt.cancel()
-        await asyncio.wait([attempt])
-        await left.wait()
-    assert attempt.cancelled()
+        async with asyncio.timeout(ANSWER):
+            await asyncio.wait([attempt])
+            assert attempt.cancelled()
+            # The listener has met the attempt's stream, if any, once it meets this one.
+            _, ours = await asyncio.open_connection(url.hosts[0].name, url.hosts[0].port)
+            ours.write(b"ours")
+            ours.close()
+            while await left.get() != b"ours":
+                pass
+            while present:
+                await left.get()
 
 
 @case("drivers", about="driver")
