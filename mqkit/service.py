@@ -58,7 +58,8 @@ class Service:
     `connection` is an aio-pika connection for the service to use, instead of a URL: an open one
     (`aio_pika.connect`), which stays the application's to close and to recover, or an async
     function without arguments that opens one, which mqkit calls for each connection that it
-    needs and again to recover, and whose connections mqkit closes.
+    needs and again to recover, and whose connections mqkit closes. A lent one carries consuming
+    and publishing, so that an alarm of the broker holds up its acks as well.
 
     :raises ConfigurationError: the name is empty
     """

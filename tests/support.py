@@ -119,6 +119,23 @@ async def connected(url: str, name: str = "test") -> AsyncIterator[Client]:
         await connection.close()
 
 
+@contextlib.asynccontextmanager
+async def peer(words: bytes) -> AsyncIterator[int]:
+    """The port of something that accepts connections and says no more than these words."""
+    writers: list[asyncio.StreamWriter] = []
+
+    def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        writer.write(words)
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.sleep(0)  # in which the loop lets go of the sockets
+
+
 @dataclass
 class ServiceProcess:
     """`mqkit run` in a process of its own."""

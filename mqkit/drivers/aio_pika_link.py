@@ -9,6 +9,7 @@ unconfirmed messages and the consumer's prefetch.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from importlib.metadata import version
@@ -27,10 +28,6 @@ logger = logging.getLogger(__name__)
 
 CHANNEL_MAX = 65535
 """Channels of a connection whose broker sets no limit (AMQP 0-9-1, section 1.4.2.5)."""
-
-LAST_TURNS = 10
-"""Turns of the event loop after which the tasks with which aiormq (7.2.4) closes a connection have
-ended; it gives no handle to the last of them, and they must not be left to a loop that stops."""
 
 BLOCKED_BEFORE = "it was blocked before mqkit came to it"
 
@@ -84,6 +81,9 @@ class AioPikaConnection(DriverConnection):
 
     async def close(self) -> None:
         await self._close_channels()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._written()
         self.end(Closed(0, BY_US))
 
     def write(self, data: bytes) -> None:
@@ -109,9 +109,11 @@ class AioPikaConnection(DriverConnection):
         self._alarms.discard(self._on_blocked)
         self._writing.cancel()
         self._gone.remove_done_callback(self._on_gone)
-        for channel in list(self._channels):
+        # The number of a channel whose close is not answered stays taken: the answer would reach
+        # the channel of somebody else. aiormq frees it when the answer comes.
+        for channel in self._channels:
             channel.end(why)
-            self._free(channel)
+        self._channels.clear()
         if not self._gone.done():
             self._gone.cancel()  # an observer of our own; it would wait in aiormq for ever
 
@@ -192,8 +194,6 @@ class OwnedConnection(AioPikaConnection):
         self._drop()
         await asyncio.wait([goodbye], timeout=CLOSE_TIMEOUT)
         self.end(Closed(0, BY_US))
-        for _ in range(LAST_TURNS):
-            await asyncio.sleep(0)
 
     async def _say_goodbye(self) -> None:
         # RabbitMQ (4.0.5, 4.3.6) forgets acks that it has not looked at when it is told to close

@@ -9,7 +9,7 @@ What is read was decoded by pamqp, and is brought to the types that pika decodes
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any
 
 import aiormq
 from aiormq.connection import EXCEPTION_MAPPING
@@ -18,11 +18,7 @@ from pika import amqp_object, frame, spec
 
 from mqkit.drivers import pika_wire, wire
 from mqkit.drivers.base import Closed, Incoming, Returned
-from mqkit.errors import InvalidMessageError
 from mqkit.message import Message, Properties
-
-FRAME_OVERHEAD: Final = 8
-"""Bytes of a frame that are not its payload (AMQP 0-9-1, section 4.2.3)."""
 
 _CODES = {error: code for code, error in EXCEPTION_MAPPING.items()}
 
@@ -52,12 +48,8 @@ def publish(channel: int, message: Message, frame_max: int) -> bytes:
     except pika_wire.ENCODING_ERRORS as error:
         raise wire.unencodable(message, error) from error
     if frame_max and len(header) > frame_max:
-        raise InvalidMessageError(
-            f"message {message.properties.message_id} to exchange {message.exchange!r}: its "
-            f"headers and properties take {len(header)} bytes, and the broker takes "
-            f"{frame_max - FRAME_OVERHEAD} at most (frame_max)"
-        )
-    size = frame_max - FRAME_OVERHEAD if frame_max else len(body) or 1
+        raise wire.too_large(message, len(header), frame_max)
+    size = frame_max - wire.FRAME_OVERHEAD if frame_max else len(body) or 1
     bodies = (
         frame.Body(channel, body[start : start + size]).marshal()
         for start in range(0, len(body), size)

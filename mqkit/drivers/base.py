@@ -2,6 +2,8 @@
 
 A driver translates; it decides nothing. It does not recover, retry, count or settle: that is
 `connection`, `publisher` and `settle`, once for all drivers.
+
+Each promise below has its case in `mqkit.testing.conformance`, under "drivers".
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A `basic.deliver` or `basic.get-ok` as the broker sent it."""
+    """A `basic.deliver` or `basic.get-ok` as the broker sent it.
+
+    Header values have the types of `mqkit.message.HeaderValue`; times are whole seconds in UTC.
+    """
 
     tag: int
     redelivered: bool
@@ -68,7 +73,12 @@ class DriverChannel(Protocol):
     """A channel. Once closed it stays closed, and its delivery tags reach nothing.
 
     The awaitable methods raise `ChannelClosedError` with the broker's code if the channel
-    closes before the answer; the plain ones raise it if the channel is closed already.
+    closes before the answer; the plain ones raise it if the channel is closed already. The code
+    is 0 where the broker gave none, see `Closed`.
+
+    Calls may be made at the same time, and each gets its own answer. What is called or published
+    reaches the broker in that order, and a call whose caller is cancelled harms no other one.
+    Callbacks are called on the event loop, in the order in which the broker sent what they tell.
     """
 
     @property
@@ -89,7 +99,9 @@ class DriverChannel(Protocol):
         internal: bool = False,
         arguments: Mapping[str, Any] | None = None,
         passive: bool = False,
-    ) -> None: ...
+    ) -> None:
+        """Declare an exchange, or, if `passive`, only ask whether there is one of the name."""
+        ...
 
     async def declare_queue(
         self,
@@ -100,7 +112,13 @@ class DriverChannel(Protocol):
         auto_delete: bool = False,
         arguments: Mapping[str, Any] | None = None,
         passive: bool = False,
-    ) -> QueueState: ...
+    ) -> QueueState:
+        """Declare a queue, or, if `passive`, only ask for it; without a name the broker gives one.
+
+        The code is 406 where it is there otherwise, and the text tells the difference in the
+        broker's words.
+        """
+        ...
 
     async def bind_queue(
         self,
@@ -108,7 +126,9 @@ class DriverChannel(Protocol):
         exchange: str,
         routing_key: str,
         arguments: Mapping[str, Any] | None = None,
-    ) -> None: ...
+    ) -> None:
+        """Let the exchange give to the queue; no error if it does already."""
+        ...
 
     async def bind_exchange(
         self,
@@ -116,7 +136,9 @@ class DriverChannel(Protocol):
         source: str,
         routing_key: str,
         arguments: Mapping[str, Any] | None = None,
-    ) -> None: ...
+    ) -> None:
+        """Let the exchange `source` give to the exchange `destination`."""
+        ...
 
     async def confirm_select(
         self,
@@ -125,18 +147,25 @@ class DriverChannel(Protocol):
     ) -> None:
         """Confirm mode: `on_confirm(tag, multiple, acked)` for each `basic.ack` or `basic.nack`.
 
-        The broker sends a return before the confirm of the same message.
+        `tag` is the number that `publish` gave; with `multiple` it is for all up to that one. The
+        broker sends a return before the confirm of the same message, and `on_return` gets the
+        properties that were published: message ids need not differ.
         """
         ...
 
     def publish(self, message: Message) -> int:
         """Hand a message to the transport; its number on this channel, counted from 1.
 
-        :raises InvalidMessageError: a header or property cannot be encoded; nothing was written
+        What was handed over before `close` is written.
+
+        :raises InvalidMessageError: a header or property cannot be encoded, or all of them do not
+            fit into one frame; nothing was written, and no number used
         """
         ...
 
-    async def qos(self, prefetch: int) -> None: ...
+    async def qos(self, prefetch: int) -> None:
+        """How many unsettled messages each consumer may hold that is started from now on."""
+        ...
 
     async def consume(
         self,
@@ -147,22 +176,39 @@ class DriverChannel(Protocol):
         exclusive: bool = False,
         arguments: Mapping[str, Any] | None = None,
     ) -> str:
-        """Start a consumer and return its tag; `on_cancel` is the broker's own `basic.cancel`."""
+        """Start a consumer and return its tag.
+
+        `on_delivery` gets every message, also what comes before this has returned. `on_cancel` is
+        called once, when the broker cancels the consumer; not for `cancel`, nor for a close.
+        """
         ...
 
     async def cancel(self, consumer_tag: str) -> None:
-        """Stop a consumer. What the broker had sent before still goes to `on_delivery`."""
+        """Stop a consumer; nothing happens to one that was cancelled already.
+
+        What the broker had sent before its answer still goes to `on_delivery` before this returns,
+        and is not settled.
+        """
         ...
 
     async def get(self, queue: str) -> Incoming | None:
-        """One message (`basic.get`), or None from an empty queue; it must be acked or nacked."""
+        """One message (`basic.get`), or None from an empty queue; it must be acked or nacked.
+
+        If the caller is cancelled before the answer, the message goes back to its queue.
+        """
         ...
 
-    def ack(self, tag: int, multiple: bool = False) -> None: ...
+    def ack(self, tag: int, multiple: bool = False) -> None:
+        """Settle a message, with `multiple` all up to it, also if `close` is called right after."""
+        ...
 
-    def nack(self, tag: int, *, requeue: bool) -> None: ...
+    def nack(self, tag: int, *, requeue: bool) -> None:
+        """Give a message back to its queue, or drop or dead-letter it."""
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close it, and return when `closed` is done; no error if it is closed already."""
+        ...
 
 
 class DriverConnection(Protocol):
@@ -178,9 +224,21 @@ class DriverConnection(Protocol):
         """Done when the connection is closed, for whatever reason. Do not cancel it."""
         ...
 
-    async def channel(self) -> DriverChannel: ...
+    async def channel(self) -> DriverChannel:
+        """Open a channel; if the broker closes one, the others of the connection live on.
 
-    async def close(self) -> None: ...
+        :raises ChannelClosedError: the connection is closed, or the broker refused it, with its
+            code
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close it with its channels, and return when all their `closed` are done.
+
+        What was written before is not lost. No error if it is closed already, and it takes some
+        seconds at most where the broker does not answer.
+        """
+        ...
 
 
 class Driver(Protocol):
@@ -197,12 +255,15 @@ class Driver(Protocol):
         name: str,
         on_blocked: Callable[[str | None], None],
     ) -> DriverConnection:
-        """Open one connection to one host.
+        """Open one connection to one host; a caller who is cancelled leaves none behind.
+
+        The broker is told `name` as the connection's, and the URL's heartbeat.
 
         `on_blocked` gets the broker's reason when it blocks publishers, and None when it stops.
 
         :raises AuthenticationError: the credentials were refused
         :raises VirtualHostError: the virtual host was refused
-        :raises ConnectError: anything else, a timeout (`url.connect_timeout`) included
+        :raises ConnectError: anything else, a timeout (`url.connect_timeout`) included, and a peer
+            that does not speak AMQP
         """
         ...

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pika import exceptions, spec
-from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
 
 from mqkit.drivers import pika_wire, wire
@@ -21,6 +20,7 @@ from mqkit.drivers.base import (
     QueueState,
     Returned,
 )
+from mqkit.drivers.pika_mended import HeaderTooLargeError, MendedConnection
 from mqkit.errors import ChannelClosedError
 from mqkit.message import Message
 from mqkit.settings import BrokerUrl, Host
@@ -56,9 +56,9 @@ class PikaDriver(Driver):
             if not closed.done():
                 closed.set_result(pika_wire.closed(reason))
 
-        connection = _AbortableConnection(
-            pika_wire.parameters(url, host, name), on_open, on_open_error, on_close, loop
-        )
+        parameters = pika_wire.parameters(url, host, name)
+        parameters.stack_timeout = None  # it would still pass after the attempt was given up
+        connection = MendedConnection(parameters, on_open, on_open_error, on_close, loop)
         connection.add_on_connection_blocked_callback(
             lambda _, frame: on_blocked(str(frame.method.reason))
         )
@@ -74,16 +74,8 @@ class PikaDriver(Driver):
         return PikaConnection(connection, closed)
 
 
-class _AbortableConnection(AsyncioConnection):  # type: ignore[misc]
-    def _on_connection_workflow_done(self, result: Any) -> None:
-        # pika 1.4.4 reports an attempt that was aborted by a class, and then fails an assertion,
-        # with a traceback in the log, because that is no exception.
-        super()._on_connection_workflow_done(result() if isinstance(result, type) else result)
-
-
-def _abandon(connection: AsyncioConnection, opened: asyncio.Future[None]) -> None:
-    if not (connection.is_closed or connection.is_closing):
-        connection.close()
+def _abandon(connection: MendedConnection, opened: asyncio.Future[None]) -> None:
+    connection.abandon()
     # Nobody awaits it any more; an error that still arrives is the abort's own.
     opened.add_done_callback(lambda f: f.cancelled() or f.exception())
 
@@ -91,7 +83,7 @@ def _abandon(connection: AsyncioConnection, opened: asyncio.Future[None]) -> Non
 class PikaConnection(DriverConnection):
     """One open connection."""
 
-    def __init__(self, connection: AsyncioConnection, closed: asyncio.Future[Closed]) -> None:
+    def __init__(self, connection: MendedConnection, closed: asyncio.Future[Closed]) -> None:
         self._connection = connection
         self._closed = closed
         properties = connection.server_properties or {}
@@ -273,6 +265,8 @@ class PikaChannel(DriverChannel):
                 pika_wire.to_pika(message.properties),
                 mandatory=message.mandatory,
             )
+        except HeaderTooLargeError as error:
+            raise wire.too_large(message, *error.args) from error
         except pika_wire.ENCODING_ERRORS as error:
             raise wire.unencodable(message, error) from error
         self._published += 1
@@ -324,18 +318,24 @@ class PikaChannel(DriverChannel):
 
     async def get(self, queue: str) -> Incoming | None:
         async with self._get_lock:
-
-            def send(done: Callable[[Any], None]) -> None:
-                self._channel.basic_get(
-                    queue,
-                    lambda _, method, properties, body: done(
-                        pika_wire.incoming(method, properties, body)
-                    ),
-                )
-
+            if self._got is not None:
+                await asyncio.wait([self._got])  # its caller has gone; pika takes one at a time
             self._ensure_open()
-            self._got = asyncio.get_running_loop().create_future()
-            return await self._call(send, self._got)  # type: ignore[no-any-return]
+            got: asyncio.Future[Incoming | None] = asyncio.get_running_loop().create_future()
+            self._got = got
+            self._waiting.add(got)
+            got.add_done_callback(self._waiting.discard)
+            self._channel.basic_get(
+                queue,
+                lambda _, method, properties, body: self._on_got(
+                    pika_wire.incoming(method, properties, body)
+                ),
+            )
+            try:
+                return await asyncio.shield(got)
+            except asyncio.CancelledError:
+                got.add_done_callback(self._give_back)
+                raise
 
     def ack(self, tag: int, multiple: bool = False) -> None:
         self._ensure_open()
@@ -350,14 +350,10 @@ class PikaChannel(DriverChannel):
             self._channel.close()
         await asyncio.wait([self._closed], timeout=wire.CLOSE_TIMEOUT)
 
-    async def _call(
-        self,
-        send: Callable[[Callable[[Any], None]], object],
-        answer: asyncio.Future[Any] | None = None,
-    ) -> Any:
+    async def _call(self, send: Callable[[Callable[[Any], None]], object]) -> Any:
         """Send a method and await its answer, which may come after the caller is gone."""
         self._ensure_open()
-        future = answer or asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def done(result: Any) -> None:
             if not future.done():
@@ -387,5 +383,13 @@ class PikaChannel(DriverChannel):
             on_cancel()
 
     def _on_get_empty(self, _: Any) -> None:
+        self._on_got(None)
+
+    def _on_got(self, incoming: Incoming | None) -> None:
         if self._got is not None and not self._got.done():
-            self._got.set_result(None)
+            self._got.set_result(incoming)
+
+    def _give_back(self, got: asyncio.Future[Incoming | None]) -> None:
+        """Requeue what nobody waits for; it would be held until the channel closes."""
+        if got.exception() is None and (incoming := got.result()) is not None and self.is_open:
+            self.nack(incoming.tag, requeue=True)

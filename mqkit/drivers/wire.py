@@ -21,6 +21,9 @@ from mqkit.settings import Host, Tls
 PERSISTENT = 2
 TRANSIENT = 1
 
+FRAME_OVERHEAD = 8
+"""Bytes of a frame that are not its payload (AMQP 0-9-1, section 4.2.3)."""
+
 CLOSE_TIMEOUT = 3.0
 """Seconds to wait for the broker's close-ok before the stream is dropped."""
 
@@ -86,6 +89,15 @@ def unencodable(message: Message, error: BaseException) -> InvalidMessageError:
         f"property cannot be encoded ({type(error).__name__}); headers take text, bytes, numbers, "
         "booleans, Decimal, datetime, None, and lists and dicts of those; names and short "
         "properties are 255 bytes at most"
+    )
+
+
+def too_large(message: Message, size: int, frame_max: int) -> InvalidMessageError:
+    """The error for headers that do not fit a frame, as they must (AMQP 0-9-1, 4.2.6.1)."""
+    return InvalidMessageError(
+        f"message {message.properties.message_id} to exchange {message.exchange!r}: its "
+        f"headers and properties take {size} bytes, and the broker takes "
+        f"{frame_max - FRAME_OVERHEAD} at most (frame_max)"
     )
 
 

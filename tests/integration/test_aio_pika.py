@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import time
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from mqkit.errors import BrokerUrlError, ChannelClosedError
 from mqkit.message import Header, Message, Properties
 from mqkit.testing.broker import Broker
 from mqkit.testing.proxy import TcpProxy
-from tests.support import connected, delete, eventually
+from tests.support import connected, delete, eventually, peer
 
 
 @contextlib.asynccontextmanager
@@ -135,14 +136,18 @@ async def test_a_cancelled_call_closes_no_channel(broker: Broker, name: str) -> 
                 await channel.qos(5)
         assert channel.is_open
         # What a caller had asked for who went away is free for others.
+        await channel.declare_queue(f"{name}.q", passive=True)
         getting = asyncio.create_task(channel.get(f"{name}.other"))
         await asyncio.sleep(0)
-        await asyncio.sleep(0)
         getting.cancel()
-        incoming = await channel.get(f"{name}.other")
-        while incoming is None:
-            incoming = await channel.get(f"{name}.other")
-        assert incoming.body == b"x"
+        assert (await asyncio.wait_for(incoming_of(channel, f"{name}.other"), 5)).body == b"x"
+
+
+async def incoming_of(channel: DriverChannel, queue: str) -> Incoming:
+    """The queue's next message, not acknowledged; waits for it."""
+    while (incoming := await channel.get(queue)) is None:
+        await asyncio.sleep(0.01)
+    return incoming
 
 
 async def test_a_channel_that_nobody_waits_for_is_closed(broker: Broker) -> None:
@@ -173,6 +178,7 @@ async def test_a_refused_call_tells_the_code(broker: Broker, name: str) -> None:
             channel.ack(1)
         again = await connection.channel()
         await declare(again, f"{name}.q")
+        assert list(library_of(connection).channels) == [again.number]  # type: ignore[attr-defined]
 
 
 async def test_a_lost_connection_tells_its_reason(broker: Broker) -> None:
@@ -189,20 +195,44 @@ async def test_a_lost_connection_tells_its_reason(broker: Broker) -> None:
 
 
 async def test_a_cancelled_consumer_gets_what_was_sent_before(broker: Broker, name: str) -> None:
-    """Of 200 messages, what was not handed over at the cancel-ok is ready on the broker."""
-    async with opened(broker.url) as connection:
-        channel = await connection.channel()
-        await declare(channel, f"{name}.q")
-        confirms = await ConfirmChannel.open(await connection.channel())
-        await asyncio.gather(*(confirms.write(Message("", f"{name}.q", b"x")) for _ in range(200)))
-        got: list[Incoming] = []
-        await channel.qos(150)
-        tag = await channel.consume(f"{name}.q", got.append, lambda: None)
-        await channel.cancel(tag)
-        before = len(got)
-        state = await channel.declare_queue(f"{name}.q", passive=True)
-        assert len(got) == before
-        assert state.messages + len(got) == 200
+    """What was on its way when the cancel was called is handed over; nothing after, or kept."""
+
+    class Basket(list[Incoming]):
+        def put(self, incoming: Incoming) -> None:
+            self.append(incoming)
+
+    basket = Basket()
+    with TcpProxy(broker.url) as proxy:
+        async with opened(broker.url) as other, opened(proxy.url) as connection:
+            beside = await other.channel()
+            await declare(beside, f"{name}.q")
+            confirms = await ConfirmChannel.open(await other.channel())
+            channel = await connection.channel()
+            await channel.qos(150)
+            tag = await channel.consume(f"{name}.q", basket.put, lambda: None)
+            proxy.stall("to_client")
+            await asyncio.gather(
+                *(confirms.write(Message("", f"{name}.q", b"x")) for _ in range(200))
+            )
+
+            async def sent() -> bool:
+                return (await beside.declare_queue(f"{name}.q", passive=True)).messages == 50
+
+            await eventually(sent)
+            cancelling = asyncio.create_task(channel.cancel(tag))
+            await asyncio.sleep(0)
+            assert len(basket) == 0
+            proxy.resume()
+            await cancelling
+            assert len(basket) == 150
+            await confirms.write(Message("", f"{name}.q", b"x"))
+            await channel.cancel(tag)  # of no effect
+            await channel.qos(1)
+            assert len(basket) == 150
+            held = weakref.ref(basket)
+            del basket
+            gc.collect()
+            assert held() is None
 
 
 async def test_a_broker_that_cancels_is_heard(broker: Broker, name: str) -> None:
@@ -508,6 +538,16 @@ async def test_tls_that_cannot_be_is_an_error_with_its_reason(broker: Broker) ->
         await connect(f"amqps://guest:guest@{plain}/?connect_timeout=3")
     with pytest.raises(BrokerUrlError, match=r"nowhere\.pem"):
         await connect(f"amqps://guest:guest@{plain}/?cafile=nowhere.pem")
+
+
+@pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"AMQP\x00\x01\x00\x00"])
+async def test_a_peer_that_speaks_something_else_is_told_at_once(words: bytes) -> None:
+    """Its first byte is enough; aiormq alone would wait for a frame as long as its words say."""
+    async with peer(words) as port:
+        began = time.monotonic()
+        with pytest.raises(ConnectError, match=r"does not speak AMQP 0-9-1"):
+            await connect(f"amqp://guest:guest@127.0.0.1:{port}/")
+        assert time.monotonic() - began < 1
 
 
 async def test_an_attempt_that_is_cancelled_leaves_nothing() -> None:

@@ -85,8 +85,9 @@ async def test_a_lent_connection_keeps_nothing_of_its_users(broker: Broker, name
         assert lent.transport is not None
         under: Any = lent.transport.connection
 
-        def kept() -> tuple[int, int, int]:
+        def kept() -> tuple[int, int, int, int]:
             return (
+                len(Alarms.of(under)._listeners),
                 len(under.channels),
                 len(under._closing._callbacks),
                 len(asyncio.all_tasks()),
@@ -95,8 +96,33 @@ async def test_a_lent_connection_keeps_nothing_of_its_users(broker: Broker, name
         before = kept()
         for _ in range(20):
             async with Runtime(echo(name, lent, [])):
-                await eventually(lambda: len(under.channels) > before[0])
+                await eventually(lambda: len(under.channels) > before[1])
         assert kept() == before
+
+
+async def test_a_late_answer_reaches_no_channel_of_the_application(broker: Broker) -> None:
+    """What the broker says of mqkit's channels after mqkit has gone harms nobody on it."""
+    with TcpProxy(broker.url) as proxy:
+        async with application(proxy.url) as lent:
+            url, driver = drivers.of_application(lent)
+            used = await driver.connect(url, url.hosts[0], name="t", on_blocked=lambda _: None)
+            channel = await used.channel()
+            proxy.stall("to_client")
+            await used.close()
+            assert channel.closed.done()
+            opening = asyncio.ensure_future(_open_channel(lent))
+            await asyncio.sleep(0)
+            proxy.resume("to_client")
+            own = await opening
+            await own.declare_queue(durable=False, exclusive=True)
+            assert not own.is_closed
+            assert lent.transport is not None
+            under = lent.transport.connection
+            await eventually(lambda: list(under.channels) == [own.number])
+
+
+async def _open_channel(connection: AbstractConnection) -> aio_pika.abc.AbstractChannel:
+    return await connection.channel()
 
 
 async def test_a_lost_lent_connection_ends_the_service(broker: Broker, name: str) -> None:
@@ -229,8 +255,9 @@ async def test_a_connection_of_another_loop_is_refused(broker: Broker, name: str
     async with application(broker.url) as lent:
 
         def in_another_loop() -> None:
+            run = Runtime(echo(name, lent, [])).run(asyncio.Event())
             with pytest.raises(ConfigurationError, match="another event loop"):
-                asyncio.run(Runtime(echo(name, lent, [])).run(asyncio.Event()))
+                asyncio.run(asyncio.wait_for(run, 5))
 
         await asyncio.to_thread(in_another_loop)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -15,7 +13,7 @@ from mqkit.connection import Connection
 from mqkit.drivers import named
 from mqkit.errors import AuthenticationError, VirtualHostError
 from mqkit.testing.brokers import Broker
-from tests.support import connected, eventually
+from tests.support import connected, eventually, peer
 
 pytestmark = pytest.mark.usefixtures("driver")
 
@@ -61,23 +59,6 @@ async def test_a_missing_virtual_host_is_named(broker: Broker) -> None:
     """It is a VirtualHostError with its name, without a retry."""
     with pytest.raises(VirtualHostError, match="'nowhere'"):
         await connection(f"amqp://guest:guest@127.0.0.1:{port_of(broker)}/nowhere").open()
-
-
-@contextlib.asynccontextmanager
-async def peer(words: bytes) -> AsyncIterator[int]:
-    """The port of something that accepts connections and says no more than these words."""
-    writers: list[asyncio.StreamWriter] = []
-
-    def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        writer.write(words)
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-    for writer in writers:
-        writer.transport.abort()
-    await asyncio.sleep(0)  # in which the loop lets go of the sockets
 
 
 async def test_a_peer_that_says_nothing_is_given_up_in_time() -> None:

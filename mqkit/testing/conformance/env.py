@@ -9,14 +9,16 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pydantic import SecretStr
 
 from mqkit.drivers.base import Driver, DriverChannel, DriverConnection
-from mqkit.settings import BrokerUrl
+from mqkit.settings import BrokerUrl, Host
 from mqkit.testing.conformance.channel import Declared, WireChannel, WireConnection
 from mqkit.testing.conformance.consumer import ANSWER, Consumer
 from mqkit.testing.conformance.peer import Peer
+from mqkit.testing.conformance.scripted import ScriptedBroker
 from mqkit.testing.conformance.values import ClosedError, Delivery
 from mqkit.testing.conformance.wire import Wire
 
@@ -213,16 +215,67 @@ class DriverEnv(Env):
         super().__init__(session)
         self.driver = driver
 
+    @property
+    def broker_url(self) -> BrokerUrl:
+        """The broker's URL, for a case that changes something in it (`dataclasses.replace`)."""
+        return self._session.url
+
     async def driver_connection(
-        self, on_blocked: Callable[[str | None], None] = lambda _: None
+        self,
+        on_blocked: Callable[[str | None], None] = lambda _: None,
+        url: BrokerUrl | None = None,
     ) -> DriverConnection:
-        """Open a connection with the driver."""
-        url = self._session.url
+        """Open a connection with the driver, to the broker or to another URL.
+
+        :raises mqkit.errors.ConnectError: it could not be opened
+        """
+        url = url or self._session.url
         connection = await self.driver.connect(
             url, url.hosts[0], name=self.name, on_blocked=on_blocked
         )
         self._open.push_async_callback(connection.close)
         return connection
+
+    def undeclared(self, kind: Literal["exchange", "queue"] = "queue") -> str:
+        """A new name for the driver to declare; what it is given to goes at the end."""
+        name = self.new_name(kind[0])
+        self._declared.append((kind, name))
+        return name
+
+    async def listener(
+        self, serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    ) -> BrokerUrl:
+        """Listen on a port of this machine as `asyncio.start_server`; the URL that leads there."""
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        self._open.callback(server.close)
+        port = server.sockets[0].getsockname()[1]
+        return replace(self._session.url, hosts=(Host("127.0.0.1", port),), tls=None)
+
+    async def scripted(
+        self, on_blocked: Callable[[str | None], None] = lambda _: None
+    ) -> tuple[ScriptedBroker, DriverConnection]:
+        """Open a connection with the driver to a broker that the case plays itself."""
+        accepted: asyncio.Future[ScriptedBroker] = asyncio.get_running_loop().create_future()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted.set_result(ScriptedBroker(reader, writer, self._session.url))
+
+        async def opened() -> ScriptedBroker:
+            broker = await accepted
+            await broker.serve_open()
+            return broker
+
+        url = await self.listener(serve)
+        broker, connection = await asyncio.gather(opened(), self.driver_connection(on_blocked, url))
+        # Before the driver closes the connection, which nobody would answer.
+        self._open.push_async_callback(broker.close)
+        return broker, connection
+
+    async def scripted_channel(self) -> tuple[ScriptedBroker, DriverChannel]:
+        """As `scripted`, with a channel, which has the number 1."""
+        broker, connection = await self.scripted()
+        channel, _ = await asyncio.gather(connection.channel(), broker.serve_channel())
+        return broker, channel
 
     async def driver_channel(self) -> DriverChannel:
         """Open a channel on a connection of its own with the driver."""

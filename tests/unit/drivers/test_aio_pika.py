@@ -16,6 +16,7 @@ from pamqp.header import ContentHeader
 
 from mqkit import drivers
 from mqkit.drivers import aio_pika_wire as wire
+from mqkit.drivers.aio_pika_channel import AioPikaChannel
 from mqkit.drivers.aio_pika_frames import Assembly, Calls
 from mqkit.drivers.aio_pika_link import Alarms
 from mqkit.drivers.aio_pika_stream import Stream, address, connect_error
@@ -235,6 +236,76 @@ async def test_closing_waits_for_what_is_under_way() -> None:
     calls.fail(Closed(404, "gone"))
     with pytest.raises(ChannelClosedError, match="gone"):
         await waits
+
+
+class FakeLink:
+    """Notes what a channel does with its connection."""
+
+    frame_max = 0
+
+    def __init__(self) -> None:
+        self.done: list[object] = []
+
+    def write(self, data: bytes) -> None:
+        self.done += [type(frame) for frame in frames_of(data)]
+
+    def keep(self, _: AioPikaChannel) -> None:
+        self.done.append("keep")
+
+    def release(self, _: AioPikaChannel) -> None:
+        self.done.append("release")
+
+
+async def opened_channel(link: FakeLink) -> AioPikaChannel:
+    channel = AioPikaChannel(link, 1)
+    opening = asyncio.create_task(channel.open())
+    await asyncio.sleep(0)
+    await channel.frames.put((0, commands.Channel.OpenOk()))
+    await opening
+    link.done.clear()
+    return channel
+
+
+async def test_a_number_is_kept_until_close_ok_is_written() -> None:
+    """Aiormq gives the number away at the broker's close; nobody may take it before close-ok."""
+    link = FakeLink()
+    channel = await opened_channel(link)
+    await channel.frames.put((0, commands.Channel.Close(404, "gone", 0, 0)))
+    assert link.done == ["keep", commands.Channel.CloseOk, "release"]
+    assert channel.closed.result() == Closed(404, "gone")
+
+
+async def test_closes_that_cross_keep_the_number_until_both_are_answered() -> None:
+    """Where both sides close at once, the number is free when the broker has answered too."""
+    link = FakeLink()
+    channel = await opened_channel(link)
+    closing = asyncio.create_task(channel.close())
+    await asyncio.sleep(0)
+    await channel.frames.put((0, commands.Channel.Close(404, "gone", 0, 0)))
+    await closing
+    assert channel.closed.result() == Closed(404, "gone")
+    assert link.done == [commands.Channel.Close, "keep", commands.Channel.CloseOk]
+    await channel.frames.put((0, commands.Channel.CloseOk()))
+    assert link.done[-1] == "release"
+
+
+async def test_a_failing_callback_closes_its_channel_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What `on_confirm` raises is logged, the channel closed, and aiormq's reader not harmed."""
+    link = FakeLink()
+    channel = await opened_channel(link)
+    selecting = asyncio.create_task(
+        channel.confirm_select(lambda *_: 1 / 0, lambda _: None)  # type: ignore[arg-type]
+    )
+    await asyncio.sleep(0)
+    await channel.frames.put((0, commands.Confirm.SelectOk()))
+    await selecting
+    await channel.frames.put((0, commands.Basic.Ack(1)))
+    assert link.done[-1] is commands.Channel.Close
+    assert "ZeroDivisionError" in caplog.text
+    await channel.frames.put((0, commands.Channel.CloseOk()))
+    assert channel.closed.result() == Closed(0, "this side could not deal with a frame")
 
 
 def test_drivers_are_imported_when_asked_for() -> None:

@@ -1,0 +1,62 @@
+"""pika's connection for asyncio, mended (1.4.4) where it fails in ways that nobody hears of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pika import exceptions
+from pika.adapters.asyncio_connection import AsyncioConnection
+
+from mqkit.drivers import wire
+
+METHOD_FRAME = 1
+"""The first byte that a broker says (AMQP 0-9-1, section 4.2.3)."""
+
+
+class HeaderTooLargeError(Exception):
+    """The bytes of a message's header frame, and those that a frame may have."""
+
+
+class MendedConnection(AsyncioConnection):  # type: ignore[misc]
+    """An attempt may be given up, and what cannot be a frame is neither awaited nor written."""
+
+    _is_unlinked = False
+
+    def abandon(self) -> None:
+        """Give up the attempt to connect; its stream ends, also where it is only on its way."""
+        self._is_unlinked = self._transport is None
+        if not (self.is_closed or self.is_closing):
+            self.close()
+
+    def _proto_connection_made(self, transport: Any) -> None:
+        if self._is_unlinked:
+            # pika has ended the attempt, and goes on with its stream as if it had not.
+            transport.abort()
+        else:
+            super()._proto_connection_made(transport)
+
+    def _proto_connection_lost(self, error: BaseException | None) -> None:
+        if not self._is_unlinked:
+            super()._proto_connection_lost(error)
+
+    def _on_connection_workflow_done(self, result: Any) -> None:
+        # pika reports an attempt that was aborted by a class, and then fails an assertion, with
+        # a traceback in the log, because that is no exception.
+        super()._on_connection_workflow_done(result() if isinstance(result, type) else result)
+
+    def _on_data_available(self, data: bytes) -> None:
+        # pika would take a stranger's words for a frame's length, and wait for the rest.
+        begun = bytes(self._frame_buffer or data)
+        if self.connection_state == self.CONNECTION_PROTOCOL and begun[0] != METHOD_FRAME:
+            raise exceptions.IncompatibleProtocolError("the first byte begins no AMQP frame")
+        super()._on_data_available(data)
+
+    def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
+        # A message is its method, its header and its bodies, of which pika cuts only the bodies;
+        # for a header that is over frame_max the broker would close the connection.
+        if len(marshaled_frames) > 1:
+            size, limit = len(marshaled_frames[1]), self._body_max_length + wire.FRAME_OVERHEAD
+            if size > limit:
+                raise HeaderTooLargeError(size, limit)
+        super()._output_marshaled_frames(marshaled_frames)
