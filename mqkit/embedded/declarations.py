@@ -8,9 +8,10 @@ from typing import Any
 from pamqp import commands
 
 from mqkit.embedded import frames
+from mqkit.embedded.bindings import Destination
 from mqkit.embedded.channel import Channel
 from mqkit.embedded.errors import access_refused, not_found, not_implemented, precondition_failed
-from mqkit.embedded.exchanges import DEFAULT, RESERVED_PREFIX, Destination
+from mqkit.embedded.exchanges import DEFAULT, RESERVED_PREFIX
 from mqkit.embedded.queue import Queue
 from mqkit.embedded.reply_to import NAME as REPLY_TO
 from mqkit.embedded.reply_to import PREFIX as REPLY_PREFIX

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mqkit.embedded.bindings import Binding, Bindings, Destination, words
 from mqkit.embedded.errors import ReplyError, precondition_failed
 from mqkit.embedded.frames import type_name
 from mqkit.embedded.matching import HEADER_MATCHES, headers_match, topic_matches
@@ -28,37 +29,6 @@ PREDECLARED = {
 RESERVED_PREFIX = "amq."
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Where a binding leads: a queue or another exchange."""
-
-    kind: str
-    name: str
-
-
-@dataclass(slots=True, eq=False)
-class Binding:
-    """From an exchange to a destination."""
-
-    destination: Destination
-    routing_key: str
-    arguments: dict[str, Any]
-    words: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.words = words(self.routing_key)
-
-    def is_same(
-        self, destination: Destination, routing_key: str, arguments: Mapping[str, Any]
-    ) -> bool:
-        """A binding is told from others by all three."""
-        return (
-            self.destination == destination
-            and self.routing_key == routing_key
-            and self.arguments == arguments
-        )
-
-
 @dataclass(slots=True, eq=False)
 class Exchange:
     """A named router."""
@@ -69,7 +39,7 @@ class Exchange:
     auto_delete: bool = False
     internal: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
-    bindings: list[Binding] = field(default_factory=list)
+    bindings: Bindings = field(default_factory=Bindings)
 
     @property
     def alternate(self) -> str | None:
@@ -85,13 +55,12 @@ class Exchange:
                 if headers_match(binding.arguments, message.headers):
                     yield binding.destination
         elif self.type == "direct":
-            for binding in self.bindings:
-                if binding.routing_key in message.routing_keys:
-                    yield binding.destination
+            for key in message.routing_keys:
+                yield from (binding.destination for binding in self.bindings.with_key(key))
         else:
-            keys = [words(key) for key in message.routing_keys]
+            split = [words(key) for key in message.routing_keys]
             for binding in self.bindings:
-                if any(topic_matches(binding.words, key) for key in keys):
+                if any(topic_matches(binding.words, key) for key in split):
                     yield binding.destination
 
     def bind(self, destination: Destination, routing_key: str, arguments: dict[str, Any]) -> bool:
@@ -101,24 +70,10 @@ class Exchange:
         """
         if self.type == "headers":
             _check_header_match(arguments)
-        if self.find(destination, routing_key, arguments) is not None:
+        if self.bindings.find(destination, routing_key, arguments) is not None:
             return False
-        self.bindings.append(Binding(destination, routing_key, arguments))
+        self.bindings.add(Binding(destination, routing_key, arguments))
         return True
-
-    def find(
-        self, destination: Destination, routing_key: str, arguments: Mapping[str, Any]
-    ) -> Binding | None:
-        """The binding with these three."""
-        for binding in self.bindings:
-            if binding.is_same(destination, routing_key, arguments):
-                return binding
-        return None
-
-
-def words(routing_key: str) -> tuple[str, ...]:
-    """The words of a routing key: "" has none, "a..b" has an empty one."""
-    return tuple(routing_key.split(".")) if routing_key else ()
 
 
 def _check_header_match(arguments: Mapping[str, Any]) -> None:

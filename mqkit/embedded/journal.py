@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from mqkit.embedded.exchanges import Destination, Exchange
+from mqkit.embedded.bindings import Destination
+from mqkit.embedded.exchanges import Exchange
 from mqkit.embedded.message import Entry
 from mqkit.embedded.queue import Queue
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pamqp import decode
 
 from mqkit.embedded import arguments as queue_arguments
+from mqkit.embedded.bindings import Binding, Destination
 from mqkit.embedded.errors import DataError, ReplyError
-from mqkit.embedded.exchanges import Binding, Destination, Exchange
+from mqkit.embedded.exchanges import Exchange
 from mqkit.embedded.frames import MALFORMED, ReceivedHeader
 from mqkit.embedded.journal import Journal
 from mqkit.embedded.message import Death, Entry, Message
@@ -184,7 +185,7 @@ class Store(Journal):
             "SELECT vhost, source, kind, destination, routing_key, arguments FROM bindings "
             "ORDER BY position"
         ):
-            node.vhosts[vhost].exchanges[source].bindings.append(
+            node.vhosts[vhost].exchanges[source].bindings.add(
                 Binding(Destination(kind, destination), key, _table(arguments))
             )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mqkit.embedded import arguments as queue_arguments
 from mqkit.embedded import dead_letters, exchanges
+from mqkit.embedded.bindings import Destination
 from mqkit.embedded.clock import Clock
 from mqkit.embedded.errors import (
     ReplyError,
@@ -15,7 +16,7 @@ from mqkit.embedded.errors import (
     precondition_failed,
     resource_locked,
 )
-from mqkit.embedded.exchanges import DEFAULT, PREDECLARED, RESERVED_PREFIX, Destination, Exchange
+from mqkit.embedded.exchanges import DEFAULT, PREDECLARED, RESERVED_PREFIX, Exchange
 from mqkit.embedded.frames import type_name
 from mqkit.embedded.journal import Journal
 from mqkit.embedded.message import Entry, Message
@@ -236,7 +237,7 @@ class VirtualHost:
     ) -> None:
         """Unbind from the exchange of this name; what is not there is gone already."""
         source = self.exchanges.get(name)
-        binding = None if source is None else source.find(to, routing_key, arguments)
+        binding = None if source is None else source.bindings.find(to, routing_key, arguments)
         if source is not None and binding is not None:
             source.bindings.remove(binding)
             self._journal.drop_binding(self.name, source.name, to, routing_key, binding.arguments)
@@ -371,9 +372,7 @@ class VirtualHost:
 
     def _unbind_all(self, to: Destination) -> None:
         for exchange in list(self.exchanges.values()):
-            left = [binding for binding in exchange.bindings if binding.destination != to]
-            if len(left) < len(exchange.bindings):
-                exchange.bindings = left
+            if exchange.bindings.remove_to(to):
                 self._journal.drop_bindings_to(self.name, exchange.name, to)
                 self._source_lost_a_binding(exchange)
 

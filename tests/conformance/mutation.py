@@ -45,7 +45,17 @@ PACKAGE = "mqkit.embedded"
 
 FOLDER = Path(__file__).parents[2] / "mqkit" / "embedded"
 
-LEFT_OUT = ("__init__", "server", "peer", "thread", "store", "journal", "errors")
+LEFT_OUT = (
+    "__init__",
+    "server",
+    "peer",
+    "thread",
+    "store",
+    "journal",
+    "errors",
+    "quick",
+    "bindings",
+)
 """Modules without rules of AMQP in them; they have tests of their own."""
 
 CLIENT_LABELS = ("pika raw", "pika", "bytes")

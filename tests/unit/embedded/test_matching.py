@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqkit.embedded.exchanges import words
+from mqkit.embedded.bindings import words
 from mqkit.embedded.matching import headers_match, topic_matches
 
 WORDS = st.lists(st.sampled_from(("a", "b", "")), max_size=6)
@@ -55,9 +55,9 @@ def test_topics_by_example(pattern: str, key: str, *, matches: bool) -> None:
 
 def test_many_hashes_are_not_exponential() -> None:
     """A pattern made to be slow takes its length times the key's, not a power of it."""
-    start = time.perf_counter()
+    start = time.process_time()
     assert not topic_matches([*(["#", "a"] * 60), "b"], ["a"] * 120)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 HEADERS = st.dictionaries(

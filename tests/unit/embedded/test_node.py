@@ -350,10 +350,10 @@ def test_acks_of_many_cost_what_they_settle(node: Node) -> None:
             client.connection.output()
             client.connection.drained()
         acks = [marshal(commands.Basic.Ack(tag, multiple=True), 1) for tag in range(1, 401)]
-        start = time.perf_counter()
+        start = time.process_time()
         for ack in acks:
             client.connection.receive(ack)
-        taken = time.perf_counter() - start
+        taken = time.process_time() - start
         assert len(queue_of(node).unacked) == unacked - 400
         client.call(commands.Queue.Delete(0, "q"), commands.Queue.DeleteOk)
         client.connection.lost()
