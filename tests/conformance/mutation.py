@@ -50,7 +50,7 @@ LEFT_OUT = ("__init__", "server", "peer", "thread", "store", "journal", "errors"
 
 CLIENT_LABELS = ("pika raw", "pika", "bytes")
 
-PATIENCE = 1.0
+PATIENCE = 3.0
 """Seconds that a case may take on a mutant, beside three times what it takes without one."""
 
 MUTANT_TIMEOUT = 60.0
