@@ -60,7 +60,7 @@ LEFT_OUT = (
 
 CLIENT_LABELS = ("pika raw", "pika", "bytes")
 
-PATIENCE = 1.0
+PATIENCE = 3.0
 """Seconds that a case may take on a mutant, beside three times what it takes without one."""
 
 MUTANT_TIMEOUT = 60.0

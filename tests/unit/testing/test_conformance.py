@@ -189,9 +189,11 @@ def test_every_case_is_found_once_and_says_what_it_claims() -> None:
     cases = collect()
     ids = [c.id for c in cases]
     assert len(set(ids)) == len(ids)
-    assert {"routing.headers_any", "protocol.unknown_method", "driver_consuming.broker_sent_cancel"} <= {
-        *ids
-    }
+    assert {
+        "routing.headers_any",
+        "protocol.unknown_method",
+        "driver_consuming.broker_sent_cancel",
+    } <= {*ids}
     assert [c.id for c in cases if not c.sentence.endswith(".")] == []
 
 
