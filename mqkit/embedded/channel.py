@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pamqp import body, commands
 
-from mqkit.embedded import frames, quick
+from mqkit.embedded import frames
 from mqkit.embedded.consumers import Consumer
 from mqkit.embedded.errors import ReplyError, precondition_failed, unexpected_content
 from mqkit.embedded.frames import Method, ReceivedHeader
@@ -19,6 +19,12 @@ from mqkit.embedded.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from mqkit.embedded.connection import Connection
+
+ENCODED_KEPT = 2
+"""Encodings of a message's content that are kept; consumers mostly use the same few channels."""
+
+ENCODED_BODY = 4096
+"""Bytes; the content of larger messages is encoded again each time, rather than held twice."""
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes; RabbitMQ's own default since 4.0 (`max_message_size`)."""
@@ -115,7 +121,10 @@ class Channel:
         tag = self._next_tag()
         if not consumer.no_ack:
             self.unacked[tag] = Unacked(consumer.queue, entry, consumer)
-        self._deliver(consumer.tag, tag, message, redelivered=entry.redelivered)
+        method = frames.Deliver(
+            consumer.tag, tag, entry.redelivered, message.exchange, message.routing_key
+        )
+        self._send_content(method, message)
 
     def deliver_got(self, queue: Queue, entry: Entry, message: Message, *, no_ack: bool) -> None:
         """Answer a `basic.get` with a message."""
@@ -125,16 +134,19 @@ class Channel:
         method = frames.GetOk(
             tag, entry.redelivered, message.exchange, message.routing_key, len(queue.ready)
         )
-        self._send_content(frames.method(self.number, method), message)
+        self._send_content(method, message)
 
     def deliver_reply(self, message: Message) -> None:
         """Send an answer to whoever asked from this channel (direct reply-to)."""
-        self._deliver(self.reply_tag, self._next_tag(), message, redelivered=False)
+        method = frames.Deliver(
+            self.reply_tag, self._next_tag(), False, message.exchange, message.routing_key
+        )
+        self._send_content(method, message)
 
     def return_(self, message: Message) -> None:
         """Give a mandatory message back that could not be routed."""
         method = frames.Return(312, "NO_ROUTE", message.exchange, message.routing_key)
-        self._send_content(frames.method(self.number, method), message)
+        self._send_content(method, message)
 
     def settle(self, tag: int, *, multiple: bool) -> list[Unacked]:
         """Take out what an ack, nack or reject is about, oldest first.
@@ -197,7 +209,7 @@ class Channel:
             multiple = index > first
             first = index + 1
             if taken:
-                self.connection.write(quick.ack(self.number, tag, multiple=multiple))
+                self.send(commands.Basic.Ack(tag, multiple))
             else:
                 self.send(commands.Basic.Nack(tag, multiple, False))
 
@@ -236,21 +248,14 @@ class Channel:
         self._tag += 1
         return self._tag
 
-    def _deliver(self, consumer_tag: str, tag: int, message: Message, *, redelivered: bool) -> None:
-        method = quick.deliver(
-            self.number,
-            consumer_tag,
-            tag,
-            redelivered=redelivered,
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-        )
-        self._send_content(method, message)
-
-    def _send_content(self, method: bytes, message: Message) -> None:
-        write, frame_max = self.connection.write, self.connection.frame_max
-        write(method)
-        write(frames.content(self.number, message.content_header(), message.body, frame_max))
+    def _send_content(self, method: Method, message: Message) -> None:
+        frame_max = self.connection.frame_max
+        content = message.encoded.get((self.number, frame_max))
+        if content is None:
+            content = frames.content(self.number, message.content_header(), message.body, frame_max)
+            if len(message.encoded) < ENCODED_KEPT and len(message.body) <= ENCODED_BODY:
+                message.encoded[self.number, frame_max] = content
+        self.connection.write(frames.method(self.number, method) + content)
 
     def _method(self, method: Method) -> None:
         if self._content is not None:

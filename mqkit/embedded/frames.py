@@ -6,7 +6,6 @@ pamqp decodes and encodes; this module cuts the stream into frames, holds the pe
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,6 @@ from typing import Any
 
 from pamqp import base, body, commands, constants, exceptions, frame, header, heartbeat
 
-from mqkit.embedded import quick
 from mqkit.embedded.errors import ReplyError
 
 FRAME_OVERHEAD = constants.FRAME_HEADER_SIZE + 1
@@ -73,18 +71,23 @@ Method = base.Frame
 
 
 class ReceivedHeader(header.ContentHeader):
-    """A content header with the bytes that it was decoded from.
+    """A content header with the bytes that it was decoded from."""
 
-    :raises ValueError: (or another of `MALFORMED`) they are none
-    """
+    def __init__(self, raw: bytes, decoded: header.ContentHeader) -> None:
+        super().__init__(decoded.weight, decoded.body_size, decoded.properties)
+        self.content_class: int | None = decoded.class_id
+        self.raw = raw
+
+
+class _RawHeader(header.ContentHeader):
+    """A content header that is written as the bytes it was given."""
 
     def __init__(self, raw: bytes) -> None:
         super().__init__()
-        self.unmarshal(raw)
-        if raw[_LAST_FLAGS] & 1:
-            raise ValueError("a content header with more properties than there are")
-        self.content_class: int | None = self.class_id
-        self.raw = raw
+        self._raw = raw
+
+    def marshal(self) -> bytes:
+        return self._raw
 
 
 Frame = Method | ReceivedHeader | body.ContentBody | heartbeat.Heartbeat
@@ -194,23 +197,21 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
     if kind == constants.FRAME_BODY:
         return channel, body.ContentBody(payload)
     try:
-        if kind == constants.FRAME_HEADER:
-            return channel, ReceivedHeader(payload)
-        return channel, _decode_method(payload)
+        if payload.startswith(RECOVER_ASYNC):
+            with warnings.catch_warnings():
+                # pamqp warns whoever builds it that it is deprecated; here a peer has sent it.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                decoded = frame.unmarshal(piece)[2]
+        else:
+            decoded = frame.unmarshal(piece)[2]
     except MALFORMED as error:
         raise _undecodable(kind, payload) from error
-
-
-def _decode_method(payload: bytes) -> Method:
-    if (reader := quick.READERS.get(payload[:4])) is not None:
-        return reader(payload)
-    with warnings.catch_warnings() if payload[:4] == RECOVER_ASYNC else contextlib.nullcontext():
-        # pamqp warns whoever builds it that it is deprecated; here a peer has sent it.
-        if payload[:4] == RECOVER_ASYNC:
-            warnings.simplefilter("ignore", DeprecationWarning)
-        decoded: Method = commands.INDEX_MAPPING[int.from_bytes(payload[:4])]()
-    decoded.unmarshal(payload[4:])
-    return decoded
+    if isinstance(decoded, header.ContentHeader):
+        if payload[_LAST_FLAGS] & 1:
+            raise ReplyError(502, "a content header with more properties than there are")
+        return channel, ReceivedHeader(payload, decoded)
+    assert isinstance(decoded, base.Frame)
+    return channel, decoded
 
 
 def _undecodable(kind: int, payload: bytes) -> ReplyError:
@@ -222,25 +223,32 @@ def _undecodable(kind: int, payload: bytes) -> ReplyError:
     return ReplyError(501, "cannot decode a method", about=about)
 
 
-class GetOk(commands.Basic.GetOk):
+class Deliver(commands.Basic.Deliver):
     """pamqp holds names to the specification's letters on writing; RabbitMQ allows all of UTF-8."""
 
     def validate(self) -> None:
         """Any name that could be declared can be delivered from."""
 
 
-class Return(commands.Basic.Return):
-    """As `GetOk`."""
+class GetOk(commands.Basic.GetOk):
+    """As `Deliver`."""
 
     def validate(self) -> None:
-        """As `GetOk`."""
+        """As `Deliver`."""
+
+
+class Return(commands.Basic.Return):
+    """As `Deliver`."""
+
+    def validate(self) -> None:
+        """As `Deliver`."""
 
 
 class QueueDeclareOk(commands.Queue.DeclareOk):
-    """As `GetOk`."""
+    """As `Deliver`."""
 
     def validate(self) -> None:
-        """As `GetOk`."""
+        """As `Deliver`."""
 
 
 def type_name(value: Any) -> str:
@@ -261,15 +269,22 @@ def method(channel: int, value: Method) -> bytes:
     return frame.marshal(value, channel)
 
 
+def decode_header(raw: bytes) -> ReceivedHeader:
+    """A content header from the payload of its frame.
+
+    :raises ValueError: it is none
+    """
+    decoded = header.ContentHeader()
+    decoded.unmarshal(raw)
+    return ReceivedHeader(raw, decoded)
+
+
 def content(channel: int, content_header: bytes, payload: bytes, frame_max: int) -> bytes:
     """Header and body frames, no frame larger than `frame_max` (0: no limit)."""
-    parts = [quick.frame(constants.FRAME_HEADER, channel, content_header)]
+    parts = [frame.marshal(_RawHeader(content_header), channel)]
     step = frame_max - FRAME_OVERHEAD if frame_max else max(len(payload), 1)
-    if len(payload) > step:
-        parts += [
-            quick.frame(constants.FRAME_BODY, channel, payload[at : at + step])
-            for at in range(0, len(payload), step)
-        ]
-    elif payload:
-        parts.append(quick.frame(constants.FRAME_BODY, channel, payload))
+    parts += [
+        frame.marshal(body.ContentBody(payload[at : at + step]), channel)
+        for at in range(0, len(payload), step)
+    ]
     return b"".join(parts)

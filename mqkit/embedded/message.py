@@ -48,9 +48,10 @@ class Message:
     body: bytes
     header: ReceivedHeader | None = None
     deaths: tuple[Death, ...] = ()
+    encoded: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    """Content frames by channel number and frame_max; see `frames.content`."""
     origin: ReceivedHeader | None = None
     """Where `header` is None: the one that `properties` are a change of."""
-    _encoded: bytes | None = field(default=None, repr=False)
 
     @property
     def routing_key(self) -> str:
@@ -86,15 +87,10 @@ class Message:
         """The payload of its content header frame."""
         if self.header is not None:
             return self.header.raw
-        if self._encoded is None:
+        if self.origin is not None:
             origin = self.origin
-            self._encoded = encode_header(
-                self.properties,
-                len(self.body),
-                None if origin is None else origin.raw,
-                None if origin is None else origin.properties,
-            )
-        return self._encoded
+            return encode_header(self.properties, len(self.body), origin.raw, origin.properties)
+        return encode_header(self.properties, len(self.body))
 
 
 @dataclass(slots=True, eq=False)

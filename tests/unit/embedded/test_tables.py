@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pamqp import commands, decode
 
 from mqkit.embedded import tables
-from mqkit.embedded.frames import ReceivedHeader
+from mqkit.embedded.frames import decode_header
 from mqkit.embedded.message import Message
 
 FIELDS = {
@@ -74,7 +74,7 @@ def received() -> Message:
     raw = struct.pack(">HHQH", 60, 0, 4, flags) + b"".join(
         PARTS[name] for name, _ in tables.PROPERTIES if name in PARTS
     )
-    head = ReceivedHeader(raw)
+    head = decode_header(raw)
     return Message("x", ("k",), head.properties, b"body", head)
 
 
@@ -103,7 +103,7 @@ def test_headers_that_are_added_change_no_other() -> None:
 def test_a_message_without_headers_gets_some() -> None:
     """The table is there when it was not, and the properties stay."""
     raw = tables.encode_header(commands.Basic.Properties(priority=4), 1)
-    head = ReceivedHeader(raw)
+    head = decode_header(raw)
     message = Message("x", ("k",), head.properties, b"1", head).with_headers({"a": "b"})
     assert tables.split(message.content_header()) == {
         "headers": table({"a": b"S\x00\x00\x00\x01b"}),
