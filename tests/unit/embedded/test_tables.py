@@ -97,7 +97,7 @@ def test_headers_that_are_added_change_no_other() -> None:
     assert fields.pop("y") == b"l" + (1).to_bytes(8)
     assert fields == {name: value for name, value in FIELDS.items() if name != "int8"}
     assert parts == {name: value for name, value in PARTS.items() if name != "headers"}
-    assert ReceivedHeader(changed.content_header()).body_size == 4
+    assert decode_header(changed.content_header()).body_size == 4
 
 
 def test_a_message_without_headers_gets_some() -> None:
