@@ -7,6 +7,8 @@ STAMP := .venv/.installed
 DATA :=
 # More for pytest:             make test ARGS='-k ledger -x'
 ARGS :=
+# Workers of make test:        make test JOBS=1. Most tests wait, so more of them than cores.
+JOBS := 4
 # The interpreter for .venv:   make PYTHON=/path/to/python3 .venv
 PYTHON :=
 
@@ -43,7 +45,7 @@ demo: $(STAMP)
 	$(PY) -m handlers replay "$$data" --database ".demo/$${name%.*}.sqlite"
 
 test: broker
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 check: $(STAMP)
 	$(PY) -m ruff format --check $(SOURCES)

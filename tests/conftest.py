@@ -38,3 +38,44 @@ def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> D
 def name() -> str:
     """A prefix for the names of this test's queues and exchanges."""
     return f"t-{secrets.token_hex(4)}"
+
+
+PARTS = {
+    "test_conformance": "conformance",
+    "test_blocking": "clients",
+    "test_blocking_faults": "clients",
+    "test_cli": "clients",
+    "test_cli_publish": "clients",
+}
+"""Modules whose tests share a broker with each other only; all others share another one.
+
+Tests that run side by side must not share a broker: some close all its connections, or raise an
+alarm. So each broker's tests are a few groups of about the same length, which run on different
+workers, each with a broker of its own.
+"""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Say which tests must run on the same worker (`pytest -n 4 --dist loadgroup`)."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        group = _group(item)
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _group(item: pytest.Item) -> str | None:
+    """The name of a test's group; None where it needs no broker and may run anywhere."""
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    module = item.path.stem
+    for name in ("mqkit_broker", "mqkit_rabbitmq"):
+        if name in params:
+            label = getattr(params[name], "label", "none")
+            # An embedded broker is started in milliseconds: its tests are in many small groups.
+            part = module if label == "embedded" else PARTS.get(module, "rest")
+            return f"{label}-{part}"
+    if "own_broker" in params:
+        return f"own-{params['own_broker'].label}"
+    return None

@@ -22,6 +22,9 @@ from mqkit.drivers.base import DriverChannel, Incoming
 
 ROOT = Path(__file__).parent.parent
 
+MANY = 50
+"""Messages of a queue that are consumed rather than got."""
+
 
 async def eventually(
     condition: Callable[[], bool | Awaitable[bool]], within: float = 15.0, what: str = "it"
@@ -73,12 +76,29 @@ class Client:
 
     async def take_all(self, queue: str) -> list[Incoming]:
         """All that is in the queue now, acknowledged."""
-        found = []
+        found: list[Incoming] = []
         async with self.channel() as channel:
+            count = (await channel.declare_queue(queue, passive=True)).messages
+            if count > MANY:
+                await self._consume(channel, queue, count, found)
             while (incoming := await channel.get(queue)) is not None:
                 channel.ack(incoming.tag)
                 found.append(incoming)
         return found
+
+    @staticmethod
+    async def _consume(
+        channel: DriverChannel, queue: str, count: int, found: list[Incoming]
+    ) -> None:
+        """Take so many by a consumer, where one by one would take many seconds."""
+
+        def take(incoming: Incoming) -> None:
+            channel.ack(incoming.tag)
+            found.append(incoming)
+
+        tag = await channel.consume(queue, take, lambda: None)
+        await eventually(lambda: len(found) >= count, what=f"{count} messages in {queue}")
+        await channel.cancel(tag)
 
     @contextlib.asynccontextmanager
     async def channel(self) -> AsyncIterator[DriverChannel]:

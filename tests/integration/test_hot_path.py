@@ -130,7 +130,7 @@ async def test_retry_later_overrides_the_wait(broker: Broker, name: str) -> None
     ):
         await client.publisher.publish("", f"{name}.q", Order(id=1))
         await eventually(lambda: len(times) == 2, 10)
-    assert 0.5 <= times[1] - times[0] < 0.8
+    assert 0.5 <= times[1] - times[0] < 5
 
 
 async def test_def_handlers_run_side_by_side_in_threads(broker: Broker, name: str) -> None:

