@@ -104,7 +104,10 @@ async def own_close_of_a_channel(env: DriverEnv) -> None:
     channel, other = await connection.channel(), await connection.channel()
     assert channel.is_open
     assert not channel.closed.done()
-    await channel.close()
+    closing = asyncio.create_task(channel.close())
+    await asyncio.sleep(0)
+    refuses_at_once(channel, 0)
+    await closing
     await closed_with(channel, 0)
     is_closed(channel)
     refuses_at_once(channel, 0)
