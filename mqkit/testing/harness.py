@@ -180,6 +180,29 @@ class Harness:
         """
         return await self._publisher.publish(exchange, routing_key, body, **properties)
 
+    async def listen(self, exchange: Exchange, routing_key: str = "#") -> None:
+        """Have somebody there for what the service publishes to an exchange.
+
+        A publish that no queue gets is an `UnroutableError`, in a test as in production. This
+        declares the exchange, and binds a queue of the test's own to it.
+
+        :param routing_key: as in a binding; `#` is all, on a topic exchange
+        :raises mqkit.errors.ChannelClosedError: the broker has the exchange otherwise
+        """
+        channel = await self._connection.channel()
+        if exchange.declare:
+            await channel.declare_exchange(
+                exchange.name,
+                exchange.type,
+                durable=exchange.durable,
+                auto_delete=exchange.auto_delete,
+                internal=exchange.internal,
+                arguments=exchange.arguments,
+            )
+        # Exclusive: it goes with the harness's connection.
+        queue = await channel.declare_queue("", durable=False, exclusive=True)
+        await channel.bind_queue(queue.name, exchange.name, routing_key)
+
     async def outcome(
         self, message_id: str, *, queue: Queue | str | None = None, within: float | None = None
     ) -> Result:

@@ -12,8 +12,19 @@ import pytest
 from mqkit import Delivery, Reject, Service
 from mqkit.message import Header
 from mqkit.outcome import DeathReason
+from mqkit.testing.harness import harness
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+
+
+EXAMPLE, TESTS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def run(source: str, **names: Any) -> dict[str, Any]:
+    """Run an example, and return what it defines."""
+    names["__name__"] = "shop.ledger"
+    exec(compile(source, "README.md", "exec", dont_inherit=True), names)  # noqa: S102
+    return names
 
 
 class Published:
@@ -29,9 +40,7 @@ class Published:
 
 async def test_the_example_registers_and_is_called_directly() -> None:
     """The README's service registers, and its handler runs as a plain function."""
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    names: dict[str, Any] = {"__name__": "shop.ledger"}
-    exec(compile(example, "README.md", "exec", dont_inherit=True), names)  # noqa: S102
+    names = run(EXAMPLE)
     service, publisher = names["service"], Published()
     assert isinstance(service, Service)
     assert [handler.queue.name for handler in service.handlers] == ["ledger.post"]
@@ -50,3 +59,11 @@ def test_every_reason_and_header_of_a_dead_letter_is_documented() -> None:
     for name, header in vars(Header).items():
         if not name.startswith("_") and header not in internal:
             assert header in README or f"`-{header.rpartition('-')[2]}`" in README
+
+
+@pytest.mark.parametrize("test", re.findall(r"async def (test_\w+)", TESTS))
+async def test_the_tests_of_the_example_pass(test: str) -> None:
+    """The README's tests of its own service pass as they are, on the embedded broker."""
+    example = run(EXAMPLE)
+    tests = run(TESTS, service=example["service"], payments=example["payments"])
+    await tests[test](harness)
