@@ -118,7 +118,8 @@ async def _serve(server: EmbeddedServer, data: Path | None) -> None:
     async with server:
         where = f"keeping durable queues in {data}" if data is not None else IN_MEMORY
         # Without the password: this may be a log.
-        typer.echo(f"{PRODUCT} {version()} on amqp://{server.host}:{server.port}/, {where}")
+        address = f"[{server.host}]" if ":" in server.host else server.host
+        typer.echo(f"{PRODUCT} {version()} on amqp://{address}:{server.port}/, {where}")
         stopped = asyncio.create_task(stop.wait())
         assert server.failed is not None
         either: list[asyncio.Future[Any]] = [stopped, server.failed]

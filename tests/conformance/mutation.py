@@ -53,8 +53,6 @@ LEFT_OUT = (
     "store",
     "journal",
     "errors",
-    "quick",
-    "bindings",
 )
 """Modules without rules of AMQP in them; they have tests of their own."""
 
