@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -119,18 +121,7 @@ def test_a_broker_comes_back_on_its_port(own_broker: Broker, name: str, way: str
     assert name in own_broker.ctl("list_vhosts", "name").splitlines()
 
 
-def test_a_private_node_leaves_nothing_behind(node_spec: BrokerSpec) -> None:
-    """After close there is no process, no listener and no directory of the node."""
-    with start(node_spec) as node:
-        assert isinstance(node, NodeBroker)
-        pids = processes_of(node.home)
-        assert pids or not Path("/proc").is_dir()
-    assert not answers(node)
-    assert not node.home.exists()
-    assert not processes_of(node.home)
-
-
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
 def test_a_private_node_ends_with_its_process(
     node_spec: BrokerSpec, signum: signal.Signals
 ) -> None:
@@ -151,9 +142,21 @@ def test_a_private_node_ends_with_its_process(
         time.sleep(0.05)
 
 
-def test_a_private_node_is_out_of_the_way_of_the_machines_own(node_spec: BrokerSpec) -> None:
-    """Two private nodes run side by side, each with data of its own."""
-    with start(node_spec) as one, start(node_spec) as other:
+def test_private_nodes_are_out_of_the_way_of_others_and_leave_nothing(
+    node_spec: BrokerSpec,
+) -> None:
+    """Two run side by side, each with data of its own, and are gone with all they had."""
+    with ThreadPoolExecutor(2) as pool, contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(node) for node in pool.map(start, [node_spec, node_spec])]
+        one, other = nodes
+        assert isinstance(one, NodeBroker)
+        assert isinstance(other, NodeBroker)
         assert one.url != other.url
         one.ctl("add_vhost", "only-here")
         assert "only-here" not in other.ctl("list_vhosts", "name").splitlines()
+        for node in (one, other):
+            assert processes_of(node.home) or not Path("/proc").is_dir()
+    for node in (one, other):
+        assert not answers(node)
+        assert not node.home.exists()
+        assert not processes_of(node.home)
