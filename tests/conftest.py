@@ -41,13 +41,12 @@ def name() -> str:
 
 
 PARTS = {
-    "test_conformance": "conformance",
-    "test_blocking": "clients",
-    "test_blocking_faults": "clients",
-    "test_cli": "clients",
-    "test_cli_publish": "clients",
+    "conformance": {"test_conformance"},
+    "clients": {"test_blocking", "test_blocking_faults", "test_cli", "test_cli_publish"},
+    "drivers": {"test_aio_pika", "test_aio_pika_lent", "test_connection", "test_limits"},
+    "services": {"test_poison", "test_replay", "test_replay_faults", "test_retry", "test_signals"},
 }
-"""Modules whose tests share a broker with each other only; all others share another one.
+"""Modules whose tests share a broker with each other only; those of all others share one too.
 
 Tests that run side by side must not share a broker: some close all its connections, or raise an
 alarm. So each broker's tests are a few groups of about the same length, which run on different
@@ -74,7 +73,8 @@ def _group(item: pytest.Item) -> str | None:
         if name in params:
             label = getattr(params[name], "label", "none")
             # An embedded broker is started in milliseconds: its tests are in many small groups.
-            part = module if label == "embedded" else PARTS.get(module, "rest")
+            parts = [part for part, modules in PARTS.items() if module in modules]
+            part = module if label == "embedded" else (*parts, "rest")[0]
             return f"{label}-{part}"
     if "own_broker" in params:
         return f"own-{params['own_broker'].label}"

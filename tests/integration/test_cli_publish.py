@@ -27,7 +27,7 @@ from tests.integration.blocking_support import (
 )
 from tests.support import ROOT
 
-LINES = 3000
+LINES = 6000
 
 
 @pytest.fixture

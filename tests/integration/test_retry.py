@@ -17,11 +17,11 @@ WAITS = (0.3, 1.0, 2.5)
 
 
 def close_to(actual: float, wanted: float) -> bool:
-    """Never early, and within a quarter of it or a second, whichever is more.
+    """Never early, and within a quarter of it or two seconds, whichever is more.
 
-    A second is what a machine needs at times that runs several brokers and workers side by side.
+    So much may a machine need at times that runs several brokers and workers side by side.
     """
-    return -0.02 <= actual - wanted <= max(0.25 * wanted, 1.0)
+    return -0.02 <= actual - wanted <= max(0.25 * wanted, 2.0)
 
 
 async def test_three_failures_then_success_is_applied_once_after_the_stated_waits(

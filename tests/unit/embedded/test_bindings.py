@@ -76,7 +76,7 @@ TestBindings.settings = settings(max_examples=60, stateful_step_count=30, deadli
 
 
 def test_many_bindings_cost_no_more_each() -> None:
-    """Binding and letting go of 20,000 queues takes about ten times as long as of 2,000."""
+    """Binding and letting go of 20,000 queues takes about twenty times as long as of 1,000."""
 
     def seconds(count: int) -> float:
         bindings = Bindings()
@@ -89,5 +89,6 @@ def test_many_bindings_cost_no_more_each() -> None:
             assert bindings.remove_to(to)
         return time.process_time() - start
 
-    few = min(seconds(2000) for _ in range(3))
-    assert min(seconds(20_000) for _ in range(2)) < 40 * few
+    few = min(seconds(1000) for _ in range(3))
+    # Twenty times as many: in a scan of them all each would cost twenty times more besides.
+    assert min(seconds(20_000) for _ in range(2)) < 150 * few
