@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from mqkit.testing.conformance.env import QUEUE_TYPES, Env, expect_closed
 from mqkit.testing.conformance.suite import case
-from mqkit.testing.conformance.values import ChannelClosedError
+from mqkit.testing.conformance.values import ChannelClosedError, ConnectionClosedError
 
 SHORT = 100
 """Milliseconds that are over after `WAIT`."""
@@ -21,15 +21,24 @@ TICK = 12.0
 """Seconds in which a quorum queue, which looks every 5 seconds, sees that it has expired."""
 
 
+INTERNAL_ERROR = 541
+
+
 async def gone(env: Env, queue: str) -> Callable[[], Awaitable[bool]]:
     """Whether there is no such queue; asked by binding it, which is no use of the queue."""
-    channel = await env.channel()
+    channel = await (await env.connection()).channel()
 
     async def check() -> bool:
+        nonlocal channel
         try:
             await channel.queue_bind(queue, "amq.direct", queue)
         except ChannelClosedError:
             return True
+        except ConnectionClosedError as error:
+            if error.code != INTERNAL_ERROR:
+                raise
+            # RabbitMQ fails now and then on a queue that is just being deleted: ask it again.
+            channel = await (await env.connection()).channel()
         return False
 
     return check
