@@ -127,7 +127,10 @@ def test_a_second_signal_does_not_wait(queue: QueueOnBroker, file: Path) -> None
         start(proxy.url, "", queue.name, "--file", file, "--window", 20, "--json") as process,
     ):
         eventually(lambda: length(queue) > 300)
-        proxy.stall()
+        proxy.stall("to_client")
+        # What is published from here on is on its way, and stays so.
+        published = proxy.relayed("to_broker")
+        eventually(lambda: proxy.relayed("to_broker") > published)
         process.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)
