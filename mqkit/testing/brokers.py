@@ -122,7 +122,8 @@ def start(spec: BrokerSpec) -> Broker:
     if spec.kind == "url":
         return UrlBroker(spec.target, spec.ctl)
     if spec.kind == "embedded":
-        return embedded.EmbeddedBroker()
+        # Many tests share it, and none may kill it: nothing has to outlive it.
+        return embedded.EmbeddedBroker(durable=False)
     if spec.kind == "container":
         return containers.ContainerBroker(spec.target)
     return nodes.NodeBroker(Path(spec.target), os.environ)

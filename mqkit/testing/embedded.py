@@ -40,17 +40,18 @@ QUEUE_COLUMNS: dict[str, str] = {
 class EmbeddedBroker(Broker):
     """mqkit's own broker in a thread, on a free port of 127.0.0.1, which it keeps.
 
-    What is durable is in a directory of its own, so that it outlives `kill` and `stop` as it does
-    with RabbitMQ, and goes with `close`; nothing waits for the disk. It is no RabbitMQ: see the
-    README for what differs.
+    It is no RabbitMQ: see the README for what differs.
 
+    :param durable: what is durable is in a directory of its own, so that it outlives `kill` and
+        `stop` as it does with RabbitMQ, and goes with `close`; nothing waits for the disk. Without
+        it everything is in memory, and tests are faster by a fifth.
     :raises BrokerStartError: it did not come up
     """
 
     kind = "embedded"
     product = PRODUCT
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = True) -> None:
         self.label = LABEL
         self.version = version()
         self._vhosts = {DEFAULT_VHOST}
@@ -58,7 +59,7 @@ class EmbeddedBroker(Broker):
         # Below the range of outgoing ports, and the same after a restart: while it is stopped,
         # a client that keeps connecting must not be given this very port to connect from.
         (port,) = probe.free_ports(1)
-        self._server = ServerThread(port=port, data=self._home, fsync=False)
+        self._server = ServerThread(port=port, data=self._home if durable else None, fsync=False)
         self._is_running = False
         try:
             self.start()
