@@ -157,3 +157,22 @@ class DecodeError(MqkitError):
 
 class HandlerAbortedError(MqkitError):
     """A handler ended with `CancelledError` or `SystemExit` of its own: a failure like others."""
+
+
+class HandlerTimeoutError(MqkitError):
+    """A handler ran past its `timeout`: a failure like others, which its retry policy judges."""
+
+
+# --- the store's side --------------------------------------------------------------------------
+
+
+class StoreError(MqkitError):
+    """The root of what goes wrong between this process and its store (a database)."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database is away, locked or chose this transaction as a deadlock's victim.
+
+    Trying again may help. A message that meets it is tried again later, without counting the
+    attempt, whatever its policy says: it is not the message that failed.
+    """

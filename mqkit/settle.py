@@ -143,7 +143,7 @@ class Settler:
             message = dead_letter_copy(delivery, outcome, self._service, self._handler, now)
         else:
             exchange, routing_key = await self._ladder.route(outcome.delay, delivery.queue)
-            message = retry_copy(delivery, exchange, routing_key, now)
+            message = retry_copy(delivery, outcome, exchange, routing_key, now)
         try:
             await self._send(message)
         except (ExchangeNotFoundError, UnroutableError):
