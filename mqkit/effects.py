@@ -16,8 +16,11 @@ from mqkit.outcome import Outcome
 TRANSACTIONAL = "__mqkit_transaction__"
 """A class with this attribute set is a store's transaction: handlers ask for it by annotation."""
 
-Send = Callable[[Message], Awaitable[None]]
-"""Publishes a message and returns once it is confirmed: `Publisher.send`."""
+
+class SendWithin(Protocol):
+    """Publishes a message and returns once it is confirmed: `Publisher.send`."""
+
+    def __call__(self, message: Message, *, timeout: float | None = None) -> Awaitable[None]: ...
 
 
 class HandlerPolicy(Protocol):
@@ -49,7 +52,7 @@ class EffectStore(Protocol):
         """
         ...
 
-    def start(self, send: Send) -> asyncio.Task[None] | None:
+    def start(self, send: SendWithin) -> asyncio.Task[None] | None:
         """Start what goes on beside the handlers (the relay); ends only by `stop`, or an error."""
         ...
 

@@ -119,6 +119,8 @@ class Settings(BaseSettings):
 
     url: SecretStr | None = None
     """`MQKIT_URL`: the broker."""
+    store: SecretStr | None = None
+    """`MQKIT_STORE`: the database of a store that names none."""
 
 
 def _split(url: str) -> SplitResult:
