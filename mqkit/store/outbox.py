@@ -28,6 +28,9 @@ MAX_RETRY_WAIT = 60.0
 MAX_ERROR_TEXT = 1_000
 
 
+_INSERT = outbox.insert().inline()
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A message in the outbox."""
@@ -52,8 +55,10 @@ async def write(
     if not rows:
         return
     await flavour.lock_keys(connection, (row["order_key"] for row in rows if row["order_key"]))
-    # Numbers are given to the rows of one VALUES list from its first to its last.
-    await connection.execute(outbox.insert().values(rows))
+    for row in rows:
+        # Not one statement for all: SQLAlchemy compiles such a one anew each time, which costs
+        # more than the round trips, and an executemany does not promise the order of the numbers.
+        await connection.execute(_INSERT, row)
 
 
 def _row(key: str | None, message: Message, shards: int, now: datetime) -> dict[str, Any]:
