@@ -40,7 +40,7 @@ class AioPikaDriver(Driver):
     ) -> AioPikaConnection:
         wire.quiet("aiormq", "pamqp")
         stream = Stream(url, host)
-        connection = aiormq.Connection(
+        connection = _Aiormq(
             address(url, host),
             transport_factory=stream,
             client_properties={"connection_name": name, "product": "mqkit"},
@@ -69,11 +69,21 @@ def _is_cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
+class _Aiormq(aiormq.Connection):
+    """Leaves the broker's silence to `_OwnConnection`.
+
+    aiormq's own look at it (7.2.4) would come later, after three heartbeats and 3 s more, and goes
+    by whole frames: on a slow network it takes a large one, or even a heartbeat, for silence.
+    """
+
+    HEARTBEAT_GRACE_MULTIPLIER = 1_000_000
+
+
 class _OwnConnection(OwnedConnection):
     """A connection that mqkit opened.
 
-    It looks for silence itself, where aiormq (7.2.4) waits for three heartbeats and 3 s more; and
-    for the end of the stream, since aiormq first waits for what it wrote to go, up to as long.
+    It looks itself for silence, and for the end of the stream: aiormq (7.2.4) is not done with that
+    before all it had to write is gone, which nobody reads any more.
     """
 
     def __init__(

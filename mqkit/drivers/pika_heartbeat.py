@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pika import exceptions, frame
@@ -17,10 +18,15 @@ class Heartbeats:
     as long; and it counts whole frames, so that a large one on a slow network is taken for silence.
     """
 
-    def __init__(self, connection: HeartbeatConnection, heartbeat: float) -> None:
+    def __init__(
+        self,
+        connection: HeartbeatConnection,
+        heartbeat: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connection: Any = connection
         self._send_each = heartbeat / 2
-        self._silence = wire.Silence(heartbeat, time.monotonic)
+        self._silence = wire.Silence(heartbeat, clock)
         self._sending = self._later(self._send_each, self._send)
         self._looking = self._later(self._silence.left, self._look)
 
