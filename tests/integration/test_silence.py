@@ -101,7 +101,7 @@ async def test_the_end_of_the_stream_is_noticed_though_much_is_unwritten(
 
 async def test_a_frame_that_takes_long_is_no_silence(broker: Broker, name: str) -> None:
     """Octet by octet, a message comes in whole, though no whole frame comes for long."""
-    body = bytes(3000)
+    body = bytes(4000)
     with TcpProxy(broker.url) as proxy:
         async with opened(proxy) as connection:
             got = await consume(await connection.channel(), name)
@@ -114,7 +114,7 @@ async def test_a_frame_that_takes_long_is_no_silence(broker: Broker, name: str) 
                 done, _ = await asyncio.wait([connection.closed], timeout=0.1)
                 assert not done, done.pop().result()
                 assert time.monotonic() - began < 60
-            assert time.monotonic() - began > 4 * HEARTBEAT
+            assert time.monotonic() - began > 7 * HEARTBEAT
             assert got[0].body == body
 
 
@@ -133,10 +133,7 @@ async def test_a_slow_network_is_no_silence(broker: Broker, name: str) -> None:
 
 
 async def test_a_service_goes_on_after_a_black_hole(broker: Broker, name: str) -> None:
-    """Its connections go dead under it without a word, and later messages are handled all the same.
-
-    With the default heartbeat, which is what must be noticed within 15 s.
-    """
+    """Its connections go dead without a word, and later messages are handled all the same."""
     handled: set[int] = set()
     service = Service(name, retry=Retry.never())
 
@@ -150,4 +147,5 @@ async def test_a_service_goes_on_after_a_black_hole(broker: Broker, name: str) -
             await eventually(lambda: 1 in handled)
             proxy.forget()
             await client.publisher.publish("", f"{name}.q", {"n": 2})
-            await eventually(lambda: 2 in handled, 15)
+            # The broker may give it to the dead one first; it notices after 12 s at most.
+            await eventually(lambda: 2 in handled, 25)
