@@ -23,8 +23,9 @@ DEFAULT_HEARTBEAT = 4
 RabbitMQ looks once in each heartbeat, and closes when it found nothing new twice: two to three of
 them after the last octet. mqkit gives up a silent broker after two and a half. So it is noticed
 within 12 s in whichever direction the network swallows what is sent, and what is alive may say
-nothing for 8 s. RabbitMQ's guide (https://www.rabbitmq.com/docs/heartbeats) warns of less than 5
-with clients in mind that give up after one or two. With the usual 60 it takes minutes.
+nothing for 8 s. RabbitMQ's guide (https://www.rabbitmq.com/docs/heartbeats) advises 5 to 20 and
+warns of false alarms below, where two missed heartbeats, which are one interval, count as the end.
+With the usual 60 it takes minutes.
 """
 
 DEFAULT_CONNECT_TIMEOUT = 10.0
