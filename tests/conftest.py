@@ -44,6 +44,7 @@ PARTS = {
     "conformance": {"test_conformance"},
     "clients": {"test_blocking", "test_blocking_faults", "test_cli", "test_cli_publish"},
     "drivers": {"test_aio_pika", "test_aio_pika_lent", "test_connection", "test_limits"},
+    "silence": {"test_silence"},
     "services": {"test_poison", "test_replay", "test_replay_faults", "test_retry", "test_signals"},
 }
 """Modules whose tests share a broker with each other only; those of all others share one too.
