@@ -50,7 +50,7 @@ def reply_to(delivery: Delivery, outcome: Ack | DeadLetter) -> Message | None:
     which names no value; an error's own text may hold what the asker must not see.
     """
     address = delivery.properties.reply_to
-    if not address or not isinstance(address, str):  # a client may write what is no text
+    if not address:
         return None
     if isinstance(outcome, Ack):
         status, (body, content_type) = ReplyStatus.OK, outcome.reply or encode(outcome.result)

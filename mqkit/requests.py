@@ -76,7 +76,6 @@ class ReplyChannel(ConfirmChannel):
         self._asked.pop(request.properties.correlation_id or "", None)
 
     def _on_reply(self, reply: Incoming) -> None:
-        # It may be anything that somebody wrote: a correlation id that is no text, too.
         answer = self._asked.get(reply.properties.correlation_id or "")
         if answer is None or answer.done():
             logger.debug("a reply that nobody waits for (any more) is dropped")

@@ -225,18 +225,17 @@ async def test_the_timeout_says_how_far_it_came(world: World) -> None:
 
 
 async def test_strange_replies_are_dropped(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a correlation id, with a foreign one or one that is no text, or a second one."""
+    """Without a correlation id, with a foreign one, or a second and a late one."""
     caplog.set_level(logging.DEBUG, "mqkit.requests")
     task = await world.ask()
-    strange: list[Any] = [None, "", "foreign", b"\xff"]
-    for correlation_id in strange:
+    for correlation_id in (None, "", "foreign"):
         properties = Properties(correlation_id=correlation_id)
         world.asking.on_reply(Incoming(1, False, "", "", properties, b"x"))
     world.asking.reply(1, b"1")
     world.asking.reply(1, b"2")
     assert (await task).body == b"1"
     world.asking.reply(1, b"3")
-    assert caplog.text.count("nobody waits for") == 6
+    assert caplog.text.count("nobody waits for") == 5
 
 
 async def test_a_cancelled_caller_is_forgotten(world: World) -> None:
