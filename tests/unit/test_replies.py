@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,9 +69,13 @@ def test_a_reject_tells_its_reason() -> None:
     with pytest.raises(RequestRejectedError, match=r"request m .*it was rejected: no account") as e:
         read(replied(DeadLetter(DeathReason.REJECTED, Reject("no account"))))
     assert (e.value.reason, e.value.exchange, e.value.routing_key) == ("no account", "x", "k")
-    with pytest.raises(RequestRejectedError) as caught:
-        read(replied(DeadLetter(DeathReason.REJECTED, Reject("x" * 100_000))))
-    assert caught.value.reason == "x" * MAX_TOLD
+    long = replied(DeadLetter(DeathReason.REJECTED, Reject("x" * 100_000)))
+    assert len(long.body) < MAX_TOLD + 100
+    foreign = replace(long, body=b'{"reason":"%s"}' % (b"x" * 100_000))
+    for reply in (long, foreign):
+        with pytest.raises(RequestRejectedError) as caught:
+            read(reply)
+        assert caught.value.reason == "x" * MAX_TOLD
 
 
 @pytest.mark.parametrize("reason", [r for r in DeathReason if r is not DeathReason.REJECTED])
