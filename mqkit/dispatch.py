@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from mqkit.codec import encode
 from mqkit.effects import EffectStore, needs_transaction
 from mqkit.errors import (
     DecodeError,
@@ -83,6 +84,7 @@ class Dispatcher:
         call = HandlerCall(self._service, self._handler.name, delivery, body)
         try:
             result = await self._run(call)
+            reply = _as_reply(delivery, result)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -98,7 +100,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is an outcome
             outcome = self._decide(delivery, error, began)
         else:
-            outcome = Ack(result)
+            outcome = Ack(result, reply)
         return Lost() if delivery.lost else outcome
 
     def _decide(self, delivery: Delivery, error: BaseException, began: float) -> Outcome:
@@ -125,8 +127,13 @@ class Dispatcher:
         return await self._store.once(
             self._handler.name,
             call.delivery,
-            lambda transaction: self._run_in_time(call, {type(transaction): transaction}),
+            functools.partial(self._run_in_transaction, call),
         )
+
+    async def _run_in_transaction(self, call: HandlerCall, transaction: Any) -> Any:
+        result = await self._run_in_time(call, {type(transaction): transaction})
+        _as_reply(call.delivery, result)  # one that cannot be sent must fail before the commit
+        return result
 
     async def _run_in_time(self, call: HandlerCall, made: dict[Any, Any]) -> Any:
         timeout = self._handler.timeout
@@ -179,6 +186,14 @@ class Dispatcher:
             }
             made[kind] = await make(provider, arguments, stack)
         return made[kind]
+
+
+def _as_reply(delivery: Delivery, result: Any) -> tuple[bytes, str] | None:
+    """The result as a body and its content type, where the message asks for a reply.
+
+    :raises InvalidMessageError: it cannot be written, which is a failure of the handler
+    """
+    return encode(result) if delivery.properties.reply_to else None
 
 
 def _unidentified(handler: str) -> InvalidMessageError:

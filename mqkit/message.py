@@ -43,6 +43,7 @@ class Header:
     ERROR_TRACEBACK = "mqkit-error-traceback"
     FIRST_FAILURE = "mqkit-first-failure"
     LAST_FAILURE = "mqkit-last-failure"
+    REPLY = "mqkit-reply"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,13 @@ class DeathReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The handler is done: acknowledge. `result` is what it returned."""
+    """The handler is done: acknowledge. `result` is what it returned.
+
+    `reply` is that as a body and its content type, where the message asks for a reply.
+    """
 
     result: Any = None
+    reply: tuple[bytes, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tenacity import RetryCallState, stop_after_attempt, stop_after_delay, wait_
 
 from mqkit import Delivery, Queue, Reject, Retry, RetryLater, Service
 from mqkit.dispatch import Dispatcher
-from mqkit.errors import HandlerAbortedError
+from mqkit.errors import HandlerAbortedError, InvalidMessageError
 from mqkit.message import HeaderValue, Properties
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
 
@@ -51,6 +52,35 @@ async def test_a_handler_that_returns_is_acked() -> None:
         return body["n"]
 
     assert await outcome_of(handle, b'{"n":1}') == Ack(1)
+
+
+async def test_a_result_is_encoded_where_a_reply_is_asked_for() -> None:
+    """So that settling has nothing left to fail at; else what is returned is nobody's business."""
+
+    async def handle(body: dict[str, Any]) -> Any:
+        return object() if body.get("odd") else Decimal("1.50")
+
+    asks = Properties(reply_to="me")
+    assert await outcome_of(handle, properties=asks) == Ack(
+        Decimal("1.50"), (b'"1.50"', "application/json")
+    )
+    assert await outcome_of(handle) == Ack(Decimal("1.50"))
+    assert isinstance(await outcome_of(handle, b'{"odd":1}'), Ack)
+
+
+@pytest.mark.parametrize(("attempt", "wanted"), [(1, RetryAfter), (3, DeadLetter)])
+async def test_a_reply_that_cannot_be_encoded_is_a_failure(
+    attempt: int, wanted: type[Outcome]
+) -> None:
+    """The policy decides on it, as on what a handler raises."""
+
+    async def handle(body: dict[str, Any]) -> object:
+        return object()
+
+    outcome = await outcome_of(handle, properties=Properties(reply_to="me"), attempt=attempt)
+    assert isinstance(outcome, wanted)
+    assert isinstance(outcome, RetryAfter | DeadLetter)
+    assert isinstance(outcome.error, InvalidMessageError)
 
 
 async def test_an_undecodable_body_never_reaches_the_handler() -> None:

@@ -10,7 +10,12 @@ import pytest
 
 from mqkit import Delivery, Queue, Retry, Service
 from mqkit.dispatch import Dispatcher
-from mqkit.errors import HandlerError, HandlerTimeoutError, StoreUnavailableError
+from mqkit.errors import (
+    HandlerError,
+    HandlerTimeoutError,
+    InvalidMessageError,
+    StoreUnavailableError,
+)
 from mqkit.message import Properties
 from mqkit.outcome import Ack, DeadLetter, DeathReason, RetryAfter
 
@@ -164,3 +169,36 @@ def test_a_timeout_is_below_the_brokers_own(timeout: Any) -> None:
     with pytest.raises(HandlerError, match="60 s"):
         service.handler(own, timeout=60)(handle)
     service.handler(own, timeout=59)(handle)
+
+
+async def test_a_second_delivery_of_a_request_replies_as_the_first() -> None:
+    """What the store kept is encoded as the reply again, and the handler is not run."""
+    service = Service("s", retry=Retry.never(), store=Notes())  # type: ignore[arg-type]
+    runs = []
+
+    @service.handler(Queue("q"))
+    async def handle(transaction: FakeTransaction) -> int:
+        runs.append(transaction)
+        return len(runs)
+
+    asking = Delivery(properties=Properties(message_id="m", reply_to="me"))
+    outcomes = [await dispatcher(service).dispatch(asking) for _ in range(2)]
+    assert outcomes == [Ack(1, (b"1", "application/json"))] * 2
+    assert len(runs) == 1
+
+
+async def test_a_reply_that_cannot_be_encoded_is_not_committed() -> None:
+    """It fails inside the transaction, so that the message has no effect and may run again."""
+    notes = Notes()
+    service = Service("s", retry=Retry.never(), store=notes)  # type: ignore[arg-type]
+
+    @service.handler(Queue("q"))
+    async def handle(transaction: FakeTransaction) -> object:
+        return object()
+
+    asking = Delivery(properties=Properties(message_id="m", reply_to="me"))
+    outcome = await dispatcher(service).dispatch(asking)
+    assert isinstance(outcome, DeadLetter)
+    assert isinstance(outcome.error, InvalidMessageError)
+    assert notes.results == {}
+    assert isinstance(await dispatcher(service).dispatch(message("m")), Ack)
