@@ -64,12 +64,16 @@ async def die_between_confirm_and_ack(
             MQKIT_TEST_QUEUE=queue,
             MQKIT_TEST_OUT=str(out),
         ) as nursery:
-            await eventually(lambda: consumed(client, queue), within)
+            await eventually(lambda: consumed(client, queue), within, "a consumer")
             published = [f"m{number}" for number in range(messages)]
             for message_id in published:
                 await client.publisher.publish("", queue, {"n": 1}, message_id=message_id)
             await nursery.kills(kills, within)
-            await eventually(lambda: len(lines(out, "applied")) >= kills + messages, within)
+            await eventually(
+                lambda: len(lines(out, "applied")) >= kills + messages,
+                within,
+                f"every message's and every death's copy applied, {kills + messages} in all,",
+            )
             await nursery.stop()
         assert failpoints.left(tickets) == 0
         assert [death.pid for death in nursery.deaths() if death.killed] != []
