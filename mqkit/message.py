@@ -123,7 +123,7 @@ class Delivery:
 
     @property
     def headers(self) -> Mapping[str, HeaderValue]:
-        """The message's headers, mqkit's own included."""
+        """The message's headers; of mqkit's own, those that are believed (`mqkit.reserved`)."""
         return self.properties.headers
 
     @property
