@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         TopologyError,
         UnroutableError,
     )
+    from mqkit.limits import Limits
     from mqkit.message import Delivery
     from mqkit.middleware import CallNext, HandlerCall, Middleware
     from mqkit.outcome import Reject, RetryLater
@@ -54,6 +55,7 @@ __all__ = [
     "HandlerCall",
     "HandlerError",
     "InvalidMessageError",
+    "Limits",
     "Middleware",
     "MqkitError",
     "NackedError",
@@ -91,6 +93,7 @@ _HOMES = {
     "HandlerCall": "mqkit.middleware",
     "HandlerError": "mqkit.errors",
     "InvalidMessageError": "mqkit.errors",
+    "Limits": "mqkit.limits",
     "Middleware": "mqkit.middleware",
     "MqkitError": "mqkit.errors",
     "NackedError": "mqkit.errors",

@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from mqkit.codec import check_received
 from mqkit.effects import EffectStore, needs_transaction
 from mqkit.errors import (
     DecodeError,
@@ -24,6 +25,7 @@ from mqkit.errors import (
     StoreUnavailableError,
 )
 from mqkit.injection import Provider
+from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import Delivery, elapsed_seconds
 from mqkit.middleware import HandlerCall, Middleware, compose
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
@@ -47,8 +49,9 @@ class Dispatcher:
     """Runs one handler for one delivery at a time, and decides what becomes of the delivery.
 
     `values` holds what lives as long as the service: type to value. `executor` runs `def`
-    handlers. A handler that asks for a transaction of the `store` runs inside of one, and is not
-    run at all for a message that it has handled before.
+    handlers. What is over the `limits` is dead-lettered undecoded. A handler that asks for a
+    transaction of the `store` runs inside of one, and is not run at all for a message that it has
+    handled before.
     """
 
     def __init__(
@@ -61,20 +64,21 @@ class Dispatcher:
         providers: Mapping[Any, Provider],
         executor: Executor | None,
         store: EffectStore | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._service = service
         self._handler = handler
         self._values = values
         self._providers = providers
         self._executor = executor
+        self._limits = limits
         self._store = store if needs_transaction(handler.plan, providers) else None
         self._run = compose((*middleware, *handler.middleware), self._call_handler)
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
         """Run the handler and return the outcome; raises nothing that the handler raised."""
-        plan = self._handler.plan
         try:
-            body = plan.decoder.decode(delivery.body, delivery.properties) if plan.decoder else None
+            body = self._decode(delivery)
         except DecodeError as error:
             return DeadLetter(DeathReason.UNDECODABLE, error)
         if self._store is not None and not delivery.message_id:
@@ -100,6 +104,13 @@ class Dispatcher:
         else:
             outcome = Ack(result)
         return Lost() if delivery.lost else outcome
+
+    def _decode(self, delivery: Delivery) -> Any:
+        check_received(delivery.body, delivery.properties, self._limits)
+        decoder = self._handler.plan.decoder
+        if decoder is None:
+            return None
+        return decoder.decode(delivery.body, delivery.properties, self._limits)
 
     def _decide(self, delivery: Delivery, error: BaseException, began: float) -> Outcome:
         elapsed = elapsed_seconds(delivery.headers)
