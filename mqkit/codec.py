@@ -9,7 +9,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from mqkit.errors import DecodeError, InvalidMessageError, MqkitError
 from mqkit.limits import DEFAULT_LIMITS, Limits
-from mqkit.message import RESERVED_PREFIX, Properties
+from mqkit.message import RESERVED_PREFIX, Header, Properties
 
 JSON = "application/json"
 BYTES = "application/octet-stream"
@@ -68,6 +68,11 @@ def check_received(body: bytes, properties: Properties, limits: Limits) -> None:
     """
     _refuse(limits.body_problem(len(body)), DecodeError)
     headers = properties.headers
+    if Header.UNREADABLE in headers:
+        raise DecodeError(
+            "its headers cannot be decoded: they are nested too deeply, or hold a time after the "
+            "year 9999; they are left out"
+        )
     if headers and limits.headers_problem(headers) is not None:
         added = (RESERVED_PREFIX, *_FROM_THE_BROKER)
         published = {name: v for name, v in headers.items() if not name.startswith(added)}

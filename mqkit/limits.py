@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import Any
 
 from mqkit.errors import ConfigurationError
@@ -142,18 +142,17 @@ def table_size(headers: Mapping[str, Any], limit: int) -> int | None:
         below: list[Any] = []
         for container in level:
             size += 4
-            values: Iterable[Any] = container
-            if isinstance(container, Mapping):
-                values = container.values()
-                for name in container:
+            values: Iterable[tuple[Any, Any]]
+            values = (
+                zip(repeat(None), container) if isinstance(container, list) else container.items()
+            )
+            for name, value in values:
+                if name is not None:
                     size += 1 + _text_size(name, limit)
-                    if size > limit:
-                        return size
-            for value in values:
                 size += _value_size(value, limit)
                 if size > limit:
                     return size
-                if isinstance(value, dict | list):
+                if isinstance(value, _NESTING):
                     below.append(value)
         if not below:
             return size
@@ -161,14 +160,18 @@ def table_size(headers: Mapping[str, Any], limit: int) -> int | None:
     return None
 
 
+_NESTING = (dict, list)
+_TEXT = (str, bytes)
+
+
 def _value_size(value: Any, limit: int) -> int:
     """The octet of the type, and the value; of a table or an array, what is not its length."""
-    if isinstance(value, str | bytes):
+    if isinstance(value, _TEXT):
         return 5 + _text_size(value, limit)
-    if isinstance(value, bool):
-        return 2
     if type(value) is int:
         return 5 if -(2**31) <= value < 2**31 else 9
+    if isinstance(value, bool):
+        return 2
     if isinstance(value, Decimal):
         return 6
     if isinstance(value, int | float | datetime):

@@ -29,6 +29,7 @@ class Header:
     """The names of mqkit's own headers."""
 
     PUBLISH = "mqkit-publish"
+    UNREADABLE = "mqkit-unreadable"
     ATTEMPT = "mqkit-attempt"
     ATTEMPTS = "mqkit-attempts"
     ELAPSED = "mqkit-elapsed"

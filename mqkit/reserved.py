@@ -17,6 +17,8 @@ it came from elsewhere. So they count on a delivery that came by mqkit's own way
 - On **all other** deliveries they are dropped.
 
 The number of a publish (`mqkit-publish`) is for the publisher's connection alone and always goes.
+`mqkit-unreadable` always stays: a driver puts it in the place of headers that cannot be decoded,
+and the message is dead-lettered. An outsider who writes it does that to a message of their own.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ def drop_unbelievable(incoming: Incoming, queue: str) -> None:
     if not headers or incoming.exchange.startswith(_LADDER):
         return
     foreign = [n for n in headers if not isinstance(n, str) or n.startswith(RESERVED_PREFIX)]
+    if Header.UNREADABLE in foreign:
+        foreign.remove(Header.UNREADABLE)
     if not foreign:
         return
     if _is_dead_letter(incoming, queue):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable
 from typing import Any
 
+import pika
 import pytest
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import (
     BlockingPublisher,
     BrokerUrl,
+    Delivery,
     InvalidMessageError,
     Limits,
     Outgoing,
@@ -26,6 +29,7 @@ from mqkit.declare import declare
 from mqkit.message import HeaderValue, Message, Properties
 from mqkit.testing.brokers import Broker
 from mqkit.topology import Topology
+from tests.integration.blocking_support import channel_of
 from tests.support import connected, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")
@@ -228,3 +232,60 @@ async def test_a_service_publishes_within_its_own_limits(broker: Broker, name: s
         await client.publisher.publish("", f"{name}.q", b"x" * 10)
         await eventually(lambda: bool(refused))
     assert "its body of 11 bytes is over the limit of 10 (Limits.body)" in refused[0]
+
+
+class RawProperties(pika.BasicProperties):  # type: ignore[misc]
+    """Headers byte by byte, and the message id 'raw'."""
+
+    def __init__(self, table: bytes) -> None:
+        super().__init__()
+        self.table = table
+
+    def encode(self) -> list[bytes]:
+        size = struct.pack(">I", len(self.table))
+        return [struct.pack(">H", 1 << 13 | 1 << 7), size, self.table, b"\x03raw"]
+
+
+def tables(levels: int) -> bytes:
+    """A field table of so many within each other."""
+    table = b""
+    for _ in range(levels):
+        table = b"\x01aF" + struct.pack(">I", len(table)) + table
+    return table
+
+
+@pytest.mark.parametrize(
+    "table",
+    [tables(500), tables(15_000), b"\x01aT" + struct.pack(">Q", 2**62)],
+    ids=["deep", "deepest", "a late time"],
+)
+async def test_headers_that_no_library_decodes_cost_only_their_message(
+    rabbitmq: Broker, name: str, table: bytes
+) -> None:
+    """It is dead-lettered without them; the consumer's connection stays, and its neighbour runs."""
+    seen: list[str | None] = []
+    service = Service(name, retry=Retry.never())
+
+    @service.handler(Queue(f"{name}.q"))
+    async def handle(delivery: Delivery) -> None:
+        seen.append(delivery.message_id)
+
+    def as_an_outsider() -> None:
+        with channel_of(rabbitmq.url) as channel:
+            channel.confirm_delivery()
+            channel.basic_publish("", f"{name}.q", b"raw body", RawProperties(table))
+            channel.basic_publish("", f"{name}.q", b"", pika.BasicProperties(message_id="good"))
+
+    async with (
+        connected(rabbitmq.url) as client,
+        Runtime(service, BrokerUrl.parse(rabbitmq.url)) as runtime,
+    ):
+        generation = runtime._consuming.generation
+        await asyncio.to_thread(as_an_outsider)
+        dead = await client.take(f"{name}.q.dead")
+        await eventually(lambda: bool(seen))
+        assert runtime._consuming.generation == generation
+    assert seen == ["good"]
+    assert (dead.body, dead.properties.message_id) == (b"raw body", "raw")
+    assert dead.properties.headers["mqkit-reason"] == "undecodable"
+    assert "headers" in str(dead.properties.headers["mqkit-error-message"])
