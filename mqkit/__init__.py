@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         TopologyError,
         UnroutableError,
     )
+    from mqkit.limits import Limits
     from mqkit.message import Delivery
     from mqkit.middleware import CallNext, HandlerCall, Middleware
     from mqkit.outcome import Reject, RetryLater
@@ -59,6 +60,7 @@ __all__ = [
     "HandlerCall",
     "HandlerError",
     "InvalidMessageError",
+    "Limits",
     "Middleware",
     "MqkitError",
     "NackedError",
@@ -101,6 +103,7 @@ _HOMES = {
     "HandlerCall": "mqkit.middleware",
     "HandlerError": "mqkit.errors",
     "InvalidMessageError": "mqkit.errors",
+    "Limits": "mqkit.limits",
     "Middleware": "mqkit.middleware",
     "MqkitError": "mqkit.errors",
     "NackedError": "mqkit.errors",

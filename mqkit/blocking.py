@@ -21,6 +21,7 @@ from mqkit.blocking_lanes import Lanes
 from mqkit.drivers.pika_blocking import check_encodable
 from mqkit.errors import PublisherClosedError
 from mqkit.gate import PROBE_AFTER
+from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.outgoing import Outgoing, to_message
 from mqkit.publish_errors import publish_error
@@ -49,6 +50,7 @@ class BlockingPublisher:
     :param url: the broker, as `BrokerUrl.parse` takes it
     :param timeout: seconds in which a publish must be confirmed, publishing it again included
     :param name: what the connections are called in the broker's list
+    :param limits: what a message may have to be published
     :raises BrokerUrlError: the URL is malformed
     """
 
@@ -60,11 +62,13 @@ class BlockingPublisher:
         timeout: float = DEFAULT_TIMEOUT,
         name: str = "mqkit.blocking",
         connections: int = DEFAULT_CONNECTIONS,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         if connections < 1:
             raise ValueError(f"connections is at least 1, not {connections}")
         self._url = BrokerUrl.parse(url) if isinstance(url, str) else url
         self._app_id = app_id
+        self._limits = limits
         self._timeout = timeout
         self._name = name
         self._connections = connections
@@ -111,7 +115,7 @@ class BlockingPublisher:
         `timeout` is in seconds, 30 by default; it holds whatever the network does. `expiration`
         is in seconds.
 
-        :raises InvalidMessageError: it cannot be encoded; nothing was written
+        :raises InvalidMessageError: it cannot be encoded, or is over a limit; nothing was written
         :raises UnroutableError: no queue is bound for the routing key
         :raises ExchangeNotFoundError: there is no such exchange
         :raises PublishRefusedError: the broker refused it (permissions, size)
@@ -137,7 +141,7 @@ class BlockingPublisher:
             persistent=persistent,
             mandatory=mandatory,
         )
-        message = to_message(outgoing, self._app_id)
+        message = to_message(outgoing, self._app_id, limits=self._limits)
         self.send(message, timeout=timeout)
         return message.properties.message_id or ""
 

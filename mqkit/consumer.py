@@ -25,6 +25,7 @@ from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.effects import EffectStore
 from mqkit.errors import BrokerError, ChannelClosedError, ConnectError
 from mqkit.message import Delivery, attempt_number, first_published_to
+from mqkit.reserved import drop_unbelievable
 from mqkit.service import Handler
 from mqkit.settle import Settler
 
@@ -238,6 +239,7 @@ class Consumer:
         return True
 
     def _receive(self, channel: DriverChannel, incoming: Incoming) -> None:
+        drop_unbelievable(incoming, self.handler.queue.name)
         headers = incoming.properties.headers
         exchange, routing_key = first_published_to(headers, incoming.exchange, incoming.routing_key)
         delivery = Delivery(

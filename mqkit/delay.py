@@ -47,15 +47,15 @@ def ticks(delay: float) -> int:
 
 
 def entry(delay: float, queue: str) -> tuple[str, str]:
-    """The exchange and routing key that bring a message to `queue` after `delay` seconds."""
+    """The exchange and routing key that bring a message to `queue` after `delay` seconds.
+
+    A message without a delay takes the ladder's last exchange too, by which its consumer knows
+    that it is a copy of mqkit's (`mqkit.reserved`).
+    """
     count = ticks(delay)
-    if count == 0:
-        return "", queue
-    return level_name(_highest(count)), f"{'.'.join(f'{count:0{DELAY_LEVELS}b}')}.{queue}"
-
-
-def _highest(count: int) -> int:
-    return count.bit_length() - 1
+    levels = count.bit_length()
+    exchange = level_name(levels - 1) if levels else DELIVER
+    return exchange, f"{'.'.join(f'{count:0{DELAY_LEVELS}b}')}.{queue}"
 
 
 def _bit_pattern(level: int, bit: str) -> str:
@@ -81,18 +81,18 @@ class DelayLadder:
 
         :raises ChannelClosedError: the broker refused a declaration, or the connection was lost
         """
-        count = ticks(delay)
-        if count and not self._is_ready(count):
+        levels = ticks(delay).bit_length()
+        if not self._is_ready(levels):
             async with self._lock:
-                await self._declare(_highest(count) + 1)
+                await self._declare(levels)
         return entry(delay, queue)
 
     def forget(self) -> None:
         """Declare anew at the next delay: something of the ladder is missing on the broker."""
         self._generation = -1
 
-    def _is_ready(self, count: int) -> bool:
-        return self._generation == self._connection.generation and _highest(count) < self._levels
+    def _is_ready(self, levels: int) -> bool:
+        return self._generation == self._connection.generation and levels <= self._levels
 
     async def _declare(self, levels: int) -> None:
         generation = self._connection.generation

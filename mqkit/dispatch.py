@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from mqkit.codec import encode
+from mqkit.codec import check_received, encode
 from mqkit.effects import EffectStore, needs_transaction
 from mqkit.errors import (
     DecodeError,
@@ -25,6 +25,7 @@ from mqkit.errors import (
     StoreUnavailableError,
 )
 from mqkit.injection import Provider
+from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import Delivery, elapsed_seconds
 from mqkit.middleware import HandlerCall, Middleware, compose
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
@@ -48,8 +49,9 @@ class Dispatcher:
     """Runs one handler for one delivery at a time, and decides what becomes of the delivery.
 
     `values` holds what lives as long as the service: type to value. `executor` runs `def`
-    handlers. A handler that asks for a transaction of the `store` runs inside of one, and is not
-    run at all for a message that it has handled before.
+    handlers. What is over the `limits` is dead-lettered undecoded. A handler that asks for a
+    transaction of the `store` runs inside of one, and is not run at all for a message that it has
+    handled before.
     """
 
     def __init__(
@@ -62,20 +64,21 @@ class Dispatcher:
         providers: Mapping[Any, Provider],
         executor: Executor | None,
         store: EffectStore | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._service = service
         self._handler = handler
         self._values = values
         self._providers = providers
         self._executor = executor
+        self._limits = limits
         self._store = store if needs_transaction(handler.plan, providers) else None
         self._run = compose((*middleware, *handler.middleware), self._call_handler)
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
         """Run the handler and return the outcome; raises nothing that the handler raised."""
-        plan = self._handler.plan
         try:
-            body = plan.decoder.decode(delivery.body, delivery.properties) if plan.decoder else None
+            body = self._decode(delivery)
         except DecodeError as error:
             return DeadLetter(DeathReason.UNDECODABLE, error)
         if self._store is not None and not delivery.message_id:
@@ -84,7 +87,7 @@ class Dispatcher:
         call = HandlerCall(self._service, self._handler.name, delivery, body)
         try:
             result = await self._run(call)
-            reply = _as_reply(delivery, result)
+            reply = self._as_reply(delivery, result)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -102,6 +105,20 @@ class Dispatcher:
         else:
             outcome = Ack(result, reply)
         return Lost() if delivery.lost else outcome
+
+    def _as_reply(self, delivery: Delivery, result: Any) -> tuple[bytes, str] | None:
+        """The result as a body and its content type, where the message asks for a reply.
+
+        :raises InvalidMessageError: it cannot be written, which is a failure of the handler
+        """
+        return encode(result, limits=self._limits) if delivery.properties.reply_to else None
+
+    def _decode(self, delivery: Delivery) -> Any:
+        check_received(delivery.body, delivery.properties, self._limits)
+        decoder = self._handler.plan.decoder
+        if decoder is None:
+            return None
+        return decoder.decode(delivery.body, delivery.properties, self._limits)
 
     def _decide(self, delivery: Delivery, error: BaseException, began: float) -> Outcome:
         elapsed = elapsed_seconds(delivery.headers)
@@ -132,7 +149,7 @@ class Dispatcher:
 
     async def _run_in_transaction(self, call: HandlerCall, transaction: Any) -> Any:
         result = await self._run_in_time(call, {type(transaction): transaction})
-        _as_reply(call.delivery, result)  # one that cannot be sent must fail before the commit
+        self._as_reply(call.delivery, result)  # one that cannot be sent must fail before the commit
         return result
 
     async def _run_in_time(self, call: HandlerCall, made: dict[Any, Any]) -> Any:
@@ -186,14 +203,6 @@ class Dispatcher:
             }
             made[kind] = await make(provider, arguments, stack)
         return made[kind]
-
-
-def _as_reply(delivery: Delivery, result: Any) -> tuple[bytes, str] | None:
-    """The result as a body and its content type, where the message asks for a reply.
-
-    :raises InvalidMessageError: it cannot be written, which is a failure of the handler
-    """
-    return encode(result) if delivery.properties.reply_to else None
 
 
 def _unidentified(handler: str) -> InvalidMessageError:

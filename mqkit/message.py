@@ -29,6 +29,7 @@ class Header:
     """The names of mqkit's own headers."""
 
     PUBLISH = "mqkit-publish"
+    UNREADABLE = "mqkit-unreadable"
     ATTEMPT = "mqkit-attempt"
     ATTEMPTS = "mqkit-attempts"
     ELAPSED = "mqkit-elapsed"
@@ -124,7 +125,7 @@ class Delivery:
 
     @property
     def headers(self) -> Mapping[str, HeaderValue]:
-        """The message's headers, mqkit's own included."""
+        """The message's headers; of mqkit's own, those that are believed (`mqkit.reserved`)."""
         return self.properties.headers
 
     @property

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from mqkit.codec import encode
 from mqkit.errors import InvalidMessageError
+from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import RESERVED_PREFIX, HeaderValue, Message, Properties
 from mqkit.topology import MAX_NAME, Exchange
 
@@ -36,25 +37,32 @@ class Outgoing:
     mandatory: bool = True
 
 
-def to_message(outgoing: Outgoing, app_id: str | None, now: datetime | None = None) -> Message:
+def to_message(
+    outgoing: Outgoing,
+    app_id: str | None,
+    now: datetime | None = None,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Message:
     """The message to write.
 
-    :raises InvalidMessageError: the body, a header or a property cannot be sent; it names which
+    :raises InvalidMessageError: the body, a header or a property cannot be sent, or is over the
+        limits; it names which
     """
     exchange = outgoing.exchange
     exchange_name = exchange.name if isinstance(exchange, Exchange) else exchange
-    for problem in _problems(outgoing, exchange_name):
-        raise InvalidMessageError(
-            f"message {outgoing.message_id} to exchange {exchange_name!r} with routing key "
-            f"{outgoing.routing_key!r}: {problem}"
-        )
-    body, content_type = encode(outgoing.body)
+    for problem in _problems(outgoing, exchange_name, limits):
+        raise _invalid(outgoing, exchange_name, problem)
+    try:
+        body, content_type = encode(outgoing.body, outgoing.content_type, limits)
+    except InvalidMessageError as error:
+        raise _invalid(outgoing, exchange_name, str(error)) from error
     return Message(
         exchange=exchange_name,
         routing_key=outgoing.routing_key,
         body=body,
         properties=Properties(
-            content_type=outgoing.content_type or content_type,
+            content_type=content_type,
             headers=dict(outgoing.headers),
             persistent=outgoing.persistent,
             priority=outgoing.priority,
@@ -70,7 +78,21 @@ def to_message(outgoing: Outgoing, app_id: str | None, now: datetime | None = No
     )
 
 
-def _problems(outgoing: Outgoing, exchange: object) -> Iterator[str]:
+def _invalid(outgoing: Outgoing, exchange: str, problem: str) -> InvalidMessageError:
+    return InvalidMessageError(
+        f"message {_cut(outgoing.message_id)} to exchange {_cut(exchange)!r} with routing key "
+        f"{_cut(outgoing.routing_key)!r}: {problem}"
+    )
+
+
+def _cut(name: object) -> object:
+    """A name for an error's text; the start of one that is too long to be a name."""
+    if isinstance(name, str | bytes) and len(name) > MAX_NAME:
+        return f"{name[:_SHOWN]!s}..."
+    return name
+
+
+def _problems(outgoing: Outgoing, exchange: object, limits: Limits) -> Iterator[str]:
     if not isinstance(exchange, str):
         yield f"the exchange is an Exchange or its name, not {exchange!r}"
     short_texts = {"exchange": exchange, **{n: getattr(outgoing, n) for n in _SHORT_TEXTS}}
@@ -83,6 +105,8 @@ def _problems(outgoing: Outgoing, exchange: object) -> Iterator[str]:
             yield f"{name} is over {MAX_NAME} bytes long"
         elif not value.isprintable() and value != value.encode(errors="ignore").decode():
             yield f"{name} has a character that UTF-8 cannot write"
+    if problem := limits.headers_problem(outgoing.headers):
+        yield problem
     yield from _header_problems(outgoing.headers)
     if outgoing.expiration is not None and not 0 <= outgoing.expiration <= MAX_EXPIRATION:
         yield f"expiration is seconds from 0 to {MAX_EXPIRATION}, not {outgoing.expiration!r}"
@@ -93,10 +117,13 @@ def _problems(outgoing: Outgoing, exchange: object) -> Iterator[str]:
 def _header_problems(headers: Mapping[str, HeaderValue]) -> Iterator[str]:
     for name in headers:
         if not isinstance(name, str) or not name or len(name.encode()) > MAX_NAME:
-            yield f"a header's name is text of 1 to {MAX_NAME} bytes, not {name!r}"
+            yield f"a header's name is text of 1 to {MAX_NAME} bytes, not {_cut(name)!r}"
         elif name.startswith(RESERVED_PREFIX):
-            yield f"header {name!r}: names under {RESERVED_PREFIX!r} are mqkit's own"
+            yield f"header {_cut(name)!r}: names under {RESERVED_PREFIX!r} are mqkit's own"
 
+
+_SHOWN = 40
+"""Characters shown of what is too long."""
 
 _SHORT_TEXTS = (
     "routing_key",

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, overload
 from mqkit.codec import BodyDecoder, PydanticUserError
 from mqkit.connection import Connection
 from mqkit.errors import ConfigurationError, InvalidMessageError, MqkitError
+from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.outgoing import Outgoing, to_message
 from mqkit.replies import read_reply
@@ -55,7 +56,8 @@ class Publisher:
     Messages are persistent and mandatory unless stated otherwise. When the connection is lost,
     unconfirmed messages are published again under the same `message_id` until their deadline.
 
-    `on_confirmed` is an observer: see `OnConfirmed`.
+    `limits` is what a message may have to be published (`mqkit.limits.Limits`). `on_confirmed` is
+    an observer: see `OnConfirmed`.
     """
 
     __mqkit_runtime_provided__ = True
@@ -69,10 +71,12 @@ class Publisher:
         timeout: float = DEFAULT_TIMEOUT,
         window: int = DEFAULT_WINDOW,
         on_confirmed: OnConfirmed | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._sender = Sender(connection, window=window)
         self._requester = Requester(connection, window=window, on_confirmed=self._tell)
         self._decoder = functools.lru_cache(REPLY_TYPES)(_decoder)
+        self._limits = limits
         self._app_id = app_id
         self._timeout = timeout
         self._on_confirmed = on_confirmed
@@ -98,7 +102,7 @@ class Publisher:
 
         `timeout` is in seconds, 30 by default. `expiration` is in seconds.
 
-        :raises InvalidMessageError: it cannot be encoded; nothing was written
+        :raises InvalidMessageError: it cannot be encoded, or is over a limit; nothing was written
         :raises UnroutableError: no queue is bound for the routing key
         :raises ExchangeNotFoundError: there is no such exchange
         :raises PublishRefusedError: the broker refused it (permissions, size)
@@ -121,12 +125,16 @@ class Publisher:
             persistent=persistent,
             mandatory=mandatory,
         )
-        message = to_message(outgoing, self._app_id)
+        message = to_message(outgoing, self._app_id, limits=self._limits)
         await self.send(message, timeout=timeout)
         return message.properties.message_id or ""
 
     async def send(self, message: Message, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        """Publish a message that is ready to be written; raises as `publish` does."""
+        """Publish a message that is ready to be written; raises as `publish` does.
+
+        The publisher's limits are not for it: the copy of a message that is over them, on its way
+        to the dead letters, must be written all the same.
+        """
         await self._sender.send(message, self._timeout if timeout is None else timeout)
         self._tell(message)
 
@@ -205,7 +213,7 @@ class Publisher:
             priority=priority,
             persistent=persistent,
         )
-        request = to_message(outgoing, self._app_id)
+        request = to_message(outgoing, self._app_id, limits=self._limits)
         reply = await self._requester.ask(request, self._timeout if timeout is None else timeout)
         return read_reply(reply.body, reply.properties, decoder, request)
 
@@ -268,7 +276,7 @@ class Publisher:
     ) -> PublishResult:
         message_id = outgoing.message_id
         try:
-            message = to_message(outgoing, self._app_id)
+            message = to_message(outgoing, self._app_id, limits=self._limits)
             message_id = message.properties.message_id
             await self.send(message, timeout=timeout)
         except MqkitError as error:

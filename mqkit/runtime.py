@@ -83,7 +83,12 @@ class Runtime:
         self._on_settled = on_settled
         self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=driver)
         self._publishing = Connection(self._url, name=f"{service.name}.publish", driver=driver)
-        self.publisher = Publisher(self._publishing, app_id=service.name, on_confirmed=on_confirmed)
+        self.publisher = Publisher(
+            self._publishing,
+            app_id=service.name,
+            on_confirmed=on_confirmed,
+            limits=service.limits,
+        )
         self._ladder = DelayLadder(self._publishing)
         self._consumers: list[Consumer] = []
         self._running: list[asyncio.Task[None]] = []
@@ -227,6 +232,7 @@ class Runtime:
             providers=self.service.providers,
             executor=pool,
             store=self.service.store,
+            limits=self.service.limits,
         )
         settler = Settler(
             self.publisher,

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from mqkit.effects import EffectStore, needs_transaction
 from mqkit.errors import ConfigurationError, HandlerError
 from mqkit.injection import Plan, Provider, Scope, plan, provider
+from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.middleware import Middleware
 from mqkit.retry import Retry
 from mqkit.topology import Queue, Source, Topology, consumer_timeout, difference
@@ -74,7 +75,10 @@ class Service:
     `store` (`mqkit.store.Store`) keeps what became of each message, and has transactions for
     handlers that ask for one, so that a message that comes twice has one effect.
 
-    :raises ConfigurationError: the name is empty
+    `limits` are for the messages that its handlers get and those that its publisher publishes.
+    What is over them is dead-lettered undecoded, and refused, respectively.
+
+    :raises ConfigurationError: the name is empty, or the limits are no `Limits`
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Service:
         middleware: Iterable[Middleware] = (),
         connection: Any = None,
         store: EffectStore | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a service needs a name; got {name!r}")
@@ -93,6 +98,12 @@ class Service:
         self.middleware = tuple(_checked_middleware(m, f"service {name!r}") for m in middleware)
         self.connection = connection
         self.store = store
+        if not isinstance(limits, Limits):
+            raise ConfigurationError(
+                f"service {name!r}: limits takes Limits(body=..., headers=..., depth=...), "
+                f"not {limits!r}"
+            )
+        self.limits = limits
         self._handlers: dict[str, Handler] = {}
         self._providers: dict[Any, Provider] = {}
         self._topology = Topology()

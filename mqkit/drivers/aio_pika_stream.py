@@ -14,7 +14,7 @@ from pamqp import commands
 from pamqp import frame as pamqp_frame
 from pamqp.exceptions import PAMQPException
 
-from mqkit.drivers import wire
+from mqkit.drivers import unreadable, wire
 from mqkit.errors import ConnectError
 from mqkit.settings import BrokerUrl, Host
 
@@ -105,7 +105,10 @@ class Stream(TransportFactory):
 
 
 class _Reader(asyncio.StreamReader):
-    """Notes when the peer speaks and ends, and what it says until the connection is open."""
+    """Notes when the peer speaks and ends, and what it says until the connection is open.
+
+    aiormq reads a frame in three parts: its type, its channel and size, its payload and end.
+    """
 
     def __init__(self, silence: wire.Silence, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
@@ -113,6 +116,8 @@ class _Reader(asyncio.StreamReader):
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the peer says nothing more."""
         self.words: bytearray | None = bytearray()
+        self._type = b""
+        self._payload: bytes | None = None
 
     def feed_data(self, data: Any) -> None:
         self._silence.end()
@@ -128,6 +133,25 @@ class _Reader(asyncio.StreamReader):
         if not self.ended.done():
             self.ended.set_result(None)
         super().feed_eof()
+
+    async def readexactly(self, n: int) -> bytes:
+        """Called by aiormq, which fails over headers that it cannot decode."""
+        if self._payload is not None:
+            payload, self._payload = self._payload, None
+            return payload
+        data = await super().readexactly(n)
+        if n == _TYPE:
+            self._type = data
+        elif n == _CHANNEL_AND_SIZE and self._type == unreadable.HEADER_FRAME:
+            size = int.from_bytes(data[2:], "big")
+            payload = await super().readexactly(size + 1)
+            self._payload = unreadable.readable(payload)
+            data = data[:2] + (len(self._payload) - 1).to_bytes(4, "big")
+        return data
+
+
+_TYPE, _CHANNEL_AND_SIZE = 1, 6
+"""Bytes of the first two parts of a frame (AMQP 0-9-1, section 4.2.3)."""
 
 
 def connect_error(

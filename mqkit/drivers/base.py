@@ -47,7 +47,8 @@ class QueueState:
 class Incoming:
     """A `basic.deliver` or `basic.get-ok` as the broker sent it.
 
-    Header values have the types of `mqkit.message.HeaderValue`; times are whole seconds in UTC.
+    Header values have the types of `mqkit.message.HeaderValue`; times are whole seconds in UTC. The
+    headers are a dict that is the receiver's own.
     """
 
     tag: int

@@ -23,6 +23,7 @@ ENCODING_ERRORS = (
     TypeError,
     ValueError,
     AssertionError,
+    RecursionError,
 )
 """What pika raises for a property that it cannot encode; it encodes before it writes."""
 

@@ -14,6 +14,7 @@ from sqlalchemy import URL
 from mqkit.dispatch import Clock, utc_now
 from mqkit.effects import HandlerPolicy, SendWithin
 from mqkit.errors import ConfigurationError, StoreError
+from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import Delivery
 from mqkit.outcome import Outcome, RetryLater
 from mqkit.settings import Settings
@@ -49,6 +50,8 @@ class Store:
     leaves them to migrations (`mqkit.store.metadata`). `pool` is how many connections to
     PostgreSQL it may have.
 
+    `limits` are those of what transactions publish.
+
     Times are seconds: `sweep` between two looks into the outbox that nobody hinted at;
     `longest_retry` for all retries of one message together, which the handlers' policies are
     checked against, and `replay_age` for a dead letter to be replayed. The inbox remembers a
@@ -68,6 +71,7 @@ class Store:
         sweep: float = DEFAULT_SWEEP,
         longest_retry: float = DEFAULT_LONGEST_RETRY,
         replay_age: float = DEFAULT_REPLAY_AGE,
+        limits: Limits = DEFAULT_LIMITS,
         clock: Clock = utc_now,
     ) -> None:
         for name, seconds in (
@@ -86,6 +90,7 @@ class Store:
         self._sweep = sweep
         self._longest_retry = longest_retry
         self._replay_age = replay_age
+        self._limits = limits
         self._clock = clock
         self._opened: _Opened | None = None
         self._users = 0
@@ -171,7 +176,7 @@ class Store:
         """
         opened = self._open()
         async with opened.database.transaction() as connection:
-            transaction = Transaction(connection, app_id=app_id)
+            transaction = Transaction(connection, app_id=app_id, limits=self._limits)
             yield transaction
             await self._finish(transaction)
         if transaction.messages:
@@ -193,7 +198,7 @@ class Store:
             if handled is not None:
                 logger.info("%s: message %s was handled before", handler, delivery.message_id)
                 return handled.result
-            transaction = Transaction(connection)
+            transaction = Transaction(connection, limits=self._limits)
             try:
                 result = await run(transaction)
             except RetryLater as later:

@@ -9,6 +9,7 @@ from sqlalchemy import Executable
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.outgoing import Outgoing, to_message
 from mqkit.topology import Exchange
@@ -26,10 +27,17 @@ class Transaction:
     __mqkit_asynchronous__ = True
     __mqkit_transaction__ = True
 
-    def __init__(self, connection: AsyncConnection, *, app_id: str | None = None) -> None:
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        *,
+        app_id: str | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         self.connection = connection
         """SQLAlchemy's connection, for whatever is not here."""
         self._app_id = app_id
+        self._limits = limits
         self._session: AsyncSession | None = None
         self._messages: list[tuple[str | None, Message]] = []
 
@@ -99,6 +107,7 @@ class Transaction:
                 mandatory=mandatory,
             ),
             self._app_id,
+            limits=self._limits,
         )
         self._messages.append((key, message))
         return message.properties.message_id or ""

@@ -10,6 +10,8 @@ import pytest
 
 from mqkit import (
     ExchangeNotFoundError,
+    Limits,
+    Publisher,
     PublishError,
     PublishRefusedError,
     PublishTimeoutError,
@@ -28,9 +30,10 @@ async def test_a_message_that_is_too_large_fails_alone(broker: Broker, name: str
     """The broker closes the channel over it without a name; all others are stored."""
     async with connected(broker.url) as client:
         await client.declare(f"{name}.q")
+        publisher = Publisher(client.connection, limits=Limits(body=TOO_LARGE))
         results = await asyncio.gather(
             *(
-                client.publisher.publish(
+                publisher.publish(
                     "", f"{name}.q", bytes(TOO_LARGE) if n == 5 else b"x", message_id=str(n)
                 )
                 for n in range(30)
@@ -42,6 +45,7 @@ async def test_a_message_that_is_too_large_fails_alone(broker: Broker, name: str
         assert isinstance(results[5], PublishRefusedError)
         stored = {m.properties.message_id for m in await client.take_all(f"{name}.q")}
         assert stored == {str(n) for n in range(30)} - {"5"}
+        await publisher.close()
 
 
 async def test_a_publish_without_an_answer_is_unknown(broker: Broker, name: str) -> None:

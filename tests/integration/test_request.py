@@ -22,6 +22,7 @@ from mqkit import (
     Exchange,
     ExchangeNotFoundError,
     InvalidMessageError,
+    Limits,
     Publisher,
     PublishRefusedError,
     Queue,
@@ -230,8 +231,10 @@ async def test_an_exchange_deleted_meanwhile_is_told_to_its_own_request(
 
 async def test_a_request_that_is_too_large_is_told_so(world: World) -> None:
     """The broker closes the channel over it; the next request is answered."""
+    publisher = Publisher(world.client.connection, limits=Limits(body=TOO_LARGE))
     with pytest.raises(PublishRefusedError, match="message size"):
-        await world.client.publisher.request(world.queue, bytes(TOO_LARGE), bytes)
+        await publisher.request(world.queue, bytes(TOO_LARGE), bytes)
+    await publisher.close()
     assert (await world.ask(n=1)).n == 1
 
 

@@ -52,9 +52,11 @@ def test_a_delay_is_never_early(delay: float) -> None:
     assert -1e-6 <= ticks(delay) * DELAY_TICK - delay < DELAY_TICK + 1e-6
 
 
-def test_no_delay_goes_straight_to_the_queue() -> None:
-    """Zero seconds is a publish to the default exchange."""
-    assert entry(0, "a.b") == ("", "a.b")
+def test_no_delay_takes_the_last_exchange() -> None:
+    """Zero seconds is a publish to the exchange that delivers, by which it is known as a copy."""
+    exchange, key = entry(0, "a.b")
+    assert exchange == DELIVER
+    assert walk(exchange, key, ["a.b", "b", "x.a.b"]) == (0, ["a.b"])
 
 
 @pytest.mark.parametrize("delay", [-0.1, MAX_DELAY + 1, float("nan")])

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 LAYERS = {
     "errors": 0,
+    "limits": 0,
     "message": 0,
     "outcome": 0,
     "settings": 0,
@@ -37,6 +38,7 @@ LAYERS = {
     "publish_errors": 2,
     "publisher": 2,
     "requests": 2,
+    "reserved": 2,
     "sender": 2,
     "consumer": 3,
     "dispatch": 3,
