@@ -16,6 +16,7 @@ from typing import Any
 
 from mqkit import BrokerUrl, Publisher, Runtime, Service
 from mqkit.cli.options import LOG_FORMAT
+from mqkit.connection import Connection
 from mqkit.drivers import named
 from mqkit.errors import PublishError
 from mqkit.testing.broker import Broker
@@ -23,13 +24,16 @@ from mqkit.testing.proxy import TcpProxy
 from tests.faults.matrix.figures import Figures
 from tests.faults.matrix.journal import Journal
 from tests.faults.matrix.room import Room, Secrets, with_parameters
-from tests.support import Client, ServiceProcess, connected, eventually, running
+from tests.support import Client, ServiceProcess, eventually, running
 
 RECOVERY_BUDGET = 5.0
 """Seconds from the end of a fault until a message goes all the way again."""
 
 EMPTY_WITHIN = 10.0
 """Seconds in which the queues must be empty once all services have stopped."""
+
+ROW_LOG = "row.log"
+"""The log of the process that the row runs in."""
 
 TASKS_END_WITHIN = 5.0
 """Seconds in which the tasks of closed connections must end."""
@@ -82,9 +86,25 @@ class Bench:
         """A proxy before the broker; a context manager."""
         return TcpProxy(self.url)
 
-    def client(self, url: str | None = None) -> contextlib.AbstractAsyncContextManager[Client]:
+    @staticmethod
+    def connection(url: str, driver: str | None = None) -> Connection:
+        """A connection that is not opened yet."""
+        library = named(driver) if driver else named()
+        return Connection(BrokerUrl.parse(url), name="matrix", driver=library)
+
+    @contextlib.asynccontextmanager
+    async def client(
+        self, url: str | None = None, *, driver: str | None = None
+    ) -> AsyncIterator[Client]:
         """A connection beside the services: publishes, looks into queues, breaks things."""
-        return connected(url or self.url)
+        connection = self.connection(url or self.url, driver)
+        await connection.open(15)
+        client = Client(connection)
+        try:
+            yield client
+        finally:
+            await client.publisher.close()
+            await connection.close()
 
     # --- services ----------------------------------------------------------------------------
 
@@ -98,6 +118,10 @@ class Bench:
             driver=named(driver) if driver else None,
             **more,
         )
+
+    def logged(self) -> str:
+        """What this process has logged until now."""
+        return (self.logs / ROW_LOG).read_text()
 
     @contextlib.contextmanager
     def process(
@@ -296,15 +320,18 @@ class Bench:
             self.problem(f"{len(keys)} messages {what}: {', '.join(sorted(keys)[:5])}")
 
     async def _judge_queues(self) -> None:
+        """All services have stopped, so that what was unacknowledged is ready again."""
+        names = await asyncio.to_thread(self.room.queues)
         deadline = time.monotonic() + EMPTY_WITHIN
-        while True:
-            found = await asyncio.to_thread(self.room.queues)
-            wrong = {q: n for q, n in found.items() if n != self.left.get(q, 0)}
-            if not wrong:
-                return
-            if time.monotonic() > deadline:
-                break
-        self.problem(f"messages are left in queues: {wrong}")
+        async with self.client() as client:
+            while True:
+                found = {name: await client.messages(name) for name in names}
+                wrong = {q: n for q, n in found.items() if n != self.left.get(q, 0)}
+                if not wrong or time.monotonic() > deadline:
+                    break
+                await asyncio.sleep(0.05)
+        if wrong:
+            self.problem(f"messages are left in queues: {wrong}")
 
     async def _judge_tasks(self) -> None:
         def others() -> list[asyncio.Task[Any]]:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from mqkit.testing.broker import Broker
-from tests.faults.matrix.bench import Bench, logging_to
+from tests.faults.matrix.bench import ROW_LOG, Bench, logging_to
 from tests.faults.matrix.figures import Figures
 from tests.faults.matrix.room import Room, Secrets
 from tests.faults.matrix.row import LONG_FAULTS, Row
@@ -36,7 +36,7 @@ async def execute(
         room = await asyncio.to_thread(Room, broker, row.number, planted)
         bench = Bench(figures, room, broker, directory, faults=count, short=short, planted=planted)
         try:
-            with logging_to(logs / "row.log"):
+            with logging_to(logs / ROW_LOG):
                 await _run(row, bench)
         finally:
             bench.journal.close()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from mqkit.testing.broker import Broker
 from mqkit.testing.containers import ContainerBroker
@@ -14,7 +15,7 @@ from mqkit.testing.nodes import NodeBroker
 
 @contextlib.contextmanager
 def hanging(broker: Broker) -> Iterator[None]:
-    """Stop the node's processes in mid-air (SIGSTOP), and let them go on at the end (SIGCONT).
+    """Stop the node's processes in mid-air, as SIGSTOP does, and let them go on at the end.
 
     Its sockets stay open, and the system goes on to take bytes for them.
     """
@@ -36,15 +37,41 @@ def hanging(broker: Broker) -> Iterator[None]:
         raise TypeError(f"{broker!r} cannot be stopped: it is not ours")
 
 
-@contextlib.contextmanager
-def alarm(broker: Broker, kind: str) -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def alarm(broker: Broker, kind: str) -> AsyncIterator[None]:
     """Raise the 'memory' or 'disk' alarm by its limit, as an operator's mistake would."""
     command, low, usual = {
         "memory": ("set_vm_memory_high_watermark", "0.0001", "0.6"),
         "disk": ("set_disk_free_limit", "1000000GB", "50MB"),
     }[kind]
-    broker.ctl(command, low)
+    await asyncio.to_thread(broker.ctl, command, low)
     try:
         yield
     finally:
-        broker.ctl(command, usual)
+        await asyncio.to_thread(broker.ctl, command, usual)
+
+
+@contextlib.asynccontextmanager
+async def consumer_timeout(broker: Broker, seconds: float) -> AsyncIterator[None]:
+    """Let the broker take back what is not acknowledged within so many seconds.
+
+    And look for it every half second; it does so every minute otherwise.
+    """
+    change = "application:set_env(rabbit, {}, {})"
+    kept = (
+        "{application:get_env(rabbit, consumer_timeout, undefined), "
+        "application:get_env(rabbit, channel_tick_interval, 60000)}."
+    )
+    usual = (await asyncio.to_thread(broker.ctl, "eval", kept)).strip().strip("{}").split(",")
+    names = ("consumer_timeout", "channel_tick_interval")
+    wanted = (str(round(seconds * 1000)), "500")
+
+    async def set_to(values: tuple[str, ...]) -> None:
+        words = ", ".join(change.format(*each) for each in zip(names, values, strict=True))
+        await asyncio.to_thread(broker.ctl, "eval", f"{words}.")
+
+    await set_to(wanted)
+    try:
+        yield
+    finally:
+        await set_to(tuple(usual))

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
 
+from mqkit.errors import ConnectionLostError
+from tests.faults.matrix.hurt import hanging
+from tests.faults.matrix.links import all_noticed, connections, heartbeat
 from tests.faults.matrix.row import Bench, row
+from tests.faults.matrix.services import DRIVERS, applying
+from tests.support import eventually
 
 SERVICE = "tests.faults.matrix.processes:service"
 
@@ -16,6 +22,15 @@ SETTLED = (3.0, 10.0)
 
 A node that is killed within some 1.5 s of it may come back with a queue that has no leader.
 """
+
+LOST = "connection lost"
+"""What a service logs of each connection."""
+
+HANG = 4.0
+"""Heartbeats that a hanging broker hangs: 40 s at the default of 10."""
+
+SIDE_BY_SIDE = 10
+"""Services that a hang hits at the same time in the long form; each is a fault."""
 
 
 def a_while(longest: float) -> Callable[[], dict[str, object]]:
@@ -42,6 +57,59 @@ async def crash(bench: Bench) -> None:
                 await bench.all_ended()
 
 
+@row(2, "broker hangs", short=2)
+async def hang(bench: Bench) -> None:
+    """Stop the node's processes for four heartbeats; each service must notice by itself."""
+    side_by_side = len(DRIVERS) if bench.short else SIDE_BY_SIDE
+    url = bench.at(heartbeat=heartbeat(bench), connect_timeout=heartbeat(bench))
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(bench.client(url))
+        queues = [f"matrix.hang.{n}" for n in range(side_by_side)]
+        services = [
+            await stack.enter_async_context(
+                bench.serving(applying(bench.journal, queue), url, driver=DRIVERS[n % len(DRIVERS)])
+            )
+            for n, queue in enumerate(queues)
+        ]
+        while bench.figures.faults < bench.faults:
+            async with contextlib.AsyncExitStack() as loads:
+                for queue, service in zip(queues, services, strict=True):
+                    # A publish whose deadline passes in the hang was perhaps never written.
+                    load = bench.load(
+                        service.publisher, "", queue, writers=1, tolerate=(ConnectionLostError,)
+                    )
+                    await loads.enter_async_context(load)
+                await bench.applied(await bench.publish(client.publisher, "", queues[0]))
+                with hanging(bench.broker):
+                    began = time.monotonic()
+                    bench.fault(side_by_side)
+                    await all_noticed(bench, connections(services), began, "the broker hangs")
+                    left = began + HANG * heartbeat(bench) - time.monotonic()
+                    await asyncio.sleep(max(left, 0))
+                woken = time.monotonic()
+                for queue, service in zip(queues, services, strict=True):
+                    await bench.applied(await bench.publish(service.publisher, "", queue))
+                bench.recovered(woken)
+            await bench.all_ended()
+
+
+@row(3, "broker app stops")
+async def app_stops(bench: Bench) -> None:
+    """`rabbitmqctl stop_app` and `start_app` under load."""
+    queue = "matrix.app"
+    with bench.process(SERVICE, MQKIT_MATRIX_QUEUE=queue) as process:
+        await process.says("consuming")
+        async with bench.client() as client:
+            for _ in range(bench.faults):
+                async with bench.load(client.publisher, "", queue, fields=a_while(0.01)):
+                    await bench.applied(await bench.publish(client.publisher, "", queue))
+                    async with bench.goes_on(client.publisher, "", queue):
+                        await asyncio.to_thread(bench.broker.ctl, "stop_app")
+                        bench.fault()
+                        await asyncio.to_thread(bench.broker.ctl, "start_app")
+                await bench.all_ended()
+
+
 @row(4, "forced close of all connections", short=3)
 async def forced_close(bench: Bench) -> None:
     """`rabbitmqctl close_all_connections` again and again, under handlers that take a while."""
@@ -49,11 +117,23 @@ async def forced_close(bench: Bench) -> None:
     with bench.process(SERVICE, MQKIT_MATRIX_QUEUE=queue) as process:
         await process.says("consuming")
         async with bench.client() as client:
-            async with bench.load(client.publisher, "", queue, fields=a_while(1.0)):
+            load = bench.load(
+                client.publisher, "", queue, writers=1, pause=0.05, fields=a_while(1.5)
+            )
+            close = ("close_all_connections", "--vhost", bench.room.name, "matrix")
+            async with load:
                 for _ in range(bench.faults):
-                    async with bench.goes_on(client.publisher, "", queue):
-                        await asyncio.to_thread(bench.broker.ctl, "close_all_connections", "matrix")
-                        bench.fault()
+                    await eventually(lambda: bench.journal.running() > 5, what="some runs")
+                    lost = process.text().count(LOST)
+                    began = time.monotonic()
+                    await asyncio.to_thread(bench.broker.ctl, *close)
+                    bench.fault()
+                    await bench.applied(await bench.publish(client.publisher, "", queue))
+                    bench.recovered(began)
+                    await eventually(
+                        lambda lost=lost: process.text().count(LOST) >= lost + 2,  # type: ignore[misc]
+                        what="the loss of both connections",
+                    )
             await bench.all_ended()
     together = bench.journal.together()
     bench.check(not together, f"{len(together)} messages were handled twice at the same time")

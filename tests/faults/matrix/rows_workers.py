@@ -1,0 +1,135 @@
+"""Rows 21, 22 and 23: what happens to the processes and handlers that work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+
+from mqkit import Queue
+from tests.faults.matrix.hurt import consumer_timeout
+from tests.faults.matrix.row import Bench, row
+from tests.faults.matrix.services import DRIVERS, applying
+from tests.support import Client, eventually
+
+FEW = "tests.faults.matrix.processes:few"
+POISONED = "tests.faults.matrix.processes:poisoned"
+
+RUNNING, PREFETCHED = 4, 4
+"""Messages that are handled, and that wait in the process, when it is told to stop."""
+
+DELIVERY_LIMIT, ATTEMPTS = 2, 3
+"""As `processes.poisoned` has them."""
+
+NEIGHBOURS = 5
+"""Messages around each poisonous one."""
+
+TIMEOUT = 1.5
+"""Seconds of the broker's consumer timeout."""
+
+OVER = 4.0
+"""Seconds that a handler takes which is over it."""
+
+
+@row(21, "SIGTERM in flight", short=2)
+async def terminated(bench: Bench) -> None:
+    """With a grace period longer than the handler, and with one that is shorter, in turn."""
+    queue = "matrix.terminated"
+    async with bench.client() as client:
+        for number in range(bench.faults):
+            await _terminated(bench, client, queue, longer=number % 2 == 0)
+    with bench.process(FEW, MQKIT_MATRIX_QUEUE=queue):
+        await bench.all_ended()
+
+
+async def _terminated(bench: Bench, client: Client, queue: str, *, longer: bool) -> None:
+    grace = "20" if longer else "0.2"
+    with bench.process(FEW, "--grace", grace, MQKIT_MATRIX_QUEUE=queue) as process:
+        await process.says("consuming")
+        await bench.all_ended()  # what the one before gave back
+        fields = {"seconds": 0.7 if longer else 60.0, "first_only": True}
+        publishing = (
+            bench.publish(client.publisher, "", queue, fields=fields)
+            for _ in range(RUNNING + PREFETCHED)
+        )
+        keys = await asyncio.gather(*publishing)
+        await eventually(lambda: bench.journal.running() == RUNNING, what="the runs")
+        process.send(signal.SIGTERM)
+        bench.fault()
+        code = await process.ends()
+    bench.check(code == (0 if longer else 1), f"grace {grace} s: it exited with {code}")
+    ran = [key for key in keys if bench.journal.runs(key)]
+    bench.check(len(ran) == RUNNING, f"grace {grace} s: {len(ran)} messages ran, not {RUNNING}")
+    back = PREFETCHED if longer else RUNNING + PREFETCHED
+
+    async def all_back() -> bool:
+        return await client.messages(queue) == back
+
+    await eventually(all_back, what=f"{back} messages in the queue")
+    for key in ran:
+        bench.check(bench.journal.applied(key) == longer, f"grace {grace} s: {key} is not right")
+    bench.check(await client.messages(f"{queue}.dead") == 0, "a message was rejected")
+
+
+@row(22, "handler slower than the consumer timeout", brokers=("3.10", "4.0", "4.3"), short=4)
+async def over_the_timeout(bench: Bench) -> None:
+    """The broker takes the message back; it is handled once more, and consumption goes on."""
+    async with (
+        consumer_timeout(bench.broker, TIMEOUT),
+        contextlib.AsyncExitStack() as stack,
+        bench.client() as client,
+    ):
+        queues = []
+        for number in range(bench.faults):
+            single = number % 2 == 1
+            arguments = {"x-single-active-consumer": True} if single else {}
+            queue = Queue(f"matrix.over.{number}", arguments=arguments)
+            for driver in DRIVERS if single else DRIVERS[number // 2 % 2 :][:1]:
+                service = applying(bench.journal, queue)
+                await stack.enter_async_context(bench.serving(service, driver=driver))
+            queues.append(queue.name)
+        fields = {"seconds": OVER, "first_only": True}
+        slow = [await bench.publish(client.publisher, "", q, fields=fields) for q in queues]
+        bench.fault(len(slow))
+        for key in slow:
+            await eventually(
+                lambda key=key: len(bench.journal.runs(key)) > 1,  # type: ignore[misc]
+                within=30,
+                what=f"a second delivery of {key}",
+            )
+        for queue_name in queues:
+            async with bench.goes_on(client.publisher, "", queue_name):
+                pass
+        await bench.all_ended()
+
+
+@row(23, "poison: raises always, kills its worker always", short=2)
+async def poison(bench: Bench) -> None:
+    """Each is dead-lettered within its limit, and what is around it is handled."""
+    queue = "matrix.poison"
+    kills = max(bench.faults // (2 * (DELIVERY_LIMIT + 1)), 1)
+    raises = max(bench.faults - kills * (DELIVERY_LIMIT + 1), 1)
+    poisons: dict[str, int] = {}
+    async with bench.client() as client:
+        with bench.process(POISONED, MQKIT_MATRIX_QUEUE=queue) as process:
+            await process.says("consuming")
+        for kind in ["kills"] * kills + ["raises"] * raises:
+            key = await bench.publish(client.publisher, "", queue, fields={"poison": kind})
+            poisons[key] = DELIVERY_LIMIT + 1 if kind == "kills" else ATTEMPTS
+            for _ in range(NEIGHBOURS):
+                await bench.publish(client.publisher, "", queue)
+        bench.fault(raises)
+        found: list[str] = []
+        while len(found) < len(poisons) or bench.journal.unfinished():
+            with bench.process(POISONED, MQKIT_MATRIX_QUEUE=queue) as process:
+                while process.process.poll() is None and bench.journal.unfinished():
+                    found += await bench.take_dead(client, f"{queue}.dead")
+                    await asyncio.sleep(0.05)
+                if process.process.poll() is not None:
+                    bench.ended_itself(process)
+                    bench.fault()
+    for key, limit in poisons.items():
+        runs = len(bench.journal.runs(key))
+        bench.check(runs <= limit, f"{key} ran {runs} times, and its limit is {limit}")
+        bench.check(found.count(key) == 1, f"{key} was dead-lettered {found.count(key)} times")
+    bench.check(set(found) == set(poisons), f"neighbours were dead-lettered: {found}")
