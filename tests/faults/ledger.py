@@ -78,6 +78,13 @@ effect = Table(
     Column("key", String(64), nullable=False),
 )
 
+hold = Table(
+    "hold",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    comment="who inserts a row may be held up in the commit, by a trigger",
+)
+
 
 class Order(BaseModel):
     """A message to the ledger; the secrets that come with it are nobody's business."""
@@ -91,6 +98,8 @@ class Order(BaseModel):
     """What the handler takes, in its transaction."""
     failures: int = 0
     """Attempts that fail, after all has been done and before the commit."""
+    held: bool = False
+    """It is held up in its commit, where the row holds commits up."""
 
 
 class Event(BaseModel):
@@ -126,6 +135,8 @@ async def post(order: Order, transaction: Transaction, events: str) -> None:
     event = Event(key=order.key, account=order.debit, number=number, card=order.card)
     event_id = await transaction.publish("", events, event, key=order.debit)
     await transaction.execute(insert(effect).values(key=order.key))
+    if order.held:
+        await transaction.execute(insert(hold))
     await transaction.execute(
         _insert(transaction.connection)
         .values(

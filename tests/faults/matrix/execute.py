@@ -11,7 +11,7 @@ from mqkit.testing.broker import Broker
 from tests.faults.matrix.bench import ROW_LOG, Bench, logging_to
 from tests.faults.matrix.figures import Figures
 from tests.faults.matrix.room import Room, Secrets
-from tests.faults.matrix.row import LONG_FAULTS, Row
+from tests.faults.matrix.row import Row
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ async def execute(
     :param faults: how many to inject, in the place of the form's own number
     """
     figures = Figures(row.number, row.title, broker.label)
-    count = faults or (row.short if short else LONG_FAULTS)
+    count = faults or (row.short if short else row.long)
     planted = Secrets()
     logs = directory / "logs"
     logs.mkdir(parents=True)

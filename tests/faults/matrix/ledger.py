@@ -7,12 +7,11 @@ import contextlib
 import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
 from sqlalchemy import func, insert, select, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from mqkit import Publisher
@@ -23,7 +22,7 @@ from mqkit.testing.postgres import start as start_postgres
 from mqkit.testing.postgres.node import NodePostgres
 from tests.faults.ledger import PLACES, Event, account, effect, metadata, posting
 from tests.faults.matrix.row import Bench
-from tests.faults.store_services import EVENTS
+from tests.faults.store_services import EVENTS, QUEUE
 from tests.support import Client, eventually
 
 Kind = Literal["postgres", "sqlite"]
@@ -31,9 +30,6 @@ Kind = Literal["postgres", "sqlite"]
 ACCOUNTS = 8
 OPENING = Decimal("1000.00000001")
 """What each account has at first."""
-
-STILL = 0.3
-"""Seconds in which no further event comes, where none is expected."""
 
 
 class Ledger:
@@ -48,6 +44,8 @@ class Ledger:
         self.accounts = [f"account-{number}" for number in range(ACCOUNTS)]
         self.events: list[tuple[str, Event]] = []
         """What came to the queue of the events: message id and body, in order."""
+        self.sent: set[str] = set()
+        """The keys of the orders."""
 
     @property
     def server(self) -> PostgresServer:
@@ -67,44 +65,64 @@ class Ledger:
 
     # --- orders ------------------------------------------------------------------------------
 
-    def order(self, **more: object) -> dict[str, object]:
-        """The fields of an order between two accounts at random."""
-        debit, credit = random.sample(self.accounts, 2)
-        amount = Decimal(random.randint(1, 10**10)).scaleb(-PLACES)
-        return {"debit": debit, "credit": credit, "amount": str(amount), **more}
-
     async def send(
-        self, publisher: Publisher, queue: str, *, key: str | None = None, **more: object
+        self,
+        publisher: Publisher,
+        queue: str = QUEUE,
+        *,
+        key: str | None = None,
+        between: Sequence[str] | None = None,
+        **order: Any,
     ) -> str:
-        """Publish an order, book it, and return its key."""
-        fields = self.order(**more)
+        """Publish an order, book it, and return its key.
+
+        `between` are the accounts to choose two of; `order` are more of its fields.
+        """
+        debit, credit = random.sample(between or self.accounts, 2)
+        amount = Decimal(random.randint(1, 10**10)).scaleb(-PLACES)
+        fields = {"debit": debit, "credit": credit, "amount": str(amount), **order}
+        key = key or self.bench.key()
+        self.sent.add(key)
         return await self.bench.publish(publisher, "", queue, key=key, fields=fields)
 
     async def send_many(
-        self, publisher: Publisher, queue: str, count: int, **more: object
+        self, publisher: Publisher, count: int, queue: str = QUEUE, **order: Any
     ) -> list[str]:
         """So many orders at once."""
-        sending = (self.send(publisher, queue, **more) for _ in range(count))
+        sending = (self.send(publisher, queue, **order) for _ in range(count))
         return list(await asyncio.gather(*sending))
 
     # --- what is in it -----------------------------------------------------------------------
 
     async def effects(self) -> Counter[str]:
         """How often each key had its effect."""
-        found = await self._rows(select(effect.c.key, func.count()).group_by(effect.c.key))
-        return Counter({key: count for key, count in found})
+        found = await self.rows(select(effect.c.key, func.count()).group_by(effect.c.key))
+        return Counter(dict(map(tuple, found)))
 
     async def posted(self) -> int:
         """How many effects there are."""
-        ((count,),) = await self._rows(select(func.count()).select_from(effect))
+        ((count,),) = await self.rows(select(func.count()).select_from(effect))
         return int(count)
 
     async def waiting(self) -> int:
         """Messages in the outbox."""
-        ((count,),) = await self._rows(select(func.count()).select_from(outbox))
+        ((count,),) = await self.rows(select(func.count()).select_from(outbox))
         return int(count)
 
-    async def _rows(self, query: Any) -> list[Any]:
+    async def applied(self, keys: Collection[str], within: float = 20.0) -> None:
+        """Wait until they have had their effect."""
+
+        async def done() -> bool:
+            return set(keys) <= set(await self.effects())
+
+        await eventually(done, within, f"the effect of {', '.join(sorted(keys)[:5])}")
+
+    async def run(self, statement: str) -> None:
+        """Run a statement as the ledger's user."""
+        async with self.engine.begin() as connection:
+            await connection.execute(text(statement))
+
+    async def rows(self, query: Any) -> list[Any]:
         async with self.engine.connect() as connection:
             return list((await connection.execute(query)).all())
 
@@ -114,10 +132,10 @@ class Ledger:
         """Wait until every confirmed order is posted, and the outbox is empty."""
 
         async def done() -> bool:
-            confirmed = len(self.bench.journal.keys("confirmed"))
-            if await self.posted() < confirmed or await self.waiting():
+            if await self.waiting():
                 return False
-            return not self.bench.journal.keys("confirmed") - set(await self.effects())
+            confirmed = self.bench.journal.keys("confirmed") & self.sent
+            return confirmed <= set(await self.effects())
 
         await eventually(done, within, "the posting of all orders, and an empty outbox")
 
@@ -130,14 +148,13 @@ class Ledger:
     async def audit(self) -> None:
         """C, G, and the order of the accounts; L and X are the bench's, from the effects."""
         check = self.bench.check
-        found = await self._rows(select(posting))
+        found = await self.rows(select(posting))
         effects = await self.effects()
         check(
             set(effects) == {row.key for row in found},
             "the postings and the effects are of different keys",
         )
-        unknown = set(effects) - self.bench.journal.keys("confirmed")
-        unknown -= self.bench.journal.keys("unknown")
+        unknown = set(effects) - self.sent
         check(not unknown, f"{len(unknown)} postings are of orders that nobody gave")
         await self._audit_balances(found)
         self._audit_events({row.key: row.event for row in found})
@@ -151,7 +168,7 @@ class Ledger:
         for row in postings:
             expected[row.debit] -= row.amount
             expected[row.credit] += row.amount
-        balances = {row.name: row.balance for row in await self._rows(select(account))}
+        balances = {row.name: row.balance for row in await self.rows(select(account))}
         wrong = {name for name, balance in balances.items() if balance != expected[name]}
         self.bench.check(not wrong, f"the balances of {sorted(wrong)} are not what was posted")
         total = sum(balances.values(), Decimal())
@@ -200,7 +217,7 @@ async def ledger(bench: Bench, kind: Kind = "postgres") -> AsyncIterator[Ledger]
             yield kept
             await kept.audit()
         finally:
-            counted = await kept.effects()
+            counted = Counter(bench.effects()) + await kept.effects()
             bench.effects = lambda: counted
 
 

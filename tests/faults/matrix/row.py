@@ -40,6 +40,8 @@ class Row:
     """The versions that `make faults` runs it on."""
     short: int
     """Faults of the short form."""
+    long: int
+    """Faults of the long form."""
     run: Run
 
 
@@ -47,14 +49,19 @@ _rows: dict[int, Row] = {}
 
 
 def row(
-    number: int, title: str, *, brokers: tuple[str, ...] = BROKERS, short: int = 1
+    number: int,
+    title: str,
+    *,
+    brokers: tuple[str, ...] = BROKERS,
+    short: int = 1,
+    long: int = LONG_FAULTS,
 ) -> Callable[[Run], Run]:
     """Register a row; its function takes the bench and returns when it has seen enough."""
 
     def register(run: Run) -> Run:
         if number in _rows:
             raise ValueError(f"row {number} is there already: {_rows[number].title}")
-        _rows[number] = Row(number, title, brokers, short, run)
+        _rows[number] = Row(number, title, brokers, short, long, run)
         return run
 
     return register
