@@ -1,15 +1,11 @@
-"""Rows 21, 22 and 23: what happens to the processes and handlers that work."""
+"""Rows 21 and 23: what happens to the processes and handlers that work."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 
-from mqkit import Queue
-from tests.faults.matrix.hurt import consumer_timeout
 from tests.faults.matrix.row import Bench, row
-from tests.faults.matrix.services import DRIVERS, applying
 from tests.support import Client, eventually
 
 FEW = "tests.faults.matrix.processes:few"
@@ -23,12 +19,6 @@ DELIVERY_LIMIT, ATTEMPTS = 2, 3
 
 NEIGHBOURS = 5
 """Messages around each poisonous one."""
-
-TIMEOUT = 1.5
-"""Seconds of the broker's consumer timeout."""
-
-OVER = 4.0
-"""Seconds that a handler takes which is over it."""
 
 
 @row(21, "SIGTERM in flight", short=2)
@@ -69,38 +59,6 @@ async def _terminated(bench: Bench, client: Client, queue: str, *, longer: bool)
     for key in ran:
         bench.check(bench.journal.applied(key) == longer, f"grace {grace} s: {key} is not right")
     bench.check(await client.messages(f"{queue}.dead") == 0, "a message was rejected")
-
-
-@row(22, "handler slower than the consumer timeout", brokers=("3.10", "4.0", "4.3"), short=4)
-async def over_the_timeout(bench: Bench) -> None:
-    """The broker takes the message back; it is handled once more, and consumption goes on."""
-    async with (
-        consumer_timeout(bench.broker, TIMEOUT),
-        contextlib.AsyncExitStack() as stack,
-        bench.client() as client,
-    ):
-        queues = []
-        for number in range(bench.faults):
-            single = number % 2 == 1
-            arguments = {"x-single-active-consumer": True} if single else {}
-            queue = Queue(f"matrix.over.{number}", arguments=arguments)
-            for driver in DRIVERS if single else DRIVERS[number // 2 % 2 :][:1]:
-                service = applying(bench.journal, queue)
-                await stack.enter_async_context(bench.serving(service, driver=driver))
-            queues.append(queue.name)
-        fields = {"seconds": OVER, "first_only": True}
-        slow = [await bench.publish(client.publisher, "", q, fields=fields) for q in queues]
-        bench.fault(len(slow))
-        for key in slow:
-            await eventually(
-                lambda key=key: len(bench.journal.runs(key)) > 1,  # type: ignore[misc]
-                within=30,
-                what=f"a second delivery of {key}",
-            )
-        for queue_name in queues:
-            async with bench.goes_on(client.publisher, "", queue_name):
-                pass
-        await bench.all_ended()
 
 
 @row(23, "poison: raises always, kills its worker always", short=2)
