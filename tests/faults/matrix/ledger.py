@@ -40,7 +40,9 @@ class Ledger:
         self.url = url
         """Of the database, with a planted password."""
         self._server = server
-        self.engine: AsyncEngine = create_async_engine(_driver_url(url), hide_parameters=True)
+        self.engine: AsyncEngine = create_async_engine(
+            _driver_url(url), hide_parameters=True, pool_pre_ping=True
+        )
         self.accounts = [f"account-{number}" for number in range(ACCOUNTS)]
         self.events: list[tuple[str, Event]] = []
         """What came to the queue of the events: message id and body, in order."""
