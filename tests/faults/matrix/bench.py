@@ -23,7 +23,7 @@ from mqkit.testing.broker import Broker
 from mqkit.testing.proxy import TcpProxy
 from tests.faults.matrix.figures import Figures
 from tests.faults.matrix.journal import Journal
-from tests.faults.matrix.room import Room, Secrets, with_parameters
+from tests.faults.matrix.room import Room, with_parameters
 from tests.support import Client, ServiceProcess, eventually, running
 
 RECOVERY_BUDGET = 5.0
@@ -56,7 +56,6 @@ class Bench:
         *,
         faults: int,
         short: bool,
-        planted: Secrets,
     ) -> None:
         self.figures = figures
         self.room = room
@@ -66,7 +65,7 @@ class Bench:
         self.logs = directory / "logs"
         self.faults = faults
         self.short = short
-        self.secrets = planted
+        self.secrets = room.secrets
         self.journal = Journal(directory / "journal.sqlite")
         self.effects: Callable[[], Mapping[str, int]] = self.journal.effects
         """How often each key had its effect; a row whose handlers have a database of their own
