@@ -29,13 +29,13 @@ from tests.support import Client, ServiceProcess, eventually, running
 RECOVERY_BUDGET = 5.0
 """Seconds from the end of a fault until a message goes all the way again."""
 
-EMPTY_WITHIN = 10.0
+EMPTY_WITHIN = 5.0
 """Seconds in which the queues must be empty once all services have stopped."""
 
 ROW_LOG = "row.log"
 """The log of the process that the row runs in."""
 
-TASKS_END_WITHIN = 5.0
+TASKS_END_WITHIN = 3.0
 """Seconds in which the tasks of closed connections must end."""
 
 
