@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = [figures for figures in results if figures.verdict != HOLDS]
     if failed:
         errors.print(f"{len(failed)} of {len(results)} do not hold; their logs are in {directory}")
+    elif options.logs is None:
+        shutil.rmtree(directory)
     return FAILED if failed else DONE
 
 
