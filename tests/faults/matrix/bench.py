@@ -23,19 +23,19 @@ from mqkit.testing.broker import Broker
 from mqkit.testing.proxy import TcpProxy
 from tests.faults.matrix.figures import Figures
 from tests.faults.matrix.journal import Journal
-from tests.faults.matrix.room import Room, Secrets, with_parameters
+from tests.faults.matrix.room import Room, with_parameters
 from tests.support import Client, ServiceProcess, eventually, running
 
 RECOVERY_BUDGET = 5.0
 """Seconds from the end of a fault until a message goes all the way again."""
 
-EMPTY_WITHIN = 10.0
+EMPTY_WITHIN = 5.0
 """Seconds in which the queues must be empty once all services have stopped."""
 
 ROW_LOG = "row.log"
 """The log of the process that the row runs in."""
 
-TASKS_END_WITHIN = 5.0
+TASKS_END_WITHIN = 3.0
 """Seconds in which the tasks of closed connections must end."""
 
 
@@ -56,7 +56,6 @@ class Bench:
         *,
         faults: int,
         short: bool,
-        planted: Secrets,
     ) -> None:
         self.figures = figures
         self.room = room
@@ -66,7 +65,7 @@ class Bench:
         self.logs = directory / "logs"
         self.faults = faults
         self.short = short
-        self.secrets = planted
+        self.secrets = room.secrets
         self.journal = Journal(directory / "journal.sqlite")
         self.effects: Callable[[], Mapping[str, int]] = self.journal.effects
         """How often each key had its effect; a row whose handlers have a database of their own

@@ -7,10 +7,9 @@ import logging
 import time
 from pathlib import Path
 
-from mqkit.testing.broker import Broker
 from tests.faults.matrix.bench import ROW_LOG, Bench, logging_to
 from tests.faults.matrix.figures import Figures
-from tests.faults.matrix.room import Room, Secrets
+from tests.faults.matrix.room import Rooms
 from tests.faults.matrix.row import Row
 
 logger = logging.getLogger(__name__)
@@ -20,27 +19,27 @@ SHORT_LIMIT, LONG_LIMIT = 90.0, 3600.0
 
 
 async def execute(
-    row: Row, broker: Broker, directory: Path, *, short: bool, faults: int | None = None
+    row: Row, rooms: Rooms, directory: Path, *, short: bool, faults: int | None = None
 ) -> Figures:
     """Run the row and judge it; whatever goes wrong is a problem in its figures.
 
     :param faults: how many to inject, in the place of the form's own number
     """
+    broker = rooms.broker
     figures = Figures(row.number, row.title, broker.label)
     count = faults or (row.short if short else row.long)
-    planted = Secrets()
     logs = directory / "logs"
     logs.mkdir(parents=True)
     began = time.monotonic()
     try:
-        room = await asyncio.to_thread(Room, broker, row.number, planted)
-        bench = Bench(figures, room, broker, directory, faults=count, short=short, planted=planted)
+        room = await asyncio.to_thread(rooms.take)
+        bench = Bench(figures, room, broker, directory, faults=count, short=short)
         try:
             with logging_to(logs / ROW_LOG):
                 await _run(row, bench)
         finally:
             bench.journal.close()
-            await asyncio.to_thread(_restore, broker, room)
+            await asyncio.to_thread(broker.start)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding about this row
         figures.problems.append(_words(error))
     figures.seconds = time.monotonic() - began
@@ -56,11 +55,6 @@ async def _run(row: Row, bench: Bench) -> None:
         bench.problem(_words(error))
         await asyncio.to_thread(bench.broker.start)
     await bench.judge()
-
-
-def _restore(broker: Broker, room: Room) -> None:
-    broker.start()
-    room.close()
 
 
 def _words(error: BaseException) -> str:

@@ -55,23 +55,15 @@ async def alarm(broker: Broker, kind: str) -> AsyncIterator[None]:
 async def consumer_timeout(broker: Broker, seconds: float) -> AsyncIterator[None]:
     """Let the broker take back what is not acknowledged within so many seconds.
 
-    And look for it every half second; it does so every minute otherwise.
+    And look for it every half second; by default it does so every minute, for half an hour
+    (https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout).
     """
-    change = "application:set_env(rabbit, {}, {})"
-    kept = (
-        "{application:get_env(rabbit, consumer_timeout, undefined), "
-        "application:get_env(rabbit, channel_tick_interval, 60000)}."
+    change = (
+        "application:set_env(rabbit, consumer_timeout, {}), "
+        "application:set_env(rabbit, channel_tick_interval, {})."
     )
-    usual = (await asyncio.to_thread(broker.ctl, "eval", kept)).strip().strip("{}").split(",")
-    names = ("consumer_timeout", "channel_tick_interval")
-    wanted = (str(round(seconds * 1000)), "500")
-
-    async def set_to(values: tuple[str, ...]) -> None:
-        words = ", ".join(change.format(*each) for each in zip(names, values, strict=True))
-        await asyncio.to_thread(broker.ctl, "eval", f"{words}.")
-
-    await set_to(wanted)
+    await asyncio.to_thread(broker.ctl, "eval", change.format(round(seconds * 1000), 500))
     try:
         yield
     finally:
-        await set_to(tuple(usual))
+        await asyncio.to_thread(broker.ctl, "eval", change.format(1_800_000, 60_000))

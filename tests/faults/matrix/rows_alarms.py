@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from mqkit import Publisher
 from mqkit.errors import BlockedError, PublishError
@@ -25,22 +26,22 @@ HELD = 5
 """Of which so many are being handled."""
 
 
-@row(5, "memory alarm", short=2)
+@row(5, "memory alarm")
 async def memory(bench: Bench) -> None:
     """`set_vm_memory_high_watermark 0.0001`."""
-    await _alarms(bench, "memory")
+    await _alarms(bench, "memory", DRIVERS)
 
 
-@row(6, "disk alarm", short=2)
+@row(6, "disk alarm")
 async def disk(bench: Bench) -> None:
     """`set_disk_free_limit` above what the disk has."""
-    await _alarms(bench, "disk")
+    await _alarms(bench, "disk", DRIVERS[::-1])
 
 
-async def _alarms(bench: Bench, kind: str) -> None:
+async def _alarms(bench: Bench, kind: str, drivers: Sequence[str]) -> None:
     queue = f"matrix.{kind}"
     for number in range(bench.faults):
-        driver, gate = DRIVERS[number % len(DRIVERS)], asyncio.Event()
+        driver, gate = drivers[number % len(drivers)], asyncio.Event()
         service = applying(bench.journal, queue, concurrency=HELD, prefetch=HELD, gate=gate)
         async with bench.serving(service, driver=driver) as serving:
             publisher = serving.publisher

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Sequence
 
+from mqkit.declare import declare
+from mqkit.topology import Topology
 from tests.faults.matrix.row import Bench, row
 from tests.support import Client, eventually
 
@@ -23,42 +26,63 @@ NEIGHBOURS = 5
 
 @row(21, "SIGTERM in flight", short=2)
 async def terminated(bench: Bench) -> None:
-    """With a grace period longer than the handler, and with one that is shorter, in turn."""
-    queue = "matrix.terminated"
+    """With a grace period that is longer than the handler, and with one that is shorter."""
     async with bench.client() as client:
-        for number in range(bench.faults):
-            await _terminated(bench, client, queue, longer=number % 2 == 0)
+        await asyncio.gather(
+            _terminated_often(bench, client, longer=True),
+            _terminated_often(bench, client, longer=False),
+        )
+
+
+async def _terminated_often(bench: Bench, client: Client, *, longer: bool) -> None:
+    queue = f"matrix.{'longer' if longer else 'shorter'}"
+    keys: list[str] = []
+    for _ in range(-(-bench.faults // 2)):
+        keys = await _terminated(bench, client, queue, keys, longer=longer)
     with bench.process(FEW, MQKIT_MATRIX_QUEUE=queue):
-        await bench.all_ended()
+        await _all_applied(bench, keys)
 
 
-async def _terminated(bench: Bench, client: Client, queue: str, *, longer: bool) -> None:
+async def _all_applied(bench: Bench, keys: Sequence[str]) -> None:
+    for key in keys:
+        await bench.applied(key)
+
+
+async def _terminated(
+    bench: Bench, client: Client, queue: str, before: Sequence[str], *, longer: bool
+) -> list[str]:
+    """Stop a process in the middle, and return the keys of which some are left to others."""
     grace = "20" if longer else "0.2"
     with bench.process(FEW, "--grace", grace, MQKIT_MATRIX_QUEUE=queue) as process:
         await process.says("consuming")
-        await bench.all_ended()  # what the one before gave back
+        await _all_applied(bench, before)
         fields = {"seconds": 0.7 if longer else 60.0, "first_only": True}
         publishing = (
             bench.publish(client.publisher, "", queue, fields=fields)
             for _ in range(RUNNING + PREFETCHED)
         )
         keys = await asyncio.gather(*publishing)
-        await eventually(lambda: bench.journal.running() == RUNNING, what="the runs")
+        await eventually(
+            lambda: sum(1 for key in keys if bench.journal.runs(key)) == RUNNING, what="the runs"
+        )
         process.send(signal.SIGTERM)
         bench.fault()
         code = await process.ends()
-    bench.check(code == (0 if longer else 1), f"grace {grace} s: it exited with {code}")
+    what = f"with {grace} s of grace"
+    bench.check(code == (0 if longer else 1), f"{what} it exited with {code}")
     ran = [key for key in keys if bench.journal.runs(key)]
-    bench.check(len(ran) == RUNNING, f"grace {grace} s: {len(ran)} messages ran, not {RUNNING}")
+    bench.check(len(ran) == RUNNING, f"{what} {len(ran)} messages ran, not {RUNNING}")
+    for key in ran:
+        done = bench.journal.applied(key)
+        bench.check(done == longer, f"{what} a running message was {'' if done else 'not '}applied")
     back = PREFETCHED if longer else RUNNING + PREFETCHED
 
     async def all_back() -> bool:
         return await client.messages(queue) == back
 
-    await eventually(all_back, what=f"{back} messages in the queue")
-    for key in ran:
-        bench.check(bench.journal.applied(key) == longer, f"grace {grace} s: {key} is not right")
-    bench.check(await client.messages(f"{queue}.dead") == 0, "a message was rejected")
+    await eventually(all_back, what=f"{back} messages in the queue {what}")
+    bench.check(await client.messages(f"{queue}.dead") == 0, f"{what} a message was rejected")
+    return list(keys)
 
 
 @row(23, "poison: raises always, kills its worker always", short=2)
@@ -69,8 +93,8 @@ async def poison(bench: Bench) -> None:
     raises = max(bench.faults - kills * (DELIVERY_LIMIT + 1), 1)
     poisons: dict[str, int] = {}
     async with bench.client() as client:
-        with bench.process(POISONED, MQKIT_MATRIX_QUEUE=queue) as process:
-            await process.says("consuming")
+        limited = Queue(queue, delivery_limit=DELIVERY_LIMIT)
+        await declare(client.connection.channel, Topology.of_queue(limited))
         for kind in ["kills"] * kills + ["raises"] * raises:
             key = await bench.publish(client.publisher, "", queue, fields={"poison": kind})
             poisons[key] = DELIVERY_LIMIT + 1 if kind == "kills" else ATTEMPTS
