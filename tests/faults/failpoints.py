@@ -55,6 +55,12 @@ def point_of(name: str) -> Point:
     return Point(path, "before" if when == "before" else "after")
 
 
+def place_of(point: Point) -> tuple[Any, str]:
+    """The class (or module) that has the point's method, and the method's name."""
+    owner, _, attribute = point.path.rpartition(".")
+    return pkgutil.resolve_name(owner), attribute
+
+
 def issue(tickets: Path, count: int) -> None:
     """Add so many tickets to a directory, which is made where it is not there."""
     tickets.mkdir(parents=True, exist_ok=True)
@@ -100,8 +106,7 @@ def arm(name: str, tickets: Path) -> None:
     :raises AttributeError, ImportError: mqkit no longer has the method
     """
     point = point_of(name)
-    owner_path, _, attribute = point.path.rpartition(".")
-    owner = pkgutil.resolve_name(owner_path)
+    owner, attribute = place_of(point)
     found = inspect.getattr_static(owner, attribute)
 
     def reached() -> None:
