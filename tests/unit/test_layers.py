@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "pika": {"drivers", "blocking", "testing"},
     "aio_pika": {"drivers"},
     "aiormq": {"drivers", "testing"},
+    "asyncpg": {"store", "testing"},
     "sqlalchemy": {"store"},
 }
 """Client libraries, and the only parts of mqkit that know them."""
