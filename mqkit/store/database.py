@@ -146,6 +146,7 @@ class Database:
                 await self.flavour.check_alive(connection)
             watch.may_commit = True
             await connection.commit()
+            watch.in_doubt = False
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -185,7 +186,7 @@ class Database:
             raise
         finally:
             # What was not committed is rolled back.
-            await _let_go(connection)
+            await _let_go(connection, throw_away=watch.in_doubt)
 
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -224,9 +225,9 @@ def _transaction_of(connection: AsyncConnection) -> Any:
     return connection.sync_connection and connection.sync_connection.get_transaction()
 
 
-async def _let_go(connection: AsyncConnection) -> None:
+async def _let_go(connection: AsyncConnection, *, throw_away: bool = False) -> None:
     """Give it back to the pool; one that cannot be rolled back is thrown away."""
-    closing = asyncio.ensure_future(_close(connection))
+    closing = asyncio.ensure_future(_close(connection, throw_away=throw_away))
     try:
         await asyncio.shield(closing)
     except asyncio.CancelledError:
@@ -234,9 +235,11 @@ async def _let_go(connection: AsyncConnection) -> None:
         raise
 
 
-async def _close(connection: AsyncConnection) -> None:
+async def _close(connection: AsyncConnection, *, throw_away: bool) -> None:
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT):
+            if throw_away:
+                await connection.invalidate()
             await connection.close()
     except (SQLAlchemyError, OSError) as error:
         logger.debug("a connection was lost before it could be given back: %s", _first_line(error))

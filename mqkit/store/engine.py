@@ -50,6 +50,8 @@ class Watch:
     transient: bool = False
     """Whether one of them blamed the database."""
     may_commit: bool = False
+    in_doubt: bool = False
+    """Whether a commit began and did not end well: the connection may still be in a transaction."""
 
     def blames_database(self, error: BaseException) -> bool:
         """Whether an error is the database's doing, and not the statement's or the caller's."""
@@ -80,7 +82,10 @@ def make_engine(url: URL, pool: int) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "commit")
     def refuse(connection: Any) -> None:
         watch = _watch(connection)
-        if watch is not None and not watch.may_commit:
+        if watch is None:
+            return
+        watch.in_doubt = True
+        if not watch.may_commit:
             raise StoreError(
                 "a transaction of the store is not committed by hand: it is when the handler "
                 "returns; begin_nested() makes a savepoint"

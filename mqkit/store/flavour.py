@@ -73,7 +73,7 @@ class Flavour(Protocol):
     def of_shards(
         self, table: Table, shards: Sequence[int], condition: ColumnElement[bool], limit: int
     ) -> Select[Any]:
-        """Up to `limit` rows of these shards that satisfy a condition, each shard's in order."""
+        """Up to `limit` rows of these shards that satisfy a condition: the first of each shard."""
         ...
 
     def is_one_of(self, column: Column[Any], values: Sequence[int]) -> ColumnElement[bool]:
@@ -109,7 +109,7 @@ def key_hash(key: str) -> int:
 
 def _unnest(shards: Iterable[int]) -> TableValuedAlias:
     values = bindparam(None, list(shards), postgresql.ARRAY(Integer))
-    return func.unnest(values).table_valued("shard", name="each")
+    return func.unnest(values).table_valued("shard", name="each").render_derived()
 
 
 class Postgres:

@@ -222,7 +222,8 @@ async def _entries(
         or_(outbox.c.order_key.is_(None), not_(waits_for_another)),
     )
     rows = await connection.execute(flavour.of_shards(outbox, shards, free, limit))
-    return [_entry(row) for row in rows]
+    # The plan gives them in order, and nothing in SQL promises it.
+    return sorted((_entry(row) for row in rows), key=lambda entry: entry.id)
 
 
 def _entry(row: Row[Any]) -> Entry:

@@ -139,8 +139,11 @@ class Store:
                 return
             self._users -= 1
             if self._users == 0:
-                opened, self._opened = self._opened, None
-                await opened.close()
+                # Open until then: the relay's last round is part of it.
+                try:
+                    await self._opened.close()
+                finally:
+                    self._opened = None
 
     async def __aenter__(self) -> Self:
         await self.open()
