@@ -160,13 +160,18 @@ class Database:
     ) -> AsyncIterator[AsyncConnection]:
         if self._engine is None:
             raise StoreError(f"store {self} is not open")
+        failures: tuple[type[Exception], ...] = (
+            SQLAlchemyError,
+            OSError,
+            *self.flavour.connect_errors(),
+        )
         connection = self._engine.connect()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT + LOCK_TIMEOUT):
                 await connection.start()
                 await connection.execution_options(**{WATCH: watch, READING: reading})
                 await connection.begin()
-        except (SQLAlchemyError, OSError, *self.flavour.connect_errors()) as error:
+        except failures as error:
             await _let_go(connection)
             raise self._unavailable(error) from error
         except BaseException:

@@ -93,6 +93,7 @@ class Relay:
     async def run(self) -> None:
         """Relay until stopped. Whatever fails is logged, and tried again after a while."""
         while not self._stopping:
+            self._wake.clear()
             try:
                 async with self._outbox.database.flavour.relaying() as mine:
                     if mine:

@@ -1,4 +1,4 @@
-"""What the tests of the store share: deliveries, a clock that jumps, a broker of nothing but notes."""
+"""What the tests of the store share: deliveries, a clock that jumps, a broker that takes notes."""
 
 from __future__ import annotations
 

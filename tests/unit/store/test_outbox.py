@@ -11,7 +11,7 @@ from sqlalchemy import select, text, update
 
 from mqkit.errors import StoreError, UnroutableError
 from mqkit.message import Message, Properties
-from mqkit.store import Store, outbox
+from mqkit.store import outbox
 from mqkit.store.database import Database
 from mqkit.store.outbox import MAX_RETRY_WAIT, Outbox, retry_wait
 from mqkit.store.schema import outbox as table
@@ -119,10 +119,14 @@ async def test_a_claim_ends_with_its_block_however_it_ends(database: str) -> Non
     async with opened(database) as db:
         await write(db, "m", key="a")
         box = Outbox(db)
-        with pytest.raises(LookupError):
+
+        async def fail() -> None:
             async with box.claim(range(box.shards), 500, NOW) as claim:
                 assert len(claim.entries) == 1
                 raise LookupError
+
+        with pytest.raises(LookupError):
+            await fail()
         assert await claimed(box, NOW) == ["m"]
 
 
@@ -184,12 +188,11 @@ async def test_a_row_that_cannot_be_read_says_so(database: str) -> None:
         async with box.claim(range(box.shards), 500, NOW) as claim:
             (entry,) = claim.entries
             with pytest.raises(StoreError, match=f"row {entry.id} of the outbox is not readable"):
-                assert entry.message
+                _ = entry.message
 
 
 async def test_a_claim_reads_nothing_older_than_its_locks(postgres_database: str) -> None:
     """Even where the database's own default would keep the snapshot of the first statement."""
-    async with opened(postgres_database) as db:
-        async with db.reading() as connection:
-            isolation = await connection.execute(text("SHOW transaction_isolation"))
-            assert isolation.scalar_one() == "read committed"
+    async with opened(postgres_database) as db, db.reading() as connection:
+        isolation = await connection.execute(text("SHOW transaction_isolation"))
+        assert isolation.scalar_one() == "read committed"

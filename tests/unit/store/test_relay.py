@@ -28,7 +28,7 @@ from mqkit.store.outbox import Outbox
 from mqkit.store.relay import Relay
 from mqkit.store.schema import outbox as table
 from tests.support import ROOT, eventually
-from tests.unit.store.support import FakeBroker, Jumping, opened, publish, refusal
+from tests.unit.store.support import NOW, FakeBroker, Jumping, claimed, opened, publish, refusal
 
 
 async def nothing_to_purge() -> int:
@@ -108,7 +108,8 @@ async def test_messages_of_a_key_are_written_one_after_the_other_s_confirm(datab
         await eventually(lambda: len(broker.confirmed) == 10)
     assert confirmed_at_write == {f"{key}{i}": i for i in range(5) for key in "ab"}
     # While one key waits for its confirm, the other is written.
-    assert [key for key, *_ in broker.written] != sorted(key for key, *_ in broker.written)
+    keys = [message_id[0] for message_id in broker.written]
+    assert keys != sorted(keys)
 
 
 async def test_a_commit_wakes_the_relay_of_its_store(database: str) -> None:
@@ -138,7 +139,7 @@ async def test_a_commit_wakes_the_relay_of_another_store(postgres_database: str)
                 found = await connection.execute(
                     text("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
                 )
-                return found.scalar_one() == 1
+                return bool(found.scalar_one() == 1)
 
         await eventually(listens)
         for i in range(5):
@@ -430,6 +431,13 @@ asyncio.run(main())
 """
 
 
+def holder(url: str) -> subprocess.Popen[str]:
+    """A process whose relay has claimed what there is, and waits for a confirm for ever."""
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLDER, url], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 async def test_a_relay_takes_over_when_another_s_process_is_killed(
     kind: str, request: pytest.FixtureRequest
@@ -439,14 +447,15 @@ async def test_a_relay_takes_over_when_another_s_process_is_killed(
     broker = FakeBroker()
     async with Store(url, sweep=0.05) as store:
         await publish(store, "m", key="a")
-        process = subprocess.Popen(
-            [sys.executable, "-c", HOLDER, url], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
+        process = holder(url)
         try:
             assert process.stdout is not None
             assert await asyncio.to_thread(process.stdout.readline) == "relaying\n"
             store.start(broker.send)
-            await store._open().relay._sweep_once()  # type: ignore[union-attr]
+            async with store._open().database.flavour.relaying() as mine:
+                assert mine is (kind == "postgres")
+            if kind == "postgres":
+                assert await claimed(Outbox(store._open().database), NOW) == []
             assert broker.written == []
             process.send_signal(signal.SIGKILL)
             await eventually(lambda: broker.confirmed == ["m"])

@@ -41,11 +41,15 @@ async def test_a_rollback_takes_the_outbox_rows_along(database: str) -> None:
     """An exception leaves neither work nor messages."""
     async with Store(database, relay=False) as store:
         await make_work(store)
-        with pytest.raises(LookupError):
+
+        async def fail() -> None:
             async with store.transaction() as transaction:
                 await transaction.execute(text("INSERT INTO work VALUES ('a')"))
                 await transaction.publish("e", "k", b"")
                 raise LookupError
+
+        with pytest.raises(LookupError):
+            await fail()
         assert await work_of(store) == []
         assert await store.pending() == 0
 
@@ -67,11 +71,15 @@ async def test_a_session_s_commit_does_not_commit_the_transaction(database: str)
     """It ends a savepoint: an exception after it undoes its work too."""
     async with Store(database, relay=False) as store:
         await make_work(store)
-        with pytest.raises(LookupError):
+
+        async def fail() -> None:
             async with store.transaction() as transaction:
                 transaction.session.add(Work(id="a"))
                 await transaction.session.commit()
                 raise LookupError
+
+        with pytest.raises(LookupError):
+            await fail()
         assert await work_of(store) == []
         async with store.transaction() as transaction:
             transaction.session.add(Work(id="kept"))
