@@ -11,9 +11,9 @@ from unittest import mock
 
 from sqlalchemy import func, insert, select, text
 
-from mqkit import Delivery
+from mqkit import Delivery, dispatch
 from mqkit.outcome import Outcome, RetryAfter
-from mqkit.store import Store, database
+from mqkit.store import Store, engine
 from mqkit.store.schema import inbox
 from tests.faults.ledger import Event, hold
 from tests.faults.matrix.ledger import Ledger, ledger
@@ -24,14 +24,17 @@ from tests.support import Client, eventually
 LOCK_TIMEOUT = 1.5
 """Seconds that a statement waits for a lock, here."""
 
+STORE_WAIT_MAX = 1.5
+"""Seconds until a message that met it is tried again, at most."""
+
 DEADLOCK_TIMEOUT = "700ms"
 """After which who waits looks for a deadlock, once: less than for the lock."""
 
 OUTAGE = 2.5
 """Seconds that the database is locked, down or paused."""
 
-BACK_WITHIN = 15.0
-"""Seconds from the end of an outage until a new order is posted: its retries wait up to 5 s."""
+BACK_WITHIN = 10.0
+"""Seconds from the end of an outage until a new order is posted, which may take some retries."""
 
 HELD = "(7, 7)"
 """The advisory lock that holds commits up."""
@@ -137,7 +140,10 @@ async def database_away(bench: Bench) -> None:
         if isinstance(outcome, RetryAfter):
             failures.append(str(outcome.error))
 
-    with mock.patch.object(database, "LOCK_TIMEOUT", LOCK_TIMEOUT):
+    with (
+        mock.patch.object(engine, "LOCK_TIMEOUT", LOCK_TIMEOUT),
+        mock.patch.object(dispatch, "STORE_WAIT_MAX", STORE_WAIT_MAX),
+    ):
         async with ledger(bench) as kept, bench.client() as client:
             await client.declare(EVENTS)
             await kept.run(f"ALTER ROLE ledger SET deadlock_timeout = '{DEADLOCK_TIMEOUT}'")

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 
+from mqkit import Queue
 from mqkit.declare import declare
 from mqkit.topology import Topology
 from tests.faults.matrix.row import Bench, row
