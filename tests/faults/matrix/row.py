@@ -40,9 +40,9 @@ class Row:
     """The versions that `make faults` runs it on."""
     short: int
     """Faults of the short form."""
-    long: int
-    """Faults of the long form."""
     run: Run
+    long: int = LONG_FAULTS
+    """Faults of the long form."""
 
 
 _rows: dict[int, Row] = {}
@@ -61,7 +61,7 @@ def row(
     def register(run: Run) -> Run:
         if number in _rows:
             raise ValueError(f"row {number} is there already: {_rows[number].title}")
-        _rows[number] = Row(number, title, brokers, short, long, run)
+        _rows[number] = Row(number, title, brokers, short, run, long)
         return run
 
     return register
