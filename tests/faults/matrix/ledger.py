@@ -31,6 +31,9 @@ ACCOUNTS = 8
 OPENING = Decimal("1000.00000001")
 """What each account has at first."""
 
+SETTLED = (20.0, 120.0)
+"""Seconds until all that was sent is posted and published, in the short and the long form."""
+
 
 class Ledger:
     """A database with the ledger in it, and what a row does with it."""
@@ -130,8 +133,9 @@ class Ledger:
 
     # --- the account -------------------------------------------------------------------------
 
-    async def settled(self, within: float = 60.0) -> None:
+    async def settled(self, within: float | None = None) -> None:
         """Wait until every confirmed order is posted, and the outbox is empty."""
+        within = within or SETTLED[not self.bench.short]
 
         async def done() -> bool:
             if await self.waiting():
