@@ -92,6 +92,9 @@ def run(mutation: Mutation, broker: str) -> Result:
         mutation.apply(directory / "mqkit")
         for figures in _figures(directory, mutation.rows, broker):
             number = int(figures["row"])
+            if not figures["messages"]:
+                # A broker that did not start would look like a promise that was broken.
+                raise RuntimeError(f"row {number} did not run: {figures['problems']}")
             if figures["verdict"] == HOLDS:
                 result.green.append(number)
             else:
@@ -139,7 +142,7 @@ def _check(directory: Path, environment: dict[str, str]) -> None:
 
 
 def _print(result: Result) -> None:
-    console.print(f"{result.name}: {'red' if result.red else 'GREEN'} in {result.seconds:.0f} s")
+    console.print(f"{result.name}: {'red' if result.red else 'all hold'} in {result.seconds:.0f} s")
     for number, problem in result.red.items():
         console.print(f"    row {number}: {problem[:200]}")
     if result.green:
