@@ -108,6 +108,8 @@ def _group(item: pytest.Item) -> str | None:
             parts = [part for part, modules in PARTS.items() if module in modules]
             part = module if label == "embedded" else (*parts, "rest")[0]
             return f"{label}-{part}"
+    if "matrix_broker" in params:
+        return f"matrix-{params['matrix_broker'].label}"
     if "own_broker" in params:
         return f"own-{params['own_broker'].label}"
     return None

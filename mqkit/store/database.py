@@ -1,7 +1,7 @@
 """A connection pool with transactions whose failures are told apart: the database's, or a caller's.
 
-SQLite and PostgreSQL differ in how they lock and how they begin; here, and in `flavour`, and
-nowhere else.
+SQLite and PostgreSQL differ in how they lock and how they begin; here, in `engine` and in
+`flavour`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -12,50 +12,59 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-from sqlalchemy import URL, event, text
+from sqlalchemy import URL, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mqkit.errors import ConfigurationError, StoreError, StoreUnavailableError
-from mqkit.store.failures import is_transient
+from mqkit.store.engine import (
+    CONNECT_TIMEOUT,
+    LOCK_TIMEOUT,
+    READING,
+    WATCH,
+    Watch,
+    is_aborted,
+    make_engine,
+)
 from mqkit.store.flavour import Flavour, Postgres, Sqlite
 from mqkit.store.schema import metadata
 
 logger = logging.getLogger(__name__)
 
-LOCK_TIMEOUT = 30.0
-"""Seconds that a statement waits for a lock, before its message is tried again later."""
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds."""
-
 DEFAULT_POOL = 20
-"""Connections that one store may have open: no more transactions run at a time."""
+"""Handlers' transactions that one store runs at a time."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds for the rollback of what is given up; after them its connection is thrown away."""
+
+HOW_TO_WRITE = "write sqlite:///path/to/file, or postgresql://user:password@host/database"
 
 
 def store_url(text_: str) -> URL:
     """Read a store's URL: `sqlite:///path`, or `postgresql://user:password@host/database`.
+
+    A URL of PostgreSQL may have the parameters that asyncpg takes of libpq's (`sslmode`, ...).
 
     :raises ConfigurationError: it is malformed, or of another database; it never quotes a password
     """
     try:
         url = make_url(text_)
     except (ArgumentError, ValueError):
-        raise ConfigurationError(
-            "the store's URL is malformed: write sqlite:///path/to/file, or "
-            "postgresql://user:password@host/database"
-        ) from None
-    backend = url.get_backend_name()
-    if backend == "sqlite" and url.drivername in ("sqlite", "sqlite+aiosqlite"):
+        raise ConfigurationError(f"the store's URL is malformed: {HOW_TO_WRITE}") from None
+    if url.drivername in ("sqlite", "sqlite+aiosqlite"):
+        if url.database in (None, "", ":memory:") or url.query:
+            raise ConfigurationError(
+                "a store in SQLite is kept in a file, and its URL has no parameters: "
+                "write sqlite:///path/to/file"
+            )
         return url.set(drivername="sqlite+aiosqlite")
-    if backend in ("postgresql", "postgres") and "+" not in url.drivername:
+    if url.drivername in ("postgresql", "postgres", "postgresql+asyncpg"):
+        if not url.database:
+            raise ConfigurationError(f"the store's URL names no database: {HOW_TO_WRITE}")
         return url.set(drivername="postgresql+asyncpg")
-    if url.drivername == "postgresql+asyncpg":
-        return url
     raise ConfigurationError(
-        f"a store is kept in SQLite or PostgreSQL, not {url.drivername!r}: write "
-        "sqlite:///path/to/file, or postgresql://user:password@host/database"
+        f"a store is kept in SQLite or PostgreSQL, not {url.drivername!r}: {HOW_TO_WRITE}"
     )
 
 
@@ -64,12 +73,14 @@ class Database:
 
     def __init__(self, url: URL, *, pool: int = DEFAULT_POOL) -> None:
         self.url = url
-        self.flavour: Flavour = Sqlite(url.database) if _is_sqlite(url) else Postgres()
+        is_sqlite = url.get_backend_name() == "sqlite"
+        self.flavour: Flavour = Sqlite(url.database or "") if is_sqlite else Postgres()
         self._pool = pool
         self._engine: AsyncEngine | None = None
         # SQLite has one writer at a time: in this process they queue up in order, which is
         # fairer than its busy handler, and waits without a thread.
-        self._writing = asyncio.Lock() if _is_sqlite(url) else None
+        self._places = asyncio.Semaphore(1 if is_sqlite else pool)
+        self._has_room_beside = not is_sqlite
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
@@ -77,10 +88,10 @@ class Database:
     async def open(self, *, create_tables: bool) -> None:
         """Connect, and make what tables are missing.
 
-        :raises StoreError: it cannot be reached, or refuses; the message says why
+        :raises StoreError: it cannot be reached, or refuses, or has no tables; the message says why
         """
         try:
-            self._engine = _engine(self.url, self._pool)
+            self._engine = make_engine(self.url, self._pool)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise ConfigurationError(
                 f"the driver for {self} is not installed ({error}): pip install 'mqkit[postgres]'"
@@ -91,7 +102,7 @@ class Database:
                     await self.flavour.lock_schema(connection)
                     await connection.run_sync(metadata.create_all)
             else:
-                await self.ping()
+                await self._check_tables()
         except BaseException as error:
             await self.close()
             if isinstance(error, SQLAlchemyError):
@@ -101,8 +112,8 @@ class Database:
     async def close(self) -> None:
         """Disconnect."""
         if self._engine is not None:
-            await self._engine.dispose()
-            self._engine = None
+            engine, self._engine = self._engine, None
+            await engine.dispose()
 
     async def ping(self) -> None:
         """Return if it answers.
@@ -113,37 +124,54 @@ class Database:
             await connection.execute(text("SELECT 1"))
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self, *, beside: bool = False) -> AsyncIterator[AsyncConnection]:
         """A transaction that may write: committed at the end of the block, else rolled back.
+
+        What goes on `beside` the handlers does not wait for them.
 
         :raises StoreUnavailableError: the database failed; where it failed in the commit, nobody
             knows whether the transaction is committed
+        :raises StoreError: a statement had failed in it, or somebody ended it by hand
         """
-        async with self._turn(), self._connection() as connection:
+        async with contextlib.AsyncExitStack() as stack:
+            if not (beside and self._has_room_beside):
+                await stack.enter_async_context(self._place())
+            watch = Watch()
+            connection = await stack.enter_async_context(self._connection(watch))
+            begun = _transaction_of(connection)
             yield connection
-            try:
-                await connection.commit()
-            except OSError as error:
-                raise self._unavailable(error) from error
+            if _transaction_of(connection) is not begun or not begun.is_active:
+                raise StoreError("the store's transaction was ended by hand, and is rolled back")
+            if watch.error is not None:
+                await self.flavour.check_alive(connection)
+            watch.may_commit = True
+            await connection.commit()
+            watch.in_doubt = False
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that only reads, and waits for no writer."""
-        async with self._connection(reading=True) as connection:
+        async with self._connection(Watch(), reading=True) as connection:
             yield connection
 
     @contextlib.asynccontextmanager
-    async def _connection(self, *, reading: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def _connection(
+        self, watch: Watch, *, reading: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
         if self._engine is None:
             raise StoreError(f"store {self} is not open")
+        failures: tuple[type[Exception], ...] = (
+            SQLAlchemyError,
+            OSError,
+            *self.flavour.connect_errors(),
+        )
         connection = self._engine.connect()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT + LOCK_TIMEOUT):
                 await connection.start()
-                if reading:
-                    await connection.execution_options(mqkit_reading=True)
+                await connection.execution_options(**{WATCH: watch, READING: reading})
                 await connection.begin()
-        except (SQLAlchemyError, OSError) as error:
+        except failures as error:
             await _let_go(connection)
             raise self._unavailable(error) from error
         except BaseException:
@@ -151,83 +179,60 @@ class Database:
             raise
         try:
             yield connection
-        except DBAPIError as error:
-            if is_transient(error):
+        except (SQLAlchemyError, OSError) as error:
+            if watch.blames_database(error):
                 raise self._unavailable(error) from error
+            if is_aborted(error):
+                raise StoreError(
+                    "a statement of the store's transaction failed and the handler went on: "
+                    "nothing of it is committed; let the error out, or put the statement into "
+                    "`async with transaction.connection.begin_nested()`"
+                ) from (watch.error or error)
             raise
         finally:
             # What was not committed is rolled back.
-            await _let_go(connection)
+            await _let_go(connection, throw_away=watch.in_doubt)
 
     @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        if self._writing is None:
-            yield
-            return
+    async def _place(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(LOCK_TIMEOUT):
-                await self._writing.acquire()
+                await self._places.acquire()
         except TimeoutError as error:
             raise StoreUnavailableError(
-                f"store {self}: another transaction of this process held its one place for more "
-                f"than {LOCK_TIMEOUT:g} s; SQLite writes one at a time, PostgreSQL does not"
+                f"store {self}: all of its {self._pool if self._has_room_beside else 1} "
+                f"transactions at a time went on for more than {LOCK_TIMEOUT:g} s; SQLite has one "
+                "writer, PostgreSQL as many as Store(pool=...) says"
             ) from error
         try:
             yield
         finally:
-            self._writing.release()
+            self._places.release()
+
+    async def _check_tables(self) -> None:
+        if not self.flavour.exists():
+            raise StoreError(f"store {self}: there is no such file")
+        async with self.reading() as connection:
+            missing = await connection.run_sync(
+                lambda sync: [t for t in sorted(metadata.tables) if not inspect(sync).has_table(t)]
+            )
+        if missing:
+            raise StoreError(
+                f"store {self} has no table {' and no '.join(missing)}: migrate it "
+                "(mqkit.store.metadata), or open a Store(create_tables=True) once"
+            )
 
     def _unavailable(self, error: BaseException) -> StoreUnavailableError:
         return StoreUnavailableError(f"store {self}: {_first_line(error)}")
 
 
-def _is_sqlite(url: URL) -> bool:
-    return url.get_backend_name() == "sqlite"
+def _transaction_of(connection: AsyncConnection) -> Any:
+    return connection.sync_connection and connection.sync_connection.get_transaction()
 
 
-def _engine(url: URL, pool: int) -> AsyncEngine:
-    # Parameters may hold what must not be in a log: they are hidden in errors.
-    if not _is_sqlite(url):
-        return create_async_engine(
-            url,
-            pool_size=pool,
-            max_overflow=0,
-            pool_timeout=LOCK_TIMEOUT,
-            pool_pre_ping=False,
-            hide_parameters=True,
-            connect_args={
-                "timeout": CONNECT_TIMEOUT,
-                "server_settings": {
-                    "application_name": "mqkit",
-                    "lock_timeout": str(int(LOCK_TIMEOUT * 1000)),
-                },
-            },
-        )
-    engine = create_async_engine(
-        url, hide_parameters=True, connect_args={"timeout": LOCK_TIMEOUT, "isolation_level": None}
-    )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def prepare(connection: Any, _: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        # With NORMAL, a power cut could undo commits whose messages are acked.
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Any) -> None:
-        # The write lock at once: a transaction that read first could not always get it later.
-        reading = connection.get_execution_options().get("mqkit_reading", False)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-    return engine
-
-
-async def _let_go(connection: AsyncConnection) -> None:
+async def _let_go(connection: AsyncConnection, *, throw_away: bool = False) -> None:
     """Give it back to the pool; one that cannot be rolled back is thrown away."""
-    closing = asyncio.ensure_future(_close(connection))
+    closing = asyncio.ensure_future(_close(connection, throw_away=throw_away))
     try:
         await asyncio.shield(closing)
     except asyncio.CancelledError:
@@ -235,9 +240,12 @@ async def _let_go(connection: AsyncConnection) -> None:
         raise
 
 
-async def _close(connection: AsyncConnection) -> None:
+async def _close(connection: AsyncConnection, *, throw_away: bool) -> None:
     try:
-        await connection.close()
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            if throw_away:
+                await connection.invalidate()
+            await connection.close()
     except (SQLAlchemyError, OSError) as error:
         logger.debug("a connection was lost before it could be given back: %s", _first_line(error))
         with contextlib.suppress(SQLAlchemyError, OSError):
@@ -246,6 +254,6 @@ async def _close(connection: AsyncConnection) -> None:
 
 def _first_line(error: BaseException) -> str:
     """What went wrong, without the statement and without its parameters."""
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    cause: Any = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     lines = str(cause).splitlines()
     return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__

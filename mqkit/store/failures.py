@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 _SQLITE = frozenset(
@@ -37,18 +37,22 @@ _SQLSTATES = frozenset(
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether an error of a statement or a commit blames the database, and not the statement."""
-    if isinstance(error, PoolTimeoutError):
+    """Whether an error that a database gave blames the database, and not the statement."""
+    # asyncpg passes on what the socket said, and its own TimeoutError, as they are.
+    if isinstance(error, (OSError, PoolTimeoutError)):
         return True
     if not isinstance(error, DBAPIError):
         return False
     if error.connection_invalidated:
         return True
-    code = getattr(error.orig, "sqlstate", None)
-    if isinstance(code, str):
+    code = sqlstate(error)
+    if code is not None:
         return code in _SQLSTATES or code.startswith(_SQLSTATE_CLASSES)
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    if isinstance(code, int):
-        return (code & 0xFF) in _SQLITE
-    # A connection that was lost under a statement comes without any code.
-    return isinstance(error, InterfaceError)
+    result = getattr(error.orig, "sqlite_errorcode", None)
+    return isinstance(result, int) and (result & 0xFF) in _SQLITE
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """PostgreSQL's code of an error, where it has one."""
+    code = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    return code if isinstance(code, str) else None

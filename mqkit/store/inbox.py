@@ -16,6 +16,9 @@ from mqkit.message import Delivery
 from mqkit.store.flavour import Flavour
 from mqkit.store.schema import inbox, states
 
+PURGE_LOCK = -1
+"""Locked like a shard of the outbox, of which none has this number."""
+
 PURGE_BATCH = 5_000
 """Rows that one transaction of the purge deletes."""
 
@@ -71,13 +74,28 @@ async def keep_result(
 
 
 def result_text(result: Any) -> str:
-    """A result as JSON; what JSON and pydantic do not know is named by its type."""
-    return to_json(result, fallback=lambda value: f"<{type(value).__qualname__}>").decode()
+    """A result as JSON; what JSON and pydantic do not know is named by its type.
+
+    It is what is told of the effect, and must not be what prevents it.
+    """
+    try:
+        return to_json(result, fallback=_named, bytes_mode="base64").decode()
+    except (ValueError, RecursionError):
+        return to_json(_named(result)).decode()
 
 
-async def purge(connection: AsyncConnection, before: datetime) -> int:
-    """Delete some of what was handled before that moment, and say how many rows it were."""
+def _named(value: Any) -> str:
+    return f"<{type(value).__qualname__}>"
+
+
+async def purge(connection: AsyncConnection, flavour: Flavour, before: datetime) -> int:
+    """Delete some of what was handled before that moment, and say how many rows it were.
+
+    One at a time does it: another that comes meanwhile deletes nothing.
+    """
     deleted = 0
+    if not await flavour.lock_shards(connection, [PURGE_LOCK]):
+        return 0
     columns: Mapping[Any, Any] = {inbox: inbox.c.handled_at, states: states.c.updated_at}
     for table, moment in columns.items():
         old = select(table.c.handler, table.c.message_id).where(moment < before).limit(PURGE_BATCH)

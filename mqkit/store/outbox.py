@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mqkit.errors import StoreError
 from mqkit.message import Message
 from mqkit.store.database import Database
 from mqkit.store.flavour import Flavour, key_hash
 from mqkit.store.schema import outbox
-from mqkit.store.wire import properties_from_text, properties_to_text
+from mqkit.store.wire import properties_from_text, properties_to_text, writable
 
 MAX_RETRY_WAIT = 60.0
 """Seconds; no wait between two attempts to publish a message that was refused is longer."""
@@ -38,7 +39,29 @@ class Entry:
     id: int
     key: str | None
     attempts: int
-    message: Message
+    message_id: str
+    row: Row[Any] = field(repr=False)
+
+    @property
+    def message(self) -> Message:
+        """What to publish.
+
+        :raises StoreError: the row was written by a later version, or by hand, and is not readable
+        """
+        try:
+            properties = properties_from_text(self.row.properties)
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            raise StoreError(
+                f"row {self.id} of the outbox is not readable by this version of mqkit: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return Message(
+            exchange=self.row.exchange,
+            routing_key=self.row.routing_key,
+            body=bytes(self.row.body),
+            properties=properties,
+            mandatory=self.row.mandatory,
+        )
 
 
 async def write(
@@ -54,11 +77,11 @@ async def write(
     rows = [_row(key, message, flavour.shards, now) for key, message in messages]
     if not rows:
         return
-    await flavour.lock_keys(connection, (row["order_key"] for row in rows if row["order_key"]))
-    for row in rows:
-        # Not one statement for all: SQLAlchemy compiles such a one anew each time, which costs
-        # more than the round trips, and an executemany does not promise the order of the numbers.
-        await connection.execute(_INSERT, row)
+    await flavour.lock_keys(
+        connection, {key for row in rows if (key := row["order_key"]) is not None}
+    )
+    # Row by row, in one round trip where the driver can: numbers are given in this order.
+    await connection.execute(_INSERT, rows)
 
 
 def _row(key: str | None, message: Message, shards: int, now: datetime) -> dict[str, Any]:
@@ -91,8 +114,9 @@ class Claim:
         """Take what is confirmed out of the outbox."""
         if not published:
             return
-        statement = delete(outbox).where(outbox.c.id.in_([entry.id for entry in published]))
-        await self._execute([statement])
+        ids = [entry.id for entry in published]
+        condition = self._outbox.database.flavour.is_one_of(outbox.c.id, ids)
+        await self._execute([delete(outbox).where(condition)])
 
     async def hold(self, refused: Sequence[tuple[Entry, BaseException]], now: datetime) -> None:
         """Note what the broker refused; it and what has its key is left alone for a while."""
@@ -103,7 +127,7 @@ class Claim:
                 .values(
                     attempts=entry.attempts + 1,
                     retry_at=now + timedelta(seconds=retry_wait(entry.attempts)),
-                    error=f"{type(error).__name__}: {error}"[:MAX_ERROR_TEXT],
+                    error=writable(f"{type(error).__name__}: {error}"[:MAX_ERROR_TEXT]),
                 )
                 for entry, error in refused
             ]
@@ -115,7 +139,9 @@ class Claim:
         async with contextlib.AsyncExitStack() as stack:
             connection = self._connection
             if connection is None:
-                connection = await stack.enter_async_context(self._outbox.database.transaction())
+                connection = await stack.enter_async_context(
+                    self._outbox.database.transaction(beside=True)
+                )
             for statement in statements:
                 await connection.execute(statement)
 
@@ -142,21 +168,24 @@ class Outbox:
         What another relay has claimed is left out. On PostgreSQL the claim is a transaction, and
         ends with it, or with this process.
         """
-        if self.database.flavour.holds_shards_by_transaction:
-            async with self.database.transaction() as connection:
-                mine = await self.database.flavour.lock_shards(connection, shards)
-                entries = await _entries(connection, mine, limit, now) if mine else []
+        flavour = self.database.flavour
+        if flavour.holds_shards_by_transaction:
+            async with self.database.transaction(beside=True) as connection:
+                mine = await flavour.lock_shards(connection, shards)
+                # A statement of its own: its snapshot must not be older than the locks, or it
+                # would show what another relay has taken out meanwhile.
+                entries = await _entries(connection, flavour, mine, limit, now) if mine else []
                 yield Claim(self, connection, entries)
             return
         async with self.database.reading() as connection:
-            entries = await _entries(connection, shards, limit, now)
+            entries = await _entries(connection, flavour, shards, limit, now)
         yield Claim(self, None, entries)
 
-    async def is_empty(self) -> bool:
-        """Whether there is nothing to publish at all."""
+    async def waiting(self) -> Sequence[int]:
+        """The shards that have something in them, whether it may be published now or not."""
         async with self.database.reading() as connection:
-            found = await connection.execute(select(outbox.c.id).limit(1))
-            return found.first() is None
+            found = await connection.execute(self.database.flavour.filled_shards(outbox))
+            return list(found.scalars())
 
     async def count(self) -> int:
         """Messages that are committed and not yet confirmed."""
@@ -175,7 +204,11 @@ def _held(table: Any, now: datetime) -> ColumnElement[bool]:
 
 
 async def _entries(
-    connection: AsyncConnection, shards: Sequence[int], limit: int, now: datetime
+    connection: AsyncConnection,
+    flavour: Flavour,
+    shards: Sequence[int],
+    limit: int,
+    now: datetime,
 ) -> list[Entry]:
     before = outbox.alias("before")
     waits_for_another = (
@@ -191,31 +224,12 @@ async def _entries(
         not_(func.coalesce(_held(outbox, now), False)),
         or_(outbox.c.order_key.is_(None), not_(waits_for_another)),
     )
-    found: list[Entry] = []
-    for shard in shards:
-        # Shard by shard, so that the index gives the order and nothing is sorted.
-        rows = await connection.execute(
-            select(outbox)
-            .where(outbox.c.shard == shard, free)
-            .order_by(outbox.c.id)
-            .limit(limit - len(found))
-        )
-        found.extend(_entry(row) for row in rows)
-        if len(found) >= limit:
-            break
-    return found
+    rows = await connection.execute(flavour.of_shards(outbox, shards, free, limit))
+    # The plan gives them in order, and nothing in SQL promises it.
+    return sorted((_entry(row) for row in rows), key=lambda entry: entry.id)
 
 
-def _entry(row: Any) -> Entry:
+def _entry(row: Row[Any]) -> Entry:
     return Entry(
-        id=row.id,
-        key=row.order_key,
-        attempts=row.attempts,
-        message=Message(
-            exchange=row.exchange,
-            routing_key=row.routing_key,
-            body=bytes(row.body),
-            properties=properties_from_text(row.properties),
-            mandatory=row.mandatory,
-        ),
+        id=row.id, key=row.order_key, attempts=row.attempts, message_id=row.message_id, row=row
     )

@@ -33,8 +33,11 @@ BATCH = 500
 WINDOWS = 4
 """A round asks for one of so many parts of the shards, so that relays side by side share them."""
 
+ROUND_TIME = 5.0
+"""Seconds after which a round begins no other message: what is left is the next one's."""
+
 PUBLISH_TIMEOUT = 10.0
-"""Seconds for one confirm. A round holds a transaction open for about as long at most."""
+"""Seconds for one confirm. With `ROUND_TIME`, the longest that a round holds a transaction open."""
 
 BACKOFF_MAX = 10.0
 """Seconds; no wait after a round that failed is longer."""
@@ -52,7 +55,7 @@ _AWAY = (ConnectionLostError, PublishTimeoutError, BlockedError, PublisherClosed
 class Relay:
     """Publishes until it is stopped; any number of them may work on one outbox.
 
-    `purge` is called now and then: it deletes what is too old, and returns how many rows it did.
+    `purge` is called now and then: it deletes some of what is too old, and returns how many rows.
     `sweep` is in seconds.
     """
 
@@ -75,7 +78,6 @@ class Relay:
         self._wake = asyncio.Event()
         self._stopping = False
         self._failures = 0
-        self._window = random.randrange(WINDOWS)
         self.published = 0
         """Messages published and taken out by this relay."""
 
@@ -91,6 +93,7 @@ class Relay:
     async def run(self) -> None:
         """Relay until stopped. Whatever fails is logged, and tried again after a while."""
         while not self._stopping:
+            self._wake.clear()
             try:
                 async with self._outbox.database.flavour.relaying() as mine:
                     if mine:
@@ -102,15 +105,19 @@ class Relay:
 
     async def _run_alone(self) -> None:
         loop = asyncio.get_running_loop()
-        purged = float("-inf")
+        purge_at = loop.time()
         while not self._stopping:
             self._wake.clear()
             try:
                 busy = await self._sweep_once()
-                if loop.time() - purged > PURGE_EVERY:
-                    purged = loop.time()
-                    await self._purge_all()
+                if loop.time() >= purge_at:
+                    # A batch, and again at the next turn where there may be more: what is old can
+                    # wait, and what is committed cannot.
+                    more = await self._purge()
+                    purge_at = loop.time() + (0 if more else PURGE_EVERY)
+                    busy = busy or more > 0
             except (MqkitError, OSError) as error:
+                purge_at = max(purge_at, loop.time() + self._sweep)
                 await self._back_off(error)
                 continue
             self._failures = 0
@@ -119,16 +126,15 @@ class Relay:
 
     async def _sweep_once(self) -> bool:
         """Look at all shards once; whether anything was published."""
-        if await self._outbox.is_empty():
-            return False
+        shards = list(await self._outbox.waiting())
+        random.shuffle(shards)
+        # In some parts, so that relays side by side share them, and not one by one.
+        size = max(1, -(-len(shards) // WINDOWS), self._outbox.shards // (WINDOWS * WINDOWS))
         busy = False
-        for _ in range(min(WINDOWS, self._outbox.shards)):
-            self._window = (self._window + 1) % WINDOWS
-            shards = list(range(self._outbox.shards))[self._window :: WINDOWS]
-            if not shards or self._stopping:
-                continue
-            random.shuffle(shards)
-            busy = await self.round(shards) or busy
+        for start in range(0, len(shards), size):
+            if self._stopping:
+                break
+            busy = await self.round(shards[start : start + size]) or busy
         return busy
 
     async def round(self, shards: Sequence[int]) -> bool:
@@ -150,9 +156,10 @@ class Relay:
         for entry, error in refused:
             logger.error(
                 "outbox: message %s was refused %d times and stays in the outbox: %s",
-                entry.message.properties.message_id,
+                entry.message_id,
                 entry.attempts + 1,
                 error,
+                exc_info=None if isinstance(error, MqkitError) else error,
             )
         if away is not None:
             raise away
@@ -167,24 +174,22 @@ class Relay:
         published: list[Entry] = []
         failed: list[tuple[Entry, BaseException]] = []
 
+        loop = asyncio.get_running_loop()
+        end = loop.time() + ROUND_TIME
+
         async def publish_chain(chain: list[Entry]) -> None:
             for entry in chain:
+                if self._stopping or loop.time() >= end:
+                    return
                 try:
                     await self._send(entry.message, timeout=PUBLISH_TIMEOUT)
-                except MqkitError as error:
+                except Exception as error:  # noqa: BLE001 - one message must not stop the others
                     failed.append((entry, error))
                     return
                 published.append(entry)
 
         await asyncio.gather(*(publish_chain(chain) for chain in chains.values()))
         return published, failed
-
-    async def _purge_all(self) -> None:
-        purged = 0
-        while not self._stopping and (count := await self._purge()):
-            purged += count
-        if purged:
-            logger.info("store: %d old rows were purged", purged)
 
     async def _back_off(self, error: BaseException) -> None:
         self._failures += 1

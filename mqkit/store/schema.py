@@ -50,8 +50,9 @@ metadata = MetaData()
 inbox = Table(
     "mqkit_inbox",
     metadata,
-    Column("handler", String(MAX_ID), primary_key=True),
+    # The id first: `status` looks by it, and needs no index of its own.
     Column("message_id", String(MAX_ID), primary_key=True),
+    Column("handler", String(MAX_ID), primary_key=True),
     Column("queue", String(MAX_ID), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("handled_at", UtcTime, nullable=False, index=True),
@@ -77,6 +78,13 @@ outbox = Table(
     Column("retry_at", UtcTime),
     Column("error", Text),
     sqlite_autoincrement=True,
+    # Rows come and go: what is dead is cleaned up after some thousands, not after a part of the
+    # table, and its pages are used again.
+    postgresql_with={
+        "autovacuum_vacuum_scale_factor": "0.0",
+        "autovacuum_vacuum_threshold": "5000",
+        "autovacuum_vacuum_cost_delay": "0",
+    },
     comment="messages that were committed and are not confirmed yet",
 )
 Index("mqkit_outbox_order", outbox.c.shard, outbox.c.id)
@@ -90,8 +98,9 @@ Index(
 states = Table(
     "mqkit_state",
     metadata,
-    Column("handler", String(MAX_ID), primary_key=True),
+    # The id first: `status` looks by it, and needs no index of its own.
     Column("message_id", String(MAX_ID), primary_key=True),
+    Column("handler", String(MAX_ID), primary_key=True),
     Column("queue", String(MAX_ID), nullable=False),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
@@ -100,7 +109,5 @@ states = Table(
     Column("error_type", Text),
     Column("error", Text),
     Column("result", Text),
-    Index("mqkit_state_message", "message_id"),
     comment="what is known of messages on their way; for people, and nothing depends on it",
 )
-Index("mqkit_inbox_message", inbox.c.message_id)

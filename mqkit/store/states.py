@@ -14,18 +14,24 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from mqkit.copies import error_type
-from mqkit.errors import StoreError
+from mqkit.errors import StoreError, StoreUnavailableError
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
 from mqkit.store.database import Database
 from mqkit.store.inbox import result_text
 from mqkit.store.schema import MAX_ID, states
+from mqkit.store.wire import writable
 
 logger = logging.getLogger(__name__)
 
 FLUSH_AFTER = 0.25
 """Seconds from a note until it is written, together with all others of that time."""
+
+FLUSH_AGAIN = 5.0
+"""Seconds until the next write where the database was away."""
 
 FLUSH_BATCH = 500
 """Rows of one statement."""
@@ -97,7 +103,7 @@ class StateRecorder:
                     now,
                     retry_at=now + timedelta(seconds=delay),
                     error_type=error_type(error),
-                    error=str(error)[:MAX_ERROR_TEXT],
+                    error=writable(str(error)[:MAX_ERROR_TEXT]),
                 )
                 self._note(handler, delivery, note)
             case DeadLetter(error=error):
@@ -107,7 +113,7 @@ class StateRecorder:
                     delivery.attempt,
                     now,
                     error_type=error_type(error),
-                    error=str(error)[:MAX_ERROR_TEXT],
+                    error=writable(str(error)[:MAX_ERROR_TEXT]),
                 )
                 self._note(handler, delivery, note)
             case _:
@@ -128,26 +134,45 @@ class StateRecorder:
         while True:
             await self._due.wait()
             await asyncio.sleep(FLUSH_AFTER)
-            await self.flush()
+            if not await self.flush():
+                await asyncio.sleep(FLUSH_AGAIN)
 
-    async def flush(self) -> None:
-        """Write what was noted until now; what cannot be written is kept for the next time."""
+    async def flush(self) -> bool:
+        """Write what was noted until now; whether it is: while the database is away, it is kept."""
         async with self._writing:
             self._due.clear()
-            while self._notes:
-                keys = list(self._notes)[:FLUSH_BATCH]
-                batch = {key: self._notes.pop(key) for key in keys}
+            notes = dict(self._notes)
+            while notes:
+                batch = {key: notes.pop(key) for key in list(notes)[:FLUSH_BATCH]}
                 try:
-                    await self._write(batch)
-                except StoreError as error:
-                    self._notes = {**batch, **self._notes}
+                    await self._write_all(batch)
+                except StoreUnavailableError as error:
+                    self._due.set()
                     logger.warning(
                         "%d states of messages are not written yet (%d dropped): %s",
                         len(self._notes),
                         self._dropped,
                         error,
                     )
-                    return
+                    return False
+                for key, note in batch.items():
+                    # Not one that came meanwhile; and what a cancelled write held stays noted.
+                    if self._notes.get(key) is note:
+                        del self._notes[key]
+        return True
+
+    async def _write_all(self, batch: dict[tuple[str, str], Note]) -> None:
+        try:
+            await self._write(batch)
+        except StoreUnavailableError:
+            raise
+        except (StoreError, SQLAlchemyError) as error:
+            if len(batch) == 1:
+                logger.exception("the state of message %s cannot be written", *batch.keys())
+                return
+            logger.warning("states of messages are written one by one: %s", error)
+            for key, note in batch.items():
+                await self._write_all({key: note})
 
     async def _write(self, batch: dict[tuple[str, str], Note]) -> None:
         rows: list[dict[str, Any]] = [
@@ -175,5 +200,5 @@ class StateRecorder:
                 if not column.primary_key
             },
         )
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(beside=True) as connection:
             await connection.execute(statement)

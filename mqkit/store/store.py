@@ -21,7 +21,8 @@ from mqkit.settings import Settings
 from mqkit.store import inbox, outbox
 from mqkit.store.database import DEFAULT_POOL, Database, store_url
 from mqkit.store.outbox import Outbox
-from mqkit.store.relay import DEFAULT_SWEEP, Relay
+from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
+from mqkit.store.schema import MAX_ID
 from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, message_status
 from mqkit.store.transaction import Transaction
@@ -30,6 +31,9 @@ from mqkit.store.wake import Notifier, listen
 logger = logging.getLogger(__name__)
 
 DAY = 86_400.0
+
+STOP_TIMEOUT = PUBLISH_TIMEOUT + ROUND_TIME + 5
+"""Seconds that the relay's round gets to end; one that hangs longer is published again later."""
 
 DEFAULT_LONGEST_RETRY = 7 * DAY
 DEFAULT_REPLAY_AGE = 30 * DAY
@@ -93,6 +97,7 @@ class Store:
         self._limits = limits
         self._clock = clock
         self._opened: _Opened | None = None
+        self._opening = asyncio.Lock()
         self._users = 0
 
     @property
@@ -106,6 +111,11 @@ class Store:
         :raises ConfigurationError: one of them retries for longer than `longest_retry`
         """
         for handler in handlers:
+            if len(handler.name) > MAX_ID:
+                raise ConfigurationError(
+                    f"handler {handler.name}: its name is over {MAX_ID} characters, and would not "
+                    "fit into the inbox"
+                )
             longest = handler.longest_retry
             if longest > self._longest_retry:
                 raise ConfigurationError(
@@ -120,18 +130,25 @@ class Store:
         :raises ConfigurationError: there is no URL
         :raises StoreError: the database cannot be reached or used
         """
-        if self._opened is None:
-            database = Database(self._url or _url_of_environment(), pool=self._pool)
-            await database.open(create_tables=self._create_tables)
-            self._opened = _Opened(database, self._clock)
-        self._users += 1
+        async with self._opening:
+            if self._opened is None:
+                database = Database(self._url or _url_of_environment(), pool=self._pool)
+                await database.open(create_tables=self._create_tables)
+                self._opened = _Opened(database, self._clock)
+            self._users += 1
 
     async def close(self) -> None:
         """Write what was noted, and disconnect, once all who opened it have closed it."""
-        self._users -= 1
-        if self._users == 0 and self._opened is not None:
-            opened, self._opened = self._opened, None
-            await opened.close()
+        async with self._opening:
+            if self._opened is None:
+                return
+            self._users -= 1
+            if self._users == 0:
+                # Open until then: the relay's last round is part of it.
+                try:
+                    await self._opened.close()
+                finally:
+                    self._opened = None
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -261,8 +278,9 @@ class Store:
 
     async def _purge(self) -> int:
         before = self._clock() - timedelta(seconds=self.window + CLOCK_MARGIN)
-        async with self._open().database.transaction() as connection:
-            return await inbox.purge(connection, before)
+        database = self._open().database
+        async with database.transaction(beside=True) as connection:
+            return await inbox.purge(connection, database.flavour, before)
 
     def _open(self) -> _Opened:
         if self._opened is None:
@@ -305,7 +323,11 @@ class _Opened:
     async def stop_relay(self) -> None:
         if self.relay is not None and self._relaying is not None:
             self.relay.stop()
-            await asyncio.wait([self._relaying])
+            await asyncio.wait([self._relaying], timeout=STOP_TIMEOUT)
+            if not self._relaying.done():
+                logger.warning("the relay did not end its round within %g s", STOP_TIMEOUT)
+                self._relaying.cancel()
+                await asyncio.wait([self._relaying])
             self.relay = self._relaying = None
 
     async def close(self) -> None:
@@ -313,8 +335,10 @@ class _Opened:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.recorder.flush()
-        await self.database.close()
+        try:
+            await self.recorder.flush()
+        finally:
+            await self.database.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None], what: str) -> None:
         task = asyncio.create_task(work, name=f"mqkit store {what}")

@@ -9,6 +9,7 @@ from sqlalchemy import Executable
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from mqkit.errors import InvalidMessageError
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.outgoing import Outgoing, to_message
@@ -91,6 +92,11 @@ class Transaction:
 
         :raises InvalidMessageError: it cannot be encoded; the transaction is still good
         """
+        if key is not None and (not isinstance(key, str) or "\0" in key):
+            raise InvalidMessageError(
+                f"message {message_id} to routing key {routing_key!r}: its key is text without "
+                f"NUL, or None, not {key!r}"
+            )
         message = to_message(
             Outgoing(
                 exchange=exchange,

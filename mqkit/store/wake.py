@@ -45,7 +45,7 @@ class Notifier:
             await asyncio.sleep(NOTIFY_EVERY)
             self._due.clear()
             try:
-                async with self._database.transaction() as connection:
+                async with self._database.transaction(beside=True) as connection:
                     await connection.execute(
                         text("SELECT pg_notify(:channel, '')"), {"channel": NOTIFY_CHANNEL}
                     )
@@ -74,6 +74,6 @@ async def listen(database: Database, wake: Callable[[], None]) -> None:
                 finally:
                     if not driver.is_closed():
                         await driver.remove_listener(NOTIFY_CHANNEL, on_notify)
-        except (StoreError, SQLAlchemyError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - the driver's own errors too: it is but a hint
             logger.debug("no hints of commits for a while: %s", error)
         await asyncio.sleep(LISTEN_AGAIN)

@@ -22,6 +22,11 @@ _DECODERS: dict[str, Callable[[str], Any]] = {
 }
 
 
+def writable(text: str) -> str:
+    """A text without what a database refuses in one: NUL, and halves of characters."""
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+
+
 def properties_to_text(properties: Properties) -> str:
     """All that is set, as JSON."""
     values = {item.name: getattr(properties, item.name) for item in fields(properties)}

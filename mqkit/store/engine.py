@@ -1,0 +1,161 @@
+"""SQLAlchemy's engine for a store, and what it is told to look after.
+
+An engine's transactions are watched: which of its errors came from the database, whether one was
+swallowed, and that nobody but mqkit commits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import URL, event
+from sqlalchemy.exc import DisconnectionError, PendingRollbackError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from mqkit.errors import StoreError
+from mqkit.store.failures import is_transient, sqlstate
+
+LOCK_TIMEOUT = 30.0
+"""Seconds that a statement waits for a lock, before its message is tried again later."""
+
+STATEMENT_TIMEOUT = 60.0
+"""Seconds for a statement on PostgreSQL; a server that hangs would hold its callers for ever."""
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds."""
+
+BESIDE = 3
+"""Connections for what is not a handler's: the listener, the relay, and all else in turn.
+
+They are its own, so that handlers that use up the pool never hold up what they have committed.
+"""
+
+WATCH = "mqkit_watch"
+"""The execution option that holds a transaction's `Watch`."""
+
+READING = "mqkit_reading"
+"""The execution option of a transaction that only reads."""
+
+_ABORTED = "25P02"
+"""A statement in a transaction of which another has failed."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """What happened in one transaction."""
+
+    error: BaseException | None = None
+    """The latest error that the database gave, whoever caught it; not that one had come before."""
+    transient: bool = False
+    """Whether one of them blamed the database."""
+    may_commit: bool = False
+    in_doubt: bool = False
+    """Whether a commit began and did not end well: the connection may still be in a transaction."""
+
+    def blames_database(self, error: BaseException) -> bool:
+        """Whether an error is the database's doing, and not the statement's or the caller's."""
+        if error is self.error:
+            return is_transient(error)
+        # The caller swallowed the cause, and went on.
+        return self.transient and (is_aborted(error) or isinstance(error, PendingRollbackError))
+
+
+def is_aborted(error: BaseException) -> bool:
+    """Whether it only says that another statement of the transaction had failed before."""
+    return sqlstate(error) == _ABORTED
+
+
+def make_engine(url: URL, pool: int) -> AsyncEngine:
+    """An engine of SQLite, or of PostgreSQL with `pool` connections and those beside."""
+    is_sqlite = url.get_backend_name() == "sqlite"
+    engine = _sqlite(url) if is_sqlite else _postgres(url, pool)
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def note(context: Any) -> None:
+        watch = _watch(context.connection)
+        error = context.sqlalchemy_exception or context.original_exception
+        if watch is not None and not is_aborted(error):
+            watch.error = error
+            watch.transient = watch.transient or is_transient(error)
+
+    @event.listens_for(engine.sync_engine, "commit")
+    def refuse(connection: Any) -> None:
+        watch = _watch(connection)
+        if watch is None:
+            return
+        watch.in_doubt = True
+        if not watch.may_commit:
+            raise StoreError(
+                "a transaction of the store is not committed by hand: it is when the handler "
+                "returns; begin_nested() makes a savepoint"
+            )
+
+    return engine
+
+
+def _watch(connection: Any) -> Watch | None:
+    if connection is None:
+        return None
+    watch: Watch | None = connection.get_execution_options().get(WATCH)
+    return watch
+
+
+def _postgres(url: URL, pool: int) -> AsyncEngine:
+    # The URL's parameters are libpq's (sslmode, ...), which asyncpg knows in a DSN only.
+    query = url.set(drivername="postgresql", username=None, password=None, host=None, port=None)
+    dsn = query.set(database=None).render_as_string().replace("postgresql://?", "postgresql:///?")
+    engine = create_async_engine(
+        url.set(query={}),
+        pool_size=pool + BESIDE,
+        max_overflow=0,
+        pool_timeout=LOCK_TIMEOUT,
+        # Parameters may hold what must not be in a log.
+        hide_parameters=True,
+        connect_args={
+            "dsn": dsn if url.query else None,
+            "timeout": CONNECT_TIMEOUT,
+            "command_timeout": STATEMENT_TIMEOUT,
+            "server_settings": {
+                "application_name": "mqkit",
+                "lock_timeout": str(int(LOCK_TIMEOUT * 1000)),
+                # A claim reads what was committed before it got its locks, and no older snapshot.
+                "default_transaction_isolation": "read committed",
+                # A worker that vanished lets go of its rows within half a minute, not 2 hours.
+                "tcp_keepalives_idle": "15",
+                "tcp_keepalives_interval": "5",
+                "tcp_keepalives_count": "3",
+            },
+        },
+    )
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def replace_lost(connection: Any, *_: Any) -> None:
+        # Seen without a question to the server, which asking each time would cost.
+        if connection.driver_connection.is_closed():
+            raise DisconnectionError
+
+    return engine
+
+
+def _sqlite(url: URL) -> AsyncEngine:
+    engine = create_async_engine(
+        url, hide_parameters=True, connect_args={"timeout": LOCK_TIMEOUT, "isolation_level": None}
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        # With NORMAL, a power cut could undo commits whose messages are acked.
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        # The write lock at once: a transaction that read first could not always get it later.
+        reading = connection.get_execution_options().get(READING, False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,156 @@
+"""A ledger, as services keep one: its tables, and what it does with one order.
+
+Every effect is counted twice over. `posting` has a row for each business key, and cannot have two.
+`effect` has no such constraint: a second effect adds a row to it, moves the balances again, and
+publishes another event, so that nothing hides it.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Integer,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    insert,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import TypeDecorator
+
+from mqkit.store import Transaction
+
+PLACES = 8
+"""Digits after the point of an amount."""
+
+
+class Scaled(TypeDecorator[Decimal]):
+    """An amount where the database knows no decimals: so many of its last digit."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
+        """From the program to the database."""
+        return None if value is None else int(value.scaleb(PLACES))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        """From the database to the program."""
+        return None if value is None else Decimal(value).scaleb(-PLACES)
+
+
+Amount = Numeric(30, PLACES).with_variant(Scaled(), "sqlite")
+
+metadata = MetaData()
+
+account = Table(
+    "account",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("balance", Amount, nullable=False),
+    # The account's row is locked until the commit: it counts in the order of the commits.
+    Column("orders", Integer, nullable=False),
+)
+
+posting = Table(
+    "posting",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("debit", String(64), nullable=False),
+    Column("credit", String(64), nullable=False),
+    Column("amount", Amount, nullable=False),
+    Column("event", String(64), nullable=False),
+)
+
+effect = Table(
+    "effect",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("key", String(64), nullable=False),
+)
+
+hold = Table(
+    "hold",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    comment="who inserts a row may be held up in the commit, by a trigger",
+)
+
+
+class Order(BaseModel):
+    """A message to the ledger; the secrets that come with it are nobody's business."""
+
+    key: str
+    debit: str
+    credit: str
+    amount: Decimal
+    card: str = ""
+    seconds: float = 0.0
+    """What the handler takes, in its transaction."""
+    failures: int = 0
+    """Attempts that fail, after all has been done and before the commit."""
+    held: bool = False
+    """It is held up in its commit, where the row holds commits up."""
+
+
+class Event(BaseModel):
+    """What the ledger publishes for each posting."""
+
+    key: str
+    account: str
+    number: int
+    """Of the account's orders, from 1, in the order of their commits."""
+    card: str = ""
+
+
+class FailedOnPurposeError(Exception):
+    """The order asked for it."""
+
+
+async def post(order: Order, transaction: Transaction, events: str) -> None:
+    """Move the amount, and publish one event to the queue `events`, in the order of the account."""
+    number = 0
+    # In one order for all, so that two orders do not wait for each other.
+    for name, sign in sorted([(order.debit, -1), (order.credit, 1)]):
+        moved = await transaction.execute(
+            update(account)
+            .where(account.c.name == name)
+            .values(
+                balance=account.c.balance + sign * order.amount,
+                orders=account.c.orders + (1 if name == order.debit else 0),
+            )
+            .returning(account.c.orders)
+        )
+        count = moved.scalar_one()
+        number = count if name == order.debit else number
+    event = Event(key=order.key, account=order.debit, number=number, card=order.card)
+    event_id = await transaction.publish("", events, event, key=order.debit)
+    await transaction.execute(insert(effect).values(key=order.key))
+    if order.held:
+        await transaction.execute(insert(hold))
+    await transaction.execute(
+        _insert(transaction.connection)
+        .values(
+            key=order.key,
+            debit=order.debit,
+            credit=order.credit,
+            amount=order.amount,
+            event=event_id,
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+def _insert(connection: AsyncConnection) -> Any:
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(posting)
+    return postgresql.insert(posting)

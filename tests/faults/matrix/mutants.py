@@ -1,0 +1,279 @@
+"""Promises of mqkit, broken one at a time: small patches, and the rows that must see each.
+
+A patch is text that is there exactly once, so that one which no longer fits the code is an error,
+and not a mutation that changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One replacement in a module of the package."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A broken promise."""
+
+    name: str
+    rows: tuple[int, ...]
+    """Those that should turn red; one of them must."""
+    edits: tuple[Edit, ...]
+
+    def apply(self, package: Path) -> None:
+        """Break it in a copy of the package.
+
+        :raises ValueError: an edit does not fit the code
+        """
+        for edit in self.edits:
+            path = package / edit.path
+            text = path.read_text()
+            if text.count(edit.old) != 1:
+                raise ValueError(
+                    f"{self.name}: {edit.path} has {text.count(edit.old)} times, not once:\n"
+                    f"{edit.old}"
+                )
+            path.write_text(text.replace(edit.old, edit.new))
+
+
+def _one(name: str, rows: tuple[int, ...], path: str, old: str, new: str) -> Mutation:
+    return Mutation(name, rows, (Edit(path, old, new),))
+
+
+MUTATIONS = (
+    # --- the four that the matrix is defined by --------------------------------------------------
+    _one(
+        "ack before commit",
+        (17,),
+        "consumer.py",
+        """\
+                outcome = await self._dispatch(delivery)
+""",
+        """\
+                from mqkit.outcome import Ack
+                await self._settle(delivery, Ack(None))
+                outcome = await self._dispatch(delivery)
+""",
+    ),
+    _one(
+        "publish returns before the confirm",
+        (13,),
+        "sender.py",
+        """\
+            progress.written, progress.stage = True, Stage.CONFIRM
+""",
+        """\
+            return
+""",
+    ),
+    _one(
+        "ack before a retry's confirm",
+        (19,),
+        "settle.py",
+        """\
+        now = self._clock()
+""",
+        """\
+        self._ack(delivery, outcome)
+        now = self._clock()
+""",
+    ),
+    _one(
+        "inbox skipped",
+        (18, 13),
+        "store/inbox.py",
+        "    if inserted.rowcount == 1:\n",
+        "    if True:\n",
+    ),
+    # --- the consumer and the copies -------------------------------------------------------------
+    _one(
+        "no waiting for the earlier run of the same id",
+        (4,),
+        "consumer.py",
+        "        if earlier is not None:\n",
+        "        if False:\n",
+    ),
+    _one(
+        "copy not awaited",
+        (19,),
+        "settle.py",
+        "            await self._send(message)\n        except (Exchange",
+        "            asyncio.ensure_future(self._send(message))\n        except (Exchange",
+    ),
+    _one(
+        "retry under a new id",
+        (19,),
+        "copies.py",
+        "        message_id=delivery.message_id or str(uuid.uuid4()),\n",
+        "        message_id=str(uuid.uuid4()),\n",
+    ),
+    _one(
+        "acked although the database failed",
+        (26,),
+        "dispatch.py",
+        "            outcome = RetryAfter(wait, error, elapsed=elapsed, counted=False)\n",
+        "            outcome = Ack(None)\n",
+    ),
+    _one(
+        "failures of the database counted",
+        (26,),
+        "dispatch.py",
+        "elapsed=elapsed, counted=False)",
+        "elapsed=elapsed, counted=True)",
+    ),
+    # --- the inbox -------------------------------------------------------------------------------
+    _one(
+        "inbox committed before the handler",
+        (17, 19),
+        "store/store.py",
+        """\
+        async with opened.database.transaction() as connection:
+            handled = await inbox.claim(
+                connection, opened.database.flavour, handler, delivery, self._clock()
+            )
+            if handled""",
+        """\
+        async with opened.database.transaction() as connection:
+            handled = await inbox.claim(
+                connection, opened.database.flavour, handler, delivery, self._clock()
+            )
+        async with opened.database.transaction() as connection:
+            if handled""",
+    ),
+    _one(
+        "inbox forgets without a margin for clocks",
+        (28,),
+        "store/store.py",
+        "CLOCK_MARGIN = 2 * 3600.0\n",
+        "CLOCK_MARGIN = 0.0\n",
+    ),
+    # --- the outbox ------------------------------------------------------------------------------
+    _one(
+        "outbox written after the commit",
+        (17,),
+        "store/store.py",
+        """\
+            await self._finish(transaction)
+            await inbox.keep_result(connection, handler, delivery, result)
+""",
+        """\
+            await transaction.flush()
+            await inbox.keep_result(connection, handler, delivery, result)
+        async with opened.database.transaction() as connection:
+            await outbox.write(
+                connection, opened.database.flavour, transaction.messages, self._clock()
+            )
+""",
+    ),
+    _one(
+        "outbox committed before the handler's work",
+        (17,),
+        "store/store.py",
+        """\
+            await self._finish(transaction)
+            await inbox.keep_result(connection, handler, delivery, result)
+""",
+        """\
+            await transaction.flush()
+            async with opened.database.transaction() as own:
+                await outbox.write(
+                    own, opened.database.flavour, transaction.messages, self._clock()
+                )
+            await inbox.keep_result(connection, handler, delivery, result)
+""",
+    ),
+    _one(
+        "no lock of the keys",
+        (27,),
+        "store/flavour.py",
+        "        hashes = sorted({key_hash(key) for key in keys})\n",
+        "        hashes: list[int] = []\n",
+    ),
+    Mutation(
+        "outbox read from the last number on",
+        (27,),
+        (
+            Edit(
+                "store/relay.py",
+                "size = max(1, -(-len(shards) // WINDOWS), "
+                "self._outbox.shards // (WINDOWS * WINDOWS))",
+                "size = self._outbox.shards",
+            ),
+            Edit(
+                "store/outbox.py",
+                """\
+    rows = await connection.execute(flavour.of_shards(outbox, shards, free, limit))
+""",
+                """\
+    free = and_(free, outbox.c.id > max(_SEEN))
+    rows = list(await connection.execute(flavour.of_shards(outbox, shards, free, limit)))
+    _SEEN.extend(row.id for row in rows)
+""",
+            ),
+            Edit(
+                "store/outbox.py",
+                "MAX_ERROR_TEXT = 1_000\n",
+                "MAX_ERROR_TEXT = 1_000\n\n_SEEN = [0]\n",
+            ),
+        ),
+    ),
+    _one(
+        "what was refused waits however long the clock says",
+        (28,),
+        "store/outbox.py",
+        "table.c.retry_at > now, table.c.retry_at <= longest)",
+        "table.c.retry_at > now)",
+    ),
+    # --- the relay -------------------------------------------------------------------------------
+    Mutation(
+        "marked before the confirm",
+        (20,),
+        (
+            Edit(
+                "store/relay.py",
+                """\
+            published, failed = await self._publish(claim.entries)
+            await claim.mark(published)
+""",
+                """\
+            published, failed = list(claim.entries), []
+            await claim.mark(published)
+""",
+            ),
+            Edit(
+                "store/relay.py",
+                "        self.published += len(published)\n",
+                "        await self._publish(published)\n"
+                "        self.published += len(published)\n",
+            ),
+        ),
+    ),
+    _one(
+        "relays that do not keep each other out",
+        (20,),
+        "store/flavour.py",
+        '"WHERE pg_try_advisory_xact_lock(:space, shard)"',
+        '"WHERE pg_try_advisory_xact_lock(:space, shard) OR true"',
+    ),
+    _one(
+        "published again under a new id",
+        (20,),
+        "store/relay.py",
+        "                    await self._send(entry.message, timeout=PUBLISH_TIMEOUT)\n",
+        """\
+                    import uuid
+                    from dataclasses import replace
+                    renamed = replace(entry.message.properties, message_id=str(uuid.uuid4()))
+                    again = replace(entry.message, properties=renamed)
+                    await self._send(again, timeout=PUBLISH_TIMEOUT)
+""",
+    ),
+)

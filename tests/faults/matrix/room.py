@@ -1,0 +1,88 @@
+"""A virtual host and a user of a row's own, and the secrets that no log may have."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from mqkit.testing.broker import Broker
+
+BATCH = 8
+"""Rooms that are made at once: a run of rabbitmqctl takes half a second, a room a tenth."""
+
+_OPEN = (
+    'ok = rabbit_auth_backend_internal:add_user(<<"{name}">>, <<"{password}">>, <<"matrix">>), '
+    'ok = rabbit_vhost:add(<<"{name}">>, <<"matrix">>), '
+    'rabbit_auth_backend_internal:set_permissions(<<"{name}">>, <<"{name}">>, '
+    '<<".*">>, <<".*">>, <<".*">>, <<"matrix">>)'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What is planted in bodies, headers and the URL, and searched for in every log."""
+
+    card: str = field(default_factory=lambda: f"4{secrets.randbelow(10**15):015d}")
+    password: str = field(default_factory=lambda: f"pw{secrets.token_hex(12)}")
+    token: str = field(default_factory=lambda: f"tok{secrets.token_hex(12)}")
+
+    def found_in(self, text: str) -> list[str]:
+        """Which of them the text has, by their names."""
+        return [name for name in self.__slots__ if getattr(self, name) in text]
+
+
+class Room:
+    """A virtual host for one row on one broker, and a user whose password is planted."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.secrets = Secrets()
+        self.name = f"room-{secrets.token_hex(4)}"
+        parts = urlsplit(broker.url)
+        host = parts.netloc.rpartition("@")[2]
+        self.url = urlunsplit(
+            parts._replace(
+                netloc=f"{self.name}:{self.secrets.password}@{host}", path=f"/{self.name}"
+            )
+        )
+
+    @property
+    def words(self) -> str:
+        """What makes it, in the broker's own language."""
+        return _OPEN.format(name=self.name, password=self.secrets.password)
+
+    def queues(self) -> list[str]:
+        """The names of its queues.
+
+        Their lengths are asked for by AMQP: rabbitmqctl tells those of quorum queues as they
+        were at the last tick, up to 5 s ago.
+        """
+        return self._broker.ctl(
+            "list_queues", "-p", self.name, "--no-table-headers", "name"
+        ).split()
+
+
+class Rooms:
+    """The rooms of one broker. None is used twice, and they go with the broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self._free: list[Room] = []
+
+    def take(self) -> Room:
+        """One that nobody had.
+
+        :raises mqkit.testing.broker.BrokerControlError: the broker refused
+        """
+        if not self._free:
+            made = [Room(self.broker) for _ in range(BATCH)]
+            self.broker.ctl("eval", f"{', '.join(room.words for room in made)}.")
+            self._free = made
+        return self._free.pop()
+
+
+def with_parameters(url: str, **parameters: object) -> str:
+    """The URL with these parameters in the place of its own."""
+    query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in parameters.items())
+    return urlunsplit(urlsplit(url)._replace(query=query))

@@ -1,0 +1,90 @@
+"""The services with a store that rows run: in their own process, or as a nursery's children.
+
+A nursery's targets find the journal's path in `MQKIT_MATRIX_JOURNAL`, and the database in
+`MQKIT_STORE`. They open both themselves, for nothing that is open may be shared by a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from tenacity import stop_after_attempt, wait_fixed
+
+from mqkit import BrokerUrl, Delivery, Publisher, Queue, Retry, Runtime, Service
+from mqkit.connection import Connection
+from mqkit.drivers import named
+from mqkit.store import Store, Transaction
+from tests.faults.ledger import FailedOnPurposeError, Order, post
+from tests.faults.matrix.journal import Journal
+
+QUEUE, EVENTS = "ledger", "ledger.events"
+"""Of the orders, and of what the ledger publishes."""
+
+RETRIES = Retry(stop=stop_after_attempt(20), wait=wait_fixed(0.1))
+
+DELIVERY_LIMIT = 100_000
+"""A worker's death brings back all that it held, and here hundreds die."""
+
+
+def posting(
+    journal: Journal,
+    store: Store,
+    *,
+    queue: Queue | None = None,
+    events: str = EVENTS,
+    concurrency: int = 10,
+    prefetch: int = 10,
+    timeout: float | None = None,
+) -> Service:
+    """A service that posts orders to the ledger."""
+    service = Service("ledger", retry=RETRIES, store=store)
+
+    @service.handler(
+        queue or Queue(QUEUE, delivery_limit=DELIVERY_LIMIT),
+        concurrency=concurrency,
+        prefetch=prefetch,
+        timeout=timeout,
+    )
+    async def handle(order: Order, transaction: Transaction, delivery: Delivery) -> None:
+        with journal.handling(
+            order.key, message_id=delivery.message_id, redelivered=delivery.redelivered
+        ):
+            await post(order, transaction, events)
+            await asyncio.sleep(order.seconds)
+            if delivery.attempt <= order.failures:
+                raise FailedOnPurposeError(order.key)
+
+    return service
+
+
+async def worker(url: BrokerUrl, stop: asyncio.Event) -> None:
+    """Posts, and leaves the outbox to others."""
+    await _serve(url, stop, Store(relay=False))
+
+
+async def worker_and_relay(url: BrokerUrl, stop: asyncio.Event) -> None:
+    """Posts, and publishes what is in the outbox."""
+    await _serve(url, stop, Store())
+
+
+async def _serve(url: BrokerUrl, stop: asyncio.Event, store: Store) -> None:
+    journal = Journal(Path(os.environ["MQKIT_MATRIX_JOURNAL"]))
+    await Runtime(posting(journal, store), url).run(stop)
+
+
+async def relay(url: BrokerUrl, stop: asyncio.Event) -> None:
+    """Publishes what is in the outbox, and nothing else."""
+    connection = Connection(url, name="relay", driver=named())
+    await connection.open()
+    publisher = Publisher(connection)
+    async with Store() as store:
+        relaying = store.start(publisher.send)
+        assert relaying is not None
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([relaying, stopped], return_when=asyncio.FIRST_COMPLETED)
+        await store.stop()
+        relaying.result()
+    await publisher.close()
+    await connection.close()

@@ -1,0 +1,105 @@
+"""What the tests of the store share: deliveries, a clock that jumps, a broker that takes notes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import text
+
+from mqkit.errors import PublishError
+from mqkit.message import Delivery, Message, Properties
+from mqkit.store import Store
+from mqkit.store.database import Database, store_url
+from mqkit.store.outbox import Outbox
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def delivery(message_id: str, *, queue: str = "q", attempt: int = 1) -> Delivery:
+    """A delivery with that id."""
+    return Delivery(properties=Properties(message_id=message_id), queue=queue, attempt=attempt)
+
+
+class Jumping:
+    """A clock that says what it is told."""
+
+    def __init__(self, now: datetime = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def jump(self, **by: float) -> None:
+        """Go on, or back, by so many `timedelta` units."""
+        self.now += timedelta(**by)
+
+
+class FakeBroker:
+    """Takes messages as a publisher's `send` does, and notes each with the order of its writing."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+        self.confirmed: list[str] = []
+        self.messages: list[Message] = []
+        self.on_write: Callable[[Message], Awaitable[None]] | None = None
+        """May wait, and raise what a publisher raises, before the message is taken."""
+
+    async def send(self, message: Message, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """`SendWithin`."""
+        message_id = message.properties.message_id or ""
+        if self.on_write is not None:
+            await self.on_write(message)
+        self.written.append(message_id)
+        self.messages.append(message)
+        await asyncio.sleep(0)
+        self.confirmed.append(message_id)
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str, *, pool: int = 20) -> AsyncIterator[Database]:
+    """A database with the store's tables."""
+    database = Database(store_url(url), pool=pool)
+    await database.open(create_tables=True)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def make_work(store: Store) -> None:
+    """A table for a handler's own work."""
+    async with store.transaction() as transaction:
+        await transaction.execute(text("CREATE TABLE work (id VARCHAR(80) PRIMARY KEY)"))
+
+
+async def work_of(store: Store) -> list[str]:
+    """What is in it."""
+    async with store.transaction() as transaction:
+        found = await transaction.execute(text("SELECT id FROM work ORDER BY id"))
+        return list(found.scalars())
+
+
+async def publish(store: Store, *ids: str, key: str | None = None) -> None:
+    """Commit messages to the outbox."""
+    async with store.transaction() as transaction:
+        for message_id in ids:
+            await transaction.publish("e", "k", b"body", key=key, message_id=message_id)
+
+
+async def claimed(outbox: Outbox, now: datetime, limit: int = 500) -> list[str]:
+    """Ids of the messages that a relay would get now."""
+    async with outbox.claim(range(outbox.shards), limit, now) as claim:
+        return [entry.message_id for entry in claim.entries]
+
+
+def is_sqlite(url: str) -> bool:
+    """Which kind of database it is."""
+    return url.startswith("sqlite")
+
+
+def refusal(kind: type[PublishError], text_: str = "no") -> PublishError:
+    """An error of a publish, of that kind."""
+    return kind(text_, exchange="e", routing_key="k", message_id="m")
