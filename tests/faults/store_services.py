@@ -7,6 +7,7 @@ A nursery's targets find the journal's path in `MQKIT_MATRIX_JOURNAL`, and the d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
@@ -29,7 +30,7 @@ DELIVERY_LIMIT = 100_000
 
 
 def posting(
-    journal: Journal,
+    journal: Journal | None,
     store: Store,
     *,
     queue: Queue | None = None,
@@ -38,7 +39,7 @@ def posting(
     prefetch: int = 10,
     timeout: float | None = None,
 ) -> Service:
-    """A service that posts orders to the ledger."""
+    """A service that posts orders to the ledger, and notes its runs if there is a journal."""
     service = Service("ledger", retry=RETRIES, store=store)
 
     @service.handler(
@@ -48,15 +49,29 @@ def posting(
         timeout=timeout,
     )
     async def handle(order: Order, transaction: Transaction, delivery: Delivery) -> None:
-        with journal.handling(
-            order.key, message_id=delivery.message_id, redelivered=delivery.redelivered
-        ):
+        with _noted(journal, order, delivery):
             await post(order, transaction, events)
             await asyncio.sleep(order.seconds)
             if delivery.attempt <= order.failures:
                 raise FailedOnPurposeError(order.key)
 
     return service
+
+
+def _noted(
+    journal: Journal | None, order: Order, delivery: Delivery
+) -> contextlib.AbstractContextManager[None]:
+    if journal is None:
+        return contextlib.nullcontext()
+    return journal.handling(
+        order.key, message_id=delivery.message_id, redelivered=delivery.redelivered
+    )
+
+
+async def busy_worker(url: BrokerUrl, stop: asyncio.Event) -> None:
+    """Posts as many as it can, notes nothing, and leaves the outbox to others."""
+    service = posting(None, Store(relay=False), concurrency=20, prefetch=100)
+    await Runtime(service, url).run(stop)
 
 
 async def worker(url: BrokerUrl, stop: asyncio.Event) -> None:

@@ -138,10 +138,9 @@ class Ledger:
         within = within or SETTLED[not self.bench.short]
 
         async def done() -> bool:
-            if await self.waiting():
-                return False
             confirmed = self.bench.journal.keys("confirmed") & self.sent
-            return confirmed <= set(await self.effects())
+            # The outbox last: what is committed after a look into it would not be seen.
+            return confirmed <= set(await self.effects()) and not await self.waiting()
 
         await eventually(done, within, "the posting of all orders, and an empty outbox")
 
