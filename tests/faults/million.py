@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import os
 import random
 import sys
@@ -122,11 +123,14 @@ def _accounts() -> list[str]:
 class Million:
     """One run, on a broker and a database that are its own."""
 
-    def __init__(self, url: str, store: str, directory: Path, report: Report) -> None:
+    def __init__(
+        self, url: str, store: str, directory: Path, report: Report, minutes: float
+    ) -> None:
         self._url = url
         self._store = store
         self._directory = directory
         self._report = report
+        self._minutes = minutes
         self._tally = Tally(report.messages)
         self._engine: AsyncEngine = create_async_engine(store, hide_parameters=True)
 
@@ -191,7 +195,12 @@ class Million:
 
     async def _orders(self) -> AsyncIterator[Outgoing]:
         accounts = _accounts()
+        end = time.monotonic() + self._minutes * 60
         for number in range(self._report.messages):
+            if time.monotonic() > end:
+                # What was sent until now is what the account is of.
+                self._report.messages = number
+                return
             while number - self._tally.arrived >= AHEAD:
                 await asyncio.sleep(0.01)
             debit, credit = random.sample(accounts, 2)
@@ -286,14 +295,16 @@ async def run(
     kill_every: float,
     workers: int = 2,
     relays: int = 1,
+    minutes: float = math.inf,
 ) -> Report:
     """Run it on an empty virtual host and an empty database; what does not hold is in the report.
 
     :param store: the database's URL, with the scheme `postgresql+asyncpg`
     :param kill_every: seconds
+    :param minutes: after these, no more are sent, and the account is of those that were
     """
     report = Report(messages)
-    await Million(url, store, directory, report).run(kill_every, workers, relays)
+    await Million(url, store, directory, report, minutes).run(kill_every, workers, relays)
     return report
 
 
@@ -307,6 +318,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kill-every", type=float, default=5.0, help="seconds (%(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="%(default)s by default")
     parser.add_argument("--relays", type=int, default=1, help="%(default)s by default")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="send no longer than that")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the report there, too")
     options = parser.parse_args(argv)
     with (
@@ -322,6 +334,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             kill_every=options.kill_every,
             workers=options.workers,
             relays=options.relays,
+            minutes=options.minutes,
         )
         report = asyncio.run(running)
     text = json.dumps(asdict(report), indent=1)
