@@ -12,7 +12,7 @@ JOBS := 4
 # The interpreter for .venv:   make PYTHON=/path/to/python3 .venv
 PYTHON :=
 
-.PHONY: help demo test check conformance mutation broker lock clean .venv
+.PHONY: help demo test check faults conformance mutation broker postgres lock clean .venv
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo '                  (DATA=path names one; without it, one is generated)'
 	@echo 'make test         sets up .venv and a broker, then runs every test'
 	@echo 'make check        format, lint, types, layers'
+	@echo 'make faults       the fault matrix in its long form (ROWS=1,4 VERSIONS=4.3 FAULTS=9 JSON=path)'
 	@echo 'make conformance  the conformance suite on every broker, into the README (BROKERS=...)'
 	@echo 'make mutation     breaks the embedded broker until every case has been seen to fail'
 	@echo 'make lock         locks the dependencies anew (UPGRADE=1 for newer versions)'
@@ -35,6 +36,9 @@ $(STAMP): pyproject.toml deploy/requirements-dev.txt deploy/venv.sh
 broker: $(STAMP)
 	@$(PY) -m mqkit.testing || { [ $$? -eq 1 ] && sh deploy/install-broker.sh && $(PY) -m mqkit.testing; }
 
+postgres: $(STAMP)
+	@$(PY) -m mqkit.testing.postgres || { [ $$? -eq 1 ] && sh deploy/install-postgres.sh && $(PY) -m mqkit.testing.postgres; }
+
 demo: $(STAMP)
 	@mkdir -p .demo
 	@set -e; data='$(DATA)'; \
@@ -44,7 +48,7 @@ demo: $(STAMP)
 	name=$$(basename "$$data"); \
 	$(PY) -m handlers replay "$$data" --database ".demo/$${name%.*}.sqlite"
 
-test: broker
+test: broker postgres
 	@$(PY) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 check: $(STAMP)
@@ -52,6 +56,16 @@ check: $(STAMP)
 	$(PY) -m ruff check $(SOURCES)
 	$(PY) -m mypy $(SOURCES)
 	$(PY) -m pytest -q tests/unit/test_layers.py
+
+# Each row of the fault matrix, 50 faults and more, on RabbitMQ 4.0 and 4.3 (two also on 3.10).
+#     make faults ROWS=1,4 VERSIONS=4.3 FAULTS=10 JSON=path
+ROWS :=
+VERSIONS :=
+FAULTS :=
+JSON :=
+faults: broker postgres
+	$(PY) -m tests.faults.matrix $(if $(ROWS),--rows $(ROWS)) $(if $(VERSIONS),--brokers $(VERSIONS)) \
+	    $(if $(FAULTS),--faults $(FAULTS)) $(if $(JSON),--json $(JSON))
 
 # On the embedded broker and RabbitMQ 4.3, 4.0 and 3.10 (containers), into the README's table.
 BROKERS := embedded 4.3 4.0 3.10

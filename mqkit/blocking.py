@@ -20,11 +20,11 @@ from mqkit.blocking_job import Job
 from mqkit.blocking_lanes import Lanes
 from mqkit.drivers.pika_blocking import check_encodable
 from mqkit.errors import PublisherClosedError
+from mqkit.gate import PROBE_AFTER
 from mqkit.message import HeaderValue, Message
 from mqkit.outgoing import Outgoing, to_message
 from mqkit.publish_errors import publish_error
 from mqkit.publisher import DEFAULT_TIMEOUT
-from mqkit.sender import PROBE_AFTER
 from mqkit.settings import BrokerUrl
 from mqkit.topology import Exchange
 

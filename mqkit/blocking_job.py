@@ -12,14 +12,18 @@ from mqkit.drivers.base import Returned
 from mqkit.errors import (
     ConnectionLostError,
     MqkitError,
-    NackedError,
     PublisherClosedError,
     PublishError,
     PublishRefusedError,
 )
 from mqkit.message import Message
-from mqkit.publish_errors import exchange_not_found, publish_error, unroutable
-from mqkit.sender import NOT_FOUND
+from mqkit.publish_errors import (
+    NOT_FOUND,
+    exchange_not_found,
+    nacked,
+    publish_error,
+    unroutable,
+)
 
 
 class Job:
@@ -70,7 +74,7 @@ def judge(message: Message, verdict: Verdict) -> PublishError | None:
         case Acked():
             return None
         case Nacked():
-            return publish_error(NackedError, message, "a queue refused it (basic.nack)")
+            return nacked(message)
         case Returned():
             return unroutable(message, verdict)
         case Gone(why) if why.code == NOT_FOUND:

@@ -33,8 +33,8 @@ from mqkit.errors import (
     PublishTimeoutError,
     VirtualHostError,
 )
-from mqkit.publish_errors import publish_error
-from mqkit.sender import HARMLESS_CODES, PROBE_AFTER
+from mqkit.gate import PROBE_AFTER
+from mqkit.publish_errors import HARMLESS_CODES, publish_error
 from mqkit.settings import BrokerUrl, Host
 
 logger = logging.getLogger(__name__)

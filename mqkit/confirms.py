@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from typing import Self
 
 from mqkit.drivers.base import Closed, DriverChannel, Returned
 from mqkit.message import Header, Message
@@ -54,7 +55,7 @@ class ConfirmChannel:
         channel.closed.add_done_callback(self._on_closed)
 
     @classmethod
-    async def open(cls, channel: DriverChannel) -> ConfirmChannel:
+    async def open(cls, channel: DriverChannel) -> Self:
         """Put a new channel into confirm mode."""
         confirms = cls(channel)
         await channel.confirm_select(confirms._on_confirm, confirms._on_return)

@@ -22,6 +22,7 @@ from mqkit.declare import declare
 from mqkit.delay import bind
 from mqkit.dispatch import Dispatcher
 from mqkit.drivers.base import DriverChannel, Incoming
+from mqkit.effects import EffectStore
 from mqkit.errors import BrokerError, ChannelClosedError, ConnectError
 from mqkit.message import Delivery, attempt_number, first_published_to
 from mqkit.service import Handler
@@ -64,6 +65,7 @@ class Consumer:
         settler: Settler,
         *,
         declared_on: int = 0,
+        store: EffectStore | None = None,
     ) -> None:
         """Consume nothing yet.
 
@@ -76,6 +78,7 @@ class Consumer:
         self._dispatch = dispatcher.dispatch
         self._settler = settler
         self._settle = settler.settle
+        self._store = store
         self._slots = asyncio.Semaphore(handler.concurrency)
         self._channel: DriverChannel | None = None
         self._tag: str | None = None
@@ -85,6 +88,7 @@ class Consumer:
         self._cautious = False
         self._widening: asyncio.Task[None] | None = None
         self._tasks: dict[asyncio.Task[None], Delivery] = {}
+        self._latest: dict[str, asyncio.Task[None]] = {}
         self._started: set[Delivery] = set()
 
     @property
@@ -100,8 +104,16 @@ class Consumer:
                 return
             why = await asyncio.shield(channel.closed)
             self._channel = None
+            self._cancel_lost()
             if not self._stopping:
                 logger.warning("%s: stopped consuming: %s", self.handler.queue.name, why.text)
+
+    def _cancel_lost(self) -> None:
+        """Cancel the runs whose message somebody else will get, where the handler asked for it."""
+        if self.handler.cancel_when_lost:
+            for task, delivery in self._tasks.items():
+                if delivery.lost and not delivery.settled:
+                    task.cancel()
 
     async def declare(self) -> None:
         """Put the handler's exchanges, queues and bindings on the broker.
@@ -248,15 +260,25 @@ class Consumer:
         if self._cautious and not self._is_suspicious(delivery):
             self._cautious = False
             self._widening = asyncio.create_task(self._widen(channel))
-        task = asyncio.create_task(self._handle(delivery))
+        if self._store is not None:
+            self._store.received(self.handler.name, delivery)
+        earlier = self._latest.get(delivery.message_id) if delivery.message_id else None
+        task = asyncio.create_task(self._handle(delivery, earlier))
+        if delivery.message_id:
+            self._latest[delivery.message_id] = task
         self._tasks[task] = delivery
         task.add_done_callback(self._on_task_done)
 
-    async def _handle(self, delivery: Delivery) -> None:
+    async def _handle(self, delivery: Delivery, earlier: asyncio.Task[None] | None) -> None:
+        if earlier is not None:
+            # After a lost channel a message comes again while its first run still goes on.
+            await asyncio.wait([earlier])
         async with self._slots:
             if delivery.lost or delivery.settled:
                 return
             self._started.add(delivery)
+            if self._store is not None:
+                self._store.processing(self.handler.name, delivery)
             try:
                 outcome = await self._dispatch(delivery)
                 await self._settle(delivery, outcome)
@@ -265,6 +287,8 @@ class Consumer:
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         delivery = self._tasks.pop(task)
+        if delivery.message_id and self._latest.get(delivery.message_id) is task:
+            del self._latest[delivery.message_id]
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.critical(
                 "%s: message %s was not settled; it goes back to its queue",

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from mqkit.message import Delivery, Header, HeaderValue, Message, Properties
-from mqkit.outcome import DeadLetter
+from mqkit.outcome import DeadLetter, RetryAfter
 
 MAX_ERROR_MESSAGE = 1_000
 """Bytes of an error's text that a dead letter keeps."""
@@ -27,10 +27,13 @@ account of one stay in one queue, and before 4.0.1 a republished x-death makes i
 _NOT_COPIED_PREFIXES = ("x-first-death-", "x-last-death-")
 
 
-def retry_copy(delivery: Delivery, exchange: str, routing_key: str, now: datetime) -> Message:
+def retry_copy(
+    delivery: Delivery, outcome: RetryAfter, exchange: str, routing_key: str, now: datetime
+) -> Message:
     """The same message for its next attempt, with the same `message_id`."""
     headers = _carried(delivery)
-    headers[Header.ATTEMPT] = delivery.attempt + 1
+    headers[Header.ATTEMPT] = delivery.attempt + (1 if outcome.counted else 0)
+    headers[Header.ELAPSED] = round(outcome.elapsed * 1000)
     headers.setdefault(Header.FIRST_FAILURE, _stamp(now))
     return Message(exchange, routing_key, delivery.body, _properties(delivery, headers))
 
@@ -42,6 +45,7 @@ def dead_letter_copy(
     error = outcome.error
     headers = _carried(delivery)
     headers.pop(Header.ATTEMPT, None)
+    headers.pop(Header.ELAPSED, None)
     headers.setdefault(Header.FIRST_FAILURE, _stamp(now))
     headers |= {
         Header.ATTEMPTS: delivery.attempt,
@@ -61,18 +65,6 @@ def without_foreign_headers(message: Message) -> Message:
     """The copy with mqkit's own headers only, for one whose other headers cannot be written."""
     own = {k: v for k, v in message.properties.headers.items() if k.startswith("mqkit-")}
     return replace(message, properties=replace(message.properties, headers=own))
-
-
-def first_failure(headers: Mapping[str, HeaderValue]) -> datetime | None:
-    """When the message first failed, as an earlier attempt wrote it."""
-    text = headers.get(Header.FIRST_FAILURE)
-    if not isinstance(text, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def error_type(error: BaseException) -> str:

@@ -8,20 +8,33 @@ import contextvars
 import functools
 import inspect
 import logging
+import random
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from mqkit.copies import first_failure
-from mqkit.errors import DecodeError, HandlerAbortedError
+from mqkit.codec import encode
+from mqkit.effects import EffectStore, needs_transaction
+from mqkit.errors import (
+    DecodeError,
+    HandlerAbortedError,
+    HandlerTimeoutError,
+    InvalidMessageError,
+    StoreUnavailableError,
+)
 from mqkit.injection import Provider
-from mqkit.message import Delivery
+from mqkit.message import Delivery, elapsed_seconds
 from mqkit.middleware import HandlerCall, Middleware, compose
-from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue
+from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
 from mqkit.service import Handler
 
 logger = logging.getLogger(__name__)
+
+STORE_WAIT_MIN = 0.5
+STORE_WAIT_MAX = 5.0
+"""Seconds until a message that met an unavailable store is tried again, drawn between these."""
 
 Clock = Callable[[], datetime]
 
@@ -35,7 +48,8 @@ class Dispatcher:
     """Runs one handler for one delivery at a time, and decides what becomes of the delivery.
 
     `values` holds what lives as long as the service: type to value. `executor` runs `def`
-    handlers.
+    handlers. A handler that asks for a transaction of the `store` runs inside of one, and is not
+    run at all for a message that it has handled before.
     """
 
     def __init__(
@@ -47,14 +61,14 @@ class Dispatcher:
         values: Mapping[Any, Any],
         providers: Mapping[Any, Provider],
         executor: Executor | None,
-        clock: Clock = utc_now,
+        store: EffectStore | None = None,
     ) -> None:
         self._service = service
         self._handler = handler
         self._values = values
         self._providers = providers
         self._executor = executor
-        self._clock = clock
+        self._store = store if needs_transaction(handler.plan, providers) else None
         self._run = compose((*middleware, *handler.middleware), self._call_handler)
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
@@ -64,29 +78,37 @@ class Dispatcher:
             body = plan.decoder.decode(delivery.body, delivery.properties) if plan.decoder else None
         except DecodeError as error:
             return DeadLetter(DeathReason.UNDECODABLE, error)
+        if self._store is not None and not delivery.message_id:
+            return DeadLetter(DeathReason.UNIDENTIFIED, _unidentified(self._handler.name))
+        began = asyncio.get_running_loop().time()
         call = HandlerCall(self._service, self._handler.name, delivery, body)
         try:
-            await self._run(call)
+            result = await self._run(call)
+            reply = _as_reply(delivery, result)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 task.uncancel()
-                return Requeue()
-            outcome = self._decide(delivery, _aborted(error))
+                return Lost() if delivery.lost else Requeue()
+            outcome = self._decide(delivery, _aborted(error), began)
         except SystemExit as error:
-            outcome = self._decide(delivery, _aborted(error))
+            outcome = self._decide(delivery, _aborted(error), began)
+        except StoreUnavailableError as error:
+            wait = random.uniform(STORE_WAIT_MIN, STORE_WAIT_MAX)
+            elapsed = elapsed_seconds(delivery.headers)
+            outcome = RetryAfter(wait, error, elapsed=elapsed, counted=False)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is an outcome
-            outcome = self._decide(delivery, error)
+            outcome = self._decide(delivery, error, began)
         else:
-            outcome = Ack()
+            outcome = Ack(result, reply)
         return Lost() if delivery.lost else outcome
 
-    def _decide(self, delivery: Delivery, error: BaseException) -> Outcome:
-        now = self._clock()
-        failed_first = first_failure(delivery.headers) or now
-        elapsed = max((now - failed_first).total_seconds(), 0.0)
+    def _decide(self, delivery: Delivery, error: BaseException, began: float) -> Outcome:
+        elapsed = elapsed_seconds(delivery.headers)
+        if delivery.attempt > 1:
+            elapsed += asyncio.get_running_loop().time() - began
         try:
-            return self._handler.retry.decide(error, attempt=delivery.attempt, elapsed=elapsed)
+            outcome = self._handler.retry.decide(error, attempt=delivery.attempt, elapsed=elapsed)
         except Exception as policy_error:
             logger.exception(
                 "%s: the retry policy failed; message %s is dead-lettered",
@@ -95,11 +117,43 @@ class Dispatcher:
             )
             policy_error.__context__ = error
             return DeadLetter(DeathReason.POLICY_FAILED, policy_error)
+        if isinstance(outcome, RetryAfter):
+            return replace(outcome, elapsed=elapsed + outcome.delay)
+        return outcome
 
     async def _call_handler(self, call: HandlerCall) -> Any:
+        if self._store is None:
+            return await self._run_in_time(call, {})
+        return await self._store.once(
+            self._handler.name,
+            call.delivery,
+            functools.partial(self._run_in_transaction, call),
+        )
+
+    async def _run_in_transaction(self, call: HandlerCall, transaction: Any) -> Any:
+        result = await self._run_in_time(call, {type(transaction): transaction})
+        _as_reply(call.delivery, result)  # one that cannot be sent must fail before the commit
+        return result
+
+    async def _run_in_time(self, call: HandlerCall, made: dict[Any, Any]) -> Any:
+        timeout = self._handler.timeout
+        if timeout is None:
+            return await self._call_function(call, made)
+        deadline = asyncio.timeout(timeout)
+        try:
+            async with deadline:
+                return await self._call_function(call, made)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            call.delivery.overdue = True
+            raise HandlerTimeoutError(
+                f"handler {self._handler.name} ran past its timeout of {timeout:g} s"
+            ) from error
+
+    async def _call_function(self, call: HandlerCall, made: dict[Any, Any]) -> Any:
         plan = self._handler.plan
         async with contextlib.AsyncExitStack() as stack:
-            made: dict[Any, Any] = {}
             arguments = {
                 name: await self._value(kind, call.delivery, stack, made)
                 for name, kind in plan.injected.items()
@@ -132,6 +186,21 @@ class Dispatcher:
             }
             made[kind] = await make(provider, arguments, stack)
         return made[kind]
+
+
+def _as_reply(delivery: Delivery, result: Any) -> tuple[bytes, str] | None:
+    """The result as a body and its content type, where the message asks for a reply.
+
+    :raises InvalidMessageError: it cannot be written, which is a failure of the handler
+    """
+    return encode(result) if delivery.properties.reply_to else None
+
+
+def _unidentified(handler: str) -> InvalidMessageError:
+    return InvalidMessageError(
+        f"the message has no message_id, by which handler {handler} and its store would know it "
+        "again; its publisher must give it one"
+    )
 
 
 def _aborted(error: BaseException) -> HandlerAbortedError:

@@ -148,6 +148,86 @@ class InvalidMessageError(MqkitError):
     """A message cannot be sent as it is: its body, a header or a property is not encodable."""
 
 
+# --- requests ----------------------------------------------------------------------------------
+
+
+class RequestError(BrokerError):
+    """A request was published, and the reply that was asked for did not come of it."""
+
+    def __init__(
+        self, problem: str, *, exchange: str, routing_key: str, message_id: str | None
+    ) -> None:
+        where = f"exchange {exchange!r}" if exchange else "the default exchange"
+        super().__init__(
+            f"request {message_id} to {where} with routing key {routing_key!r}: {problem}"
+        )
+        self.problem = problem
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.message_id = message_id
+
+
+class RequestTimeoutError(RequestError):
+    """No reply came in time. The request is stored, and may have been handled or may be yet.
+
+    Ask again under the same `message_id`, which a handler with a store answers from what it did
+    the first time.
+    """
+
+
+class ReplyLostError(RequestError):
+    """The channel that the reply would have come by is gone, and the reply with it.
+
+    The request may have been handled. Ask again under the same `message_id`, which a handler with
+    a store answers from what it did the first time.
+    """
+
+
+class RequestRejectedError(RequestError):
+    """The handler refused the request (`Reject`); `reason` is what it gave as its reason.
+
+    It is in the dead letter queue; asking again is answered alike until something changes.
+    """
+
+    def __init__(
+        self, reason: str, *, exchange: str, routing_key: str, message_id: str | None
+    ) -> None:
+        super().__init__(
+            f"it was rejected: {reason}",
+            exchange=exchange,
+            routing_key=routing_key,
+            message_id=message_id,
+        )
+        self.reason = reason
+
+
+class RequestFailedError(RequestError):
+    """The request was given up, and is in the dead letter queue, where its error can be read.
+
+    `reason` is a value of `mqkit.outcome.DeathReason`, or another one of a later mqkit.
+    `explanation` says what is wrong with a request whose body did not validate; else it is None.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        exchange: str,
+        routing_key: str,
+        message_id: str | None,
+        explanation: str | None = None,
+    ) -> None:
+        told = f": {explanation}" if explanation else "; its dead letter tells the error"
+        super().__init__(
+            f"its handler failed ({reason}){told}",
+            exchange=exchange,
+            routing_key=routing_key,
+            message_id=message_id,
+        )
+        self.reason = reason
+        self.explanation = explanation
+
+
 # --- receiving ---------------------------------------------------------------------------------
 
 
@@ -157,3 +237,22 @@ class DecodeError(MqkitError):
 
 class HandlerAbortedError(MqkitError):
     """A handler ended with `CancelledError` or `SystemExit` of its own: a failure like others."""
+
+
+class HandlerTimeoutError(MqkitError):
+    """A handler ran past its `timeout`: a failure like others, which its retry policy judges."""
+
+
+# --- the store's side --------------------------------------------------------------------------
+
+
+class StoreError(MqkitError):
+    """The root of what goes wrong between this process and its store (a database)."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database is away, locked or chose this transaction as a deadlock's victim.
+
+    Trying again may help. A message that meets it is tried again later, without counting the
+    attempt, whatever its policy says: it is not the message that failed.
+    """

@@ -31,6 +31,7 @@ class Header:
     PUBLISH = "mqkit-publish"
     ATTEMPT = "mqkit-attempt"
     ATTEMPTS = "mqkit-attempts"
+    ELAPSED = "mqkit-elapsed"
     EXCHANGE = "mqkit-exchange"
     ROUTING_KEY = "mqkit-routing-key"
     QUEUE = "mqkit-queue"
@@ -42,6 +43,7 @@ class Header:
     ERROR_TRACEBACK = "mqkit-error-traceback"
     FIRST_FAILURE = "mqkit-first-failure"
     LAST_FAILURE = "mqkit-last-failure"
+    REPLY = "mqkit-reply"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,11 @@ class Delivery:
     channel: DeliveryChannel | None = None
     settled: bool = False
     """True once its ack or nack was written; set by `settle` alone."""
+    overdue: bool = False
+    """True once the handler's `timeout` has passed, and its failure was decided on.
+
+    A handler in a thread cannot be stopped from outside; it can look at this and stop early.
+    """
 
     @property
     def message_id(self) -> str | None:
@@ -138,6 +145,18 @@ def first_published_to(
     if isinstance(first_exchange, str) and isinstance(first_key, str):
         return first_exchange, first_key
     return exchange, routing_key
+
+
+def elapsed_seconds(headers: Mapping[str, HeaderValue]) -> float:
+    """Seconds from the first failure to this attempt, from mqkit's own header; else 0.
+
+    It is summed up from waits and runs, not from the clock of the wall: a clock that jumps would
+    end a message early.
+    """
+    elapsed = headers.get(Header.ELAPSED)
+    if isinstance(elapsed, int) and not isinstance(elapsed, bool) and elapsed >= 0:
+        return elapsed / 1000
+    return 0.0
 
 
 def attempt_number(headers: Mapping[str, HeaderValue]) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class DeathReason(StrEnum):
@@ -17,19 +18,32 @@ class DeathReason(StrEnum):
     NOT_RETRYABLE = "not-retryable"
     ATTEMPTS_EXHAUSTED = "attempts-exhausted"
     POLICY_FAILED = "policy-failed"
+    UNIDENTIFIED = "no-message-id"
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The handler is done: acknowledge."""
+    """The handler is done: acknowledge. `result` is what it returned.
+
+    `reply` is that as a body and its content type, where the message asks for a reply.
+    """
+
+    result: Any = None
+    reply: tuple[bytes, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RetryAfter:
-    """Publish a copy that comes back to the same queue after `delay` seconds, then acknowledge."""
+    """Publish a copy that comes back to the same queue after `delay` seconds, then acknowledge.
+
+    `elapsed` is the seconds from the message's first failure to the next attempt. An attempt that
+    is not `counted` ended by no fault of the message, and has the same number again.
+    """
 
     delay: float
     error: BaseException
+    elapsed: float = 0.0
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar, overload
 
+from mqkit.codec import BodyDecoder, PydanticUserError
 from mqkit.connection import Connection
-from mqkit.errors import MqkitError
+from mqkit.errors import ConfigurationError, InvalidMessageError, MqkitError
 from mqkit.message import HeaderValue, Message
 from mqkit.outgoing import Outgoing, to_message
+from mqkit.replies import read_reply
+from mqkit.requests import Requester
 from mqkit.sender import Sender
-from mqkit.topology import Exchange
+from mqkit.topology import Exchange, Queue, Source
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +27,10 @@ DEFAULT_TIMEOUT = 30.0
 DEFAULT_WINDOW = 1000
 """Publishes that may wait for their confirm at the same time, on one publisher."""
 
+REPLY_TYPES = 128
+"""Types of replies whose validators are kept for the next request."""
+
+T = TypeVar("T")
 
 OnConfirmed = Callable[[Message], None]
 """Told of each message once the broker has confirmed it.
@@ -62,6 +71,8 @@ class Publisher:
         on_confirmed: OnConfirmed | None = None,
     ) -> None:
         self._sender = Sender(connection, window=window)
+        self._requester = Requester(connection, window=window, on_confirmed=self._tell)
+        self._decoder = functools.lru_cache(REPLY_TYPES)(_decoder)
         self._app_id = app_id
         self._timeout = timeout
         self._on_confirmed = on_confirmed
@@ -117,6 +128,95 @@ class Publisher:
     async def send(self, message: Message, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Publish a message that is ready to be written; raises as `publish` does."""
         await self._sender.send(message, self._timeout if timeout is None else timeout)
+        self._tell(message)
+
+    @overload
+    async def request(
+        self,
+        route: Source | Queue,
+        body: object,
+        reply_type: type[T],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+        message_id: str | None = None,
+        headers: Mapping[str, HeaderValue] | None = None,
+        type: str | None = None,
+        expiration: float | None = None,
+        priority: int | None = None,
+        persistent: bool = True,
+    ) -> T: ...
+
+    @overload
+    async def request(
+        self,
+        route: Source | Queue,
+        body: object,
+        reply_type: Any,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+        message_id: str | None = None,
+        headers: Mapping[str, HeaderValue] | None = None,
+        type: str | None = None,
+        expiration: float | None = None,
+        priority: int | None = None,
+        persistent: bool = True,
+    ) -> Any: ...
+
+    async def request(
+        self,
+        route: Source | Queue,
+        body: object,
+        reply_type: Any,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - from the call to the reply
+        message_id: str | None = None,
+        headers: Mapping[str, HeaderValue] | None = None,
+        type: str | None = None,  # noqa: A002 - the property's name
+        expiration: float | None = None,
+        priority: int | None = None,
+        persistent: bool = True,
+    ) -> Any:
+        """Publish a request and return what its handler returned, as `reply_type`.
+
+        `route` is `Exchange.key("...")`, or a queue. Many requests may be in flight at once. While
+        the handler's policy retries, the caller waits, up to `timeout` seconds (30 by default).
+        Where several queues get the request, the first reply counts. Unlike a message, a request
+        is written once: where its reply is lost, ask again under the same `message_id`.
+
+        :raises RequestRejectedError: the handler rejected it
+        :raises RequestFailedError: it was dead-lettered for another reason
+        :raises RequestTimeoutError: no reply within the timeout; it may be handled yet
+        :raises ReplyLostError: the channel closed before the reply came; it may have been handled
+        :raises DecodeError: the reply is no `reply_type`; the request was handled
+        :raises ConfigurationError: pydantic cannot validate `reply_type`; nothing was written
+        :raises PublishError: as `publish`: it is unroutable, refused, blocked, not confirmed
+        :raises InvalidMessageError: as `publish`
+        """
+        decoder = self._decoder_of(reply_type)
+        exchange, routing_key = _way(route)
+        outgoing = Outgoing(
+            exchange=exchange,
+            routing_key=routing_key,
+            body=body,
+            message_id=message_id,
+            headers=headers or {},
+            type=type,
+            expiration=expiration,
+            priority=priority,
+            persistent=persistent,
+        )
+        request = to_message(outgoing, self._app_id)
+        reply = await self._requester.ask(request, self._timeout if timeout is None else timeout)
+        return read_reply(reply.body, reply.properties, decoder, request)
+
+    def _decoder_of(self, reply_type: Any) -> BodyDecoder:
+        try:
+            hash(reply_type)
+        except TypeError:  # Annotated, with something in it that has no hash
+            return _decoder(reply_type)
+        return self._decoder(reply_type)
+
+    def _tell(self, message: Message) -> None:
         if self._on_confirmed is not None:
             try:
                 self._on_confirmed(message)
@@ -157,8 +257,8 @@ class Publisher:
                 task.cancel()
 
     async def close(self) -> None:
-        """Refuse further publishes; what is in flight is not awaited."""
-        await self._sender.close()
+        """Refuse further publishes and requests; what is in flight is not awaited."""
+        await asyncio.gather(self._sender.close(), self._requester.close())
 
     async def _one_of_many(
         self,
@@ -174,6 +274,23 @@ class Publisher:
         except MqkitError as error:
             return PublishResult(index, message_id, error)
         return PublishResult(index, message_id, None)
+
+
+def _decoder(reply_type: Any) -> BodyDecoder:
+    try:
+        return BodyDecoder(reply_type)
+    except (PydanticUserError, NameError) as error:
+        raise ConfigurationError(f"a reply cannot be a {reply_type!r}: {error}") from error
+
+
+def _way(route: Source | Queue) -> tuple[str, str]:
+    if isinstance(route, Queue):
+        return "", route.name
+    if isinstance(route, Source):
+        return route.exchange.name, route.routing_key
+    raise InvalidMessageError(
+        f"a request goes to Exchange.key(...) or to a Queue, not to {type(route).__name__}"
+    )
 
 
 async def _each(messages: Iterable[Outgoing] | AsyncIterable[Outgoing]) -> AsyncIterator[Outgoing]:

@@ -7,6 +7,7 @@ process, so its strategies are only asked: the delay is then held by the broker.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,9 @@ from tenacity.wait import wait_none
 
 from mqkit.errors import ConfigurationError
 from mqkit.outcome import MAX_DELAY, DeadLetter, DeathReason, Reject, RetryAfter, RetryLater
+
+MAX_ATTEMPTS_ASKED = 1_000
+WAIT_DRAWS = 20
 
 Strategy = Callable[[RetryCallState], Any]
 
@@ -28,7 +32,8 @@ class Retry:
     `RetryCallState`. By default every `Exception` is retried; `stop` and `wait` must be said.
     A wait is rounded up to 0.1 s and may be 310 days at most.
 
-    `stop_after_delay` counts from the first failure of the message, over all processes.
+    `stop_after_delay` counts from the first failure of the message, over all processes: its waits
+    and runs, but not what it stood in its queue for nobody to take it.
 
     :raises ConfigurationError: a strategy is not one, or is tenacity's asynchronous kind
     """
@@ -55,6 +60,23 @@ class Retry:
     def never(cls) -> Retry:
         """No second attempt: every failure is dead-lettered at once."""
         return cls(stop=stop_after_attempt(1), wait=wait_none())
+
+    def longest(self) -> float:
+        """Seconds: about the most that all retries of one message may take.
+
+        Found by asking the strategies attempt by attempt, the longest of several draws each, since
+        waits may be random. A policy that does not stop within 1,000 attempts is taken to go on
+        for ever (`inf`). `RetryLater` and time in the queue are not in it.
+        """
+        elapsed, error = 0.0, Exception("a failure")
+        for attempt in range(1, MAX_ATTEMPTS_ASKED + 1):
+            state = _state(error, attempt, elapsed)
+            draws = (float(self.wait(state)) for _ in range(WAIT_DRAWS))
+            state.upcoming_sleep = min(max(*draws, 0.0), MAX_DELAY)
+            if self.stop(state):
+                return elapsed
+            elapsed += state.upcoming_sleep
+        return math.inf
 
     def decide(
         self, error: BaseException, *, attempt: int, elapsed: float = 0.0

@@ -18,7 +18,9 @@ from mqkit.delay import DelayLadder
 from mqkit.dispatch import Clock, Dispatcher, make, utc_now
 from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
+from mqkit.message import Delivery
 from mqkit.middleware import Middleware
+from mqkit.outcome import Outcome
 from mqkit.publisher import OnConfirmed, Publisher
 from mqkit.service import Handler, Service
 from mqkit.settings import BrokerUrl
@@ -70,6 +72,8 @@ class Runtime:
             raise ConfigurationError(f"service {service.name!r} has no handlers")
         if grace < 0:
             raise ConfigurationError(f"the grace period is 0 seconds or more, not {grace!r}")
+        if service.store is not None:
+            service.store.check(service.handlers)
         self.service = service
         self._url, driver = _broker(service, url, driver)
         self._grace = grace
@@ -87,6 +91,7 @@ class Runtime:
         self._values: dict[Any, Any] = {Publisher: self.publisher}
         self._resources = contextlib.AsyncExitStack()
         self._abandon_now = asyncio.Event()
+        self._store_is_open = False
         self.abandoned = 0
         """Messages given back because their handlers outlasted the grace period."""
 
@@ -177,6 +182,7 @@ class Runtime:
         )
         await self._consuming.open(self._connect_deadline)
         await self._publishing.open(self._connect_deadline)
+        await self._open_store()
         await declare(self._consuming.channel, self.service.topology)
         await self._make_values()
         for handler in self.service.handlers:
@@ -190,6 +196,16 @@ class Runtime:
             ", ".join(f"{h.name} ({h.queue.name})" for h in self.service.handlers),
             self.server,
         )
+
+    async def _open_store(self) -> None:
+        store = self.service.store
+        if store is None:
+            return
+        await store.open()
+        self._store_is_open = True
+        beside = store.start(self.publisher.send)
+        if beside is not None:
+            self._running.append(beside)
 
     async def _make_values(self) -> None:
         await self._resources.__aenter__()
@@ -210,7 +226,7 @@ class Runtime:
             values=self._values,
             providers=self.service.providers,
             executor=pool,
-            clock=self._clock,
+            store=self.service.store,
         )
         settler = Settler(
             self.publisher,
@@ -219,11 +235,28 @@ class Runtime:
             handler=handler.name,
             redeclare=lambda: declare(self._publishing.channel, handler.topology()),
             clock=self._clock,
-            on_settled=self._on_settled,
+            on_settled=self._settled_by(handler),
         )
         return Consumer(
-            self._consuming, handler, dispatcher, settler, declared_on=self._consuming.generation
+            self._consuming,
+            handler,
+            dispatcher,
+            settler,
+            declared_on=self._consuming.generation,
+            store=self.service.store,
         )
+
+    def _settled_by(self, handler: Handler) -> OnSettled | None:
+        store, observer = self.service.store, self._on_settled
+        if store is None:
+            return observer
+
+        def tell(delivery: Delivery, outcome: Outcome) -> None:
+            store.settled(handler.name, delivery, outcome)
+            if observer is not None:
+                observer(delivery, outcome)
+
+        return tell
 
     async def _drain(self) -> None:
         began = asyncio.get_running_loop().time()
@@ -251,6 +284,8 @@ class Runtime:
         finished.cancel()
 
     async def _close(self) -> None:
+        if self._store_is_open and self.service.store is not None:
+            await self.service.store.stop()
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -258,6 +293,8 @@ class Runtime:
             pool.shutdown(wait=False, cancel_futures=True)
         try:
             await self._resources.aclose()
+            if self._store_is_open and self.service.store is not None:
+                await self.service.store.close()
         finally:
             # Side by side: a broker that hangs lets each wait for its own timeout. Closing the
             # connection closes the consumers' channels, after the acks that were written.

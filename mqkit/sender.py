@@ -7,93 +7,30 @@ message again under the same message id, until the caller's deadline.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any
 
 from mqkit.confirms import Acked, ConfirmChannel, Gone, Nacked
 from mqkit.connection import Connection
-from mqkit.drivers.base import Closed, DriverChannel, Returned
-from mqkit.errors import (
-    BlockedError,
-    ChannelClosedError,
-    ConnectError,
-    ConnectionLostError,
-    NackedError,
-    PublisherClosedError,
-    PublishError,
-    PublishRefusedError,
-    PublishTimeoutError,
+from mqkit.drivers.base import Closed, Returned
+from mqkit.errors import ChannelClosedError, PublishRefusedError
+from mqkit.gate import Gate, Progress, Stage
+from mqkit.message import Message
+from mqkit.publish_errors import (
+    HARMLESS_CODES,
+    is_about_an_exchange,
+    nacked,
+    publish_error,
+    refusal,
+    unroutable,
 )
-from mqkit.message import Message, Properties
-from mqkit.publish_errors import exchange_not_found, publish_error, unroutable
-
-logger = logging.getLogger(__name__)
-
-PROBE_AFTER = 1.0
-"""Seconds without a confirm after which a probe goes before the next publish.
-
-RabbitMQ tells a connection of an alarm only once it publishes, and stores that publish when the
-alarm ends (seen on 4.0.5 and 4.3.6, even if the connection is closed meanwhile). So a message
-that routes nowhere goes first, and nothing real is written while it is unanswered. An alarm
-that begins within this time of a confirm is still met by real publishes; those are unknown.
-"""
-
-PROBE = Message(
-    exchange="", routing_key="", body=b"?", properties=Properties(persistent=False), mandatory=False
-)
-"""Its body is not empty: with an alarm on, RabbitMQ stops reading before a body, so that a message
-without one is still confirmed (seen on 4.0.5 and 4.3.6)."""
-
-REOPEN_WAIT = 0.1
-"""Seconds before a channel is asked for again where the broker just closed one."""
-
-NOT_FOUND = 404
-
-DEFAULT_EXCHANGE = "amq.default"
-"""What RabbitMQ calls the exchange with the empty name where it refuses a publish to it."""
-
-HARMLESS_CODES = frozenset({0, 200, 320, 541})
-"""Reply codes that blame no message: lost, closed by us, forced to close, broker failing."""
-
-
-class Stage(Enum):
-    """What a publish is waiting for, so that a passed deadline is explained truly."""
-
-    WINDOW = "a place in the window of unconfirmed publishes"
-    CONNECTION = "a connection to the broker"
-    BLOCKED = "the broker to stop blocking publishers"
-    PROBE = "the broker's answer to a probe"
-    EXCHANGE = "the broker's answer about the exchange"
-    CONFIRM = "the broker's confirm"
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far one publish came."""
-
-    stage: Stage = Stage.WINDOW
-    written: bool = False
 
 
 class Sender:
     """Sends messages over one connection, in one confirm channel that is replaced when it dies."""
 
     def __init__(self, connection: Connection, *, window: int) -> None:
-        self._connection = connection
         self._window = asyncio.Semaphore(window)
-        self._channel: ConfirmChannel | None = None
-        self._probe_channel: ConfirmChannel | None = None
-        self._may_probe = True
-        self._known_exchanges: set[str] = set()
-        self._opening = asyncio.Lock()
-        self._checking = asyncio.Lock()
+        self._gate = Gate(connection, ConfirmChannel.open)
         self._one_at_a_time = asyncio.Lock()
-        self._closing_channels: set[asyncio.Task[None]] = set()
-        self._closed = False
 
     async def send(self, message: Message, seconds: float) -> None:
         """Return once `message` is confirmed; raises as `Publisher.publish` says."""
@@ -102,18 +39,15 @@ class Sender:
             async with asyncio.timeout(seconds), self._window:
                 await self._until_known(message, progress)
         except TimeoutError:
-            raise self._deadline_passed(message, progress, seconds) from None
+            raise self._gate.deadline_passed(message, progress, seconds) from None
 
     async def close(self) -> None:
         """Refuse further messages and close the channels; what is in flight is not awaited."""
-        self._closed = True
-        for channel in (self._channel, self._probe_channel):
-            if channel is not None and channel.is_open:
-                await channel.close()
+        await self._gate.close()
 
     async def _until_known(self, message: Message, progress: Progress) -> None:
         while True:
-            channel = await self._ready(message, progress)
+            channel = await self._gate.ready(message, progress)
             try:
                 verdict = channel.write(message)
             except ChannelClosedError:
@@ -123,7 +57,7 @@ class Sender:
                 case Acked():
                     return
                 case Nacked():
-                    raise publish_error(NackedError, message, "a queue refused it (basic.nack)")
+                    raise nacked(message)
                 case Returned() as returned:
                     raise unroutable(message, returned)
                 case Gone(why) if why.code in HARMLESS_CODES:
@@ -132,110 +66,21 @@ class Sender:
                     if await self._after_channel_error(message, why):
                         return
 
-    async def _ready(self, message: Message, progress: Progress) -> ConfirmChannel:
-        """An open channel of a connection that takes messages and knows the exchange."""
-        while True:
-            progress.stage = Stage.CONNECTION
-            channel = await self._open_channel(message)
-            if self._connection.blocked is not None:
-                progress.stage = Stage.BLOCKED
-                await self._connection.unblocked()
-            elif self._may_probe and self._seconds_since_confirm() > PROBE_AFTER:
-                progress.stage = Stage.PROBE
-                await self._probe()
-            elif message.exchange and message.exchange not in self._known_exchanges:
-                progress.stage = Stage.EXCHANGE
-                await self._check_exchange(message)
-            else:
-                return channel
-
-    async def _open_channel(self, message: Message) -> ConfirmChannel:
-        if self._channel is not None and self._channel.is_open and not self._closed:
-            return self._channel
-        async with self._opening:
-            while self._channel is None or not self._channel.is_open or self._closed:
-                if self._closed:
-                    raise publish_error(PublisherClosedError, message, "the publisher is closed")
-                try:
-                    self._channel = await self._confirm_channel()
-                except ConnectError as error:
-                    raise publish_error(PublisherClosedError, message, str(error)) from error
-                except ChannelClosedError as error:
-                    logger.warning("no channel to publish on: %s", error)
-                    await asyncio.sleep(REOPEN_WAIT)
-                else:
-                    self._known_exchanges.clear()
-                    self._may_probe = True
-            return self._channel
-
-    def _seconds_since_confirm(self) -> float:
-        latest = max(
-            (c.last_confirm for c in (self._channel, self._probe_channel) if c and c.is_open),
-            default=float("-inf"),
-        )
-        return asyncio.get_running_loop().time() - latest
-
-    async def _probe(self) -> None:
-        """Publish to nowhere, and return when that is confirmed or the broker says 'blocked'."""
-        async with self._checking:
-            if self._connection.blocked or self._seconds_since_confirm() <= PROBE_AFTER:
-                return
-            with contextlib.suppress(ChannelClosedError):
-                if self._probe_channel is None or not self._probe_channel.is_open:
-                    self._probe_channel = await self._confirm_channel()
-                verdict = self._probe_channel.write(PROBE)
-                blocked = asyncio.ensure_future(self._connection.blocking())
-                either: list[asyncio.Future[Any]] = [verdict, blocked]
-                try:
-                    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    blocked.cancel()
-                if verdict.done() and isinstance(gone := verdict.result(), Gone):
-                    self._may_probe = gone.why.code in HARMLESS_CODES
-                    if not self._may_probe:
-                        logger.warning(
-                            "the broker does not let this user probe for alarms (%s); during one, "
-                            "the first publish will be written and its result unknown",
-                            gone.why.text,
-                        )
-
-    async def _check_exchange(self, message: Message) -> None:
-        """Ask on a channel of its own: publishing to a missing exchange closes the channel.
-
-        All other publishes in flight on that channel would become unknown by it.
-        """
-        async with self._checking:
-            if message.exchange in self._known_exchanges:
-                return
-            try:
-                async with self._extra_channel() as channel:
-                    await channel.declare_exchange(message.exchange, "direct", passive=True)
-            except ChannelClosedError as error:
-                if error.code == NOT_FOUND:
-                    raise exchange_not_found(message) from error
-                if error.code in HARMLESS_CODES:
-                    return
-                # Not allowed to ask: let the publish itself be judged.
-            self._known_exchanges.add(message.exchange)
-
     async def _after_channel_error(self, message: Message, why: Closed) -> bool:
         """The broker closed the channel over some publish: was it this one? True if now stored.
 
-        RabbitMQ names the exchange in its text where the exchange is the problem. Where no text
-        tells, each publish that was in flight is sent again alone, and the guilty one found.
+        Where its text does not tell, each publish that was in flight is sent again alone, and the
+        guilty one found.
         """
-        if "exchange '" in why.text:
-            self._known_exchanges.discard(message.exchange)
-            if f"exchange '{message.exchange or DEFAULT_EXCHANGE}'" not in why.text:
-                return False
-            if "topic '" in why.text and f"topic '{message.routing_key}'" not in why.text:
-                return False
-            if why.code == NOT_FOUND:
-                raise exchange_not_found(message)
-            raise publish_error(PublishRefusedError, message, why.text)
+        if (error := refusal(message, why)) is not None:
+            self._gate.forget_exchange(message.exchange)
+            raise error
+        if is_about_an_exchange(why):
+            self._gate.forget_exchange(message.exchange)
+            return False
         async with self._one_at_a_time:
             try:
-                async with self._extra_channel() as channel:
+                async with self._gate.extra_channel() as channel:
                     confirms = await ConfirmChannel.open(channel)
                     verdict = await confirms.write(message)
             except ChannelClosedError:
@@ -245,51 +90,3 @@ class Sender:
             if isinstance(verdict, Returned):
                 raise unroutable(message, verdict)
             return isinstance(verdict, Acked)
-
-    @contextlib.asynccontextmanager
-    async def _extra_channel(self) -> AsyncIterator[DriverChannel]:
-        """A channel for one question, closed without awaiting the answer to that.
-
-        A caller whose deadline passed does not stay for it, and must not leave the channel open.
-        """
-        channel = await self._connection.channel()
-        try:
-            yield channel
-        finally:
-            self._drop(channel)
-
-    async def _confirm_channel(self) -> ConfirmChannel:
-        channel = await self._connection.channel()
-        try:
-            return await ConfirmChannel.open(channel)
-        except BaseException:
-            self._drop(channel)
-            raise
-
-    def _drop(self, channel: DriverChannel) -> None:
-        if channel.is_open:
-            closing = asyncio.create_task(channel.close())
-            self._closing_channels.add(closing)
-            closing.add_done_callback(self._closing_channels.discard)
-
-    def _deadline_passed(
-        self, message: Message, progress: Progress, seconds: float
-    ) -> PublishError:
-        within = f"within {seconds:g} s"
-        blocked = self._connection.blocked
-        if progress.stage is Stage.CONFIRM or (blocked and progress.written):
-            problem = f"no confirm {within}; it may be stored" + (
-                f" (the broker blocks publishers: {blocked})" if blocked else ""
-            )
-            return publish_error(PublishTimeoutError, message, problem)
-        if blocked:
-            problem = f"the broker blocks publishers ({blocked}) and did not stop {within}"
-            return publish_error(BlockedError, message, f"{problem}; nothing was written")
-        known = "it may be stored" if progress.written else "nothing was written"
-        return ConnectionLostError(
-            f"waited for {progress.stage.value}, which did not come {within}; {known}",
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            message_id=message.properties.message_id,
-            may_be_stored=progress.written,
-        )

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from mqkit.effects import EffectStore, needs_transaction
 from mqkit.errors import ConfigurationError, HandlerError
 from mqkit.injection import Plan, Provider, Scope, plan, provider
 from mqkit.middleware import Middleware
 from mqkit.retry import Retry
-from mqkit.topology import Queue, Source, Topology, difference
+from mqkit.topology import Queue, Source, Topology, consumer_timeout, difference
 
 DEFAULT_PREFETCH = 100
 """Messages that the broker may send ahead of their acks, per handler."""
@@ -43,6 +44,15 @@ class Handler:
     concurrency: int
     middleware: tuple[Middleware, ...]
     plan: Plan
+    timeout: float | None = None
+    """Seconds after which a run is a failure, for the retry policy to judge; None is never."""
+    cancel_when_lost: bool = False
+    """Whether a run is cancelled once its message is lost to it."""
+
+    @property
+    def longest_retry(self) -> float:
+        """Seconds: an upper bound of what all retries of one message may take."""
+        return self.retry.longest()
 
     def topology(self) -> Topology:
         """What must exist on the broker for this handler."""
@@ -61,6 +71,9 @@ class Service:
     needs and again to recover, and whose connections mqkit closes. A lent one carries consuming
     and publishing, so that an alarm of the broker holds up its acks as well.
 
+    `store` (`mqkit.store.Store`) keeps what became of each message, and has transactions for
+    handlers that ask for one, so that a message that comes twice has one effect.
+
     :raises ConfigurationError: the name is empty
     """
 
@@ -71,6 +84,7 @@ class Service:
         retry: Retry | None = None,
         middleware: Iterable[Middleware] = (),
         connection: Any = None,
+        store: EffectStore | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a service needs a name; got {name!r}")
@@ -78,6 +92,7 @@ class Service:
         self.retry = _checked_retry(retry, f"service {name!r}")
         self.middleware = tuple(_checked_middleware(m, f"service {name!r}") for m in middleware)
         self.connection = connection
+        self.store = store
         self._handlers: dict[str, Handler] = {}
         self._providers: dict[Any, Provider] = {}
         self._topology = Topology()
@@ -122,12 +137,22 @@ class Service:
         prefetch: int = DEFAULT_PREFETCH,
         concurrency: int | None = None,
         middleware: Iterable[Middleware] = (),
+        timeout: float | None = None,
+        cancel_when_lost: bool = False,
     ) -> Callable[[F], F]:
         """Register the decorated function for a queue; the function itself stays as it is.
 
         `bind` takes what `Exchange.key()` returns. `prefetch` is how many messages the broker
         sends ahead of their acks, `concurrency` how many runs there are at a time (by default
         20, or `prefetch` if that is less). `async def` runs on the event loop, `def` in threads.
+
+        `timeout` is how many seconds one run may take; what takes longer has failed, and the
+        retry policy says what becomes of the message. It must be less than the broker's consumer
+        timeout (30 minutes by default), after which the broker gives the message to somebody
+        else. A thread cannot be stopped: it goes on, and sees `delivery.overdue`.
+
+        `cancel_when_lost` cancels a run whose channel has closed. The broker delivers its message
+        again in any case. Without it the run goes on, and sees `delivery.lost`.
 
         :raises HandlerError: anything about it cannot work; the message names the handler
         """
@@ -141,6 +166,8 @@ class Service:
                 prefetch=prefetch,
                 concurrency=concurrency,
                 middleware=middleware,
+                timeout=timeout,
+                cancel_when_lost=cancel_when_lost,
             )
             return function
 
@@ -156,6 +183,8 @@ class Service:
         prefetch: int,
         concurrency: int | None,
         middleware: Iterable[Middleware],
+        timeout: float | None,
+        cancel_when_lost: bool,
     ) -> None:
         if not callable(function):
             raise HandlerError(f"service {self.name!r}: {function!r} is not a function")
@@ -191,15 +220,25 @@ class Service:
             concurrency=concurrency,
             middleware=tuple(_checked_middleware(m, what) for m in middleware),
             plan=plan(function, what, self._providers),
+            timeout=_checked_timeout(timeout, queue, what),
+            cancel_when_lost=cancel_when_lost,
         )
         if not is_async:
             _refuse_asynchronous_arguments(handler)
+        self._check_store(handler)
         try:
             topology = self._topology.merge(handler.topology())
         except ConfigurationError as error:
             raise HandlerError(f"{what}: {error}") from error
         self._topology = topology
         self._handlers[queue.name] = handler
+
+    def _check_store(self, handler: Handler) -> None:
+        if self.store is None and needs_transaction(handler.plan, self._providers):
+            raise HandlerError(
+                f"handler {handler.name}: it takes a store's transaction, and service "
+                f"{self.name!r} has no store; say Service(..., store=Store(...))"
+            )
 
     def _check_queue(self, what: str, queue: Queue) -> None:
         if not isinstance(queue, Queue):
@@ -248,6 +287,18 @@ def _checked_middleware(middleware: Middleware, what: str) -> Middleware:
             f"not {middleware!r}"
         )
     return middleware
+
+
+def _checked_timeout(timeout: float | None, queue: Queue, what: str) -> float | None:
+    if timeout is None:
+        return None
+    limit = consumer_timeout(queue)
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < limit:
+        raise HandlerError(
+            f"{what}: timeout is more than 0 s and less than the consumer timeout of queue "
+            f"{queue.name!r}, {limit:g} s, not {timeout!r}"
+        )
+    return float(timeout)
 
 
 def _refuse_asynchronous_arguments(handler: Handler) -> None:

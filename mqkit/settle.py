@@ -1,14 +1,16 @@
 """The only place that acks or nacks: carries out the outcome that `dispatch` decided on.
 
 A retry and a dead letter are copies: published and confirmed first, the original acked after.
-If the copy is not confirmed, the original is not acked.
+If the copy is not confirmed, the original is not acked. Who asked for a reply gets it before the
+ack, if it can be had in a short time; a message that is done is acked without it, too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
@@ -20,13 +22,18 @@ from mqkit.errors import (
     ChannelClosedError,
     ExchangeNotFoundError,
     InvalidMessageError,
+    PublishError,
     UnroutableError,
 )
 from mqkit.message import Delivery, Message
 from mqkit.outcome import Ack, DeadLetter, Lost, Outcome, Requeue, RetryAfter
 from mqkit.publisher import Publisher
+from mqkit.replies import reply_to
 
 logger = logging.getLogger(__name__)
+
+REPLY_TIMEOUT = 5.0
+"""Seconds that a reply may take to be confirmed; then its message is settled without it."""
 
 COPY_WAIT_MAX = 10.0
 """Seconds; no wait between two attempts to publish a copy is longer."""
@@ -64,22 +71,28 @@ class Settler:
         self._redeclare = redeclare
         self._clock = clock
         self._on_settled = on_settled
-        self._copying: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[None]] = set()
 
     async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
         """Carry out `outcome`. Cancelling the caller does not stop a copy that is on its way."""
         match outcome:
-            case Ack():
+            case Ack() if not delivery.properties.reply_to:
                 self._ack(delivery, outcome)
             case Requeue():
                 self.requeue(delivery)
             case Lost():
                 self._lose(delivery)
+            case Ack():
+                await self._to_the_end(self._reply_and_ack(delivery, outcome))
             case RetryAfter() | DeadLetter():
-                task = asyncio.create_task(self._replace_by_copy(delivery, outcome))
-                self._copying.add(task)
-                task.add_done_callback(self._copying.discard)
-                await asyncio.shield(task)
+                await self._to_the_end(self._replace_by_copy(delivery, outcome))
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await it; it goes on where the caller is cancelled."""
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+        await asyncio.shield(task)
 
     def requeue(self, delivery: Delivery) -> None:
         """Give the message back to its queue, unless it is settled already."""
@@ -143,7 +156,7 @@ class Settler:
             message = dead_letter_copy(delivery, outcome, self._service, self._handler, now)
         else:
             exchange, routing_key = await self._ladder.route(outcome.delay, delivery.queue)
-            message = retry_copy(delivery, exchange, routing_key, now)
+            message = retry_copy(delivery, outcome, exchange, routing_key, now)
         try:
             await self._send(message)
         except (ExchangeNotFoundError, UnroutableError):
@@ -151,8 +164,31 @@ class Settler:
             self._ladder.forget()
             await self._redeclare()
             raise
+        if isinstance(outcome, DeadLetter):
+            await self._reply(delivery, outcome)
         self._ack(delivery, outcome)
         self._log_copy(delivery, outcome)
+
+    async def _reply_and_ack(self, delivery: Delivery, outcome: Ack) -> None:
+        await self._reply(delivery, outcome)
+        self._ack(delivery, outcome)
+
+    async def _reply(self, delivery: Delivery, outcome: Ack | DeadLetter) -> None:
+        """Answer who asked. The message is done, whether its reply arrives or not."""
+        if delivery.settled or delivery.lost:
+            return
+        try:
+            reply = reply_to(delivery, outcome)
+            if reply is not None:
+                await self._publisher.send(reply, timeout=REPLY_TIMEOUT)
+        except (PublishError, InvalidMessageError) as error:
+            # Not the error's text, which has the address: whoever knows it can answer there.
+            logger.info(
+                "%s: message %s is done, but its reply did not reach who asked: %s",
+                self._handler,
+                delivery.message_id,
+                error.problem if isinstance(error, PublishError) else describe(error),
+            )
 
     async def _send(self, message: Message) -> None:
         try:

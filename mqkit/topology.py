@@ -169,6 +169,20 @@ _OWN_ARGUMENTS = {
 }
 
 
+DEFAULT_CONSUMER_TIMEOUT = 1800.0
+"""Seconds that RabbitMQ waits for an ack, unless it is told otherwise
+(https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout)."""
+
+
+def consumer_timeout(queue: Queue) -> float:
+    """Seconds after which the broker takes an unacknowledged message back.
+
+    The queue's own `x-consumer-timeout` (in milliseconds), or else RabbitMQ's default.
+    """
+    own = queue.arguments.get("x-consumer-timeout")
+    return own / 1000 if isinstance(own, int) and own > 0 else DEFAULT_CONSUMER_TIMEOUT
+
+
 def dead_letter_queue(queue: Queue) -> Queue:
     """The queue that keeps what `queue` dead-letters; it limits and dead-letters nothing itself."""
     return Queue(

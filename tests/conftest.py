@@ -6,13 +6,22 @@ RabbitMQ that is found, or what `--mqkit-broker` says.
 
 from __future__ import annotations
 
+import os
 import secrets
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from mqkit import drivers
 from mqkit.drivers.base import Driver
 from mqkit.testing.broker import Broker
+from mqkit.testing.postgres import (
+    PostgresNotFoundError,
+    PostgresServer,
+    find_postgres,
+)
+from mqkit.testing.postgres import start as start_postgres
 
 
 @pytest.fixture(scope="session")
@@ -40,10 +49,33 @@ def name() -> str:
     return f"t-{secrets.token_hex(4)}"
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server, started at its first test; many share it, and none may hurt it."""
+    try:
+        spec = find_postgres(os.environ)
+    except PostgresNotFoundError as error:
+        pytest.fail(str(error), pytrace=False)
+    with start_postgres(spec) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> Iterator[str]:
+    """The URL of an empty database of this test alone, of each kind in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite+aiosqlite:///{tmp_path / 'test.sqlite'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    yield server.create_database(name)
+    server.drop_database(name)
+
+
 PARTS = {
     "conformance": {"test_conformance"},
     "clients": {"test_blocking", "test_blocking_faults", "test_cli", "test_cli_publish"},
     "drivers": {"test_aio_pika", "test_aio_pika_lent", "test_connection", "test_limits"},
+    "silence": {"test_silence"},
     "services": {"test_poison", "test_replay", "test_replay_faults", "test_retry", "test_signals"},
 }
 """Modules whose tests share a broker with each other only; those of all others share one too.

@@ -21,14 +21,8 @@ from mqkit.settings import BrokerUrl, Host
 ABANDON_TIMEOUT = 1.0
 """Seconds that an attempt which is given up may take to clean up."""
 
-SILENCE = 2.0
-"""Heartbeats; a broker that sends nothing for so long is gone. It sends one each half of one
-(AMQP 0-9-1, section 4.2.7; https://www.rabbitmq.com/docs/heartbeats). aiormq itself waits for
-three, and each a second longer."""
-
-
-LOOKS = 4
-"""How often in each heartbeat it is looked whether the broker is silent."""
+END_TIMEOUT = 1.0
+"""Seconds from the end of what the broker sends until what is not written yet is given up."""
 
 
 class AioPikaDriver(Driver):
@@ -46,7 +40,7 @@ class AioPikaDriver(Driver):
     ) -> AioPikaConnection:
         wire.quiet("aiormq", "pamqp")
         stream = Stream(url, host)
-        connection = aiormq.Connection(
+        connection = _Aiormq(
             address(url, host),
             transport_factory=stream,
             client_properties={"connection_name": name, "product": "mqkit"},
@@ -66,7 +60,7 @@ class AioPikaDriver(Driver):
             if isinstance(error, Exception) or not _is_cancelled():
                 raise connect_error(error, stream.refusal(), host, url.vhost) from error
             raise
-        return _OwnConnection(connection, stream, url.heartbeat, on_blocked)
+        return _OwnConnection(connection, stream, on_blocked)
 
 
 def _is_cancelled() -> bool:
@@ -75,33 +69,55 @@ def _is_cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
+class _Aiormq(aiormq.Connection):
+    """Leaves the broker's silence to `_OwnConnection`.
+
+    aiormq's own look at it (7.2.4) would come later, after three heartbeats and 3 s more, and goes
+    by whole frames: on a slow network it takes a large one, or even a heartbeat, for silence.
+    """
+
+    HEARTBEAT_GRACE_MULTIPLIER = 1_000_000
+
+
 class _OwnConnection(OwnedConnection):
-    """A connection that mqkit opened."""
+    """A connection that mqkit opened.
+
+    It looks itself for silence, and for the end of the stream: aiormq (7.2.4) is not done with that
+    before all it had to write is gone, which nobody reads any more.
+    """
 
     def __init__(
         self,
         connection: aiormq.Connection,
         stream: Stream,
-        heartbeat: int,
         on_blocked: Callable[[str | None], None],
     ) -> None:
         super().__init__(connection, on_blocked)
         self._stream = stream
-        self._heartbeat = heartbeat
-        stream.opened()
-        self._watch = asyncio.get_running_loop().call_later(heartbeat / LOOKS, self._look)
+        self._end_of_stream: asyncio.TimerHandle | None = None
+        stream.opened(self._on_end_of_stream)
+        self._watch = self._look_later()
 
     def end(self, why: Closed) -> None:
         self._watch.cancel()
+        if self._end_of_stream is not None:
+            self._end_of_stream.cancel()
         super().end(why)
 
     def _drop(self) -> None:
         self._stream.abort()
 
+    def _on_end_of_stream(self) -> None:
+        if not self._closed.done():
+            loop = asyncio.get_running_loop()
+            self._end_of_stream = loop.call_later(END_TIMEOUT, self._drop)
+
     def _look(self) -> None:
-        if self._stream.silence > SILENCE * self._heartbeat:
-            self.end(Closed(0, wire.SILENT))
-            self._drop()  # aiormq ends its own tasks when the stream ends
+        if self._stream.silence.left > 0:
+            self._watch = self._look_later()
             return
-        loop = asyncio.get_running_loop()
-        self._watch = loop.call_later(self._heartbeat / LOOKS, self._look)
+        self.end(Closed(0, wire.SILENT))
+        self._drop()  # aiormq ends its own tasks when the stream ends
+
+    def _look_later(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._stream.silence.left, self._look)

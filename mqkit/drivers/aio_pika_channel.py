@@ -198,6 +198,7 @@ class AioPikaChannel(DriverChannel):
         on_delivery: Callable[[Incoming], None],
         on_cancel: Callable[[], None],
         *,
+        no_ack: bool = False,
         exclusive: bool = False,
         arguments: Mapping[str, Any] | None = None,
     ) -> str:
@@ -209,6 +210,7 @@ class AioPikaChannel(DriverChannel):
             spec.Basic.Consume(
                 queue=queue,
                 consumer_tag=tag,
+                no_ack=no_ack,
                 exclusive=exclusive,
                 arguments=dict(arguments or {}),
             ),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Any
 
 import aiormq
@@ -44,7 +46,7 @@ def address(url: BrokerUrl, host: Host) -> yarl.URL:
 
 
 class Stream(TransportFactory):
-    """Opens the stream for one aiormq connection, can drop it, and knows when it last spoke.
+    """Opens the stream for one aiormq connection, can drop it, and knows how long it is silent.
 
     :raises BrokerUrlError: the URL's TLS files cannot be used
     """
@@ -53,6 +55,8 @@ class Stream(TransportFactory):
         self._host = host
         self._tls = wire.tls_context(url.tls) if url.tls else None
         self._server_name = (url.tls.server_name or host.name) if url.tls else None
+        self.silence = wire.Silence(url.heartbeat, time.monotonic)
+        """How long the peer may still say nothing."""
         self._reader: _Reader | None = None
         self._transport: asyncio.WriteTransport | None = None
 
@@ -63,7 +67,7 @@ class Stream(TransportFactory):
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Called by aiormq when it connects."""
         loop = asyncio.get_running_loop()
-        reader = self._reader = _Reader(loop=loop)
+        reader = self._reader = _Reader(self.silence, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _protocol = await loop.create_connection(
             lambda: protocol,
@@ -75,17 +79,11 @@ class Stream(TransportFactory):
         self._transport = transport
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
-    @property
-    def silence(self) -> float:
-        """Seconds since the peer's last byte."""
-        if self._reader is None:
-            return 0.0
-        return asyncio.get_running_loop().time() - self._reader.last_byte
-
-    def opened(self) -> None:
-        """Keep the peer's words no longer: the connection is open."""
+    def opened(self, on_end: Callable[[], None]) -> None:
+        """Keep the peer's words no longer: the connection is open. Tell `on_end` of their end."""
         if self._reader is not None:
             self._reader.words = None
+            self._reader.ended.add_done_callback(lambda _: on_end())
 
     def refusal(self) -> commands.Connection.Close | None:
         """The `connection.close` with which the broker answered the attempt to open, if it did."""
@@ -107,16 +105,17 @@ class Stream(TransportFactory):
 
 
 class _Reader(asyncio.StreamReader):
-    """Notes when the peer speaks, and what it says until the connection is open."""
+    """Notes when the peer speaks and ends, and what it says until the connection is open."""
 
-    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, silence: wire.Silence, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
-        self._clock = loop.time
-        self.last_byte = loop.time()
+        self._silence = silence
+        self.ended: asyncio.Future[None] = loop.create_future()
+        """Done when the peer says nothing more."""
         self.words: bytearray | None = bytearray()
 
     def feed_data(self, data: Any) -> None:
-        self.last_byte = self._clock()
+        self._silence.end()
         if self.words is not None:
             self.words += data
             if not self.words.startswith(METHOD_FRAME):
@@ -124,6 +123,11 @@ class _Reader(asyncio.StreamReader):
                 self.set_exception(NotAmqpError("the peer's first byte begins no AMQP frame"))
                 return
         super().feed_data(data)
+
+    def feed_eof(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+        super().feed_eof()
 
 
 def connect_error(

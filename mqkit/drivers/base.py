@@ -173,13 +173,15 @@ class DriverChannel(Protocol):
         on_delivery: Callable[[Incoming], None],
         on_cancel: Callable[[], None],
         *,
+        no_ack: bool = False,
         exclusive: bool = False,
         arguments: Mapping[str, Any] | None = None,
     ) -> str:
         """Start a consumer and return its tag.
 
         `on_delivery` gets every message, also what comes before this has returned. `on_cancel` is
-        called once, when the broker cancels the consumer; not for `cancel`, nor for a close.
+        called once, when the broker cancels the consumer; not for `cancel`, nor for a close. With
+        `no_ack` the broker takes each message for settled as it sends it, and nobody settles it.
         """
         ...
 

@@ -283,6 +283,7 @@ class PikaChannel(DriverChannel):
         on_delivery: Callable[[Incoming], None],
         on_cancel: Callable[[], None],
         *,
+        no_ack: bool = False,
         exclusive: bool = False,
         arguments: Mapping[str, Any] | None = None,
     ) -> str:
@@ -296,6 +297,7 @@ class PikaChannel(DriverChannel):
             lambda done: self._channel.basic_consume(
                 queue,
                 delivered,
+                auto_ack=no_ack,
                 exclusive=exclusive,
                 consumer_tag=tag,
                 arguments=dict(arguments or {}),

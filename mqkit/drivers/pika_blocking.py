@@ -13,11 +13,13 @@ from typing import Any
 import pika
 from pika import exceptions, spec
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.select_connection import SelectConnection
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from mqkit.confirms import Acked, Gone, Nacked, Verdict
 from mqkit.drivers import pika_wire, wire
 from mqkit.drivers.base import Returned
+from mqkit.drivers.pika_heartbeat import HeartbeatConnection
 from mqkit.errors import ChannelClosedError
 from mqkit.message import Message
 from mqkit.settings import BrokerUrl, Host
@@ -28,6 +30,10 @@ _LOST = (exceptions.AMQPError, OSError)
 PROBE_BODY = b"?"
 """Not empty: with an alarm on, RabbitMQ stops reading between a message's header and its body, so
 that one without a body is still answered (seen on 4.0.5 and 4.3.6)."""
+
+
+class _SelectConnection(HeartbeatConnection, SelectConnection):  # type: ignore[misc]
+    """What is under a `BlockingConnection`."""
 
 
 class BlockingLink:
@@ -58,7 +64,7 @@ class BlockingLink:
         pika_wire.quiet_pika()
         parameters = pika_wire.parameters(url, host, name)
         try:
-            return cls(pika.BlockingConnection(parameters))
+            return cls(pika.BlockingConnection(parameters, _SelectConnection))
         except (*_LOST, AMQPConnectorException) as error:
             raise pika_wire.connect_error(error, host, url.vhost) from error
 

@@ -9,6 +9,7 @@ from pika import exceptions
 from pika.adapters.asyncio_connection import AsyncioConnection
 
 from mqkit.drivers import wire
+from mqkit.drivers.pika_heartbeat import HeartbeatConnection
 
 METHOD_FRAME = 1
 """The first byte that a broker says (AMQP 0-9-1, section 4.2.3)."""
@@ -18,7 +19,7 @@ class HeaderTooLargeError(Exception):
     """The bytes of a message's header frame, and those that a frame may have."""
 
 
-class MendedConnection(AsyncioConnection):  # type: ignore[misc]
+class MendedConnection(HeartbeatConnection, AsyncioConnection):  # type: ignore[misc]
     """An attempt may be given up, and what cannot be a frame is neither awaited nor written."""
 
     _is_unlinked = False

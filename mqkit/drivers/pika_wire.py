@@ -78,20 +78,25 @@ def to_pika(properties: Properties) -> pika.BasicProperties:
 def from_pika(properties: pika.BasicProperties) -> Properties:
     """Properties as received. What another client wrote as nonsense is left out, not raised."""
     return Properties(
-        content_type=properties.content_type,
-        content_encoding=properties.content_encoding,
+        content_type=_text(properties.content_type),
+        content_encoding=_text(properties.content_encoding),
         headers=properties.headers or {},
         persistent=properties.delivery_mode == wire.PERSISTENT,
         priority=properties.priority,
-        correlation_id=properties.correlation_id,
-        reply_to=properties.reply_to,
-        expiration=wire.seconds(properties.expiration),
-        message_id=properties.message_id,
+        correlation_id=_text(properties.correlation_id),
+        reply_to=_text(properties.reply_to),
+        expiration=wire.seconds(_text(properties.expiration)),
+        message_id=_text(properties.message_id),
         timestamp=wire.moment(properties.timestamp),
-        type=properties.type,
-        user_id=properties.user_id,
-        app_id=properties.app_id,
+        type=_text(properties.type),
+        user_id=_text(properties.user_id),
+        app_id=_text(properties.app_id),
     )
+
+
+def _text(value: str | bytes | None) -> str | None:
+    """A short string as received; pika hands over the bytes of one that is no UTF-8."""
+    return None if isinstance(value, bytes) else value
 
 
 def incoming(method: Any, properties: pika.BasicProperties, body: bytes) -> Incoming:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,11 +28,37 @@ FRAME_OVERHEAD = 8
 CLOSE_TIMEOUT = 3.0
 """Seconds to wait for the broker's close-ok before the stream is dropped."""
 
+SILENCE = 2.5
+"""Heartbeats; a broker that sends nothing for so long is gone.
+
+RabbitMQ sends a heartbeat where it sent nothing else for half of one to a whole one
+(https://www.rabbitmq.com/docs/heartbeats), so that one and a half are left for a network that slows
+down. It gives up a silent client after two to three.
+"""
+
 SILENT = "the broker sent nothing for longer than the heartbeat allows"
 """Why a connection closed whose broker does not even send heartbeats."""
 
 BY_US = "Normal shutdown"
 """Why a connection or channel closed that this side closed."""
+
+
+class Silence:
+    """How long the broker may still say nothing, on a connection with such a heartbeat."""
+
+    def __init__(self, heartbeat: float, clock: Callable[[], float]) -> None:
+        self._limit = SILENCE * heartbeat
+        self._clock = clock
+        self._began = clock()
+
+    def end(self) -> None:
+        """Have heard the broker: octets, be they a whole frame or not."""
+        self._began = self._clock()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the broker counts as gone; 0 or less, and it does."""
+        return self._began + self._limit - self._clock()
 
 
 def quiet(*loggers: str, level: int = logging.CRITICAL) -> None:

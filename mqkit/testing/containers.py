@@ -19,6 +19,7 @@ from mqkit.testing.broker import Broker, BrokerControlError, BrokerStartError, c
 from mqkit.testing.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from testcontainers.core.container import DockerContainer
     from testcontainers.core.docker_client import DockerClient
 
 REPOSITORY = "rabbitmq"
@@ -73,7 +74,7 @@ class Engine:
             self._client: DockerClient = DockerClient(timeout=ENGINE_TIMEOUT)
             self._client.client.ping()
         except Exception as exc:  # noqa: BLE001 - docker's errors, requests' and urllib3's
-            problem = f"no Docker engine answers ({_last_cause(exc)})"
+            problem = f"no Docker engine answers ({last_cause(exc)})"
         if problem is not None:
             # The docker package leaves the sockets of refused attempts to the garbage collector,
             # which warns of each, at some later time, where it looks like another's mistake.
@@ -138,8 +139,8 @@ class ContainerBroker(Broker):
         self.version = "unknown"
         self._container = DockerContainer(image)
         self._watchdog: Watchdog | None = None
-        self._host, port = self._publish_port()
-        self.url = f"amqp://guest:guest@{self._host}:{port}/"
+        host, port = publish_port(self._container, AMQP_PORT)
+        self.url = f"amqp://guest:guest@{host}:{port}/"
         try:
             self._begin()
             self._wait_until_ready()
@@ -184,35 +185,11 @@ class ContainerBroker(Broker):
     def _wrapped(self) -> Any:
         return cast("Any", self._container.get_wrapped_container())
 
-    def _publish_port(self) -> tuple[str, int]:
-        """Choose where AMQP is published: a port that this machine alone can reach, if it can."""
-        host = self._container.get_docker_client().host()
-        (port,) = probe.free_ports(1)
-        if host in {"localhost", "127.0.0.1"}:
-            # Its account is guest/guest: not for the network. The type says int, the docker
-            # package takes an address too.
-            self._container.ports[str(AMQP_PORT)] = cast("int", ("127.0.0.1", port))
-            return "127.0.0.1", port
-        self._container.with_bind_ports(AMQP_PORT, port)
-        return host, port
-
     def _begin(self) -> None:
         try:
-            self._container.start()
-        except Exception as exc:
-            hint = ""
-            if not os.environ.get("TESTCONTAINERS_RYUK_DISABLED"):
-                hint = (
-                    "; if the image that cannot be had is testcontainers/ryuk, "
-                    "set TESTCONTAINERS_RYUK_DISABLED=true"
-                )
-            raise BrokerStartError(
-                f"cannot start a container of {self.image}: {_last_cause(exc)}{hint}"
-            ) from exc
-        docker = shutil.which("docker")
-        if docker is not None:
-            container_id = self._container.get_container_id()
-            self._watchdog = Watchdog(f"{shlex.quote(docker)} rm --force --volumes {container_id}")
+            self._watchdog = begin(self._container)
+        except EngineError as exc:
+            raise BrokerStartError(f"cannot start a container of {self.image}: {exc}") from exc
 
     def _is_running(self) -> bool:
         wrapped = self._wrapped
@@ -227,13 +204,13 @@ class ContainerBroker(Broker):
             action(wrapped)
             wrapped.wait(timeout=STOP_TIMEOUT)
         except Exception as exc:
-            raise BrokerControlError(f"cannot {verb} {self!r}: {_last_cause(exc)}") from exc
+            raise BrokerControlError(f"cannot {verb} {self!r}: {last_cause(exc)}") from exc
 
     def _control_start(self) -> None:
         try:
             self._wrapped.start()
         except Exception as exc:
-            raise BrokerControlError(f"cannot start {self!r}: {_last_cause(exc)}") from exc
+            raise BrokerControlError(f"cannot start {self!r}: {last_cause(exc)}") from exc
 
     def _wait_until_ready(self) -> None:
         try:
@@ -261,7 +238,44 @@ def available(engine: Engine, images: Sequence[str]) -> list[str]:
     return [image for image in images if engine.has(image) or engine.can_pull(image)]
 
 
-def _last_cause(exc: BaseException) -> str:
+def publish_port(container: DockerContainer, port: int) -> tuple[str, int]:
+    """Choose where a port of the container is published; returns the host and the port there.
+
+    It is one that this machine alone can reach, if it can, and stays the same over restarts.
+    """
+    host = container.get_docker_client().host()
+    (published,) = probe.free_ports(1)
+    if host in {"localhost", "127.0.0.1"}:
+        # Its account is known to all, or travels in clear: not for the network. The type says
+        # int, the docker package takes an address too.
+        container.ports[str(port)] = cast("int", ("127.0.0.1", published))
+        return "127.0.0.1", published
+    container.with_bind_ports(port, published)
+    return host, published
+
+
+def begin(container: DockerContainer) -> Watchdog | None:
+    """Start a container that ends with this process, if there is a `docker` command to end it.
+
+    :raises EngineError: the engine could not start it
+    """
+    try:
+        container.start()
+    except Exception as exc:
+        hint = ""
+        if not os.environ.get("TESTCONTAINERS_RYUK_DISABLED"):
+            hint = (
+                "; if the image that cannot be had is testcontainers/ryuk, "
+                "set TESTCONTAINERS_RYUK_DISABLED=true"
+            )
+        raise EngineError(f"{last_cause(exc)}{hint}") from exc
+    docker = shutil.which("docker")
+    if docker is None:
+        return None
+    return Watchdog(f"{shlex.quote(docker)} rm --force --volumes {container.get_container_id()}")
+
+
+def last_cause(exc: BaseException) -> str:
     """Return the innermost words of a wrapped error, which say what happened."""
     explanation = getattr(exc, "explanation", None)
     if explanation:

@@ -40,7 +40,7 @@ from mqkit.testing.embedded import EmbeddedBroker
 from mqkit.testing.journeys import Journey
 from mqkit.testing.records import DeadMessage, Result, dead_message
 from mqkit.testing.watch import Watch
-from mqkit.topology import DEAD_SUFFIX, Exchange, Queue
+from mqkit.topology import DEAD_SUFFIX, Exchange, Queue, Source
 
 __all__ = ["Harness", "HarnessError", "HarnessTimeoutError", "harness"]
 
@@ -156,7 +156,7 @@ class Harness:
         self._watch = Watch(service, self._seconds)
         self._journeys = self._watch.journeys
         self.published = self._watch.published
-        """What the service has published, confirmed, but for its retries and dead letters."""
+        """What the service has published, confirmed, but for retries, dead letters and replies."""
         self.handled = self._watch.handled
         """Deliveries that were acknowledged."""
         self.retried = self._watch.retried
@@ -179,6 +179,15 @@ class Harness:
         exchange `""` takes the name of a queue as the routing key.
         """
         return await self._publisher.publish(exchange, routing_key, body, **properties)
+
+    async def request(
+        self, route: Source | Queue, body: object, reply_type: Any, **properties: Any
+    ) -> Any:
+        """Ask the service as another one would, and return its reply, of type `reply_type`.
+
+        `properties` are those of `mqkit.Publisher.request`, which also says what it raises.
+        """
+        return await self._publisher.request(route, body, reply_type, **properties)
 
     async def listen(self, exchange: Exchange, routing_key: str = "#") -> None:
         """Have somebody there for what the service publishes to an exchange.

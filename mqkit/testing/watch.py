@@ -12,8 +12,8 @@ from mqkit.testing.journeys import Journeys
 from mqkit.testing.records import DeadLettered, Handled, Published, Retried, decoded
 from mqkit.testing.routing import queues_for
 
-_COPIES = {Header.ATTEMPT, Header.REASON}
-"""Headers that only a retry and a dead letter have."""
+_OUTCOMES = {Header.ATTEMPT, Header.REASON, Header.REPLY}
+"""Headers that only a retry, a dead letter and a reply have."""
 
 
 class Watch:
@@ -54,9 +54,9 @@ class Watch:
         self.journeys.settled(delivery, outcome)
 
     def on_service_publish(self, message: Message) -> None:
-        """The service published a message, or a copy of one, which is told as its outcome."""
+        """The service published a message, or what is told as an outcome: a copy, a reply."""
         properties = message.properties
-        if _COPIES & properties.headers.keys():
+        if _OUTCOMES & properties.headers.keys():
             return
         body = decoded(message.body, properties)
         self.published.append(Published(message.exchange, message.routing_key, body, properties))

@@ -11,7 +11,9 @@ import signal
 import time
 from pathlib import Path
 
-from mqkit import Delivery, Queue, Retry, Service
+from tenacity import stop_after_attempt, wait_fixed
+
+from mqkit import BrokerUrl, Delivery, Queue, Retry, Service
 
 QUEUE = os.environ.get("MQKIT_TEST_QUEUE", "unset")
 OUT = Path(os.environ.get("MQKIT_TEST_OUT", os.devnull))
@@ -70,3 +72,28 @@ async def die_of_poison(body: dict[str, bool], delivery: Delivery) -> None:
     if body["poison"]:
         os.kill(os.getpid(), signal.SIGKILL)
     note(f"done {delivery.message_id}")
+
+
+flaky = Service("flaky", retry=Retry(stop=stop_after_attempt(20), wait=wait_fixed(0.1)))
+
+
+# A process is killed with one message unacked: more than one would be counted as more deaths.
+@flaky.handler(Queue(QUEUE, delivery_limit=1000), prefetch=1, concurrency=1)
+async def fail_once(body: dict[str, int], delivery: Delivery) -> None:
+    """Fails at the first attempt, and applies the message at any later one."""
+    if delivery.attempt == 1:
+        note(f"failed {delivery.message_id}")
+        raise RuntimeError("the first attempt")
+    note(f"applied {delivery.message_id}")
+
+
+async def idle(url: BrokerUrl, stop: asyncio.Event) -> None:
+    """No service: a function, as a relay is one."""
+    note(f"idle {os.getpid()}")
+    await stop.wait()
+    note(f"stopped {os.getpid()}")
+
+
+async def failing(url: BrokerUrl, stop: asyncio.Event) -> None:
+    """Cannot live."""
+    raise RuntimeError("no place to be")

@@ -212,7 +212,9 @@ def test_a_connection_that_dies_in_silence_is_replaced(
     ):
         publisher.publish("", queue.name, b"", message_id="before")
         proxy.forget()
+        began = time.monotonic()
         publisher.publish("", queue.name, b"", message_id="during")
+        assert time.monotonic() - began < 5  # heartbeats; pika's own look takes six at the least
         assert proxy.connections >= 2
     assert set(queue.ids()) == {"before", "during"}
 

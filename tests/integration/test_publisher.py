@@ -28,7 +28,7 @@ from mqkit import (
     drivers,
 )
 from mqkit.connection import Connection
-from mqkit.sender import PROBE_AFTER
+from mqkit.gate import PROBE_AFTER
 from mqkit.testing.brokers import Broker
 from tests.support import connected, delete, eventually
 

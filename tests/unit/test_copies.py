@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from mqkit import Delivery
-from mqkit.copies import dead_letter_copy, describe, first_failure, retry_copy
-from mqkit.message import Properties, attempt_number, first_published_to
-from mqkit.outcome import DeadLetter, DeathReason
+from mqkit.copies import dead_letter_copy, describe, retry_copy
+from mqkit.message import Properties, attempt_number, elapsed_seconds, first_published_to
+from mqkit.outcome import DeadLetter, DeathReason, RetryAfter
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+RETRY = RetryAfter(1.0, ValueError(), elapsed=1.0)
 
 
 def raised(text: str) -> ValueError:
@@ -46,16 +47,19 @@ def delivery(**headers: object) -> Delivery:
 
 def test_a_retry_copy_keeps_identity_and_origin() -> None:
     """Id, body and headers go along; the attempt counts up; the first failure stays the first."""
-    first = retry_copy(delivery(tenant="t"), "ladder", "0.1.q", NOW)
+    first = retry_copy(delivery(tenant="t"), RETRY, "ladder", "0.1.q", NOW)
     assert (first.exchange, first.routing_key, first.body) == ("ladder", "0.1.q", b"body")
     assert (first.properties.message_id, first.properties.correlation_id) == ("m", "c")
     headers = first.properties.headers
     assert headers["tenant"] == "t"
     assert attempt_number(headers) == 2
     assert first_published_to(headers, "", "") == ("payments", "order.accepted")
-    second = retry_copy(delivery(**headers), "ladder", "0.1.q", NOW + timedelta(minutes=1))
+    second = retry_copy(delivery(**headers), RETRY, "ladder", "0.1.q", NOW + timedelta(minutes=1))
     assert attempt_number(second.properties.headers) == 3
-    assert first_failure(second.properties.headers) == NOW
+    assert (
+        second.properties.headers["mqkit-first-failure"]
+        == first.properties.headers["mqkit-first-failure"]
+    )
 
 
 def test_what_would_harm_the_copy_is_left_out() -> None:
@@ -67,12 +71,14 @@ def test_what_would_harm_the_copy_is_left_out() -> None:
             **{"x-death": [], "x-delivery-count": 3, "x-first-death-queue": "a"},
             **{"mqkit-publish": 7},
         ),
+        RETRY,
         "",
         "q",
         NOW,
     )
     assert set(copy.properties.headers) == {
         "mqkit-attempt",
+        "mqkit-elapsed",
         "mqkit-exchange",
         "mqkit-routing-key",
         "mqkit-first-failure",
@@ -81,9 +87,17 @@ def test_what_would_harm_the_copy_is_left_out() -> None:
     assert copy.properties.persistent
 
 
+def test_an_attempt_that_is_not_counted_has_the_same_number_again() -> None:
+    """What the message was not to blame for costs it none of its attempts."""
+    outcome = RetryAfter(1.0, ValueError(), elapsed=2.5, counted=False)
+    copy = retry_copy(delivery(**{"mqkit-attempt": 3}), outcome, "", "q", NOW)
+    assert attempt_number(copy.properties.headers) == 3
+    assert elapsed_seconds(copy.properties.headers) == 2.5
+
+
 def test_a_copy_of_a_message_without_id_gets_one() -> None:
     """A publisher that gave no id does not leave its retries without one."""
-    copy = retry_copy(Delivery(queue="q"), "", "q", NOW)
+    copy = retry_copy(Delivery(queue="q"), RETRY, "", "q", NOW)
     assert copy.properties.message_id
 
 
@@ -103,11 +117,11 @@ def test_a_dead_letter_says_what_happened() -> None:
 
 
 def test_nonsense_in_our_headers_is_not_believed() -> None:
-    """An attempt that is no number of 1 or more counts as the first, and no date as none."""
+    """An attempt that is no number of 1 or more counts as the first, and no time as none."""
     for nonsense in (0, -1, True, "3", None, 2.5):
         assert attempt_number({"mqkit-attempt": nonsense}) == 1
-    for nonsense in ("yesterday", 5, None):
-        assert first_failure({"mqkit-first-failure": nonsense}) is None
+    for nonsense in (-1, True, "3", None, 2.5):
+        assert elapsed_seconds({"mqkit-elapsed": nonsense}) == 0
     assert first_published_to({"mqkit-exchange": 5}, "x", "k") == ("x", "k")
 
 

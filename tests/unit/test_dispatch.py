@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,8 +14,8 @@ from tenacity import RetryCallState, stop_after_attempt, stop_after_delay, wait_
 
 from mqkit import Delivery, Queue, Reject, Retry, RetryLater, Service
 from mqkit.dispatch import Dispatcher
-from mqkit.errors import HandlerAbortedError
-from mqkit.message import Properties
+from mqkit.errors import HandlerAbortedError, InvalidMessageError
+from mqkit.message import HeaderValue, Properties
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
 
 POLICY = Retry(stop=stop_after_attempt(3), wait=wait_fixed(7))
@@ -46,12 +46,41 @@ async def outcome_of(function: Any, body: bytes = b"{}", **delivery: Any) -> Out
 
 
 async def test_a_handler_that_returns_is_acked() -> None:
-    """Whatever it returns, its message is done."""
+    """Its message is done, and what it returned is the result."""
 
     async def handle(body: dict[str, int]) -> int:
         return body["n"]
 
-    assert await outcome_of(handle, b'{"n":1}') == Ack()
+    assert await outcome_of(handle, b'{"n":1}') == Ack(1)
+
+
+async def test_a_result_is_encoded_where_a_reply_is_asked_for() -> None:
+    """So that settling has nothing left to fail at; else what is returned is nobody's business."""
+
+    async def handle(body: dict[str, Any]) -> Any:
+        return object() if body.get("odd") else Decimal("1.50")
+
+    asks = Properties(reply_to="me")
+    assert await outcome_of(handle, properties=asks) == Ack(
+        Decimal("1.50"), (b'"1.50"', "application/json")
+    )
+    assert await outcome_of(handle) == Ack(Decimal("1.50"))
+    assert isinstance(await outcome_of(handle, b'{"odd":1}'), Ack)
+
+
+@pytest.mark.parametrize(("attempt", "wanted"), [(1, RetryAfter), (3, DeadLetter)])
+async def test_a_reply_that_cannot_be_encoded_is_a_failure(
+    attempt: int, wanted: type[Outcome]
+) -> None:
+    """The policy decides on it, as on what a handler raises."""
+
+    async def handle(body: dict[str, Any]) -> object:
+        return object()
+
+    outcome = await outcome_of(handle, properties=Properties(reply_to="me"), attempt=attempt)
+    assert isinstance(outcome, wanted)
+    assert isinstance(outcome, RetryAfter | DeadLetter)
+    assert isinstance(outcome.error, InvalidMessageError)
 
 
 async def test_an_undecodable_body_never_reaches_the_handler() -> None:
@@ -129,8 +158,7 @@ async def test_a_lost_channel_overrides_the_outcome() -> None:
 
 
 async def test_the_first_failure_is_carried_by_the_message() -> None:
-    """stop_after_delay counts from the time that an earlier attempt wrote, by the given clock."""
-    now = datetime(2026, 1, 1, tzinfo=UTC)
+    """stop_after_delay counts the seconds that earlier attempts wrote, whatever the clock says."""
     service = Service("s", retry=Retry(stop=stop_after_delay(60), wait=wait_fixed(1)))
 
     @service.handler(Queue("q"))
@@ -145,12 +173,17 @@ async def test_the_first_failure_is_carried_by_the_message() -> None:
         values={},
         providers={},
         executor=None,
-        clock=lambda: now,
     )
-    for age, wanted in ((59, RetryAfter), (61, DeadLetter), (-3600, RetryAfter)):
-        stamp = (now - timedelta(seconds=age)).isoformat()
-        properties = Properties(headers={"mqkit-first-failure": stamp})
-        assert isinstance(await run.dispatch(Delivery(properties=properties)), wanted)
+    for seconds, wanted in ((58, RetryAfter), (61, DeadLetter), (-3600, RetryAfter)):
+        for year in (1970, 2026, 2100):
+            headers: dict[str, HeaderValue] = {
+                "mqkit-first-failure": f"{year}-01-01T00:00:00+00:00",
+                "mqkit-elapsed": seconds * 1000,
+            }
+            outcome = await run.dispatch(Delivery(properties=Properties(headers=headers)))
+            assert isinstance(outcome, wanted)
+            if isinstance(outcome, RetryAfter):
+                assert outcome.elapsed == max(seconds, 0) + 1
 
 
 async def test_a_policy_that_fails_dead_letters() -> None:

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from mqkit import Delivery, Reject, Service
-from mqkit.message import Header
+from mqkit.message import Header, Properties
 from mqkit.outcome import DeathReason
+from mqkit.store import Store
 from mqkit.testing.harness import harness
+from mqkit.testing.postgres import PostgresServer
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 
 
-EXAMPLE, TESTS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLE, STORED, TESTS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def run(source: str, **names: Any) -> dict[str, Any]:
@@ -55,10 +58,32 @@ def test_every_reason_and_header_of_a_dead_letter_is_documented() -> None:
     """The table of the dead letters' headers leaves out none, and no reason."""
     for reason in DeathReason:
         assert f"`{reason.value}`" in README
-    internal = {Header.PUBLISH, Header.ATTEMPT}
+    elsewhere = {Header.PUBLISH, Header.ATTEMPT, Header.ELAPSED, Header.REPLY}
     for name, header in vars(Header).items():
-        if not name.startswith("_") and header not in internal:
+        if not name.startswith("_") and header not in elsewhere:
             assert header in README or f"`-{header.rpartition('-')[2]}`" in README
+
+
+async def test_the_example_with_a_store_has_one_effect(postgres: PostgresServer, name: str) -> None:
+    """A message that is delivered twice is posted once, and its event is in the outbox once."""
+    names = run(EXAMPLE)
+    url = postgres.create_database(name)
+    stored = run(STORED.replace("postgresql://ledger@db/ledger", url), **names)
+    service: Service = stored["service"]
+    order = names["PaymentOrder"](id="1", amount=Decimal("9.90"))
+    store = service.store
+    assert isinstance(store, Store)
+    async with store:
+        async with store.transaction() as transaction:
+            await transaction.execute(text("CREATE TABLE posting (id text, amount numeric)"))
+        delivery = Delivery(properties=Properties(message_id="m"), queue="ledger.post")
+        for _ in range(2):
+            await store.once("post", delivery, lambda tx: stored["post"](order, tx))
+        async with store.transaction() as transaction:
+            rows = await transaction.execute(text("SELECT id, amount FROM posting"))
+            assert [tuple(row) for row in rows] == [("1", Decimal("9.90"))]
+        assert await store.pending() == 1
+    postgres.drop_database(name)
 
 
 @pytest.mark.parametrize("test", re.findall(r"async def (test_\w+)", TESTS))

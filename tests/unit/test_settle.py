@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import cast
 
@@ -10,10 +11,15 @@ import pytest
 
 from mqkit import Delivery, Publisher, UnroutableError
 from mqkit.delay import DelayLadder
-from mqkit.errors import ChannelClosedError, ConnectionLostError
-from mqkit.message import Message
+from mqkit.errors import (
+    BlockedError,
+    ChannelClosedError,
+    ConnectionLostError,
+    InvalidMessageError,
+)
+from mqkit.message import Message, Properties
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
-from mqkit.settle import Settler
+from mqkit.settle import REPLY_TIMEOUT, Settler
 
 RETRY = RetryAfter(1, ValueError())
 DEAD = DeadLetter(DeathReason.REJECTED, ValueError())
@@ -33,11 +39,12 @@ class World:
 
     def __init__(self) -> None:
         self.events: list[str] = []
-        self.failures: list[Exception] = []
+        self.failures: list[Exception | None] = []
         self.confirm = asyncio.Event()
         self.confirm.set()
         self.is_open = True
         self.told: list[Outcome] = []
+        self.timeouts: list[float | None] = []
         self.acked_when_told: list[bool] = []
         self.settler = Settler(
             cast("Publisher", self),
@@ -60,11 +67,12 @@ class World:
     def nack(self, tag: int, *, requeue: bool) -> None:
         self.events.append(f"nack {tag} requeue={requeue}")
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: Message, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
         self.events.append(f"publish {message.exchange}/{message.routing_key}")
+        self.timeouts.append(timeout)
         await self.confirm.wait()
-        if self.failures:
-            raise self.failures.pop()
+        if self.failures and (failure := self.failures.pop()) is not None:
+            raise failure
         self.events.append("confirmed")
 
     async def route(self, delay: float, queue: str) -> tuple[str, str]:
@@ -76,8 +84,9 @@ class World:
     async def redeclare(self) -> None:
         self.events.append("redeclare")
 
-    def delivery(self) -> Delivery:
-        return Delivery(queue="q", tag=7, channel=self)
+    def delivery(self, reply_to: str | None = None) -> Delivery:
+        properties = Properties(reply_to=reply_to, correlation_id="c", message_id="m")
+        return Delivery(queue="q", tag=7, channel=self, properties=properties)
 
 
 @pytest.mark.parametrize(
@@ -220,3 +229,75 @@ async def test_a_requeue_in_the_middle_of_a_copy_wins() -> None:
     await settling
     assert world.events == ["publish ladder/q", "nack 7 requeue=True", "confirmed"]
     assert world.told == [Requeue()]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "events"),
+    [
+        (Ack(1), ["publish /me", "confirmed", "ack 7"]),
+        (DEAD, ["publish /q.dead", "confirmed", "publish /me", "confirmed", "ack 7"]),
+        (RETRY, ["publish ladder/q", "confirmed", "ack 7"]),
+        (Requeue(), ["nack 7 requeue=True"]),
+        (Lost(), []),
+    ],
+)
+async def test_who_asked_is_answered_before_the_ack(outcome: Outcome, events: list[str]) -> None:
+    """At a message's end, after the dead letter's confirm; a retry sends nothing to the asker."""
+    world = World()
+    await world.settler.settle(world.delivery("me"), outcome)
+    assert world.events == events
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnroutableError("nobody", exchange="", routing_key="me", message_id="r"),
+        BlockedError("an alarm", exchange="", routing_key="me", message_id="r"),
+        InvalidMessageError("an address that cannot be written"),
+    ],
+)
+async def test_a_reply_that_fails_does_not_fail_the_message(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried once, for a bounded time; then the message is acked, and the log says so."""
+    caplog.set_level(logging.INFO, "mqkit.settle")
+    world = World()
+    world.failures = [error]
+    await world.settler.settle(world.delivery("me"), Ack(1))
+    assert world.events == ["publish /me", "ack 7"]
+    assert world.timeouts == [REPLY_TIMEOUT]
+    assert "message m is done, but its reply did not reach who asked" in caplog.text
+    assert "'me'" not in caplog.text
+
+
+async def test_a_failed_reply_does_not_publish_a_dead_letter_again() -> None:
+    """The copy is confirmed once, and its original acked without the reply."""
+    world = World()
+    error = UnroutableError("why", exchange="", routing_key="me", message_id="r")
+    world.failures = [error, None]
+    await world.settler.settle(world.delivery("me"), DEAD)
+    assert world.events == ["publish /q.dead", "confirmed", "publish /me", "ack 7"]
+
+
+async def test_a_lost_delivery_is_not_answered() -> None:
+    """The broker redelivers it, and that run answers."""
+    world = World()
+    delivery = world.delivery("me")
+    world.is_open = False
+    await world.settler.settle(delivery, Ack(1))
+    assert world.events == []
+    assert world.told == [Lost()]
+
+
+async def test_a_cancelled_caller_does_not_stop_a_reply() -> None:
+    """The reply on its way is confirmed and its message acked, cancelled or not."""
+    world = World()
+    world.confirm.clear()
+    settling = asyncio.create_task(world.settler.settle(world.delivery("me"), Ack(1)))
+    await until(lambda: bool(world.events))
+    settling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await settling
+    world.confirm.set()
+    await until(lambda: "ack 7" in world.events)
+    assert world.events == ["publish /me", "confirmed", "ack 7"]

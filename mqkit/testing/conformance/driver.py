@@ -31,6 +31,7 @@ class Inbox:
         channel: DriverChannel,
         queue: str,
         *,
+        no_ack: bool = False,
         exclusive: bool = False,
         arguments: Mapping[str, Any] | None = None,
     ) -> Self:
@@ -40,6 +41,7 @@ class Inbox:
             queue,
             inbox.deliveries.put_nowait,
             inbox.on_cancel,
+            no_ack=no_ack,
             exclusive=exclusive,
             arguments=arguments,
         )

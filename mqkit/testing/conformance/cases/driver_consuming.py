@@ -6,12 +6,16 @@ import asyncio
 
 from pamqp import commands, frame
 
-from mqkit.testing.conformance.driver import Inbox, expect_error, got
+from mqkit.message import Properties
+from mqkit.testing.conformance.driver import Inbox, Publishes, expect_error, got
 from mqkit.testing.conformance.env import DriverEnv, expect_closed
 from mqkit.testing.conformance.scripted import delivery
 from mqkit.testing.conformance.suite import case
 
 BODIES = [b"%d" % number for number in range(1, 6)]
+
+REPLY_TO = "amq.rabbitmq.reply-to"
+"""The pseudo-queue of direct replies (https://www.rabbitmq.com/docs/direct-reply-to)."""
 
 
 @case("drivers", about="driver")
@@ -283,6 +287,26 @@ async def consuming_no_queue(env: DriverEnv) -> None:
     channel = await env.driver_channel()
     async with expect_error(404, "no queue"):
         await Inbox.consume(channel, env.name)
+
+
+@case("drivers", about="driver")
+async def direct_replies(env: DriverEnv) -> None:
+    """What is published to the `reply_to` of a request comes to the channel that published it."""
+    beside, channel = await env.channel(), await env.driver_channel()
+    queue = await env.queue(beside)
+    publishes = await Publishes.on(channel)
+    inbox = await Inbox.consume(channel, REPLY_TO, no_ack=True)
+    await publishes.publish(queue, b"ask", Properties(reply_to=REPLY_TO, correlation_id="c"))
+    asked = await got(await env.driver_channel(), queue)
+    assert asked.properties.correlation_id == "c"
+    address = asked.properties.reply_to
+    assert address is not None
+    assert address.startswith(f"{REPLY_TO}.")
+    answering = await Publishes.on(await env.driver_channel())
+    for body in (b"1", b"2"):
+        await answering.publish(address, body, Properties(correlation_id="c"))
+        reply = await inbox.next()
+        assert (reply.body, reply.properties.correlation_id) == (body, "c")
 
 
 @case("drivers", about="driver")

@@ -40,6 +40,21 @@ async def ack_one_or_all(env: DriverEnv) -> None:
 
 
 @case("drivers", about="driver")
+async def without_acks(env: DriverEnv) -> None:
+    """To a consumer with `no_ack` all is delivered, whatever the prefetch, and nothing is held."""
+    beside, channel = await env.channel(), await env.driver_channel()
+    queue = await env.queue(beside)
+    await beside.publish_all("", queue, BODIES)
+    await channel.qos(1)
+    inbox = await Inbox.consume(channel, queue, no_ack=True)
+    assert await inbox.bodies(5) == BODIES
+    await channel.close()
+    state = await beside.queue_declare(queue, passive=True)
+    assert (state.messages, state.consumers) == (0, 0)
+    assert await beside.get(queue) is None
+
+
+@case("drivers", about="driver")
 async def nack_gives_back_or_not(env: DriverEnv) -> None:
     """A nack with `requeue` is redelivered as such; without, it is dead-lettered."""
     beside, channel = await env.channel(), await env.driver_channel()

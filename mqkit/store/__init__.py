@@ -1,0 +1,13 @@
+"""Nothing lost, nothing applied twice: a database beside the broker.
+
+A handler that takes a `Transaction` has its database work, the note that its message is handled,
+and what it publishes committed together. `Store` is given to the service.
+"""
+
+from mqkit.store.schema import metadata
+from mqkit.store.states import State
+from mqkit.store.status import MessageStatus
+from mqkit.store.store import Store
+from mqkit.store.transaction import Transaction
+
+__all__ = ["MessageStatus", "State", "Store", "Transaction", "metadata"]

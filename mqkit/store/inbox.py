@@ -1,0 +1,88 @@
+"""The inbox: one row for each message that a handler has had its effect for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic_core import to_json
+from sqlalchemy import delete, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mqkit.message import Delivery
+from mqkit.store.flavour import Flavour
+from mqkit.store.schema import inbox, states
+
+PURGE_BATCH = 5_000
+"""Rows that one transaction of the purge deletes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """The message was handled before; `result` is what its handler returned then."""
+
+    result: Any
+
+
+async def claim(
+    connection: AsyncConnection, flavour: Flavour, handler: str, delivery: Delivery, now: datetime
+) -> Handled | None:
+    """Put the message into the inbox; None if this transaction may run the handler.
+
+    Where another transaction has put it there and is not committed yet, this waits for its end:
+    two runs for one message cannot go on at the same time, in whatever processes.
+    """
+    statement = flavour.insert(inbox).on_conflict_do_nothing()
+    inserted = await connection.execute(
+        statement,
+        {
+            "handler": handler,
+            "message_id": delivery.message_id,
+            "queue": delivery.queue,
+            "attempt": delivery.attempt,
+            "handled_at": now,
+        },
+    )
+    if inserted.rowcount == 1:
+        return None
+    found = await connection.execute(
+        select(inbox.c.result).where(
+            inbox.c.handler == handler, inbox.c.message_id == delivery.message_id
+        )
+    )
+    result = found.scalar_one_or_none()
+    return Handled(None if result is None else json.loads(result))
+
+
+async def keep_result(
+    connection: AsyncConnection, handler: str, delivery: Delivery, result: Any
+) -> None:
+    """Keep what the handler returned, for status and for a reply that is asked for again."""
+    if result is None:
+        return
+    await connection.execute(
+        update(inbox)
+        .where(inbox.c.handler == handler, inbox.c.message_id == delivery.message_id)
+        .values(result=result_text(result))
+    )
+
+
+def result_text(result: Any) -> str:
+    """A result as JSON; what JSON and pydantic do not know is named by its type."""
+    return to_json(result, fallback=lambda value: f"<{type(value).__qualname__}>").decode()
+
+
+async def purge(connection: AsyncConnection, before: datetime) -> int:
+    """Delete some of what was handled before that moment, and say how many rows it were."""
+    deleted = 0
+    columns: Mapping[Any, Any] = {inbox: inbox.c.handled_at, states: states.c.updated_at}
+    for table, moment in columns.items():
+        old = select(table.c.handler, table.c.message_id).where(moment < before).limit(PURGE_BATCH)
+        result = await connection.execute(
+            delete(table).where(tuple_(table.c.handler, table.c.message_id).in_(old))
+        )
+        deleted += result.rowcount
+    return deleted

@@ -1,0 +1,214 @@
+"""The relay: publishes what the outbox holds, with confirms, and takes it out.
+
+One round: claim some messages, publish them, take out what was confirmed. Within a key a message is
+written only after the confirm of the one before it. A relay that dies in between leaves its
+messages in the outbox, and they are published again under the same ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+
+from mqkit.dispatch import Clock
+from mqkit.effects import SendWithin
+from mqkit.errors import (
+    BlockedError,
+    ConnectionLostError,
+    MqkitError,
+    PublisherClosedError,
+    PublishTimeoutError,
+    StoreUnavailableError,
+)
+from mqkit.store.outbox import Entry, Outbox
+
+logger = logging.getLogger(__name__)
+
+BATCH = 500
+"""Messages of one round."""
+
+WINDOWS = 4
+"""A round asks for one of so many parts of the shards, so that relays side by side share them."""
+
+PUBLISH_TIMEOUT = 10.0
+"""Seconds for one confirm. A round holds a transaction open for about as long at most."""
+
+BACKOFF_MAX = 10.0
+"""Seconds; no wait after a round that failed is longer."""
+
+DEFAULT_SWEEP = 1.0
+"""Seconds between two looks into the outbox where nobody says that there is something in it."""
+
+PURGE_EVERY = 60.0
+"""Seconds between two purges."""
+
+_AWAY = (ConnectionLostError, PublishTimeoutError, BlockedError, PublisherClosedError)
+"""Errors of the broker or the way to it; all others are of the message at hand."""
+
+
+class Relay:
+    """Publishes until it is stopped; any number of them may work on one outbox.
+
+    `purge` is called now and then: it deletes what is too old, and returns how many rows it did.
+    `sweep` is in seconds.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        send: SendWithin,
+        *,
+        clock: Clock,
+        purge: Callable[[], Awaitable[int]],
+        sweep: float = DEFAULT_SWEEP,
+        batch: int = BATCH,
+    ) -> None:
+        self._outbox = outbox
+        self._send = send
+        self._clock = clock
+        self._purge = purge
+        self._sweep = sweep
+        self._batch = batch
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._failures = 0
+        self._window = random.randrange(WINDOWS)
+        self.published = 0
+        """Messages published and taken out by this relay."""
+
+    def wake(self) -> None:
+        """Say that there is something in the outbox."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Let `run` return after the round that goes on: confirmed, and taken out."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Relay until stopped. Whatever fails is logged, and tried again after a while."""
+        while not self._stopping:
+            try:
+                async with self._outbox.database.flavour.relaying() as mine:
+                    if mine:
+                        await self._run_alone()
+                    else:
+                        await self._pause(self._sweep)
+            except Exception as error:  # noqa: BLE001 - it must go on, whatever it was
+                await self._back_off(error)
+
+    async def _run_alone(self) -> None:
+        loop = asyncio.get_running_loop()
+        purged = float("-inf")
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                busy = await self._sweep_once()
+                if loop.time() - purged > PURGE_EVERY:
+                    purged = loop.time()
+                    await self._purge_all()
+            except (MqkitError, OSError) as error:
+                await self._back_off(error)
+                continue
+            self._failures = 0
+            if not busy:
+                await self._pause(self._sweep)
+
+    async def _sweep_once(self) -> bool:
+        """Look at all shards once; whether anything was published."""
+        if await self._outbox.is_empty():
+            return False
+        busy = False
+        for _ in range(min(WINDOWS, self._outbox.shards)):
+            self._window = (self._window + 1) % WINDOWS
+            shards = list(range(self._outbox.shards))[self._window :: WINDOWS]
+            if not shards or self._stopping:
+                continue
+            random.shuffle(shards)
+            busy = await self.round(shards) or busy
+        return busy
+
+    async def round(self, shards: Sequence[int]) -> bool:
+        """Claim, publish, mark; whether anything was published.
+
+        :raises PublishError: the broker is away; what was confirmed before is marked
+        :raises StoreUnavailableError: the database is away; what was published is so again, later
+        """
+        away: BaseException | None = None
+        async with self._outbox.claim(shards, self._batch, self._clock()) as claim:
+            if not claim.entries:
+                return False
+            published, failed = await self._publish(claim.entries)
+            await claim.mark(published)
+            refused = [(entry, error) for entry, error in failed if not isinstance(error, _AWAY)]
+            await claim.hold(refused, self._clock())
+            away = next((error for _, error in failed if isinstance(error, _AWAY)), None)
+        self.published += len(published)
+        for entry, error in refused:
+            logger.error(
+                "outbox: message %s was refused %d times and stays in the outbox: %s",
+                entry.message.properties.message_id,
+                entry.attempts + 1,
+                error,
+            )
+        if away is not None:
+            raise away
+        return bool(published)
+
+    async def _publish(
+        self, entries: Sequence[Entry]
+    ) -> tuple[list[Entry], list[tuple[Entry, BaseException]]]:
+        chains: dict[object, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            chains[entry.id if entry.key is None else entry.key].append(entry)
+        published: list[Entry] = []
+        failed: list[tuple[Entry, BaseException]] = []
+
+        async def publish_chain(chain: list[Entry]) -> None:
+            for entry in chain:
+                try:
+                    await self._send(entry.message, timeout=PUBLISH_TIMEOUT)
+                except MqkitError as error:
+                    failed.append((entry, error))
+                    return
+                published.append(entry)
+
+        await asyncio.gather(*(publish_chain(chain) for chain in chains.values()))
+        return published, failed
+
+    async def _purge_all(self) -> None:
+        purged = 0
+        while not self._stopping and (count := await self._purge()):
+            purged += count
+        if purged:
+            logger.info("store: %d old rows were purged", purged)
+
+    async def _back_off(self, error: BaseException) -> None:
+        self._failures += 1
+        wait = random.uniform(0, min(0.2 * 2.0 ** min(self._failures, 8), BACKOFF_MAX))
+        expected = isinstance(error, (*_AWAY, StoreUnavailableError))
+        logger.warning(
+            "outbox: nothing is published: %s; trying again in %.1f s",
+            error,
+            wait,
+            exc_info=None if expected else error,
+        )
+        # Not woken by commits: they say nothing about the broker.
+        await self._pause(wait, wakes=False)
+
+    async def _pause(self, seconds: float, *, wakes: bool = True) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not self._stopping:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0 or (wakes and self._wake.is_set()):
+                return
+            try:
+                async with asyncio.timeout(left if wakes else min(left, 0.2)):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+            if not wakes and not self._stopping:
+                await asyncio.sleep(min(left, 0.2))

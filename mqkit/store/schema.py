@@ -1,0 +1,106 @@
+"""The store's tables. Their metadata may be merged into an application's own migrations."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+MAX_ID = 255
+"""Characters of a message id, a handler's or a queue's name: AMQP short strings hold 255 bytes."""
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite keeps no time zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """From the program to the database."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """From the database to the program."""
+        if value is None:
+            return None
+        moment: datetime = value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+metadata = MetaData()
+"""All of the store's tables."""
+
+inbox = Table(
+    "mqkit_inbox",
+    metadata,
+    Column("handler", String(MAX_ID), primary_key=True),
+    Column("message_id", String(MAX_ID), primary_key=True),
+    Column("queue", String(MAX_ID), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("handled_at", UtcTime, nullable=False, index=True),
+    Column("result", Text),
+    comment="one row for each message that a handler has had its effect for",
+)
+
+outbox = Table(
+    "mqkit_outbox",
+    metadata,
+    # SQLite counts only an INTEGER up by itself, and without AUTOINCREMENT gives numbers again.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("shard", SmallInteger, nullable=False),
+    Column("order_key", Text),
+    Column("message_id", String(MAX_ID), nullable=False, index=True),
+    Column("exchange", String(MAX_ID), nullable=False),
+    Column("routing_key", String(MAX_ID), nullable=False),
+    Column("mandatory", Boolean, nullable=False),
+    Column("properties", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("written_at", UtcTime, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("retry_at", UtcTime),
+    Column("error", Text),
+    sqlite_autoincrement=True,
+    comment="messages that were committed and are not confirmed yet",
+)
+Index("mqkit_outbox_order", outbox.c.shard, outbox.c.id)
+Index(
+    "mqkit_outbox_held",
+    outbox.c.order_key,
+    postgresql_where=outbox.c.retry_at.is_not(None),
+    sqlite_where=outbox.c.retry_at.is_not(None),
+)
+
+states = Table(
+    "mqkit_state",
+    metadata,
+    Column("handler", String(MAX_ID), primary_key=True),
+    Column("message_id", String(MAX_ID), primary_key=True),
+    Column("queue", String(MAX_ID), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("updated_at", UtcTime, nullable=False, index=True),
+    Column("retry_at", UtcTime),
+    Column("error_type", Text),
+    Column("error", Text),
+    Column("result", Text),
+    Index("mqkit_state_message", "message_id"),
+    comment="what is known of messages on their way; for people, and nothing depends on it",
+)
+Index("mqkit_inbox_message", inbox.c.message_id)

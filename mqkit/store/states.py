@@ -1,0 +1,179 @@
+"""What became of each message, for people: noted at once, written soon after, in one go.
+
+Nothing depends on these rows, so they cost no commit of their own: a message that is done before
+the next write leaves none behind where the inbox tells of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from mqkit.copies import error_type
+from mqkit.errors import StoreError
+from mqkit.message import Delivery
+from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
+from mqkit.store.database import Database
+from mqkit.store.inbox import result_text
+from mqkit.store.schema import MAX_ID, states
+
+logger = logging.getLogger(__name__)
+
+FLUSH_AFTER = 0.25
+"""Seconds from a note until it is written, together with all others of that time."""
+
+FLUSH_BATCH = 500
+"""Rows of one statement."""
+
+MAX_NOTES = 50_000
+"""Notes that wait for a database which is away; the oldest are dropped, and counted in the log."""
+
+MAX_ERROR_TEXT = 1_000
+
+
+class State(StrEnum):
+    """Where a message is on its way."""
+
+    OUTGOING = "outgoing"
+    """In the outbox: committed, and not confirmed by the broker yet."""
+    RECEIVED = "received"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    RETRYING = "retrying"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One row of the states."""
+
+    queue: str
+    state: State
+    attempt: int
+    updated_at: datetime
+    retry_at: datetime | None = None
+    error_type: str | None = None
+    error: str | None = None
+    result: str | None = None
+
+
+class StateRecorder:
+    """Takes notes, and writes them in the background."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+        self._notes: dict[tuple[str, str], Note] = {}
+        self._due = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._dropped = 0
+
+    def begun(self, handler: str, delivery: Delivery, state: State) -> None:
+        """A message was received, or is being processed."""
+        self._note(handler, delivery, Note(delivery.queue, state, delivery.attempt, self._clock()))
+
+    def settled(
+        self, handler: str, delivery: Delivery, outcome: Outcome, *, in_inbox: bool
+    ) -> None:
+        """What became of a delivery; `in_inbox` says that a success is told there."""
+        now = self._clock()
+        match outcome:
+            case Ack() if in_inbox:
+                self._notes.pop((handler, delivery.message_id or ""), None)
+            case Ack(result):
+                text = None if result is None else result_text(result)
+                note = Note(delivery.queue, State.SUCCEEDED, delivery.attempt, now, result=text)
+                self._note(handler, delivery, note)
+            case RetryAfter(delay, error):
+                note = Note(
+                    delivery.queue,
+                    State.RETRYING,
+                    delivery.attempt,
+                    now,
+                    retry_at=now + timedelta(seconds=delay),
+                    error_type=error_type(error),
+                    error=str(error)[:MAX_ERROR_TEXT],
+                )
+                self._note(handler, delivery, note)
+            case DeadLetter(error=error):
+                note = Note(
+                    delivery.queue,
+                    State.DEAD,
+                    delivery.attempt,
+                    now,
+                    error_type=error_type(error),
+                    error=str(error)[:MAX_ERROR_TEXT],
+                )
+                self._note(handler, delivery, note)
+            case _:
+                note = Note(delivery.queue, State.RECEIVED, delivery.attempt, now)
+                self._note(handler, delivery, note)
+
+    def _note(self, handler: str, delivery: Delivery, note: Note) -> None:
+        if not delivery.message_id:
+            return
+        self._notes[handler[:MAX_ID], delivery.message_id] = note
+        self._due.set()
+        if len(self._notes) > MAX_NOTES:
+            self._notes.pop(next(iter(self._notes)))
+            self._dropped += 1
+
+    async def run(self) -> None:
+        """Write what was noted, again and again, until cancelled."""
+        while True:
+            await self._due.wait()
+            await asyncio.sleep(FLUSH_AFTER)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what was noted until now; what cannot be written is kept for the next time."""
+        async with self._writing:
+            self._due.clear()
+            while self._notes:
+                keys = list(self._notes)[:FLUSH_BATCH]
+                batch = {key: self._notes.pop(key) for key in keys}
+                try:
+                    await self._write(batch)
+                except StoreError as error:
+                    self._notes = {**batch, **self._notes}
+                    logger.warning(
+                        "%d states of messages are not written yet (%d dropped): %s",
+                        len(self._notes),
+                        self._dropped,
+                        error,
+                    )
+                    return
+
+    async def _write(self, batch: dict[tuple[str, str], Note]) -> None:
+        rows: list[dict[str, Any]] = [
+            {
+                "handler": handler,
+                "message_id": message_id,
+                "queue": note.queue,
+                "state": note.state.value,
+                "attempt": note.attempt,
+                "updated_at": note.updated_at,
+                "retry_at": note.retry_at,
+                "error_type": note.error_type,
+                "error": note.error,
+                "result": note.result,
+            }
+            # In one order for everybody, so that two writers do not wait for each other.
+            for (handler, message_id), note in sorted(batch.items())
+        ]
+        insert = self._database.flavour.insert(states).values(rows)
+        statement = insert.on_conflict_do_update(
+            index_elements=[states.c.handler, states.c.message_id],
+            set_={
+                column.name: insert.excluded[column.name]
+                for column in states.c
+                if not column.primary_key
+            },
+        )
+        async with self._database.transaction() as connection:
+            await connection.execute(statement)

@@ -1,0 +1,89 @@
+"""What became of a message, from all that the store knows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from mqkit.store.database import Database
+from mqkit.store.schema import inbox, outbox, states
+from mqkit.store.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStatus:
+    """What one handler did with a message, or that it is still in the outbox."""
+
+    message_id: str
+    state: State
+    handler: str | None
+    """None for a message in the outbox."""
+    queue: str | None
+    attempt: int
+    """Of the handler, or of the relay to publish it."""
+    updated_at: datetime
+    retry_at: datetime | None = None
+    error_type: str | None = None
+    error: str | None = None
+    result: Any = None
+
+
+async def message_status(database: Database, message_id: str) -> list[MessageStatus]:
+    """One for each handler that had the message, and one if it is in the outbox.
+
+    :raises StoreUnavailableError: the database is away
+    """
+    async with database.reading() as connection:
+        waiting = await connection.execute(select(outbox).where(outbox.c.message_id == message_id))
+        handled = await connection.execute(select(inbox).where(inbox.c.message_id == message_id))
+        noted = await connection.execute(select(states).where(states.c.message_id == message_id))
+        found = [
+            MessageStatus(
+                message_id=message_id,
+                state=State.OUTGOING,
+                handler=None,
+                queue=None,
+                attempt=row.attempts,
+                updated_at=row.written_at,
+                retry_at=row.retry_at,
+                error=row.error,
+            )
+            for row in waiting
+        ]
+        done = {
+            row.handler: MessageStatus(
+                message_id=message_id,
+                state=State.SUCCEEDED,
+                handler=row.handler,
+                queue=row.queue,
+                attempt=row.attempt,
+                updated_at=row.handled_at,
+                result=None if row.result is None else json.loads(row.result),
+            )
+            for row in handled
+        }
+        # The inbox is committed with the effect; a state that was noted before may still be there.
+        others = [
+            MessageStatus(
+                message_id=message_id,
+                state=State(row.state),
+                handler=row.handler,
+                queue=row.queue,
+                attempt=row.attempt,
+                updated_at=row.updated_at,
+                retry_at=row.retry_at,
+                error_type=row.error_type,
+                error=row.error,
+                result=None if row.result is None else json.loads(row.result),
+            )
+            for row in noted
+            if row.handler not in done
+        ]
+    return [
+        *found,
+        *sorted((*done.values(), *others), key=lambda s: (s.updated_at, s.handler or "")),
+    ]

@@ -1,0 +1,111 @@
+"""What a handler gets that asks for the store's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Executable
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from mqkit.message import HeaderValue, Message
+from mqkit.outgoing import Outgoing, to_message
+from mqkit.topology import Exchange
+
+
+class Transaction:
+    """A database transaction, committed when the handler returns and rolled back when it raises.
+
+    What the handler writes through it, the note that the message is handled, and what it publishes
+    through it are committed together, or not at all. It is one task's: statements of a transaction
+    run one after the other. Nothing may be committed or rolled back by hand.
+    """
+
+    __mqkit_runtime_provided__ = True
+    __mqkit_asynchronous__ = True
+    __mqkit_transaction__ = True
+
+    def __init__(self, connection: AsyncConnection, *, app_id: str | None = None) -> None:
+        self.connection = connection
+        """SQLAlchemy's connection, for whatever is not here."""
+        self._app_id = app_id
+        self._session: AsyncSession | None = None
+        self._messages: list[tuple[str | None, Message]] = []
+
+    @property
+    def session(self) -> AsyncSession:
+        """An ORM session in this transaction; what it holds is flushed before the commit."""
+        if self._session is None:
+            self._session = AsyncSession(
+                self.connection,
+                expire_on_commit=False,
+                # A commit by hand then ends a savepoint, and never this transaction.
+                join_transaction_mode="create_savepoint",
+            )
+        return self._session
+
+    @property
+    def messages(self) -> tuple[tuple[str | None, Message], ...]:
+        """What is to be published, each with its key, in order."""
+        return tuple(self._messages)
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        """Run a statement: SQLAlchemy's `AsyncConnection.execute`.
+
+        :raises sqlalchemy.exc.DBAPIError: the database refused it
+        """
+        return await self.connection.execute(statement, parameters)
+
+    async def publish(
+        self,
+        exchange: Exchange | str,
+        routing_key: str,
+        body: object,
+        *,
+        key: str | None = None,
+        message_id: str | None = None,
+        headers: Mapping[str, HeaderValue] | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        type: str | None = None,  # noqa: A002 - the property's name
+        expiration: float | None = None,
+        priority: int | None = None,
+        persistent: bool = True,
+        mandatory: bool = True,
+    ) -> str:
+        """Publish a message if, and only if, this transaction is committed; return its id.
+
+        A relay publishes it with a confirm, soon after the commit, and again under the same
+        `message_id` where the confirm did not come. Messages of the same `key` (an account, say)
+        are published in the order of their commits, each after the confirm of the one before it;
+        those without one in no order that is promised.
+
+        :raises InvalidMessageError: it cannot be encoded; the transaction is still good
+        """
+        message = to_message(
+            Outgoing(
+                exchange=exchange,
+                routing_key=routing_key,
+                body=body,
+                message_id=message_id,
+                headers=headers or {},
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+                type=type,
+                expiration=expiration,
+                priority=priority,
+                persistent=persistent,
+                mandatory=mandatory,
+            ),
+            self._app_id,
+        )
+        self._messages.append((key, message))
+        return message.properties.message_id or ""
+
+    async def flush(self) -> None:
+        """Send what the ORM session holds to the database; done before the commit anyway."""
+        if self._session is not None:
+            await self._session.commit()
+            await self._session.close()
+            self._session = None

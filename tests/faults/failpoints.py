@@ -1,0 +1,150 @@
+"""Fail points: places in mqkit where a process kills itself, as often as a test issued tickets.
+
+    issue(tmp_path / "tickets", 5)
+    arm("retry-confirmed", tmp_path / "tickets")      # in the process that is to die
+
+A method of mqkit is wrapped from here; mqkit itself knows nothing of it. Whoever reaches the point
+takes a ticket, if there is one left, and dies by SIGKILL: nothing is flushed, closed or told to the
+broker. Any number of processes share the tickets, and each is used once, so that the test decides
+exactly how many deaths there are.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import pkgutil
+import random
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+When = Literal["before", "after"]
+
+USED = ".used."
+"""Between a used ticket's number and the id of the process that used it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place: before a method (or function) runs, or after it returned; not where it raised."""
+
+    path: str
+    """Dotted: module, class, method."""
+    when: When
+
+
+POINTS: dict[str, Point] = {
+    "retry-confirmed": Point("mqkit.settle.Settler._send", "after"),
+}
+"""The copy of a delivery (a retry or a dead letter) is confirmed, its original not acked yet."""
+
+
+def point_of(name: str) -> Point:
+    """A point by its name in `POINTS`, or written out as `before:module.Class.method`."""
+    if name in POINTS:
+        return POINTS[name]
+    when, colon, path = name.partition(":")
+    if not colon or when not in ("before", "after"):
+        raise LookupError(
+            f"no fail point {name!r}: one of {', '.join(POINTS)}, or before:PATH, or after:PATH"
+        )
+    return Point(path, "before" if when == "before" else "after")
+
+
+def place_of(point: Point) -> tuple[Any, str]:
+    """The class (or module) that has the point's method, and the method's name."""
+    owner, _, attribute = point.path.rpartition(".")
+    return pkgutil.resolve_name(owner), attribute
+
+
+def issue(tickets: Path, count: int) -> None:
+    """Add so many tickets to a directory, which is made where it is not there."""
+    tickets.mkdir(parents=True, exist_ok=True)
+    first = len(list(tickets.iterdir()))
+    for number in range(first, first + count):
+        (tickets / f"{number:06}").touch()
+
+
+def left(tickets: Path) -> int:
+    """Tickets that nobody has used yet."""
+    return len(_unused(tickets))
+
+
+def used_by(tickets: Path) -> list[int]:
+    """Ids of the processes that used one, and died of it."""
+    return [int(path.name.partition(USED)[2]) for path in sorted(tickets.glob(f"*{USED}*"))]
+
+
+def claim(tickets: Path) -> bool:
+    """Take a ticket; False where there is none left. Only one process gets each.
+
+    The rename is what takes it: of two that try the same file, one finds it gone.
+    """
+    unused = _unused(tickets)
+    random.shuffle(unused)
+    for path in unused:
+        try:
+            path.rename(f"{path}{USED}{os.getpid()}")
+        except FileNotFoundError:
+            continue
+        return True
+    return False
+
+
+def _unused(tickets: Path) -> list[Path]:
+    return [path for path in tickets.iterdir() if USED not in path.name]
+
+
+def arm(name: str, tickets: Path) -> None:
+    """Wrap the point's method in this process; from now on who reaches it may die.
+
+    :raises LookupError: there is no such point
+    :raises AttributeError, ImportError: mqkit no longer has the method
+    """
+    point = point_of(name)
+    owner, attribute = place_of(point)
+    found = inspect.getattr_static(owner, attribute)
+
+    def reached() -> None:
+        if claim(tickets):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if isinstance(found, staticmethod | classmethod):
+        setattr(owner, attribute, type(found)(_wrapped(found.__func__, point.when, reached)))
+    else:
+        setattr(owner, attribute, _wrapped(found, point.when, reached))
+
+
+def _wrapped(
+    function: Callable[..., Any], when: When, reached: Callable[[], None]
+) -> Callable[..., Any]:
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        # Calling one runs nothing of it.
+        raise TypeError(f"{function.__qualname__} is a generator; choose a method that it calls")
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def in_loop(*args: Any, **kwargs: Any) -> Any:
+            if when == "before":
+                reached()
+            result = await function(*args, **kwargs)
+            if when == "after":
+                reached()
+            return result
+
+        return in_loop
+
+    @functools.wraps(function)
+    def in_place(*args: Any, **kwargs: Any) -> Any:
+        if when == "before":
+            reached()
+        result = function(*args, **kwargs)
+        if when == "after":
+            reached()
+        return result
+
+    return in_place
