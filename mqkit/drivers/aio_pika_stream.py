@@ -12,7 +12,7 @@ import yarl
 from aiormq.connection import TransportFactory
 from pamqp import commands
 from pamqp import frame as pamqp_frame
-from pamqp.exceptions import PAMQPException
+from pamqp.exceptions import PAMQPException, UnmarshalingException
 
 from mqkit.drivers import wire
 from mqkit.errors import ConnectError
@@ -79,10 +79,14 @@ class Stream(TransportFactory):
         self._transport = transport
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
-    def opened(self, on_end: Callable[[], None]) -> None:
-        """Keep the peer's words no longer: the connection is open. Tell `on_end` of their end."""
+    def opened(self, on_end: Callable[[], None], frame_max: int) -> None:
+        """Keep the peer's words no longer: the connection is open. Tell `on_end` of their end.
+
+        From now on no frame is larger than `frame_max` octets; 0 is no limit.
+        """
         if self._reader is not None:
             self._reader.words = None
+            self._reader.frame_max = frame_max
             self._reader.ended.add_done_callback(lambda _: on_end())
 
     def refusal(self) -> commands.Connection.Close | None:
@@ -113,9 +117,10 @@ class _Reader(asyncio.StreamReader):
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the peer says nothing more."""
         self.words: bytearray | None = bytearray()
+        self.frame_max = 0
 
     def feed_data(self, data: Any) -> None:
-        self._silence.end()
+        self._silence.end(len(data))
         if self.words is not None:
             self.words += data
             if not self.words.startswith(METHOD_FRAME):
@@ -123,6 +128,13 @@ class _Reader(asyncio.StreamReader):
                 self.set_exception(NotAmqpError("the peer's first byte begins no AMQP frame"))
                 return
         super().feed_data(data)
+
+    async def readexactly(self, n: int) -> bytes:
+        """Called by aiormq for a frame's first octet, the rest of its header, and what follows."""
+        if self.frame_max and n > self.frame_max:
+            raise UnmarshalingException("it is larger than was agreed on", n)
+        self._silence.frame(whole=n == 1)
+        return await super().readexactly(n)
 
     def feed_eof(self) -> None:
         if not self.ended.done():
