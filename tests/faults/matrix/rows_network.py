@@ -26,8 +26,16 @@ CONNECT = (1.0, 10.0)
 SLOW = (2.0, 0.05, 1.0, 0.5, 0.2)
 """Seconds that each piece is delayed, at mqkit's own heartbeat."""
 
-HEADER = 7
-"""Bytes of a frame's header: its type, channel and size (AMQP 0-9-1, section 2.3.5)."""
+FLIPPED: dict[Direction, tuple[int, ...]] = {
+    "to_client": (3, 0, 6, 1, 5, 2, 4),
+    "to_broker": (3, 0),
+}
+"""Bytes of a frame's header, which are its type, its channel, and four of its size (AMQP 0-9-1,
+section 2.3.5).
+
+To the broker only those that it can tell. Where a size is wrong and still under `frame_max`,
+RabbitMQ (4.0.5, 4.3.6) waits for the rest for as long as heartbeats come, and sends its own.
+"""
 
 GARBLED = 5
 """Publishes into a garbled stream."""
@@ -224,8 +232,7 @@ async def garbled(bench: Bench) -> None:
 
 async def _garble(bench: Bench, proxy: TcpProxy, runtime: Runtime, queue: str, number: int) -> None:
     way = WAYS[number % 2]
-    # First the sizes, which make the reader wait for bytes that never come, and the type.
-    at = (3, 0, 6, 1, 5, 2, 4)[number // 2 % HEADER]
+    at = FLIPPED[way][number // 2 % len(FLIPPED[way])]
     await bench.applied(await bench.publish(runtime.publisher, "", queue))
     old = [link._current.closed for link in connections([runtime]) if link._current]
     began = time.monotonic()

@@ -34,7 +34,7 @@ def test_either_side_notices_in_time_by_default(heartbeats: float) -> None:
 
 
 def test_a_frame_must_become_whole() -> None:
-    """Three heartbeats, and a hundredth of a second for each octet that came; a new one has anew."""
+    """It has three heartbeats, and a hundredth of a second more for each octet that came."""
     now = 100.0
     silence = wire.Silence(4, lambda: now)
     silence.frame(whole=False)
