@@ -76,7 +76,9 @@ class PublishError(BrokerError):
     """A publish was not confirmed.
 
     `may_be_stored` tells the two families apart: False, the broker does not have the message;
-    True, nobody knows, and publishing again under the same `message_id` is the safe answer.
+    True, nobody knows, and publishing again under the same `message_id` is the safe answer. It is
+    True of a refusal, too, where the message was written before and the confirm of that was lost:
+    with its connection, or because its exchange was deleted right then.
     """
 
     may_be_stored: bool = False

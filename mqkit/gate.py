@@ -68,6 +68,8 @@ class Progress:
 
     stage: Stage = Stage.WINDOW
     written: bool = False
+    lost: bool = False
+    """Whether a verdict was lost with its connection: what was written then may be stored."""
 
 
 C = TypeVar("C", bound=ConfirmChannel)

@@ -11,11 +11,12 @@ import asyncio
 from mqkit.confirms import Acked, ConfirmChannel, Gone, Nacked
 from mqkit.connection import Connection
 from mqkit.drivers.base import Closed, Returned
-from mqkit.errors import ChannelClosedError, PublishRefusedError
+from mqkit.errors import ChannelClosedError, PublishError, PublishRefusedError
 from mqkit.gate import Gate, Progress, Stage
 from mqkit.message import Message
 from mqkit.publish_errors import (
     HARMLESS_CODES,
+    NOT_FOUND,
     is_about_an_exchange,
     nacked,
     publish_error,
@@ -40,6 +41,10 @@ class Sender:
                 await self._until_known(message, progress)
         except TimeoutError:
             raise self._gate.deadline_passed(message, progress, seconds) from None
+        except PublishError as error:
+            # Whatever the broker says of the message now: it may have taken it before.
+            error.may_be_stored = error.may_be_stored or progress.lost
+            raise
 
     async def close(self) -> None:
         """Refuse further messages and close the channels; what is in flight is not awaited."""
@@ -61,6 +66,7 @@ class Sender:
                 case Returned() as returned:
                     raise unroutable(message, returned)
                 case Gone(why) if why.code in HARMLESS_CODES:
+                    progress.lost = True
                     continue
                 case Gone(why):
                     if await self._after_channel_error(message, why):
@@ -74,6 +80,9 @@ class Sender:
         """
         if (error := refusal(message, why)) is not None:
             self._gate.forget_exchange(message.exchange)
+            # The exchange was there when this was written, or nothing would have been: it may
+            # have taken the message before it went, and the confirm was lost with the channel.
+            error.may_be_stored = why.code == NOT_FOUND
             raise error
         if is_about_an_exchange(why):
             self._gate.forget_exchange(message.exchange)

@@ -95,7 +95,7 @@ class _OwnConnection(OwnedConnection):
         super().__init__(connection, on_blocked)
         self._stream = stream
         self._end_of_stream: asyncio.TimerHandle | None = None
-        stream.opened(self._on_end_of_stream)
+        stream.opened(self._on_end_of_stream, self.frame_max)
         self._watch = self._look_later()
 
     def end(self, why: Closed) -> None:
@@ -116,7 +116,7 @@ class _OwnConnection(OwnedConnection):
         if self._stream.silence.left > 0:
             self._watch = self._look_later()
             return
-        self.end(Closed(0, wire.SILENT))
+        self.end(Closed(0, self._stream.silence.why))
         self._drop()  # aiormq ends its own tasks when the stream ends
 
     def _look_later(self) -> asyncio.TimerHandle:

@@ -12,7 +12,7 @@ import yarl
 from aiormq.connection import TransportFactory
 from pamqp import commands
 from pamqp import frame as pamqp_frame
-from pamqp.exceptions import PAMQPException
+from pamqp.exceptions import PAMQPException, UnmarshalingException
 
 from mqkit.drivers import unreadable, wire
 from mqkit.errors import ConnectError
@@ -79,10 +79,14 @@ class Stream(TransportFactory):
         self._transport = transport
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
-    def opened(self, on_end: Callable[[], None]) -> None:
-        """Keep the peer's words no longer: the connection is open. Tell `on_end` of their end."""
+    def opened(self, on_end: Callable[[], None], frame_max: int) -> None:
+        """Keep the peer's words no longer: the connection is open. Tell `on_end` of their end.
+
+        From now on no frame is larger than `frame_max` octets; 0 is no limit.
+        """
         if self._reader is not None:
             self._reader.words = None
+            self._reader.frame_max = frame_max
             self._reader.ended.add_done_callback(lambda _: on_end())
 
     def refusal(self) -> commands.Connection.Close | None:
@@ -118,9 +122,10 @@ class _Reader(asyncio.StreamReader):
         self.words: bytearray | None = bytearray()
         self._type = b""
         self._payload: bytes | None = None
+        self.frame_max = 0
 
     def feed_data(self, data: Any) -> None:
-        self._silence.end()
+        self._silence.end(len(data))
         if self.words is not None:
             self.words += data
             if not self.words.startswith(METHOD_FRAME):
@@ -139,15 +144,21 @@ class _Reader(asyncio.StreamReader):
         if self._payload is not None:
             payload, self._payload = self._payload, None
             return payload
-        data = await super().readexactly(n)
+        data = await self._read(n)
         if n == _TYPE:
             self._type = data
         elif n == _CHANNEL_AND_SIZE and self._type == unreadable.HEADER_FRAME:
             size = int.from_bytes(data[2:], "big")
-            payload = await super().readexactly(size + 1)
+            payload = await self._read(size + 1)
             self._payload = unreadable.readable(payload)
             data = data[:2] + (len(self._payload) - 1).to_bytes(4, "big")
         return data
+
+    async def _read(self, n: int) -> bytes:
+        if self.frame_max and n > self.frame_max:
+            raise UnmarshalingException("it is larger than was agreed on", n)
+        self._silence.frame(whole=n == _TYPE)
+        return await super().readexactly(n)
 
 
 _TYPE, _CHANNEL_AND_SIZE = 1, 6

@@ -10,6 +10,9 @@ from pika import exceptions, frame
 
 from mqkit.drivers import wire
 
+FRAME_HEADER = 7
+"""Octets of a frame's type, channel and size (AMQP 0-9-1, section 4.2.3)."""
+
 
 class Heartbeats:
     """Stands in the place of pika's `HeartbeatChecker`: sends heartbeats and expects octets.
@@ -30,9 +33,16 @@ class Heartbeats:
         self._sending = self._later(self._send_each, self._send)
         self._looking = self._later(self._silence.left, self._look)
 
-    def octets(self) -> None:
+    def octets(self, count: int) -> None:
         """Be told that the broker sent something, a whole frame or less."""
-        self._silence.end()
+        self._silence.end(count)
+
+    def frames(self, *, some: bool, rest: bool) -> None:
+        """Be told whether this was the end of some frames, and the beginning of one more."""
+        if some or not rest:
+            self._silence.frame(whole=True)
+        if rest:
+            self._silence.frame(whole=False)
 
     def received(self) -> None:
         """Called by pika at each heartbeat of the broker, which is octets as any other frame."""
@@ -53,7 +63,7 @@ class Heartbeats:
             self._looking = self._later(left, self._look)
         else:
             self._connection._terminate_stream(  # noqa: SLF001 - as pika's checker does
-                exceptions.AMQPHeartbeatTimeout(wire.SILENT)
+                exceptions.AMQPHeartbeatTimeout(self._silence.why)
             )
 
     def _later(self, seconds: float, call: Any) -> Any:
@@ -64,6 +74,9 @@ class HeartbeatConnection:
     """What a class of pika's connections inherits from, before pika's own, to have `Heartbeats`."""
 
     params: Any
+    bytes_received: int
+    _frame_buffer: bytes
+    _body_max_length: int
     _heartbeat_checker: Heartbeats | None
 
     def _create_heartbeat_checker(self) -> Heartbeats:
@@ -71,5 +84,15 @@ class HeartbeatConnection:
 
     def _on_data_available(self, data: bytes) -> None:
         if self._heartbeat_checker is not None:
-            self._heartbeat_checker.octets()
+            self._heartbeat_checker.octets(len(data))
+        before = self.bytes_received
         super()._on_data_available(data)  # type: ignore[misc]
+        rest = self._frame_buffer
+        if self._heartbeat_checker is not None:
+            self._heartbeat_checker.frames(some=self.bytes_received > before, rest=bool(rest))
+            if len(rest) >= FRAME_HEADER and _size(rest) > self._body_max_length:
+                raise exceptions.InvalidFrameError("a frame is larger than was agreed on")
+
+
+def _size(frame_begun: bytes) -> int:
+    return int.from_bytes(frame_begun[3:FRAME_HEADER], "big")

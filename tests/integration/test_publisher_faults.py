@@ -15,10 +15,11 @@ from mqkit import (
     PublishError,
     PublishRefusedError,
     PublishTimeoutError,
+    UnroutableError,
 )
 from mqkit.testing.brokers import Broker
 from mqkit.testing.proxy import TcpProxy
-from tests.support import Client, connected, eventually
+from tests.support import Client, connected, delete, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")
 
@@ -70,6 +71,56 @@ async def test_a_publish_without_an_answer_is_unknown(broker: Broker, name: str)
             await client.publisher.publish("", f"{name}.q", b"4")
             bodies = [m.body for m in await client.take_all(f"{name}.q")]
     assert bodies == [b"1", b"2", b"4"]
+
+
+async def test_a_refusal_after_a_lost_confirm_is_unknown(broker: Broker, name: str) -> None:
+    """A message that its exchange took before it was deleted is not said to be nowhere."""
+    with TcpProxy(broker.url) as proxy:
+        async with connected(broker.url) as admin, connected(proxy.url) as client:
+            await admin.declare(f"{name}.q")
+            async with admin.channel() as channel:
+                await channel.declare_exchange(f"{name}.x", "topic")
+                await channel.bind_queue(f"{name}.q", f"{name}.x", "k")
+            await client.publisher.publish(f"{name}.x", "k", b"1")
+            proxy.drop("to_client")
+            lost = asyncio.create_task(client.publisher.publish(f"{name}.x", "k", b"2"))
+
+            async def is_stored() -> bool:
+                return await admin.messages(f"{name}.q") == 2
+
+            await eventually(is_stored)
+            proxy.heal()
+            await delete(broker.url, exchange=f"{name}.x")
+            with pytest.raises(ExchangeNotFoundError):
+                await client.publisher.publish(f"{name}.x", "k", b"3")
+            with pytest.raises(ExchangeNotFoundError) as caught:
+                await lost
+            assert caught.value.may_be_stored
+            with pytest.raises(ExchangeNotFoundError) as again:
+                await client.publisher.publish(f"{name}.x", "k", b"4")
+            assert not again.value.may_be_stored
+            assert [m.body for m in await admin.take_all(f"{name}.q")] == [b"1", b"2"]
+
+
+async def test_a_refusal_of_what_was_written_again_is_unknown(broker: Broker, name: str) -> None:
+    """A confirm is lost with its connection, and the queue is gone when it is written again."""
+    with TcpProxy(broker.url) as proxy:
+        async with connected(broker.url) as admin, connected(proxy.url) as client:
+            await admin.declare(f"{name}.q")
+            await client.publisher.publish("", f"{name}.q", b"1")
+            proxy.drop("to_client")
+            lost = asyncio.create_task(client.publisher.publish("", f"{name}.q", b"2"))
+
+            async def is_stored() -> bool:
+                return await admin.messages(f"{name}.q") == 2
+
+            await eventually(is_stored)
+            await delete(broker.url, queue=f"{name}.q")
+            proxy.heal()
+            proxy.cut()
+            with pytest.raises(UnroutableError) as caught:
+                await lost
+            assert caught.value.may_be_stored
 
 
 async def test_a_publish_is_written_again_until_its_deadline(broker: Broker, name: str) -> None:

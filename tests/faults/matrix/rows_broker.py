@@ -29,8 +29,8 @@ A node that is killed within some 1.5 s of it may come back with a queue that ha
 LOST = "connection lost"
 """What a service logs of each connection."""
 
-HANG = (2.0, 4.0)
-"""Heartbeats that a hanging broker hangs at least, in the short and the long form: 40 s at 10."""
+HANG = (0.0, 40.0)
+"""Seconds that a hanging broker hangs at least, in the short and the long form."""
 
 SIDE_BY_SIDE = 10
 """Services that a hang hits at the same time in the long form; each is a fault."""
@@ -102,7 +102,7 @@ async def crash(bench: Bench) -> None:
 
 @row(2, "broker hangs", short=2)
 async def hang(bench: Bench) -> None:
-    """Stop the node's processes for four heartbeats; each service must notice by itself."""
+    """Stop the node's processes until each service has noticed it by itself, and for longer."""
     side_by_side = len(DRIVERS) if bench.short else SIDE_BY_SIDE
     url = bench.at(heartbeat=heartbeat(bench), connect_timeout=heartbeat(bench))
     async with contextlib.AsyncExitStack() as stack:
@@ -127,7 +127,7 @@ async def hang(bench: Bench) -> None:
                     began = time.monotonic()
                     bench.fault(side_by_side)
                     await all_noticed(bench, connections(services), began, "the broker hangs")
-                    left = began + HANG[not bench.short] * heartbeat(bench) - time.monotonic()
+                    left = began + HANG[not bench.short] - time.monotonic()
                     await asyncio.sleep(max(left, 0))
                 woken = time.monotonic()
                 for queue, service in zip(queues, services, strict=True):

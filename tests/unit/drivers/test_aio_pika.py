@@ -164,7 +164,7 @@ def test_a_stream_without_words_has_no_refusal() -> None:
     stream = Stream(BrokerUrl.parse("amqp://h/"), HOST)
     assert stream.refusal() is None
     assert stream.silence.left > 0
-    stream.opened(lambda: None)
+    stream.opened(lambda: None, 131_072)
     stream.abort()
 
 

@@ -11,7 +11,7 @@ from pika.connection import Connection
 from pika.frame import Heartbeat
 
 from mqkit.drivers.pika_heartbeat import HeartbeatConnection, Heartbeats
-from mqkit.drivers.wire import SILENT
+from mqkit.drivers.wire import GARBLED, SILENT
 
 
 class FakePika:
@@ -23,6 +23,10 @@ class FakePika:
         self.sent: list[float] = []
         self.ended: list[tuple[float, BaseException]] = []
         self.data: list[bytes] = []
+        self.bytes_received = 0
+        self.whole = False
+        self._frame_buffer = b""
+        self._body_max_length = 131_064
 
     def clock(self) -> float:
         return self.now
@@ -45,6 +49,10 @@ class FakePika:
 
     def _on_data_available(self, data: bytes) -> None:
         self.data.append(data)
+        if self.whole:
+            self.bytes_received += len(data)
+        else:
+            self._frame_buffer += data
 
     def run_until(self, end: float) -> None:
         """Let time pass."""
@@ -86,13 +94,42 @@ def test_silence_ends_the_stream() -> None:
 
 
 def test_a_part_of_a_frame_is_no_silence() -> None:
-    """One octet in each nine seconds keeps a connection alive, and goes on to pika."""
+    """A hundred octets in each second keep a connection alive, and go on to pika."""
     pika = Watched(4)
     for turn in range(1, 20):
         pika.run_until(turn * 9)
-        pika._on_data_available(b"\x01")
+        pika._on_data_available(bytes(900))
     assert pika.ended == []
     assert len(pika.data) == 19
+
+
+def test_whole_frames_may_be_few() -> None:
+    """Eight octets in each nine seconds keep a connection alive, if they are a frame."""
+    pika = Watched(4)
+    pika.whole = True
+    for turn in range(1, 20):
+        pika.run_until(turn * 9)
+        pika._on_data_available(bytes(8))
+    assert pika.ended == []
+
+
+def test_a_frame_that_never_ends_ends_the_stream() -> None:
+    """Where only heartbeats come for what is awaited, its size was garbled on the way."""
+    pika = Watched(4)
+    for turn in range(1, 20):
+        pika.run_until(turn * 2)
+        pika._on_data_available(b"\x01\x00\x01\x00\x00\xff\xff\x00"[:8])
+    when, error = pika.ended[0]
+    assert 14 <= when <= 16
+    assert str(error) == GARBLED
+
+
+def test_a_frame_that_is_too_large_is_refused() -> None:
+    """A size over frame_max is no size."""
+    pika = Watched(4)
+    pika._on_data_available(b"\x01\x00\x01\x00\x02")
+    with pytest.raises(exceptions.InvalidFrameError):
+        pika._on_data_available(b"\x00\x00")
 
 
 def test_a_closed_connection_has_no_timers() -> None:

@@ -31,3 +31,20 @@ def test_either_side_notices_in_time_by_default(heartbeats: float) -> None:
     assert heartbeats * DEFAULT_HEARTBEAT <= 15 - 1
     # The broker may say nothing for a whole heartbeat, and a network become slower by 4 s.
     assert 2 * DEFAULT_HEARTBEAT >= DEFAULT_HEARTBEAT + 4
+
+
+def test_a_frame_must_become_whole() -> None:
+    """It has three heartbeats, and a hundredth of a second more for each octet that came."""
+    now = 100.0
+    silence = wire.Silence(4, lambda: now)
+    silence.frame(whole=False)
+    now += 9
+    silence.end(200)
+    silence.frame(whole=False)
+    assert silence.left == 5
+    assert silence.why == wire.GARBLED
+    silence.frame(whole=True)
+    assert silence.left == 10
+    assert silence.why == wire.SILENT
+    silence.frame(whole=False)
+    assert silence.left == 10
