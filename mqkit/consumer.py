@@ -120,7 +120,7 @@ class Consumer:
         """Take no more deliveries, and give back those whose handler has not started."""
         self._stopping = True
         if self._waiting_out is not None:
-            self._waiting_out.cancel()
+            self._waiting_out.cancel()  # nothing is admitted any more
         self._attachment.stop()
         self.shut()
         try:
@@ -145,9 +145,8 @@ class Consumer:
 
     def admit(self, prefetch: int) -> None:
         """Start runs again, with so many messages ahead of their acks."""
-        if not self._stopping:
-            self._admitting = True
-            self._attachment.want(prefetch)
+        self._admitting = True
+        self._attachment.want(prefetch)
 
     async def give_back(self) -> None:
         """Wait until no more messages come, and give back those that were not started."""

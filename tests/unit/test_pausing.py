@@ -62,13 +62,17 @@ class Case:
 
         service.handler(Queue("q"), prefetch=50)(handle)
         self.outcome: Outcome = DOWN
+        self._next: asyncio.Future[Outcome] | None = None
         self.intake = Intake()
         self.pausing = Pausing(
             service.handlers[0], pauses, self._dispatch, self.intake, clock=lambda: NOW
         )
 
     async def _dispatch(self, delivery: Delivery) -> Outcome:
-        return self.outcome
+        if self._next is None:
+            return self.outcome
+        end, self._next = self._next, None
+        return await end
 
     async def run(self, *outcomes: Outcome) -> list[Outcome]:
         """What becomes of deliveries whose runs end so."""
@@ -76,6 +80,14 @@ class Case:
         for self.outcome in outcomes:
             found.append(await self.pausing.dispatch(Delivery()))
         return found
+
+    async def begin(self) -> asyncio.Future[Outcome]:
+        """Begin a run that ends as is said later; what becomes of its message is `held`."""
+        end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._next = end
+        self.held = asyncio.create_task(self.pausing.dispatch(Delivery()))
+        await eventually(lambda: self._next is None)
+        return end
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -278,8 +290,8 @@ async def test_without_a_probe_one_message_is_tried_at_a_time() -> None:
         await case.intake.admitted.wait()
         assert case.intake.told[3:] == ["shut", "give back", "admit 1"]
         await case.run(Lost(), DeadLetter(DeathReason.UNDECODABLE, ValueError()))
-        assert case.pausing.state is not None
-        assert case.intake.told[6:] == []
+        assert case.pausing._trial is not None
+        assert not case.pausing._trial.done()
         await case.run(RetryAfter(1, ValueError("the message's own")))
         await case.resumes()
     assert case.intake.told[6:] == ["admit 50"]
@@ -288,21 +300,12 @@ async def test_without_a_probe_one_message_is_tried_at_a_time() -> None:
 async def test_a_run_from_before_the_pause_is_no_trial() -> None:
     """What began before ends while a message is waited for, and says nothing of now."""
     case = Case(pause())
-    release = asyncio.Event()
-
-    async def slow(delivery: Delivery) -> Outcome:
-        await release.wait()
-        return Ack()
-
     async with case.running():
-        case.pausing._dispatch = slow
-        old = asyncio.create_task(case.pausing.dispatch(Delivery()))
-        await asyncio.sleep(0)
-        case.pausing._dispatch = case._dispatch
+        old = await case.begin()
         await case.run(DOWN)
         await case.intake.admitted.wait()
-        release.set()
-        assert await old == Ack()
+        old.set_result(Ack())
+        assert await case.held == Ack()
         assert case.pausing.state is not None
         assert case.intake.told[-1] == "admit 1"
         await case.run(Ack())
@@ -315,9 +318,10 @@ async def test_what_can_be_probed_is_waited_for_before_a_message_is_tried() -> N
     away = RetryAfter(1, StoreUnavailableError("away"), counted=False)
     case = Case(pause(), pause(store.ask_soon, on=StoreUnavailableError))
     async with case.running():
+        old = await case.begin()
         await case.run(DOWN)
         await case.intake.admitted.wait()
-        await case.run(away)
+        old.set_result(away)
         await eventually(lambda: store.asked >= 3)
         assert "admit" not in case.intake.told[-1]
         state = case.pausing.state
