@@ -50,7 +50,7 @@ Receive = Callable[[DriverChannel, Incoming], None]
 class Attachment:
     """The consumer of one handler on the broker.
 
-    `receive` gets each delivery with its channel. `on_lost` is called when a channel has closed,
+    `receive` gets each delivery with its channel. `on_lost` gets each channel that has closed,
     before the next one is opened.
     """
 
@@ -60,7 +60,7 @@ class Attachment:
         handler: Handler,
         *,
         receive: Receive,
-        on_lost: Callable[[], None],
+        on_lost: Callable[[DriverChannel], None],
         declared_on: int = 0,
     ) -> None:
         """Consume nothing yet; then the handler's prefetch.
@@ -125,7 +125,7 @@ class Attachment:
                 logger.debug("%s: %s", self._queue, error)
             why = await asyncio.shield(channel.closed)
             self._detach()
-            self._on_lost()
+            self._on_lost(channel)
             if not self._stopping:
                 logger.warning("%s: stopped consuming: %s", self._queue, why.text)
 

@@ -64,6 +64,7 @@ class Consumer:
         )
         self._pausing = Pausing(handler, pauses, dispatcher.dispatch, intake=self, clock=clock)
         self._dispatch = self._pausing.dispatch if pauses else dispatcher.dispatch
+        self._left = dispatcher.left
         self._settler = settler
         self._settle = settler.settle
         self._store = store
@@ -109,11 +110,11 @@ class Consumer:
                 task.cancel()
             await asyncio.wait(both)
 
-    def _cancel_lost(self) -> None:
+    def _cancel_lost(self, channel: DriverChannel) -> None:
         """Cancel the runs whose message somebody else will get, where the handler asked for it."""
         if self.handler.cancel_when_lost:
             for task, delivery in self._tasks.items():
-                if delivery.lost and not delivery.settled:
+                if delivery.channel is channel and not delivery.settled:
                     task.cancel()
 
     async def stop(self) -> None:
@@ -232,6 +233,7 @@ class Consumer:
             try:
                 outcome = await self._dispatch(delivery)
                 await self._settle(delivery, outcome)
+                await self._left(delivery)
             finally:
                 self._started.discard(delivery)
 
