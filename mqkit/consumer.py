@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from typing import Any
+from weakref import WeakValueDictionary
 
 from mqkit.attachment import Attachment, came_back_often
 from mqkit.connection import Connection
@@ -74,7 +75,7 @@ class Consumer:
         self._cancelled = False
         self._unstarted: dict[Delivery, None] = {}
         self._tasks: dict[asyncio.Task[None], Delivery] = {}
-        self._latest: dict[str, asyncio.Task[None]] = {}
+        self._alone: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._started: set[Delivery] = set()
         self._waiting_out: asyncio.Task[None] | None = None
 
@@ -209,22 +210,19 @@ class Consumer:
             return
         if self._store is not None:
             self._store.received(self.handler.name, delivery)
-        earlier = self._latest.get(delivery.message_id) if delivery.message_id else None
-        task = self._add(delivery, self._handle(delivery, earlier))
-        if delivery.message_id:
-            self._latest[delivery.message_id] = task
+        self._add(delivery, self._handle(delivery))
 
-    def _add(self, delivery: Delivery, fate: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _add(self, delivery: Delivery, fate: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(fate)
         self._tasks[task] = delivery
         task.add_done_callback(self._on_task_done)
-        return task
 
-    async def _handle(self, delivery: Delivery, earlier: asyncio.Task[None] | None) -> None:
-        if earlier is not None:
-            # After a lost channel a message comes again while its first run still goes on.
-            await asyncio.wait([earlier])
-        async with self._slots:
+    async def _handle(self, delivery: Delivery) -> None:
+        # After a lost channel a message comes again while its first run still goes on.
+        alone = asyncio.Lock()
+        if delivery.message_id:
+            alone = self._alone.setdefault(delivery.message_id, alone)
+        async with alone, self._slots:
             if delivery.lost or delivery.settled:
                 return
             self._started.add(delivery)
@@ -239,8 +237,6 @@ class Consumer:
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         delivery = self._tasks.pop(task)
-        if delivery.message_id and self._latest.get(delivery.message_id) is task:
-            del self._latest[delivery.message_id]
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.critical(
                 "%s: message %s was not settled; it goes back to its queue",
