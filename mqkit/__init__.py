@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mqkit.middleware import CallNext, HandlerCall, Middleware
     from mqkit.outcome import Reject, RetryLater
     from mqkit.outgoing import Outgoing
+    from mqkit.pause import Pause
     from mqkit.publisher import Publisher, PublishResult
     from mqkit.retry import Retry
     from mqkit.runtime import Runtime
@@ -65,6 +66,7 @@ __all__ = [
     "MqkitError",
     "NackedError",
     "Outgoing",
+    "Pause",
     "PublishError",
     "PublishRefusedError",
     "PublishResult",
@@ -108,6 +110,7 @@ _HOMES = {
     "MqkitError": "mqkit.errors",
     "NackedError": "mqkit.errors",
     "Outgoing": "mqkit.outgoing",
+    "Pause": "mqkit.pause",
     "PublishError": "mqkit.errors",
     "PublishRefusedError": "mqkit.errors",
     "PublishResult": "mqkit.publisher",

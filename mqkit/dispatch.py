@@ -10,7 +10,7 @@ import inspect
 import logging
 import random
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -72,6 +72,7 @@ class Dispatcher:
         self._providers = providers
         self._executor = executor
         self._limits = limits
+        self._threads: dict[Delivery, Future[Any]] = {}
         self._store = store if needs_transaction(handler.plan, providers) else None
         self._run = compose((*middleware, *handler.middleware), self._call_handler)
 
@@ -182,7 +183,33 @@ class Dispatcher:
             run = functools.partial(
                 contextvars.copy_context().run, self._handler.function, **arguments
             )
-            return await asyncio.get_running_loop().run_in_executor(self._executor, run)
+            return await self._in_thread(call.delivery, run)
+
+    async def _in_thread(self, delivery: Delivery, run: Callable[[], Any]) -> Any:
+        assert self._executor is not None
+        thread = self._executor.submit(run)
+        self._threads[delivery] = thread
+        try:
+            return await asyncio.wrap_future(thread)
+        finally:
+            if thread.done():
+                del self._threads[delivery]
+
+    async def left(self, delivery: Delivery) -> None:
+        """Wait until no thread runs for the delivery any more.
+
+        One goes on after its run was cancelled or timed out. Until it ends it is as if the handler
+        still ran: a message that comes again would be handled twice at the same time, and another
+        one would find no thread.
+        """
+        thread = self._threads.pop(delivery, None)
+        if thread is not None and not thread.done():
+            logger.warning(
+                "%s: message %s: its thread goes on; no other run takes its place before it ends",
+                self._handler.name,
+                delivery.message_id,
+            )
+            await asyncio.wait([asyncio.wrap_future(thread)])
 
     async def _value(
         self,

@@ -245,6 +245,14 @@ class HandlerTimeoutError(MqkitError):
     """A handler ran past its `timeout`: a failure like others, which its retry policy judges."""
 
 
+class ProbeTimeoutError(MqkitError):
+    """The probe of a pause did not return in time; its dependency counts as down."""
+
+
+class HandlerPausedError(MqkitError):
+    """A message was put back unhandled, because its handler paused."""
+
+
 # --- the store's side --------------------------------------------------------------------------
 
 

@@ -21,6 +21,8 @@ from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.message import Delivery
 from mqkit.middleware import Middleware
 from mqkit.outcome import Outcome
+from mqkit.pause import ConsumerState, Status
+from mqkit.pausing import pauses_of
 from mqkit.publisher import OnConfirmed, Publisher
 from mqkit.service import Handler, Service
 from mqkit.settings import BrokerUrl
@@ -33,6 +35,8 @@ DEFAULT_GRACE = 25.0
 
 Under the 30 s that container platforms wait before they kill.
 """
+
+DETACHED = ConsumerState(Status.DETACHED)
 
 CANCELLED_HANDLERS_WAIT = 2.0
 """Seconds that cancelled handlers get to clean up after the grace period."""
@@ -104,6 +108,12 @@ class Runtime:
     def server(self) -> str:
         """The broker's product and version: 'RabbitMQ 4.0.5'."""
         return self._consuming.server
+
+    @property
+    def states(self) -> dict[str, ConsumerState]:
+        """What each handler's consumer does now, by the name of its queue: for health endpoints."""
+        known = {handler.queue.name: DETACHED for handler in self.service.handlers}
+        return known | {each.handler.queue.name: each.state for each in self._consumers}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start, consume until `stop` is set, drain.
@@ -250,6 +260,8 @@ class Runtime:
             settler,
             declared_on=self._consuming.generation,
             store=self.service.store,
+            pauses=pauses_of(handler, self.service),
+            clock=self._clock,
         )
 
     def _settled_by(self, handler: Handler) -> OnSettled | None:

@@ -15,6 +15,7 @@ from mqkit.errors import ConfigurationError, HandlerError
 from mqkit.injection import Plan, Provider, Scope, plan, provider
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.middleware import Middleware
+from mqkit.pause import Pause
 from mqkit.retry import Retry
 from mqkit.topology import Queue, Source, Topology, consumer_timeout, difference
 
@@ -49,6 +50,8 @@ class Handler:
     """Seconds after which a run is a failure, for the retry policy to judge; None is never."""
     cancel_when_lost: bool = False
     """Whether a run is cancelled once its message is lost to it."""
+    pause: Pause | None = None
+    """When it pauses of its own accord; a store's transaction adds another one."""
 
     @property
     def longest_retry(self) -> float:
@@ -78,6 +81,9 @@ class Service:
     `limits` are for the messages that its handlers get and those that its publisher publishes.
     What is over them is dead-lettered undecoded, and refused, respectively.
 
+    `pause` says when a handler that does not state its own stops consuming for a while, because
+    something that it depends on is down. Each handler is paused by itself.
+
     :raises ConfigurationError: the name is empty, or the limits are no `Limits`
     """
 
@@ -90,6 +96,7 @@ class Service:
         connection: Any = None,
         store: EffectStore | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        pause: Pause | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a service needs a name; got {name!r}")
@@ -104,6 +111,7 @@ class Service:
                 f"not {limits!r}"
             )
         self.limits = limits
+        self.pause = _checked_pause(pause, f"service {name!r}")
         self._handlers: dict[str, Handler] = {}
         self._providers: dict[Any, Provider] = {}
         self._topology = Topology()
@@ -150,6 +158,7 @@ class Service:
         middleware: Iterable[Middleware] = (),
         timeout: float | None = None,
         cancel_when_lost: bool = False,
+        pause: Pause | None = None,
     ) -> Callable[[F], F]:
         """Register the decorated function for a queue; the function itself stays as it is.
 
@@ -165,6 +174,10 @@ class Service:
         `cancel_when_lost` cancels a run whose channel has closed. The broker delivers its message
         again in any case. Without it the run goes on, and sees `delivery.lost`.
 
+        `pause` says when something that the handler depends on is down, so that its queue is left
+        alone until that is back. A handler that takes a store's transaction pauses while the
+        store is unavailable in any case; a pause `on` that error says how.
+
         :raises HandlerError: anything about it cannot work; the message names the handler
         """
 
@@ -179,6 +192,7 @@ class Service:
                 middleware=middleware,
                 timeout=timeout,
                 cancel_when_lost=cancel_when_lost,
+                pause=pause,
             )
             return function
 
@@ -196,6 +210,7 @@ class Service:
         middleware: Iterable[Middleware],
         timeout: float | None,
         cancel_when_lost: bool,
+        pause: Pause | None,
     ) -> None:
         if not callable(function):
             raise HandlerError(f"service {self.name!r}: {function!r} is not a function")
@@ -233,6 +248,7 @@ class Service:
             plan=plan(function, what, self._providers),
             timeout=_checked_timeout(timeout, queue, what),
             cancel_when_lost=cancel_when_lost,
+            pause=_checked_pause(pause, what) or self.pause,
         )
         if not is_async:
             _refuse_asynchronous_arguments(handler)
@@ -298,6 +314,12 @@ def _checked_middleware(middleware: Middleware, what: str) -> Middleware:
             f"not {middleware!r}"
         )
     return middleware
+
+
+def _checked_pause(pause: Pause | None, what: str) -> Pause | None:
+    if pause is not None and not isinstance(pause, Pause):
+        raise HandlerError(f"{what}: pause takes Pause(on=...), not {pause!r}")
+    return pause
 
 
 def _checked_timeout(timeout: float | None, queue: Queue, what: str) -> float | None:

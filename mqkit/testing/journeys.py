@@ -86,7 +86,7 @@ class Journeys:
             journey.has_ended = True
             self._open.discard(journey)
         elif isinstance(outcome, RetryAfter):
-            journey.next_attempt = delivery.attempt + 1
+            journey.next_attempt = delivery.attempt + (1 if outcome.counted else 0)
             # The broker counts from when it took the copy, which was before now.
             journey.due = self._now() + ticks(outcome.delay) * DELAY_TICK
         self._change()

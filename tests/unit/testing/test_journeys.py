@@ -84,6 +84,16 @@ async def test_what_was_lost_or_given_back_comes_again() -> None:
     assert [each.number for each in journeys.only().attempts] == [1, 1, 1]
 
 
+async def test_a_retry_that_was_not_counted_has_the_same_number_again() -> None:
+    """Its next delivery belongs to the same journey, and is attempt 1 once more."""
+    journeys = Clocked()
+    journeys.published("m", "q")
+    journeys.settle(RetryAfter(0, ERROR, counted=False))
+    journeys.settle(Ack())
+    assert not journeys.unended()
+    assert [each.number for each in journeys.only().attempts] == [1, 1]
+
+
 async def test_a_second_copy_of_a_retry_is_a_journey_of_its_own() -> None:
     """Where a connection is lost between copy and ack, the second one is no publish of its own."""
     journeys = Clocked()

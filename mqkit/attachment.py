@@ -1,0 +1,242 @@
+"""Where a handler's queue is consumed: a channel that is replaced when it dies, one consumer on it.
+
+How much the broker may send is set by `want`; `run` is the only one to start and to cancel the
+consumer, so that no two of these ever overlap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    retry_if_not_exception_type,
+    wait_random_exponential,
+)
+
+from mqkit.connection import Connection
+from mqkit.declare import declare
+from mqkit.delay import bind
+from mqkit.drivers.base import DriverChannel, Incoming
+from mqkit.errors import BrokerError, ChannelClosedError, ConnectError
+from mqkit.message import HeaderValue
+from mqkit.service import Handler
+
+logger = logging.getLogger(__name__)
+
+CAUTIOUS_PREFETCH = 1
+"""Messages held at a time until the head of the queue is known to be harmless.
+
+A worker that dies returns all that it had prefetched, and each counts as one more delivery. With
+a full prefetch, the neighbours of a message that kills its worker would reach the delivery
+limit together with it. What was returned stands at the head of the queue, so a worker that takes
+it one by one loses none but the poison.
+"""
+
+DELIVERY_COUNT = "x-delivery-count"
+"""Set by quorum queues on what was delivered before
+(https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling)."""
+
+ATTACH_WAIT_MAX = 3.0
+"""Seconds; no wait between two attempts to start consuming is longer."""
+
+Receive = Callable[[DriverChannel, Incoming], None]
+
+
+class Attachment:
+    """The consumer of one handler on the broker.
+
+    `receive` gets each delivery with its channel. `on_lost` gets each channel that has closed,
+    before the next one is opened.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        handler: Handler,
+        *,
+        receive: Receive,
+        on_lost: Callable[[DriverChannel], None],
+        declared_on: int = 0,
+    ) -> None:
+        """Consume nothing yet; then the handler's prefetch.
+
+        :param declared_on: the generation of the connection on which the handler's queues were
+            declared just now, so that the first attempt to consume need not do it again
+        """
+        self._connection = connection
+        self._handler = handler
+        self._queue = handler.queue.name
+        self._receive = receive
+        self._on_lost = on_lost
+        self._declared_on = declared_on
+        self._stopping = False
+        self._channel: DriverChannel | None = None
+        self._tag: str | None = None
+        self._taking = 0
+        self._wanted = handler.prefetch
+        self._changed = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._cautious = False
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether there is a channel to consume on."""
+        return self._channel is not None
+
+    def want(self, prefetch: int) -> None:
+        """Let the broker send so many messages ahead of their acks, soon; 0 is to consume none."""
+        self._wanted = prefetch
+        self._changed.set()
+
+    def stop(self) -> None:
+        """Consume no more, and do not attach again."""
+        self._stopping = True
+        self.want(0)
+
+    async def idle(self) -> None:
+        """Wait until nothing is consumed: the broker has said so, or the channel is gone."""
+        await self._idle.wait()
+
+    async def declare(self) -> None:
+        """Put the handler's exchanges, queues and bindings on the broker.
+
+        :raises TopologyError: the broker refused something
+        """
+        await declare(self._connection.channel, self._handler.topology())
+
+    async def run(self) -> None:
+        """Consume what is wanted until stopped; attaches again whenever the channel closes.
+
+        :raises ConnectError: the connection is closed for good
+        """
+        while not self._stopping:
+            channel = await self._attach()
+            if channel is None:  # stopping
+                return
+            try:
+                await self._follow(channel)
+            except ChannelClosedError as error:
+                logger.debug("%s: %s", self._queue, error)
+            why = await asyncio.shield(channel.closed)
+            self._detach()
+            self._on_lost(channel)
+            if not self._stopping:
+                logger.warning("%s: stopped consuming: %s", self._queue, why.text)
+
+    async def _attach(self) -> DriverChannel | None:
+        def log_failure(state: RetryCallState) -> None:
+            logger.error(
+                "%s: not consuming: %s; trying again in %.1f s",
+                self._queue,
+                state.outcome.exception() if state.outcome else None,
+                state.upcoming_sleep,
+            )
+
+        attempts = AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.2, max=ATTACH_WAIT_MAX),
+            # A ConnectError means that the connection is closed for good.
+            retry=retry_if_exception_type(BrokerError) & retry_if_not_exception_type(ConnectError),
+            stop=lambda _: self._stopping,
+            before_sleep=log_failure,
+            retry_error_callback=lambda _: None,
+        )
+        return await attempts(self._attach_once)
+
+    async def _attach_once(self) -> DriverChannel:
+        declared_on, self._declared_on = self._declared_on, 0
+        if declared_on != self._connection.generation:
+            await self.declare()
+        channel = await self._connection.channel()
+        # On this channel, not on the publisher's connection: during an alarm that one is silent.
+        await bind(channel, self._queue)
+        self._cautious = (
+            self._handler.queue.type == "quorum" and self._handler.prefetch > CAUTIOUS_PREFETCH
+        )
+        self._channel = channel
+        try:
+            await self._adjust(channel)
+        except BrokerError:
+            self._detach()
+            raise
+        if self._wanted:
+            logger.info(
+                "%s: consuming (prefetch %d, concurrency %d)",
+                self._queue,
+                self._handler.prefetch,
+                self._handler.concurrency,
+            )
+        else:
+            logger.info("%s: attached, and not consuming", self._queue)
+        return channel
+
+    def _detach(self) -> None:
+        self._channel, self._tag, self._taking = None, None, 0
+        self._idle.set()
+
+    async def _follow(self, channel: DriverChannel) -> None:
+        """Do what is wanted for as long as the channel lives."""
+        channel.closed.add_done_callback(lambda _: self._changed.set())
+        while channel.is_open:
+            if self._taking != self._prefetch():
+                await self._adjust(channel)
+            else:
+                self._changed.clear()
+                await self._changed.wait()
+
+    def _prefetch(self) -> int:
+        return min(self._wanted, CAUTIOUS_PREFETCH) if self._cautious else self._wanted
+
+    async def _adjust(self, channel: DriverChannel) -> None:
+        """Replace the consumer: a prefetch holds for new consumers of a channel only."""
+        if self._tag is not None:
+            await channel.cancel(self._tag)
+        self._tag, self._taking = None, 0
+        prefetch = self._prefetch()  # only now: it may have changed meanwhile
+        if not prefetch:
+            self._idle.set()
+            return
+        self._idle.clear()
+        await channel.qos(prefetch)
+        await self._consume(channel)
+        self._taking = prefetch
+
+    async def _consume(self, channel: DriverChannel) -> None:
+        def on_delivery(incoming: Incoming) -> None:
+            self._look_at(incoming)
+            self._receive(channel, incoming)
+
+        def on_cancel() -> None:
+            # Its deliveries must be lost before new ones come: a fresh channel, not a new
+            # consumer on this one. 4.3 also waits for a cancel-ok that pika does not send.
+            closing.append(asyncio.ensure_future(channel.close()))
+
+        closing: list[Awaitable[None]] = []
+        self._tag = await channel.consume(self._queue, on_delivery, on_cancel)
+
+    def _look_at(self, incoming: Incoming) -> None:
+        """Go on with the full prefetch if the head of the queue is harmless."""
+        if not self._cautious:
+            return
+        headers = incoming.properties.headers
+        if came_back_often(self._handler, headers):
+            logger.warning(
+                "%s: message %s was delivered %s times without an ack; it is handled alone",
+                self._queue,
+                incoming.properties.message_id,
+                headers[DELIVERY_COUNT],
+            )
+            return
+        self._cautious = False
+        self._changed.set()
+
+
+def came_back_often(handler: Handler, headers: Mapping[str, HeaderValue]) -> bool:
+    """Whether a message has used up half of the deliveries that its queue allows."""
+    count = headers.get(DELIVERY_COUNT)
+    return isinstance(count, int) and count >= max(1, handler.queue.delivery_limit // 2)

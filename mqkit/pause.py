@@ -1,0 +1,262 @@
+"""When a handler stops consuming because something that it depends on is down.
+
+Values and decisions, without I/O and without time: `Pause` is what a user states, `Circuit` is
+told how each run ended, and says what becomes of the message and whether to pause now. `pausing`
+carries it out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from mqkit.copies import describe
+from mqkit.errors import ConfigurationError
+from mqkit.outcome import Ack, DeadLetter, DeathReason, Outcome, Reject, RetryAfter, RetryLater
+
+Probe = Callable[[], Any]
+"""A function without arguments, `async def` or `def` (run in a thread); it returns if the
+dependency is back, and raises if it is not."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Pause:
+    """When a dependency counts as down, so that a handler pauses, and how to see that it is back.
+
+    The handler is paused once a run ends with one of `on` and, of its last `over` runs (at least
+    `minimum` of them), a share of `rate` or more ended so. Its queue is then not consumed, what
+    runs may end, and such failures cost a message none of its attempts, whatever its retry policy
+    says. Before that they count like any other, so that a message which always raises it by
+    itself, among healthy ones, comes to its end.
+
+    An error counts as one of `on` if it is an instance, was raised `from` one, or is a group that
+    holds one. `Reject` never counts: it is the handler's word on the message.
+
+    While it is paused, `probe` is called every `every` seconds (give or take a tenth). Without one
+    a single message is tried; the handler is paused on if that ends with one of `on` too.
+
+    :raises ConfigurationError: a value cannot work
+    """
+
+    on: type[Exception] | tuple[type[Exception], ...]
+    rate: float = 0.5
+    over: int = 20
+    minimum: int = 5
+    every: float = 5.0
+    probe: Probe | None = None
+
+    def __post_init__(self) -> None:
+        kinds = self.kinds
+        if not kinds or not all(isinstance(k, type) and issubclass(k, Exception) for k in kinds):
+            raise ConfigurationError(f"Pause(on=...) takes types of exceptions, not {self.on!r}")
+        if any(issubclass(kind, Reject | RetryLater) for kind in kinds):
+            raise ConfigurationError(
+                "Pause(on=...): Reject and RetryLater say what becomes of one message, and nothing "
+                "of a dependency"
+            )
+        if not (_is_number(self.rate) and 0 < self.rate <= 1):
+            raise ConfigurationError(f"Pause(rate=...) is over 0 and up to 1, not {self.rate!r}")
+        if not (_is_count(self.over) and _is_count(self.minimum) and self.minimum <= self.over):
+            raise ConfigurationError(
+                f"Pause(minimum={self.minimum!r}, over={self.over!r}): both are numbers of runs, "
+                "and the minimum is 1 to all of them"
+            )
+        if not (_is_number(self.every) and 0 < self.every < math.inf):
+            raise ConfigurationError(f"Pause(every=...) is seconds over 0, not {self.every!r}")
+        if self.probe is not None and not callable(self.probe):
+            raise ConfigurationError(
+                f"Pause(probe=...) takes a function without arguments, not {self.probe!r}"
+            )
+
+    @property
+    def kinds(self) -> tuple[type[Exception], ...]:
+        """`on`, always as a tuple."""
+        return self.on if isinstance(self.on, tuple) else (self.on,)
+
+    def named(self, error: BaseException | None) -> BaseException | None:
+        """Which one of `on` an error is, was raised from, or holds; None if it is no such error."""
+        left = [error] if error is not None and not isinstance(error, Reject) else []
+        seen: set[int] = set()
+        while left:
+            each = left.pop()
+            if id(each) in seen:
+                continue
+            seen.add(id(each))
+            if isinstance(each, self.kinds) and not isinstance(each, Reject | RetryLater):
+                return each
+            if isinstance(each, BaseExceptionGroup):
+                left.extend(each.exceptions)
+            if each.__cause__ is not None:
+                left.append(each.__cause__)
+        return None
+
+
+class Status(StrEnum):
+    """What a handler's consumer does."""
+
+    CONSUMING = "consuming"
+    PAUSED = "paused"
+    """A dependency is down; see `ConsumerState.because`."""
+    DETACHED = "detached"
+    """Without a channel to the broker; it attaches as soon as it can."""
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerState:
+    """What a handler's consumer does now; what follows `status` is of a pause only.
+
+    `next_probe` is None while a probe is under way, or a message is tried or waited for.
+    """
+
+    status: Status
+    since: datetime | None = None
+    because: str = ""
+    """The exception's type, where it was raised and how often; never its text."""
+    next_probe: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trip:
+    """A pause that took effect: so many runs `failed` of the last ones, with `error` at the end."""
+
+    pause: Pause
+    failed: int
+    of: int
+    error: BaseException
+
+    @property
+    def because(self) -> str:
+        """For a person; without the error's text, which may quote a message."""
+        return f"{self.failed} of the last {self.of} runs ended with {describe(self.error)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a message whose run has ended, and what that says of the dependencies."""
+
+    outcome: Outcome
+    failed: bool | None
+    """Whether a dependency failed the run; None if nothing was run, which tells nothing."""
+    trips: tuple[Trip, ...] = ()
+    """The pauses that begin with it."""
+
+
+class Circuit:
+    """Judges the runs of one handler by all of its pauses."""
+
+    def __init__(self, pauses: tuple[Pause, ...]) -> None:
+        self._windows = tuple(_Window(pause) for pause in pauses)
+        self._resumed = 0
+
+    @property
+    def tripped(self) -> tuple[Trip, ...]:
+        """The pauses in effect; the handler is to consume when there are none."""
+        return tuple(window.trip for window in self._windows if window.trip is not None)
+
+    def begin(self) -> int:
+        """A run begins; what this returns is given to `end`."""
+        return self._resumed
+
+    def end(self, outcome: Outcome, *, began: int, elapsed: float = 0.0) -> Verdict:
+        """A run has ended.
+
+        :param began: what `begin` returned
+        :param elapsed: seconds since the first failure of the message, as it came with it
+        """
+        if not _has_run(outcome):
+            return Verdict(outcome, None)
+        error = _error_of(outcome)
+        failed, blameless = False, None
+        trips = []
+        for window in self._windows:
+            named = window.pause.named(error)
+            failed = failed or named is not None
+            trip, is_excused = window.end(named, began)
+            if trip is not None:
+                trips.append(trip)
+            if is_excused:
+                blameless = window.pause
+        if blameless is not None and error is not None:
+            outcome = _uncounted(outcome, error, blameless, elapsed)
+        return Verdict(outcome, failed, tuple(trips))
+
+    def resume(self, pause: Pause) -> None:
+        """Its dependency is back; what came before is forgotten."""
+        self._resumed += 1
+        for window in self._windows:
+            if window.pause is pause:
+                window.resume(self._resumed)
+
+
+class _Window:
+    """The last runs, as one pause sees them."""
+
+    def __init__(self, pause: Pause) -> None:
+        self.pause = pause
+        self.trip: Trip | None = None
+        self._failed: deque[bool] = deque(maxlen=pause.over)
+        self._resumed = 0
+
+    def end(self, named: BaseException | None, began: int) -> tuple[Trip | None, bool]:
+        """The pause that this run begins, and whether its message is not to blame."""
+        if self.trip is not None or began < self._resumed:
+            # What began before the dependency came back tells nothing of how it is now.
+            return None, named is not None
+        self._failed.append(named is not None)
+        if named is None:
+            return None, False
+        failed, of = sum(self._failed), len(self._failed)
+        if of < self.pause.minimum or failed < self.pause.rate * of:
+            return None, False
+        self.trip = Trip(self.pause, failed, of, named)
+        return self.trip, True
+
+    def resume(self, resumed: int) -> None:
+        self.trip = None
+        self._failed.clear()
+        self._resumed = resumed
+
+
+_RAN = frozenset(
+    {
+        DeathReason.REJECTED,
+        DeathReason.NOT_RETRYABLE,
+        DeathReason.ATTEMPTS_EXHAUSTED,
+        DeathReason.POLICY_FAILED,
+    }
+)
+"""Of the reasons to dead-letter, those that come after a run of the handler."""
+
+
+def _has_run(outcome: Outcome) -> bool:
+    if isinstance(outcome, DeadLetter):
+        return outcome.reason in _RAN
+    return isinstance(outcome, Ack | RetryAfter)
+
+
+def _error_of(outcome: Outcome) -> BaseException | None:
+    if not isinstance(outcome, RetryAfter | DeadLetter):
+        return None
+    if isinstance(outcome, DeadLetter) and outcome.reason is DeathReason.POLICY_FAILED:
+        return outcome.error.__context__  # the policy's own error came of the handler's
+    return outcome.error
+
+
+def _uncounted(outcome: Outcome, error: BaseException, pause: Pause, elapsed: float) -> RetryAfter:
+    if not isinstance(outcome, RetryAfter):
+        return RetryAfter(pause.every, error, elapsed=elapsed, counted=False)
+    return replace(outcome, elapsed=elapsed, counted=False)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
