@@ -261,7 +261,16 @@ class Service:
         self._handlers[queue.name] = handler
 
     def _check_store(self, handler: Handler) -> None:
-        if self.store is None and needs_transaction(handler.plan, self._providers):
+        if not needs_transaction(handler.plan, self._providers):
+            return
+        for other in self._handlers.values():
+            if other.name == handler.name:
+                raise HandlerError(
+                    f"handler {handler.name}: it is registered for queue {other.queue.name!r} "
+                    f"already; for {handler.queue.name!r} too, a message that is in both queues "
+                    "would be handled for one of them only: give each a function of its own"
+                )
+        if self.store is None:
             raise HandlerError(
                 f"handler {handler.name}: it takes a store's transaction, and service "
                 f"{self.name!r} has no store; say Service(..., store=Store(...))"

@@ -172,10 +172,10 @@ class Database:
                 await connection.execution_options(**{WATCH: watch, READING: reading})
                 await connection.begin()
         except failures as error:
-            await _let_go(connection)
+            await self._let_go(connection)
             raise self._unavailable(error) from error
         except BaseException:
-            await _let_go(connection)
+            await self._let_go(connection)
             raise
         try:
             yield connection
@@ -191,7 +191,7 @@ class Database:
             raise
         finally:
             # What was not committed is rolled back.
-            await _let_go(connection, throw_away=watch.in_doubt)
+            await self._let_go(connection, throw_away=watch.in_doubt)
 
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -222,34 +222,32 @@ class Database:
                 "(mqkit.store.metadata), or open a Store(create_tables=True) once"
             )
 
+    async def _let_go(self, connection: AsyncConnection, *, throw_away: bool = False) -> None:
+        """Give it back to the pool; one that cannot be rolled back is thrown away."""
+        closing = asyncio.ensure_future(self._close(connection, throw_away=throw_away))
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await asyncio.wait([closing])
+            raise
+
+    async def _close(self, connection: AsyncConnection, *, throw_away: bool) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                if throw_away:
+                    await self.flavour.throw_away(connection)
+                await connection.close()
+        except (SQLAlchemyError, OSError) as error:
+            logger.debug("a connection was lost before it was given back: %s", _first_line(error))
+            with contextlib.suppress(SQLAlchemyError, OSError):
+                await connection.invalidate()
+
     def _unavailable(self, error: BaseException) -> StoreUnavailableError:
         return StoreUnavailableError(f"store {self}: {_first_line(error)}")
 
 
 def _transaction_of(connection: AsyncConnection) -> Any:
     return connection.sync_connection and connection.sync_connection.get_transaction()
-
-
-async def _let_go(connection: AsyncConnection, *, throw_away: bool = False) -> None:
-    """Give it back to the pool; one that cannot be rolled back is thrown away."""
-    closing = asyncio.ensure_future(_close(connection, throw_away=throw_away))
-    try:
-        await asyncio.shield(closing)
-    except asyncio.CancelledError:
-        await asyncio.wait([closing])
-        raise
-
-
-async def _close(connection: AsyncConnection, *, throw_away: bool) -> None:
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            if throw_away:
-                await connection.invalidate()
-            await connection.close()
-    except (SQLAlchemyError, OSError) as error:
-        logger.debug("a connection was lost before it could be given back: %s", _first_line(error))
-        with contextlib.suppress(SQLAlchemyError, OSError):
-            await connection.invalidate()
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ swallowed, and that nobody but mqkit commits.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,6 +152,15 @@ def _sqlite(url: URL) -> AsyncEngine:
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def keep(context: Any) -> None:
+        # What was cancelled is still done, in the connection's thread and in order. Closed as lost,
+        # it could keep its transaction, and with it the only write lock, for as long as something
+        # refers to one of its cursors (https://sqlite.org/c3ref/close.html); rolled back, it is as
+        # good as new.
+        if isinstance(context.original_exception, asyncio.CancelledError):
+            context.is_disconnect = False
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Any) -> None:

@@ -88,6 +88,10 @@ class Flavour(Protocol):
         """
         ...
 
+    async def throw_away(self, connection: AsyncConnection) -> None:
+        """End a connection that may still be in a transaction, which goes with it."""
+        ...
+
     def exists(self) -> bool:
         """Whether the database may be there; asking must not make it."""
         ...
@@ -105,6 +109,10 @@ class Flavour(Protocol):
 def key_hash(key: str) -> int:
     """32 bits of a key, signed, the same in every process."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), signed=True)
+
+
+async def _driver(connection: AsyncConnection) -> Any:
+    return (await connection.get_raw_connection()).driver_connection
 
 
 def _unnest(shards: Iterable[int]) -> TableValuedAlias:
@@ -186,6 +194,9 @@ class Postgres:
         # in such a one, and not where a savepoint took the failure back.
         await connection.execute(text("SELECT 1"))
 
+    async def throw_away(self, connection: AsyncConnection) -> None:
+        await connection.invalidate()
+
     def exists(self) -> bool:
         return True
 
@@ -242,10 +253,14 @@ class Sqlite:
 
     async def check_alive(self, connection: AsyncConnection) -> None:
         # A full disk, say, ends the whole transaction, and the COMMIT after that is a success.
-        raw = await connection.get_raw_connection()
-        driver: Any = raw.driver_connection
+        driver = await _driver(connection)
         if not driver.in_transaction:
             raise StoreError("SQLite rolled the store's transaction back after a failed statement")
+
+    async def throw_away(self, connection: AsyncConnection) -> None:
+        # A connection that is closed keeps its transaction while any of its cursors is there.
+        await (await _driver(connection)).rollback()
+        await connection.invalidate()
 
     def exists(self) -> bool:
         return self._path.exists()

@@ -166,7 +166,7 @@ class StateRecorder:
             await self._write(batch)
         except StoreUnavailableError:
             raise
-        except (StoreError, SQLAlchemyError) as error:
+        except (StoreError, SQLAlchemyError, ValueError) as error:
             if len(batch) == 1:
                 logger.exception("the state of message %s cannot be written", *batch.keys())
                 return
