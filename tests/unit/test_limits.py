@@ -21,7 +21,7 @@ from mqkit.limits import MAX_DEPTH, MAX_HEADER_DEPTH, is_deeper, table_size
 from mqkit.message import Properties
 from mqkit.outgoing import to_message
 
-QUICKLY = 1.0
+QUICKLY = 5.0
 """Seconds; generous, where what is meant takes milliseconds and its opposite minutes."""
 
 SECRET = "4711-secret"
@@ -190,10 +190,10 @@ def test_a_giant_is_refused_quickly_and_not_quoted(what: str) -> None:
     """Its error names the message, what is wrong and the limit, in few words and little time."""
     make, words = GIANTS[what]
     outgoing = Outgoing(**{"exchange": "x", "routing_key": "k", "body": b"", **make()})
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InvalidMessageError) as caught:
         to_message(outgoing, None)
-    assert time.perf_counter() - began < QUICKLY
+    assert time.process_time() - began < QUICKLY
     said = str(caught.value)
     assert words in said
     assert said.startswith("message None to exchange 'x' with routing key 'k")
