@@ -12,7 +12,6 @@ from mqkit import Runtime
 from mqkit.errors import ConnectError, ConnectionLostError, PublishError
 from mqkit.settings import DEFAULT_HEARTBEAT
 from mqkit.testing.proxy import Direction, TcpProxy
-from tests.faults.matrix.bench import RECOVERY_BUDGET
 from tests.faults.matrix.links import SILENCE, all_noticed, connections, heartbeat, noticed_within
 from tests.faults.matrix.row import Bench, row
 from tests.faults.matrix.services import DRIVERS, applying
@@ -39,6 +38,9 @@ RabbitMQ (4.0.5, 4.3.6) waits for the rest for as long as heartbeats come, and s
 
 GARBLED = 5
 """Publishes into a garbled stream."""
+
+GARBLED_BUDGET = 30.0
+"""Seconds until a connection whose frames have lost their bounds is replaced, in either form."""
 
 GARBLED_FOR = 0.3
 """Seconds in which the flipped byte must have passed, if nothing else tells of it."""
@@ -249,5 +251,6 @@ async def _garble(bench: Bench, proxy: TcpProxy, runtime: Runtime, queue: str, n
     for result in await asyncio.gather(*publishing, return_exceptions=True):
         ended = isinstance(result, str | PublishError)
         bench.check(ended, f"a publish into a garbled stream got {result!r}")
-    await bench.applied(await bench.publish(runtime.publisher, "", queue))
-    bench.recovered(began, noticed_within(bench) + RECOVERY_BUDGET)
+    key = await bench.publish(runtime.publisher, "", queue)
+    await bench.applied(key, within=2 * GARBLED_BUDGET)
+    bench.recovered(began, GARBLED_BUDGET)

@@ -94,11 +94,11 @@ def test_silence_ends_the_stream() -> None:
 
 
 def test_a_part_of_a_frame_is_no_silence() -> None:
-    """A hundred octets in each second keep a connection alive, and go on to pika."""
+    """Four hundred octets in each second keep a connection alive, and go on to pika."""
     pika = Watched(4)
     for turn in range(1, 20):
         pika.run_until(turn * 9)
-        pika._on_data_available(bytes(900))
+        pika._on_data_available(bytes(3600))
     assert pika.ended == []
     assert len(pika.data) == 19
 

@@ -34,12 +34,12 @@ def test_either_side_notices_in_time_by_default(heartbeats: float) -> None:
 
 
 def test_a_frame_must_become_whole() -> None:
-    """It has three heartbeats, and a hundredth of a second more for each octet that came."""
+    """It has three heartbeats, and a second more for each 400 octets that came."""
     now = 100.0
     silence = wire.Silence(4, lambda: now)
     silence.frame(whole=False)
     now += 9
-    silence.end(200)
+    silence.end(800)
     silence.frame(whole=False)
     assert silence.left == 5
     assert silence.why == wire.GARBLED
