@@ -1,0 +1,32 @@
+"""A few thousand messages through inbox, handler and outbox, under SIGKILL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mqkit.testing.broker import Broker
+from mqkit.testing.postgres import PostgresServer
+from tests.faults.matrix.room import Rooms
+from tests.faults.million import run
+
+MESSAGES = 2000
+KILL_EVERY = 2.0
+"""Seconds."""
+
+
+@pytest.mark.timeout(300)
+async def test_nothing_is_lost_and_nothing_is_done_twice(
+    rabbitmq: Broker, postgres: PostgresServer, name: str, tmp_path: Path
+) -> None:
+    """Every order has one posting and one event, in order, though its processes are killed."""
+    report = await run(
+        Rooms(rabbitmq).take().url,
+        postgres.create_database(name),
+        tmp_path,
+        messages=MESSAGES,
+        kill_every=KILL_EVERY,
+    )
+    assert report.problems == []
+    assert report.kills > 0
