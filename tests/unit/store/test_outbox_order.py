@@ -175,7 +175,9 @@ async def committed(database: Database, url: str) -> list[tuple[str, str | None]
         return [(row.id, row.key) for row in rows]
 
 
-async def check(url: str, writers: Sequence[Sequence[Work]], fates_: list[str], relays: int) -> None:
+async def check(
+    url: str, writers: Sequence[Sequence[Work]], fates_: list[str], relays: int
+) -> None:
     """Run the example, and compare what was written with what was committed."""
     number = "INTEGER PRIMARY KEY AUTOINCREMENT" if is_sqlite(url) else "BIGSERIAL PRIMARY KEY"
     wire, done = Wire(iter(fates_)), asyncio.Event()
@@ -223,7 +225,7 @@ async def check(url: str, writers: Sequence[Sequence[Work]], fates_: list[str], 
 async def test_eight_writers_on_postgresql(
     timed_postgres: str, writers: list[list[Work]], fates_: list[str], relays: int
 ) -> None:
-    """All that was committed is published, once for each confirm, each key in its commits' order."""
+    """All that was committed is published, once a confirm, and each key in its commits' order."""
     await check(timed_postgres, writers, fates_, relays)
 
 
