@@ -199,6 +199,7 @@ class Runtime:
         await self._publishing.open(self._connect_deadline)
         await self._open_store()
         await declare(self._consuming.channel, self.service.topology)
+        self._start_store()
         await self._make_values()
         for handler in self.service.handlers:
             consumer = self._consumer(handler)
@@ -218,6 +219,12 @@ class Runtime:
             return
         await store.open()
         self._store_is_open = True
+
+    def _start_store(self) -> None:
+        """Start what goes on beside; not before there is an exchange to relay to."""
+        store = self.service.store
+        if store is None:
+            return
         beside = store.start(self.publisher.send)
         if beside is not None:
             self._running.append(beside)

@@ -10,8 +10,11 @@ import sys
 import typer
 
 from mqkit.cli.broker import broker
+from mqkit.cli.options import FAILED
 from mqkit.cli.publish import publish
-from mqkit.cli.run import FAILED, run
+from mqkit.cli.relay import relay
+from mqkit.cli.run import run
+from mqkit.cli.status import status
 from mqkit.errors import ConfigurationError, MqkitError
 
 CALLED_WRONGLY = 2
@@ -26,6 +29,8 @@ app = typer.Typer(
 app.command()(run)
 app.command()(publish)
 app.command()(broker)
+app.command()(relay)
+app.command()(status)
 
 
 @app.callback()

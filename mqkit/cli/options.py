@@ -7,12 +7,25 @@ import importlib
 import logging
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from mqkit.errors import BrokerUrlError, ServiceNotFoundError
+from mqkit.errors import BrokerUrlError, ConfigurationError, ServiceNotFoundError
 from mqkit.service import Service
 from mqkit.settings import BrokerUrl, Settings
+
+FAILED = 1
+"""The exit code of a command that did not do what it was asked for."""
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The store: sqlite:///path or postgresql://user:password@host/database. "
+        "Default: the environment's MQKIT_STORE, which other users cannot see.",
+        show_default=False,
+    ),
+]
 
 LOG_FORMAT = "%(asctime)s %(levelname)-8s %(message)s"
 
@@ -42,6 +55,22 @@ def broker_url(option: str | None) -> BrokerUrl:
             "and `mqkit broker` have one of their own for trying things out: --embedded"
         )
     return BrokerUrl.parse(setting.get_secret_value())
+
+
+def store_option(option: str | None) -> str:
+    """The store's URL: `--store`, or else `MQKIT_STORE`; it is read by the store.
+
+    :raises ConfigurationError: neither is given
+    """
+    if option is not None:
+        return option
+    setting = Settings().store
+    if setting is None:
+        raise ConfigurationError(
+            "no store: give --store postgresql://user:password@host/database or "
+            "--store sqlite:///path, or set MQKIT_STORE"
+        )
+    return setting.get_secret_value()
 
 
 def load_service(spec: str) -> Service:

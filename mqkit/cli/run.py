@@ -15,12 +15,10 @@ import typer
 
 from mqkit import drivers
 from mqkit.cli.broker import check_broker_choice, embedded_broker
-from mqkit.cli.options import LOG_FORMAT, broker_url, load_service, log_level_number
+from mqkit.cli.options import FAILED, LOG_FORMAT, broker_url, load_service, log_level_number
 from mqkit.runtime import DEFAULT_GRACE, Runtime
 
 logger = logging.getLogger(__name__)
-
-FAILED = 1
 
 
 def run(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic_core import to_json
@@ -31,7 +30,13 @@ class Handled:
 
 
 async def claim(
-    connection: AsyncConnection, flavour: Flavour, handler: str, delivery: Delivery, now: datetime
+    connection: AsyncConnection,
+    flavour: Flavour,
+    handler: str,
+    delivery: Delivery,
+    *,
+    now: datetime,
+    keep: timedelta,
 ) -> Handled | None:
     """Put the message into the inbox; None if this transaction may run the handler.
 
@@ -47,6 +52,7 @@ async def claim(
             "queue": delivery.queue,
             "attempt": delivery.attempt,
             "handled_at": now,
+            "keep_until": now + keep,
         },
     )
     if inserted.rowcount == 1:
@@ -88,19 +94,17 @@ def _named(value: Any) -> str:
     return f"<{type(value).__qualname__}>"
 
 
-async def purge(connection: AsyncConnection, flavour: Flavour, before: datetime) -> int:
-    """Delete some of what was handled before that moment, and say how many rows it were.
+async def purge(connection: AsyncConnection, flavour: Flavour, now: datetime) -> int:
+    """Delete some of what need not be kept any longer, and say how many rows it were.
 
     One at a time does it: another that comes meanwhile deletes nothing.
     """
     deleted = 0
     if not await flavour.lock_shards(connection, [PURGE_LOCK]):
         return 0
-    columns: Mapping[Any, Any] = {inbox: inbox.c.handled_at, states: states.c.updated_at}
-    for table, moment in columns.items():
-        old = select(table.c.handler, table.c.message_id).where(moment < before).limit(PURGE_BATCH)
-        result = await connection.execute(
-            delete(table).where(tuple_(table.c.handler, table.c.message_id).in_(old))
-        )
+    for table in (inbox, states):
+        row = (table.c.message_id, table.c.handler)
+        old = select(*row).where(table.c.keep_until < now).limit(PURGE_BATCH)
+        result = await connection.execute(delete(table).where(tuple_(*row).in_(old)))
         deleted += result.rowcount
     return deleted

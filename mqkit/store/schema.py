@@ -55,7 +55,9 @@ inbox = Table(
     Column("handler", String(MAX_ID), primary_key=True),
     Column("queue", String(MAX_ID), nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("handled_at", UtcTime, nullable=False, index=True),
+    Column("handled_at", UtcTime, nullable=False),
+    # Written by who handled it, and not reckoned by who purges: their windows may differ.
+    Column("keep_until", UtcTime, nullable=False, index=True),
     Column("result", Text),
     comment="one row for each message that a handler has had its effect for",
 )
@@ -104,7 +106,8 @@ states = Table(
     Column("queue", String(MAX_ID), nullable=False),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("updated_at", UtcTime, nullable=False, index=True),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("keep_until", UtcTime, nullable=False, index=True),
     Column("retry_at", UtcTime),
     Column("error_type", Text),
     Column("error", Text),

@@ -71,8 +71,11 @@ class Note:
 class StateRecorder:
     """Takes notes, and writes them in the background."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], datetime], *, keep: timedelta
+    ) -> None:
         self._database = database
+        self._keep = keep
         self._clock = clock
         self._notes: dict[tuple[str, str], Note] = {}
         self._due = asyncio.Event()
@@ -183,6 +186,7 @@ class StateRecorder:
                 "state": note.state.value,
                 "attempt": note.attempt,
                 "updated_at": note.updated_at,
+                "keep_until": note.updated_at + self._keep,
                 "retry_at": note.retry_at,
                 "error_type": note.error_type,
                 "error": note.error,

@@ -105,6 +105,10 @@ class Store:
         """Seconds that the inbox remembers a message at least."""
         return self._longest_retry + self._replay_age
 
+    @property
+    def _keep(self) -> timedelta:
+        return timedelta(seconds=self.window + CLOCK_MARGIN)
+
     def check(self, handlers: tuple[HandlerPolicy, ...]) -> None:
         """Refuse handlers whose messages could come back after their inbox rows are gone.
 
@@ -134,7 +138,9 @@ class Store:
             if self._opened is None:
                 database = Database(self._url or _url_of_environment(), pool=self._pool)
                 await database.open(create_tables=self._create_tables)
-                self._opened = _Opened(database, self._clock)
+                self._opened = _Opened(
+                    database, StateRecorder(database, self._clock, keep=self._keep)
+                )
             self._users += 1
 
     async def close(self) -> None:
@@ -210,7 +216,12 @@ class Store:
         opened.with_inbox.add(handler)
         async with opened.database.transaction() as connection:
             handled = await inbox.claim(
-                connection, opened.database.flavour, handler, delivery, self._clock()
+                connection,
+                opened.database.flavour,
+                handler,
+                delivery,
+                now=self._clock(),
+                keep=self._keep,
             )
             if handled is not None:
                 logger.info("%s: message %s was handled before", handler, delivery.message_id)
@@ -277,10 +288,9 @@ class Store:
         return await Outbox(self._open().database).count()
 
     async def _purge(self) -> int:
-        before = self._clock() - timedelta(seconds=self.window + CLOCK_MARGIN)
         database = self._open().database
         async with database.transaction(beside=True) as connection:
-            return await inbox.purge(connection, database.flavour, before)
+            return await inbox.purge(connection, database.flavour, self._clock())
 
     def _open(self) -> _Opened:
         if self._opened is None:
@@ -291,9 +301,9 @@ class Store:
 class _Opened:
     """What an open store has: its database, and what runs beside."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, recorder: StateRecorder) -> None:
         self.database = database
-        self.recorder = StateRecorder(database, clock)
+        self.recorder = recorder
         self.relay: Relay | None = None
         self.with_inbox: set[str] = set()
         """Handlers that ask for a transaction: their successes are in the inbox."""

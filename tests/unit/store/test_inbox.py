@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from mqkit.store import Store, Transaction
 from mqkit.store.inbox import PURGE_BATCH, claim, purge, result_text
 from mqkit.store.schema import inbox
 from mqkit.store.store import CLOCK_MARGIN
-from tests.unit.store.support import Jumping, delivery, make_work, opened, work_of
+from tests.unit.store.support import NOW, Jumping, delivery, make_work, opened, work_of
 
 
 async def test_a_message_is_handled_once_by_each_handler(database: str) -> None:
@@ -163,27 +164,47 @@ async def test_a_row_outlives_its_window_under_clocks_that_jump_an_hour(
 
 async def test_a_purge_deletes_a_batch_of_what_is_old_and_nothing_else(database: str) -> None:
     """At most PURGE_BATCH rows of a table in one transaction, the new ones never."""
-    clock = Jumping()
-    old, new = clock.now, Jumping()
-    new.jump(days=1)
+    old, now = NOW, NOW + timedelta(days=1)
     async with opened(database) as db:
         async with db.transaction() as connection:
             for i in range(0, PURGE_BATCH + 10, 1000):
                 rows = [
                     {"handler": "h", "message_id": f"m{j}", "queue": "q", "attempt": 1}
-                    | {"handled_at": old}
+                    | {"handled_at": old, "keep_until": old}
                     for j in range(i, min(i + 1000, PURGE_BATCH + 10))
                 ]
                 await connection.execute(inbox.insert(), rows)
-            assert await claim(connection, db.flavour, "h", delivery("new"), new.now) is None
+            new = claim(
+                connection, db.flavour, "h", delivery("new"), now=now, keep=timedelta(seconds=1)
+            )
+            assert await new is None
         counts = []
         for _ in range(3):
             async with db.transaction() as connection:
-                counts.append(await purge(connection, db.flavour, new.now))
+                counts.append(await purge(connection, db.flavour, now))
         assert counts == [PURGE_BATCH, 10, 0]
         async with db.reading() as connection:
             left = await connection.execute(select(func.count()).select_from(inbox))
             assert left.scalar_one() == 1
+
+
+async def test_a_row_is_kept_as_long_as_the_one_who_handled_it_says(database: str) -> None:
+    """Whoever purges: a relay of its own knows nothing of the window of each service."""
+    clock = Jumping()
+
+    async def run(_: Transaction) -> str:
+        return "run"
+
+    async with (
+        Store(database, relay=False, clock=clock, replay_age=90 * 86_400) as long,
+        Store(database, relay=False, clock=clock, longest_retry=60, replay_age=60) as short,
+    ):
+        await long.once("h", delivery("long"), run)
+        await short.once("h", delivery("short"), run)
+        clock.jump(days=80)
+        assert await short._purge() == 1
+        assert await short.status("short") == []
+        assert await short.status("long") != []
 
 
 async def test_purges_side_by_side_do_not_wait_for_each_other(postgres_database: str) -> None:

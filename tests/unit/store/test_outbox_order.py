@@ -225,7 +225,7 @@ async def check(
 async def test_eight_writers_on_postgresql(
     timed_postgres: str, writers: list[list[Work]], fates_: list[str], relays: int
 ) -> None:
-    """All that was committed is published, once a confirm, each key in its commits' order."""
+    """All that was committed is published, once a confirm, and each key in its commits' order."""
     await check(timed_postgres, writers, fates_, relays)
 
 

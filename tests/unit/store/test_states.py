@@ -127,7 +127,7 @@ async def test_while_the_database_is_away_notes_are_kept(
 ) -> None:
     """They are written when it is back, the newest of each message; it is said how many wait."""
     async with opened(database) as db:
-        recorder = StateRecorder(db, Jumping())
+        recorder = StateRecorder(db, Jumping(), keep=timedelta(days=1))
         recorder.begun("h", delivery("m"), State.RECEIVED)
         write = recorder._write
 
@@ -151,7 +151,7 @@ async def test_a_write_that_is_cancelled_loses_no_note(
 ) -> None:
     """As at the end of a service: the last flush writes what the one before it held."""
     async with opened(database) as db:
-        recorder = StateRecorder(db, Jumping())
+        recorder = StateRecorder(db, Jumping(), keep=timedelta(days=1))
         recorder.begun("h", delivery("m"), State.RECEIVED)
         writing = asyncio.Event()
 
@@ -174,7 +174,7 @@ async def test_a_write_that_is_cancelled_loses_no_note(
 async def test_notes_do_not_grow_without_bound(sqlite_database: str) -> None:
     """While the database is away for long, the oldest are dropped."""
     async with opened(sqlite_database) as db:
-        recorder = StateRecorder(db, Jumping())
+        recorder = StateRecorder(db, Jumping(), keep=timedelta(days=1))
         for i in range(MAX_NOTES + 5):
             recorder.begun("h", delivery(f"m{i}"), State.RECEIVED)
         assert len(recorder._notes) == MAX_NOTES
@@ -185,6 +185,6 @@ async def test_notes_do_not_grow_without_bound(sqlite_database: str) -> None:
 async def test_a_message_without_id_has_no_state(sqlite_database: str) -> None:
     """Nobody could ask for it."""
     async with opened(sqlite_database) as db:
-        recorder = StateRecorder(db, Jumping())
+        recorder = StateRecorder(db, Jumping(), keep=timedelta(days=1))
         recorder.begun("h", delivery(""), State.RECEIVED)
         assert not recorder._notes

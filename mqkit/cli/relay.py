@@ -1,0 +1,106 @@
+"""`mqkit relay`: the relay of a store's outbox in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from mqkit import drivers
+from mqkit.cli.options import (
+    LOG_FORMAT,
+    StoreOption,
+    broker_url,
+    log_level_number,
+    store_option,
+)
+from mqkit.connection import Connection
+from mqkit.drivers.base import Driver
+from mqkit.publisher import Publisher
+from mqkit.settings import BrokerUrl
+
+logger = logging.getLogger(__name__)
+
+NAME = "mqkit.relay"
+"""What the connection is called in the broker's lists."""
+
+
+def relay(
+    store: StoreOption = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="The broker: amqp[s]://user:password@host[,host]/vhost. "
+            "Default: the environment's MQKIT_URL, which other users cannot see.",
+            show_default=False,
+        ),
+    ] = None,
+    driver: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The AMQP client: {' or '.join(drivers.NAMES)}. Default: {drivers.DEFAULT}.",
+            show_default=False,
+        ),
+    ] = None,
+    log_level: Annotated[
+        str, typer.Option(help="debug, info, warning, error or critical.")
+    ] = "info",
+) -> None:
+    """Publish what is committed to a store's outbox, until SIGTERM or SIGINT.
+
+    Any number of relays may run, here and within services (Store(relay=False) has none). On a
+    signal it waits for the confirms of what it has written. Where the broker or the database is
+    away, it tries again until they are back.
+
+    Exit code 0: stopped; 1: it failed, or the store could not be opened; 2: called wrongly.
+    """
+    level = log_level_number(log_level)
+    broker = broker_url(url)
+    chosen = drivers.named(driver)
+    database = store_option(store)
+    logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
+    asyncio.run(_relay(database, broker, chosen))
+
+
+async def _relay(database: str, broker: BrokerUrl, driver: Driver) -> None:
+    from mqkit.store import Store  # noqa: PLC0415 - SQLAlchemy would slow down all other commands
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    connection = Connection(broker, name=NAME, driver=driver)
+    # Without an app_id: each message has the one that it was written with.
+    publisher = Publisher(connection)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        async with Store(database) as store:
+            if not await _until(stopped, asyncio.create_task(connection.open(None))):
+                return
+            relaying = store.start(publisher.send)
+            assert relaying is not None
+            logger.info("relay: publishing the outbox to %s at %s", connection.server, broker)
+            await asyncio.wait([stopped, relaying], return_when=asyncio.FIRST_COMPLETED)
+            logger.info("relay: stopping")
+            await store.stop()
+            relaying.result()
+    finally:
+        stopped.cancel()
+        await publisher.close()
+        await connection.close()
+    logger.info("relay: stopped")
+
+
+async def _until(stopped: asyncio.Task[bool], work: asyncio.Task[None]) -> bool:
+    """Whether the work was done before the signal came; else it is cancelled."""
+    await asyncio.wait([stopped, work], return_when=asyncio.FIRST_COMPLETED)
+    if work.done():
+        work.result()
+        return True
+    work.cancel()
+    await asyncio.wait([work])
+    return False

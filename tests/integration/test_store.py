@@ -1,0 +1,175 @@
+"""A service with a store on a real broker: each message has its effect, and once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import text
+from tenacity import stop_after_attempt, wait_none
+
+from mqkit import BrokerUrl, Delivery, Queue, Retry, Service
+from mqkit.runtime import Runtime
+from mqkit.store import State, Store, Transaction
+from mqkit.testing.brokers import Broker
+from tests.support import Client, connected, eventually, running
+
+SERVICES = "tests.integration.store_services"
+
+
+@asynccontextmanager
+async def ledger(database: str) -> AsyncIterator[Store]:
+    """A store beside the service's, and the tables of its work."""
+    async with Store(database, relay=False) as store:
+        async with store.transaction() as transaction:
+            for name in ("postings", "notices"):
+                await transaction.execute(
+                    text(f"CREATE TABLE {name} (order_id VARCHAR(80), amount INTEGER)")
+                )
+        yield store
+
+
+async def column(store: Store, name: str, table: str) -> list[str]:
+    """A column of a table, sorted."""
+    async with store.transaction() as transaction:
+        found = await transaction.execute(text(f"SELECT {name} FROM {table} ORDER BY {name}"))  # noqa: S608
+        return list(found.scalars())
+
+
+async def send(client: Client, name: str, ids: list[str]) -> None:
+    """Orders with these ids, all at once."""
+    await asyncio.gather(
+        *(
+            client.publisher.publish("", f"{name}.orders", {"id": id_, "amount": i}, message_id=id_)
+            for i, id_ in enumerate(ids)
+        )
+    )
+
+
+async def test_two_processes_do_the_work_of_each_message_once(
+    broker: Broker, database: str, name: str, tmp_path: Path
+) -> None:
+    """Each order came twice and each arrives, in the ledger and, by its outbox, at the next one."""
+    ids = [f"o{i:03}" for i in range(60)]
+    environment = {"MQKIT_STORE": database, "TEST_NAME": name}
+    async with ledger(database) as store, connected(broker.url) as client:
+        with ExitStack() as stack:
+            processes = [
+                stack.enter_context(
+                    running(f"{SERVICES}:both", broker.url, tmp_path / f"log{i}", **environment)
+                )
+                for i in range(2)
+            ]
+            for process in processes:
+                await process.says(f"{name}.out: consuming")
+            await send(client, name, ids)
+            await send(client, name, ids)
+
+            async def is_done() -> bool:
+                return (
+                    len(await column(store, "order_id", "notices")) >= len(ids)
+                    and await store.pending() == 0
+                    and await client.messages(f"{name}.orders") == 0
+                )
+
+            await eventually(is_done, within=60)
+            for process in processes:
+                process.send(signal.SIGTERM)
+            for process in processes:
+                assert await process.ends() == 0, process.text()
+        assert await column(store, "order_id", "postings") == ids
+        assert await column(store, "order_id", "notices") == ids
+        assert await client.messages(f"{name}.orders.dead") == 0
+        (status,) = await store.status("o007")
+        assert (status.state, status.result) == (State.SUCCEEDED, {"amount": 7})
+        assert (await store.status("o007.posted"))[0].state is State.SUCCEEDED
+
+
+async def test_a_stop_confirms_and_marks_what_its_relay_has_written(
+    broker: Broker, database: str, name: str, tmp_path: Path
+) -> None:
+    """After SIGTERM each posting's message is published, or in the outbox, and not both."""
+    ids = [f"o{i:03}" for i in range(400)]
+    environment = {"MQKIT_STORE": database, "TEST_NAME": name}
+    async with ledger(database) as store, connected(broker.url) as client:
+        await client.declare(f"{name}.out")
+        with running(f"{SERVICES}:source", broker.url, tmp_path / "log", **environment) as process:
+            await process.says(f"{name}.orders: consuming")
+            await send(client, name, ids)
+
+            async def has_begun() -> bool:
+                return await client.messages(f"{name}.out") > 10
+
+            await eventually(has_begun)
+            process.send(signal.SIGTERM)
+            assert await process.ends() == 0, process.text()
+        done = [f"{id_}.posted" for id_ in await column(store, "order_id", "postings")]
+        left = await column(store, "message_id", "mqkit_outbox")
+        published = [m.properties.message_id or "" for m in await client.take_all(f"{name}.out")]
+        assert sorted([*left, *published]) == done
+        assert len(done) >= 10
+
+
+async def test_a_failed_run_s_messages_are_never_published(
+    broker: Broker, database: str, name: str
+) -> None:
+    """The attempt that fails leaves nothing; the one that succeeds publishes once."""
+    service = Service(name, retry=Retry.never(), store=Store(database))
+
+    @service.handler(Queue(f"{name}.in"), retry=Retry(stop=stop_after_attempt(3), wait=wait_none()))
+    async def handle(delivery: Delivery, transaction: Transaction) -> None:
+        await transaction.publish("", f"{name}.out", f"attempt {delivery.attempt}".encode())
+        if delivery.attempt == 1:
+            raise LookupError
+
+    async with connected(broker.url) as client:
+        await client.declare(f"{name}.out")
+        async with Runtime(service, BrokerUrl.parse(broker.url)):
+            await client.publisher.publish("", f"{name}.in", b"", message_id="m")
+            incoming = await client.take(f"{name}.out")
+            assert incoming.body == b"attempt 2"
+            assert incoming.properties.app_id is None
+        assert await client.messages(f"{name}.out") == 0
+
+
+async def test_what_is_in_the_outbox_at_the_start_waits_for_the_topology(
+    broker: Broker, database: str, name: str
+) -> None:
+    """A service that declares the queue which it publishes to is refused nothing."""
+    async with Store(database, relay=False) as store, store.transaction() as transaction:
+        await transaction.publish("", f"{name}.in", b"early", message_id="early")
+    service = Service(name, retry=Retry.never(), store=Store(database))
+    came = asyncio.Event()
+
+    @service.handler(Queue(f"{name}.in"))
+    async def handle(body: bytes, transaction: Transaction) -> None:
+        came.set()
+
+    async with Runtime(service, BrokerUrl.parse(broker.url)):
+        async with asyncio.timeout(20):
+            await came.wait()
+        assert service.store is not None
+        async with Store(database, relay=False) as store:
+            (row,) = [s for s in await store.status("early") if s.handler is not None]
+            assert row.attempt == 1
+            assert not [s for s in await store.status("early") if s.error]
+
+
+async def test_what_a_transaction_publishes_arrives_as_from_a_publisher(
+    broker: Broker, database: str, name: str
+) -> None:
+    """Body, headers and properties are those of the publish."""
+    async with connected(broker.url) as client:
+        await client.declare(f"{name}.out")
+        async with Store(database) as store:
+            store.start(client.publisher.send)
+            async with store.transaction(app_id="web") as transaction:
+                await transaction.publish("", f"{name}.out", {"n": 1}, headers={"x": b"\0"})
+            incoming = await client.take(f"{name}.out")
+        assert json.loads(incoming.body) == {"n": 1}
+        assert incoming.properties.headers["x"] == b"\0"
+        assert (incoming.properties.app_id, incoming.properties.persistent) == ("web", True)
