@@ -127,6 +127,10 @@ class Ledger:
         async with self.engine.begin() as connection:
             await connection.execute(text(statement))
 
+    async def is_published(self) -> bool:
+        """Whether the outbox is empty."""
+        return await self.waiting() == 0
+
     async def rows(self, query: Any) -> list[Any]:
         async with self.engine.connect() as connection:
             return list((await connection.execute(query)).all())
@@ -140,9 +144,13 @@ class Ledger:
         async def done() -> bool:
             confirmed = self.bench.journal.keys("confirmed") & self.sent
             # The outbox last: what is committed after a look into it would not be seen.
-            return confirmed <= set(await self.effects()) and not await self.waiting()
+            return confirmed <= set(await self.effects()) and await self.is_published()
 
-        await eventually(done, within, "the posting of all orders, and an empty outbox")
+        try:
+            await eventually(done, within, "the posting of all orders, and an empty outbox")
+        except AssertionError as late:
+            # The audit says what is missing.
+            self.bench.problem(str(late))
 
     async def collect(self, client: Client, queue: str = EVENTS) -> None:
         """Take what has come to the queue of the events."""

@@ -214,7 +214,7 @@ async def _overtake(bench: Bench, kept: Ledger, client: Client) -> None:
         await eventually(lambda: _waiting(kept, "advisory"), what="the commit that is held up")
         later = [await kept.send(client.publisher, between=others) for _ in range(10)]
         await kept.applied(later)
-        await eventually(lambda: _published(kept), what="the publishing of those that came later")
+        await eventually(kept.is_published, what="the publishing of those that came later")
         bench.fault()
         bench.check(early not in await kept.effects(), "it was not held up")
     since = time.monotonic()
@@ -239,7 +239,7 @@ async def _overtake_in_key(bench: Bench, kept: Ledger, client: Client) -> None:
         await asyncio.gather(first, second)
     async with Store(kept.url) as store:
         store.start(client.publisher.send)
-        await eventually(lambda: _published(kept), what="an empty outbox")
+        await eventually(kept.is_published, what="an empty outbox")
         await store.stop()
     found = await client.take_all(SHARED_EVENTS)
     numbers = [Event.model_validate_json(incoming.body).number for incoming in found]
@@ -261,7 +261,3 @@ async def _waiting(kept: Ledger, kind: str, count: int = 1) -> bool:
     """Whether so many wait for locks of the kind."""
     ((waiting,),) = await kept.rows(WAITING.bindparams(kind=kind))
     return int(waiting) >= count
-
-
-async def _published(kept: Ledger) -> bool:
-    return await kept.waiting() == 0
