@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-from sqlalchemy import URL, inspect, text
+from sqlalchemy import URL, Connection, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -101,8 +101,7 @@ class Database:
                 async with self.transaction() as connection:
                     await self.flavour.lock_schema(connection)
                     await connection.run_sync(metadata.create_all)
-            else:
-                await self._check_tables()
+            await self._check_tables()
         except BaseException as error:
             await self.close()
             if isinstance(error, SQLAlchemyError):
@@ -213,13 +212,12 @@ class Database:
         if not self.flavour.exists():
             raise StoreError(f"store {self}: there is no such file")
         async with self.reading() as connection:
-            missing = await connection.run_sync(
-                lambda sync: [t for t in sorted(metadata.tables) if not inspect(sync).has_table(t)]
-            )
+            missing = await connection.run_sync(_missing)
         if missing:
             raise StoreError(
-                f"store {self} has no table {' and no '.join(missing)}: migrate it "
-                "(mqkit.store.metadata), or open a Store(create_tables=True) once"
+                f"store {self} has no {' and no '.join(missing)}: migrate it "
+                "(mqkit.store.metadata), or, where there are no tables yet, open a "
+                "Store(create_tables=True) once"
             )
 
     async def _let_go(self, connection: AsyncConnection, *, throw_away: bool = False) -> None:
@@ -255,3 +253,15 @@ def _first_line(error: BaseException) -> str:
     cause: Any = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     lines = str(cause).splitlines()
     return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__
+
+
+def _missing(connection: Connection) -> list[str]:
+    """The tables that are not there, and the columns that a table of another version lacks."""
+    inspector, missing = inspect(connection), []
+    for name, table in sorted(metadata.tables.items()):
+        if not inspector.has_table(name):
+            missing.append(f"table {name}")
+            continue
+        there = {column["name"] for column in inspector.get_columns(name)}
+        missing += [f"column {name}.{c.name}" for c in table.columns if c.name not in there]
+    return missing

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+import sqlite3
 import subprocess
 import sys
 import traceback
@@ -211,3 +213,14 @@ async def test_connections_are_given_back_whenever_a_task_is_cancelled(database:
                 connections, in_transaction = found.one()
                 assert connections < pool + BESIDE
                 assert in_transaction == 0
+
+
+async def test_tables_of_another_version_are_named(tmp_path: Path) -> None:
+    """A store whose table lacks a column is not opened, and the error names the column."""
+    url = f"sqlite:///{tmp_path / 'old.sqlite'}"
+    async with Store(url):
+        pass
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.sqlite")) as connection:
+        connection.execute("ALTER TABLE mqkit_outbox DROP COLUMN error")
+    with pytest.raises(StoreError, match="has no column mqkit_outbox.error: migrate it"):
+        await Store(url).open()
