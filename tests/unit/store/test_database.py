@@ -222,5 +222,5 @@ async def test_tables_of_another_version_are_named(tmp_path: Path) -> None:
         pass
     with contextlib.closing(sqlite3.connect(tmp_path / "old.sqlite")) as connection:
         connection.execute("ALTER TABLE mqkit_outbox DROP COLUMN error")
-    with pytest.raises(StoreError, match="has no column mqkit_outbox.error: migrate it"):
+    with pytest.raises(StoreError, match=r"has no column mqkit_outbox\.error: migrate it"):
         await Store(url).open()
