@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
+    Executable,
+    Insert,
     Integer,
     Select,
     Table,
@@ -19,9 +23,11 @@ from sqlalchemy import (
     any_,
     bindparam,
     func,
+    literal,
     select,
     text,
     true,
+    tuple_,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -53,11 +59,21 @@ class Flavour(Protocol):
         """Let one process at a time make the tables."""
         ...
 
-    async def lock_keys(self, connection: AsyncConnection, keys: Iterable[str]) -> None:
-        """Let one transaction at a time write messages of a key, until it is committed.
+    async def insert_locked(
+        self,
+        connection: AsyncConnection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        keys: Collection[str],
+    ) -> None:
+        """Insert rows in their order, while no other transaction may insert any of these keys.
 
-        Numbers given under this lock are in the order of the commits.
+        It lasts until the commit: numbers given under this lock are in the order of the commits.
         """
+        ...
+
+    def delete_old(self, table: Table, limit: int) -> Executable:
+        """Delete up to `limit` rows that are kept until before the parameter `now`."""
         ...
 
     async def lock_shards(
@@ -111,6 +127,29 @@ def key_hash(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), signed=True)
 
 
+def _of_shard(statement: Select[Any], table: Table, each: TableValuedAlias) -> Select[Any]:
+    """Rows of a shard, in order.
+
+    Pairs are compared so that only the index of both columns will do: for `shard = x ORDER BY id`
+    the planner likes that of the ids, and reads all of it for a shard that has no row.
+    """
+    pair = tuple_(table.c.shard, table.c.id)
+    return statement.where(
+        pair >= tuple_(each.c.shard, literal(0, BigInteger)),
+        pair < tuple_(each.c.shard + 1, literal(0, BigInteger)),
+    ).order_by(table.c.shard, table.c.id)
+
+
+@functools.cache
+def _locked_insert(table: Table, columns: tuple[str, ...]) -> Insert:
+    """An INSERT that first waits for the lock of `hash`: a row is numbered after its WHERE."""
+    values = select(*(bindparam(f"new_{name}", type_=table.c[name].type) for name in columns))
+    lock = func.pg_advisory_xact_lock(KEY_LOCK, bindparam("hash", type_=Integer))
+    return table.insert().from_select(
+        columns, values.where(lock.is_not(None)), include_defaults=False
+    )
+
+
 async def _driver(connection: AsyncConnection) -> Any:
     return (await connection.get_raw_connection()).driver_connection
 
@@ -135,9 +174,20 @@ class Postgres:
             text("SELECT pg_advisory_xact_lock(:space, 0)"), {"space": SCHEMA_LOCK}
         )
 
-    async def lock_keys(self, connection: AsyncConnection, keys: Iterable[str]) -> None:
+    async def insert_locked(
+        self,
+        connection: AsyncConnection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        keys: Collection[str],
+    ) -> None:
         # Sorted: two transactions that take the same locks take them in the same order.
         hashes = sorted({key_hash(key) for key in keys})
+        if len(hashes) == 1:
+            # Most transactions have one key: the lock comes along with the rows.
+            locked = [{f"new_{k}": v for k, v in row.items()} | {"hash": hashes[0]} for row in rows]
+            await connection.execute(_locked_insert(table, tuple(rows[0])), locked)
+            return
         if hashes:
             await connection.execute(
                 text(
@@ -146,6 +196,15 @@ class Postgres:
                 ),
                 {"space": KEY_LOCK, "hashes": hashes},
             )
+        await connection.execute(table.insert().inline(), rows)
+
+    def delete_old(self, table: Table, limit: int) -> Executable:
+        # By the rows' places: the planner would compare keys with those of the whole table.
+        return text(
+            f"DELETE FROM {table.name} WHERE ctid = ANY(ARRAY("  # noqa: S608 - a table of ours
+            f"SELECT ctid FROM {table.name} WHERE keep_until < :now "
+            f"ORDER BY keep_until LIMIT {limit}))"
+        ).bindparams(bindparam("now", type_=table.c.keep_until.type))
 
     async def lock_shards(
         self, connection: AsyncConnection, shards: Sequence[int]
@@ -163,27 +222,16 @@ class Postgres:
         each = _unnest(range(self.shards))
         # A look into the index for each: where few rows are left among many deleted ones, a scan of
         # the table would read its pages for nothing.
-        return select(each.c.shard).where(
-            select(table.c.id)
-            .where(table.c.shard == each.c.shard)
-            .order_by(table.c.id)
-            .limit(1)
-            .scalar_subquery()
-            .is_not(None)
-        )
+        first = _of_shard(select(table.c.id), table, each).limit(1)
+        return select(each.c.shard).where(first.scalar_subquery().is_not(None))
 
     def of_shards(
         self, table: Table, shards: Sequence[int], condition: ColumnElement[bool], limit: int
     ) -> Select[Any]:
         each = _unnest(shards)
-        rows = (
-            select(table)
-            .where(table.c.shard == each.c.shard, condition)
-            .order_by(table.c.id)
-            .limit(limit)
-            .lateral("of_shard")
-        )
-        return select(rows).select_from(each.join(rows, true())).limit(limit)
+        rows = _of_shard(select(table), table, each).where(condition).limit(limit)
+        lateral = rows.lateral("of_shard")
+        return select(lateral).select_from(each.join(lateral, true())).limit(limit)
 
     def is_one_of(self, column: Column[Any], values: Sequence[int]) -> ColumnElement[bool]:
         # One parameter, so one statement however many they are.
@@ -226,8 +274,21 @@ class Sqlite:
     async def lock_schema(self, connection: AsyncConnection) -> None:
         """The transaction holds the write lock already."""
 
-    async def lock_keys(self, connection: AsyncConnection, keys: Iterable[str]) -> None:
-        """The transaction holds the write lock already."""
+    async def insert_locked(
+        self,
+        connection: AsyncConnection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        keys: Collection[str],  # noqa: ARG002 - the transaction has the only write lock already
+    ) -> None:
+        await connection.execute(table.insert().inline(), rows)
+
+    def delete_old(self, table: Table, limit: int) -> Executable:
+        return text(
+            f"DELETE FROM {table.name} WHERE rowid IN ("  # noqa: S608 - a table of ours
+            f"SELECT rowid FROM {table.name} WHERE keep_until < :now "
+            f"ORDER BY keep_until LIMIT {limit})"
+        ).bindparams(bindparam("now", type_=table.c.keep_until.type))
 
     async def lock_shards(
         self,

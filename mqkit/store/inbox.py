@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import delete, select, tuple_, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.message import Delivery
@@ -103,8 +103,6 @@ async def purge(connection: AsyncConnection, flavour: Flavour, now: datetime) ->
     if not await flavour.lock_shards(connection, [PURGE_LOCK]):
         return 0
     for table in (inbox, states):
-        row = (table.c.message_id, table.c.handler)
-        old = select(*row).where(table.c.keep_until < now).limit(PURGE_BATCH)
-        result = await connection.execute(delete(table).where(tuple_(*row).in_(old)))
+        result = await connection.execute(flavour.delete_old(table, PURGE_BATCH), {"now": now})
         deleted += result.rowcount
     return deleted

@@ -29,9 +29,6 @@ MAX_RETRY_WAIT = 60.0
 MAX_ERROR_TEXT = 1_000
 
 
-_INSERT = outbox.insert().inline()
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A message in the outbox."""
@@ -77,11 +74,8 @@ async def write(
     rows = [_row(key, message, flavour.shards, now) for key, message in messages]
     if not rows:
         return
-    await flavour.lock_keys(
-        connection, {key for row in rows if (key := row["order_key"]) is not None}
-    )
-    # Row by row, in one round trip where the driver can: numbers are given in this order.
-    await connection.execute(_INSERT, rows)
+    keys = {row["order_key"] for row in rows if row["order_key"] is not None}
+    await flavour.insert_locked(connection, outbox, rows, keys)
 
 
 def _row(key: str | None, message: Message, shards: int, now: datetime) -> dict[str, Any]:
@@ -211,18 +205,12 @@ async def _entries(
     now: datetime,
 ) -> list[Entry]:
     before = outbox.alias("before")
-    waits_for_another = (
-        select(before.c.id)
-        .where(
-            before.c.order_key == outbox.c.order_key,
-            before.c.id < outbox.c.id,
-            _held(before, now),
-        )
-        .exists()
-    )
+    # The one that waits is the first of its key: what came before it was published and taken out.
+    # All keys at once, and not a look for each row: a key may have a long queue behind it.
+    waiting = select(before.c.order_key).where(before.c.order_key.is_not(None), _held(before, now))
     free = and_(
         not_(func.coalesce(_held(outbox, now), False)),
-        or_(outbox.c.order_key.is_(None), not_(waits_for_another)),
+        or_(outbox.c.order_key.is_(None), outbox.c.order_key.not_in(waiting)),
     )
     rows = await connection.execute(flavour.of_shards(outbox, shards, free, limit))
     # The plan gives them in order, and nothing in SQL promises it.

@@ -196,3 +196,56 @@ async def test_a_claim_reads_nothing_older_than_its_locks(postgres_database: str
     async with opened(postgres_database) as db, db.reading() as connection:
         isolation = await connection.execute(text("SHOW transaction_isolation"))
         assert isolation.scalar_one() == "read committed"
+
+
+async def test_the_first_of_a_shard_are_found_by_their_own_index(postgres_database: str) -> None:
+    """Also where all rows are in one shard: another's would else be sought in the whole table."""
+    async with opened(postgres_database) as db:
+        async with db.transaction() as connection:
+            await connection.execute(
+                text(
+                    "INSERT INTO mqkit_outbox (shard, message_id, exchange, routing_key, mandatory,"
+                    " properties, body, written_at, attempts) SELECT 7, 'm' || i, 'e', 'k', true,"
+                    " '{}', '', now(), 0 FROM generate_series(1, 20000) AS i"
+                )
+            )
+            await connection.execute(text("ANALYZE mqkit_outbox"))
+        flavour, engine = db.flavour, db._engine
+        assert engine is not None
+        for statement in (
+            flavour.of_shards(table, [1, 7, 9], table.c.retry_at.is_(None), 500),
+            flavour.filled_shards(table),
+        ):
+            compiled = statement.compile(engine.sync_engine, compile_kwargs={"literal_binds": True})
+            async with db.reading() as connection:
+                rows = await connection.execute(text(f"EXPLAIN {compiled}"))
+                plan = "\n".join(rows.scalars())
+            assert "mqkit_outbox_order" in plan
+            assert "mqkit_outbox_pkey" not in plan
+            assert "Seq Scan" not in plan
+
+
+async def test_one_key_and_several_are_locked_alike(postgres_database: str) -> None:
+    """The lock comes with the rows where there is one key, and before them where there are more."""
+    async with opened(postgres_database) as db:
+        async with db.transaction() as early:
+            both = [("a", message("a1")), ("b", message("b1")), (None, message("free"))]
+            await outbox.write(early, db.flavour, both, NOW)
+            late = [asyncio.create_task(write(db, f"{key}2", key=key)) for key in "ab"]
+            done, _ = await asyncio.wait(late, timeout=0.3)
+            assert not done
+        await asyncio.gather(*late)
+        async with db.transaction() as early:
+            await outbox.write(early, db.flavour, [("a", message("a3"))], NOW)
+            several = asyncio.create_task(_write_both(db))
+            done, _ = await asyncio.wait([several], timeout=0.3)
+            assert not done
+        await several
+        found = await claimed(Outbox(db), NOW)
+        assert [i for i in found if i[0] == "a"] == ["a1", "a2", "a3", "a4"]
+
+
+async def _write_both(db: Database) -> None:
+    async with db.transaction() as connection:
+        both = [("b", message("b4")), ("a", message("a4"))]
+        await outbox.write(connection, db.flavour, both, NOW)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from sqlalchemy import event, text
 
 from mqkit import Delivery, Queue, Retry, Service
 from mqkit.dispatch import Dispatcher
@@ -203,3 +204,22 @@ def test_one_function_on_two_queues_would_share_its_inbox() -> None:
 def test_the_tables_are_the_store_s_own() -> None:
     """All names are under one prefix, for migrations that live beside an application's."""
     assert sorted(metadata.tables) == ["mqkit_inbox", "mqkit_outbox", "mqkit_state"]
+
+
+async def test_a_handled_message_costs_five_round_trips(postgres_database: str) -> None:
+    """BEGIN, its inbox row, the handler's one statement, its messages with their lock, COMMIT."""
+
+    async def run(transaction: Transaction) -> None:
+        await transaction.execute(text("SELECT 1"))
+        for _ in range(3):
+            await transaction.publish("e", "k", b"", key="a")
+
+    async with Store(postgres_database, relay=False) as store:
+        await store.once("h", delivery("first"), run)
+        engine = store._open().database._engine
+        assert engine is not None
+        trips: list[str] = []
+        for name in ("begin", "commit", "rollback", "before_cursor_execute"):
+            event.listen(engine.sync_engine, name, lambda *_, name=name: trips.append(name))
+        await store.once("h", delivery("m"), run)
+    assert trips == ["begin", *["before_cursor_execute"] * 3, "commit"]
