@@ -12,6 +12,7 @@ from mqkit import Runtime
 from mqkit.errors import ConnectError, ConnectionLostError, PublishError
 from mqkit.settings import DEFAULT_HEARTBEAT
 from mqkit.testing.proxy import Direction, TcpProxy
+from tests.faults.matrix.bench import RECOVERY_BUDGET, RECOVERY_LIMIT
 from tests.faults.matrix.links import SILENCE, all_noticed, connections, heartbeat, noticed_within
 from tests.faults.matrix.row import Bench, row
 from tests.faults.matrix.services import DRIVERS, applying
@@ -38,9 +39,6 @@ RabbitMQ (4.0.5, 4.3.6) waits for the rest for as long as heartbeats come, and s
 
 GARBLED = 5
 """Publishes into a garbled stream."""
-
-GARBLED_BUDGET = 30.0
-"""Seconds until a connection whose frames have lost their bounds is replaced, in either form."""
 
 GARBLED_FOR = 0.3
 """Seconds in which the flipped byte must have passed, if nothing else tells of it."""
@@ -175,7 +173,7 @@ async def reset(bench: Bench) -> None:
                 async with load:
                     for number in range(half(bench.faults)):
                         await bench.applied(await bench.publish(runtime.publisher, "", queue))
-                        async with bench.goes_on(runtime.publisher, "", queue):
+                        async with bench.goes_on(runtime.publisher, "", queue, RECOVERY_BUDGET):
                             faults[(number + DRIVERS.index(driver) * 2) % len(faults)](proxy)
                             bench.fault()
                 await bench.all_ended()
@@ -252,5 +250,5 @@ async def _garble(bench: Bench, proxy: TcpProxy, runtime: Runtime, queue: str, n
         ended = isinstance(result, str | PublishError)
         bench.check(ended, f"a publish into a garbled stream got {result!r}")
     key = await bench.publish(runtime.publisher, "", queue)
-    await bench.applied(key, within=2 * GARBLED_BUDGET)
-    bench.recovered(began, GARBLED_BUDGET)
+    await bench.applied(key, within=2 * RECOVERY_LIMIT)
+    bench.recovered(began)

@@ -11,6 +11,7 @@ from mqkit import Exchange, Publisher, Queue
 from mqkit.declare import declare
 from mqkit.errors import ChannelClosedError, ExchangeNotFoundError, NackedError, UnroutableError
 from mqkit.topology import UNLIMITED_DELIVERIES
+from tests.faults.matrix.bench import RECOVERY_BUDGET
 from tests.faults.matrix.row import Bench, row
 from tests.faults.matrix.services import DRIVERS, applying
 from tests.support import Client, delete, eventually
@@ -46,7 +47,7 @@ async def queue_deleted(bench: Bench) -> None:
                 await delete(bench.url, queue=queue)
                 bench.fault()
                 await _until_applied(bench, publisher, PAYMENTS.name, "pay")
-                bench.recovered(began)
+                bench.recovered(began, RECOVERY_BUDGET)
             await client.declare("matrix.nobody")
             await delete(bench.url, queue="matrix.nobody")
             with contextlib.suppress(UnroutableError):
