@@ -98,8 +98,8 @@ MUTATIONS = (
         "no waiting for the earlier run of the same id",
         (4,),
         "consumer.py",
-        "        if earlier is not None:\n",
-        "        if False:\n",
+        "        if delivery.message_id:\n            alone = ",
+        "        if False:\n            alone = ",
     ),
     _one(
         "copy not awaited",
@@ -135,15 +135,11 @@ MUTATIONS = (
         (17, 19),
         "store/store.py",
         """\
-        async with opened.database.transaction() as connection:
-            handled = await inbox.claim(
-                connection, opened.database.flavour, handler, delivery, self._clock()
+                keep=self._keep,
             )
             if handled""",
         """\
-        async with opened.database.transaction() as connection:
-            handled = await inbox.claim(
-                connection, opened.database.flavour, handler, delivery, self._clock()
+                keep=self._keep,
             )
         async with opened.database.transaction() as connection:
             if handled""",
