@@ -38,10 +38,13 @@ class QueueOnBroker:
             # Those that are there, by a consumer: thousands of basic.get would take many seconds.
             count = channel.queue_declare(self.name, passive=True).method.message_count
             if count:
-                for _, properties, body in channel.consume(self.name, auto_ack=True):
+                # The prefetch keeps away what comes meanwhile, which would go with the consumer.
+                channel.basic_qos(prefetch_count=count)
+                for method, properties, body in channel.consume(self.name):
                     taken.append((properties.message_id, body))
                     if len(taken) == count:
                         break
+                channel.basic_ack(method.delivery_tag, multiple=True)
                 channel.cancel()
             # And what the count did not have yet.
             while True:

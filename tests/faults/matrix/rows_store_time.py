@@ -11,7 +11,6 @@ from sqlalchemy import func, insert, select
 from mqkit.dispatch import utc_now
 from mqkit.store import Store, relay
 from mqkit.store.schema import inbox, outbox
-from mqkit.store.store import CLOCK_MARGIN
 from tests.faults.matrix.ledger import Ledger, ledger
 from tests.faults.matrix.row import Bench, row
 from tests.faults.store_services import EVENTS, posting
@@ -82,8 +81,8 @@ async def _is_refused(kept: Ledger) -> bool:
 
 async def _purged(kept: Ledger, clock: Clock) -> None:
     """Wait until the purge has run by the present time: until it has taken a row that is due."""
-    due = clock() - timedelta(seconds=2 * WINDOW + CLOCK_MARGIN + 1)
-    row = {"handler": "due", "message_id": "due", "queue": "due", "attempt": 1, "handled_at": due}
+    row: dict[str, object] = dict.fromkeys(("handler", "message_id", "queue"), "due")
+    row |= {"attempt": 1, "handled_at": clock(), "keep_until": clock() - timedelta(seconds=1)}
     async with kept.engine.begin() as connection:
         await connection.execute(insert(inbox), row)
 
