@@ -219,7 +219,7 @@ class AioPikaChannel(DriverChannel):
         return tag
 
     async def cancel(self, consumer_tag: str) -> None:
-        self._on_cancel.pop(consumer_tag, None)
+        # Until it is answered the broker's own cancel may be on its way: it took messages back.
         if consumer_tag in self._on_delivery:
             await self._call(spec.Basic.Cancel(consumer_tag=consumer_tag), commands.Basic.CancelOk)
 
@@ -307,6 +307,7 @@ class AioPikaChannel(DriverChannel):
                 self._on_broker_cancel(frame.consumer_tag or "")
             case commands.Basic.CancelOk():
                 self._on_delivery.pop(frame.consumer_tag or "", None)
+                self._on_cancel.pop(frame.consumer_tag or "", None)
                 self._calls.answer(frame, frame)
             case commands.Basic.GetEmpty():
                 self._calls.answer(frame, None)

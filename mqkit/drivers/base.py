@@ -181,8 +181,9 @@ class DriverChannel(Protocol):
         """Start a consumer and return its tag.
 
         `on_delivery` gets every message, also what comes before this has returned. `on_cancel` is
-        called once, when the broker cancels the consumer; not for `cancel`, nor for a close. With
-        `no_ack` the broker takes each message for settled as it sends it, and nobody settles it.
+        called once, when the broker cancels the consumer, also while `cancel` waits for its answer;
+        not for `cancel` itself, nor for a close. With `no_ack` the broker takes each message for
+        settled as it sends it, and nobody settles it.
         """
         ...
 

@@ -307,10 +307,13 @@ class PikaChannel(DriverChannel):
         return tag
 
     async def cancel(self, consumer_tag: str) -> None:
-        self._on_cancel.pop(consumer_tag, None)
-
         def send(done: Callable[[Any], None]) -> None:
-            self._channel.basic_cancel(consumer_tag, done)
+            def answered(frame: Any) -> None:
+                self._on_cancel.pop(consumer_tag, None)
+                done(frame)
+
+            # Until it is answered the broker's own cancel may be on its way: it took messages back.
+            self._channel.basic_cancel(consumer_tag, answered)
             # pika would reject what still arrives before cancel-ok. A reject counts towards
             # the delivery limit, and settling is not a driver's business.
             self._channel._cancelled.discard(consumer_tag)  # noqa: SLF001

@@ -16,7 +16,8 @@ from mqkit import BrokerUrl, Delivery, Queue, Retry, Runtime, Service
 from mqkit.declare import declare
 from mqkit.errors import BrokerError
 from mqkit.testing.brokers import Broker
-from tests.support import connected, eventually
+from mqkit.testing.proxy import TcpProxy
+from tests.support import connected, delete, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")
 
@@ -242,3 +243,24 @@ async def test_a_thread_past_its_timeout_uses_up_no_attempts_of_others(
         assert await client.messages(f"{name}.q.dead") == 0
     assert dead.properties.message_id == "0"
     assert handled == [("1", 1), ("2", 1), ("3", 1)]
+
+
+async def test_the_brokers_cancel_is_told_although_it_crosses_ours(
+    rabbitmq: Broker, name: str
+) -> None:
+    """A consumer is told that the broker has cancelled it, although it is cancelling too."""
+    cancelled = asyncio.Event()
+    with TcpProxy(rabbitmq.url) as proxy:
+        async with connected(rabbitmq.url) as other, connected(proxy.url) as client:
+            await other.declare(name)
+            channel = await client.connection.channel()
+            tag = await channel.consume(name, lambda _: None, cancelled.set)
+            proxy.stall("to_client")
+            await delete(rabbitmq.url, queue=name)
+            await eventually(lambda: "\n1" not in rabbitmq.ctl("list_channels", "consumer_count"))
+            ours = asyncio.create_task(channel.cancel(tag))
+            await asyncio.sleep(0)  # in which it is written
+            proxy.resume("to_client")
+            await ours
+            assert cancelled.is_set()
+            assert channel.is_open
