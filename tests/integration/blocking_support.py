@@ -40,11 +40,11 @@ class QueueOnBroker:
             if count:
                 # The prefetch keeps away what comes meanwhile, which would go with the consumer.
                 channel.basic_qos(prefetch_count=count)
-                for method, properties, body in channel.consume(self.name):
+                for _, properties, body in channel.consume(self.name):
                     taken.append((properties.message_id, body))
                     if len(taken) == count:
                         break
-                channel.basic_ack(method.delivery_tag, multiple=True)
+                channel.basic_ack(multiple=True)  # all of them
                 channel.cancel()
             # And what the count did not have yet.
             while True:
