@@ -7,7 +7,8 @@ return of an unroutable one before its confirm (https://www.rabbitmq.com/docs/co
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Self
 
 from mqkit.drivers.base import Closed, DriverChannel, Returned
@@ -71,9 +72,7 @@ class ConfirmChannel:
         :raises InvalidMessageError: it cannot be encoded; nothing was written
         :raises ChannelClosedError: the channel was closed before; nothing was written
         """
-        headers = {**message.properties.headers, Header.PUBLISH: self._next}
-        numbered = replace(message, properties=replace(message.properties, headers=headers))
-        number = self._channel.publish(numbered)
+        number = self._channel.publish(message, {Header.PUBLISH: self._next})
         if number != self._next:
             raise AssertionError(f"publish number {number} where {self._next} was expected")
         self._next += 1
@@ -90,7 +89,7 @@ class ConfirmChannel:
         if not multiple:
             self._settle(tag, acked)
             return
-        for number in [n for n in self._pending if n <= tag]:
+        for number in list(takewhile(lambda n: n <= tag, self._pending)):  # in their order
             self._settle(number, acked)
 
     def _settle(self, number: int, acked: bool) -> None:

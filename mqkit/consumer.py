@@ -6,10 +6,10 @@ The hot path is `_handle`: a delivery is dispatched to an outcome, and the outco
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
-from weakref import WeakValueDictionary
 
 from mqkit.attachment import Attachment, came_back_often
 from mqkit.connection import Connection
@@ -17,6 +17,7 @@ from mqkit.dispatch import Clock, Dispatcher, utc_now
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.effects import EffectStore
 from mqkit.errors import HandlerPausedError
+from mqkit.lanes import Lanes
 from mqkit.message import Delivery, attempt_number, elapsed_seconds, first_published_to
 from mqkit.outcome import RetryAfter
 from mqkit.pause import ConsumerState, Pause, Status
@@ -70,20 +71,17 @@ class Consumer:
         self._settler = settler
         self._settle = settler.settle
         self._store = store
-        self._slots = asyncio.Semaphore(handler.concurrency)
+        self._lanes: Lanes[Delivery] = Lanes(handler.concurrency)
         self._admitting = True
         self._stopping = False
         self._cancelled = False
-        self._unstarted: dict[Delivery, None] = {}
         self._tasks: dict[asyncio.Task[None], Delivery] = {}
-        self._alone: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._started: set[Delivery] = set()
         self._waiting_out: asyncio.Task[None] | None = None
 
     @property
     def in_flight(self) -> int:
         """Deliveries whose handler runs, or whose outcome is being settled."""
-        return len(self._started)
+        return len(self._tasks)
 
     @property
     def state(self) -> ConsumerState:
@@ -113,7 +111,8 @@ class Consumer:
             await asyncio.wait(both)
 
     def _cancel_lost(self, channel: DriverChannel) -> None:
-        """Cancel the runs whose message somebody else will get, where the handler asked for it."""
+        """Forget what has not started, and cancel runs of this channel where that is asked for."""
+        self._lanes.take_waiting()
         if self.handler.cancel_when_lost:
             for task, delivery in self._tasks.items():
                 if delivery.channel is channel and not delivery.settled:
@@ -134,32 +133,28 @@ class Consumer:
         # Only now: a consumer that still takes would get them again, and before RabbitMQ 4.3
         # each delivery brings a message nearer to its limit.
         self._cancelled = True
-        for delivery in self._unstarted:
+        for delivery in self._lanes.take_waiting():
             self._settler.requeue(delivery)
 
     def shut(self) -> None:
         """Start no more runs, and ask the broker for no more messages."""
         self._admitting = False
         self._attachment.want(0)
-        for task, delivery in self._tasks.items():
-            if delivery not in self._started:
-                task.cancel()
-                self._unstarted[delivery] = None
 
     def admit(self, prefetch: int) -> None:
         """Start runs again, with so many messages ahead of their acks."""
         self._admitting = True
         self._attachment.want(prefetch)
+        self._start()
 
     async def give_back(self) -> None:
         """Wait until no more messages come, and give back those that were not started."""
         await self._attachment.idle()
-        unstarted, self._unstarted = self._unstarted, {}
-        for delivery in unstarted:
+        for delivery in self._lanes.take_waiting():
             if delivery.lost or not came_back_often(self.handler, delivery.headers):
                 self._settler.requeue(delivery)
             else:
-                self._add(delivery, self._put_back(delivery))
+                self._run(delivery, self._put_back(delivery), self._on_task_done)
 
     async def _put_back(self, delivery: Delivery) -> None:
         """Give a message back that may not be given back often any more: as a copy.
@@ -167,13 +162,9 @@ class Consumer:
         Before RabbitMQ 4.3 a queue counts every nack towards its delivery limit, and a dependency
         that is down now and then would make it dead-letter what was never handled.
         """
-        self._started.add(delivery)
-        try:
-            error = HandlerPausedError(f"handler {self.handler.name} paused before it ran")
-            elapsed = elapsed_seconds(delivery.headers)
-            await self._settle(delivery, RetryAfter(0.0, error, elapsed, counted=False))
-        finally:
-            self._started.discard(delivery)
+        error = HandlerPausedError(f"handler {self.handler.name} paused before it ran")
+        elapsed = elapsed_seconds(delivery.headers)
+        await self._settle(delivery, RetryAfter(0.0, error, elapsed, counted=False))
 
     async def finished(self) -> None:
         """Wait until every delivery in flight is settled."""
@@ -207,35 +198,43 @@ class Consumer:
         if self._cancelled:
             self._settler.requeue(delivery)
             return
-        if not self._admitting:
-            self._unstarted[delivery] = None
-            return
-        if self._store is not None:
+        if self._admitting and self._store is not None:
             self._store.received(self.handler.name, delivery)
-        self._add(delivery, self._handle(delivery))
+        # After a lost channel a message comes again while its first run still goes on.
+        self._lanes.add(delivery, delivery.message_id)
+        self._start()
 
-    def _add(self, delivery: Delivery, fate: Coroutine[Any, Any, None]) -> None:
+    def _start(self) -> None:
+        """Start whatever may run now."""
+        while self._admitting and (turn := self._lanes.next()) is not None:
+            delivery, lane = turn
+            if delivery.lost:
+                self._lanes.done(lane)
+                continue
+            self._run(delivery, self._handle(delivery), functools.partial(self._on_handled, lane))
+
+    def _run(
+        self,
+        delivery: Delivery,
+        fate: Coroutine[Any, Any, None],
+        then: Callable[[asyncio.Task[None]], object],
+    ) -> None:
         task = asyncio.create_task(fate)
         self._tasks[task] = delivery
-        task.add_done_callback(self._on_task_done)
+        task.add_done_callback(then)
 
     async def _handle(self, delivery: Delivery) -> None:
-        # After a lost channel a message comes again while its first run still goes on.
-        alone = asyncio.Lock()
-        if delivery.message_id:
-            alone = self._alone.setdefault(delivery.message_id, alone)
-        async with alone, self._slots:
-            if delivery.lost or delivery.settled:
-                return
-            self._started.add(delivery)
-            if self._store is not None:
-                self._store.processing(self.handler.name, delivery)
-            try:
-                outcome = await self._dispatch(delivery)
-                await self._settle(delivery, outcome)
-                await self._left(delivery)
-            finally:
-                self._started.discard(delivery)
+        if self._store is not None:
+            self._store.processing(self.handler.name, delivery)
+        outcome = await self._dispatch(delivery)
+        await self._settle(delivery, outcome)
+        if not self.handler.is_async:
+            await self._left(delivery)
+
+    def _on_handled(self, lane: Hashable, task: asyncio.Task[None]) -> None:
+        self._on_task_done(task)
+        self._lanes.done(lane)
+        self._start()
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         delivery = self._tasks.pop(task)

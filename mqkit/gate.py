@@ -27,6 +27,7 @@ from mqkit.errors import (
     PublishTimeoutError,
 )
 from mqkit.message import Message, Properties
+from mqkit.once import Shared
 from mqkit.publish_errors import HARMLESS_CODES, NOT_FOUND, exchange_not_found, publish_error
 
 logger = logging.getLogger(__name__)
@@ -91,8 +92,8 @@ class Gate(Generic[C]):
         self._probe_channel: ConfirmChannel | None = None
         self._may_probe = True
         self._known_exchanges: set[str] = set()
-        self._opening = asyncio.Lock()
-        self._checking = asyncio.Lock()
+        self._opening: Shared[C] = Shared()
+        self._asking: Shared[None] = Shared()
         self._closing_channels: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -110,7 +111,7 @@ class Gate(Generic[C]):
                 await self._connection.unblocked()
             elif self._may_probe and self._seconds_since_confirm() > PROBE_AFTER:
                 progress.stage = Stage.PROBE
-                await self._probe()
+                await self._asking.do(Stage.PROBE, self._probe)
             elif message.exchange and message.exchange not in self._known_exchanges:
                 progress.stage = Stage.EXCHANGE
                 await self._check_exchange(message)
@@ -164,21 +165,24 @@ class Gate(Generic[C]):
     async def _open_channel(self, message: Message) -> C:
         if self._channel is not None and self._channel.is_open and not self._closed:
             return self._channel
-        async with self._opening:
-            while self._channel is None or not self._channel.is_open or self._closed:
-                if self._closed:
-                    raise publish_error(PublisherClosedError, message, "the publisher is closed")
-                try:
-                    self._channel = await self._new_channel(self._open)
-                except ConnectError as error:
-                    raise publish_error(PublisherClosedError, message, str(error)) from error
-                except ChannelClosedError as error:
-                    logger.warning("no channel to publish on: %s", error)
-                    await asyncio.sleep(REOPEN_WAIT)
-                else:
-                    self._known_exchanges.clear()
-                    self._may_probe = True
-            return self._channel
+        try:
+            return await self._opening.do(None, self._replace_channel)
+        except ConnectError as error:
+            raise publish_error(PublisherClosedError, message, str(error)) from error
+
+    async def _replace_channel(self) -> C:
+        while self._channel is None or not self._channel.is_open or self._closed:
+            if self._closed:
+                raise ConnectError("the publisher is closed")
+            try:
+                self._channel = await self._new_channel(self._open)
+            except ChannelClosedError as error:
+                logger.warning("no channel to publish on: %s", error)
+                await asyncio.sleep(REOPEN_WAIT)
+            else:
+                self._known_exchanges.clear()
+                self._may_probe = True
+        return self._channel
 
     def _seconds_since_confirm(self) -> float:
         latest = max(
@@ -189,46 +193,44 @@ class Gate(Generic[C]):
 
     async def _probe(self) -> None:
         """Publish to nowhere, and return when that is confirmed or the broker says 'blocked'."""
-        async with self._checking:
-            if self._connection.blocked or self._seconds_since_confirm() <= PROBE_AFTER:
-                return
-            with contextlib.suppress(ChannelClosedError):
-                if self._probe_channel is None or not self._probe_channel.is_open:
-                    self._probe_channel = await self._new_channel(ConfirmChannel.open)
-                verdict = self._probe_channel.write(PROBE)
-                blocked = asyncio.ensure_future(self._connection.blocking())
-                either: list[asyncio.Future[Any]] = [verdict, blocked]
-                try:
-                    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    blocked.cancel()
-                if verdict.done() and isinstance(gone := verdict.result(), Gone):
-                    self._may_probe = gone.why.code in HARMLESS_CODES
-                    if not self._may_probe:
-                        logger.warning(
-                            "the broker does not let this user probe for alarms (%s); during one, "
-                            "the first publish will be written and its result unknown",
-                            gone.why.text,
-                        )
+        with contextlib.suppress(ChannelClosedError):
+            if self._probe_channel is None or not self._probe_channel.is_open:
+                self._probe_channel = await self._new_channel(ConfirmChannel.open)
+            verdict = self._probe_channel.write(PROBE)
+            blocked = asyncio.ensure_future(self._connection.blocking())
+            either: list[asyncio.Future[Any]] = [verdict, blocked]
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                blocked.cancel()
+            if verdict.done() and isinstance(gone := verdict.result(), Gone):
+                self._may_probe = gone.why.code in HARMLESS_CODES
+                if not self._may_probe:
+                    logger.warning(
+                        "the broker does not let this user probe for alarms (%s); during one, "
+                        "the first publish will be written and its result unknown",
+                        gone.why.text,
+                    )
 
     async def _check_exchange(self, message: Message) -> None:
         """Ask on a channel of its own: publishing to a missing exchange closes the channel.
 
         All other publishes in flight on that channel would become unknown by it.
         """
-        async with self._checking:
-            if message.exchange in self._known_exchanges:
-                return
-            try:
-                async with self.extra_channel() as channel:
-                    await channel.declare_exchange(message.exchange, "direct", passive=True)
-            except ChannelClosedError as error:
-                if error.code == NOT_FOUND:
-                    raise exchange_not_found(message) from error
-                if error.code in HARMLESS_CODES:
-                    return
+        name = message.exchange
+        try:
+            await self._asking.do((Stage.EXCHANGE, name), lambda: self._ask_for_exchange(name))
+        except ChannelClosedError as error:
+            if error.code == NOT_FOUND:
+                raise exchange_not_found(message) from error
+            if error.code not in HARMLESS_CODES:
                 # Not allowed to ask: let the publish itself be judged.
-            self._known_exchanges.add(message.exchange)
+                self._known_exchanges.add(name)
+
+    async def _ask_for_exchange(self, name: str) -> None:
+        async with self.extra_channel() as channel:
+            await channel.declare_exchange(name, "direct", passive=True)
+        self._known_exchanges.add(name)
 
     async def _new_channel(
         self, open_channel: Callable[[DriverChannel], Awaitable[_Opened]]

@@ -111,7 +111,7 @@ class Delivery:
     tag: int = 0
     channel: DeliveryChannel | None = None
     settled: bool = False
-    """True once its ack or nack was written; set by `settle` alone."""
+    """True once its ack or nack is decided on and being written; set by `settle` alone."""
     overdue: bool = False
     """True once the handler's `timeout` has passed, and its failure was decided on.
 

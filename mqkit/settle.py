@@ -14,6 +14,7 @@ from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from mqkit.acks import Acks
 from mqkit.copies import dead_letter_copy, describe, retry_copy, without_foreign_headers
 from mqkit.delay import DelayLadder
 from mqkit.dispatch import Clock, utc_now
@@ -71,6 +72,7 @@ class Settler:
         self._redeclare = redeclare
         self._clock = clock
         self._on_settled = on_settled
+        self._acks: Acks | None = None
         self._working: set[asyncio.Task[None]] = set()
 
     async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
@@ -96,16 +98,49 @@ class Settler:
 
     def requeue(self, delivery: Delivery) -> None:
         """Give the message back to its queue, unless it is settled already."""
+        if not self._claim(delivery):
+            return
+        acks = self._acks_of(delivery)
+        try:
+            acks.channel.nack(delivery.tag, requeue=True)
+        except ChannelClosedError:
+            self._lose(delivery)
+        else:
+            acks.nacked(delivery)
+            self._tell(delivery, Requeue())
+
+    def leave(self, delivery: Delivery) -> None:
+        """Settle it no more: the broker gives it back, in its order, once its channel is closed."""
         if self._claim(delivery):
-            self._write(
-                delivery, Requeue(), lambda channel: channel.nack(delivery.tag, requeue=True)
-            )
+            self._tell(delivery, Requeue())
 
     def _ack(self, delivery: Delivery, outcome: Outcome) -> None:
         if self._claim(delivery):
-            self._write(delivery, outcome, lambda channel: channel.ack(delivery.tag))
+            acks = self._acks_of(delivery)
+            if acks.add(delivery, outcome):
+                # At the end of the loop's turn: little at once, and much together.
+                asyncio.get_running_loop().call_soon(self._write_acks, acks)
         elif not delivery.settled:
             self._lose(delivery)
+
+    def _write_acks(self, acks: Acks) -> None:
+        writes, due = acks.take()
+        try:
+            for tag, multiple in writes:
+                acks.channel.ack(tag, multiple)
+        except ChannelClosedError:
+            for delivery, _ in due:
+                self._lose(delivery)
+        else:
+            for delivery, outcome in due:
+                self._tell(delivery, outcome)
+
+    def _acks_of(self, delivery: Delivery) -> Acks:
+        """The acks of its channel: there is one at a time that deliveries come by."""
+        if self._acks is None or self._acks.channel is not delivery.channel:
+            assert delivery.channel is not None, "only what a broker delivered is settled"
+            self._acks = Acks(delivery.channel)
+        return self._acks
 
     @staticmethod
     def _claim(delivery: Delivery) -> bool:
@@ -113,14 +148,6 @@ class Settler:
             return False
         delivery.settled = True
         return True
-
-    def _write(self, delivery: Delivery, outcome: Outcome, write: Callable[..., None]) -> None:
-        try:
-            write(delivery.channel)
-        except ChannelClosedError:
-            self._lose(delivery)
-        else:
-            self._tell(delivery, outcome)
 
     def _lose(self, delivery: Delivery) -> None:
         logger.info(

@@ -24,7 +24,7 @@ from mqkit.drivers.aio_pika_frames import Assembly, Calls, Inbox, MessageMethod
 from mqkit.drivers.base import Closed, DriverChannel, Incoming, QueueState, Returned
 from mqkit.drivers.wire import BY_US, CLOSE_TIMEOUT
 from mqkit.errors import ChannelClosedError
-from mqkit.message import Message
+from mqkit.message import HeaderValue, Message
 
 logger = logging.getLogger(__name__)
 
@@ -183,9 +183,11 @@ class AioPikaChannel(DriverChannel):
         self._on_confirm, self._on_return = on_confirm, on_return
         await self._call(spec.Confirm.Select(), commands.Confirm.SelectOk)
 
-    def publish(self, message: Message) -> int:
+    def publish(
+        self, message: Message, extra_headers: Mapping[str, HeaderValue] | None = None
+    ) -> int:
         self._ensure_open()
-        self._link.write(wire.publish(self.number, message, self._link.frame_max))
+        self._link.write(wire.publish(self.number, message, self._link.frame_max, extra_headers))
         self._published += 1
         return self._published
 

@@ -9,16 +9,17 @@ What is read was decoded by pamqp, and is brought to the types that pika decodes
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import aiormq
 from aiormq.connection import EXCEPTION_MAPPING
 from pamqp import commands
-from pika import amqp_object, frame, spec
+from pika import amqp_object, frame
 
-from mqkit.drivers import pika_wire, wire
+from mqkit.drivers import frames, pika_wire, wire
 from mqkit.drivers.base import Closed, Incoming, Returned
-from mqkit.message import Message, Properties
+from mqkit.message import HeaderValue, Message, Properties
 
 _CODES = {error: code for code, error in EXCEPTION_MAPPING.items()}
 
@@ -28,33 +29,29 @@ def method(channel: int, call: amqp_object.Method) -> bytes:
     return bytes(frame.Method(channel, call).marshal())
 
 
-def publish(channel: int, message: Message, frame_max: int) -> bytes:
+def publish(
+    channel: int,
+    message: Message,
+    frame_max: int,
+    extra_headers: Mapping[str, HeaderValue] | None = None,
+) -> bytes:
     """The frames of a publish.
 
     :raises InvalidMessageError: a header or property cannot be encoded, or all of them together
         do not fit into one frame, as they must (AMQP 0-9-1, section 4.2.6.1)
     """
-    body = message.body
+    headers = {**message.properties.headers, **(extra_headers or {})}
+    limit = frame_max - wire.FRAME_OVERHEAD if frame_max else _NO_LIMIT
     try:
-        first = frame.Method(
-            channel,
-            spec.Basic.Publish(
-                exchange=message.exchange,
-                routing_key=message.routing_key,
-                mandatory=message.mandatory,
-            ),
-        ).marshal()
-        header = frame.Header(channel, len(body), pika_wire.to_pika(message.properties)).marshal()
+        return b"".join(frames.publish(channel, message, headers, limit))
+    except frames.HeaderTooLargeError as error:
+        raise wire.too_large(message, *error.args) from error
     except pika_wire.ENCODING_ERRORS as error:
         raise wire.unencodable(message, error) from error
-    if frame_max and len(header) > frame_max:
-        raise wire.too_large(message, len(header), frame_max)
-    size = frame_max - wire.FRAME_OVERHEAD if frame_max else len(body) or 1
-    bodies = (
-        frame.Body(channel, body[start : start + size]).marshal()
-        for start in range(0, len(body), size)
-    )
-    return b"".join((first, header, *bodies))
+
+
+_NO_LIMIT = 2**32 - 1
+"""Bytes that a frame can have (AMQP 0-9-1, section 4.2.3)."""
 
 
 def incoming(

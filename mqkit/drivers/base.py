@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mqkit.message import Message, Properties
+from mqkit.message import HeaderValue, Message, Properties
 from mqkit.settings import BrokerUrl, Host
 
 
@@ -154,8 +154,12 @@ class DriverChannel(Protocol):
         """
         ...
 
-    def publish(self, message: Message) -> int:
+    def publish(
+        self, message: Message, extra_headers: Mapping[str, HeaderValue] | None = None
+    ) -> int:
         """Hand a message to the transport; its number on this channel, counted from 1.
+
+        `extra_headers` are written with the message's own.
 
         What was handed over before `close` is written.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from pika import exceptions, frame
 from pika.adapters.asyncio_connection import AsyncioConnection
 
-from mqkit.drivers import unreadable, wire
+from mqkit.drivers import unreadable
 from mqkit.drivers.pika_heartbeat import HeartbeatConnection
 
 METHOD_FRAME = 1
@@ -18,12 +17,8 @@ _FRAME_START = 7
 """Bytes of a frame before its payload: the type, the channel, the payload's size."""
 
 
-class HeaderTooLargeError(Exception):
-    """The bytes of a message's header frame, and those that a frame may have."""
-
-
 class MendedConnection(HeartbeatConnection, AsyncioConnection):  # type: ignore[misc]
-    """An attempt may be given up, and what cannot be a frame is neither awaited nor written."""
+    """An attempt may be given up, and what cannot be a frame is not awaited."""
 
     _is_unlinked = False
 
@@ -73,12 +68,3 @@ class MendedConnection(HeartbeatConnection, AsyncioConnection):  # type: ignore[
         start = buffer[:3] + len(payload).to_bytes(4, "big")
         _, read = frame.decode_frame(start + payload + buffer[size : size + 1])
         return size + 1, read
-
-    def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
-        # A message is its method, its header and its bodies, of which pika cuts only the bodies;
-        # for a header that is over frame_max the broker would close the connection.
-        if len(marshaled_frames) > 1:
-            size, limit = len(marshaled_frames[1]), self._body_max_length + wire.FRAME_OVERHEAD
-            if size > limit:
-                raise HeaderTooLargeError(size, limit)
-        super()._output_marshaled_frames(marshaled_frames)

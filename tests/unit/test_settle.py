@@ -84,6 +84,11 @@ class World:
     async def redeclare(self) -> None:
         self.events.append("redeclare")
 
+    async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Settle, and let the turn of the loop end, at which acks are written."""
+        await self.settler.settle(delivery, outcome)
+        await asyncio.sleep(0)
+
     def delivery(self, reply_to: str | None = None) -> Delivery:
         properties = Properties(reply_to=reply_to, correlation_id="c", message_id="m")
         return Delivery(queue="q", tag=7, channel=self, properties=properties)
@@ -102,7 +107,7 @@ class World:
 async def test_each_outcome_is_carried_out_in_order(outcome: Outcome, events: list[str]) -> None:
     """A copy is confirmed before its original is acked; nothing is rejected; a lost one is left."""
     world = World()
-    await world.settler.settle(world.delivery(), outcome)
+    await world.settle(world.delivery(), outcome)
     assert world.events == events
     assert world.told == [outcome]
     assert world.acked_when_told == ["ack 7" in events]
@@ -115,7 +120,7 @@ async def test_a_copy_that_is_not_confirmed_is_published_again_before_the_ack() 
         kind("why", exchange="", routing_key="q.dead", message_id="m")
         for kind in (UnroutableError, ConnectionLostError)
     ]
-    await world.settler.settle(world.delivery(), DEAD)
+    await world.settle(world.delivery(), DEAD)
     assert world.events == [
         "publish /q.dead",
         "publish /q.dead",
@@ -131,8 +136,8 @@ async def test_a_delivery_is_settled_once() -> None:
     """What comes after the first settlement writes nothing."""
     world = World()
     delivery = world.delivery()
-    await world.settler.settle(delivery, Ack())
-    await world.settler.settle(delivery, Ack())
+    await world.settle(delivery, Ack())
+    await world.settle(delivery, Ack())
     world.settler.requeue(delivery)
     assert world.events == ["ack 7"]
     assert world.told == [Ack()]
@@ -143,8 +148,8 @@ async def test_nothing_is_written_for_a_lost_delivery() -> None:
     world = World()
     delivery = world.delivery()
     world.is_open = False
-    await world.settler.settle(delivery, Ack())
-    await world.settler.settle(delivery, Requeue())
+    await world.settle(delivery, Ack())
+    await world.settle(delivery, Requeue())
     assert world.events == []
     assert world.told == [Lost()]
 
@@ -157,7 +162,7 @@ async def test_a_channel_that_closes_under_the_ack_loses_the_delivery() -> None:
             raise ChannelClosedError(0, "gone")
 
     world = Closing()
-    await world.settler.settle(world.delivery(), Ack())
+    await world.settle(world.delivery(), Ack())
     assert world.told == [Lost()]
 
 
@@ -198,7 +203,7 @@ async def test_an_observer_that_fails_changes_nothing(caplog: pytest.LogCaptureF
 
     world.settler._on_settled = fail
     for outcome in (Ack(), RETRY):
-        await world.settler.settle(world.delivery(), outcome)
+        await world.settle(world.delivery(), outcome)
     assert world.events.count("ack 7") == 2
     assert caplog.text.count("the observer of settled deliveries failed") == 2
 
@@ -244,7 +249,7 @@ async def test_a_requeue_in_the_middle_of_a_copy_wins() -> None:
 async def test_who_asked_is_answered_before_the_ack(outcome: Outcome, events: list[str]) -> None:
     """At a message's end, after the dead letter's confirm; a retry sends nothing to the asker."""
     world = World()
-    await world.settler.settle(world.delivery("me"), outcome)
+    await world.settle(world.delivery("me"), outcome)
     assert world.events == events
 
 
@@ -263,7 +268,7 @@ async def test_a_reply_that_fails_does_not_fail_the_message(
     caplog.set_level(logging.INFO, "mqkit.settle")
     world = World()
     world.failures = [error]
-    await world.settler.settle(world.delivery("me"), Ack(1))
+    await world.settle(world.delivery("me"), Ack(1))
     assert world.events == ["publish /me", "ack 7"]
     assert world.timeouts == [REPLY_TIMEOUT]
     assert "message m is done, but its reply did not reach who asked" in caplog.text
@@ -275,7 +280,7 @@ async def test_a_failed_reply_does_not_publish_a_dead_letter_again() -> None:
     world = World()
     error = UnroutableError("why", exchange="", routing_key="me", message_id="r")
     world.failures = [error, None]
-    await world.settler.settle(world.delivery("me"), DEAD)
+    await world.settle(world.delivery("me"), DEAD)
     assert world.events == ["publish /q.dead", "confirmed", "publish /me", "ack 7"]
 
 
@@ -284,7 +289,7 @@ async def test_a_lost_delivery_is_not_answered() -> None:
     world = World()
     delivery = world.delivery("me")
     world.is_open = False
-    await world.settler.settle(delivery, Ack(1))
+    await world.settle(delivery, Ack(1))
     assert world.events == []
     assert world.told == [Lost()]
 

@@ -1,0 +1,260 @@
+"""The frames of messages as bytes, for the hot path: read and written with no object in between.
+
+The pika driver uses these for what comes and goes with every message. The values and the bytes are
+those of pika's own codec, to which everything unusual is left; tests hold the two together.
+Layouts: AMQP 0-9-1, sections 2.3.5 "Frame details" and 4.2; the order of the fields, 1.8 "Basic".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from pika import data as codec
+from pika import exceptions
+
+from mqkit.drivers import unreadable, wire
+from mqkit.message import HeaderValue, Message, Properties
+
+METHOD, HEADER, BODY = 1, 2, 3
+"""Types of frames."""
+
+END = 0xCE
+HEAD = struct.Struct(">BHL")
+"""What a frame begins with: its type, channel, and its payload's size."""
+
+DELIVER, ACK, NACK = 0x003C003C, 0x003C0050, 0x003C0078
+"""`basic.deliver`, and what confirms are: `basic.ack` and `basic.nack`."""
+
+METHOD_ID = struct.Struct(">L")
+_BODY_SIZE = struct.Struct(">Q")
+_TAG_AND_FLAGS = struct.Struct(">QB")
+_FLAGS = struct.Struct(">H")
+_TIME = struct.Struct(">Q")
+
+_MULTIPLE = _REDELIVERED = 1
+
+
+def confirm(frame: bytes, at: int) -> tuple[int, bool]:
+    """The delivery tag of a confirm whose fields begin at `at`, and whether it is `multiple`."""
+    tag, flags = _TAG_AND_FLAGS.unpack_from(frame, at)
+    return tag, bool(flags & _MULTIPLE)
+
+
+def deliver(frame: bytes, at: int) -> tuple[str, int, bool, str, str]:
+    """Of a `basic.deliver`: consumer tag, delivery tag, redelivered, exchange, routing key."""
+    end = at + 1 + frame[at]
+    consumer = frame[at + 1 : end].decode()
+    tag, flags = _TAG_AND_FLAGS.unpack_from(frame, end)
+    end += 9
+    start, end = end + 1, end + 1 + frame[end]
+    exchange = _text(frame[start:end])
+    start = end + 1
+    return (
+        consumer,
+        tag,
+        bool(flags & _REDELIVERED),
+        exchange,
+        _text(frame[start : start + frame[end]]),
+    )
+
+
+def header(frame: bytes, at: int, end: int) -> tuple[int, Properties]:
+    """The size of the body that follows, and the properties, of a content header's payload.
+
+    Headers that cannot be decoded are replaced (`mqkit.drivers.unreadable`).
+    """
+    (size,) = _BODY_SIZE.unpack_from(frame, at + 4)
+    try:
+        return size, _properties(frame, at + 12)
+    except (RecursionError, ValueError, OverflowError, OSError):
+        return size, _properties(unreadable.without_headers(frame[at:end]), 12)
+
+
+def _properties(frame: bytes, at: int) -> Properties:
+    (flags,) = _FLAGS.unpack_from(frame, at)
+    at += 2
+    more = flags
+    while more & 1:  # flags of properties that there are none of
+        (more,) = _FLAGS.unpack_from(frame, at)
+        at += 2
+    headers: dict[Any, Any] = {}
+    persistent, priority, timestamp = False, None, None
+    at, content_type, content_encoding = _shorts(frame, at, flags & 0xC000, _CONTENT)
+    if flags & 0x2000:
+        headers, at = codec.decode_table(frame, at)
+    if flags & 0x1000:
+        persistent = frame[at] == wire.PERSISTENT
+        at += 1
+    if flags & 0x0800:
+        priority = frame[at]
+        at += 1
+    at, correlation_id, reply_to, expiration, message_id = _shorts(
+        frame, at, flags & 0x0780, _BEFORE_TIME
+    )
+    if flags & 0x0040:
+        timestamp = wire.moment(_TIME.unpack_from(frame, at)[0])
+        at += 8
+    _, type_, user_id, app_id = _shorts(frame, at, flags & 0x0038, _AFTER_TIME)
+    return Properties(
+        content_type,
+        content_encoding,
+        headers,
+        persistent,
+        priority,
+        correlation_id,
+        reply_to,
+        wire.seconds(expiration),
+        message_id,
+        timestamp,
+        type_,
+        user_id,
+        app_id,
+    )
+
+
+_CONTENT = (0x8000, 0x4000)
+"""content-type, content-encoding."""
+
+_BEFORE_TIME = (0x0400, 0x0200, 0x0100, 0x0080)
+"""correlation-id, reply-to, expiration, message-id."""
+
+_AFTER_TIME = (0x0020, 0x0010, 0x0008)
+"""type, user-id, app-id."""
+
+_NONE: dict[tuple[int, ...], tuple[None, ...]] = {
+    flags: (None,) * len(flags) for flags in (_CONTENT, _BEFORE_TIME, _AFTER_TIME)
+}
+
+
+def _shorts(frame: bytes, at: int, flags: int, wanted: tuple[int, ...]) -> tuple[Any, ...]:
+    """Where these short strings end, and each of them; None is one that is not there."""
+    if not flags:
+        return (at, *_NONE[wanted])
+    found: list[Any] = [at]
+    for flag in wanted:
+        if flags & flag:
+            found[0], text = _short(frame, found[0])
+            found.append(text)
+        else:
+            found.append(None)
+    return tuple(found)
+
+
+def _short(frame: bytes, at: int) -> tuple[int, str | None]:
+    """Where a short string ends, and the string; None is one that is not UTF-8."""
+    start = at + 1
+    end = start + frame[at]
+    try:
+        return end, frame[start:end].decode()
+    except UnicodeDecodeError:
+        return end, None
+
+
+def _text(name: bytes) -> Any:
+    """A name, or its bytes where it is not UTF-8, as pika has it."""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return name
+
+
+def publish(
+    channel: int, message: Message, headers: Mapping[str, HeaderValue], limit: int
+) -> list[bytes | memoryview]:
+    """A publish as pieces to be written one after the other; the body is not copied if it is long.
+
+    :param headers: the message's, and what goes with them
+    :param limit: bytes that a frame's payload may have
+    :raises HeaderTooLargeError: the properties take more than that
+    :raises Exception: one of `pika_wire.ENCODING_ERRORS`
+    """
+    body = message.body
+    size = len(body)
+    exchange, key = message.exchange.encode(), message.routing_key.encode()
+    properties = _encoded_properties(message.properties, headers)
+    if len(exchange) > MAX_SHORT or len(key) > MAX_SHORT:
+        raise exceptions.ShortStringTooLong(exchange if len(exchange) > MAX_SHORT else key)
+    header_size = 12 + len(properties)
+    if header_size > limit:
+        raise HeaderTooLargeError(header_size + wire.FRAME_OVERHEAD, limit + wire.FRAME_OVERHEAD)
+    start = b"".join(
+        (
+            HEAD.pack(METHOD, channel, 9 + len(exchange) + len(key)),
+            b"\x00\x3c\x00\x28\x00\x00",
+            bytes((len(exchange),)),
+            exchange,
+            bytes((len(key),)),
+            key,
+            b"\x01\xce" if message.mandatory else b"\x00\xce",
+            HEAD.pack(HEADER, channel, header_size),
+            b"\x00\x3c\x00\x00",
+            _BODY_SIZE.pack(size),
+            properties,
+            b"\xce" + HEAD.pack(BODY, channel, min(size, limit)) if size else b"\xce",
+        )
+    )
+    if not size:
+        return [start]
+    if size <= SHORT_BODY and size <= limit:
+        return [b"".join((start, body, b"\xce"))]
+    whole = memoryview(body)
+    pieces: list[bytes | memoryview] = [start, whole[:limit]]
+    for begin in range(limit, size, limit):
+        piece = whole[begin : begin + limit]
+        pieces += (b"\xce" + HEAD.pack(BODY, channel, len(piece)), piece)
+    pieces.append(b"\xce")
+    return pieces
+
+
+SHORT_BODY = 16 * 1024
+"""Bytes up to which a body is copied into one piece with its frames, which is cheaper."""
+
+MAX_SHORT = 255
+"""Bytes of a short string."""
+
+
+class HeaderTooLargeError(Exception):
+    """The bytes of a message's header frame, and those that a frame may have."""
+
+
+def _encoded_properties(properties: Properties, headers: Mapping[str, HeaderValue]) -> bytes:
+    flags = 0x1000
+    pieces = [b""]
+    if properties.content_type is not None:
+        flags |= 0x8000
+        codec.encode_short_string(pieces, properties.content_type)
+    if properties.content_encoding is not None:
+        flags |= 0x4000
+        codec.encode_short_string(pieces, properties.content_encoding)
+    if headers:
+        flags |= 0x2000
+        codec.encode_table(pieces, dict(headers))
+    pieces.append(b"\x02" if properties.persistent else b"\x01")
+    if properties.priority is not None:
+        flags |= 0x0800
+        pieces.append(struct.pack("B", properties.priority))
+    expiration = properties.expiration
+    for flag, text in (
+        (0x0400, properties.correlation_id),
+        (0x0200, properties.reply_to),
+        (0x0100, None if expiration is None else str(round(expiration * 1000))),
+        (0x0080, properties.message_id),
+    ):
+        if text is not None:
+            flags |= flag
+            codec.encode_short_string(pieces, text)
+    if properties.timestamp is not None:
+        flags |= 0x0040
+        pieces.append(_TIME.pack(int(properties.timestamp.timestamp())))
+    for flag, text in (
+        (0x0020, properties.type),
+        (0x0010, properties.user_id),
+        (0x0008, properties.app_id),
+    ):
+        if text is not None:
+            flags |= flag
+            codec.encode_short_string(pieces, text)
+    pieces[0] = _FLAGS.pack(flags)
+    return b"".join(pieces)

@@ -1,0 +1,36 @@
+"""One piece of work for all who want it done at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Shared(Generic[T]):
+    """Does each piece of work once for all who ask for it meanwhile, and wakes them together.
+
+    A lock would let them through one after the other, and whoever comes later and need not ask
+    would pass all those that wait.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[Hashable, asyncio.Task[T]] = {}
+
+    async def do(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What `work` returns or raises, be it this one or one with the same key under way.
+
+        A caller who is cancelled does not end it for the others.
+        """
+        task = self._running.get(key)
+        if task is None:
+            task = self._running[key] = asyncio.create_task(work())
+            task.add_done_callback(lambda done: self._ended(key, done))
+        return await asyncio.shield(task)
+
+    def _ended(self, key: Hashable, task: asyncio.Task[T]) -> None:
+        del self._running[key]
+        if not task.cancelled():
+            task.exception()  # all who waited have it, or are gone
