@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from mqkit.outcome import Reject, RetryLater
     from mqkit.outgoing import Outgoing
     from mqkit.pause import Pause
-    from mqkit.publisher import Publisher, PublishResult
+    from mqkit.publish_many import PublishResult
+    from mqkit.publisher import Publisher
     from mqkit.retry import Retry
     from mqkit.runtime import Runtime
     from mqkit.service import Service
@@ -113,7 +114,7 @@ _HOMES = {
     "Pause": "mqkit.pause",
     "PublishError": "mqkit.errors",
     "PublishRefusedError": "mqkit.errors",
-    "PublishResult": "mqkit.publisher",
+    "PublishResult": "mqkit.publish_many",
     "PublishTimeoutError": "mqkit.errors",
     "Publisher": "mqkit.publisher",
     "Queue": "mqkit.topology",

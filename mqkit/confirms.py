@@ -7,6 +7,7 @@ return of an unroutable one before its confirm (https://www.rabbitmq.com/docs/co
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Self
@@ -51,7 +52,7 @@ class ConfirmChannel:
         self._returned: dict[int, Returned] = {}
         self._next = 1
         self.last_confirm = float("-inf")
-        """When the broker last confirmed something here, on the loop's clock."""
+        """When the broker last confirmed something here, on the monotonic clock."""
         self._loop = asyncio.get_running_loop()
         channel.closed.add_done_callback(self._on_closed)
 
@@ -85,7 +86,7 @@ class ConfirmChannel:
         await self._channel.close()
 
     def _on_confirm(self, tag: int, multiple: bool, acked: bool) -> None:
-        self.last_confirm = self._loop.time()
+        self.last_confirm = time.monotonic()
         if not multiple:
             self._settle(tag, acked)
             return

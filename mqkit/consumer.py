@@ -97,6 +97,7 @@ class Consumer:
         """Consume until cancelled or stopped; attaches again whenever its channel closes."""
         if self._stopping:
             return
+        self._loop = asyncio.get_running_loop()
         attached = asyncio.create_task(self._attachment.run())
         self._waiting_out = asyncio.create_task(self._pausing.run())
         both = (attached, self._waiting_out)
@@ -183,14 +184,18 @@ class Consumer:
     def _receive(self, channel: DriverChannel, incoming: Incoming) -> None:
         drop_unbelievable(incoming, self.handler.queue.name)
         headers = incoming.properties.headers
-        exchange, routing_key = first_published_to(headers, incoming.exchange, incoming.routing_key)
+        exchange, routing_key = incoming.exchange, incoming.routing_key
+        attempt = 1
+        if headers:
+            exchange, routing_key = first_published_to(headers, exchange, routing_key)
+            attempt = attempt_number(headers)
         delivery = Delivery(
             body=incoming.body,
             properties=incoming.properties,
             exchange=exchange,
             routing_key=routing_key,
             queue=self.handler.queue.name,
-            attempt=attempt_number(headers),
+            attempt=attempt,
             redelivered=incoming.redelivered,
             tag=incoming.tag,
             channel=channel,
@@ -219,7 +224,7 @@ class Consumer:
         fate: Coroutine[Any, Any, None],
         then: Callable[[asyncio.Task[None]], object],
     ) -> None:
-        task = asyncio.create_task(fate)
+        task = self._loop.create_task(fate)
         self._tasks[task] = delivery
         task.add_done_callback(then)
 

@@ -9,6 +9,7 @@ import functools
 import inspect
 import logging
 import random
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import replace
@@ -27,7 +28,7 @@ from mqkit.errors import (
 from mqkit.injection import Provider
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import Delivery, elapsed_seconds
-from mqkit.middleware import HandlerCall, Middleware, compose
+from mqkit.middleware import CallNext, HandlerCall, Middleware, compose
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
 from mqkit.service import Handler
 
@@ -74,7 +75,19 @@ class Dispatcher:
         self._limits = limits
         self._threads: dict[Delivery, Future[Any]] = {}
         self._store = store if needs_transaction(handler.plan, providers) else None
-        self._run = compose((*middleware, *handler.middleware), self._call_handler)
+        # Most handlers take only these, and nothing has to be made and closed for a message.
+        self._fixed = {n: values[k] for n, k in handler.plan.injected.items() if k in values}
+        self._taking_delivery = [n for n, k in handler.plan.injected.items() if k is Delivery]
+        self._is_plain = len(self._fixed) + len(self._taking_delivery) == len(handler.plan.injected)
+        self._run = compose((*middleware, *handler.middleware), self._innermost())
+
+    def _innermost(self) -> CallNext:
+        """What a run is without its middleware; each of these steps costs a message a little."""
+        if self._store is not None:
+            return self._call_in_transaction
+        if self._handler.timeout is not None:
+            return self._call_in_time
+        return self._call_function
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
         """Run the handler and return the outcome; raises nothing that the handler raised."""
@@ -84,7 +97,7 @@ class Dispatcher:
             return DeadLetter(DeathReason.UNDECODABLE, error)
         if self._store is not None and not delivery.message_id:
             return DeadLetter(DeathReason.UNIDENTIFIED, _unidentified(self._handler.name))
-        began = asyncio.get_running_loop().time()
+        began = time.monotonic()
         call = HandlerCall(self._service, self._handler.name, delivery, body)
         try:
             result = await self._run(call)
@@ -124,7 +137,7 @@ class Dispatcher:
     def _decide(self, delivery: Delivery, error: BaseException, began: float) -> Outcome:
         elapsed = elapsed_seconds(delivery.headers)
         if delivery.attempt > 1:
-            elapsed += asyncio.get_running_loop().time() - began
+            elapsed += time.monotonic() - began
         try:
             outcome = self._handler.retry.decide(error, attempt=delivery.attempt, elapsed=elapsed)
         except Exception as policy_error:
@@ -139,9 +152,8 @@ class Dispatcher:
             return replace(outcome, elapsed=elapsed + outcome.delay)
         return outcome
 
-    async def _call_handler(self, call: HandlerCall) -> Any:
-        if self._store is None:
-            return await self._run_in_time(call, {})
+    async def _call_in_transaction(self, call: HandlerCall) -> Any:
+        assert self._store is not None
         return await self._store.once(
             self._handler.name,
             call.delivery,
@@ -149,14 +161,16 @@ class Dispatcher:
         )
 
     async def _run_in_transaction(self, call: HandlerCall, transaction: Any) -> Any:
-        result = await self._run_in_time(call, {type(transaction): transaction})
+        made = {type(transaction): transaction}
+        if self._handler.timeout is None:
+            result = await self._call_function(call, made)
+        else:
+            result = await self._call_in_time(call, made)
         self._as_reply(call.delivery, result)  # one that cannot be sent must fail before the commit
         return result
 
-    async def _run_in_time(self, call: HandlerCall, made: dict[Any, Any]) -> Any:
+    async def _call_in_time(self, call: HandlerCall, made: dict[Any, Any] | None = None) -> Any:
         timeout = self._handler.timeout
-        if timeout is None:
-            return await self._call_function(call, made)
         deadline = asyncio.timeout(timeout)
         try:
             async with deadline:
@@ -169,21 +183,27 @@ class Dispatcher:
                 f"handler {self._handler.name} ran past its timeout of {timeout:g} s"
             ) from error
 
-    async def _call_function(self, call: HandlerCall, made: dict[Any, Any]) -> Any:
+    async def _call_function(self, call: HandlerCall, made: dict[Any, Any] | None = None) -> Any:
         plan = self._handler.plan
+        arguments = dict(self._fixed)
+        for name in self._taking_delivery:
+            arguments[name] = call.delivery
+        if plan.body is not None:
+            arguments[plan.body] = call.body
+        if self._is_plain:
+            return await self._call_with(call, arguments)
+        made = {} if made is None else made
         async with contextlib.AsyncExitStack() as stack:
-            arguments = {
-                name: await self._value(kind, call.delivery, stack, made)
-                for name, kind in plan.injected.items()
-            }
-            if plan.body is not None:
-                arguments[plan.body] = call.body
-            if self._handler.is_async:
-                return await self._handler.function(**arguments)
-            run = functools.partial(
-                contextvars.copy_context().run, self._handler.function, **arguments
-            )
-            return await self._in_thread(call.delivery, run)
+            for name, kind in plan.injected.items():
+                if name not in arguments:
+                    arguments[name] = await self._value(kind, call.delivery, stack, made)
+            return await self._call_with(call, arguments)
+
+    async def _call_with(self, call: HandlerCall, arguments: dict[str, Any]) -> Any:
+        if self._handler.is_async:
+            return await self._handler.function(**arguments)
+        run = functools.partial(contextvars.copy_context().run, self._handler.function, **arguments)
+        return await self._in_thread(call.delivery, run)
 
     async def _in_thread(self, delivery: Delivery, run: Callable[[], Any]) -> Any:
         assert self._executor is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -96,6 +97,20 @@ class Gate(Generic[C]):
         self._asking: Shared[None] = Shared()
         self._closing_channels: set[asyncio.Task[None]] = set()
         self._closed = False
+
+    def open_for(self, message: Message) -> C | None:
+        """What `ready` would return without waiting; None if it would wait, or raise."""
+        channel = self._channel
+        if (
+            channel is None
+            or self._closed
+            or not channel.is_open
+            or self._connection.blocked is not None
+            or (message.exchange and message.exchange not in self._known_exchanges)
+            or (self._may_probe and self._seconds_since_confirm() > PROBE_AFTER)
+        ):
+            return None
+        return channel
 
     async def ready(self, message: Message, progress: Progress) -> C:
         """An open channel of a connection that takes messages and knows the exchange.
@@ -185,11 +200,11 @@ class Gate(Generic[C]):
         return self._channel
 
     def _seconds_since_confirm(self) -> float:
-        latest = max(
-            (c.last_confirm for c in (self._channel, self._probe_channel) if c and c.is_open),
-            default=float("-inf"),
-        )
-        return asyncio.get_running_loop().time() - latest
+        latest = float("-inf")
+        for channel in (self._channel, self._probe_channel):
+            if channel is not None and channel.is_open:
+                latest = max(latest, channel.last_confirm)
+        return time.monotonic() - latest
 
     async def _probe(self) -> None:
         """Publish to nowhere, and return when that is confirmed or the broker says 'blocked'."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -43,8 +43,9 @@ def to_message(
     now: datetime | None = None,
     *,
     limits: Limits = DEFAULT_LIMITS,
+    new_id: Callable[[], object] = uuid.uuid4,
 ) -> Message:
-    """The message to write.
+    """The message to write; `new_id` gives it an id where it has none.
 
     :raises InvalidMessageError: the body, a header or a property cannot be sent, or is over the
         limits; it names which
@@ -69,7 +70,7 @@ def to_message(
             correlation_id=outgoing.correlation_id,
             reply_to=outgoing.reply_to,
             expiration=outgoing.expiration,
-            message_id=outgoing.message_id or str(uuid.uuid4()),
+            message_id=outgoing.message_id or str(new_id()),
             timestamp=now or datetime.now(UTC),
             type=outgoing.type,
             app_id=app_id,
@@ -95,23 +96,30 @@ def _cut(name: object) -> object:
 def _problems(outgoing: Outgoing, exchange: object, limits: Limits) -> Iterator[str]:
     if not isinstance(exchange, str):
         yield f"the exchange is an Exchange or its name, not {exchange!r}"
-    short_texts = {"exchange": exchange, **{n: getattr(outgoing, n) for n in _SHORT_TEXTS}}
-    for name, value in short_texts.items():
-        if value is None and name != "routing_key":
-            continue
-        if not isinstance(value, str):
-            yield f"{name} is text, not {type(value).__name__}"
-        elif len(value.encode(errors="replace")) > MAX_NAME:
-            yield f"{name} is over {MAX_NAME} bytes long"
-        elif not value.isprintable() and value != value.encode(errors="ignore").decode():
-            yield f"{name} has a character that UTF-8 cannot write"
-    if problem := limits.headers_problem(outgoing.headers):
-        yield problem
-    yield from _header_problems(outgoing.headers)
+    yield from _text_problems("exchange", exchange)
+    yield from _text_problems("routing_key", outgoing.routing_key)
+    for name in _SHORT_TEXTS:
+        if (value := getattr(outgoing, name)) is not None:
+            yield from _text_problems(name, value)
+    if outgoing.headers:
+        if problem := limits.headers_problem(outgoing.headers):
+            yield problem
+        yield from _header_problems(outgoing.headers)
     if outgoing.expiration is not None and not 0 <= outgoing.expiration <= MAX_EXPIRATION:
         yield f"expiration is seconds from 0 to {MAX_EXPIRATION}, not {outgoing.expiration!r}"
     if outgoing.priority is not None and not 0 <= outgoing.priority <= MAX_PRIORITY:
         yield f"priority is 0 to {MAX_PRIORITY}, not {outgoing.priority!r}"
+
+
+def _text_problems(name: str, value: object) -> Iterator[str]:
+    if not isinstance(value, str):
+        yield f"{name} is text, not {type(value).__name__}"
+    elif value.isascii() and len(value) <= MAX_NAME:
+        return
+    elif len(value.encode(errors="replace")) > MAX_NAME:
+        yield f"{name} is over {MAX_NAME} bytes long"
+    elif not value.isprintable() and value != value.encode(errors="ignore").decode():
+        yield f"{name} has a character that UTF-8 cannot write"
 
 
 def _header_problems(headers: Mapping[str, HeaderValue]) -> Iterator[str]:
@@ -126,7 +134,6 @@ _SHOWN = 40
 """Characters shown of what is too long."""
 
 _SHORT_TEXTS = (
-    "routing_key",
     "message_id",
     "correlation_id",
     "reply_to",

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import Any, TypeVar, overload
 
 from mqkit.codec import BodyDecoder, PydanticUserError
 from mqkit.connection import Connection
-from mqkit.errors import ConfigurationError, InvalidMessageError, MqkitError
+from mqkit.errors import ConfigurationError, InvalidMessageError
+from mqkit.ids import MessageIds
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.outgoing import Outgoing, to_message
+from mqkit.publish_many import Many, OnConfirmed, PublishResult
 from mqkit.replies import read_reply
 from mqkit.requests import Requester
 from mqkit.sender import Sender
@@ -32,22 +33,6 @@ REPLY_TYPES = 128
 """Types of replies whose validators are kept for the next request."""
 
 T = TypeVar("T")
-
-OnConfirmed = Callable[[Message], None]
-"""Told of each message once the broker has confirmed it.
-
-It is called on the event loop and must return at once. What it raises is logged: the message is
-published all the same.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishResult:
-    """What became of one message of `publish_many`; `error` is None where it was confirmed."""
-
-    index: int
-    message_id: str | None
-    error: MqkitError | None
 
 
 class Publisher:
@@ -78,6 +63,7 @@ class Publisher:
         self._decoder = functools.lru_cache(REPLY_TYPES)(_decoder)
         self._limits = limits
         self._app_id = app_id
+        self._new_id = MessageIds()
         self._timeout = timeout
         self._on_confirmed = on_confirmed
 
@@ -125,7 +111,7 @@ class Publisher:
             persistent=persistent,
             mandatory=mandatory,
         )
-        message = to_message(outgoing, self._app_id, limits=self._limits)
+        message = self._to_message(outgoing)
         await self.send(message, timeout=timeout)
         return message.properties.message_id or ""
 
@@ -213,9 +199,12 @@ class Publisher:
             priority=priority,
             persistent=persistent,
         )
-        request = to_message(outgoing, self._app_id, limits=self._limits)
+        request = self._to_message(outgoing)
         reply = await self._requester.ask(request, self._timeout if timeout is None else timeout)
         return read_reply(reply.body, reply.properties, decoder, request)
+
+    def _to_message(self, outgoing: Outgoing) -> Message:
+        return to_message(outgoing, self._app_id, limits=self._limits, new_id=self._new_id)
 
     def _decoder_of(self, reply_type: Any) -> BodyDecoder:
         try:
@@ -243,45 +232,20 @@ class Publisher:
         The input is read as fast as the broker confirms, and never held whole. A message that
         fails does not stop the others: its result carries the error.
         """
-        finished: asyncio.Queue[asyncio.Task[PublishResult]] = asyncio.Queue()
-        running: set[asyncio.Task[PublishResult]] = set()
-        index = 0
+        batch = Many(self._sender, self._tell, self._timeout if timeout is None else timeout)
         try:
             async for outgoing in _each(messages):
-                task = asyncio.create_task(self._one_of_many(index, outgoing, timeout))
-                index += 1
-                running.add(task)
-                task.add_done_callback(finished.put_nowait)
-                while len(running) >= window or not finished.empty():
-                    done = await finished.get()
-                    running.discard(done)
-                    yield done.result()
-            while running:
-                done = await finished.get()
-                running.discard(done)
-                yield done.result()
+                batch.begin(outgoing, self._to_message)
+                while batch.finished or len(batch) >= window:
+                    yield await batch.next()
+            while len(batch):
+                yield await batch.next()
         finally:
-            for task in running:
-                task.cancel()
+            batch.cancel()
 
     async def close(self) -> None:
         """Refuse further publishes and requests; what is in flight is not awaited."""
         await asyncio.gather(self._sender.close(), self._requester.close())
-
-    async def _one_of_many(
-        self,
-        index: int,
-        outgoing: Outgoing,
-        timeout: float | None,  # noqa: ASYNC109
-    ) -> PublishResult:
-        message_id = outgoing.message_id
-        try:
-            message = to_message(outgoing, self._app_id, limits=self._limits)
-            message_id = message.properties.message_id
-            await self.send(message, timeout=timeout)
-        except MqkitError as error:
-            return PublishResult(index, message_id, error)
-        return PublishResult(index, message_id, None)
 
 
 def _decoder(reply_type: Any) -> BodyDecoder:

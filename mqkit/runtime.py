@@ -23,7 +23,8 @@ from mqkit.middleware import Middleware
 from mqkit.outcome import Outcome
 from mqkit.pause import ConsumerState, Status
 from mqkit.pausing import pauses_of
-from mqkit.publisher import OnConfirmed, Publisher
+from mqkit.publish_many import OnConfirmed
+from mqkit.publisher import Publisher
 from mqkit.service import Handler, Service
 from mqkit.settings import BrokerUrl
 from mqkit.settle import OnSettled, Settler

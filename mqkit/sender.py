@@ -7,8 +7,11 @@ message again under the same message id, until the caller's deadline.
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
 
-from mqkit.confirms import Acked, ConfirmChannel, Gone, Nacked
+from mqkit.confirms import Acked, ConfirmChannel, Gone, Nacked, Verdict
 from mqkit.connection import Connection
 from mqkit.drivers.base import Closed, Returned
 from mqkit.errors import ChannelClosedError, PublishError, PublishRefusedError
@@ -23,22 +26,87 @@ from mqkit.publish_errors import (
     refusal,
     unroutable,
 )
+from mqkit.window import Deadlines, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """No verdict came in time: nobody knows whether the message is stored."""
 
 
 class Sender:
     """Sends messages over one connection, in one confirm channel that is replaced when it dies."""
 
     def __init__(self, connection: Connection, *, window: int) -> None:
-        self._window = asyncio.Semaphore(window)
+        self._window = Window(window)
+        self._deadlines: Deadlines[Verdict | Late] = Deadlines(Late())
         self._gate = Gate(connection, ConfirmChannel.open)
         self._one_at_a_time = asyncio.Lock()
 
     async def send(self, message: Message, seconds: float) -> None:
         """Return once `message` is confirmed; raises as `Publisher.publish` says."""
-        progress = Progress()
+        began = time.monotonic()
+        verdict = self.write(message, seconds)
+        if verdict is None:
+            await self._send(message, seconds, Progress())
+            return
         try:
-            async with asyncio.timeout(seconds), self._window:
-                await self._until_known(message, progress)
+            known = await verdict
+        finally:
+            self._window.give()
+        if not isinstance(known, Acked):
+            await self.go_on(message, known, seconds, began)
+
+    def write(self, message: Message, seconds: float) -> asyncio.Future[Verdict | Late] | None:
+        """Write it now, if nothing is to be waited for; its verdict comes within `seconds`.
+
+        Then its place in the window is taken until `give_place`. None: `send` it.
+
+        :raises InvalidMessageError: it cannot be encoded; nothing was written
+        """
+        channel = self._gate.open_for(message)
+        if channel is None or not self._window.take():
+            return None
+        try:
+            verdict: asyncio.Future[Any] = channel.write(message)
+        except BaseException:
+            self._window.give()
+            raise
+        self._deadlines.watch(verdict, seconds)
+        return verdict
+
+    def give_place(self) -> None:
+        """Be told that the verdict of a `write` is known, or waited for no more."""
+        self._window.give()
+
+    async def go_on(
+        self, message: Message, known: Verdict | Late, seconds: float, began: float
+    ) -> None:
+        """Send it to its end, whose first verdict was not that it is stored.
+
+        :param seconds: what it was given when it `began`, on the monotonic clock
+        """
+        progress = Progress(Stage.CONFIRM, written=True)
+        if isinstance(known, Late):
+            raise self._gate.deadline_passed(message, progress, seconds)
+        left = began + seconds - time.monotonic()
+        await self._send(message, seconds, progress, known, left)
+
+    async def _send(
+        self,
+        message: Message,
+        seconds: float,
+        progress: Progress,
+        known: Verdict | None = None,
+        left: float | None = None,
+    ) -> None:
+        try:
+            async with asyncio.timeout(seconds if left is None else left):
+                await self._window.wait()
+                try:
+                    await self._until_known(message, progress, known)
+                finally:
+                    self._window.give()
         except TimeoutError:
             raise self._gate.deadline_passed(message, progress, seconds) from None
         except PublishError as error:
@@ -50,27 +118,35 @@ class Sender:
         """Refuse further messages and close the channels; what is in flight is not awaited."""
         await self._gate.close()
 
-    async def _until_known(self, message: Message, progress: Progress) -> None:
-        while True:
+    async def _until_known(
+        self, message: Message, progress: Progress, known: Verdict | None
+    ) -> None:
+        while not await self._is_stored(message, known, progress):
             channel = await self._gate.ready(message, progress)
             try:
                 verdict = channel.write(message)
             except ChannelClosedError:
+                known = None
                 continue
             progress.written, progress.stage = True, Stage.CONFIRM
-            match await verdict:
-                case Acked():
-                    return
-                case Nacked():
-                    raise nacked(message)
-                case Returned() as returned:
-                    raise unroutable(message, returned)
-                case Gone(why) if why.code in HARMLESS_CODES:
-                    progress.lost = True
-                    continue
-                case Gone(why):
-                    if await self._after_channel_error(message, why):
-                        return
+            known = await verdict
+
+    async def _is_stored(self, message: Message, known: Verdict | None, progress: Progress) -> bool:
+        """Whether the verdict says so; if not, the message is to be written, or written again."""
+        match known:
+            case None:
+                return False
+            case Acked():
+                return True
+            case Nacked():
+                raise nacked(message)
+            case Returned() as returned:
+                raise unroutable(message, returned)
+            case Gone(why) if why.code in HARMLESS_CODES:
+                progress.lost = True
+                return False
+            case Gone(why):
+                return await self._after_channel_error(message, why)
 
     async def _after_channel_error(self, message: Message, why: Closed) -> bool:
         """The broker closed the channel over some publish: was it this one? True if now stored.

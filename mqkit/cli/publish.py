@@ -31,7 +31,8 @@ from mqkit.errors import (
     PublishTimeoutError,
 )
 from mqkit.outgoing import Outgoing
-from mqkit.publisher import DEFAULT_TIMEOUT, Publisher, PublishResult
+from mqkit.publish_many import PublishResult
+from mqkit.publisher import DEFAULT_TIMEOUT, Publisher
 from mqkit.settings import BrokerUrl
 from mqkit.topology import MAX_NAME
 

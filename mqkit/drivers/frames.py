@@ -8,7 +8,7 @@ Layouts: AMQP 0-9-1, sections 2.3.5 "Frame details" and 4.2; the order of the fi
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pika import data as codec
@@ -83,7 +83,7 @@ def _properties(frame: bytes, at: int) -> Properties:
     persistent, priority, timestamp = False, None, None
     at, content_type, content_encoding = _shorts(frame, at, flags & 0xC000, _CONTENT)
     if flags & 0x2000:
-        headers, at = codec.decode_table(frame, at)
+        headers, at = _table(frame, at)
     if flags & 0x1000:
         persistent = frame[at] == wire.PERSISTENT
         at += 1
@@ -140,6 +140,33 @@ def _shorts(frame: bytes, at: int, flags: int, wanted: tuple[int, ...]) -> tuple
         else:
             found.append(None)
     return tuple(found)
+
+
+def _table(frame: bytes, at: int) -> tuple[dict[Any, Any], int]:
+    """A table and where it ends. Whole numbers and texts are read here, and all else by pika."""
+    end = at + 4 + _SIZE.unpack_from(frame, at)[0]
+    at += 4
+    table: dict[Any, Any] = {}
+    while at < end:
+        start = at + 1
+        at = start + frame[at]
+        name = _text(frame[start:at])
+        kind = frame[at]
+        if kind == _INT:
+            (table[name],) = _INT_VALUE.unpack_from(frame, at + 1)
+            at += 5
+        elif kind == _TEXT:
+            start = at + 5
+            at = start + _SIZE.unpack_from(frame, at + 1)[0]
+            table[name] = _text(frame[start:at])
+        else:
+            table[name], at = codec.decode_value(frame, at)
+    return table, at
+
+
+_SIZE = struct.Struct(">I")
+_INT, _INT_VALUE = ord("I"), struct.Struct(">i")
+_TEXT = ord("S")
 
 
 def _short(frame: bytes, at: int) -> tuple[int, str | None]:
@@ -222,39 +249,60 @@ class HeaderTooLargeError(Exception):
 def _encoded_properties(properties: Properties, headers: Mapping[str, HeaderValue]) -> bytes:
     flags = 0x1000
     pieces = [b""]
-    if properties.content_type is not None:
-        flags |= 0x8000
-        codec.encode_short_string(pieces, properties.content_type)
-    if properties.content_encoding is not None:
-        flags |= 0x4000
-        codec.encode_short_string(pieces, properties.content_encoding)
+    flags |= _add_shorts(
+        pieces, zip(_CONTENT, (properties.content_type, properties.content_encoding), strict=True)
+    )
     if headers:
         flags |= 0x2000
-        codec.encode_table(pieces, dict(headers))
+        _add_table(pieces, headers)
     pieces.append(b"\x02" if properties.persistent else b"\x01")
     if properties.priority is not None:
         flags |= 0x0800
         pieces.append(struct.pack("B", properties.priority))
     expiration = properties.expiration
-    for flag, text in (
-        (0x0400, properties.correlation_id),
-        (0x0200, properties.reply_to),
-        (0x0100, None if expiration is None else str(round(expiration * 1000))),
-        (0x0080, properties.message_id),
-    ):
-        if text is not None:
-            flags |= flag
-            codec.encode_short_string(pieces, text)
+    texts = (
+        properties.correlation_id,
+        properties.reply_to,
+        None if expiration is None else str(round(expiration * 1000)),
+        properties.message_id,
+    )
+    flags |= _add_shorts(pieces, zip(_BEFORE_TIME, texts, strict=True))
     if properties.timestamp is not None:
         flags |= 0x0040
         pieces.append(_TIME.pack(int(properties.timestamp.timestamp())))
-    for flag, text in (
-        (0x0020, properties.type),
-        (0x0010, properties.user_id),
-        (0x0008, properties.app_id),
-    ):
-        if text is not None:
-            flags |= flag
-            codec.encode_short_string(pieces, text)
+    texts_after = (properties.type, properties.user_id, properties.app_id)
+    flags |= _add_shorts(pieces, zip(_AFTER_TIME, texts_after, strict=True))
     pieces[0] = _FLAGS.pack(flags)
     return b"".join(pieces)
+
+
+def _add_shorts(pieces: list[bytes], texts: Iterable[tuple[int, str | None]]) -> int:
+    """Add those that are there, and return their flags."""
+    flags = 0
+    for flag, text in texts:
+        if text is not None:
+            encoded = text.encode()
+            if len(encoded) > MAX_SHORT:
+                raise exceptions.ShortStringTooLong(encoded)
+            flags |= flag
+            pieces += (_OCTET[len(encoded)], encoded)
+    return flags
+
+
+_OCTET = [bytes((value,)) for value in range(MAX_SHORT + 1)]
+
+
+def _add_table(pieces: list[bytes], table: Mapping[str, HeaderValue]) -> None:
+    if len(table) == 1:
+        ((name, value),) = table.items()
+        if type(value) is int and -(2**31) <= value < 2**31:
+            encoded = name.encode()  # the number of a publish is all that most messages have
+            pieces += (
+                _SIZE.pack(6 + len(encoded)),
+                _OCTET[len(encoded)],
+                encoded,
+                b"I",
+                _INT_VALUE.pack(value),
+            )
+            return
+    codec.encode_table(pieces, dict(table))

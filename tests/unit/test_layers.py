@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 LAYERS = {
     "errors": 0,
+    "ids": 0,
     "limits": 0,
     "message": 0,
     "outcome": 0,
@@ -38,10 +39,12 @@ LAYERS = {
     "gate": 2,
     "once": 2,
     "publish_errors": 2,
+    "publish_many": 2,
     "publisher": 2,
     "requests": 2,
     "reserved": 2,
     "sender": 2,
+    "window": 2,
     "acks": 3,
     "attachment": 3,
     "consumer": 3,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -20,7 +21,7 @@ from mqkit import (
 from mqkit.connection import Connection
 from mqkit.drivers.base import Closed, Incoming, Returned
 from mqkit.errors import ChannelClosedError
-from mqkit.message import Message, Properties
+from mqkit.message import HeaderValue, Message, Properties
 from mqkit.replies import DIRECT_REPLY_TO
 from mqkit.requests import Requester
 
@@ -49,9 +50,13 @@ class Channel:
         self.on_reply, self.on_cancel = on_delivery, on_cancel
         return "tag"
 
-    def publish(self, message: Message) -> int:
+    def publish(
+        self, message: Message, extra_headers: Mapping[str, HeaderValue] | None = None
+    ) -> int:
         if not self.is_open:
             raise ChannelClosedError(0, "gone")
+        headers = {**message.properties.headers, **(extra_headers or {})}
+        message = replace(message, properties=replace(message.properties, headers=headers))
         self.published.append(message)
         if message.body == b"?":  # a probe
             asyncio.get_running_loop().call_soon(self.on_confirm, len(self.published), False, True)

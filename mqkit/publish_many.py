@@ -1,0 +1,123 @@
+"""Many messages under way at once, and the result of each as it is known."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from mqkit.confirms import Acked, Verdict
+from mqkit.errors import MqkitError
+from mqkit.message import Message
+from mqkit.outgoing import Outgoing
+from mqkit.sender import Late, Sender
+
+OnConfirmed = Callable[[Message], None]
+"""Told of each message once the broker has confirmed it.
+
+It is called on the event loop and must return at once. What it raises is logged: the message is
+published all the same.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishResult:
+    """What became of one message of `publish_many`; `error` is None where it was confirmed."""
+
+    index: int
+    message_id: str | None
+    error: MqkitError | None
+
+
+class Many:
+    """Messages under way, each without a task of its own unless it has to wait."""
+
+    def __init__(self, sender: Sender, tell: OnConfirmed, seconds: float) -> None:
+        self._sender = sender
+        self._tell = tell
+        self._seconds = seconds
+        self._begun = self._ended = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._any = asyncio.Event()
+        self._broken: BaseException | None = None
+        self.finished: deque[PublishResult] = deque()
+
+    def __len__(self) -> int:
+        """How many have begun, and were not given by `next`."""
+        return self._begun - self._ended
+
+    async def next(self) -> PublishResult:
+        """The next one that is known.
+
+        Raises what only a defect can: all that a publish may raise is in its result.
+        """
+        while not self.finished:
+            if self._broken is not None:
+                raise self._broken
+            self._any.clear()
+            await self._any.wait()
+        self._ended += 1
+        return self.finished.popleft()
+
+    def begin(self, outgoing: Outgoing, to_message: Callable[[Outgoing], Message]) -> None:
+        """Publish one more."""
+        index = self._begun
+        self._begun += 1
+        message_id = outgoing.message_id
+        try:
+            message = to_message(outgoing)
+            message_id = message.properties.message_id
+            began = time.monotonic()
+            verdict = self._sender.write(message, self._seconds)
+        except MqkitError as error:
+            self._finish(index, message_id, error)
+            return
+        if verdict is None:
+            self._go_on(index, message, self._sender.send(message, self._seconds))
+        else:
+            verdict.add_done_callback(functools.partial(self._judge, index, message, began))
+
+    def cancel(self) -> None:
+        """Wait for no more; what is written stays so."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _judge(
+        self, index: int, message: Message, began: float, verdict: asyncio.Future[Verdict | Late]
+    ) -> None:
+        self._sender.give_place()
+        known = verdict.result()
+        if isinstance(known, Acked):
+            self._tell(message)
+            self._finish(index, message.properties.message_id)
+        else:
+            fate = self._sender.go_on(message, known, self._seconds, began)
+            self._go_on(index, message, fate)
+
+    def _go_on(self, index: int, message: Message, fate: Coroutine[Any, Any, None]) -> None:
+        async def to_its_end() -> None:
+            try:
+                await fate
+            except MqkitError as error:
+                self._finish(index, message.properties.message_id, error)
+            else:
+                self._tell(message)
+                self._finish(index, message.properties.message_id)
+
+        task = asyncio.create_task(to_its_end())
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken = error
+            self._any.set()
+
+    def _finish(self, index: int, message_id: str | None, error: MqkitError | None = None) -> None:
+        self.finished.append(PublishResult(index, message_id, error))
+        self._any.set()

@@ -1,0 +1,84 @@
+"""How much may be under way at a time, and until when: at little cost where nothing has to wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Window:
+    """So many places, given in the order in which they were asked for.
+
+    Unlike a semaphore's, a free place is taken without a turn of the loop or a coroutine.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def take(self) -> bool:
+        """Take a place if one is free and nobody waits for it; `give` must follow."""
+        if not self._free or self._waiting:
+            return False
+        self._free -= 1
+        return True
+
+    async def wait(self) -> None:
+        """Take a place as soon as it is one's turn; `give` must follow."""
+        if self.take():
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give()  # it was given while its caller went
+            raise
+
+    def give(self) -> None:
+        """Give a place back."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
+class Deadlines(Generic[T]):
+    """Futures that get `late` where they have nothing else in time.
+
+    There is one timer for all that are given as many seconds, and not one for each.
+    """
+
+    def __init__(self, late: T) -> None:
+        self._late = late
+        self._lines: dict[float, deque[tuple[float, asyncio.Future[T]]]] = {}
+
+    def watch(self, future: asyncio.Future[T], seconds: float) -> None:
+        """Let it have something in so many seconds, from now on."""
+        loop = future.get_loop()
+        line = self._lines.get(seconds)
+        if line is None:
+            line = self._lines[seconds] = deque()
+            loop.call_later(seconds, self._look, seconds)
+        while line and line[0][1].done():
+            line.popleft()
+        line.append((loop.time() + seconds, future))
+
+    def _look(self, seconds: float) -> None:
+        line = self._lines[seconds]
+        while line:
+            end, future = line[0]
+            if not future.done():
+                loop = future.get_loop()
+                if end > loop.time():
+                    loop.call_at(end, self._look, seconds)
+                    return
+                future.set_result(self._late)
+            line.popleft()
+        del self._lines[seconds]
