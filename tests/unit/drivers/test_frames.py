@@ -1,0 +1,127 @@
+"""The frames of messages, held against pika's own codec in both directions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pika import frame, spec
+
+from mqkit.drivers import frames, pika_wire
+from mqkit.drivers.frames import HEAD
+from mqkit.message import Message, Properties
+
+SHORT = st.text(st.characters(codec="utf-8"), max_size=60)
+MAYBE = st.one_of(st.none(), SHORT)
+MOMENT = st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001
+    lambda moment: moment.replace(microsecond=0)
+)
+VALUE: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**63), 2**63 - 1),
+        st.text(st.characters(codec="utf-8"), max_size=20),
+        st.binary(max_size=20),
+        st.decimals(-1000, 1000, places=2, allow_nan=False),
+        MOMENT,
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SHORT, inner, max_size=3),
+    max_leaves=6,
+)
+PROPERTIES = st.builds(
+    Properties,
+    content_type=MAYBE,
+    content_encoding=MAYBE,
+    headers=st.dictionaries(SHORT, VALUE, max_size=4),
+    persistent=st.booleans(),
+    priority=st.one_of(st.none(), st.integers(0, 255)),
+    correlation_id=MAYBE,
+    reply_to=MAYBE,
+    expiration=st.one_of(st.none(), st.integers(0, 10**6).map(float)),
+    message_id=MAYBE,
+    timestamp=st.one_of(st.none(), MOMENT),
+    type=MAYBE,
+    user_id=MAYBE,
+    app_id=MAYBE,
+)
+
+
+def by_pika(channel: int, message: Message, limit: int) -> bytes:
+    """The frames of a publish as pika writes them."""
+    method = spec.Basic.Publish(
+        exchange=message.exchange, routing_key=message.routing_key, mandatory=message.mandatory
+    )
+    body = message.body
+    parts = [
+        frame.Method(channel, method),
+        frame.Header(channel, len(body), pika_wire.to_pika(message.properties)),
+        *(frame.Body(channel, body[at : at + limit]) for at in range(0, len(body), limit)),
+    ]
+    return b"".join(part.marshal() for part in parts)
+
+
+@given(
+    st.integers(1, 65535),
+    st.builds(Message, SHORT, SHORT, st.binary(max_size=200), PROPERTIES, st.booleans()),
+    st.integers(1, 70),
+)
+def test_a_publish_is_what_pika_writes(channel: int, message: Message, piece: int) -> None:
+    """The same octets, whatever the properties, and however often the body must be cut."""
+    headers = message.properties.headers
+    limit = max(piece, len(b"".join(frames.publish(channel, message, headers, 2**20))))
+    assert b"".join(frames.publish(channel, message, headers, limit)) == by_pika(
+        channel, message, limit
+    )
+
+
+@pytest.mark.parametrize("size", [frames.SHORT_BODY, frames.SHORT_BODY + 1, 100_000])
+def test_a_long_body_is_cut_into_frames_and_not_copied(size: int) -> None:
+    """It is the same octets as pika's; what is long goes as it is in memory."""
+    message = Message("x", "k", bytes(range(256)) * (size // 256) + b"x" * (size % 256))
+    pieces = frames.publish(7, message, {}, 30_000)
+    assert b"".join(pieces) == by_pika(7, message, 30_000)
+    assert all(len(piece) < 200 for piece in pieces if isinstance(piece, bytes)) == (
+        size > frames.SHORT_BODY
+    )
+
+
+@given(PROPERTIES, st.integers(0, 2**40))
+def test_properties_are_read_as_pika_reads_them(properties: Properties, size: int) -> None:
+    """What comes is the same values as by way of pika's own objects."""
+    data = frame.Header(1, size, pika_wire.to_pika(properties)).marshal()
+    _, read = frame.decode_frame(data)
+    assert isinstance(read, frame.Header)
+    expected = pika_wire.from_pika(read.properties)
+    assert frames.header(data, HEAD.size, len(data) - 1) == (size, expected)
+    assert type(expected.headers) is dict
+
+
+@given(SHORT, st.integers(0, 2**64 - 1), st.booleans(), SHORT, SHORT)
+def test_a_delivery_is_read(
+    consumer: str, tag: int, redelivered: bool, exchange: str, key: str
+) -> None:
+    """Its method's fields are those that were written."""
+    method = spec.Basic.Deliver(consumer, tag, redelivered, exchange, key)
+    data = frame.Method(1, method).marshal()
+    read = frames.deliver(data, HEAD.size + 4)
+    assert read == (consumer, tag, redelivered, exchange, key)
+
+
+@given(st.integers(0, 2**64 - 1), st.booleans())
+def test_a_confirm_is_read(tag: int, multiple: bool) -> None:
+    """Its tag, and whether it stands for all before it."""
+    data = frame.Method(1, spec.Basic.Ack(tag, multiple)).marshal()
+    assert frames.confirm(data, HEAD.size + 4) == (tag, multiple)
+
+
+def test_a_decimal_header_is_pikas() -> None:
+    """What is neither a text nor a whole number is left to pika, bit for bit."""
+    properties = Properties(headers={"d": Decimal("1.50"), "n": 2**40, "b": True})
+    data = frame.Header(1, 0, pika_wire.to_pika(properties)).marshal()
+    _, read = frames.header(data, HEAD.size, len(data) - 1)
+    assert read.headers == {"d": Decimal("1.5"), "n": 2**40, "b": True}
