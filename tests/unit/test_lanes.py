@@ -23,7 +23,8 @@ def test_each_key_takes_its_turns_in_order_and_one_at_a_time(
     ran: dict[Any, list[int]] = defaultdict(list)
     coming = list(enumerate(keys))
     while coming or running or len(lanes):
-        if coming and (data.draw(st.booleans()) or not (running or len(lanes))):
+        comes: Any = data.draw(st.booleans())
+        if coming and (comes or not (running or len(lanes))):
             item, key = coming.pop(0)
             lanes.add(item, key)
         while (turn := lanes.next()) is not None:
@@ -32,7 +33,8 @@ def test_each_key_takes_its_turns_in_order_and_one_at_a_time(
             running.append((started, lane))
             ran[lane].append(started)
         assert len(running) <= at_a_time
-        if running and data.draw(st.booleans()):
+        ends: Any = data.draw(st.booleans())
+        if running and ends:
             _, ended = running.pop(data.draw(st.integers(0, len(running) - 1)))
             lanes.done(ended)
     assert sorted(item for items in ran.values() for item in items) == list(range(len(keys)))
