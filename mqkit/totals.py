@@ -65,10 +65,14 @@ class Totals:
         return replace(self, in_flight=0)
 
     def __str__(self) -> str:
-        parts = [f"{name}: {settled}" for name, settled in sorted(self.handlers.items())]
-        parts += [f"{self.published} published", f"{self.in_flight} in flight"]
-        return "; ".join([*(parts if self.handlers else ["none settled", *parts])]) + (
-            f"; {self.restarts} restarts"
+        handlers = [f"{name}: {settled}" for name, settled in sorted(self.handlers.items())]
+        return "; ".join(
+            [
+                *(handlers or ["none settled"]),
+                f"published: {self.published}",
+                f"in flight: {self.in_flight}",
+                f"restarts: {self.restarts}",
+            ]
         )
 
 

@@ -1,4 +1,4 @@
-"""One process under a supervisor: `python -m mqkit.cli.child FD`, where FD is the socket to it.
+"""One process under a supervisor: `python -m mqkit.cli.child FD ...`, where FD is the socket to it.
 
 The supervisor alone says when to hurry. SIGTERM drains, however often it comes, since whoever ends
 a whole control group sends it to all processes, the supervisor among them; SIGINT does nothing,

@@ -154,7 +154,7 @@ class Processes:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                popen = _spawn(theirs, apart=apart)
+                popen = _spawn(job, theirs, apart=apart)
             except OSError:
                 ours.close()
                 raise
@@ -171,15 +171,16 @@ class Processes:
         self._living = [process for process in self._living if process.is_alive]
 
 
-def _spawn(link: socket.socket, *, apart: bool) -> subprocess.Popen[bytes]:
+def _spawn(job: Job, link: socket.socket, *, apart: bool) -> subprocess.Popen[bytes]:
     # A new interpreter, never a fork: an event loop, threads and an embedded broker may be here.
-    # Nothing secret is on its command line.
+    # Nothing secret is on its command line, whose end is for those who read a list of processes.
     return subprocess.Popen(
         [
             sys.executable,
             # As multiprocessing does it: there is no public way to pass on -O, -W, -X and others.
             *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]  # noqa: SLF001
-            *("-m", "mqkit.cli.child", str(link.fileno())),
+            *("-m", "mqkit.cli.child", str(link.fileno()), job.service),
+            *([] if job.number is None else [str(job.number)]),
         ],
         stdin=subprocess.DEVNULL if apart else None,
         pass_fds=[link.fileno()],

@@ -41,8 +41,8 @@ class Slot:
         if self.process is not None:
             state = "ready" if self.process.is_ready else "starting"
             in_flight = self.process.totals.in_flight
-            what = f"{state}, pid {self.process.pid}, {in_flight} in flight"
-        return f"process {self.number}: {what}, {self.restarts} restarts"
+            what = f"{state}, pid {self.process.pid}, in flight: {in_flight}"
+        return f"process {self.number}: {what}, restarts: {self.restarts}"
 
 
 class Supervisor:
@@ -152,7 +152,7 @@ class Supervisor:
         """One life of its process."""
 
         def on_report(report: Report) -> None:
-            if report.ready and not self._one_is_ready.is_set():
+            if report.ready:
                 self._one_is_ready.set()
 
         job = replace(self._job, number=slot.number)
