@@ -31,13 +31,17 @@ class Process:
     """One life of one process; it is over when `end` returns."""
 
     def __init__(
-        self, popen: subprocess.Popen[bytes], on_report: Callable[[Report], None] | None
+        self,
+        popen: subprocess.Popen[bytes],
+        on_ready: Callable[[], None],
+        on_files: Callable[[tuple[str, ...]], None],
     ) -> None:
         self.pid = popen.pid
         self.report: Report | None = None
         """Its latest; None until it hears what it is told."""
         self._popen = popen
-        self._on_report = on_report
+        self._on_ready = on_ready
+        self._on_files = on_files
         self._ready_at: float | None = None
         loop = asyncio.get_running_loop()
         self._now = loop.time
@@ -117,11 +121,12 @@ class Process:
         except ValueError:
             logger.exception("process %d: its report cannot be read", self.pid)
             return
+        self.report = report
+        if report.files:
+            self._on_files(report.files)
         if report.ready and self._ready_at is None:
             self._ready_at = self._now()
-        self.report = report
-        if self._on_report is not None:
-            self._on_report(report)
+            self._on_ready()
 
 
 class Processes:
@@ -143,12 +148,19 @@ class Processes:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
 
     async def start(
-        self, job: Job, *, apart: bool, on_report: Callable[[Report], None] | None = None
+        self,
+        job: Job,
+        *,
+        apart: bool,
+        on_ready: Callable[[], None] = lambda: None,
+        on_files: Callable[[tuple[str, ...]], None] = lambda _: None,
     ) -> Process:
         """Start one; it drains by itself if this process ends.
 
         :param apart: in a session of its own, which the terminal's signals do not reach; without
             the terminal as its input
+        :param on_ready: called once it is
+        :param on_files: called with the files of what it has imported
         :raises OSError: the system has no room for it
         """
         ours, theirs = socket.socketpair()
@@ -158,7 +170,7 @@ class Processes:
             except OSError:
                 ours.close()
                 raise
-        process = Process(popen, on_report)
+        process = Process(popen, on_ready, on_files)
         self._living.append(process)
         await process.begin(job, ours)
         self._reap()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from watchfiles import PythonFilter, awatch
 
-from mqkit.cli.job import HURRY, Job, Report
+from mqkit.cli.job import HURRY, Job
 from mqkit.cli.processes import Process, Processes
 from mqkit.cli.restarts import End
 from mqkit.cli.supervise import OVERSTAY
@@ -77,7 +77,7 @@ class Reloader:
     async def _live(self, processes: Processes) -> End:
         """One life of the process, to its end, or to a change or a signal."""
         self._roused.clear()
-        process = await processes.start(self._job, apart=False, on_report=self._on_report)
+        process = await processes.start(self._job, apart=False, on_files=self._on_files)
         self._process = process
         ended = asyncio.create_task(process.end())
         roused = asyncio.create_task(self._roused.wait())
@@ -103,8 +103,8 @@ class Reloader:
         self._stopping = True
         self._roused.set()
 
-    def _on_report(self, report: Report) -> None:
-        self._watch(folders_outside(report.files, self._folder), recursive=False)
+    def _on_files(self, files: tuple[str, ...]) -> None:
+        self._watch(folders_outside(files, self._folder), recursive=False)
 
     def _watch(self, folders: set[Path], *, recursive: bool) -> None:
         new = folders - self._watched

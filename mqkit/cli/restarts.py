@@ -20,7 +20,7 @@ STEADY = 10.0
 """Seconds after which a process that was ready is taken to run well, and its failures are over."""
 
 START_ATTEMPTS = 3
-"""How often a process that was never ready may be killed, or end without an error, at its start."""
+"""Starts, while no process was ready yet, at which one may be killed or end without an error."""
 
 LOUD_AFTER = 5
 """Failures in a row after which each further one is told as critical."""
@@ -79,30 +79,33 @@ class GiveUp:
 class Judge:
     """Decides for one of the processes, over all its lives.
 
-    A service that cannot start is given up: at the first start any exit code but 0 is final, and
-    at any start exit code 2, which says that it is configured wrongly. What has been ready once is
-    started again for ever: the broker will be back.
+    A service that cannot start is given up: at the first start, and until some process was ready,
+    any exit code but 0 is final; at any start exit code 2 is, which says that it is configured
+    wrongly. What can start is started again for ever: the broker will be back.
     """
 
     def __init__(self, wait: Wait = DEFAULT_WAIT) -> None:
         self._wait = wait
         self._failures = 0
-        self._was_ready = False
+        self._lives = 0
 
-    def after(self, end: End) -> Restart | GiveUp:
-        """What to do after this end, which nobody had asked for."""
+    def after(self, end: End, *, service_ran: bool) -> Restart | GiveUp:
+        """What to do after this end, which nobody had asked for.
+
+        :param service_ran: whether any of the processes was ever ready
+        """
+        self._lives += 1
+        if end.ready_for is not None and end.ready_for >= STEADY:
+            self._failures = 0
+        self._failures += 1
         if end.ready_for is None:
             if end.code == CALLED_WRONGLY:
                 return GiveUp(CALLED_WRONGLY)
-            if not self._was_ready and end.code is not None and end.code > 0:
+            failed = end.code is not None and end.code > 0
+            if failed and (self._lives == 1 or not service_ran):
                 return GiveUp(FAILED)
-        else:
-            self._was_ready = True
-            if end.ready_for >= STEADY:
-                self._failures = 0
-        self._failures += 1
-        if not self._was_ready and self._failures >= START_ATTEMPTS:
-            return GiveUp(FAILED)
+            if not service_ran and self._failures >= START_ATTEMPTS:
+                return GiveUp(FAILED)
         return Restart(self._next_wait(), self._failures, loud=self._failures >= LOUD_AFTER)
 
     def _next_wait(self) -> float:

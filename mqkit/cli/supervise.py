@@ -11,7 +11,7 @@ import logging
 import signal
 from dataclasses import dataclass, field, replace
 
-from mqkit.cli.job import HURRY, Job, Report
+from mqkit.cli.job import HURRY, Job
 from mqkit.cli.processes import Process, Processes
 from mqkit.cli.restarts import LONGEST_WAIT, End, GiveUp, Judge, Restart
 from mqkit.totals import Totals
@@ -141,7 +141,7 @@ class Supervisor:
             if self._stopping.is_set():
                 self._code = max(self._code, end.exit_code)
                 break
-            match slot.judge.after(end):
+            match slot.judge.after(end, service_ran=self._one_is_ready.is_set()):
                 case GiveUp(code):
                     self._give_up(slot, end, code)
                 case Restart() as restart:
@@ -151,13 +151,13 @@ class Supervisor:
     async def _live(self, slot: Slot) -> End:
         """One life of its process."""
 
-        def on_report(report: Report) -> None:
-            if report.ready:
-                self._one_is_ready.set()
+        def on_ready() -> None:
+            logger.info("process %d: ready", slot.number)
+            self._one_is_ready.set()
 
         job = replace(self._job, number=slot.number)
         try:
-            process = await self._processes.start(job, apart=True, on_report=on_report)
+            process = await self._processes.start(job, apart=True, on_ready=on_ready)
         except OSError as error:
             return End(None, problem=str(error))
         slot.process = process
