@@ -46,10 +46,14 @@ class Slot:
 
 
 class Supervisor:
-    """Runs a job in several processes at once. `run` is called once, on the main thread."""
+    """Runs a job in several processes at once. `run` is called once, on the main thread.
 
-    def __init__(self, job: Job, processes: int) -> None:
+    :param overstay: see `OVERSTAY`
+    """
+
+    def __init__(self, job: Job, processes: int, *, overstay: float = OVERSTAY) -> None:
         self._job = job
+        self._overstay = overstay
         self._slots = [Slot(number) for number in range(1, processes + 1)]
         self._processes = Processes()
         self._one_is_ready = asyncio.Event()
@@ -68,6 +72,11 @@ class Supervisor:
         living = (slot.process.totals for slot in self._slots if slot.process is not None)
         restarts = sum(slot.restarts for slot in self._slots)
         return sum(living, self._past) + Totals(restarts=restarts)
+
+    @property
+    def states(self) -> list[str]:
+        """What each process does now, in words."""
+        return [str(slot) for slot in self._slots]
 
     async def run(self) -> int:
         """Keep them running until a signal; returns the exit code, when all have ended.
@@ -93,7 +102,7 @@ class Supervisor:
         self._one_is_ready.set()
         for process in self._living():
             process.stop()
-        asyncio.get_running_loop().call_later(self._job.grace + OVERSTAY, self._kill)
+        asyncio.get_running_loop().call_later(self._job.grace + self._overstay, self._kill)
 
     def hurry(self) -> None:
         """End their grace period."""
@@ -101,12 +110,12 @@ class Supervisor:
         self._hurried = True
         for process in self._living():
             process.tell(HURRY)
-        asyncio.get_running_loop().call_later(OVERSTAY, self._kill)
+        asyncio.get_running_loop().call_later(self._overstay, self._kill)
 
     def log_states(self) -> None:
         """Log how each process is, and the totals."""
-        for slot in self._slots:
-            logger.info("%s", slot)
+        for state in self.states:
+            logger.info("%s", state)
         logger.info("in all: %s", self.totals)
 
     def _on_signal(self, name: str) -> None:

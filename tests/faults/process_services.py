@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 
 from mqkit import Delivery, Queue, Retry, Service
@@ -35,3 +36,13 @@ async def take_one(body: dict[str, float], delivery: Delivery) -> None:
 
 at_once = Service("at-once", retry=Retry.never())
 at_once.handler(Queue(QUEUE), prefetch=10, concurrency=5)(take_one)
+
+
+blocking = Service("blocking", retry=Retry.never())
+
+
+@blocking.handler(Queue(QUEUE), prefetch=1, concurrency=1)
+async def hold_up_the_loop(body: dict[str, float]) -> None:
+    """Nothing else runs in its process for body['seconds']."""
+    note(f"began - {os.getpid()}")
+    time.sleep(body["seconds"])  # noqa: ASYNC251 - the mistake that it is about

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -15,6 +17,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from mqkit.cli.job import Job
+from mqkit.cli.supervise import Supervisor
 from mqkit.store import Store
 from mqkit.testing import processes
 from mqkit.testing.brokers import Broker
@@ -93,9 +97,9 @@ def environment(url: str, name: str, tmp_path: Path) -> dict[str, str]:
     }
 
 
-async def publish(client: Client, name: str, count: int, seconds: float) -> None:
-    """Messages 0 to count, each of which takes so long."""
-    for n in range(count):
+async def publish(client: Client, name: str, count: int, seconds: float, *, first: int = 0) -> None:
+    """Messages that take so long each; their ids are numbers."""
+    for n in range(first, first + count):
         await client.publisher.publish("", f"{name}.q", {"seconds": seconds}, message_id=str(n))
 
 
@@ -115,10 +119,9 @@ async def test_a_killed_process_is_started_again_and_loses_nothing(
             os.kill(second, signal.SIGKILL)
             await process.says("[supervisor] process 2 was killed by SIGKILL; starting it again in")
             await says_times(process, ": ready", 3)
-            await publish(client, name, 20, 0.1)
-            await eventually(lambda: len({n[1] for n in noted(out) if n[0] == "done"}) == 200)
+            await publish(client, name, 20, 0.1, first=200)
+            await eventually(lambda: len({n[1] for n in noted(out) if n[0] == "done"}) == 220)
             third = str(pids(process)[2])
-            await eventually(lambda: third in {n[2] for n in noted(out) if n[0] == "done"})
             process.send(signal.SIGTERM)
             assert await process.ends() == 0, process.text()
         notes = noted(out)
@@ -200,6 +203,33 @@ async def test_when_the_supervisor_is_killed_its_processes_drain(
         assert [n[0] for n in noted(out)] == ["began", "began", "done", "done"]
         assert await client.messages(f"{name}.q") == 2
     assert process.text().count("the supervisor is gone: stopping") == 2
+
+
+async def test_what_does_not_end_is_killed(
+    mqkit_embedded: Broker,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A process whose loop is held up cannot drain, and does not hold up the end of all others."""
+    out, names = tmp_path / "out", environment(mqkit_embedded.url, name, tmp_path)
+    for key, value in names.items():
+        monkeypatch.setenv(key, value)
+    job = Job(service=f"{SERVICES}:blocking", grace=0.5, log_level=logging.INFO)
+    supervisor = Supervisor(job, 1, overstay=0.5)
+    async with connected(mqkit_embedded.url) as client:
+        running = asyncio.create_task(supervisor.run())
+        await eventually(lambda: "ready" in supervisor.states[0])
+        await publish(client, name, 1, 0.0)
+        await publish(client, name, 1, 60.0, first=1)
+        await eventually(lambda: begun(out) == 2)
+        supervisor.stop()
+        began = time.monotonic()
+        assert await running == 1
+        assert 0.9 < time.monotonic() - began < 5
+        assert await client.messages(f"{name}.q") == 1
+    assert "did not end in time: killing it" in caplog.text
 
 
 @pytest.mark.parametrize(
