@@ -16,7 +16,7 @@ LONGEST_WAIT = 30.0
 DEFAULT_WAIT = wait_exponential(multiplier=0.1, max=LONGEST_WAIT) + wait_random(0, 0.4)
 """Before the n-th restart in a row. The jitter keeps processes apart that died together."""
 
-STEADY = 10.0
+STEADY = 5.0
 """Seconds after which a process that was ready is taken to run well, and its failures are over."""
 
 START_ATTEMPTS = 3
