@@ -197,9 +197,12 @@ async def test_when_the_supervisor_is_killed_its_processes_drain(
             await says_times(process, ": ready", 2)
             await publish(client, name, 4, 1.0)
             await eventually(lambda: begun(out) == 2)
+            children = processes.tree(process.process.pid)
             process.send(signal.SIGKILL)
-            children = pids(process)
-            await eventually(lambda: not any(processes.is_alive(pid) for pid in children))
+            try:
+                await eventually(lambda: not any(processes.is_alive(pid) for pid in children))
+            finally:
+                processes.kill(pid for pid in children if processes.is_alive(pid))
         assert [n[0] for n in noted(out)] == ["began", "began", "done", "done"]
         assert await client.messages(f"{name}.q") == 2
     assert process.text().count("the supervisor is gone: stopping") == 2
