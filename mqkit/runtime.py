@@ -116,6 +116,11 @@ class Runtime:
         known = {handler.queue.name: DETACHED for handler in self.service.handlers}
         return known | {each.handler.queue.name: each.state for each in self._consumers}
 
+    @property
+    def in_flight(self) -> int:
+        """Deliveries whose handler runs, or whose outcome is being settled."""
+        return sum(consumer.in_flight for consumer in self._consumers)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Start, consume until `stop` is set, drain.
 
@@ -287,9 +292,11 @@ class Runtime:
     async def _drain(self) -> None:
         began = asyncio.get_running_loop().time()
         await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
-        in_flight = sum(consumer.in_flight for consumer in self._consumers)
         logger.info(
-            "%s: draining, %d in flight, up to %g s", self.service.name, in_flight, self._grace
+            "%s: draining, %d in flight, up to %g s",
+            self.service.name,
+            self.in_flight,
+            self._grace,
         )
         finished = asyncio.gather(*(consumer.finished() for consumer in self._consumers))
         hurried = asyncio.create_task(self._abandon_now.wait())

@@ -5,19 +5,14 @@ Exit codes: 0 done, 1 it failed, 2 it was called wrongly.
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from mqkit.cli.broker import broker
-from mqkit.cli.options import FAILED
+from mqkit.cli.options import errors_as_exit_codes
 from mqkit.cli.publish import publish
 from mqkit.cli.relay import relay
 from mqkit.cli.run import run
 from mqkit.cli.status import status
-from mqkit.errors import ConfigurationError, MqkitError
-
-CALLED_WRONGLY = 2
 
 app = typer.Typer(
     name="mqkit",
@@ -40,11 +35,5 @@ def _commands() -> None:
 
 def main() -> None:
     """Run the command line of this process."""
-    try:
+    with errors_as_exit_codes():
         app()
-    except ConfigurationError as error:
-        typer.echo(f"mqkit: {error}", err=True)
-        sys.exit(CALLED_WRONGLY)
-    except MqkitError as error:
-        typer.echo(f"mqkit: {error}", err=True)
-        sys.exit(FAILED)

@@ -16,7 +16,6 @@ import typer
 from mqkit.cli.options import LOG_FORMAT, log_level_number
 from mqkit.embedded import PRODUCT, DataError, EmbeddedServer, ServerThread, version
 from mqkit.errors import BrokerError, BrokerUrlError, ConfigurationError
-from mqkit.settings import BrokerUrl
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +79,8 @@ def broker(
 
 
 @contextlib.contextmanager
-def embedded_broker(data: Path | None = None) -> Iterator[BrokerUrl]:
-    """An embedded broker in a thread of this process; it ends with the block.
+def embedded_broker(data: Path | None = None) -> Iterator[str]:
+    """The URL of an embedded broker in a thread of this process; it ends with the block.
 
     :raises EmbeddedBrokerError: it could not start
     """
@@ -93,7 +92,7 @@ def embedded_broker(data: Path | None = None) -> Iterator[BrokerUrl]:
     try:
         where = f"keeping its queues in {data}" if data is not None else IN_MEMORY
         logger.warning("%s %s on amqp://127.0.0.1:%d/, %s", PRODUCT, version(), server.port, where)
-        yield BrokerUrl.parse(server.url)
+        yield server.url
     finally:
         server.stop()
 

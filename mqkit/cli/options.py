@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mqkit.errors import BrokerUrlError, ConfigurationError, ServiceNotFoundError
+from mqkit.errors import BrokerUrlError, ConfigurationError, MqkitError, ServiceNotFoundError
 from mqkit.service import Service
 from mqkit.settings import BrokerUrl, Settings
 
 FAILED = 1
 """The exit code of a command that did not do what it was asked for."""
+
+CALLED_WRONGLY = 2
+"""The exit code of a command that was called wrongly, or with a service that is."""
 
 StoreOption = Annotated[
     str | None,
@@ -28,6 +33,35 @@ StoreOption = Annotated[
 ]
 
 LOG_FORMAT = "%(asctime)s %(levelname)-8s %(message)s"
+
+LABELLED_LOG_FORMAT = "%(asctime)s %(levelname)-8s [%(label)s] %(message)s"
+"""Where several processes write to one log."""
+
+
+@contextlib.contextmanager
+def errors_as_exit_codes() -> Iterator[None]:
+    """Turn mqkit's errors into one line and an exit code; any other is a bug and stays as it is."""
+    try:
+        yield
+    except ConfigurationError as error:
+        typer.echo(f"mqkit: {error}", err=True)
+        sys.exit(CALLED_WRONGLY)
+    except MqkitError as error:
+        typer.echo(f"mqkit: {error}", err=True)
+        sys.exit(FAILED)
+
+
+def log_to_stderr(level: int, label: str | None = None) -> None:
+    """Log to stderr from now on; each line with the label, if there is one.
+
+    A record is written at once, so that the lines of processes with the same stderr do not mix.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    if label is None:
+        handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    else:
+        handler.setFormatter(logging.Formatter(LABELLED_LOG_FORMAT, defaults={"label": label}))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def log_level_number(name: str) -> int:

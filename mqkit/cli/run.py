@@ -1,4 +1,4 @@
-"""`mqkit run`: one service in this process, until SIGTERM or SIGINT."""
+"""`mqkit run`: one service, in this process or in several, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,10 @@ import typer
 
 from mqkit import drivers
 from mqkit.cli.broker import check_broker_choice, embedded_broker
-from mqkit.cli.options import FAILED, LOG_FORMAT, broker_url, load_service, log_level_number
+from mqkit.cli.job import Job
+from mqkit.cli.options import FAILED, load_service, log_level_number, log_to_stderr
+from mqkit.cli.supervise import Supervisor
+from mqkit.errors import ConfigurationError
 from mqkit.runtime import DEFAULT_GRACE, Runtime
 
 logger = logging.getLogger(__name__)
@@ -63,6 +67,22 @@ def run(
             show_default=False,
         ),
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Run it in so many processes, and start those again that end. SIGUSR1 logs how "
+            "they are and what they have done.",
+        ),
+    ] = 1,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload",
+            help="For development, never in production: start anew when a Python file changes.",
+        ),
+    ] = False,
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning, error or critical.")
     ] = "info",
@@ -72,21 +92,47 @@ def run(
     A second signal ends the grace period. Exit code 0: stopped, all that was in flight is
     settled; 1: it failed, or handlers outlasted the grace period; 2: it was called wrongly.
     """
-    level = log_level_number(log_level)
+    job = Job(
+        service=service,
+        url=url,
+        grace=grace,
+        connect_deadline=connect_deadline,
+        driver=driver,
+        log_level=log_level_number(log_level),
+    )
     check_broker_choice(url, data, embedded=embedded)
-    given = broker_url(url) if url is not None else None
-    chosen = drivers.named(driver) if driver is not None else None
-    loaded = load_service(service)
-    if given is None and not embedded and loaded.connection is None:
-        given = broker_url(None)
-    logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
+    if reload and processes > 1:
+        raise ConfigurationError("--reload runs one process: give it without --processes")
+    job.check()
     with contextlib.ExitStack() as stack:
+        if reload or processes > 1:
+            log_to_stderr(job.log_level, "reload" if reload else "supervisor")
+            if embedded:
+                job = replace(job, url=stack.enter_context(embedded_broker(data)))
+            raise typer.Exit(_reload(job) if reload else _supervise(job, processes))
+        loaded = load_service(service)
+        log_to_stderr(job.log_level)
         if embedded:
-            given = stack.enter_context(embedded_broker(data))
-        runtime = Runtime(
-            loaded, given, grace=grace, connect_deadline=connect_deadline, driver=chosen
-        )
+            job = replace(job, url=stack.enter_context(embedded_broker(data)))
+        runtime = job.runtime(loaded)
         asyncio.run(_run_until_signal(runtime))
+
+
+def _supervise(job: Job, processes: int) -> int:
+    return asyncio.run(Supervisor(job, processes).run())
+
+
+def _reload(job: Job) -> int:
+    try:
+        from mqkit.cli.reload import Reloader  # noqa: PLC0415 - what it needs is an extra
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("watchfiles"):
+            raise
+        raise ConfigurationError(
+            f"--reload watches files by a library that is not installed ({error}): "
+            "pip install 'mqkit[reload]'"
+        ) from error
+    return asyncio.run(Reloader(job, Path.cwd()).run())
 
 
 async def _run_until_signal(runtime: Runtime) -> None:
@@ -104,9 +150,16 @@ async def _run_until_signal(runtime: Runtime) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number.name)
     await runtime.run(stop)
+    end_if_abandoned(runtime)
+
+
+def end_if_abandoned(runtime: Runtime) -> None:
+    """End this process at once, inside of its loop, if it had to give up handlers.
+
+    A thread cannot be stopped, and a coroutine may refuse to be: neither the interpreter nor the
+    loop would end. Their messages are requeued and the connections closed.
+    """
     if runtime.abandoned:
-        # A thread cannot be stopped, and a coroutine may refuse to be: neither the interpreter
-        # nor the loop would end. Their messages are requeued and the connections closed.
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -48,6 +48,34 @@ def mqkit(*arguments: str, url: str | None = None) -> subprocess.CompletedProces
         ),
         (["run", "tests.faults.services:slow", "--grace", "-1"], 2, "--grace"),
         (["run", "tests.faults.services:slow", "--log-level", "loud"], 2, "not a log level"),
+        (
+            ["run", "tests.faults.services:slow", "--processes", "0"],
+            2,
+            "Invalid value for '--processes'",
+        ),
+        (
+            ["run", "tests.faults.services:slow", "--processes", "-3"],
+            2,
+            "Invalid value for '--processes'",
+        ),
+        (
+            ["run", "tests.faults.services:slow", "--processes", "x"],
+            2,
+            "Invalid value for '--processes'",
+        ),
+        (
+            ["run", "tests.faults.services:slow", "--processes", "2", "--reload"],
+            2,
+            "--reload runs one process",
+        ),
+        (
+            [
+                *("run", "tests.faults.services:slow", "--processes", "2"),
+                *("--url", f"amqp://u:{SECRET}@h:x/"),
+            ],
+            2,
+            "the port",
+        ),
         (["runn"], 2, "runn"),
         (
             [

@@ -17,6 +17,7 @@ LAYERS = {
     "message": 0,
     "outcome": 0,
     "settings": 0,
+    "totals": 0,
     "codec": 1,
     "copies": 1,
     "effects": 1,
@@ -68,6 +69,7 @@ MAY_IMPORT = {
     "aiormq": {"drivers", "testing"},
     "asyncpg": {"store", "testing"},
     "sqlalchemy": {"store"},
+    "watchfiles": {"cli"},
 }
 """Client libraries, and the only parts of mqkit that know them."""
 

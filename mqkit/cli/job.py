@@ -1,0 +1,88 @@
+"""What a process of `mqkit run` is to do, and what it and its supervisor say to each other.
+
+They are joined by a socket. The supervisor writes the job, and later `STOP` and `HURRY`; the
+process writes reports. Each is one line. The end of the socket says that the other side is gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter
+
+from mqkit import drivers
+from mqkit.cli.options import broker_url
+from mqkit.publisher import OnConfirmed
+from mqkit.runtime import Runtime
+from mqkit.service import Service
+from mqkit.settle import OnSettled
+from mqkit.totals import Totals
+
+STOP = b"stop\n"
+"""Drain, and end. Saying it twice is saying it once."""
+
+HURRY = b"hurry\n"
+"""End the grace period."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The options of `mqkit run` that concern the process which runs the service."""
+
+    service: str
+    """MODULE:SERVICE."""
+    grace: float
+    url: str | None = field(default=None, repr=False)
+    """As it was given, password and all; None leaves it to the environment or the service."""
+    connect_deadline: float | None = None
+    driver: str | None = None
+    log_level: int
+    number: int | None = None
+    """Which of several processes it is, from 1; None if it is the only one."""
+
+    def check(self) -> None:
+        """See that what needs no service is right.
+
+        :raises ConfigurationError: it is not
+        """
+        if self.url is not None:
+            broker_url(self.url)
+        if self.driver is not None:
+            drivers.named(self.driver)
+
+    def runtime(
+        self,
+        service: Service,
+        *,
+        on_settled: OnSettled | None = None,
+        on_confirmed: OnConfirmed | None = None,
+    ) -> Runtime:
+        """What runs the service as the options say.
+
+        :raises ConfigurationError: there is no broker, or the service cannot be run
+        """
+        has_its_own = self.url is None and service.connection is not None
+        return Runtime(
+            service,
+            None if has_its_own else broker_url(self.url),
+            grace=self.grace,
+            connect_deadline=self.connect_deadline,
+            driver=None if self.driver is None else drivers.named(self.driver),
+            on_settled=on_settled,
+            on_confirmed=on_confirmed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a process is; the first one says that it hears what it is told."""
+
+    ready: bool
+    """Whether it has consumed all its queues at once, or paused some of them."""
+    totals: Totals
+    files: tuple[str, ...] = ()
+    """In the first report: the files of the modules that it has imported."""
+
+
+JOBS = TypeAdapter(Job)
+REPORTS = TypeAdapter(Report)

@@ -1,0 +1,110 @@
+"""What a service has done, in numbers: counted in each process, and summed over all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+
+from mqkit.message import Delivery, Message
+from mqkit.outcome import Ack, DeadLetter, Lost, Outcome, Requeue, RetryAfter
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Deliveries by what became of them; a message that was retried is in it for each delivery."""
+
+    acked: int = 0
+    retried: int = 0
+    dead_lettered: int = 0
+    requeued: int = 0
+    """Given back: the service stopped before they were handled, or its handler paused."""
+    lost: int = 0
+    """Their channel died before they were settled; the broker delivers them again."""
+
+    def __add__(self, other: Settled) -> Settled:
+        return Settled(
+            *(getattr(self, each.name) + getattr(other, each.name) for each in fields(Settled))
+        )
+
+    def __str__(self) -> str:
+        named = [(each.name.replace("_", "-"), getattr(self, each.name)) for each in fields(self)]
+        return ", ".join(f"{count} {name}" for name, count in named if count) or "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a service has done since it was started; with `+`, what several processes have."""
+
+    handlers: Mapping[str, Settled] = field(default_factory=dict)
+    """By the handler's name; those that have settled anything."""
+    published: int = 0
+    """Messages that the service's publisher had confirmed, copies of deliveries among them."""
+    in_flight: int = 0
+    """Deliveries whose handler ran, or whose outcome was being settled, when it was counted."""
+    restarts: int = 0
+    """Processes that a supervisor started in the place of one that had ended."""
+
+    @property
+    def settled(self) -> Settled:
+        """The sum over all handlers."""
+        return sum(self.handlers.values(), Settled())
+
+    def __add__(self, other: Totals) -> Totals:
+        names = dict.fromkeys([*self.handlers, *other.handlers])
+        none = Settled()
+        return Totals(
+            {n: self.handlers.get(n, none) + other.handlers.get(n, none) for n in names},
+            self.published + other.published,
+            self.in_flight + other.in_flight,
+            self.restarts + other.restarts,
+        )
+
+    def at_rest(self) -> Totals:
+        """The same of a process that has ended: nothing is in flight any more."""
+        return replace(self, in_flight=0)
+
+    def __str__(self) -> str:
+        handlers = [f"{name}: {settled}" for name, settled in sorted(self.handlers.items())]
+        return "; ".join(
+            [
+                *(handlers or ["none settled"]),
+                f"published: {self.published}",
+                f"in flight: {self.in_flight}",
+                f"restarts: {self.restarts}",
+            ]
+        )
+
+
+class Tally:
+    """Counts in one process; its methods are the observers that a `Runtime` takes."""
+
+    def __init__(self, handlers: Iterable[tuple[str, str]]) -> None:
+        """Count from zero.
+
+        :param handlers: the queue and the name of each
+        """
+        self._names = dict(handlers)
+        self._settled: Counter[tuple[str, type[Outcome]]] = Counter()
+        self._published = 0
+
+    def settled(self, delivery: Delivery, outcome: Outcome) -> None:
+        """One delivery was settled."""
+        self._settled[delivery.queue, type(outcome)] += 1
+
+    def confirmed(self, _: Message) -> None:
+        """One message was published."""
+        self._published += 1
+
+    def totals(self, in_flight: int = 0) -> Totals:
+        """What has been counted."""
+        handlers: dict[str, Settled] = {}
+        for queue in dict.fromkeys(queue for queue, _ in self._settled):
+            name = self._names.get(queue, queue)
+            handlers[name] = handlers.get(name, Settled()) + Settled(
+                *(
+                    self._settled[queue, kind]
+                    for kind in (Ack, RetryAfter, DeadLetter, Requeue, Lost)
+                )
+            )
+        return Totals(handlers, self._published, in_flight)
