@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from mqkit import drivers
 from mqkit.cli.options import broker_url
-from mqkit.publisher import OnConfirmed
+from mqkit.publish_many import OnConfirmed
 from mqkit.runtime import Runtime
 from mqkit.service import Service
 from mqkit.settle import OnSettled
