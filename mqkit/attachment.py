@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from tenacity import (
     AsyncRetrying,
@@ -62,15 +63,21 @@ class Attachment:
         receive: Receive,
         on_lost: Callable[[DriverChannel], None],
         declared_on: int = 0,
+        queue: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
         """Consume nothing yet; then the handler's prefetch.
 
         :param declared_on: the generation of the connection on which the handler's queues were
             declared just now, so that the first attempt to consume need not do it again
+        :param queue: the one to consume, where it is not the handler's own
+        :param arguments: for the consumer
         """
         self._connection = connection
         self._handler = handler
-        self._queue = handler.queue.name
+        self._queue = queue or handler.queue.name
+        self._is_single = handler.queue.partitions is not None
+        self._arguments = arguments
         self._receive = receive
         self._on_lost = on_lost
         self._declared_on = declared_on
@@ -83,6 +90,8 @@ class Attachment:
         self._idle = asyncio.Event()
         self._idle.set()
         self._cautious = False
+        self._suspects = False
+        self._is_fresh = False
 
     @property
     def is_attached(self) -> bool:
@@ -98,6 +107,12 @@ class Attachment:
         """Consume no more, and do not attach again."""
         self._stopping = True
         self.want(0)
+
+    async def close(self) -> None:
+        """As `stop`, and give back at once, in their order, what is not settled."""
+        self._stopping = True
+        if self._channel is not None:
+            await self._channel.close(in_order=True)
 
     async def idle(self) -> None:
         """Wait until nothing is consumed: the broker has said so, or the channel is gone."""
@@ -154,10 +169,14 @@ class Attachment:
             await self.declare()
         channel = await self._connection.channel()
         # On this channel, not on the publisher's connection: during an alarm that one is silent.
-        await bind(channel, self._queue)
-        self._cautious = (
-            self._handler.queue.type == "quorum" and self._handler.prefetch > CAUTIOUS_PREFETCH
+        for queue in self._fed_by_ladder():
+            await bind(channel, queue)
+        self._cautious = self._suspects or (
+            self._handler.queue.type == "quorum"
+            and self._handler.prefetch > CAUTIOUS_PREFETCH
+            and not self._is_single
         )
+        self._is_fresh = True
         self._channel = channel
         try:
             await self._adjust(channel)
@@ -174,6 +193,12 @@ class Attachment:
         else:
             logger.info("%s: attached, and not consuming", self._queue)
         return channel
+
+    def _fed_by_ladder(self) -> tuple[str, ...]:
+        partitions = self._handler.queue.partition_queues()
+        if self._queue == self._handler.queue.name:
+            return (self._queue, *(each.name for each in partitions))
+        return (self._queue,)
 
     def _detach(self) -> None:
         self._channel, self._tag, self._taking = None, None, 0
@@ -208,6 +233,10 @@ class Attachment:
 
     async def _consume(self, channel: DriverChannel) -> None:
         def on_delivery(incoming: Incoming) -> None:
+            if closing or (self._is_single and self._has_to_change(incoming)):
+                if not closing:
+                    closing.append(asyncio.ensure_future(channel.close(in_order=True)))
+                return
             self._look_at(incoming)
             self._receive(channel, incoming)
 
@@ -217,7 +246,26 @@ class Attachment:
             closing.append(asyncio.ensure_future(channel.close()))
 
         closing: list[Awaitable[None]] = []
-        self._tag = await channel.consume(self._queue, on_delivery, on_cancel)
+        self._tag = await channel.consume(
+            self._queue, on_delivery, on_cancel, arguments=self._arguments
+        )
+
+    def _has_to_change(self, head: Incoming) -> bool:
+        """Whether a single active consumer has to attach anew, to hold fewer messages, or more.
+
+        It may not be replaced on its channel as others are: what it holds would stay here, while
+        another process got what comes after it. So nothing is started, and all goes back in its
+        order. Nor does it begin cautiously: that would cost every message at the head a delivery.
+        """
+        is_first, self._is_fresh = self._is_fresh, False
+        often = came_back_often(self._handler, head.properties.headers)
+        if self._cautious:
+            self._suspects = often
+            return not often
+        if is_first and often and self._handler.prefetch > CAUTIOUS_PREFETCH:
+            self._suspects = True
+            return True
+        return False
 
     def _look_at(self, incoming: Incoming) -> None:
         """Go on with the full prefetch if the head of the queue is harmless."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from typing import Any
 
 from mqkit.attachment import Attachment, came_back_often
@@ -19,7 +19,7 @@ from mqkit.effects import EffectStore
 from mqkit.errors import HandlerPausedError
 from mqkit.lanes import Lanes
 from mqkit.message import Delivery, attempt_number, elapsed_seconds, first_published_to
-from mqkit.outcome import RetryAfter
+from mqkit.outcome import Outcome, RetryAfter
 from mqkit.pause import ConsumerState, Pause, Status
 from mqkit.pausing import Pausing
 from mqkit.reserved import drop_unbelievable
@@ -27,6 +27,8 @@ from mqkit.service import Handler
 from mqkit.settle import Settler
 
 logger = logging.getLogger(__name__)
+
+Dispatch = Callable[[Delivery], Awaitable[Outcome]]
 
 CANCEL_TIMEOUT = 3.0
 """Seconds to wait for the broker's cancel-ok when the service stops."""
@@ -50,23 +52,29 @@ class Consumer:
         store: EffectStore | None = None,
         pauses: tuple[Pause, ...] = (),
         clock: Clock = utc_now,
+        queue: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
         """Consume nothing yet.
 
-        :param declared_on: as in `Attachment`
+        :param declared_on: as in `Attachment`; so are `queue` and `arguments`
         :param pauses: when to stop consuming for a while
         :param clock: tells since when
         """
         self.handler = handler
+        self.queue = queue or handler.queue.name
+        """The name of the queue that it consumes."""
         self._attachment = Attachment(
             connection,
             handler,
             receive=self._receive,
             on_lost=self._cancel_lost,
             declared_on=declared_on,
+            queue=queue,
+            arguments=arguments,
         )
         self._pausing = Pausing(handler, pauses, dispatcher.dispatch, intake=self, clock=clock)
-        self._dispatch = self._pausing.dispatch if pauses else dispatcher.dispatch
+        self._dispatch: Dispatch = self._pausing.dispatch if pauses else dispatcher.dispatch
         self._left = dispatcher.left
         self._settler = settler
         self._settle = settler.settle
@@ -130,7 +138,7 @@ class Consumer:
             async with asyncio.timeout(CANCEL_TIMEOUT):
                 await self._attachment.idle()
         except TimeoutError:
-            logger.info("%s: not cancelled: no answer", self.handler.queue.name)
+            logger.info("%s: not cancelled: no answer", self.queue)
         # Only now: a consumer that still takes would get them again, and before RabbitMQ 4.3
         # each delivery brings a message nearer to its limit.
         self._cancelled = True
@@ -176,13 +184,16 @@ class Consumer:
         """Give back what is still in flight, cancel its handlers, and say how many there were."""
         unsettled = [d for d in self._tasks.values() if not (d.settled or d.lost)]
         for delivery in unsettled:
-            self._settler.requeue(delivery)
+            self._give_up(delivery)
         for task in self._tasks:
             task.cancel()
         return len(unsettled)
 
+    def _give_up(self, delivery: Delivery) -> None:
+        self._settler.requeue(delivery)
+
     def _receive(self, channel: DriverChannel, incoming: Incoming) -> None:
-        drop_unbelievable(incoming, self.handler.queue.name)
+        drop_unbelievable(incoming, self.queue)
         headers = incoming.properties.headers
         exchange, routing_key = incoming.exchange, incoming.routing_key
         attempt = 1
@@ -205,9 +216,15 @@ class Consumer:
             return
         if self._admitting and self._store is not None:
             self._store.received(self.handler.name, delivery)
-        # After a lost channel a message comes again while its first run still goes on.
-        self._lanes.add(delivery, delivery.message_id)
+        self._lanes.add(delivery, self._lane(delivery))
         self._start()
+
+    def _lane(self, delivery: Delivery) -> Hashable:
+        """What is handled by one run at a time.
+
+        After a lost channel a message comes again while its first run still goes on.
+        """
+        return delivery.message_id
 
     def _start(self) -> None:
         """Start whatever may run now."""

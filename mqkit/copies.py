@@ -34,7 +34,15 @@ def retry_copy(
     headers = _carried(delivery)
     headers[Header.ATTEMPT] = delivery.attempt + (1 if outcome.counted else 0)
     headers[Header.ELAPSED] = round(outcome.elapsed * 1000)
-    headers.setdefault(Header.FIRST_FAILURE, _stamp(now))
+    headers.setdefault(Header.FIRST_FAILURE, stamp(now))
+    return Message(exchange, routing_key, delivery.body, _properties(delivery, headers))
+
+
+def forward_copy(delivery: Delivery, exchange: str, routing_key: str) -> Message:
+    """The same message for a partition of its queue, at the same attempt."""
+    headers = _carried(delivery)
+    if delivery.attempt > 1:
+        headers[Header.ATTEMPT] = delivery.attempt
     return Message(exchange, routing_key, delivery.body, _properties(delivery, headers))
 
 
@@ -46,10 +54,10 @@ def dead_letter_copy(
     headers = _carried(delivery)
     headers.pop(Header.ATTEMPT, None)
     headers.pop(Header.ELAPSED, None)
-    headers.setdefault(Header.FIRST_FAILURE, _stamp(now))
+    headers.setdefault(Header.FIRST_FAILURE, stamp(now))
     headers |= {
         Header.ATTEMPTS: delivery.attempt,
-        Header.LAST_FAILURE: _stamp(now),
+        Header.LAST_FAILURE: stamp(now),
         Header.REASON: outcome.reason.value,
         Header.ERROR_TYPE: error_type(error),
         Header.ERROR_MESSAGE: _head(str(error), MAX_ERROR_MESSAGE),
@@ -113,7 +121,8 @@ def _properties(delivery: Delivery, headers: Mapping[str, HeaderValue]) -> Prope
     )
 
 
-def _stamp(moment: datetime) -> str:
+def stamp(moment: datetime) -> str:
+    """A time as mqkit's headers have it: ISO 8601, in UTC, with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 

@@ -92,7 +92,7 @@ class Dispatcher:
     async def dispatch(self, delivery: Delivery) -> Outcome:
         """Run the handler and return the outcome; raises nothing that the handler raised."""
         try:
-            body = self._decode(delivery)
+            body = self.decode(delivery)
         except DecodeError as error:
             return DeadLetter(DeathReason.UNDECODABLE, error)
         if self._store is not None and not delivery.message_id:
@@ -127,7 +127,11 @@ class Dispatcher:
         """
         return encode(result, limits=self._limits) if delivery.properties.reply_to else None
 
-    def _decode(self, delivery: Delivery) -> Any:
+    def decode(self, delivery: Delivery) -> Any:
+        """The validated body.
+
+        :raises DecodeError: it is over the limits, or not what the handler takes
+        """
         check_received(delivery.body, delivery.properties, self._limits)
         decoder = self._handler.plan.decoder
         if decoder is None:

@@ -237,6 +237,10 @@ class DecodeError(MqkitError):
     """A body does not decode, or does not validate as the type that its handler asks for."""
 
 
+class OrderError(MqkitError):
+    """A message has no key to be ordered by, or was held too long for the order of its key."""
+
+
 class HandlerAbortedError(MqkitError):
     """A handler ended with `CancelledError` or `SystemExit` of its own: a failure like others."""
 

@@ -19,6 +19,8 @@ class DeathReason(StrEnum):
     ATTEMPTS_EXHAUSTED = "attempts-exhausted"
     POLICY_FAILED = "policy-failed"
     UNIDENTIFIED = "no-message-id"
+    UNORDERED = "no-order-key"
+    HELD_TOO_LONG = "held-too-long"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,13 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class Forward:
+    """Publish a copy to `queue`, the partition of its key, then acknowledge."""
+
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
 class Requeue:
     """Give the message back to its queue unhandled (shutdown)."""
 
@@ -64,7 +73,7 @@ class Lost:
     """The channel of the delivery is gone; the broker has requeued it and nothing may be sent."""
 
 
-Outcome = Ack | RetryAfter | DeadLetter | Requeue | Lost
+Outcome = Ack | RetryAfter | DeadLetter | Forward | Requeue | Lost
 
 
 class Reject(Exception):  # noqa: N818 - an instruction, not an error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +20,7 @@ from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.message import Delivery
 from mqkit.middleware import Middleware
+from mqkit.ordered import OrderedConsumer, SplittingConsumer
 from mqkit.outcome import Outcome
 from mqkit.pause import ConsumerState, Status
 from mqkit.pausing import pauses_of
@@ -113,8 +114,8 @@ class Runtime:
     @property
     def states(self) -> dict[str, ConsumerState]:
         """What each handler's consumer does now, by the name of its queue: for health endpoints."""
-        known = {handler.queue.name: DETACHED for handler in self.service.handlers}
-        return known | {each.handler.queue.name: each.state for each in self._consumers}
+        known = {queue: DETACHED for h in self.service.handlers for queue in _consumed(h)}
+        return known | {each.queue: each.state for each in self._consumers}
 
     @property
     def in_flight(self) -> int:
@@ -208,10 +209,10 @@ class Runtime:
         self._start_store()
         await self._make_values()
         for handler in self.service.handlers:
-            consumer = self._consumer(handler)
-            self._consumers.append(consumer)
-            task = asyncio.create_task(consumer.run(), name=f"mqkit consumer {handler.queue.name}")
-            self._running.append(task)
+            for consumer in self._consumers_of(handler):
+                self._consumers.append(consumer)
+                task = asyncio.create_task(consumer.run(), name=f"mqkit consumer {consumer.queue}")
+                self._running.append(task)
         logger.info(
             "%s: running %s on %s",
             self.service.name,
@@ -242,10 +243,11 @@ class Runtime:
                 arguments = {name: self._values[n] for name, n in provider.parameters.items()}
                 self._values[kind] = await make(provider, arguments, self._resources)
 
-    def _consumer(self, handler: Handler) -> Consumer:
+    def _consumers_of(self, handler: Handler) -> Iterator[Consumer]:
         pool = None
         if not handler.is_async:
-            pool = ThreadPoolExecutor(handler.concurrency, thread_name_prefix=handler.name)
+            threads = handler.concurrency * (handler.queue.partitions or 1)
+            pool = ThreadPoolExecutor(threads, thread_name_prefix=handler.name)
             self._pools.append(pool)
         dispatcher = Dispatcher(
             self.service.name,
@@ -257,24 +259,45 @@ class Runtime:
             store=self.service.store,
             limits=self.service.limits,
         )
-        settler = Settler(
+        settled = self._settled_by(handler)
+        options: dict[str, Any] = {
+            "declared_on": self._consuming.generation,
+            "store": self.service.store,
+            "pauses": pauses_of(handler, self.service),
+            "clock": self._clock,
+        }
+        if handler.order_by is None:
+            settler = self._settler(handler, settled)
+            yield Consumer(self._consuming, handler, dispatcher, settler, **options)
+            return
+        for number in range(handler.queue.partitions or 1):
+            yield OrderedConsumer(
+                self._consuming,
+                handler,
+                dispatcher,
+                self._settler(handler, settled),
+                queue=handler.queue.partition(number),
+                **options,
+            )
+        if handler.queue.partition_queues():
+            splitter = self._settler(handler, None)
+            yield SplittingConsumer(
+                self._consuming,
+                handler,
+                dispatcher,
+                splitter,
+                declared_on=self._consuming.generation,
+            )
+
+    def _settler(self, handler: Handler, on_settled: OnSettled | None) -> Settler:
+        return Settler(
             self.publisher,
             self._ladder,
             service=self.service.name,
             handler=handler.name,
             redeclare=lambda: declare(self._publishing.channel, handler.topology()),
             clock=self._clock,
-            on_settled=self._settled_by(handler),
-        )
-        return Consumer(
-            self._consuming,
-            handler,
-            dispatcher,
-            settler,
-            declared_on=self._consuming.generation,
-            store=self.service.store,
-            pauses=pauses_of(handler, self.service),
-            clock=self._clock,
+            on_settled=on_settled,
         )
 
     def _settled_by(self, handler: Handler) -> OnSettled | None:
@@ -336,6 +359,11 @@ class Runtime:
     async def _close_publishing(self) -> None:
         await self.publisher.close()
         await self._publishing.close()
+
+
+def _consumed(handler: Handler) -> tuple[str, ...]:
+    """The names of the queues that a handler consumes."""
+    return (handler.queue.name, *(each.name for each in handler.queue.partition_queues()))
 
 
 def _broker(

@@ -5,8 +5,7 @@ Registration does all the checking and no I/O; `runtime` runs what is registered
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +14,15 @@ from mqkit.errors import ConfigurationError, HandlerError
 from mqkit.injection import Plan, Provider, Scope, plan, provider
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.middleware import Middleware
+from mqkit.options import (
+    checked_middleware,
+    checked_order,
+    checked_pause,
+    checked_retry,
+    checked_timeout,
+    is_async,
+    name_of,
+)
 from mqkit.pause import Pause
 from mqkit.retry import Retry
 from mqkit.topology import Queue, Source, Topology, consumer_timeout, difference
@@ -52,6 +60,8 @@ class Handler:
     """Whether a run is cancelled once its message is lost to it."""
     pause: Pause | None = None
     """When it pauses of its own accord; a store's transaction adds another one."""
+    order_by: Callable[[Any], Hashable] | None = None
+    """The key of a body; messages of one key are handled one after the other."""
 
     @property
     def longest_retry(self) -> float:
@@ -101,8 +111,8 @@ class Service:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a service needs a name; got {name!r}")
         self.name = name
-        self.retry = _checked_retry(retry, f"service {name!r}")
-        self.middleware = tuple(_checked_middleware(m, f"service {name!r}") for m in middleware)
+        self.retry = checked_retry(retry, f"service {name!r}")
+        self.middleware = tuple(checked_middleware(m, f"service {name!r}") for m in middleware)
         self.connection = connection
         self.store = store
         if not isinstance(limits, Limits):
@@ -111,7 +121,7 @@ class Service:
                 f"not {limits!r}"
             )
         self.limits = limits
-        self.pause = _checked_pause(pause, f"service {name!r}")
+        self.pause = checked_pause(pause, f"service {name!r}")
         self._handlers: dict[str, Handler] = {}
         self._providers: dict[Any, Provider] = {}
         self._topology = Topology()
@@ -159,6 +169,7 @@ class Service:
         timeout: float | None = None,
         cancel_when_lost: bool = False,
         pause: Pause | None = None,
+        order_by: Callable[[Any], Hashable] | str | None = None,
     ) -> Callable[[F], F]:
         """Register the decorated function for a queue; the function itself stays as it is.
 
@@ -178,6 +189,13 @@ class Service:
         alone until that is back. A handler that takes a store's transaction pauses while the
         store is unavailable in any case; a pause `on` that error says how.
 
+        `order_by` keeps an order: the key of a message is this function of its body, or the body's
+        attribute of this name. Messages of one key are handled one after the other in the order of
+        their queue, also over processes, and those of different keys at the same time. A message
+        that failed is held for its retry, and only its key waits. The queue must have
+        `partitions`; each of them has the handler's `prefetch` and `concurrency`. A policy that
+        could hold a message past the consumer timeout is refused. A key of None keeps no order.
+
         :raises HandlerError: anything about it cannot work; the message names the handler
         """
 
@@ -193,6 +211,7 @@ class Service:
                 timeout=timeout,
                 cancel_when_lost=cancel_when_lost,
                 pause=pause,
+                order_by=order_by,
             )
             return function
 
@@ -211,16 +230,17 @@ class Service:
         timeout: float | None,
         cancel_when_lost: bool,
         pause: Pause | None,
+        order_by: Callable[[Any], Hashable] | str | None,
     ) -> None:
         if not callable(function):
             raise HandlerError(f"service {self.name!r}: {function!r} is not a function")
-        name = _name(function)
+        name = name_of(function)
         what = f"handler {name}"
         self._check_queue(what, queue)
         for source in sources:
             if not isinstance(source, Source):
                 raise HandlerError(f"{what}: bind takes exchange.key(...), not {source!r}")
-        policy = _checked_retry(retry, what) or self.retry
+        policy = checked_retry(retry, what) or self.retry
         if policy is None:
             raise HandlerError(
                 f"{what}: no failure policy. Say retry=Retry(stop=..., wait=...), or "
@@ -234,23 +254,25 @@ class Service:
             raise HandlerError(
                 f"{what}: concurrency is 1 to its prefetch of {prefetch}, not {concurrency!r}"
             )
-        is_async = _is_async(function)
+        asynchronous = is_async(function)
         handler = Handler(
             name=name,
             function=function,
-            is_async=is_async,
+            is_async=asynchronous,
             queue=queue,
             sources=sources,
             retry=policy,
             prefetch=prefetch,
             concurrency=concurrency,
-            middleware=tuple(_checked_middleware(m, what) for m in middleware),
+            middleware=tuple(checked_middleware(m, what) for m in middleware),
             plan=plan(function, what, self._providers),
-            timeout=_checked_timeout(timeout, queue, what),
+            timeout=checked_timeout(timeout, queue, what),
             cancel_when_lost=cancel_when_lost,
-            pause=_checked_pause(pause, what) or self.pause,
+            pause=checked_pause(pause, what) or self.pause,
+            order_by=checked_order(order_by, what),
         )
-        if not is_async:
+        _check_order(handler)
+        if not asynchronous:
             _refuse_asynchronous_arguments(handler)
         self._check_store(handler)
         try:
@@ -298,49 +320,28 @@ class Service:
         )
 
 
-def _name(function: Callable[..., Any]) -> str:
-    module = getattr(function, "__module__", None) or "?"
-    return f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    call = getattr(function, "__call__", None)  # noqa: B004 - the method itself is inspected
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
-
-
-def _checked_retry(retry: Retry | None, what: str) -> Retry | None:
-    if retry is not None and not isinstance(retry, Retry):
+def _check_order(handler: Handler) -> None:
+    what, queue = f"handler {handler.name}", handler.queue
+    if handler.order_by is None:
+        if queue.partitions is not None:
+            raise HandlerError(
+                f"{what}: queue {queue.name!r} has partitions, which are for handlers with order_by"
+            )
+        return
+    if queue.partitions is None:
         raise HandlerError(
-            f"{what}: retry takes Retry(stop=..., wait=...) or Retry.never(), not {retry!r}"
+            f"{what}: order_by needs a single consumer at a time: say Queue({queue.name!r}, "
+            "partitions=1), or more of them to spread the keys over processes"
         )
-    return retry
-
-
-def _checked_middleware(middleware: Middleware, what: str) -> Middleware:
-    if not callable(middleware) or not _is_async(middleware):
-        raise HandlerError(
-            f"{what}: a middleware is an `async def` function of (call, call_next), "
-            f"not {middleware!r}"
-        )
-    return middleware
-
-
-def _checked_pause(pause: Pause | None, what: str) -> Pause | None:
-    if pause is not None and not isinstance(pause, Pause):
-        raise HandlerError(f"{what}: pause takes Pause(on=...), not {pause!r}")
-    return pause
-
-
-def _checked_timeout(timeout: float | None, queue: Queue, what: str) -> float | None:
-    if timeout is None:
-        return None
+    if handler.plan.body is None:
+        raise HandlerError(f"{what}: order_by is a function of the body, and it takes none")
     limit = consumer_timeout(queue)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < limit:
+    if (longest := handler.longest_retry) >= limit:
         raise HandlerError(
-            f"{what}: timeout is more than 0 s and less than the consumer timeout of queue "
-            f"{queue.name!r}, {limit:g} s, not {timeout!r}"
+            f"{what}: it keeps an order, so a message is held while it is retried, which may take "
+            f"{longest:g} s by its policy; the broker takes it back after {limit:g} s "
+            "(x-consumer-timeout). Give the policy an earlier stop, or shorter waits"
         )
-    return float(timeout)
 
 
 def _refuse_asynchronous_arguments(handler: Handler) -> None:

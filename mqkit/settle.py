@@ -15,7 +15,13 @@ from typing import Any
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from mqkit.acks import Acks
-from mqkit.copies import dead_letter_copy, describe, retry_copy, without_foreign_headers
+from mqkit.copies import (
+    dead_letter_copy,
+    describe,
+    forward_copy,
+    retry_copy,
+    without_foreign_headers,
+)
 from mqkit.delay import DelayLadder
 from mqkit.dispatch import Clock, utc_now
 from mqkit.errors import (
@@ -27,7 +33,7 @@ from mqkit.errors import (
     UnroutableError,
 )
 from mqkit.message import Delivery, Message
-from mqkit.outcome import Ack, DeadLetter, Lost, Outcome, Requeue, RetryAfter
+from mqkit.outcome import Ack, DeadLetter, Forward, Lost, Outcome, Requeue, RetryAfter
 from mqkit.publisher import Publisher
 from mqkit.replies import reply_to
 
@@ -86,7 +92,7 @@ class Settler:
                 self._lose(delivery)
             case Ack():
                 await self._to_the_end(self._reply_and_ack(delivery, outcome))
-            case RetryAfter() | DeadLetter():
+            case RetryAfter() | DeadLetter() | Forward():
                 await self._to_the_end(self._replace_by_copy(delivery, outcome))
 
     async def _to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
@@ -165,7 +171,9 @@ class Settler:
         except Exception:
             logger.exception("%s: the observer of settled deliveries failed", self._handler)
 
-    async def _replace_by_copy(self, delivery: Delivery, outcome: RetryAfter | DeadLetter) -> None:
+    async def _replace_by_copy(
+        self, delivery: Delivery, outcome: RetryAfter | DeadLetter | Forward
+    ) -> None:
         attempts = AsyncRetrying(
             stop=lambda _: delivery.settled or delivery.lost,
             wait=wait_random_exponential(multiplier=0.2, max=COPY_WAIT_MAX),
@@ -176,14 +184,9 @@ class Settler:
         await attempts(self._publish_copy_and_ack, delivery, outcome)
 
     async def _publish_copy_and_ack(
-        self, delivery: Delivery, outcome: RetryAfter | DeadLetter
+        self, delivery: Delivery, outcome: RetryAfter | DeadLetter | Forward
     ) -> None:
-        now = self._clock()
-        if isinstance(outcome, DeadLetter):
-            message = dead_letter_copy(delivery, outcome, self._service, self._handler, now)
-        else:
-            exchange, routing_key = await self._ladder.route(outcome.delay, delivery.queue)
-            message = retry_copy(delivery, outcome, exchange, routing_key, now)
+        message = await self._copy(delivery, outcome)
         try:
             await self._send(message)
         except (ExchangeNotFoundError, UnroutableError):
@@ -194,7 +197,21 @@ class Settler:
         if isinstance(outcome, DeadLetter):
             await self._reply(delivery, outcome)
         self._ack(delivery, outcome)
-        self._log_copy(delivery, outcome)
+        if not isinstance(outcome, Forward):
+            self._log_copy(delivery, outcome)
+
+    async def _copy(
+        self, delivery: Delivery, outcome: RetryAfter | DeadLetter | Forward
+    ) -> Message:
+        now = self._clock()
+        match outcome:
+            case DeadLetter():
+                return dead_letter_copy(delivery, outcome, self._service, self._handler, now)
+            case Forward(queue):
+                return forward_copy(delivery, *await self._ladder.route(0.0, queue))
+            case RetryAfter(delay):
+                way = await self._ladder.route(delay, delivery.queue)
+                return retry_copy(delivery, outcome, *way, now)
 
     async def _reply_and_ack(self, delivery: Delivery, outcome: Ack) -> None:
         await self._reply(delivery, outcome)

@@ -30,6 +30,12 @@ MAX_QUEUE_NAME = 190
 
 DEAD_SUFFIX = ".dead"
 
+SINGLE_ACTIVE = "x-single-active-consumer"
+"""https://www.rabbitmq.com/docs/consumers#single-active-consumer"""
+
+MAX_PARTITIONS = 1000
+"""Each is a queue of its own, and a consumer in each process."""
+
 
 def _check_name(kind: str, name: str, limit: int = MAX_NAME) -> None:
     if not isinstance(name, str) or not name:
@@ -95,6 +101,10 @@ class Queue:
     before the broker dead-letters the message. `dead_letters=False` leaves out the dead letter
     queue; what is dead-lettered then has nowhere to go, so a handler's queue must have one.
 
+    `partitions` is for a handler that keeps an order (`order_by`): the messages of one key go to
+    one of so many queues, named `<name>.0` and on, each with a single active consumer, which is
+    another process's once that one dies. With 1, the queue itself is the only partition.
+
     :raises ConfigurationError: the name or the combination of options cannot be declared
     """
 
@@ -108,6 +118,7 @@ class Queue:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """More `x-` arguments; what mqkit sets itself may not be given here."""
     declare: bool = True
+    partitions: int | None = None
 
     def __post_init__(self) -> None:
         _check_name("a queue", self.name, MAX_QUEUE_NAME)
@@ -128,9 +139,56 @@ class Queue:
             yield "its retries are routed by its name, in which a word may not be '*' or '#'"
         if self.delivery_limit < 1:
             yield f"delivery_limit is 1 or more, not {self.delivery_limit}"
+        if self.partitions is not None:
+            yield from self._partition_problems(self.partitions)
         for name in self.arguments:
             if name in _OWN_ARGUMENTS:
                 yield f"{name} is set by mqkit; {_OWN_ARGUMENTS[name]}"
+
+    def _partition_problems(self, partitions: int) -> Iterator[str]:
+        if isinstance(partitions, bool) or not isinstance(partitions, int):
+            yield f"partitions is a whole number, not {partitions!r}"
+        elif not 1 <= partitions <= MAX_PARTITIONS:
+            yield f"partitions is 1 to {MAX_PARTITIONS}, not {partitions!r}"
+        if self.exclusive:
+            yield "an exclusive queue has one consumer in any case, and cannot be partitioned"
+        if SINGLE_ACTIVE in self.arguments:
+            yield f"{SINGLE_ACTIVE} is set by partitions="
+
+    def partition(self, number: int) -> str:
+        """The name of a partition, counted from 0."""
+        return self.name if self.partitions == 1 else f"{self.name}.{number}"
+
+    def partition_queues(self) -> tuple[Queue, ...]:
+        """The queues that its messages are handled from, where it has several partitions.
+
+        They have the queue's own dead letter queue.
+        """
+        if self.partitions is None or self.partitions == 1:
+            return ()
+        dead_letters = {
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": self.dead_queue,
+        }
+        if self.type == "quorum":
+            dead_letters |= {
+                "x-dead-letter-strategy": "at-least-once",
+                "x-overflow": "reject-publish",
+            }
+        arguments = {**self.arguments, SINGLE_ACTIVE: True, **dead_letters}
+        return tuple(
+            _Partition(
+                self.partition(number),
+                type=self.type,
+                durable=self.durable,
+                auto_delete=self.auto_delete,
+                delivery_limit=self.delivery_limit,
+                dead_letters=False,
+                arguments=arguments,
+                declare=self.declare,
+            )
+            for number in range(self.partitions)
+        )
 
     @property
     def dead_queue(self) -> str:
@@ -156,7 +214,18 @@ class Queue:
                     "x-dead-letter-strategy": "at-least-once",
                     "x-overflow": "reject-publish",
                 }
+        if self.partitions is not None:
+            own[SINGLE_ACTIVE] = True
         return {**own, **self.arguments}
+
+
+class _Partition(Queue):
+    """A queue with arguments that are mqkit's own to set."""
+
+    __slots__ = ()
+
+    def _problems(self) -> Iterator[str]:
+        yield from ()
 
 
 _OWN_ARGUMENTS = {
@@ -213,7 +282,9 @@ class Topology:
     def of_queue(cls, queue: Queue, sources: Iterable[Source] = ()) -> Topology:
         """What one handler needs: its queue, the dead letter queue, and what it binds to."""
         sources = tuple(sources)
-        queues = (dead_letter_queue(queue), queue) if queue.dead_letters else (queue,)
+        queues = (queue, *queue.partition_queues())
+        if queue.dead_letters:
+            queues = (dead_letter_queue(queue), *queues)
         return cls(
             exchanges=tuple({source.exchange.name: source.exchange for source in sources}.values()),
             queues=queues,

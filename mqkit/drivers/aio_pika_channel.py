@@ -239,7 +239,9 @@ class AioPikaChannel(DriverChannel):
         self._ensure_open()
         self._link.write(wire.method(self.number, spec.Basic.Nack(tag, requeue=requeue)))
 
-    async def close(self) -> None:
+    async def close(self, *, in_order: bool = False) -> None:
+        if in_order:
+            self._on_delivery.clear()  # none of them is cancelled
         self.begin_to_close()
         await asyncio.wait([self._closed], timeout=CLOSE_TIMEOUT)
 

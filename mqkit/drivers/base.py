@@ -214,8 +214,13 @@ class DriverChannel(Protocol):
         """Give a message back to its queue, or drop or dead-letter it."""
         ...
 
-    async def close(self) -> None:
-        """Close it, and return when `closed` is done; no error if it is closed already."""
+    async def close(self, *, in_order: bool = False) -> None:
+        """Close it, and return when `closed` is done; no error if it is closed already.
+
+        Its consumers are cancelled first, since RabbitMQ (4.0.5, 4.3.6) may forget acks otherwise.
+        With `in_order` they are not: what is unsettled goes back to its queue before a waiting
+        consumer gets what comes after it.
+        """
         ...
 
 

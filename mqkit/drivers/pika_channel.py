@@ -234,9 +234,12 @@ class PikaChannel(DriverChannel):
         self._ensure_open()
         self._channel.basic_nack(tag, requeue=requeue)
 
-    async def close(self) -> None:
+    async def close(self, *, in_order: bool = False) -> None:
         if self.is_open:
             self._inbound.on_delivery.clear()  # what still comes is the broker's again
+            if in_order:
+                # pika cancels what is not being cancelled, and knows no other way to close.
+                self._channel._cancelled.update(self._channel.consumer_tags)  # noqa: SLF001
             self._channel.close()
         await asyncio.wait([self._closed], timeout=wire.CLOSE_TIMEOUT)
 

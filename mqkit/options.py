@@ -1,0 +1,98 @@
+"""What a handler and a service are told at registration, checked: each error says what, and why."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from mqkit.errors import HandlerError
+from mqkit.middleware import Middleware
+from mqkit.pause import Pause
+from mqkit.retry import Retry
+from mqkit.topology import Queue, consumer_timeout
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """The function's module and qualified name."""
+    module = getattr(function, "__module__", None) or "?"
+    return f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives something to await."""
+    call = getattr(function, "__call__", None)  # noqa: B004 - the method itself is inspected
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def checked_retry(retry: Retry | None, what: str) -> Retry | None:
+    """A failure policy, or None.
+
+    :raises HandlerError: it is none
+    """
+    if retry is not None and not isinstance(retry, Retry):
+        raise HandlerError(
+            f"{what}: retry takes Retry(stop=..., wait=...) or Retry.never(), not {retry!r}"
+        )
+    return retry
+
+
+def checked_middleware(middleware: Middleware, what: str) -> Middleware:
+    """A function to go around a handler.
+
+    :raises HandlerError: it is none
+    """
+    if not callable(middleware) or not is_async(middleware):
+        raise HandlerError(
+            f"{what}: a middleware is an `async def` function of (call, call_next), "
+            f"not {middleware!r}"
+        )
+    return middleware
+
+
+def checked_pause(pause: Pause | None, what: str) -> Pause | None:
+    """A pause, or None.
+
+    :raises HandlerError: it is none
+    """
+    if pause is not None and not isinstance(pause, Pause):
+        raise HandlerError(f"{what}: pause takes Pause(on=...), not {pause!r}")
+    return pause
+
+
+def checked_order(
+    order_by: Callable[[Any], Hashable] | str | None, what: str
+) -> Callable[[Any], Hashable] | None:
+    """A function of the body, from such a function or the name of an attribute.
+
+    :raises HandlerError: it is none
+    """
+    if order_by is None:
+        return None
+    if isinstance(order_by, str):
+        if not order_by.isidentifier():
+            raise HandlerError(f"{what}: order_by={order_by!r} is not the name of an attribute")
+        return operator.attrgetter(order_by)
+    if not callable(order_by) or is_async(order_by):
+        raise HandlerError(
+            f"{what}: order_by takes a function of the body, or the name of an attribute of it, "
+            f"not {order_by!r}"
+        )
+    return order_by
+
+
+def checked_timeout(timeout: float | None, queue: Queue, what: str) -> float | None:
+    """Seconds, or None.
+
+    :raises HandlerError: it is none
+    """
+    if timeout is None:
+        return None
+    limit = consumer_timeout(queue)
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < limit:
+        raise HandlerError(
+            f"{what}: timeout is more than 0 s and less than the consumer timeout of queue "
+            f"{queue.name!r}, {limit:g} s, not {timeout!r}"
+        )
+    return float(timeout)

@@ -1,0 +1,111 @@
+"""Consumers that keep an order: what they hold is given back all at once, or not at all.
+
+A single active consumer whose messages went back one by one, or that was cancelled while it holds
+some, would let another process get later messages first. So it keeps its place until its runs have
+ended, and then closes its channel: the broker requeues the rest in order, and the queue moves on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable
+from typing import Any
+
+from mqkit.connection import Connection
+from mqkit.consumer import Consumer
+from mqkit.dispatch import Dispatcher
+from mqkit.lanes import Lanes
+from mqkit.message import Delivery
+from mqkit.order import InOrder, Keys, Splitter
+from mqkit.outcome import Outcome, Requeue
+from mqkit.service import Handler
+from mqkit.settle import Settler
+
+PRIORITIES = 1_000_000
+"""Each process draws its priority for each partition. From RabbitMQ 4.0 the highest consumes it, so
+that partitions are spread over the processes, and those of one that dies over all the others
+(https://www.rabbitmq.com/docs/quorum-queues#consumer-priorities)."""
+
+
+class OrderedConsumer(Consumer):
+    """The consumer of one partition: one run at a time for each key, in the order of the queue."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        handler: Handler,
+        dispatcher: Dispatcher,
+        settler: Settler,
+        *,
+        queue: str,
+        **options: Any,
+    ) -> None:
+        priority = random.randrange(PRIORITIES)
+        super().__init__(
+            connection,
+            handler,
+            dispatcher,
+            settler,
+            queue=queue,
+            arguments={"x-priority": priority},
+            **options,
+        )
+        self._keys = Keys(handler, dispatcher.decode)
+        self._in_order = InOrder(handler, self._dispatch, self._keys)
+        self._dispatch = self._in_order.dispatch
+        self._settle = self._settle_or_leave
+
+    def _lane(self, delivery: Delivery) -> Hashable:
+        return self._keys.lane(delivery)
+
+    def shut(self) -> None:
+        """Start no more runs. What comes is held: its queue is nobody else's meanwhile."""
+        self._admitting = False
+
+    def admit(self, prefetch: int) -> None:  # noqa: ARG002 - it holds what it held
+        """Start runs again."""
+        self._admitting = True
+        self._start()
+
+    async def give_back(self) -> None:
+        """Give nothing back: it would come again after what comes later."""
+
+    async def stop(self) -> None:
+        """Start no more runs; `finished` gives the rest back."""
+        self._stopping = True
+        if self._waiting_out is not None:
+            self._waiting_out.cancel()
+        self.shut()
+        self._in_order.stop()
+
+    async def finished(self) -> None:
+        """Wait until every run has ended, and give back what has not begun."""
+        await super().finished()
+        await self._attachment.close()
+
+    async def _settle_or_leave(self, delivery: Delivery, outcome: Outcome) -> None:
+        if isinstance(outcome, Requeue):
+            self._settler.leave(delivery)
+        else:
+            await self._settler.settle(delivery, outcome)
+
+    def _give_up(self, delivery: Delivery) -> None:
+        self._settler.leave(delivery)
+
+
+class SplittingConsumer(OrderedConsumer):
+    """The consumer of a queue that has several partitions: sends each message to its own."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        handler: Handler,
+        dispatcher: Dispatcher,
+        settler: Settler,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            connection, handler, dispatcher, settler, queue=handler.queue.name, **options
+        )
+        self._dispatch = Splitter(handler, self._keys).dispatch
+        self._lanes = Lanes(handler.prefetch)

@@ -1,0 +1,186 @@
+"""Order by key, on real queues."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from tenacity import stop_after_attempt, wait_fixed
+
+from mqkit import BrokerUrl, Delivery, Outgoing, Queue, Reject, Retry, Runtime, Service
+from mqkit.declare import declare
+from mqkit.testing.broker import Broker
+from tests.support import connected, eventually
+
+pytestmark = pytest.mark.usefixtures("driver")
+
+
+class Posting(BaseModel):
+    """One of an account's postings, numbered in their order."""
+
+    account: str
+    number: int
+
+
+class Ledger:
+    """What was handled, by account, and how much at the same time."""
+
+    def __init__(self) -> None:
+        self.handled: dict[str, list[int]] = defaultdict(list)
+        self.now: Counter[str] = Counter()
+        self.most_of_one = self.most = 0
+
+    @property
+    def count(self) -> int:
+        """Postings that are handled."""
+        return sum(map(len, self.handled.values()))
+
+    def begin(self, posting: Posting) -> None:
+        """A run begins."""
+        self.now[posting.account] += 1
+        self.most_of_one = max(self.most_of_one, self.now[posting.account])
+        self.most = max(self.most, self.now.total())
+
+    def end(self, posting: Posting, *, done: bool = True) -> None:
+        """It ends."""
+        self.now[posting.account] -= 1
+        if done:
+            self.handled[posting.account].append(posting.number)
+
+
+def postings(accounts: int, each: int) -> list[Posting]:
+    """Of each account in turn."""
+    return [Posting(account=f"a{a}", number=n) for n in range(each) for a in range(accounts)]
+
+
+async def send(url: str, service: Service, queue: str, items: list[Any]) -> None:
+    """Publish them in their order, one after the other of each account."""
+    async with connected(url) as client:
+        await declare(client.connection.channel, service.topology)
+        messages = (Outgoing("", queue, each, message_id=f"m{n}") for n, each in enumerate(items))
+        async for result in client.publisher.publish_many(messages):
+            assert result.error is None
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_each_key_is_handled_in_order_and_retries_hold_only_their_key(
+    broker: Broker, name: str, partitions: int
+) -> None:
+    """With failures in between: one run at a time of a key, in its order, and other keys go on."""
+    ledger = Ledger()
+    service = Service(name, retry=Retry(stop=stop_after_attempt(5), wait=wait_fixed(0.05)))
+    queue = Queue(f"{name}.q", partitions=partitions)
+
+    @service.handler(queue, prefetch=100, concurrency=20, order_by="account")
+    async def post(posting: Posting, delivery: Delivery) -> None:
+        ledger.begin(posting)
+        fails = posting.number % 3 == 0 and delivery.attempt < 3
+        try:
+            await asyncio.sleep(0)
+            if fails:
+                raise ValueError
+        finally:
+            ledger.end(posting, done=not fails)
+
+    await send(broker.url, service, queue.name, postings(8, 9))
+    async with Runtime(service, BrokerUrl.parse(broker.url)):
+        await eventually(lambda: ledger.count == 72, 60)
+    assert all(numbers == list(range(9)) for numbers in ledger.handled.values())
+    assert ledger.most_of_one == 1
+    assert ledger.most > 1
+    async with connected(broker.url) as client:
+        for each in (queue, *queue.partition_queues()):
+            assert await client.messages(each.name) == 0
+        assert await client.messages(queue.dead_queue) == 0
+
+
+async def test_what_dies_lets_the_next_of_its_key_go_on(broker: Broker, name: str) -> None:
+    """A rejected message and one out of attempts are in the queue's one dead letter queue."""
+    ledger = Ledger()
+    service = Service(name, retry=Retry(stop=stop_after_attempt(2), wait=wait_fixed(0.02)))
+    queue = Queue(f"{name}.q", partitions=2)
+
+    @service.handler(queue, order_by=lambda posting: posting.account)
+    async def post(posting: Posting) -> None:
+        if posting.number == 1:
+            raise Reject("no")
+        if posting.number == 2:
+            raise ValueError
+        ledger.end(posting)
+
+    await send(broker.url, service, queue.name, [*postings(3, 5), {"nonsense": 1}])
+    async with Runtime(service, BrokerUrl.parse(broker.url)):
+        await eventually(lambda: ledger.count == 9)
+        async with connected(broker.url) as client:
+
+            async def dead() -> bool:
+                return await client.messages(queue.dead_queue) == 7
+
+            await eventually(dead)
+            found = await client.take_all(queue.dead_queue)
+    assert ledger.handled == {f"a{n}": [0, 3, 4] for n in range(3)}
+    reasons = Counter(each.properties.headers["mqkit-reason"] for each in found)
+    assert reasons == {"rejected": 3, "attempts-exhausted": 3, "undecodable": 1}
+    assert {each.properties.headers["mqkit-queue"] for each in found} == {queue.name}
+
+
+async def test_partitions_move_to_others_in_order_when_a_service_stops(
+    rabbitmq: Broker, name: str
+) -> None:
+    """Two take turns: whoever stops finishes what runs, and the other goes on after it."""
+    ledger = Ledger()
+    queue = Queue(f"{name}.q", partitions=4)
+
+    def service() -> Service:
+        made = Service(name, retry=Retry.never())
+
+        @made.handler(queue, prefetch=20, order_by="account")
+        async def post(posting: Posting) -> None:
+            ledger.begin(posting)
+            await asyncio.sleep(0.002)
+            ledger.end(posting)
+
+        return made
+
+    url = BrokerUrl.parse(rabbitmq.url)
+    await send(rabbitmq.url, service(), queue.name, postings(20, 60))
+    async with Runtime(service(), url):
+        for step in range(1, 5):
+            async with Runtime(service(), url):
+                await eventually(lambda: ledger.count >= step * 200, 60)  # noqa: B023
+        await eventually(lambda: ledger.count >= 1200, 60)
+    assert ledger.most_of_one == 1
+    assert all(numbers == list(range(60)) for numbers in ledger.handled.values())
+
+
+async def test_a_stop_gives_back_what_waits_for_its_retry_in_order(
+    broker: Broker, name: str
+) -> None:
+    """A message that is held when the service stops is the first of its key afterwards."""
+    seen: list[int] = []
+    queue = Queue(f"{name}.q", partitions=1)
+    works = asyncio.Event()
+
+    def service() -> Service:
+        made = Service(name, retry=Retry(stop=stop_after_attempt(9), wait=wait_fixed(60)))
+
+        @made.handler(queue, order_by="account")
+        async def post(posting: Posting) -> None:
+            if not works.is_set():
+                seen.append(-1)
+                raise ValueError
+            seen.append(posting.number)
+
+        return made
+
+    url = BrokerUrl.parse(broker.url)
+    await send(broker.url, service(), queue.name, postings(1, 5))
+    async with Runtime(service(), url):
+        await eventually(lambda: seen == [-1])
+    works.set()
+    async with Runtime(service(), url):
+        await eventually(lambda: len(seen) == 6)
+    assert seen == [-1, 0, 1, 2, 3, 4]
