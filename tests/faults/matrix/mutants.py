@@ -55,24 +55,20 @@ MUTATIONS = (
         (17,),
         "consumer.py",
         """\
-                outcome = await self._dispatch(delivery)
+        outcome = await self._dispatch(delivery)
 """,
         """\
-                from mqkit.outcome import Ack
-                await self._settle(delivery, Ack(None))
-                outcome = await self._dispatch(delivery)
+        from mqkit.outcome import Ack
+        await self._settle(delivery, Ack(None))
+        outcome = await self._dispatch(delivery)
 """,
     ),
     _one(
         "publish returns before the confirm",
         (13,),
         "sender.py",
-        """\
-            progress.written, progress.stage = True, Stage.CONFIRM
-""",
-        """\
-            return
-""",
+        "            known = await verdict\n        finally:\n",
+        "            known = Acked()\n        finally:\n",
     ),
     _one(
         "ack before a retry's confirm",
@@ -98,8 +94,8 @@ MUTATIONS = (
         "no waiting for the earlier run of the same id",
         (4,),
         "consumer.py",
-        "        if delivery.message_id:\n            alone = ",
-        "        if False:\n            alone = ",
+        "        return delivery.message_id\n",
+        "        return None\n",
     ),
     _one(
         "copy not awaited",
