@@ -20,7 +20,7 @@ from mqkit.testing.postgres import PostgresServer
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 
 
-EXAMPLE, STORED, TESTS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLE, ORDERED, STORED, TESTS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def run(source: str, **names: Any) -> dict[str, Any]:
@@ -52,6 +52,14 @@ async def test_the_example_registers_and_is_called_directly() -> None:
     assert publisher.ids == ["posted-1"]
     with pytest.raises(Reject):
         await names["post"](order.model_copy(update={"amount": Decimal(0)}), Delivery(), publisher)
+
+
+def test_the_ordered_handler_registers() -> None:
+    """The README's handler that keeps an order is accepted as it stands."""
+    service = run(EXAMPLE + ORDERED)["service"]
+    handler = service.handlers[-1]
+    assert len(handler.queue.partition_queues()) == 8
+    assert handler.order_by is not None
 
 
 def test_every_reason_and_header_of_a_dead_letter_is_documented() -> None:
