@@ -24,8 +24,8 @@ from mqkit.declare import declare
 from mqkit.delay import bind
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.errors import BrokerError, ChannelClosedError, ConnectError
+from mqkit.handler import Handler
 from mqkit.message import HeaderValue
-from mqkit.service import Handler
 
 logger = logging.getLogger(__name__)
 

@@ -12,18 +12,19 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from typing import Any
 
 from mqkit.attachment import Attachment, came_back_often
+from mqkit.batches import Batcher
 from mqkit.connection import Connection
 from mqkit.dispatch import Clock, Dispatcher, utc_now
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.effects import EffectStore
 from mqkit.errors import HandlerPausedError
+from mqkit.handler import Handler
 from mqkit.lanes import Lanes
 from mqkit.message import Delivery, attempt_number, elapsed_seconds, first_published_to
 from mqkit.outcome import Outcome, RetryAfter
 from mqkit.pause import ConsumerState, Pause, Status
 from mqkit.pausing import Pausing
 from mqkit.reserved import drop_unbelievable
-from mqkit.service import Handler
 from mqkit.settle import Settler
 
 logger = logging.getLogger(__name__)
@@ -73,13 +74,18 @@ class Consumer:
             queue=queue,
             arguments=arguments,
         )
-        self._pausing = Pausing(handler, pauses, dispatcher.dispatch, intake=self, clock=clock)
-        self._dispatch: Dispatch = self._pausing.dispatch if pauses else dispatcher.dispatch
+        self._batcher = Batcher(handler, dispatcher) if handler.batch is not None else None
+        dispatch = dispatcher.dispatch if self._batcher is None else self._batcher.dispatch
+        self._pausing = Pausing(handler, pauses, dispatch, intake=self, clock=clock)
+        self._dispatch: Dispatch = self._pausing.dispatch if pauses else dispatch
         self._left = dispatcher.left
         self._settler = settler
         self._settle = settler.settle
         self._store = store
-        self._lanes: Lanes[Delivery] = Lanes(handler.concurrency)
+        # Messages of a batch are all under way together, and wait for each other.
+        self._lanes: Lanes[Delivery] = Lanes(
+            handler.concurrency if self._batcher is None else handler.prefetch
+        )
         self._admitting = True
         self._stopping = False
         self._cancelled = False
@@ -149,6 +155,8 @@ class Consumer:
         """Start no more runs, and ask the broker for no more messages."""
         self._admitting = False
         self._attachment.want(0)
+        if self._batcher is not None and self._stopping:
+            self._batcher.stop()
 
     def admit(self, prefetch: int) -> None:
         """Start runs again, with so many messages ahead of their acks."""
@@ -250,7 +258,7 @@ class Consumer:
             self._store.processing(self.handler.name, delivery)
         outcome = await self._dispatch(delivery)
         await self._settle(delivery, outcome)
-        if not self.handler.is_async:
+        if not self.handler.is_async and self._batcher is None:
             await self._left(delivery)
 
     def _on_handled(self, lane: Hashable, task: asyncio.Task[None]) -> None:

@@ -25,12 +25,12 @@ from mqkit.errors import (
     InvalidMessageError,
     StoreUnavailableError,
 )
-from mqkit.injection import Provider
+from mqkit.handler import Handler
+from mqkit.injection import DELIVERIES, Provider
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import Delivery, elapsed_seconds
 from mqkit.middleware import CallNext, HandlerCall, Middleware, compose
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
-from mqkit.service import Handler
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,9 @@ class Dispatcher:
         # Most handlers take only these, and nothing has to be made and closed for a message.
         self._fixed = {n: values[k] for n, k in handler.plan.injected.items() if k in values}
         self._taking_delivery = [n for n, k in handler.plan.injected.items() if k is Delivery]
-        self._is_plain = len(self._fixed) + len(self._taking_delivery) == len(handler.plan.injected)
+        self._taking_all = [n for n, k in handler.plan.injected.items() if k == DELIVERIES]
+        known = len(self._fixed) + len(self._taking_delivery) + len(self._taking_all)
+        self._is_plain = known == len(handler.plan.injected)
         self._run = compose((*middleware, *handler.middleware), self._innermost())
 
     def _innermost(self) -> CallNext:
@@ -101,26 +103,42 @@ class Dispatcher:
         call = HandlerCall(self._service, self._handler.name, delivery, body)
         try:
             result = await self._run(call)
-            reply = self._as_reply(delivery, result)
+            reply = self.as_reply(delivery, result)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 task.uncancel()
                 return Lost() if delivery.lost else Requeue()
-            outcome = self._decide(delivery, _aborted(error), began)
+            outcome = self.decide(delivery, _aborted(error), began)
         except SystemExit as error:
-            outcome = self._decide(delivery, _aborted(error), began)
+            outcome = self.decide(delivery, _aborted(error), began)
         except StoreUnavailableError as error:
             wait = random.uniform(STORE_WAIT_MIN, STORE_WAIT_MAX)
             elapsed = elapsed_seconds(delivery.headers)
             outcome = RetryAfter(wait, error, elapsed=elapsed, counted=False)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is an outcome
-            outcome = self._decide(delivery, error, began)
+            outcome = self.decide(delivery, error, began)
         else:
             outcome = Ack(result, reply)
         return Lost() if delivery.lost else outcome
 
-    def _as_reply(self, delivery: Delivery, result: Any) -> tuple[bytes, str] | None:
+    async def run_batch(self, deliveries: tuple[Delivery, ...], bodies: list[Any]) -> Any:
+        """Run the handler for all of them, and return what it returned.
+
+        :raises Exception: whatever it raised; `HandlerAbortedError` for what is no `Exception`
+        """
+        call = HandlerCall(self._service, self._handler.name, deliveries[0], bodies, deliveries)
+        try:
+            return await self._run(call)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise _aborted(error) from error
+        except SystemExit as error:
+            raise _aborted(error) from error
+
+    def as_reply(self, delivery: Delivery, result: Any) -> tuple[bytes, str] | None:
         """The result as a body and its content type, where the message asks for a reply.
 
         :raises InvalidMessageError: it cannot be written, which is a failure of the handler
@@ -138,7 +156,11 @@ class Dispatcher:
             return None
         return decoder.decode(delivery.body, delivery.properties, self._limits)
 
-    def _decide(self, delivery: Delivery, error: BaseException, began: float) -> Outcome:
+    def decide(self, delivery: Delivery, error: BaseException, began: float) -> Outcome:
+        """What the policy makes of a failure.
+
+        :param began: when the run did, on the monotonic clock
+        """
         elapsed = elapsed_seconds(delivery.headers)
         if delivery.attempt > 1:
             elapsed += time.monotonic() - began
@@ -170,7 +192,7 @@ class Dispatcher:
             result = await self._call_function(call, made)
         else:
             result = await self._call_in_time(call, made)
-        self._as_reply(call.delivery, result)  # one that cannot be sent must fail before the commit
+        self.as_reply(call.delivery, result)  # one that cannot be sent must fail before the commit
         return result
 
     async def _call_in_time(self, call: HandlerCall, made: dict[Any, Any] | None = None) -> Any:
@@ -182,7 +204,8 @@ class Dispatcher:
         except TimeoutError as error:
             if not deadline.expired():
                 raise
-            call.delivery.overdue = True
+            for delivery in call.deliveries or (call.delivery,):
+                delivery.overdue = True
             raise HandlerTimeoutError(
                 f"handler {self._handler.name} ran past its timeout of {timeout:g} s"
             ) from error
@@ -192,6 +215,8 @@ class Dispatcher:
         arguments = dict(self._fixed)
         for name in self._taking_delivery:
             arguments[name] = call.delivery
+        for name in self._taking_all:
+            arguments[name] = list(call.deliveries)
         if plan.body is not None:
             arguments[plan.body] = call.body
         if self._is_plain:

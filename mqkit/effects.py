@@ -9,12 +9,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from mqkit.injection import Plan, Provider
+from mqkit.injection import TRANSACTIONAL, Plan, Provider
 from mqkit.message import Delivery, Message
 from mqkit.outcome import Outcome
-
-TRANSACTIONAL = "__mqkit_transaction__"
-"""A class with this attribute set is a store's transaction: handlers ask for it by annotation."""
 
 
 class SendWithin(Protocol):

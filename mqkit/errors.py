@@ -241,6 +241,10 @@ class OrderError(MqkitError):
     """A message has no key to be ordered by, or was held too long for the order of its key."""
 
 
+class BatchResultError(MqkitError):
+    """A handler of batches returned neither None nor a result for each message."""
+
+
 class HandlerAbortedError(MqkitError):
     """A handler ended with `CancelledError` or `SystemExit` of its own: a failure like others."""
 

@@ -20,6 +20,9 @@ Scope = Literal["message", "service"]
 RUNTIME_PROVIDED = "__mqkit_runtime_provided__"
 """A class with this attribute set is supplied by the running service (the publisher, say)."""
 
+TRANSACTIONAL = "__mqkit_transaction__"
+"""A class with this attribute set is a store's transaction: handlers ask for it by annotation."""
+
 
 @dataclass(frozen=True, slots=True)
 class Provider:
@@ -63,15 +66,60 @@ def plan(function: Callable[..., Any], what: str, providers: Mapping[Any, Provid
     if not bodies:
         return Plan(None, None, injected)
     ((body, annotation),) = bodies.items()
+    return Plan(body, _decoder(annotation, body, what), injected)
+
+
+def batch_plan(function: Callable[..., Any], what: str, providers: Mapping[Any, Provider]) -> Plan:
+    """Match the arguments of a function of many messages: a list of bodies, and of deliveries.
+
+    :raises HandlerError: an argument cannot be resolved, or is one message's
+    """
+    injected: dict[str, Any] = {}
+    bodies: dict[str, Any] = {}
+    for name, annotation, has_default in _arguments(function, what):
+        if annotation == DELIVERIES:
+            injected[name] = annotation
+        elif _is_of_one_message(annotation, providers):
+            raise HandlerError(
+                f"{what}: argument {name!r} of type {_name(annotation)} is for one message; a "
+                "batch takes list[Delivery], and what lives as long as the service"
+            )
+        elif _is_injectable(annotation, providers):
+            injected[name] = annotation
+        elif not has_default:
+            bodies[name] = annotation
+    if len(bodies) != 1 or typing.get_origin(next(iter(bodies.values()))) is not list:
+        listed = ", ".join(f"{name}: {_name(kind)}" for name, kind in bodies.items()) or "none"
+        raise HandlerError(f"{what}: a batch takes one list of bodies, list[Order], not {listed}")
+    ((body, annotation),) = bodies.items()
+    (kind,) = typing.get_args(annotation)
+    return Plan(body, _decoder(kind, body, what), injected)
+
+
+DELIVERIES = list[Delivery]
+
+
+def _is_of_one_message(annotation: Any, providers: Mapping[Any, Provider]) -> bool:
+    if annotation is Delivery or getattr(annotation, TRANSACTIONAL, False):
+        return True
     try:
-        decoder = BodyDecoder(annotation)
+        known = providers.get(annotation)
+    except TypeError:  # no hash
+        return False
+    return known is not None and any(
+        _is_of_one_message(needed, providers) for needed in known.parameters.values()
+    )
+
+
+def _decoder(annotation: Any, body: str, what: str) -> BodyDecoder:
+    try:
+        return BodyDecoder(annotation)
     except PydanticUserError as error:
         raise HandlerError(
             f"{what}: argument {body!r} of type {_name(annotation)} is neither a body that "
             f"pydantic can validate nor provided; call service.provide({_name(annotation)}, "
             "factory) before registering the handler"
         ) from error
-    return Plan(body, decoder, injected)
 
 
 def provider(

@@ -17,7 +17,9 @@ class HandlerCall:
     handler: str
     delivery: Delivery
     body: Any
-    """The decoded and validated body; None for a handler that takes none."""
+    """The decoded and validated body; None for a handler that takes none. Of a batch, a list."""
+    deliveries: tuple[Delivery, ...] = ()
+    """All of a batch, of which `delivery` is the first."""
 
 
 CallNext = Callable[[HandlerCall], Awaitable[Any]]

@@ -96,3 +96,21 @@ def checked_timeout(timeout: float | None, queue: Queue, what: str) -> float | N
             f"{queue.name!r}, {limit:g} s, not {timeout!r}"
         )
     return float(timeout)
+
+
+def checked_batch(size: int, within: float, what: str) -> tuple[int, float]:
+    """How many messages, and how many seconds.
+
+    :raises HandlerError: it is none
+    """
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise HandlerError(f"{what}: size is a whole number from 1, not {size!r}")
+    if isinstance(within, bool) or not isinstance(within, int | float) or not 0 < within < LONG:
+        raise HandlerError(
+            f"{what}: within is more than 0 s and less than {LONG:g}, not {within!r}"
+        )
+    return size, float(within)
+
+
+LONG = 3600.0
+"""Seconds that nobody waits for a batch to come together."""

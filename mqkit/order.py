@@ -16,9 +16,9 @@ from typing import Any
 from mqkit.copies import describe, stamp
 from mqkit.dispatch import Clock, utc_now
 from mqkit.errors import DecodeError, OrderError
+from mqkit.handler import Handler
 from mqkit.message import Delivery, Header
 from mqkit.outcome import DeadLetter, DeathReason, Forward, Lost, Outcome, Requeue, RetryAfter
-from mqkit.service import Handler
 from mqkit.topology import consumer_timeout
 
 logger = logging.getLogger(__name__)

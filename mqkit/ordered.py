@@ -14,11 +14,11 @@ from typing import Any
 from mqkit.connection import Connection
 from mqkit.consumer import Consumer
 from mqkit.dispatch import Dispatcher
+from mqkit.handler import Handler
 from mqkit.lanes import Lanes
 from mqkit.message import Delivery
 from mqkit.order import InOrder, Keys, Splitter
 from mqkit.outcome import Outcome, Requeue
-from mqkit.service import Handler
 from mqkit.settle import Settler
 
 PRIORITIES = 1_000_000

@@ -18,10 +18,11 @@ from mqkit.copies import describe
 from mqkit.dispatch import Clock
 from mqkit.effects import needs_transaction
 from mqkit.errors import ProbeTimeoutError, StoreUnavailableError
+from mqkit.handler import Handler
 from mqkit.message import Delivery, elapsed_seconds
 from mqkit.outcome import Outcome
 from mqkit.pause import Circuit, ConsumerState, Pause, Probe, Status, Trip, Verdict
-from mqkit.service import Handler, Service
+from mqkit.service import Service
 
 logger = logging.getLogger(__name__)
 

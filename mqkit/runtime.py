@@ -18,6 +18,7 @@ from mqkit.delay import DelayLadder
 from mqkit.dispatch import Clock, Dispatcher, make, utc_now
 from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
+from mqkit.handler import Handler
 from mqkit.message import Delivery
 from mqkit.middleware import Middleware
 from mqkit.ordered import OrderedConsumer, SplittingConsumer
@@ -26,7 +27,7 @@ from mqkit.pause import ConsumerState, Status
 from mqkit.pausing import pauses_of
 from mqkit.publish_many import OnConfirmed
 from mqkit.publisher import Publisher
-from mqkit.service import Handler, Service
+from mqkit.service import Service
 from mqkit.settings import BrokerUrl
 from mqkit.settle import OnSettled, Settler
 

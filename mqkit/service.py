@@ -6,15 +6,16 @@ Registration does all the checking and no I/O; `runtime` runs what is registered
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mqkit.effects import EffectStore, needs_transaction
 from mqkit.errors import ConfigurationError, HandlerError
-from mqkit.injection import Plan, Provider, Scope, plan, provider
+from mqkit.handler import Handler, check_order, refuse_asynchronous_arguments
+from mqkit.injection import Provider, Scope, batch_plan, plan, provider
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.middleware import Middleware
 from mqkit.options import (
+    checked_batch,
     checked_middleware,
     checked_order,
     checked_pause,
@@ -25,7 +26,7 @@ from mqkit.options import (
 )
 from mqkit.pause import Pause
 from mqkit.retry import Retry
-from mqkit.topology import Queue, Source, Topology, consumer_timeout, difference
+from mqkit.topology import Queue, Source, Topology, difference
 
 DEFAULT_PREFETCH = 100
 """Messages that the broker may send ahead of their acks, per handler."""
@@ -37,40 +38,6 @@ MAX_PREFETCH = 65535
 """`basic.qos` carries a short (AMQP 0-9-1, section 1.8.3.1)."""
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Handler:
-    """A registered handler."""
-
-    name: str
-    """The function's module and qualified name, for logs and dead letters."""
-    function: Callable[..., Any]
-    is_async: bool
-    queue: Queue
-    sources: tuple[Source, ...]
-    retry: Retry
-    prefetch: int
-    concurrency: int
-    middleware: tuple[Middleware, ...]
-    plan: Plan
-    timeout: float | None = None
-    """Seconds after which a run is a failure, for the retry policy to judge; None is never."""
-    cancel_when_lost: bool = False
-    """Whether a run is cancelled once its message is lost to it."""
-    pause: Pause | None = None
-    """When it pauses of its own accord; a store's transaction adds another one."""
-    order_by: Callable[[Any], Hashable] | None = None
-    """The key of a body; messages of one key are handled one after the other."""
-
-    @property
-    def longest_retry(self) -> float:
-        """Seconds: an upper bound of what all retries of one message may take."""
-        return self.retry.longest()
-
-    def topology(self) -> Topology:
-        """What must exist on the broker for this handler."""
-        return Topology.of_queue(self.queue, self.sources)
 
 
 class Service:
@@ -217,6 +184,62 @@ class Service:
 
         return register
 
+    def batch(
+        self,
+        queue: Queue,
+        *,
+        size: int,
+        within: float,
+        bind: Iterable[Source] = (),
+        retry: Retry | None = None,
+        prefetch: int | None = None,
+        concurrency: int = 1,
+        middleware: Iterable[Middleware] = (),
+        timeout: float | None = None,
+        pause: Pause | None = None,
+    ) -> Callable[[F], F]:
+        """Register the decorated function for many messages of a queue at a time.
+
+        It takes a list of bodies, `list[Order]`, and may take `list[Delivery]`. A run is for `size`
+        messages, or for those that have come `within` so many seconds of the first. What it raises
+        is the failure of all of them; else it returns None if all are done, or a list with one
+        result for each, of which an exception is that message's failure. The policy judges each
+        message by its own attempts, and each is settled by itself.
+
+        `concurrency` is how many runs there are at a time, and `prefetch` by default twice what
+        they take. The other options are those of `handler`, and hold for a run. A batch takes no
+        store's transaction, which is for one message.
+
+        :raises HandlerError: anything about it cannot work; the message names the handler
+        """
+
+        def register(function: F) -> F:
+            what = f"handler {name_of(function)}"
+            batch = checked_batch(size, within, what)
+            runs = concurrency if isinstance(concurrency, int) else 1
+            ahead = min(2 * size * max(runs, 1), MAX_PREFETCH) if prefetch is None else prefetch
+            if isinstance(ahead, int) and ahead < size:
+                raise HandlerError(
+                    f"{what}: with a prefetch of {ahead!r} no batch of {size} ever comes together"
+                )
+            self._register(
+                function,
+                queue,
+                sources=tuple(bind),
+                retry=retry,
+                prefetch=ahead,
+                concurrency=concurrency,
+                middleware=middleware,
+                timeout=timeout,
+                cancel_when_lost=False,
+                pause=pause,
+                order_by=None,
+                batch=batch,
+            )
+            return function
+
+        return register
+
     def _register(
         self,
         function: Callable[..., Any],
@@ -231,6 +254,7 @@ class Service:
         cancel_when_lost: bool,
         pause: Pause | None,
         order_by: Callable[[Any], Hashable] | str | None,
+        batch: tuple[int, float] | None = None,
     ) -> None:
         if not callable(function):
             raise HandlerError(f"service {self.name!r}: {function!r} is not a function")
@@ -265,15 +289,16 @@ class Service:
             prefetch=prefetch,
             concurrency=concurrency,
             middleware=tuple(checked_middleware(m, what) for m in middleware),
-            plan=plan(function, what, self._providers),
+            plan=(plan if batch is None else batch_plan)(function, what, self._providers),
             timeout=checked_timeout(timeout, queue, what),
             cancel_when_lost=cancel_when_lost,
             pause=checked_pause(pause, what) or self.pause,
             order_by=checked_order(order_by, what),
+            batch=batch,
         )
-        _check_order(handler)
+        check_order(handler)
         if not asynchronous:
-            _refuse_asynchronous_arguments(handler)
+            refuse_asynchronous_arguments(handler)
         self._check_store(handler)
         try:
             topology = self._topology.merge(handler.topology())
@@ -318,36 +343,3 @@ class Service:
             f"{what}: queue {queue.name!r} already has the handler {other.name}, and each would "
             "get only some of its messages; give each its own queue"
         )
-
-
-def _check_order(handler: Handler) -> None:
-    what, queue = f"handler {handler.name}", handler.queue
-    if handler.order_by is None:
-        if queue.partitions is not None:
-            raise HandlerError(
-                f"{what}: queue {queue.name!r} has partitions, which are for handlers with order_by"
-            )
-        return
-    if queue.partitions is None:
-        raise HandlerError(
-            f"{what}: order_by needs a single consumer at a time: say Queue({queue.name!r}, "
-            "partitions=1), or more of them to spread the keys over processes"
-        )
-    if handler.plan.body is None:
-        raise HandlerError(f"{what}: order_by is a function of the body, and it takes none")
-    limit = consumer_timeout(queue)
-    if (longest := handler.longest_retry) >= limit:
-        raise HandlerError(
-            f"{what}: it keeps an order, so a message is held while it is retried, which may take "
-            f"{longest:g} s by its policy; the broker takes it back after {limit:g} s "
-            "(x-consumer-timeout). Give the policy an earlier stop, or shorter waits"
-        )
-
-
-def _refuse_asynchronous_arguments(handler: Handler) -> None:
-    for name, kind in handler.plan.injected.items():
-        if getattr(kind, "__mqkit_asynchronous__", False):
-            raise HandlerError(
-                f"handler {handler.name}: argument {name!r} is asynchronous, and a `def` handler "
-                "runs in a thread; make the handler `async def`, or provide a BlockingPublisher"
-            )

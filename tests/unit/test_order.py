@@ -12,10 +12,10 @@ from pydantic import BaseModel
 from tenacity import stop_after_attempt, stop_never, wait_fixed, wait_none
 
 from mqkit import ConfigurationError, Delivery, HandlerError, Queue, Retry, Service
+from mqkit.handler import Handler
 from mqkit.message import Header, Properties
 from mqkit.order import InOrder, Keys, partition_of
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
-from mqkit.service import Handler
 
 
 class Body(BaseModel):

@@ -20,7 +20,7 @@ from mqkit.testing.postgres import PostgresServer
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 
 
-EXAMPLE, ORDERED, STORED, TESTS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLE, ORDERED, BATCHED, STORED, TESTS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def run(source: str, **names: Any) -> dict[str, Any]:
@@ -60,6 +60,12 @@ def test_the_ordered_handler_registers() -> None:
     handler = service.handlers[-1]
     assert len(handler.queue.partition_queues()) == 8
     assert handler.order_by is not None
+
+
+def test_the_handler_of_batches_registers() -> None:
+    """The README's batch is accepted as it stands."""
+    service = run(EXAMPLE + BATCHED)["service"]
+    assert service.handlers[-1].batch == (100, 0.5)
 
 
 def test_every_reason_and_header_of_a_dead_letter_is_documented() -> None:
