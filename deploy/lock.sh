@@ -36,3 +36,6 @@ lock deploy/requirements.txt "What mqkit runs on." pyproject.toml
 lock deploy/requirements-dev.txt "What mqkit runs, is built, tested and checked with." \
     --constraint deploy/requirements.txt --extra dev --extra testing \
     pyproject.toml deploy/requirements-build.txt
+# In an environment of their own: mqkit is measured there beside them, on the same packages.
+lock tests/benchmarks/requirements-peers.txt "What \`make bench\` measures mqkit beside." \
+    --constraint deploy/requirements.txt tests/benchmarks/requirements-peers.in pyproject.toml
