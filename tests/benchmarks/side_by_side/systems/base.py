@@ -89,15 +89,6 @@ def orders(count: int) -> list[Order]:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a reader must know of how a system was set up."""
-
-    text: str
-    packages: tuple[str, ...]
-    """The distributions whose versions make the system."""
-
-
-@dataclass(frozen=True)
 class Job:
     """What one run is asked to do."""
 
@@ -195,39 +186,109 @@ def percentile(ordered: list[int], percent: int) -> int:
     return ordered[rank - 1]
 
 
-Publish = Callable[[Job], Coroutine[Any, Any, None]]
-Consume = Callable[[Job, Meter, asyncio.Event], Coroutine[Any, Any, None]]
+@dataclass(frozen=True)
+class System:
+    """A system to measure, as its program hands it to `run`.
+
+    `consume` calls `ready` once it listens, waits until the event is set, and then stops in
+    order, so that all acks are written.
+    """
+
+    settings: str
+    """What a reader must know of how it was set up."""
+    packages: tuple[str, ...]
+    """The distributions whose versions make the system."""
+    publish: Callable[[Job], Coroutine[Any, Any, None] | None]
+    consume: Callable[[Job, Meter, Any], Coroutine[Any, Any, None] | None]
 
 
-def run_async(settings: Settings, publish: Publish, consume: Consume) -> None:
-    """The program of a system that runs on an event loop; `consume` returns once it is done."""
+def run_async(system: System) -> None:
+    """The program of a system whose `publish` and `consume` are coroutine functions."""
+    options = _parser().parse_args()
+    if options.command == "describe":
+        _describe(system, " uvloop." if options.loop == "uvloop" else " asyncio's own loop.")
+        return
+    job = _job(options)
 
-    async def consuming(job: Job) -> Meter:
+    async def main() -> None:
+        if options.command == "publish":
+            await _awaited(system.publish(job))
+            return
         done = asyncio.Event()
         meter = Meter(job, done.set)
         async with asyncio.timeout(GIVE_UP):
-            await consume(job, meter, done)
-        return meter
+            await _awaited(system.consume(job, meter, done))
+        meter.tell()
 
-    loop = _uvloop()
-    _main(
-        Settings(f"{settings.text}; {loop.__name__ if loop else 'asyncio'}'s loop", (*settings.packages, *(["uvloop"] if loop else []))),
-        lambda job: _run(publish(job), loop),
-        lambda job: _run(consuming(job), loop),
+    factory = None
+    if options.loop == "uvloop":
+        import uvloop  # noqa: PLC0415 - only where it is asked for
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+def run_blocking(system: System) -> None:
+    """The program of a system whose `publish` and `consume` are plain functions."""
+    options = _parser().parse_args()
+    if options.command == "describe":
+        _describe(system, "")
+        return
+    job = _job(options)
+    if options.command == "publish":
+        system.publish(job)
+        return
+    done = threading.Event()
+    meter = Meter(job, done.set)
+    system.consume(job, meter, done)
+    meter.tell()
+
+
+def wait(done: threading.Event) -> None:
+    """Wait until all messages are handled.
+
+    :raises TimeoutError: they were not within `GIVE_UP` seconds
+    """
+    if not done.wait(GIVE_UP):
+        raise TimeoutError(f"not all messages were handled within {GIVE_UP:g} s")
+
+
+async def _awaited(work: Coroutine[Any, Any, None] | None) -> None:
+    assert work is not None
+    await work
+
+
+def _describe(system: System, loop: str) -> None:
+    names = (*system.packages, "pydantic", *(["uvloop"] if "uvloop" in loop else []))
+    say(
+        settings=system.settings + loop,
+        versions={name: importlib.metadata.version(name) for name in names}
+        | {"Python": platform.python_version()},
     )
 
 
-def run_blocking(
-    settings: Settings,
-    publish: Callable[[Job], None],
-    consume: Callable[[Job, Meter, threading.Event], None],
-) -> None:
-    """The program of a system that runs in threads."""
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("command", choices=["describe", "publish", "consume"])
+    parser.add_argument("--url", default="")
+    parser.add_argument("--queue", default="")
+    parser.add_argument("--messages", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=0.0)
+    parser.add_argument("--latency", action="store_true")
+    parser.add_argument("--skip", type=int, default=0)
+    parser.add_argument("--began", type=float, default=time.time())
+    parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="uvloop")
+    return parser
 
-    def consuming(job: Job) -> Meter:
-        done = threading.Event()
-        meter = Meter(job, done.set)
-        consume(job, meter, done)
-        return meter
 
-    _main(settings, publish, consuming)
+def _job(options: argparse.Namespace) -> Job:
+    return Job(
+        options.url,
+        options.queue,
+        options.messages,
+        options.rate,
+        options.latency,
+        options.skip,
+        options.began,
+    )

@@ -1,0 +1,64 @@
+"""FastStream."""
+
+from __future__ import annotations
+
+import asyncio
+
+from faststream import AckPolicy
+from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
+
+from tests.benchmarks.side_by_side.systems.base import (
+    PREFETCH,
+    WINDOW,
+    Job,
+    Meter,
+    Order,
+    System,
+    ready,
+    run_async,
+)
+from tests.benchmarks.side_by_side.systems.pacing import pipelined
+
+SETTINGS = (
+    f"{WINDOW} publishes at a time, persist=True, mandatory, publisher confirms, "
+    "on_return_raises=True; AckPolicy.REJECT_ON_ERROR (the default), logger=None."
+)
+
+
+def _broker(job: Job) -> RabbitBroker:
+    channel = Channel(prefetch_count=PREFETCH, publisher_confirms=True, on_return_raises=True)
+    # Its access log writes two lines for each message.
+    return RabbitBroker(job.url, default_channel=channel, logger=None)
+
+
+def _queue(job: Job) -> RabbitQueue:
+    return RabbitQueue(job.queue, queue_type=QueueType.QUORUM, durable=True)
+
+
+async def publish(job: Job) -> None:
+    """Publish with pipelined confirms."""
+    async with _broker(job) as broker:
+        await broker.declare_queue(_queue(job))
+
+        async def one(order: Order) -> None:
+            await broker.publish(order, queue=job.queue, persist=True, mandatory=True)
+
+        await pipelined(job, one)
+
+
+async def consume(job: Job, meter: Meter, done: asyncio.Event) -> None:
+    """Count what is validated by the annotation."""
+    broker = _broker(job)
+
+    async def handle(order: Order) -> None:
+        meter.handled(order)
+
+    broker.subscriber(_queue(job), ack_policy=AckPolicy.REJECT_ON_ERROR)(handle)
+    async with broker:
+        await broker.start()
+        ready()
+        await done.wait()
+
+
+if __name__ == "__main__":
+    run_async(System(SETTINGS, ("faststream", "aio-pika"), publish, consume))
