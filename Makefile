@@ -12,7 +12,7 @@ JOBS := 4
 # The interpreter for .venv:   make PYTHON=/path/to/python3 .venv
 PYTHON :=
 
-.PHONY: help demo test check faults conformance mutation broker postgres lock clean .venv
+.PHONY: help demo test check bench faults conformance mutation broker postgres lock clean .venv
 .DEFAULT_GOAL := help
 
 help:
@@ -20,11 +20,13 @@ help:
 	@echo '                  (DATA=path names one; without it, one is generated)'
 	@echo 'make test         sets up .venv and a broker, then runs every test'
 	@echo 'make check        format, lint, types, layers'
+	@echo 'make bench        mqkit and its peers side by side, into the README; some 20 minutes on a quiet'
+	@echo '                  machine (JSON=path; ROUNDS=5, SYSTEMS=mqkit,faststream,go: not into the README)'
 	@echo 'make faults       the fault matrix in its long form (ROWS=1,4 VERSIONS=4.3 FAULTS=9 JSON=path)'
 	@echo 'make conformance  the conformance suite on every broker, into the README (BROKERS=...)'
 	@echo 'make mutation     breaks the embedded broker until every case has been seen to fail'
 	@echo 'make lock         locks the dependencies anew (UPGRADE=1 for newer versions)'
-	@echo 'make clean        removes .venv, the demo'"'"'s databases and every cache'
+	@echo 'make clean        removes .venv, .bench, the demo'"'"'s databases and every cache'
 
 .venv: $(STAMP)
 
@@ -57,6 +59,23 @@ check: $(STAMP)
 	$(PY) -m mypy $(SOURCES)
 	$(PY) -m pytest -q tests/unit/test_layers.py
 
+# The peers get an environment of their own. Where Go and its amqp091 package are installed
+# (Debian: golang-go golang-github-rabbitmq-amqp091-go-dev), a Go client is measured as the bound.
+#     make bench ROUNDS=5 SYSTEMS=mqkit,faststream,go JSON=path
+PEERS := .bench/.installed
+ROUNDS :=
+SYSTEMS :=
+bench: $(STAMP) $(PEERS)
+	$(PY) -m tests.benchmarks.side_by_side $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	    $(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(JSON),--json $(JSON)) \
+	    $(if $(ROUNDS)$(SYSTEMS),,--svg tests/benchmarks/rates.svg --into README.md)
+
+$(PEERS): tests/benchmarks/requirements-peers.txt | $(STAMP)
+	@$(PY) -m venv --clear .bench/venv
+	@.bench/venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	    -r tests/benchmarks/requirements-peers.txt
+	@touch $@
+
 # Each row of the fault matrix, 50 faults and more, on RabbitMQ 4.0 and 4.3 (two also on 3.10).
 #     make faults ROWS=1,4 VERSIONS=4.3 FAULTS=10 JSON=path
 ROWS :=
@@ -80,5 +99,5 @@ lock:
 	@sh deploy/lock.sh $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .bench .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -34,14 +34,14 @@ def table(results: Sequence[Result], targets: Sequence[Target]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def put_into(path: Path, text: str) -> None:
+def put_into(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Replace what is between the two marks of a file.
 
     :raises mqkit.errors.ConfigurationError: it has not both marks, in order, once each
     """
     old = path.read_text(encoding="utf-8")
-    if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
-        raise ConfigurationError(f"{path}: {BEGIN} and, after it, {END} must be there once each")
-    before, _, rest = old.partition(BEGIN)
-    after = rest.partition(END)[2]
-    path.write_text(f"{before}{BEGIN}\n{text.strip()}\n{END}{after}", encoding="utf-8")
+    if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
+        raise ConfigurationError(f"{path}: {begin} and, after it, {end} must be there once each")
+    before, _, rest = old.partition(begin)
+    after = rest.partition(end)[2]
+    path.write_text(f"{before}{begin}\n{text.strip()}\n{end}{after}", encoding="utf-8")

@@ -44,6 +44,7 @@ def _app(job: Job) -> Celery:
         worker_send_task_events=False,
         worker_disable_rate_limits=True,
         worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
     )
     return app

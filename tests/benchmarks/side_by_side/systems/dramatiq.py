@@ -20,10 +20,10 @@ from tests.benchmarks.side_by_side.systems.base import (
 from tests.benchmarks.side_by_side.systems.pacing import blocking
 
 # It is read when dramatiq is imported.
-os.environ["dramatiq_queue_prefetch"] = str(PREFETCH)
+os.environ["dramatiq_queue_prefetch"] = str(PREFETCH)  # noqa: SIM112 - its own name
 
-import dramatiq  # noqa: E402
-from dramatiq.brokers.rabbitmq import RabbitmqBroker  # noqa: E402
+import dramatiq
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
 PUBLISHERS = 8
 WORKERS = 1

@@ -75,9 +75,7 @@ class Worker(ConsumerMixin):  # type: ignore[misc]
         self._meter = meter
 
     def get_consumers(self, consumer: type[Consumer], channel: Any) -> list[Consumer]:
-        return [
-            consumer([self._queue], on_message=self._on_message, prefetch_count=PREFETCH)
-        ]
+        return [consumer([self._queue], on_message=self._on_message, prefetch_count=PREFETCH)]
 
     def on_consume_ready(self, *_: Any, **__: Any) -> None:
         ready()

@@ -27,7 +27,7 @@ SETTINGS = (
 
 
 def system(driver: str) -> System:
-    """mqkit on this driver."""
+    """What is measured of mqkit on this driver."""
 
     async def publish(job: Job) -> None:
         connection = Connection(

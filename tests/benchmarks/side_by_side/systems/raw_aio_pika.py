@@ -6,6 +6,7 @@ import asyncio
 
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
+from pamqp.common import FieldTable
 
 from tests.benchmarks.side_by_side.systems.base import (
     PREFETCH,
@@ -23,7 +24,7 @@ SETTINGS = (
     f"connect() (not robust), {WINDOW} publishes at a time with publisher confirms, mandatory and "
     "on_return_raises; an ack for each message."
 )
-ARGUMENTS = {"x-queue-type": "quorum"}
+ARGUMENTS: FieldTable = {"x-queue-type": "quorum"}
 
 
 async def publish(job: Job) -> None:

@@ -32,7 +32,7 @@ SETTINGS = (
 PERSISTENT = pika.BasicProperties(content_type="application/json", delivery_mode=2)
 
 
-class Failed(Exception):
+class RawPikaError(Exception):
     """The broker did not take a message, or the connection."""
 
 
@@ -51,7 +51,7 @@ async def channel_of(job: Job) -> AsyncIterator[Channel]:
     connection = AsyncioConnection(
         pika.URLParameters(job.url),
         opened.set_result,
-        lambda _, error: opened.set_exception(Failed(str(error))),
+        lambda _, error: opened.set_exception(RawPikaError(str(error))),
         lambda *_: closed.set_result(None),
         loop,
     )
@@ -97,7 +97,7 @@ class Publishing:
             self._room.clear()
             await self._room.wait()
         if self._problem:
-            raise Failed(self._problem)
+            raise RawPikaError(self._problem)
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
@@ -136,8 +136,12 @@ async def consume(job: Job, meter: Meter, done: asyncio.Event) -> None:
         channel.basic_ack(method.delivery_tag)
 
     async with channel_of(job) as channel:
-        await _answer(lambda answered: channel.basic_qos(prefetch_count=PREFETCH, callback=answered))
-        await _answer(lambda answered: channel.basic_consume(job.queue, on_message, callback=answered))
+        await _answer(
+            lambda answered: channel.basic_qos(prefetch_count=PREFETCH, callback=answered)
+        )
+        await _answer(
+            lambda answered: channel.basic_consume(job.queue, on_message, callback=answered)
+        )
         ready()
         await done.wait()
 

@@ -1,0 +1,112 @@
+"""The broker's side of a benchmark: queues of its own, what is in them, and their end."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
+
+from mqkit.errors import MqkitError
+from mqkit.settings import BrokerUrl
+from mqkit.testing.broker import Broker, BrokerControlError
+from tests.benchmarks.side_by_side.systems.base import BODY, PREFETCH
+
+SUFFIXES = ("", ".dead", ".DQ", ".XQ")
+"""What the systems append to a queue's name for queues that they declare besides."""
+
+PERSISTENT = 2
+
+
+class WorkError(MqkitError):
+    """A system did not do the work that all of them are to do."""
+
+
+@contextlib.contextmanager
+def own_vhost(broker: Broker) -> Iterator[str]:
+    """The URL of a virtual host for this run alone; the broker's own where there is no way to it.
+
+    Some systems leave queues and exchanges behind, which go with it.
+    """
+    name = f"bench-{secrets.token_hex(4)}"
+    try:
+        url = broker.add_vhost(name)
+    except BrokerControlError:
+        yield broker.url
+        return
+    try:
+        yield url
+    finally:
+        broker.delete_vhost(name)
+
+
+class Room:
+    """Queues for single runs, on one virtual host of a broker."""
+
+    def __init__(self, broker: Broker, url: str) -> None:
+        self.url = url
+        self._broker = broker
+
+    @contextlib.contextmanager
+    def queue(self, system: str) -> Iterator[str]:
+        """The name of a queue that nobody has declared; whatever was made for it goes."""
+        name = f"bench-{system}-{secrets.token_hex(4)}"
+        try:
+            yield name
+        finally:
+            with self._channel() as channel:
+                for suffix in SUFFIXES:
+                    channel.queue_delete(name + suffix)
+                channel.exchange_delete(f"{name}.exchange")
+
+    def check(self, queue: str, messages: int) -> int:
+        """See that a queue is what it must be, and holds what was published; returns body bytes.
+
+        :raises WorkError: it is no quorum queue, its messages are not persistent, have not all
+            of the body, or are not as many
+        """
+        if (kind := self._kind(queue)) != "quorum":
+            raise WorkError(f"{queue}: a {kind} queue where a quorum queue was asked for")
+        with self._channel() as channel:
+            count = channel.queue_declare(queue, passive=True).method.message_count
+            if count != messages:
+                raise WorkError(f"{queue}: {count} messages where {messages} were published")
+            method, properties, body = channel.basic_get(queue)
+            channel.basic_nack(method.delivery_tag, requeue=True)
+            if properties.delivery_mode != PERSISTENT:
+                raise WorkError(f"{queue}: its messages are not persistent")
+            if len(body) < BODY:
+                raise WorkError(f"{queue}: its messages have {len(body)} bytes")
+            return len(body)
+
+    def check_empty(self, queue: str) -> None:
+        """See that what was handled was acked.
+
+        The broker may still work on the acks before a connection's end, and give a few back.
+
+        :raises WorkError: it was not
+        """
+        with self._channel() as channel:
+            count = channel.queue_declare(queue, passive=True).method.message_count
+        if count > PREFETCH:
+            raise WorkError(f"{queue}: {count} handled messages are there again")
+
+    def _kind(self, queue: str) -> str:
+        """The queue's type; taken on trust where there is no rabbitmqctl to ask."""
+        vhost = BrokerUrl.parse(self.url).vhost
+        try:
+            listed = self._broker.ctl("list_queues", "-p", vhost, "name", "type")
+        except BrokerControlError:
+            return "quorum"
+        kinds = dict(line.split()[:2] for line in listed.splitlines())
+        return kinds.get(queue, "missing")
+
+    @contextlib.contextmanager
+    def _channel(self) -> Iterator[BlockingChannel]:
+        connection = pika.BlockingConnection(pika.URLParameters(self.url))
+        try:
+            yield connection.channel()
+        finally:
+            connection.close()
