@@ -95,12 +95,12 @@ class Job:
     url: str
     queue: str
     messages: int
-    rate: float
+    rate: float = 0.0
     """Messages in a second; 0 is as fast as it goes."""
-    latency: bool
-    skip: int
+    latency: bool = False
+    skip: int = 0
     """Messages at the start whose latency is not counted."""
-    began: float
+    began: float = 0.0
     """When this process was started: seconds on the wall's clock."""
 
     def orders(self) -> Iterator[Order]:
@@ -164,12 +164,21 @@ class Meter:
         self.latencies.append(now() - order.sent)
         self._counted(order)
 
+    @property
+    def rate(self) -> float:
+        """Messages handled in a second, from the first to the last."""
+        return (self.job.messages - 1) / (self.last[0] - self.first[0])
+
+    @property
+    def cost(self) -> float:
+        """Microseconds of this process's processor time for each of those."""
+        return (self.last[1] - self.first[1]) / (self.job.messages - 1) * 1e6
+
     def tell(self) -> None:
         """Print the result."""
-        count = self.job.messages - 1
         figures = {
-            "handled_per_s": count / (self.last[0] - self.first[0]),
-            "cpu_us_per_message": (self.last[1] - self.first[1]) / count * 1e6,
+            "handled_per_s": self.rate,
+            "cpu_us_per_message": self.cost,
             "start_s": self.start,
             "rss_mib": peak_memory(),
         }

@@ -128,7 +128,8 @@ async def publish(job: Job) -> None:
         published(job, began)
 
 
-async def consume(job: Job, meter: Meter, done: asyncio.Event) -> None:
+@asynccontextmanager
+async def consuming(job: Job, meter: Meter) -> AsyncIterator[None]:
     """Validate, count, ack."""
 
     def on_message(channel: Channel, method: Any, _: Any, body: bytes) -> None:
@@ -142,6 +143,12 @@ async def consume(job: Job, meter: Meter, done: asyncio.Event) -> None:
         await _answer(
             lambda answered: channel.basic_consume(job.queue, on_message, callback=answered)
         )
+        yield
+
+
+async def consume(job: Job, meter: Meter, done: asyncio.Event) -> None:
+    """Consume until all are handled."""
+    async with consuming(job, meter):
         ready()
         await done.wait()
 
