@@ -8,10 +8,12 @@ import subprocess
 import tempfile
 import threading
 import time
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 from mqkit.errors import MqkitError
-from tests.benchmarks.side_by_side.registry import ROOT, Entry
+from tests.benchmarks.side_by_side.registry import ROOT
 
 TIMEOUT = 900.0
 """Seconds for one run of a program."""
@@ -24,20 +26,40 @@ class ProgramError(MqkitError):
     """A system's program failed; the message holds the end of what it wrote."""
 
 
+class Started(Protocol):
+    """What can be started, and how it is called."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def command(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class Command:
+    """Words that start a program."""
+
+    title: str
+    command: tuple[str, ...]
+
+
 class Program:
     """A program that runs, and what it has told so far; a context manager that ends it."""
 
-    def __init__(self, entry: Entry, *words: object) -> None:
+    def __init__(self, entry: Started, *words: object) -> None:
         self._entry = entry
         self._words = [str(word) for word in words]
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by __exit__
         self._told: dict[str, Any] = {}
         self._ready = threading.Event()
-        began = ["--began", repr(time.time())] if self._words[0] == "consume" else []
+        times = self._words[0] in {"consume", "handle"}
+        began = ["--began", repr(time.time())] if times else []
         self._process = subprocess.Popen(
             [*entry.command, *self._words, *began],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
@@ -53,6 +75,7 @@ class Program:
             self._process.kill()
         self._process.wait()
         self._reader.join()
+        self._close_input()
         self._errors.close()
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
@@ -77,6 +100,18 @@ class Program:
             raise self._failed(f"exit code {code}")
         return self._told
 
+    def close(self) -> dict[str, Any]:
+        """Close its input, which ends it where it waits for that; returns what it has told.
+
+        :raises ProgramError: as `result`
+        """
+        self._close_input()
+        return self.result()
+
+    def _close_input(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     def _read(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as lines:
@@ -95,7 +130,7 @@ class Program:
         return ProgramError(f"{self._entry.title}, {self._words[0]}: {why}\n{tail}")
 
 
-def run(entry: Entry, *words: object) -> dict[str, Any]:
+def run(entry: Started, *words: object) -> dict[str, Any]:
     """Run a program to its end; returns what it has told.
 
     :raises ProgramError: it failed

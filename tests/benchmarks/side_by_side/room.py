@@ -50,15 +50,20 @@ class Room:
         self._broker = broker
 
     @contextlib.contextmanager
-    def queue(self, system: str) -> Iterator[str]:
-        """The name of a queue that nobody has declared; whatever was made for it goes."""
+    def queue(self, system: str, many: int = 1) -> Iterator[str]:
+        """The name of a queue that nobody has declared; whatever was made for it goes.
+
+        :param many: so many queues, whose names are this one with `.1`, `.2` and so on
+        """
         name = f"bench-{system}-{secrets.token_hex(4)}"
         try:
             yield name
         finally:
+            names = [name, *(f"{name}.{number}" for number in range(1, many))]
             with self._channel() as channel:
-                for suffix in SUFFIXES:
-                    channel.queue_delete(name + suffix)
+                for each in names:
+                    for suffix in SUFFIXES:
+                        channel.queue_delete(each + suffix)
                 channel.exchange_delete(f"{name}.exchange")
 
     def check(self, queue: str, messages: int) -> int:
