@@ -209,13 +209,16 @@ class System:
     """The distributions whose versions make the system."""
     publish: Callable[[Job], Coroutine[Any, Any, None] | None]
     consume: Callable[[Job, Meter, Any], Coroutine[Any, Any, None] | None]
+    loop: str = "uvloop"
+    """The event loop on which it is faster, where it has one: `uvloop` or `asyncio`."""
 
 
 def run_async(system: System) -> None:
     """The program of a system whose `publish` and `consume` are coroutine functions."""
     options = _parser().parse_args()
+    loop = options.loop or system.loop
     if options.command == "describe":
-        _describe(system, " uvloop." if options.loop == "uvloop" else " asyncio's own loop.")
+        _describe(system, " On uvloop." if loop == "uvloop" else " On asyncio's own loop.")
         return
     job = _job(options)
 
@@ -230,7 +233,7 @@ def run_async(system: System) -> None:
         meter.tell()
 
     factory = None
-    if options.loop == "uvloop":
+    if loop == "uvloop":
         import uvloop  # noqa: PLC0415 - only where it is asked for
 
         factory = uvloop.new_event_loop
@@ -287,7 +290,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--latency", action="store_true")
     parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--began", type=float, default=time.time())
-    parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="uvloop")
+    parser.add_argument("--loop", choices=["asyncio", "uvloop"])
     return parser
 
 

@@ -63,4 +63,4 @@ async def consume(job: Job, meter: Meter, done: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    run_async(System(SETTINGS, ("aio-pika", "aiormq"), publish, consume))
+    run_async(System(SETTINGS, ("aio-pika", "aiormq"), publish, consume, loop="asyncio"))
