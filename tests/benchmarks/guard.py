@@ -9,9 +9,10 @@ the most part theirs, and the two slices of a round may get quite different shar
 rate: a client that needs half of the processor time for a message handles twice as many where it
 is the limit, which it is on an idle machine. What other load does to processor time (caches, the
 clock of the processor, smaller reads from the socket) it does to both slices of a round alike; the
-median of the rounds' ratios drops the rounds where it did not.
+median of the rounds' ratios drops the rounds where it did not. The thresholds are a third below
+what is measured: on two cores with a load of 14, a run still tells up to a sixth more or less.
 
-Exit codes: 0 both ratios hold, 1 one does not.
+Exit codes: 0 both ratios hold; 1 one does not, or there is no broker.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from dataclasses import dataclass
 from mqkit import (
     BrokerUrl,
     Middleware,
+    MqkitError,
     Outgoing,
     Publisher,
     Queue,
@@ -44,14 +46,14 @@ from tests.benchmarks.side_by_side.room import Room, own_vhost
 from tests.benchmarks.side_by_side.systems import raw_pika
 from tests.benchmarks.side_by_side.systems.base import PREFETCH, WINDOW, Job, Meter, Order
 
-PUBLISHED_SHARE = 0.25
+PUBLISHED_SHARE = 0.3
 """Of raw pika's speed at publishing that mqkit must have: confirmed, pipelined, mandatory."""
 
-HANDLED_SHARE = 0.33
+HANDLED_SHARE = 0.55
 """Of raw pika's speed at handling with single acks that mqkit must have."""
 
 ROUNDS, MESSAGES = 9, 4000
-SHORT_ROUNDS, SHORT_MESSAGES = 5, 1500
+SHORT_ROUNDS, SHORT_MESSAGES = 9, 1000
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--messages", type=int, default=MESSAGES, help="of each slice")
     options = parser.parse_args(argv)
-    with start(find_brokers(os.environ)[0]) as broker, own_vhost(broker) as url:
-        shares = asyncio.run(compare(Room(broker, url), options.rounds, options.messages))
+    try:
+        with start(find_brokers(os.environ)[0]) as broker, own_vhost(broker) as url:
+            shares = asyncio.run(compare(Room(broker, url), options.rounds, options.messages))
+    except MqkitError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     sys.stdout.write(
         f"mqkit by raw pika, processor time of a message, median of {options.rounds} rounds: "
         f"published {shares.published:.2f} (at least {PUBLISHED_SHARE}), "

@@ -13,6 +13,8 @@ and distort what is made of many small ones. Instead:
 - the rest is what is left: settling and acks, tasks, and the event loop.
 
 The runs take turns; a stage is the median of the rounds.
+
+Exit codes: 0 done, 1 there is no broker, or it failed.
 """
 
 from __future__ import annotations
@@ -34,7 +36,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mqkit import BrokerUrl, Delivery, Outgoing, Publisher, Queue, Retry, Runtime, Service, drivers
+from mqkit import (
+    BrokerUrl,
+    Delivery,
+    MqkitError,
+    Outgoing,
+    Publisher,
+    Queue,
+    Retry,
+    Runtime,
+    Service,
+    drivers,
+)
 from mqkit.codec import BodyDecoder
 from mqkit.connection import Connection
 from mqkit.declare import declare
@@ -312,11 +325,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--messages", type=int, default=10_000, help="of each run")
     parser.add_argument("--json", type=Path, metavar="PATH")
     options = parser.parse_args(argv)
-    with start(find_brokers(os.environ)[0]) as broker, own_vhost(broker) as url:
-        room = Room(broker, url)
-        stages = asyncio.run(measure(room, options.rounds, options.messages))
-        # Of a loop that is running: what is dispatched asks it for the time.
-        timed = asyncio.run(_in_loop(stages.timed))
+    try:
+        with start(find_brokers(os.environ)[0]) as broker, own_vhost(broker) as url:
+            room = Room(broker, url)
+            stages = asyncio.run(measure(room, options.rounds, options.messages))
+    except MqkitError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    # Of a loop that is running: what is dispatched asks it for the time.
+    timed = asyncio.run(_in_loop(stages.timed))
     handled, published = handling(stages.total, timed), publishing(stages.total, timed)
     console = Console()
     console.print(
