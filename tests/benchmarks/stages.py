@@ -212,7 +212,7 @@ class Stages:
         """What was run under this name."""
         return Total.of(self.runs[name], self._messages)
 
-    def timed(self) -> dict[str, float]:
+    def timed(self, loops: int = LOOPS) -> dict[str, float]:
         """Microseconds of what can be called by itself, on a message that came from the broker."""
         delivery = self._delivery
         decoder = BodyDecoder(Order)
@@ -224,10 +224,10 @@ class Stages:
         )
         outgoing = Outgoing("", "stages", order)
         return {
-            "decode": _timed(lambda: decoder.decode(delivery.body, delivery.properties)),
-            "handler": _timed(lambda: _driven(handler.function(order))),
-            "dispatch": _timed(lambda: _driven(dispatcher.dispatch(delivery))),
-            "encode": _timed(lambda: to_message(outgoing, "benchmark")),
+            "decode": _timed(lambda: decoder.decode(delivery.body, delivery.properties), loops),
+            "handler": _timed(lambda: _driven(handler.function(order)), loops),
+            "dispatch": _timed(lambda: _driven(dispatcher.dispatch(delivery)), loops),
+            "encode": _timed(lambda: to_message(outgoing, "benchmark"), loops),
         }
 
     async def _connect(self) -> Connection:
@@ -294,9 +294,9 @@ def _driven(work: Coroutine[Any, Any, Any]) -> None:
     raise AssertionError("it waits for something")
 
 
-def _timed(call: Callable[[], object]) -> float:
+def _timed(call: Callable[[], object], loops: int) -> float:
     """Microseconds of one call: the fastest of some loops, as `timeit` has it."""
-    return min(timeit.repeat(call, number=LOOPS, repeat=5)) / LOOPS * 1e6
+    return min(timeit.repeat(call, number=loops, repeat=5)) / loops * 1e6
 
 
 async def measure(room: Room, rounds: int, messages: int) -> Stages:

@@ -259,7 +259,7 @@ def processes(bench: Bench) -> Iterator[Result]:
             programs = [stack.enter_context(bench.handling(queue, *words)) for _ in range(many)]
             time.sleep(SPINNING + SETTLE)
             told = [program.close() for program in programs]
-        rates.append(_together([each["tenths"] for each in told]))
+        rates.append(together([each["tenths"] for each in told]))
         speedup = rates[-1] / rates[0]
         yield Result(
             "processes",
@@ -269,9 +269,9 @@ def processes(bench: Bench) -> Iterator[Result]:
         )
 
 
-def _together(tenths: list[dict[str, int]]) -> float:
-    """Messages in a second of all processes, while all of them handled."""
-    begin = max(min(map(int, each)) for each in tenths) + round(SETTLE * 10)
+def together(tenths: list[dict[str, int]], settle: float = SETTLE) -> float:
+    """Messages in a second of all processes, while all of them handled; of each, the tenths."""
+    begin = max(min(map(int, each)) for each in tenths) + round(settle * 10)
     end = min(max(map(int, each)) for each in tenths)
     handled = sum((Counter(each) for each in tenths), Counter[str]())
     counted = sum(count for tenth, count in handled.items() if begin <= int(tenth) < end)
@@ -289,15 +289,20 @@ def delays(bench: Bench) -> Iterator[Result]:
     scheduled, back = Course(told["scheduled"]), Course(told["marks"])
     what = f"{messages:,} delayed by {hold:.0f} to {hold + spread:.0f} s"
     yield Result("delays", what, scheduled.figures(), f"scheduled: {scheduled}")
-    late = {int(tick): count for tick, count in told["late"].items()}
-    lateness = {f"late_p{percent}_s": _percentile(late, percent) for percent in (50, 99, 100)}
-    lateness["early"] = sum(count for tick, count in late.items() if tick < 0)
+    late = lateness({int(tick): count for tick, count in told["late"].items()})
     text = (
-        f"back: {back}; {lateness['late_p50_s']:.1f} s late in the median, "
-        f"{lateness['late_p99_s']:.1f} s at the 99th percentile, "
-        f"{lateness['late_p100_s']:.1f} s at most, {lateness['early']:.0f} early"
+        f"back: {back}; {late['late_p50_s']:.1f} s late in the median, "
+        f"{late['late_p99_s']:.1f} s at the 99th percentile, "
+        f"{late['late_p100_s']:.1f} s at most, {late['early']:.0f} early"
     )
-    yield Result("delays", what, back.figures() | lateness, text)
+    yield Result("delays", what, back.figures() | late, text)
+
+
+def lateness(ticks: dict[int, int]) -> dict[str, float]:
+    """Percentiles in seconds of what was counted by ticks of `LATE_UNIT`, each to its end."""
+    found = {f"late_p{percent}_s": _percentile(ticks, percent) for percent in (50, 99, 100)}
+    found["early"] = sum(count for tick, count in ticks.items() if tick < 0)
+    return found
 
 
 def _percentile(counted: dict[int, int], percent: int) -> float:

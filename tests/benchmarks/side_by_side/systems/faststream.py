@@ -9,7 +9,6 @@ from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 
 from tests.benchmarks.side_by_side.systems.base import (
     PREFETCH,
-    WINDOW,
     Job,
     Meter,
     Order,
@@ -18,6 +17,9 @@ from tests.benchmarks.side_by_side.systems.base import (
     run_async,
 )
 from tests.benchmarks.side_by_side.systems.pacing import pipelined
+
+WINDOW = 100
+"""Publishes at a time: more cost it more processor time for each."""
 
 SETTINGS = (
     f"{WINDOW} publishes at a time, persist=True, mandatory, publisher confirms, "
@@ -43,7 +45,7 @@ async def publish(job: Job) -> None:
         async def one(order: Order) -> None:
             await broker.publish(order, queue=job.queue, persist=True, mandatory=True)
 
-        await pipelined(job, one)
+        await pipelined(job, one, WINDOW)
 
 
 async def consume(job: Job, meter: Meter, done: asyncio.Event) -> None:

@@ -78,15 +78,17 @@ def published(job: Job, began: float) -> None:
     say(publish_per_s=job.messages / (time.perf_counter() - began))
 
 
-async def pipelined(job: Job, publish: Callable[[Order], Awaitable[object]]) -> None:
-    """Publish a job's orders, up to `WINDOW` at a time.
+async def pipelined(
+    job: Job, publish: Callable[[Order], Awaitable[object]], window: int = WINDOW
+) -> None:
+    """Publish a job's orders, up to `window` at a time.
 
     As fast as it goes, so many coroutines share the orders, which costs less than a task for
     each. At a rate, each is a task that starts when its order is due.
     """
     began = time.perf_counter()
     if job.rate:
-        await _in_tasks(job, publish)
+        await _in_tasks(job, publish, window)
     else:
         source = job.orders()
 
@@ -94,12 +96,12 @@ async def pipelined(job: Job, publish: Callable[[Order], Awaitable[object]]) -> 
             for order in source:
                 await publish(order)
 
-        await asyncio.gather(*(some() for _ in range(WINDOW)))
+        await asyncio.gather(*(some() for _ in range(window)))
     published(job, began)
 
 
-async def _in_tasks(job: Job, publish: Callable[[Order], Awaitable[object]]) -> None:
-    slots = asyncio.Semaphore(WINDOW)
+async def _in_tasks(job: Job, publish: Callable[[Order], Awaitable[object]], window: int) -> None:
+    slots = asyncio.Semaphore(window)
 
     async def one(order: Order) -> None:
         async with slots:

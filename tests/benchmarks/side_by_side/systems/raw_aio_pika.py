@@ -10,7 +10,6 @@ from pamqp.common import FieldTable
 
 from tests.benchmarks.side_by_side.systems.base import (
     PREFETCH,
-    WINDOW,
     Job,
     Meter,
     Order,
@@ -19,6 +18,9 @@ from tests.benchmarks.side_by_side.systems.base import (
     run_async,
 )
 from tests.benchmarks.side_by_side.systems.pacing import pipelined
+
+WINDOW = 100
+"""Publishes at a time: more cost it more processor time for each."""
 
 SETTINGS = (
     f"connect() (not robust), {WINDOW} publishes at a time with publisher confirms, mandatory and "
@@ -42,7 +44,7 @@ async def publish(job: Job) -> None:
             )
             await exchange.publish(message, job.queue, mandatory=True)
 
-        await pipelined(job, one)
+        await pipelined(job, one, WINDOW)
 
 
 async def consume(job: Job, meter: Meter, done: asyncio.Event) -> None:

@@ -12,7 +12,6 @@ from taskiq_aio_pika import AioPikaBroker, Exchange, Queue, QueueType
 
 from tests.benchmarks.side_by_side.systems.base import (
     PREFETCH,
-    WINDOW,
     Job,
     Meter,
     Order,
@@ -21,6 +20,9 @@ from tests.benchmarks.side_by_side.systems.base import (
     run_async,
 )
 from tests.benchmarks.side_by_side.systems.pacing import pipelined
+
+WINDOW = 100
+"""Publishes at a time: more cost it more processor time for each."""
 
 SETTINGS = (
     f"{WINDOW} kiq() at a time (aio-pika's confirms; mandatory, which it does not look at), "
@@ -52,7 +54,7 @@ async def publish(job: Job) -> None:
     broker = _broker(job)
     task = _task(broker, None)
     await broker.startup()
-    await pipelined(job, task.kiq)
+    await pipelined(job, task.kiq, WINDOW)
     await broker.shutdown()
 
 
