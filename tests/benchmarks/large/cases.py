@@ -290,10 +290,12 @@ def delays(bench: Bench) -> Iterator[Result]:
     what = f"{messages:,} delayed by {hold:.0f} to {hold + spread:.0f} s"
     yield Result("delays", what, scheduled.figures(), f"scheduled: {scheduled}")
     late = lateness({int(tick): count for tick, count in told["late"].items()})
+    late["scheduled_late"] = told["moved"]
     text = (
         f"back: {back}; {late['late_p50_s']:.1f} s late in the median, "
         f"{late['late_p99_s']:.1f} s at the 99th percentile, "
-        f"{late['late_p100_s']:.1f} s at most, {late['early']:.0f} early"
+        f"{late['late_p100_s']:.1f} s at most, {late['early']:.0f} early; "
+        f"{told['moved']:,} were scheduled only after they were due"
     )
     yield Result("delays", what, back.figures() | late, text)
 

@@ -121,6 +121,8 @@ class Later:
         self._watch = watch
         self.scheduled = Watch(0)
         self.late: Counter[int] = Counter()
+        self.moved: dict[str, float] = {}
+        """When those are due whose turn came only after their moment."""
 
     def handle(self, order: Order, delivery: Delivery) -> None:
         """Ask for the delay, or measure it."""
@@ -128,7 +130,10 @@ class Later:
         now = time.monotonic()
         if delivery.attempt == 1:
             self.scheduled.tick()
-            raise RetryLater(max(due - now, 0.1))
+            if due < now + LATE_UNIT:
+                due = self.moved[order.id] = now + LATE_UNIT
+            raise RetryLater(due - now)
+        due = self.moved.get(order.id, due)
         self.late[int((now - due) // LATE_UNIT)] += 1
         self._watch.tick()
 
@@ -225,6 +230,7 @@ async def handle(options: argparse.Namespace) -> None:
         start_s=started,
         scheduled=later.scheduled.marks,
         late=later.late,
+        moved=len(later.moved),
     )
 
 
