@@ -8,7 +8,7 @@ DATA :=
 # More for pytest:             make test ARGS='-k ledger -x'
 ARGS :=
 # Workers of make test:        make test JOBS=1. Most tests wait, so more of them than cores.
-JOBS := 4
+JOBS := 6
 # The interpreter for .venv:   make PYTHON=/path/to/python3 .venv
 PYTHON :=
 

@@ -143,8 +143,9 @@ async def confirm_lost(bench: Bench) -> None:
                         )
                         await bench.applied(key)
                         bench.check(not publishing.done(), "a lost confirm arrived")
-                        proxy.heal()
+                        # In this order: a confirm that is late would come through in between.
                         proxy.cut()
+                        proxy.heal()
                         bench.fault()
                         cut = time.monotonic()
                         await publishing
