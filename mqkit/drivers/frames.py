@@ -297,6 +297,8 @@ def _add_table(pieces: list[bytes], table: Mapping[str, HeaderValue]) -> None:
         ((name, value),) = table.items()
         if type(value) is int and -(2**31) <= value < 2**31:
             encoded = name.encode()  # the number of a publish is all that most messages have
+            if len(encoded) > MAX_SHORT:
+                raise exceptions.ShortStringTooLong(encoded)
             pieces += (
                 _SIZE.pack(6 + len(encoded)),
                 _OCTET[len(encoded)],

@@ -24,8 +24,9 @@ ENCODING_ERRORS = (
     ValueError,
     AssertionError,
     RecursionError,
+    AttributeError,
 )
-"""What pika raises for a property that it cannot encode; it encodes before it writes."""
+"""What pika and `mqkit.drivers.frames` raise for what they cannot encode; none of it is written."""
 
 
 def quiet_pika() -> None:

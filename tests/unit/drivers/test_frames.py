@@ -79,6 +79,28 @@ def test_a_publish_is_what_pika_writes(channel: int, message: Message, piece: in
     )
 
 
+@pytest.mark.parametrize(
+    ("message", "headers"),
+    [
+        (Message("", "q", b""), {"n" * 256: 1}),
+        (Message("", "q", b""), {"n" * 256: "one", "m": 2}),
+        (Message("", "q", b""), {7: 1}),
+        (Message("x" * 256, "q", b""), {}),
+        (Message("", "q" * 256, b""), {}),
+        (Message("", None, b""), {}),  # type: ignore[arg-type]
+        (Message("", "q", "text"), {}),  # type: ignore[arg-type]
+        (Message("", "q", b"", Properties(type=7)), {}),  # type: ignore[arg-type]
+        (Message("", "q", b"", Properties(timestamp=7)), {}),  # type: ignore[arg-type]
+        (Message("", "q", b"", Properties(expiration="7")), {}),  # type: ignore[arg-type]
+        (Message("", "q", b"", Properties(priority="7")), {}),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_be_encoded_is_an_encoding_error(message: Message, headers: Any) -> None:
+    """It raises what the drivers tell as an InvalidMessageError, and nothing else."""
+    with pytest.raises(pika_wire.ENCODING_ERRORS):
+        frames.publish(1, message, headers, 1000)
+
+
 @pytest.mark.parametrize("size", [frames.SHORT_BODY, frames.SHORT_BODY + 1, 100_000])
 def test_a_long_body_is_cut_into_frames_and_not_copied(size: int) -> None:
     """It is the same octets as pika's; what is long goes as it is in memory."""
