@@ -6,12 +6,14 @@ RabbitMQ that is found, or what `--mqkit-broker` says.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from mqkit import drivers
 from mqkit.drivers.base import Driver
@@ -69,6 +71,25 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> Itera
     server: PostgresServer = request.getfixturevalue("postgres")
     yield server.create_database(name)
     server.drop_database(name)
+
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+ON_BOTH_LOOPS = {"test_connection", "test_hot_path", "test_publisher_faults"}
+"""Modules whose tests run on each event loop: those of what an event loop does for mqkit.
+
+Other tests run on asyncio's, and what `mqkit run` starts on uvloop, as it is installed here.
+"""
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Say on which event loops an asynchronous test runs."""
+    return LOOPS if item.path.stem in ON_BOTH_LOOPS else {"asyncio": LOOPS["asyncio"]}
 
 
 PARTS = {

@@ -15,6 +15,7 @@ import socket
 import sys
 
 from mqkit.cli.job import HURRY, JOBS, REPORTS, Job, Report
+from mqkit.cli.loop import runner
 from mqkit.cli.options import FAILED, errors_as_exit_codes, load_service, log_to_stderr
 from mqkit.cli.run import end_if_abandoned
 from mqkit.pause import Status
@@ -53,7 +54,8 @@ def _run(job: Job, link: socket.socket) -> None:
     log_to_stderr(job.log_level, label)
     tally = Tally((handler.queue.name, handler.name) for handler in service.handlers)
     runtime = job.runtime(service, on_settled=tally.settled, on_confirmed=tally.confirmed)
-    asyncio.run(Child(runtime, tally).run(link))
+    with runner(job.loop) as on_loop:
+        on_loop.run(Child(runtime, tally).run(link))
 
 
 class Child:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pydantic import TypeAdapter
 
 from mqkit import drivers
+from mqkit.cli.loop import check_loop
 from mqkit.cli.options import broker_url
 from mqkit.publish_many import OnConfirmed
 from mqkit.runtime import Runtime
@@ -36,6 +37,7 @@ class Job:
     """As it was given, password and all; None leaves it to the environment or the service."""
     connect_deadline: float | None = None
     driver: str | None = None
+    loop: str | None = None
     log_level: int
     number: int | None = None
     """Which of several processes it is, from 1; None if it is the only one."""
@@ -49,6 +51,7 @@ class Job:
             broker_url(self.url)
         if self.driver is not None:
             drivers.named(self.driver)
+        check_loop(self.loop)
 
     def runtime(
         self,

@@ -17,6 +17,7 @@ import typer
 from mqkit import drivers
 from mqkit.cli.broker import check_broker_choice, embedded_broker
 from mqkit.cli.job import Job
+from mqkit.cli.loop import ASYNCIO, UVLOOP, runner
 from mqkit.cli.options import FAILED, load_service, log_level_number, log_to_stderr
 from mqkit.cli.supervise import Supervisor
 from mqkit.errors import ConfigurationError
@@ -67,6 +68,13 @@ def run(
             show_default=False,
         ),
     ] = None,
+    loop: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The event loop: {UVLOOP} or {ASYNCIO}. Default: {UVLOOP} where it is installed.",
+            show_default=False,
+        ),
+    ] = None,
     processes: Annotated[
         int,
         typer.Option(
@@ -98,6 +106,7 @@ def run(
         grace=grace,
         connect_deadline=connect_deadline,
         driver=driver,
+        loop=loop,
         log_level=log_level_number(log_level),
     )
     check_broker_choice(url, data, embedded=embedded)
@@ -115,7 +124,8 @@ def run(
         if embedded:
             job = replace(job, url=stack.enter_context(embedded_broker(data)))
         runtime = job.runtime(loaded)
-        asyncio.run(_run_until_signal(runtime))
+        with runner(loop) as on_loop:
+            on_loop.run(_run_until_signal(runtime))
 
 
 def _supervise(job: Job, processes: int) -> int:
