@@ -28,6 +28,7 @@ from rich.console import Console
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from mqkit.cli.loop import runner
 from mqkit.drivers.base import Incoming
 from mqkit.outgoing import Outgoing
 from mqkit.store import metadata as store_metadata
@@ -336,7 +337,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             relays=options.relays,
             minutes=options.minutes,
         )
-        report = asyncio.run(running)
+        with runner(None) as on_loop:
+            report = on_loop.run(running)
     text = json.dumps(asdict(report), indent=1)
     Console(soft_wrap=True, highlight=False, markup=False).print(text)
     if options.json is not None:
