@@ -83,9 +83,13 @@ async def test_consumption_goes_on_after_a_consumer_timeout(
             for n in range(4):
                 await client.publisher.publish("", queue.name, b"x", message_id=str(n))
             async with Runtime(service, BrokerUrl.parse(rabbitmq.url)):
-                await eventually(lambda: bool(lost), 60)
                 for n in range(4, 12):
+                    # RabbitMQ 4.3.6 was seen to overlook a timeout on a queue where nothing
+                    # happened for a minute, and to notice it with the next thing that did.
+                    with contextlib.suppress(AssertionError):
+                        await eventually(lambda: bool(lost), 10)
                     await client.publisher.publish("", queue.name, b"x", message_id=str(n))
+                await eventually(lambda: bool(lost), 10)
                 await eventually(lambda: len(handled) == 11, what="the others")
                 assert slow not in handled
                 release.set()

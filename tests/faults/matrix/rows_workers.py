@@ -40,8 +40,11 @@ async def _terminated_often(bench: Bench, client: Client, *, longer: bool) -> No
     keys: list[str] = []
     for _ in range(-(-bench.faults // 2)):
         keys = await _terminated(bench, client, queue, keys, longer=longer)
-    with bench.process(FEW, MQKIT_MATRIX_QUEUE=queue):
+    with bench.process(FEW, MQKIT_MATRIX_QUEUE=queue) as process:
         await _all_applied(bench, keys)
+        # Not killed, or what is not acked yet would come again, to nobody.
+        process.send(signal.SIGTERM)
+        bench.check(await process.ends() == 0, "a process with nothing left to do did not end")
 
 
 async def _all_applied(bench: Bench, keys: Sequence[str]) -> None:
