@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import functools
 import hashlib
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -51,8 +51,9 @@ class Flavour(Protocol):
     has_notify: bool
     """Whether processes can tell each other of commits."""
 
-    def insert(self, table: Table) -> Any:
-        """An INSERT that has `on_conflict_do_nothing` and `on_conflict_do_update`."""
+    @property
+    def insert(self) -> Callable[[Table], Any]:
+        """Makes an INSERT that has `on_conflict_do_nothing` and `on_conflict_do_update`."""
         ...
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
@@ -166,8 +167,7 @@ class Postgres:
     holds_shards_by_transaction = True
     has_notify = True
 
-    def insert(self, table: Table) -> Any:
-        return postgresql.insert(table)
+    insert = staticmethod(postgresql.insert)
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
         await connection.execute(
@@ -268,8 +268,7 @@ class Sqlite:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
 
-    def insert(self, table: Table) -> Any:
-        return sqlite.insert(table)
+    insert = staticmethod(sqlite.insert)
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
         """The transaction holds the write lock already."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import select, update
+from sqlalchemy import Table, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.message import Delivery
@@ -43,9 +45,8 @@ async def claim(
     Where another transaction has put it there and is not committed yet, this waits for its end:
     two runs for one message cannot go on at the same time, in whatever processes.
     """
-    statement = flavour.insert(inbox).on_conflict_do_nothing()
     inserted = await connection.execute(
-        statement,
+        _claim(flavour.insert),
         {
             "handler": handler,
             "message_id": delivery.message_id,
@@ -64,6 +65,12 @@ async def claim(
     )
     result = found.scalar_one_or_none()
     return Handled(None if result is None else json.loads(result))
+
+
+@functools.cache
+def _claim(insert: Callable[[Table], Any]) -> Any:
+    # Once for all messages: making a statement takes a good part of what running it takes.
+    return insert(inbox).on_conflict_do_nothing()
 
 
 async def keep_result(

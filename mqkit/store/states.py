@@ -7,6 +7,7 @@ the next write leaves none behind where the inbox tells of it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from sqlalchemy import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from mqkit.copies import error_type
@@ -195,14 +197,20 @@ class StateRecorder:
             # In one order for everybody, so that two writers do not wait for each other.
             for (handler, message_id), note in sorted(batch.items())
         ]
-        insert = self._database.flavour.insert(states).values(rows)
-        statement = insert.on_conflict_do_update(
-            index_elements=[states.c.handler, states.c.message_id],
-            set_={
-                column.name: insert.excluded[column.name]
-                for column in states.c
-                if not column.primary_key
-            },
-        )
         async with self._database.transaction(beside=True) as connection:
-            await connection.execute(statement)
+            # One statement for however many: one of all rows would be compiled anew for each count.
+            await connection.execute(_upsert(self._database.flavour.insert), rows)
+
+
+@functools.cache
+def _upsert(make_insert: Callable[[Table], Any]) -> Any:
+    """An INSERT that takes the place of the row that is there."""
+    insert = make_insert(states)
+    return insert.on_conflict_do_update(
+        index_elements=[states.c.handler, states.c.message_id],
+        set_={
+            column.name: insert.excluded[column.name]
+            for column in states.c
+            if not column.primary_key
+        },
+    )

@@ -7,6 +7,7 @@ publishes another event, so that nothing hides it.
 
 from __future__ import annotations
 
+import functools
 from decimal import Decimal
 from typing import Any
 
@@ -19,12 +20,12 @@ from sqlalchemy import (
     Numeric,
     String,
     Table,
+    bindparam,
     insert,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeDecorator
 
 from mqkit.store import Transaction
@@ -116,41 +117,42 @@ class FailedOnPurposeError(Exception):
     """The order asked for it."""
 
 
+MOVE = (
+    update(account)
+    .where(account.c.name == bindparam("named"))
+    .values(
+        balance=account.c.balance + bindparam("moved", type_=Amount),
+        orders=account.c.orders + bindparam("more", type_=Integer),
+    )
+    .returning(account.c.orders)
+)
+
+
 async def post(order: Order, transaction: Transaction, events: str) -> None:
     """Move the amount, and publish one event to the queue `events`, in the order of the account."""
     number = 0
     # In one order for all, so that two orders do not wait for each other.
     for name, sign in sorted([(order.debit, -1), (order.credit, 1)]):
-        moved = await transaction.execute(
-            update(account)
-            .where(account.c.name == name)
-            .values(
-                balance=account.c.balance + sign * order.amount,
-                orders=account.c.orders + (1 if name == order.debit else 0),
-            )
-            .returning(account.c.orders)
-        )
+        counts = {"named": name, "moved": sign * order.amount, "more": int(name == order.debit)}
+        moved = await transaction.execute(MOVE, counts)
         count = moved.scalar_one()
         number = count if name == order.debit else number
     event = Event(key=order.key, account=order.debit, number=number, card=order.card)
     event_id = await transaction.publish("", events, event, key=order.debit)
-    await transaction.execute(insert(effect).values(key=order.key))
+    await transaction.execute(insert(effect).inline(), {"key": order.key})
     if order.held:
         await transaction.execute(insert(hold))
-    await transaction.execute(
-        _insert(transaction.connection)
-        .values(
-            key=order.key,
-            debit=order.debit,
-            credit=order.credit,
-            amount=order.amount,
-            event=event_id,
-        )
-        .on_conflict_do_nothing()
-    )
+    values = {
+        "key": order.key,
+        "debit": order.debit,
+        "credit": order.credit,
+        "amount": order.amount,
+        "event": event_id,
+    }
+    await transaction.execute(_post(transaction.connection.dialect.name), values)
 
 
-def _insert(connection: AsyncConnection) -> Any:
-    if connection.dialect.name == "sqlite":
-        return sqlite.insert(posting)
-    return postgresql.insert(posting)
+@functools.cache
+def _post(dialect: str) -> Any:
+    insert_into = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return insert_into(posting).on_conflict_do_nothing()
