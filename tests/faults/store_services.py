@@ -70,7 +70,7 @@ def _noted(
 
 async def busy_worker(url: BrokerUrl, stop: asyncio.Event) -> None:
     """Posts as many as it can, notes nothing, and leaves the outbox to others."""
-    service = posting(None, Store(relay=False), concurrency=20, prefetch=100)
+    service = posting(None, Store(relay=False), concurrency=12, prefetch=50)
     await Runtime(service, url).run(stop)
 
 
