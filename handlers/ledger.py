@@ -1,4 +1,4 @@
-"""The ledger service: posts each entry as a double entry, once."""
+"""The ledger service: posts each entry as a double entry, once, and each account's in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from handlers.ledger_store import ConflictError, Ledger, LedgerUnavailableError,
 from handlers.statements import ENTRIES
 from mqkit import Queue, Reject, Retry, Service
 
-POST_QUEUE = Queue("ledger.post")
+POST_QUEUE = Queue("ledger.post", partitions=1)
+"""One partition: SQLite has one writer at a time, so a second process would only wait for the first
+one's commits. It stands by, and takes over where the first one dies."""
 
 
 class LedgerSettings(BaseSettings):
@@ -46,9 +48,11 @@ service.provide(Ledger, configured_ledger, scope="service")
 @service.handler(
     POST_QUEUE,
     bind=[ENTRIES.key("entry.#")],
-    # Entries that are posted at the same time share a commit: see ledger_store.
-    prefetch=500,
-    concurrency=250,
+    # Entries that are posted at the same time share a commit (see ledger_store), and those are of
+    # different accounts: the more messages are here, the more accounts there are among them.
+    prefetch=1000,
+    concurrency=500,
+    order_by="account_id",
 )
 async def post(entry: EntryRecorded, ledger: Ledger) -> None:
     """Post the entry; it is acknowledged once it is on the disk, and a second time does nothing.

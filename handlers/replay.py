@@ -20,28 +20,28 @@ from handlers.ledger import POST_QUEUE
 from handlers.ledger_process import LedgerProcess
 from handlers.ledger_store import Ledger, LedgerUnavailableError, open_ledger
 from handlers.progress import ReplayProgress
+from handlers.queues import POLL, dead_letters, look
 from handlers.reconcile import LastDays, reconcile
 from handlers.report import Rejection, Report
 from handlers.statement_file import Statement
 from mqkit import (
-    BrokerError,
     BrokerUrl,
     CallNext,
     HandlerCall,
     Outgoing,
+    Queue,
     Reject,
     Runtime,
-    TopologyError,
 )
-
-POLL = 0.1
-"""Seconds between two looks at the ledger and its queue."""
 
 STATEMENTS_GRACE = 5.0
 """Seconds that the statements service gets to finish its rows at the end."""
 
 FOREIGN_CONSUMER_WAIT = 5.0
 """Seconds in which a consumer that an earlier run left behind must be gone."""
+
+LET_GO_WAIT = 15.0
+"""Seconds in which the broker must have taken back what a ledger held that has ended."""
 
 CONNECT_DEADLINE = 15.0
 """Seconds for the first connection to the broker."""
@@ -126,7 +126,7 @@ class Replay:
                 seconds = await self._until_done(runtime, ledger)
             finally:
                 await self._process.stop()
-            dead = await _messages(runtime, POST_QUEUE.dead_queue) - dead_before
+            dead = await dead_letters(runtime, POST_QUEUE) - dead_before
             return await self._report(ledger, runtime.server, len(before), dead, seconds)
 
     async def _watch(self, call: HandlerCall, call_next: CallNext) -> Any:
@@ -144,20 +144,17 @@ class Replay:
 
     async def _prepare(self, runtime: Runtime) -> int:
         """See that nobody else posts; how many dead letters the ledger has already."""
-        deadline = time.monotonic() + FOREIGN_CONSUMER_WAIT
-        while consumers := await _consumers(runtime, POST_QUEUE.name):
-            if time.monotonic() > deadline:
-                raise ReplayError(
-                    f"{POST_QUEUE.name} has {consumers} consumer already: another ledger would "
-                    "post into its own database; stop it first"
-                )
-            await asyncio.sleep(POLL)
-        for queue in (statements.ROWS_QUEUE.name, POST_QUEUE.name):
-            if waiting := await _messages(runtime, queue):
+        if await _is_consumed_after(runtime, POST_QUEUE, FOREIGN_CONSUMER_WAIT):
+            raise ReplayError(
+                f"{POST_QUEUE.name} is consumed already: another ledger would post into its own "
+                "database; stop it first"
+            )
+        for queue in (statements.ROWS_QUEUE, POST_QUEUE):
+            if waiting := (await look(runtime, queue)).messages:
                 self._progress.tell(
-                    f"{queue} holds {waiting} messages of an earlier run; they go first"
+                    f"{queue.name} holds {waiting} messages of an earlier run; they go first"
                 )
-        return await _messages(runtime, POST_QUEUE.dead_queue)
+        return await dead_letters(runtime, POST_QUEUE)
 
     async def _until_done(self, runtime: Runtime, ledger: Ledger) -> float:
         """Publish the rows and wait until all are accounted for; the seconds that it took."""
@@ -170,16 +167,19 @@ class Replay:
             publishing.cancel()
             await asyncio.gather(publishing, return_exceptions=True)
         while True:
-            # What it holds unacknowledged no count shows: it must drain first.
+            # What it holds unacknowledged no count shows: it must drain first, and the broker
+            # must have seen that it is gone, which gives the rest back.
             await self._process.stop()
-            if not await _messages(runtime, POST_QUEUE.name):
+            if await _is_consumed_after(runtime, POST_QUEUE, LET_GO_WAIT):
+                raise ReplayError(f"{POST_QUEUE.name} is still consumed, though its ledger ended")
+            if not (await look(runtime, POST_QUEUE)).messages:
                 return finished - started
             await self._process.start()
             finished = await self._watch_ledger(runtime, ledger, publishing)
 
     async def _ledger_consumes(self, runtime: Runtime) -> None:
         deadline = time.monotonic() + self._timeout
-        while not await _consumers(runtime, POST_QUEUE.name):
+        while not (await look(runtime, POST_QUEUE)).is_consumed:
             self._process.check()
             if time.monotonic() > deadline:
                 raise ReplayError(f"the ledger does not consume {POST_QUEUE.name}")
@@ -214,7 +214,7 @@ class Replay:
             with contextlib.suppress(LedgerUnavailableError):
                 mark, new = await ledger.posted_after(mark)
                 missing.difference_update(new)
-            waiting = await _messages(runtime, POST_QUEUE.name)
+            waiting = (await look(runtime, POST_QUEUE)).messages
             now = time.monotonic()
             if publishing.done():
                 publishing.result()
@@ -258,22 +258,11 @@ class Replay:
         )
 
 
-async def _messages(runtime: Runtime, queue: str) -> int:
-    return (await _queue(runtime, queue))[0]
-
-
-async def _consumers(runtime: Runtime, queue: str) -> int:
-    return (await _queue(runtime, queue))[1]
-
-
-async def _queue(runtime: Runtime, queue: str) -> tuple[int, int]:
-    """Ready messages and consumers; none of either where the queue does not exist yet."""
-    while True:
-        try:
-            state = await runtime.queue_state(queue)
-        except TopologyError:
-            return 0, 0
-        except BrokerError:
-            await asyncio.sleep(POLL)  # the connection was lost; it comes back
-        else:
-            return state.messages, state.consumers
+async def _is_consumed_after(runtime: Runtime, queue: Queue, seconds: float) -> bool:
+    """Whether a queue, or a partition of it, still has a consumer after so long; False at once."""
+    deadline = time.monotonic() + seconds
+    while (await look(runtime, queue)).consumers:
+        if time.monotonic() > deadline:
+            return True
+        await asyncio.sleep(POLL)
+    return False
