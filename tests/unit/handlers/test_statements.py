@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.events import Direction, EntryRecorded
-from handlers.statements import RowError, entry_message_id, parse_row, record
+from handlers.statements import RowError, entry_message_id, parse_row, record, row_account
 from mqkit import Delivery, Reject
 from mqkit.message import Properties
 
@@ -135,3 +135,32 @@ async def test_the_handler_rejects_a_malformed_row_with_its_line() -> None:
     with pytest.raises(Reject, match=r"^line 17: amount 'abc' is not an amount"):
         await record(changed(5, "abc"), delivery, publisher)  # type: ignore[arg-type]
     assert publisher.calls == []
+
+
+def spelled(account: int, zeros: int, *, quoted: bool) -> bytes:
+    """The good row, of another account, written in one of the ways in which it may be."""
+    digits = f"{account:0{len(str(account)) + zeros}}"
+    return changed(1, f'"{digits}"' if quoted else digits)
+
+
+@given(
+    accounts=st.tuples(st.integers(0, 99), st.integers(0, 99)),
+    zeros=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    quoted=st.tuples(st.booleans(), st.booleans()),
+)
+def test_rows_are_ordered_by_their_account_however_it_is_written(
+    accounts: tuple[int, int], zeros: tuple[int, int], quoted: tuple[bool, bool]
+) -> None:
+    """Two well-formed rows have one key exactly where they are of one account."""
+    one, other = (
+        spelled(account, more, quoted=marks)
+        for account, more, marks in zip(accounts, zeros, quoted, strict=True)
+    )
+    assert (parse_row(one).account_id, parse_row(other).account_id) == accounts
+    assert (row_account(one) == row_account(other)) == (accounts[0] == accounts[1])
+
+
+@given(st.binary(max_size=80) | st.text(alphabet='0123456789;"\r\n', max_size=80).map(str.encode))
+def test_any_bytes_have_a_place_in_the_order(row: bytes) -> None:
+    """What a malformed row is ordered by is had without an error, so that it is refused by name."""
+    hash(row_account(row))
