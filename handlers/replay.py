@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,12 @@ from handlers.progress import ReplayProgress
 from handlers.queues import POLL, dead_letters, look
 from handlers.reconcile import LastDays, reconcile
 from handlers.report import Rejection, Report
-from handlers.statement_file import Statement
+from handlers.statement_file import Row, Statement
 from mqkit import (
     BrokerUrl,
     CallNext,
     HandlerCall,
-    Outgoing,
+    MqkitError,
     Queue,
     Reject,
     Runtime,
@@ -39,6 +38,9 @@ STATEMENTS_GRACE = 5.0
 
 FOREIGN_CONSUMER_WAIT = 5.0
 """Seconds in which a consumer that an earlier run left behind must be gone."""
+
+ROWS_AT_A_TIME = 500
+"""Rows that are on their way to the broker."""
 
 LET_GO_WAIT = 15.0
 """Seconds in which the broker must have taken back what a ledger held that has ended."""
@@ -186,13 +188,31 @@ class Replay:
             await asyncio.sleep(POLL)
 
     async def _publish_rows(self, runtime: Runtime) -> None:
-        async for result in runtime.publisher.publish_many(self._messages()):
-            if result.error is not None:
-                raise ReplayError(f"a row could not be published: {result.error}") from result.error
+        """Publish them all, and each account's one after the other.
 
-    def _messages(self) -> Iterator[Outgoing]:
-        for row in self._statement.read():
-            yield Outgoing(
+        Not as they come: what is unconfirmed when a connection is lost is published again, and may
+        by then stand behind a later row of its account.
+        """
+        window = asyncio.Semaphore(ROWS_AT_A_TIME)
+        latest: dict[bytes | None, asyncio.Task[None]] = {}
+        try:
+            async with asyncio.TaskGroup() as group:
+                for row in self._statement.read():
+                    await window.acquire()
+                    account = statements.row_account(row.data)
+                    publishing = self._publish_row(runtime, row, latest.get(account))
+                    latest[account] = group.create_task(publishing)
+                    latest[account].add_done_callback(lambda _: window.release())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
+    async def _publish_row(
+        self, runtime: Runtime, row: Row, before: asyncio.Task[None] | None
+    ) -> None:
+        if before is not None and not before.done():
+            await asyncio.wait([before])
+        try:
+            await runtime.publisher.publish(
                 statements.STATEMENTS,
                 statements.ROW_KEY,
                 row.data,
@@ -202,6 +222,8 @@ class Replay:
                     statements.LINE_HEADER: row.line,
                 },
             )
+        except MqkitError as error:
+            raise ReplayError(f"a row could not be published: {error}") from error
 
     async def _watch_ledger(
         self, runtime: Runtime, ledger: Ledger, publishing: asyncio.Task[None]

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from decimal import Decimal
 from pathlib import Path
 
@@ -37,6 +38,21 @@ def posted(database: Path) -> int:
     return 0
 
 
+def lines_posted(database: Path) -> dict[int, list[int]]:
+    """Account to the lines of its entries, in the ledger's own order of posting them."""
+    found: dict[int, list[int]] = defaultdict(list)
+    query = "SELECT account_id, source_line FROM ledger_transaction ORDER BY id"
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        for account, line in connection.execute(query):
+            found[account].append(line)
+    return found
+
+
+def out_of_order(lines: dict[int, list[int]]) -> dict[int, list[int]]:
+    """The accounts whose lines are not in the order of the file."""
+    return {account: each for account, each in lines.items() if each != sorted(each)}
+
+
 def ledger_pid(replay: int) -> int | None:
     """The replay's child that runs the ledger."""
     for child in Path(f"/proc/{replay}/task/{replay}/children").read_text().split():
@@ -60,7 +76,10 @@ def statement(tmp_path: Path) -> tuple[Path, int]:
 def test_kills_and_closed_connections_do_not_change_the_figures(
     broker: Broker, tmp_path: Path
 ) -> None:
-    """With all connections closed ten times and three SIGKILLs, each row is posted exactly once."""
+    """With all connections closed ten times and three SIGKILLs, each row is posted exactly once.
+
+    And each account's in the order of the file.
+    """
     path, rows = statement(tmp_path)
     database = tmp_path / "ledger.sqlite"
     faults = ["close", "kill", "close", "close", "close"] * 3 + ["close"]
@@ -107,6 +126,7 @@ def test_kills_and_closed_connections_do_not_change_the_figures(
     assert (report["already_posted"], report["rejected"], report["off"]) == (0, 0, 0)
     assert report["balanced"] is True
     assert posted(database) == rows
+    assert out_of_order(lines_posted(database)) == {}
     if path == REAL and rows == 22_927:
         assert (report["accounts"], report["exact"], report["within_rounding"]) == (591, 320, 271)
         assert Decimal(report["total"]) == Decimal("19152957.20")

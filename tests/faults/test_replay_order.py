@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,7 +19,7 @@ from handlers.generate import statement_lines
 from mqkit import Outgoing
 from mqkit.declare import declare
 from mqkit.drivers.base import Incoming
-from tests.faults.test_replay_faults import ledger_pid, posted
+from tests.faults.test_replay_faults import ledger_pid, lines_posted, out_of_order, posted
 from tests.support import ROOT, connected, eventually, running
 
 ROWS, ACCOUNTS = 1500, 40
@@ -74,28 +71,6 @@ def with_failures(code: str, tmp_path: Path) -> dict[str, str]:
     site.mkdir()
     (site / "sitecustomize.py").write_text(code)
     return {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}
-
-
-def lines_of_accounts(entries: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
-    """Account to lines, of (account, line) in the order in which they were handled."""
-    found: dict[int, list[int]] = defaultdict(list)
-    for account, line in entries:
-        found[account].append(line)
-    return found
-
-
-def lines_posted(database: Path) -> dict[int, list[int]]:
-    """Account to the lines of its entries, in the ledger's own order of posting them."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        rows = connection.execute(
-            "SELECT account_id, source_line FROM ledger_transaction ORDER BY id"
-        )
-        return lines_of_accounts(rows.fetchall())
-
-
-def out_of_order(lines: dict[int, list[int]]) -> dict[int, list[int]]:
-    """The accounts whose lines are not in the order of the file."""
-    return {account: each for account, each in lines.items() if each != sorted(each)}
 
 
 @pytest.mark.timeout(240)
@@ -180,6 +155,8 @@ async def test_the_statements_service_publishes_each_account_in_the_order_of_the
         dead = await client.take_all(statements.ROWS_QUEUE.dead_queue)
     assert {each.properties.headers[statements.LINE_HEADER] for each in dead} == {502}
     assert "PublishError" in log.read_text()
-    found = lines_of_accounts(dict.fromkeys(seen))
+    found: dict[int, list[int]] = defaultdict(list)
+    for account, line in dict.fromkeys(seen):
+        found[account].append(line)
     assert out_of_order(found) == {}
     assert (len(found), sum(map(len, found.values()))) == (ACCOUNTS, ROWS)

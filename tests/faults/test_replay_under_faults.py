@@ -17,7 +17,7 @@ from handlers.generate import statement_lines
 from mqkit.testing.broker import Broker
 from mqkit.testing.brokers import BrokerNotFoundError, BrokerSpec, find_brokers, start
 from tests.faults import failpoints
-from tests.faults.test_replay_faults import REAL, posted, statement
+from tests.faults.test_replay_faults import REAL, lines_posted, out_of_order, posted, statement
 from tests.support import ROOT
 
 SETTLED = 10.0
@@ -96,7 +96,7 @@ def inject(fault: str, broker: Broker, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(420)
 def test_the_figures_are_those_without_faults(own_broker: Broker, tmp_path: Path) -> None:
-    """Crashes, closed connections, deaths before the commit and before the ack change no digit."""
+    """Crashes, closed connections, deaths before commit and ack change no digit and no order."""
     environment = {**os.environ, "MQKIT_URL": own_broker.url}
     small = tmp_path / "small.csv"
     small.write_text("".join(f"{x}\n" for x in statement_lines(seed=1, rows=50, accounts=5)))
@@ -137,6 +137,7 @@ def test_the_figures_are_those_without_faults(own_broker: Broker, tmp_path: Path
     assert (report["already_posted"], report["rejected"], report["off"]) == (0, 0, 0)
     assert report["balanced"] is True
     assert posted(database) == rows
+    assert out_of_order(lines_posted(database)) == {}
     if path == REAL and rows == 22_927:
         assert (report["accounts"], report["exact"], report["within_rounding"]) == (591, 320, 271)
         assert Decimal(report["total"]) == Decimal("19152957.20")
