@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ from mqkit import (
     BrokerUrl,
     CallNext,
     HandlerCall,
-    MqkitError,
+    Outgoing,
     Queue,
     Reject,
     Runtime,
@@ -39,8 +42,8 @@ STATEMENTS_GRACE = 5.0
 FOREIGN_CONSUMER_WAIT = 5.0
 """Seconds in which a consumer that an earlier run left behind must be gone."""
 
-ROWS_AT_A_TIME = 500
-"""Rows that are on their way to the broker."""
+ROWS_AHEAD = 2000
+"""Rows of which those that may go at the same time are gathered."""
 
 LET_GO_WAIT = 15.0
 """Seconds in which the broker must have taken back what a ledger held that has ended."""
@@ -188,42 +191,29 @@ class Replay:
             await asyncio.sleep(POLL)
 
     async def _publish_rows(self, runtime: Runtime) -> None:
-        """Publish them all, and each account's one after the other.
+        """Publish them all, a row only once the one before it of its account is confirmed.
 
-        Not as they come: what is unconfirmed when a connection is lost is published again, and may
-        by then stand behind a later row of its account.
+        What is unconfirmed when a connection is lost is published again, and may by then stand
+        behind what came after it.
         """
-        window = asyncio.Semaphore(ROWS_AT_A_TIME)
-        latest: dict[bytes | None, asyncio.Task[None]] = {}
-        try:
-            async with asyncio.TaskGroup() as group:
-                for row in self._statement.read():
-                    await window.acquire()
-                    account = statements.row_account(row.data)
-                    publishing = self._publish_row(runtime, row, latest.get(account))
-                    latest[account] = group.create_task(publishing)
-                    latest[account].add_done_callback(lambda _: window.release())
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+        for wave in waves(self._statement.read()):
+            async for result in runtime.publisher.publish_many(map(self._message, wave)):
+                if result.error is not None:
+                    raise ReplayError(
+                        f"a row could not be published: {result.error}"
+                    ) from result.error
 
-    async def _publish_row(
-        self, runtime: Runtime, row: Row, before: asyncio.Task[None] | None
-    ) -> None:
-        if before is not None and not before.done():
-            await asyncio.wait([before])
-        try:
-            await runtime.publisher.publish(
-                statements.STATEMENTS,
-                statements.ROW_KEY,
-                row.data,
-                message_id=self._statement.message_id(row.line),
-                headers={
-                    statements.FILE_HEADER: self._statement.name,
-                    statements.LINE_HEADER: row.line,
-                },
-            )
-        except MqkitError as error:
-            raise ReplayError(f"a row could not be published: {error}") from error
+    def _message(self, row: Row) -> Outgoing:
+        return Outgoing(
+            statements.STATEMENTS,
+            statements.ROW_KEY,
+            row.data,
+            message_id=self._statement.message_id(row.line),
+            headers={
+                statements.FILE_HEADER: self._statement.name,
+                statements.LINE_HEADER: row.line,
+            },
+        )
 
     async def _watch_ledger(
         self, runtime: Runtime, ledger: Ledger, publishing: asyncio.Task[None]
@@ -278,6 +268,24 @@ class Replay:
             seconds=seconds,
             broker=broker,
         )
+
+
+def waves(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """All rows, as lists in which no account is twice: each account's rows are in their order."""
+    while some := list(itertools.islice(rows, ROWS_AHEAD)):
+        found: list[list[Row]] = [[]]
+        counts: Counter[bytes] = Counter()
+        for row in some:
+            account = statements.row_account(row.data)
+            if account is None:
+                found[0].append(row)
+                continue
+            number = counts[account]
+            counts[account] += 1
+            if number == len(found):
+                found.append([])
+            found[number].append(row)
+        yield from found
 
 
 async def _is_consumed_after(runtime: Runtime, queue: Queue, seconds: float) -> bool:
