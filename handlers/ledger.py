@@ -48,10 +48,10 @@ service.provide(Ledger, configured_ledger, scope="service")
 @service.handler(
     POST_QUEUE,
     bind=[ENTRIES.key("entry.#")],
-    # Entries that are posted at the same time share a commit (see ledger_store), and those are of
-    # different accounts: the more messages are here, the more accounts there are among them.
-    prefetch=1000,
-    concurrency=500,
+    # Entries that are posted at the same time share a commit (see ledger_store); they are of
+    # different accounts, so many accounts have to be under way.
+    prefetch=500,
+    concurrency=250,
     order_by="account_id",
 )
 async def post(entry: EntryRecorded, ledger: Ledger) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -272,20 +272,20 @@ class Replay:
 
 def waves(rows: Iterator[Row]) -> Iterator[list[Row]]:
     """All rows, as lists in which no account is twice: each account's rows are in their order."""
-    while some := list(itertools.islice(rows, ROWS_AHEAD)):
-        found: list[list[Row]] = [[]]
-        counts: Counter[bytes] = Counter()
-        for row in some:
+    waiting: dict[bytes | int, deque[Row]] = {}
+    ahead = 0
+    while True:
+        for row in itertools.islice(rows, ROWS_AHEAD - ahead):
             account = statements.row_account(row.data)
-            if account is None:
-                found[0].append(row)
-                continue
-            number = counts[account]
-            counts[account] += 1
-            if number == len(found):
-                found.append([])
-            found[number].append(row)
-        yield from found
+            # What keeps no order is like the only row of an account.
+            waiting.setdefault(row.line if account is None else account, deque()).append(row)
+            ahead += 1
+        if not waiting:
+            return
+        wave = [line.popleft() for line in waiting.values()]
+        waiting = {key: line for key, line in waiting.items() if line}
+        ahead -= len(wave)
+        yield wave
 
 
 async def _is_consumed_after(runtime: Runtime, queue: Queue, seconds: float) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytest
 
 from handlers.generate import statement_lines
 from mqkit.testing.brokers import Broker
-from tests.support import ROOT, connected
+from tests.faults.test_replay_faults import posted
+from tests.support import ROOT, connected, running
 
 ROWS, ACCOUNTS = 1500, 60
 
@@ -129,6 +132,22 @@ async def test_malformed_rows_are_reported_and_dead_lettered_alone(
     assert found[500].properties.headers["mqkit-error-message"] == (
         "line 500: amount 'abc' is not an amount"
     )
+
+
+async def test_a_ledger_that_runs_already_is_not_joined(
+    broker: Broker, statement: Path, tmp_path: Path
+) -> None:
+    """It would post into its own database: nothing is published, and one line says what to stop."""
+    elsewhere = {"LEDGER_DATABASE": str(tmp_path / "elsewhere.sqlite")}
+    with running("handlers.ledger:service", broker.url, tmp_path / "log", **elsewhere) as other:
+        await other.says("ledger.post: consuming")
+        done, _ = await asyncio.to_thread(replay, statement, broker.url, tmp_path / "l.sqlite")
+        assert done.returncode == 1
+        assert "ledger.post is consumed already" in done.stderr
+        assert "Traceback" not in done.stderr
+        other.send(signal.SIGTERM)
+        await other.ends()
+    assert posted(tmp_path / "elsewhere.sqlite") == 0
 
 
 @pytest.mark.parametrize(
