@@ -33,6 +33,10 @@ BUSY_TIMEOUT = 10.0
 MAX_BATCH = 500
 """Entries in one commit."""
 
+TURNS = 5
+"""Turns of the event loop between two commits, in which the next entries of the accounts come that
+were in the first one: else they miss the second, and every account is in each other commit only."""
+
 LOOKUP_SIZE = 500
 """Ids in one `IN (...)`; SQLite allows 999 parameters in its older builds."""
 
@@ -195,6 +199,8 @@ class Ledger:
                 results = await self._commit([entry for entry, _ in batch])
                 for (_, future), result in zip(batch, results, strict=True):
                     _resolve(future, result)
+                for _ in range(TURNS):
+                    await asyncio.sleep(0)
         finally:
             self._writer = None
             for _, future in self._waiting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,7 @@ from handlers.double_entry import BankAccount, double_entry
 from handlers.events import Direction, EntryRecorded
 from handlers.ledger import post
 from handlers.ledger_schema import from_minor_units, to_minor_units
-from handlers.ledger_store import ConflictError, LedgerError, Posted, open_ledger
+from handlers.ledger_store import ConflictError, Ledger, LedgerError, Posted, open_ledger
 from mqkit import Reject
 
 AMOUNTS = st.integers(1, 10**15).map(lambda minor: Decimal(minor).scaleb(-2))
@@ -129,6 +130,34 @@ async def test_entries_at_the_same_time_are_each_posted_once(tmp_path: Path) -> 
         assert answers.count(Posted.ALREADY) == 600
         assert isinstance(answers[-1], ConflictError)
         assert await one.balance(7) == Decimal("30.00")
+
+
+async def test_accounts_that_take_turns_share_commits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers that post one entry after the other are in every commit, whenever they began."""
+    commits: list[int] = []
+    post_together = Ledger._post_together
+
+    async def counted(self: Ledger, entries: Sequence[EntryRecorded]) -> object:
+        if not commits:
+            late.set()
+        commits.append(len(entries))
+        return await post_together(self, entries)
+
+    async def caller(ledger: Ledger, account: int, *, waits: bool) -> None:
+        if waits:
+            await late.wait()
+        for number in range(20):
+            await ledger.post(entry(account * 100 + number, account=account))
+            await asyncio.sleep(0)  # as a message is settled before the next one
+
+    late = asyncio.Event()
+    monkeypatch.setattr(Ledger, "_post_together", counted)
+    async with open_ledger(tmp_path / "l") as ledger:
+        await asyncio.gather(*(caller(ledger, n, waits=n >= 5) for n in range(10)))
+    assert sum(commits) == 200
+    assert len(commits) <= 22
 
 
 @given(st.lists(AMOUNTS, min_size=1, max_size=5))
