@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import time
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,9 +38,6 @@ STATEMENTS_GRACE = 5.0
 
 FOREIGN_CONSUMER_WAIT = 5.0
 """Seconds in which a consumer that an earlier run left behind must be gone."""
-
-ROWS_AHEAD = 2000
-"""Rows of which those that may go at the same time are gathered."""
 
 LET_GO_WAIT = 15.0
 """Seconds in which the broker must have taken back what a ledger held that has ended."""
@@ -191,17 +185,12 @@ class Replay:
             await asyncio.sleep(POLL)
 
     async def _publish_rows(self, runtime: Runtime) -> None:
-        """Publish them all, a row only once the one before it of its account is confirmed.
-
-        What is unconfirmed when a connection is lost is published again, and may by then stand
-        behind what came after it.
-        """
-        for wave in waves(self._statement.read()):
-            async for result in runtime.publisher.publish_many(map(self._message, wave)):
-                if result.error is not None:
-                    raise ReplayError(
-                        f"a row could not be published: {result.error}"
-                    ) from result.error
+        """Publish them all; where a connection is lost, their first copies still are in order."""
+        async for result in runtime.publisher.publish_many(
+            map(self._message, self._statement.read())
+        ):
+            if result.error is not None:
+                raise ReplayError(f"a row could not be published: {result.error}") from result.error
 
     def _message(self, row: Row) -> Outgoing:
         return Outgoing(
@@ -268,24 +257,6 @@ class Replay:
             seconds=seconds,
             broker=broker,
         )
-
-
-def waves(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """All rows, as lists in which no account is twice: each account's rows are in their order."""
-    waiting: dict[bytes | int, deque[Row]] = {}
-    ahead = 0
-    while True:
-        for row in itertools.islice(rows, ROWS_AHEAD - ahead):
-            account = statements.row_account(row.data)
-            # What keeps no order is like the only row of an account.
-            waiting.setdefault(row.line if account is None else account, deque()).append(row)
-            ahead += 1
-        if not waiting:
-            return
-        wave = [line.popleft() for line in waiting.values()]
-        waiting = {key: line for key, line in waiting.items() if line}
-        ahead -= len(wave)
-        yield wave
 
 
 async def _is_consumed_after(runtime: Runtime, queue: Queue, seconds: float) -> bool:

@@ -34,14 +34,21 @@ class PublishResult:
 
 
 class Many:
-    """Messages under way, each without a task of its own unless it has to wait."""
+    """Messages under way, each without a task of its own unless it has to wait.
+
+    While one waits, or is written again since its channel was lost, later ones are held, or they
+    would be in the queue before it.
+    """
 
     def __init__(self, sender: Sender, tell: OnConfirmed, seconds: float) -> None:
         self._sender = sender
         self._tell = tell
         self._seconds = seconds
         self._begun = self._ended = 0
+        self._unjudged = 0
+        """Written without a task, and the broker has not said yet what became of them."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._held: deque[tuple[int, Message, float]] = deque()
         self._any = asyncio.Event()
         self._broken: BaseException | None = None
         self.finished: deque[PublishResult] = deque()
@@ -72,23 +79,49 @@ class Many:
             message = to_message(outgoing)
             message_id = message.properties.message_id
             began = time.monotonic()
-            verdict = self._sender.write(message, self._seconds)
+            if self._held or self._tasks or not self._write(index, message, began, self._seconds):
+                self._held.append((index, message, began))
+                self._release()
         except MqkitError as error:
             self._finish(index, message_id, error)
-            return
+
+    def _write(self, index: int, message: Message, began: float, left: float) -> bool:
+        """Write it now, unless something is to be waited for; `left` are the seconds it has."""
+        verdict = self._sender.write(message, left)
         if verdict is None:
-            self._go_on(index, message, self._sender.send(message, self._seconds))
-        else:
-            verdict.add_done_callback(functools.partial(self._judge, index, message, began))
+            return False
+        self._unjudged += 1
+        verdict.add_done_callback(functools.partial(self._judge, index, message, began))
+        return True
+
+    def _release(self) -> None:
+        """Go on with what is held, once all that is before it is where it belongs."""
+        while self._held and not self._tasks:
+            index, message, began = self._held[0]
+            # Rounded: all deadlines that are as many seconds away share a timer.
+            left = round(began + self._seconds - time.monotonic(), 1)
+            try:
+                written = left > 0 and self._write(index, message, began, left)
+            except MqkitError as error:
+                self._held.popleft()
+                self._finish(index, message.properties.message_id, error)
+                continue
+            if not written:
+                if self._unjudged:
+                    return
+                self._go_on(index, message, self._sender.send(message, self._seconds, began))
+            self._held.popleft()
 
     def cancel(self) -> None:
         """Wait for no more; what is written stays so."""
+        self._held.clear()
         for task in self._tasks:
             task.cancel()
 
     def _judge(
         self, index: int, message: Message, began: float, verdict: asyncio.Future[Verdict | Late]
     ) -> None:
+        self._unjudged -= 1
         self._sender.give_place()
         known = verdict.result()
         if isinstance(known, Acked):
@@ -97,6 +130,7 @@ class Many:
         else:
             fate = self._sender.go_on(message, known, self._seconds, began)
             self._go_on(index, message, fate)
+        self._release()
 
     def _go_on(self, index: int, message: Message, fate: Coroutine[Any, Any, None]) -> None:
         async def to_its_end() -> None:
@@ -117,6 +151,7 @@ class Many:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken = error
             self._any.set()
+        self._release()
 
     def _finish(self, index: int, message_id: str | None, error: MqkitError | None = None) -> None:
         self.finished.append(PublishResult(index, message_id, error))

@@ -230,7 +230,9 @@ class Publisher:
         """Publish many, at most `window` unconfirmed at a time; results come as they are known.
 
         The input is read as fast as the broker confirms, and never held whole. A message that
-        fails does not stop the others: its result carries the error.
+        fails does not stop the others: its result carries the error. Messages to one exchange are
+        written in the order of the input; where a connection is lost, those that are unconfirmed
+        are written again, in their order, before later ones.
         """
         batch = Many(self._sender, self._tell, self._timeout if timeout is None else timeout)
         try:

@@ -43,8 +43,15 @@ class Sender:
         self._gate = Gate(connection, ConfirmChannel.open)
         self._one_at_a_time = asyncio.Lock()
 
-    async def send(self, message: Message, seconds: float) -> None:
-        """Return once `message` is confirmed; raises as `Publisher.publish` says."""
+    async def send(self, message: Message, seconds: float, began: float | None = None) -> None:
+        """Return once `message` is confirmed; raises as `Publisher.publish` says.
+
+        :param seconds: what it is given from when it `began`, on the monotonic clock: now, if None
+        """
+        if began is not None:
+            left = began + seconds - time.monotonic()
+            await self._send(message, seconds, Progress(), left=left)
+            return
         began = time.monotonic()
         verdict = self.write(message, seconds)
         if verdict is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from mqkit import (
     ExchangeNotFoundError,
     Limits,
+    Outgoing,
     Publisher,
     PublishError,
     PublishRefusedError,
@@ -199,3 +201,31 @@ async def test_a_user_who_may_not_probe_publishes_all_the_same(broker: Broker, n
             assert len(await admin.take_all(f"{name}.q")) >= 20
     finally:
         await asyncio.to_thread(broker.ctl, "delete_user", name)
+
+
+async def test_publish_many_keeps_its_order_over_closed_connections(
+    broker: Broker, name: str
+) -> None:
+    """What was unconfirmed is written again before what comes later: first copies are in order."""
+    async with connected(broker.url) as client:
+        await client.declare(name)
+
+        async def close_often() -> None:
+            for _ in range(4):
+                await asyncio.sleep(0.3)  # some are under way then
+                await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+
+        closing = asyncio.create_task(close_often())
+
+        def messages() -> Iterator[Outgoing]:
+            number = 0
+            while not closing.done() or number < 1000:
+                yield Outgoing("", name, b"%d" % number, message_id=str(number))
+                number += 1
+
+        async for result in client.publisher.publish_many(messages()):
+            assert result.error is None
+        await closing
+        bodies = [int(incoming.body) for incoming in await client.take_all(name)]
+    firsts = list(dict.fromkeys(bodies))
+    assert firsts == list(range(len(firsts)))
