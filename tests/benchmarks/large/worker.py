@@ -34,6 +34,7 @@ from mqkit import (
     Service,
     drivers,
 )
+from mqkit.cli.loop import runner
 from mqkit.connection import Connection
 from mqkit.declare import declare
 from tests.benchmarks.side_by_side.systems.base import BODY, Order, orders, peak_memory, say
@@ -273,7 +274,8 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=200)
     parser.add_argument("--began", type=float, default=time.time())
     options = parser.parse_args()
-    asyncio.run(publish(options) if options.command == "publish" else handle(options))
+    with runner(None) as on_loop:
+        on_loop.run(publish(options) if options.command == "publish" else handle(options))
 
 
 if __name__ == "__main__":
