@@ -78,7 +78,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 
-ON_BOTH_LOOPS = {"test_connection", "test_hot_path"}
+ON_BOTH_LOOPS = {"test_hot_path"}
 """Modules whose tests run on each event loop: those of what an event loop does for mqkit.
 
 Other tests run on asyncio's, and what `mqkit run` starts on uvloop, as it is installed here.

@@ -291,7 +291,7 @@ async def test_an_alarm_blocks_requests(broker: Broker, world: World) -> None:
     await asyncio.to_thread(broker.block)
     try:
         with pytest.raises(BlockedError, match="nothing was written"):
-            await world.ask(timeout=0.5)
+            await world.ask(timeout=3)
     finally:
         await asyncio.to_thread(broker.unblock)
     assert (await world.ask(n=1)).n == 1
