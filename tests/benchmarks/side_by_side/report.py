@@ -78,7 +78,7 @@ class Report:
             "handled_to_faststream": "handles {:.1f} times as fast as FastStream",
             "handled_to_go": "handles at {:.0%} of the Go client's rate",
             "handled_to_raw_pika": "handles at {:.0%} of raw pika's rate",
-            "p99_at_peer_rate_to_faststream": "has {:.0%} of FastStream's p99 latency at half of "
+            "p99_at_peer_rate_to_faststream": "has {:.1%} of FastStream's p99 latency at half of "
             "FastStream's peak",
         }
         told = [titles[name].format(value) for name, value in ratios(self.rows).items()]
