@@ -1,14 +1,13 @@
 """Consumes the queue of one handler: takes each delivery and runs it to its end.
 
-The hot path is `_handle`: a delivery is dispatched to an outcome, and the outcome is settled.
+The hot path is `_run`: a delivery is dispatched to an outcome, and the outcome is settled.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any
 
 from mqkit.attachment import Attachment, came_back_often
@@ -25,11 +24,15 @@ from mqkit.outcome import Outcome, RetryAfter
 from mqkit.pause import ConsumerState, Pause, Status
 from mqkit.pausing import Pausing
 from mqkit.reserved import drop_unbelievable
+from mqkit.runners import Runners
 from mqkit.settle import Settler
 
 logger = logging.getLogger(__name__)
 
 Dispatch = Callable[[Delivery], Awaitable[Outcome]]
+
+Turn = tuple[Delivery, Hashable]
+"""A delivery that may run, and its lane."""
 
 CANCEL_TIMEOUT = 3.0
 """Seconds to wait for the broker's cancel-ok when the service stops."""
@@ -89,13 +92,14 @@ class Consumer:
         self._admitting = True
         self._stopping = False
         self._cancelled = False
-        self._tasks: dict[asyncio.Task[None], Delivery] = {}
+        self._runners: Runners[Turn] = Runners(self._take, self._waiting, self._run)
+        self._putting_back: dict[asyncio.Task[None], Delivery] = {}
         self._waiting_out: asyncio.Task[None] | None = None
 
     @property
     def in_flight(self) -> int:
         """Deliveries whose handler runs, or whose outcome is being settled."""
-        return len(self._tasks)
+        return len(self._runners.current) + len(self._putting_back)
 
     @property
     def state(self) -> ConsumerState:
@@ -111,7 +115,6 @@ class Consumer:
         """Consume until cancelled or stopped; attaches again whenever its channel closes."""
         if self._stopping:
             return
-        self._loop = asyncio.get_running_loop()
         attached = asyncio.create_task(self._attachment.run())
         self._waiting_out = asyncio.create_task(self._pausing.run())
         both = (attached, self._waiting_out)
@@ -124,12 +127,13 @@ class Consumer:
             for task in both:
                 task.cancel()
             await asyncio.wait(both)
+            self._runners.close()
 
     def _cancel_lost(self, channel: DriverChannel) -> None:
         """Forget what has not started, and cancel runs of this channel where that is asked for."""
         self._lanes.take_waiting()
         if self.handler.cancel_when_lost:
-            for task, delivery in self._tasks.items():
+            for task, delivery in self._in_flight():
                 if delivery.channel is channel and not delivery.settled:
                     task.cancel()
 
@@ -162,7 +166,7 @@ class Consumer:
         """Start runs again, with so many messages ahead of their acks."""
         self._admitting = True
         self._attachment.want(prefetch)
-        self._start()
+        self._runners.look()
 
     async def give_back(self) -> None:
         """Wait until no more messages come, and give back those that were not started."""
@@ -171,7 +175,9 @@ class Consumer:
             if delivery.lost or not came_back_often(self.handler, delivery.headers):
                 self._settler.requeue(delivery)
             else:
-                self._run(delivery, self._put_back(delivery), self._on_task_done)
+                task = asyncio.create_task(self._put_back(delivery))
+                self._putting_back[task] = delivery
+                task.add_done_callback(self._putting_back.pop)
 
     async def _put_back(self, delivery: Delivery) -> None:
         """Give a message back that may not be given back often any more: as a copy.
@@ -181,19 +187,28 @@ class Consumer:
         """
         error = HandlerPausedError(f"handler {self.handler.name} paused before it ran")
         elapsed = elapsed_seconds(delivery.headers)
-        await self._settle(delivery, RetryAfter(0.0, error, elapsed, counted=False))
+        try:
+            await self._settle(delivery, RetryAfter(0.0, error, elapsed, counted=False))
+        except Exception as failure:  # noqa: BLE001 - nothing may leave a message unsettled
+            self._on_unsettled(delivery, failure)
+
+    def _in_flight(self) -> list[tuple[asyncio.Task[None], Delivery]]:
+        running = ((task, delivery) for task, (delivery, _) in self._runners.current.items())
+        return [*running, *self._putting_back.items()]
 
     async def finished(self) -> None:
         """Wait until every delivery in flight is settled."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._putting_back:
+            await asyncio.wait(self._putting_back)
+        await self._runners.drained()
 
     async def abandon(self) -> int:
         """Give back what is still in flight, cancel its handlers, and say how many there were."""
-        unsettled = [d for d in self._tasks.values() if not (d.settled or d.lost)]
+        in_flight = self._in_flight()
+        unsettled = [d for _, d in in_flight if not (d.settled or d.lost)]
         for delivery in unsettled:
             self._give_up(delivery)
-        for task in self._tasks:
+        for task, _ in in_flight:
             task.cancel()
         return len(unsettled)
 
@@ -225,7 +240,7 @@ class Consumer:
         if self._admitting and self._store is not None:
             self._store.received(self.handler.name, delivery)
         self._lanes.add(delivery, self._lane(delivery))
-        self._start()
+        self._runners.look()
 
     def _lane(self, delivery: Delivery) -> Hashable:
         """What is handled by one run at a time.
@@ -234,45 +249,38 @@ class Consumer:
         """
         return delivery.message_id
 
-    def _start(self) -> None:
-        """Start whatever may run now."""
+    def _take(self) -> Turn | None:
+        """A delivery that may run now."""
         while self._admitting and (turn := self._lanes.next()) is not None:
             delivery, lane = turn
-            if delivery.lost:
-                self._lanes.done(lane)
-                continue
-            self._run(delivery, self._handle(delivery), functools.partial(self._on_handled, lane))
+            if not delivery.lost:
+                return turn
+            self._lanes.done(lane)
+        return None
 
-    def _run(
-        self,
-        delivery: Delivery,
-        fate: Coroutine[Any, Any, None],
-        then: Callable[[asyncio.Task[None]], object],
-    ) -> None:
-        task = self._loop.create_task(fate)
-        self._tasks[task] = delivery
-        task.add_done_callback(then)
+    def _waiting(self) -> int:
+        return self._lanes.startable if self._admitting else 0
 
-    async def _handle(self, delivery: Delivery) -> None:
-        if self._store is not None:
-            self._store.processing(self.handler.name, delivery)
-        outcome = await self._dispatch(delivery)
-        await self._settle(delivery, outcome)
-        if not self.handler.is_async and self._batcher is None:
-            await self._left(delivery)
+    async def _run(self, turn: Turn) -> None:
+        """Handle a delivery, and settle it."""
+        delivery, lane = turn
+        try:
+            if self._store is not None:
+                self._store.processing(self.handler.name, delivery)
+            outcome = await self._dispatch(delivery)
+            await self._settle(delivery, outcome)
+            if not self.handler.is_async and self._batcher is None:
+                await self._left(delivery)
+        except Exception as error:  # noqa: BLE001 - nothing may leave a message unsettled
+            self._on_unsettled(delivery, error)
+        finally:
+            self._lanes.done(lane)
 
-    def _on_handled(self, lane: Hashable, task: asyncio.Task[None]) -> None:
-        self._on_task_done(task)
-        self._lanes.done(lane)
-        self._start()
-
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        delivery = self._tasks.pop(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.critical(
-                "%s: message %s was not settled; it goes back to its queue",
-                self.handler.name,
-                delivery.message_id,
-                exc_info=error,
-            )
-            self._settler.requeue(delivery)
+    def _on_unsettled(self, delivery: Delivery, error: BaseException) -> None:
+        logger.critical(
+            "%s: message %s was not settled; it goes back to its queue",
+            self.handler.name,
+            delivery.message_id,
+            exc_info=error,
+        )
+        self._settler.requeue(delivery)

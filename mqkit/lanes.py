@@ -41,6 +41,11 @@ class Lanes(Generic[T]):
         else:
             line.append(item)
 
+    @property
+    def startable(self) -> int:
+        """How many may run now."""
+        return min(self._free, len(self._ready))
+
     def next(self) -> tuple[T, Hashable] | None:
         """What may run now, with its key; `done` must follow. None: nothing waits, or it must."""
         if not self._free or not self._ready:

@@ -65,7 +65,7 @@ class OrderedConsumer(Consumer):
     def admit(self, prefetch: int) -> None:  # noqa: ARG002 - it holds what it held
         """Start runs again."""
         self._admitting = True
-        self._start()
+        self._runners.look()
 
     async def give_back(self) -> None:
         """Give nothing back: it would come again after what comes later."""

@@ -9,9 +9,12 @@ from datetime import UTC, datetime
 
 from mqkit.codec import encode
 from mqkit.errors import InvalidMessageError
+from mqkit.frozen import maker
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import RESERVED_PREFIX, HeaderValue, Message, Properties
 from mqkit.topology import MAX_NAME, Exchange
+
+_message, _properties = maker(Message), maker(Properties)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,11 @@ def to_message(
         body, content_type = encode(outgoing.body, outgoing.content_type, limits)
     except InvalidMessageError as error:
         raise _invalid(outgoing, exchange_name, str(error)) from error
-    return Message(
+    return _message(
         exchange=exchange_name,
         routing_key=outgoing.routing_key,
         body=body,
-        properties=Properties(
+        properties=_properties(
             content_type=content_type,
             headers=dict(outgoing.headers),
             persistent=outgoing.persistent,

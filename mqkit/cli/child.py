@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 
+from mqkit.cli.collector import spare_collector
 from mqkit.cli.job import HURRY, JOBS, REPORTS, Job, Report
 from mqkit.cli.loop import runner
 from mqkit.cli.options import FAILED, errors_as_exit_codes, load_service, log_to_stderr
@@ -54,6 +55,7 @@ def _run(job: Job, link: socket.socket) -> None:
     log_to_stderr(job.log_level, label)
     tally = Tally((handler.queue.name, handler.name) for handler in service.handlers)
     runtime = job.runtime(service, on_settled=tally.settled, on_confirmed=tally.confirmed)
+    spare_collector()
     with runner(job.loop) as on_loop:
         on_loop.run(Child(runtime, tally).run(link))
 

@@ -16,6 +16,7 @@ import typer
 
 from mqkit import drivers
 from mqkit.cli.broker import check_broker_choice, embedded_broker
+from mqkit.cli.collector import spare_collector
 from mqkit.cli.job import Job
 from mqkit.cli.loop import ASYNCIO, UVLOOP, runner
 from mqkit.cli.options import FAILED, load_service, log_level_number, log_to_stderr
@@ -124,6 +125,7 @@ def run(
         if embedded:
             job = replace(job, url=stack.enter_context(embedded_broker(data)))
         runtime = job.runtime(loaded)
+        spare_collector()
         with runner(loop) as on_loop:
             on_loop.run(_run_until_signal(runtime))
 

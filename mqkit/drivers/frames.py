@@ -8,13 +8,14 @@ Layouts: AMQP 0-9-1, sections 2.3.5 "Frame details" and 4.2; the order of the fi
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pika import data as codec
 from pika import exceptions
 
 from mqkit.drivers import unreadable, wire
+from mqkit.frozen import maker
 from mqkit.message import HeaderValue, Message, Properties
 
 METHOD, HEADER, BODY = 1, 2, 3
@@ -72,16 +73,24 @@ def header(frame: bytes, at: int, end: int) -> tuple[int, Properties]:
         return size, _properties(unreadable.without_headers(frame[at:end]), 12)
 
 
-def _properties(frame: bytes, at: int) -> Properties:
+_make_properties = maker(Properties)
+
+
+def _properties(frame: bytes, at: int) -> Properties:  # noqa: C901, PLR0912 - one step a field
     (flags,) = _FLAGS.unpack_from(frame, at)
     at += 2
     more = flags
     while more & 1:  # flags of properties that there are none of
         (more,) = _FLAGS.unpack_from(frame, at)
         at += 2
+    content_type = content_encoding = correlation_id = reply_to = expiration = None
+    message_id = type_ = user_id = app_id = priority = timestamp = None
     headers: dict[Any, Any] = {}
-    persistent, priority, timestamp = False, None, None
-    at, content_type, content_encoding = _shorts(frame, at, flags & 0xC000, _CONTENT)
+    persistent = False
+    if flags & 0x8000:
+        at, content_type = _short(frame, at)
+    if flags & 0x4000:
+        at, content_encoding = _short(frame, at)
     if flags & 0x2000:
         headers, at = _table(frame, at)
     if flags & 0x1000:
@@ -90,14 +99,24 @@ def _properties(frame: bytes, at: int) -> Properties:
     if flags & 0x0800:
         priority = frame[at]
         at += 1
-    at, correlation_id, reply_to, expiration, message_id = _shorts(
-        frame, at, flags & 0x0780, _BEFORE_TIME
-    )
+    if flags & 0x0400:
+        at, correlation_id = _short(frame, at)
+    if flags & 0x0200:
+        at, reply_to = _short(frame, at)
+    if flags & 0x0100:
+        at, expiration = _short(frame, at)
+    if flags & 0x0080:
+        at, message_id = _short(frame, at)
     if flags & 0x0040:
         timestamp = wire.moment(_TIME.unpack_from(frame, at)[0])
         at += 8
-    _, type_, user_id, app_id = _shorts(frame, at, flags & 0x0038, _AFTER_TIME)
-    return Properties(
+    if flags & 0x0020:
+        at, type_ = _short(frame, at)
+    if flags & 0x0010:
+        at, user_id = _short(frame, at)
+    if flags & 0x0008:
+        at, app_id = _short(frame, at)
+    return _make_properties(
         content_type,
         content_encoding,
         headers,
@@ -105,41 +124,13 @@ def _properties(frame: bytes, at: int) -> Properties:
         priority,
         correlation_id,
         reply_to,
-        wire.seconds(expiration),
+        None if expiration is None else wire.seconds(expiration),
         message_id,
         timestamp,
         type_,
         user_id,
         app_id,
     )
-
-
-_CONTENT = (0x8000, 0x4000)
-"""content-type, content-encoding."""
-
-_BEFORE_TIME = (0x0400, 0x0200, 0x0100, 0x0080)
-"""correlation-id, reply-to, expiration, message-id."""
-
-_AFTER_TIME = (0x0020, 0x0010, 0x0008)
-"""type, user-id, app-id."""
-
-_NONE: dict[tuple[int, ...], tuple[None, ...]] = {
-    flags: (None,) * len(flags) for flags in (_CONTENT, _BEFORE_TIME, _AFTER_TIME)
-}
-
-
-def _shorts(frame: bytes, at: int, flags: int, wanted: tuple[int, ...]) -> tuple[Any, ...]:
-    """Where these short strings end, and each of them; None is one that is not there."""
-    if not flags:
-        return (at, *_NONE[wanted])
-    found: list[Any] = [at]
-    for flag in wanted:
-        if flags & flag:
-            found[0], text = _short(frame, found[0])
-            found.append(text)
-        else:
-            found.append(None)
-    return tuple(found)
 
 
 def _table(frame: bytes, at: int) -> tuple[dict[Any, Any], int]:
@@ -246,12 +237,17 @@ class HeaderTooLargeError(Exception):
     """The bytes of a message's header frame, and those that a frame may have."""
 
 
-def _encoded_properties(properties: Properties, headers: Mapping[str, HeaderValue]) -> bytes:
+def _encoded_properties(  # noqa: C901 - one step a field
+    properties: Properties, headers: Mapping[str, HeaderValue]
+) -> bytes:
     flags = 0x1000
     pieces = [b""]
-    flags |= _add_shorts(
-        pieces, zip(_CONTENT, (properties.content_type, properties.content_encoding), strict=True)
-    )
+    if (content_type := properties.content_type) is not None:
+        flags |= 0x8000
+        _add_short(pieces, content_type)
+    if (content_encoding := properties.content_encoding) is not None:
+        flags |= 0x4000
+        _add_short(pieces, content_encoding)
     if headers:
         flags |= 0x2000
         _add_table(pieces, headers)
@@ -259,34 +255,39 @@ def _encoded_properties(properties: Properties, headers: Mapping[str, HeaderValu
     if properties.priority is not None:
         flags |= 0x0800
         pieces.append(struct.pack("B", properties.priority))
-    expiration = properties.expiration
-    texts = (
-        properties.correlation_id,
-        properties.reply_to,
-        None if expiration is None else str(round(expiration * 1000)),
-        properties.message_id,
-    )
-    flags |= _add_shorts(pieces, zip(_BEFORE_TIME, texts, strict=True))
+    if (correlation_id := properties.correlation_id) is not None:
+        flags |= 0x0400
+        _add_short(pieces, correlation_id)
+    if (reply_to := properties.reply_to) is not None:
+        flags |= 0x0200
+        _add_short(pieces, reply_to)
+    if properties.expiration is not None:
+        flags |= 0x0100
+        _add_short(pieces, str(round(properties.expiration * 1000)))
+    if (message_id := properties.message_id) is not None:
+        flags |= 0x0080
+        _add_short(pieces, message_id)
     if properties.timestamp is not None:
         flags |= 0x0040
         pieces.append(_TIME.pack(int(properties.timestamp.timestamp())))
-    texts_after = (properties.type, properties.user_id, properties.app_id)
-    flags |= _add_shorts(pieces, zip(_AFTER_TIME, texts_after, strict=True))
+    if (type_ := properties.type) is not None:
+        flags |= 0x0020
+        _add_short(pieces, type_)
+    if (user_id := properties.user_id) is not None:
+        flags |= 0x0010
+        _add_short(pieces, user_id)
+    if (app_id := properties.app_id) is not None:
+        flags |= 0x0008
+        _add_short(pieces, app_id)
     pieces[0] = _FLAGS.pack(flags)
     return b"".join(pieces)
 
 
-def _add_shorts(pieces: list[bytes], texts: Iterable[tuple[int, str | None]]) -> int:
-    """Add those that are there, and return their flags."""
-    flags = 0
-    for flag, text in texts:
-        if text is not None:
-            encoded = text.encode()
-            if len(encoded) > MAX_SHORT:
-                raise exceptions.ShortStringTooLong(encoded)
-            flags |= flag
-            pieces += (_OCTET[len(encoded)], encoded)
-    return flags
+def _add_short(pieces: list[bytes], text: str) -> None:
+    encoded = text.encode()
+    if len(encoded) > MAX_SHORT:
+        raise exceptions.ShortStringTooLong(encoded)
+    pieces += (_OCTET[len(encoded)], encoded)
 
 
 _OCTET = [bytes((value,)) for value in range(MAX_SHORT + 1)]

@@ -17,6 +17,7 @@ from pika import exceptions
 from mqkit.drivers import frames
 from mqkit.drivers.base import Incoming
 from mqkit.drivers.pika_mended import MendedConnection
+from mqkit.frozen import maker
 from mqkit.message import Properties
 
 RECEIVE = 64 * 1024
@@ -25,6 +26,8 @@ RECEIVE = 64 * 1024
 _FRAME_START = frames.HEAD.size
 
 _ACK = struct.Struct(">BHLLQBB")
+
+_incoming = maker(Incoming)
 
 
 def ack(channel: int, tag: int, *, multiple: bool) -> bytes:
@@ -81,7 +84,7 @@ class Inbound:
         self._parts = []
         if (on_delivery := self.on_delivery.get(consumer)) is not None:
             body = parts[0] if len(parts) == 1 else b"".join(parts)
-            on_delivery(Incoming(tag, redelivered, exchange, routing_key, properties, body))
+            on_delivery(_incoming(tag, redelivered, exchange, routing_key, properties, body))
 
 
 class StreamConnection(MendedConnection):

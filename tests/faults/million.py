@@ -28,6 +28,7 @@ from rich.console import Console
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from mqkit.cli.collector import spare_collector
 from mqkit.cli.loop import runner
 from mqkit.drivers.base import Incoming
 from mqkit.outgoing import Outgoing
@@ -337,6 +338,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             relays=options.relays,
             minutes=options.minutes,
         )
+        spare_collector()
         with runner(None) as on_loop:
             report = on_loop.run(running)
     text = json.dumps(asdict(report), indent=1)

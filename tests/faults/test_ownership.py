@@ -109,7 +109,7 @@ async def test_no_message_is_handled_twice_at_the_same_time(
             release.set()
 
             async def all_are_settled() -> bool:
-                return await all_are_held() and not consumer._tasks
+                return await all_are_held() and not consumer.in_flight
 
             await eventually(all_are_settled)
         assert await client.messages(queue.name) == 0

@@ -12,11 +12,13 @@ ROOT = Path(__file__).parent.parent.parent
 
 LAYERS = {
     "errors": 0,
+    "frozen": 0,
     "ids": 0,
     "limits": 0,
     "message": 0,
     "outcome": 0,
     "settings": 0,
+    "surroundings": 0,
     "totals": 0,
     "codec": 1,
     "copies": 1,
@@ -57,6 +59,7 @@ LAYERS = {
     "order": 3,
     "ordered": 3,
     "pausing": 3,
+    "runners": 3,
     "runtime": 3,
     "settle": 3,
     "store": 4,

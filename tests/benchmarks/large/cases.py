@@ -34,7 +34,7 @@ SETTLE = 2.0
 """Seconds at the start of those that are not counted: the processes do not start at once."""
 
 NAP = 0.010
-NAPPING = 500
+NAPPING = (500, 200, 50)
 """How long a handler sleeps, and how many of them at a time."""
 
 SCHEDULED = 2_500
@@ -219,14 +219,15 @@ def slow(bench: Bench) -> Iterator[Result]:
 
 
 def sleeping(bench: Bench) -> Iterator[Result]:
-    """A handler that sleeps for 10 ms, 500 at a time and 50 at a time, beside one that does not."""
+    """A handler that sleeps for 10 ms, so many at a time, beside one that does not sleep."""
     messages = bench.count(60_000)
-    words = ("--prefetch", NAPPING * 2, "--concurrency")
+    most = max(NAPPING)
+    words = ("--prefetch", most * 2, "--concurrency")
     with bench.room.queue("large") as queue:
         bench.publish(queue, messages)
-        empty = Course(bench.handle(queue, messages, *words, NAPPING)["marks"]).rate
+        empty = Course(bench.handle(queue, messages, *words, most)["marks"]).rate
     yield Result("sleeping", "does nothing", {"per_s": empty}, f"{empty:,.0f}/s")
-    for at_once in (NAPPING, NAPPING // 10):
+    for at_once in NAPPING:
         allowed = at_once / NAP
         ideal = min(allowed, empty)
         asked = min(messages, round(ideal * SPINNING))

@@ -34,6 +34,7 @@ from mqkit import (
     Service,
     drivers,
 )
+from mqkit.cli.collector import spare_collector
 from mqkit.cli.loop import runner
 from mqkit.connection import Connection
 from mqkit.declare import declare
@@ -274,6 +275,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=200)
     parser.add_argument("--began", type=float, default=time.time())
     options = parser.parse_args()
+    spare_collector()
     with runner(None) as on_loop:
         on_loop.run(publish(options) if options.command == "publish" else handle(options))
 

@@ -55,12 +55,12 @@ MUTATIONS = (
         (17,),
         "consumer.py",
         """\
-        outcome = await self._dispatch(delivery)
+            outcome = await self._dispatch(delivery)
 """,
         """\
-        from mqkit.outcome import Ack
-        await self._settle(delivery, Ack(None))
-        outcome = await self._dispatch(delivery)
+            from mqkit.outcome import Ack
+            await self._settle(delivery, Ack(None))
+            outcome = await self._dispatch(delivery)
 """,
     ),
     _one(

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from mqkit import BrokerUrl, Outgoing, Publisher, Queue, Retry, Runtime, Service, drivers
+from mqkit.cli.collector import spare_collector
 from mqkit.connection import Connection
 from mqkit.declare import declare
 from tests.benchmarks.side_by_side.systems.base import (
@@ -22,7 +23,7 @@ from tests.benchmarks.side_by_side.systems.pacing import paced, published
 
 SETTINGS = (
     f"Defaults: publish_many, window {WINDOW}, mandatory; a handler of a pydantic model, "
-    f"concurrency {PREFETCH}, Retry.never()."
+    f"concurrency {PREFETCH}, Retry.never(); garbage collector of the consumer as of `mqkit run`."
 )
 
 
@@ -45,6 +46,7 @@ def system(driver: str) -> System:
         await connection.close()
 
     async def consume(job: Job, meter: Meter, done: asyncio.Event) -> None:
+        spare_collector()
         service = _service(job, meter.handled)
         runtime = Runtime(service, BrokerUrl.parse(job.url), driver=drivers.named(driver))
         async with runtime:
