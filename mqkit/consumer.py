@@ -197,10 +197,11 @@ class Consumer:
         return [*running, *self._putting_back.items()]
 
     async def finished(self) -> None:
-        """Wait until every delivery in flight is settled."""
+        """Wait until every delivery in flight is settled, and its ack is written."""
         while self._putting_back:
             await asyncio.wait(self._putting_back)
         await self._runners.drained()
+        self._settler.write_acks()  # the channel may be closed right after
 
     async def abandon(self) -> int:
         """Give back what is still in flight, cancel its handlers, and say how many there were."""

@@ -24,6 +24,10 @@ TURN = 0.005
 there is: heartbeats, other queues, timers."""
 
 
+IDLE = 32
+"""Runners that are kept while there is nothing to run."""
+
+
 class Runners(Generic[T]):
     """Runs each item that `take` gives, as many at a time as it gives.
 
@@ -133,10 +137,11 @@ class Runners(Generic[T]):
             if self._looking is not None:
                 self._looking.cancel()
                 self._looking = None
-            if not self._closed:
-                idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                self._idle.append(idle)
-                await idle
+            if self._closed or len(self._idle) >= IDLE:
+                return
+            idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.append(idle)
+            await idle
 
     async def _yield(self) -> None:
         self._yielding += 1

@@ -129,6 +129,11 @@ class Settler:
         elif not delivery.settled:
             self._lose(delivery)
 
+    def write_acks(self) -> None:
+        """Write the acks that are due now, and not at the end of the loop's turn."""
+        if self._acks is not None:
+            self._write_acks(self._acks)
+
     def _write_acks(self, acks: Acks) -> None:
         writes, due = acks.take()
         try:

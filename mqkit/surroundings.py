@@ -21,6 +21,7 @@ class Surroundings:
         self._as_found = decimal.getcontext().copy()
         self._settings: Any = _SETTINGS(self._as_found)
         self._decimal = self._as_found.copy()
+        self._decimal.clear_flags()
         decimal.setcontext(self._decimal)
         self._variables = contextvars.copy_context()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -24,6 +25,12 @@ from mqkit.testing.postgres import (
     find_postgres,
 )
 from mqkit.testing.postgres import start as start_postgres
+
+
+def pytest_configure() -> None:
+    """Take SIGINT: what is started by a job in the background would ignore it, as the job does."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from mqkit import drivers
-from mqkit.cli.broker import check_broker_choice, embedded_broker
+from mqkit.cli.broker import check_broker_choice
 from mqkit.cli.collector import spare_collector
 from mqkit.cli.job import Job
 from mqkit.cli.loop import ASYNCIO, UVLOOP, runner
@@ -118,16 +118,22 @@ def run(
         if reload or processes > 1:
             log_to_stderr(job.log_level, "reload" if reload else "supervisor")
             if embedded:
-                job = replace(job, url=stack.enter_context(embedded_broker(data)))
+                job = replace(job, url=stack.enter_context(_embedded_broker(data)))
             raise typer.Exit(_reload(job) if reload else _supervise(job, processes))
         loaded = load_service(service)
         log_to_stderr(job.log_level)
         if embedded:
-            job = replace(job, url=stack.enter_context(embedded_broker(data)))
+            job = replace(job, url=stack.enter_context(_embedded_broker(data)))
         runtime = job.runtime(loaded)
         spare_collector()
         with runner(loop) as on_loop:
             on_loop.run(_run_until_signal(runtime))
+
+
+def _embedded_broker(data: Path | None) -> contextlib.AbstractContextManager[str]:
+    from mqkit.cli.embedded import embedded_broker  # noqa: PLC0415 - most services run without it
+
+    return embedded_broker(data)
 
 
 def _supervise(job: Job, processes: int) -> int:

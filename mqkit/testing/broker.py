@@ -30,6 +30,9 @@ CLEAR_ALARM = f"rabbit_alarm:clear_alarm({_ALARM}), rabbit_alarm:get_alarms()."
 Both only notify; the question behind them is answered once that is done.
 """
 
+CLOSED = "closed by mqkit.testing"
+"""What clients are told of why their connection is closed."""
+
 URL_TIMEOUT = 15.0
 """Seconds for a broker that somebody else started to answer; it should be up already."""
 
@@ -81,19 +84,33 @@ class Broker(abc.ABC):
         :raises BrokerControlError: it failed (with its own words), or there is no way to run it
         """
 
+    def evaluate(self, expression: str) -> None:
+        """Evaluate Erlang in the node, as `rabbitmqctl eval` does; `ctl` tells what came of it.
+
+        :raises BrokerControlError: as `ctl`
+        """
+        self.ctl("eval", expression)
+
+    def close_connections(self) -> None:
+        """Close the connections of all clients, as an operator does.
+
+        :raises BrokerControlError: as `ctl`
+        """
+        self.ctl("close_all_connections", CLOSED)
+
     def block(self) -> None:
         """Let the broker block all publishers, as a memory alarm does, until `unblock`.
 
         :raises BrokerControlError: as `ctl`
         """
-        self.ctl("eval", SET_ALARM)
+        self.evaluate(SET_ALARM)
 
     def unblock(self) -> None:
         """End what `block` began.
 
         :raises BrokerControlError: as `ctl`
         """
-        self.ctl("eval", CLEAR_ALARM)
+        self.evaluate(CLEAR_ALARM)
 
     def add_vhost(self, name: str) -> str:
         """Make a virtual host for the user of `url`, with all permissions; returns its URL.

@@ -47,8 +47,7 @@ def impatient(broker: Broker) -> Iterator[None]:
     try:
         yield
     finally:
-        broker.ctl(
-            "eval",
+        broker.evaluate(
             "[case Was of {ok, Value} -> application:set_env(rabbit, Name, Value);"
             " undefined -> application:unset_env(rabbit, Name) end"
             f" || {{Name, Was}} <- lists:zip([{', '.join(names)}], {before.strip()})].",

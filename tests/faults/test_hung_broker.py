@@ -66,7 +66,7 @@ async def test_a_hung_broker_is_noticed(own_broker: Broker, name: str) -> None:
     opened = [await connect(url, driver) for driver in NAMES for _ in ("consumes", "publishes")]
     async with connected(f"{own_broker.url}?heartbeat=1") as client:
         before = client.connection.generation
-        await asyncio.to_thread(own_broker.ctl, "eval", HANG)
+        await asyncio.to_thread(own_broker.evaluate, HANG)
         for connection, channel in opened[1::2]:
             assert not connection.closed.done()
             channel.publish(Message("", name, b"", mandatory=False))

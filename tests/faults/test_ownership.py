@@ -48,7 +48,7 @@ class Runs:
 
 async def cut(broker: Broker) -> None:
     """Close every connection of the broker."""
-    await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+    await asyncio.to_thread(broker.close_connections)
 
 
 def registered(service: Service, queue: Queue, handler: Callable[..., Any], **options: Any) -> None:

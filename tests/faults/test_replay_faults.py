@@ -107,7 +107,7 @@ def test_kills_and_closed_connections_do_not_change_the_figures(
                     assert time.monotonic() < deadline, "the replay does not go on"
                     time.sleep(0.01)
                 if fault == "close":
-                    broker.ctl("close_all_connections", "test")
+                    broker.close_connections()
                 else:
                     while (pid := ledger_pid(process.pid)) is None:
                         assert time.monotonic() < deadline, "the ledger was not started again"

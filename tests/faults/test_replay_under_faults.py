@@ -81,7 +81,7 @@ def command(path: Path, database: Path) -> list[str]:
 def inject(fault: str, broker: Broker, tmp_path: Path) -> None:
     """One fault; the fail points wait for whoever comes by next."""
     if fault == "close":
-        broker.ctl("close_all_connections", "test")
+        broker.close_connections()
     elif fault == "crash":
         broker.kill()
         broker.start()

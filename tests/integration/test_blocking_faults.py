@@ -51,7 +51,7 @@ def test_a_lost_idle_connection_is_no_error(
 ) -> None:
     """After the broker closed the connection between two publishes, the next is confirmed."""
     publisher.publish("", queue.name, b"", message_id="before")
-    broker.ctl("close_all_connections", "test")
+    broker.close_connections()
     publisher.publish("", queue.name, b"", message_id="after")
     assert queue.ids() == {"before": 1, "after": 1}
 
@@ -76,7 +76,7 @@ def test_connections_closed_during_publishes_lose_nothing(
             for _ in range(2):
                 before = len(published)
                 eventually(lambda before=before: len(published) > before + 12)  # type: ignore[misc]
-                broker.ctl("close_all_connections", "test")
+                broker.close_connections()
         finally:
             stop.set()
     for future in futures:

@@ -101,7 +101,7 @@ async def test_closed_connections_lose_no_message(broker: Broker, name: str) -> 
         async def close_connections() -> None:
             for closed in range(10):
                 await eventually(lambda closed=closed: len(handled) >= closed * 200)  # type: ignore[misc]
-                await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+                await asyncio.to_thread(broker.close_connections)
 
         closing = asyncio.create_task(close_connections())
         async for result in client.publisher.publish_many(
@@ -145,7 +145,7 @@ async def test_what_waited_when_the_connection_was_lost_is_not_run_twice(
 
         await eventually(lambda: runs == [0])
         await eventually(all_prefetched)
-        await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+        await asyncio.to_thread(broker.close_connections)
         await eventually(all_prefetched)
         release.set()
         await eventually(lambda: len(runs) >= 11)

@@ -287,7 +287,7 @@ async def test_a_channel_that_closes_while_paused_comes_back_paused(
             await settled(client, runtime, queue.name, 6)
             (consumer,) = runtime._consumers
             first = consumer._attachment._channel
-            await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+            await asyncio.to_thread(broker.close_connections)
             await eventually(lambda: consumer._attachment._channel not in (first, None))
             asked = gateway.asked
             await eventually(lambda: gateway.asked >= asked + 3)
@@ -321,7 +321,7 @@ async def test_a_trial_that_is_lost_with_its_channel_is_made_again(
         await eventually(lambda: runtime.states[f"{name}.q"].status is Status.PAUSED)
         gateway.up = True
         await asyncio.wait_for(began.wait(), 15)
-        await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+        await asyncio.to_thread(broker.close_connections)
         await eventually(lambda: handled == ["0"])
         await eventually(lambda: runtime.states[f"{name}.q"].status is Status.CONSUMING)
 
@@ -419,7 +419,7 @@ async def test_the_states_of_a_service_over_its_life(broker: Broker, name: str) 
     assert is_now(Status.DETACHED)
     async with runtime:
         await eventually(lambda: is_now(Status.CONSUMING))
-        await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+        await asyncio.to_thread(broker.close_connections)
         await eventually(lambda: is_now(Status.DETACHED) or runtime._consuming.generation > 1)
         await eventually(lambda: is_now(Status.CONSUMING))
     assert is_now(Status.STOPPED)

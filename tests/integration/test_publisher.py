@@ -229,7 +229,7 @@ async def test_closed_connections_lose_no_publish(broker: Broker, name: str) -> 
 
         async def close_connections() -> None:
             for _ in range(5):
-                await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+                await asyncio.to_thread(broker.close_connections)
 
         closing = asyncio.create_task(close_connections())
         number = 0

@@ -136,7 +136,7 @@ async def test_a_publish_is_written_again_until_its_deadline(broker: Broker, nam
                 client.publisher.publish("", f"{name}.q", b"2", message_id="m")
             )
             await asyncio.sleep(0)
-            await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+            await asyncio.to_thread(broker.close_connections)
             proxy.resume()
             assert await publishing == "m"
             stored = [m.properties.message_id for m in await client.take_all(f"{name}.q")]
@@ -213,7 +213,7 @@ async def test_publish_many_keeps_its_order_over_closed_connections(
         async def close_often() -> None:
             for _ in range(4):
                 await asyncio.sleep(0.3)  # some are under way then
-                await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+                await asyncio.to_thread(broker.close_connections)
 
         closing = asyncio.create_task(close_often())
 

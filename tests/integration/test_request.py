@@ -268,7 +268,7 @@ async def test_a_lost_connection_loses_the_reply(broker: Broker, world: World, n
         asyncio.create_task(world.ask(n=n, seconds=-1, message_id=f"m{n}")) for n in range(20)
     ]
     await eventually(lambda: len(world.runs) == 20)
-    await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+    await asyncio.to_thread(broker.close_connections)
     results = await asyncio.gather(*asking, return_exceptions=True)
     lost = [result for result in results if isinstance(result, ReplyLostError)]
     assert {each.message_id for each in lost} == {f"m{n}" for n in range(20)}

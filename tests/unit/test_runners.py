@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqkit.runners import TURN, Runners
+from mqkit.runners import IDLE, TURN, Runners
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
@@ -172,7 +172,8 @@ async def test_a_value_that_cannot_be_compared_is_no_leak() -> None:
 
 async def test_a_precision_set_for_one_run_holds_for_no_other() -> None:
     """Each run finds the settings of decimal arithmetic, and its signals, as of the beginning."""
-    decimal.getcontext().prec = 30  # the test's own context is its task's
+    decimal.setcontext(decimal.Context(prec=30))  # in the test's own task
+    assert Decimal(1) / 3
     seen: list[tuple[int, bool, bool]] = []
 
     async def work(item: int) -> None:
@@ -334,6 +335,26 @@ async def test_drained_waits_for_what_runs() -> None:
         gate.set()
         await waiting[0]
     assert sorted(ended) == [1, 2]
+    source.runners.close()
+
+
+async def test_few_runners_are_kept_for_later() -> None:
+    """After many runs at the same time, only some of their tasks stay."""
+    before = len(asyncio.all_tasks())
+    gate = asyncio.Event()
+
+    async def work(_: int) -> None:
+        await gate.wait()
+
+    source = Source(work, at_a_time=500)
+    source.add(*range(500))
+    async with asyncio.timeout(10):
+        while source.running < 500:
+            await asyncio.sleep(0)
+        gate.set()
+        await source.done()
+        while len(asyncio.all_tasks()) > before + IDLE:
+            await asyncio.sleep(0)
     source.runners.close()
 
 

@@ -306,3 +306,17 @@ async def test_a_cancelled_caller_does_not_stop_a_reply() -> None:
     world.confirm.set()
     await until(lambda: "ack 7" in world.events)
     assert world.events == ["publish /me", "confirmed", "ack 7"]
+
+
+async def test_due_acks_can_be_written_before_the_turn_ends() -> None:
+    """`write_acks` writes what is due at once, and nothing is written a second time after it."""
+    world = World()
+    world.settler.write_acks()
+    await world.settler.settle(world.delivery(), Ack(None))
+    assert world.events == []
+    world.settler.write_acks()
+    assert world.events == ["ack 7"]
+    await asyncio.sleep(0)
+    world.settler.write_acks()
+    assert world.events == ["ack 7"]
+    assert world.told == [Ack(None)]

@@ -62,8 +62,8 @@ async def consumer_timeout(broker: Broker, seconds: float) -> AsyncIterator[None
         "application:set_env(rabbit, consumer_timeout, {}), "
         "application:set_env(rabbit, channel_tick_interval, {})."
     )
-    await asyncio.to_thread(broker.ctl, "eval", change.format(round(seconds * 1000), 500))
+    await asyncio.to_thread(broker.evaluate, change.format(round(seconds * 1000), 500))
     try:
         yield
     finally:
-        await asyncio.to_thread(broker.ctl, "eval", change.format(1_800_000, 60_000))
+        await asyncio.to_thread(broker.evaluate, change.format(1_800_000, 60_000))

@@ -77,7 +77,7 @@ class Rooms:
         """
         if not self._free:
             made = [Room(self.broker) for _ in range(BATCH)]
-            self.broker.ctl("eval", f"{', '.join(room.words for room in made)}.")
+            self.broker.evaluate(f"{', '.join(room.words for room in made)}.")
             self._free = made
         return self._free.pop()
 

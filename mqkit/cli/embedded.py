@@ -1,0 +1,79 @@
+"""The embedded broker as the command line runs it: by itself, or beside a service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from mqkit.embedded import PRODUCT, DataError, EmbeddedServer, ServerThread, version
+from mqkit.errors import BrokerError
+
+logger = logging.getLogger(__name__)
+
+IN_MEMORY = "in memory: what it holds ends with it (--data DIR keeps durable queues)"
+
+
+class EmbeddedBrokerError(BrokerError):
+    """The embedded broker could not start, or had to stop; the message says why."""
+
+
+def serve(*, host: str, port: int, data: Path | None, users: Mapping[str, str]) -> None:
+    """Run an embedded broker until SIGTERM or SIGINT.
+
+    :raises EmbeddedBrokerError: it could not start, or not keep what it was given
+    """
+    server = EmbeddedServer(host=host, port=port, data=data, users=users)
+    try:
+        asyncio.run(_serve(server, data))
+    except DataError as error:
+        raise EmbeddedBrokerError(str(error)) from error
+    except OSError as error:
+        raise EmbeddedBrokerError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; is another broker "
+            "running there? --port names another"
+        ) from error
+
+
+@contextlib.contextmanager
+def embedded_broker(data: Path | None = None) -> Iterator[str]:
+    """The URL of an embedded broker in a thread of this process; it ends with the block.
+
+    :raises EmbeddedBrokerError: it could not start
+    """
+    server = ServerThread(data=data)
+    try:
+        server.start()
+    except (DataError, OSError) as error:
+        raise EmbeddedBrokerError(str(error)) from error
+    try:
+        where = f"keeping its queues in {data}" if data is not None else IN_MEMORY
+        logger.warning("%s %s on amqp://127.0.0.1:%d/, %s", PRODUCT, version(), server.port, where)
+        yield server.url
+    finally:
+        server.stop()
+
+
+async def _serve(server: EmbeddedServer, data: Path | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with server:
+        where = f"keeping durable queues in {data}" if data is not None else IN_MEMORY
+        # Without the password: this may be a log.
+        address = f"[{server.host}]" if ":" in server.host else server.host
+        typer.echo(f"{PRODUCT} {version()} on amqp://{address}:{server.port}/, {where}")
+        stopped = asyncio.create_task(stop.wait())
+        assert server.failed is not None
+        either: list[asyncio.Future[Any]] = [stopped, server.failed]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if server.failed.done():
+            server.failed.result()
