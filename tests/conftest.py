@@ -114,15 +114,41 @@ workers, each with a broker of its own.
 """
 
 
+ON_ONE_RABBITMQ = {"test_cli_publish", "test_cli_store", "test_guard"}
+"""Modules of what no version of RabbitMQ changes: they run on the newest, and the embedded one."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say which tests must run on the same worker (`pytest -n 4 --dist loadgroup`)."""
+    """Leave out what runs on one RabbitMQ only, and say which tests must run on the same worker.
+
+    The latter is for `pytest -n 4 --dist loadgroup`.
+    """
+    labels = [label for item in items if (label := _label(item)) not in (None, "embedded")]
+    others = [
+        item
+        for item in items
+        if item.path.stem in ON_ONE_RABBITMQ and _label(item) in set(labels) - set(labels[:1])
+    ]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        left_out = set(others)
+        items[:] = [item for item in items if item not in left_out]
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:
         group = _group(item)
         if group is not None:
             item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _label(item: pytest.Item) -> str | None:
+    """The label of the broker that a test runs on; None where it needs none of those found."""
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    for name in ("mqkit_broker", "mqkit_rabbitmq"):
+        if name in params:
+            return str(getattr(params[name], "label", "none"))
+    return None
 
 
 def _group(item: pytest.Item) -> str | None:

@@ -54,8 +54,8 @@ printf '%s\\n' "$1" | erl_call -sname "${RABBITMQ_NODENAME:-rabbit}" -c "$cookie
 """A shell's words that evaluate $1 in the node."""
 
 CLOSE_CONNECTIONS = (
-    f'[rabbit_networking:close_connection(Each, "{CLOSED}")'
-    " || Each <- rabbit_networking:connections()]."
+    f'[catch rabbit_networking:close_connection(Each, "{CLOSED}")'
+    " || Each <- rabbit_networking:connections()], ok."
 )
 
 
@@ -188,11 +188,10 @@ class ContainerBroker(Broker):
             code, output = self._wrapped.exec_run(["sh", "-c", ERL_CALL, "sh", expression])
         except Exception as exc:
             raise BrokerControlError(f"erl_call {expression}: {exc}") from exc
-        if code:  # it is not there, or does not reach the node
-            super().evaluate(expression)
-            return
         answer = output.decode(errors="replace")
-        if not answer.startswith("{ok,"):
+        if code or not answer:  # it is not there, does not reach the node, or got no answer
+            super().evaluate(expression)
+        elif not answer.startswith("{ok,"):
             raise BrokerControlError(f"erl_call {expression}: {answer}")
 
     def close_connections(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mqkit.lanes import Lanes
 
-KEYS = st.lists(st.one_of(st.none(), st.integers(0, 4)), max_size=40)
+KEYS = st.lists(st.one_of(st.none(), st.integers(0, 4)), max_size=20)
 
 
 @given(KEYS, st.integers(1, 6), st.data())
