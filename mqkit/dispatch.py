@@ -91,7 +91,7 @@ class Dispatcher:
             return self._call_in_time
         return self._call_function
 
-    async def dispatch(self, delivery: Delivery) -> Outcome:
+    async def dispatch(self, delivery: Delivery) -> Outcome:  # noqa: PLR0911 - see the last but one
         """Run the handler and return the outcome; raises nothing that the handler raised."""
         try:
             body = self.decode(delivery)
@@ -108,19 +108,19 @@ class Dispatcher:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 task.uncancel()
-                return Lost() if delivery.lost else Requeue()
-            outcome = self.decide(delivery, _aborted(error), began)
+                return _unless_lost(delivery, Requeue())
+            return _unless_lost(delivery, self.decide(delivery, _aborted(error), began))
         except SystemExit as error:
-            outcome = self.decide(delivery, _aborted(error), began)
+            return _unless_lost(delivery, self.decide(delivery, _aborted(error), began))
         except StoreUnavailableError as error:
             wait = random.uniform(STORE_WAIT_MIN, STORE_WAIT_MAX)
             elapsed = elapsed_seconds(delivery.headers)
-            outcome = RetryAfter(wait, error, elapsed=elapsed, counted=False)
+            return _unless_lost(delivery, RetryAfter(wait, error, elapsed=elapsed, counted=False))
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is an outcome
-            outcome = self.decide(delivery, error, began)
-        else:
-            outcome = Ack(result, reply)
-        return Lost() if delivery.lost else outcome
+            # No variable holds the outcome: it has the error, whose traceback has this frame, and
+            # each failed message would stay in memory until the garbage collector finds it.
+            return _unless_lost(delivery, self.decide(delivery, error, began))
+        return _unless_lost(delivery, Ack(result, reply))
 
     async def run_batch(self, deliveries: tuple[Delivery, ...], bodies: list[Any]) -> Any:
         """Run the handler for all of them, and return what it returned.
@@ -279,6 +279,10 @@ class Dispatcher:
             }
             made[kind] = await make(provider, arguments, stack)
         return made[kind]
+
+
+def _unless_lost(delivery: Delivery, outcome: Outcome) -> Outcome:
+    return Lost() if delivery.lost else outcome
 
 
 def _unidentified(handler: str) -> InvalidMessageError:

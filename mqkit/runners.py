@@ -115,9 +115,9 @@ class Runners(Generic[T]):
         while not self._closed:
             until = time.monotonic() + TURN
             while not self._closed and (item := self._take()) is not None:
-                if (looking := self._looking) is None:
+                if self._looking is None and self._waiting():
                     self.look()  # where this run waits, others go on
-                    looking = self._looking
+                looking = self._looking
                 self._current[task] = item
                 try:
                     await self._run(item)
@@ -128,7 +128,7 @@ class Runners(Generic[T]):
                         self._drained = None
                 if task.cancelling() or not surroundings.are_unchanged():
                     return
-                if self._looking is not looking:  # the loop has turned since
+                if looking is None or self._looking is not looking:  # the loop has turned since
                     until = time.monotonic() + TURN
                 elif time.monotonic() > until:
                     await self._yield()

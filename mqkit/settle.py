@@ -179,6 +179,23 @@ class Settler:
     async def _replace_by_copy(
         self, delivery: Delivery, outcome: RetryAfter | DeadLetter | Forward
     ) -> None:
+        try:
+            await self._publish_copy_and_ack(delivery, outcome)
+        except BrokerError as error:
+            # Only now: what tenacity makes for each call waits for the garbage collector.
+            await self._try_again(delivery, outcome, error)
+
+    async def _try_again(
+        self, delivery: Delivery, outcome: RetryAfter | DeadLetter | Forward, first: BrokerError
+    ) -> None:
+        """Go on with attempts until one succeeds, after `first` was what came of the first one."""
+        failed = [first]
+
+        async def attempt() -> None:
+            if failed:
+                raise failed.pop()
+            await self._publish_copy_and_ack(delivery, outcome)
+
         attempts = AsyncRetrying(
             stop=lambda _: delivery.settled or delivery.lost,
             wait=wait_random_exponential(multiplier=0.2, max=COPY_WAIT_MAX),
@@ -186,7 +203,7 @@ class Settler:
             before_sleep=lambda state: self._log_copy_failure(delivery, state),
             retry_error_callback=lambda _: None if delivery.settled else self._lose(delivery),
         )
-        await attempts(self._publish_copy_and_ack, delivery, outcome)
+        await attempts(attempt)
 
     async def _publish_copy_and_ack(
         self, delivery: Delivery, outcome: RetryAfter | DeadLetter | Forward

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -258,3 +259,24 @@ async def test_a_message_scoped_value_is_shared_closed_and_may_fail() -> None:
     assert isinstance(second, RetryAfter)
     assert isinstance(second.error, KeyError)
     assert "rollback" in events
+
+
+@pytest.mark.parametrize("raised", [ValueError("no"), RetryLater(5), Reject("never")])
+async def test_a_failed_run_is_no_work_for_the_garbage_collector(raised: Exception) -> None:
+    """What a failed message held is free as soon as its outcome is, without a cycle to be found."""
+
+    async def handle(body: dict[str, int]) -> None:
+        raise type(raised)(*raised.args) if raised.args else RetryLater(5)
+
+    service = Service("s", retry=POLICY)
+    service.handler(Queue("q"))(handle)
+    dispatching = dispatcher(service)
+    await dispatching.dispatch(Delivery(body=b"{}"))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await dispatching.dispatch(Delivery(body=b"{}"))
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

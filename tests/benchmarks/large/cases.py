@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.benchmarks.large.worker import LATE_UNIT
-from tests.benchmarks.side_by_side.process import Command, Program, run
+from tests.benchmarks.side_by_side.process import TIMEOUT, Command, Program, run
 from tests.benchmarks.side_by_side.room import Room
 
 MIB = 2**20
@@ -131,12 +131,17 @@ class Bench:
         """Publish in a process of its own."""
         return Course(self._run("publish", queue, "--messages", messages, *words)["marks"])
 
-    def handle(self, queue: str, messages: int, *words: object) -> dict[str, Any]:
-        """Handle in a process of its own."""
-        return self._run("handle", queue, "--messages", messages, *words)
+    def handle(
+        self, queue: str, messages: int, *words: object, timeout: float = TIMEOUT
+    ) -> dict[str, Any]:
+        """Handle in a process of its own, within so many seconds."""
+        return self._run("handle", queue, "--messages", messages, *words, timeout=timeout)
 
-    def _run(self, command: str, queue: str, *words: object) -> dict[str, Any]:
-        return run(WORKER, command, "--url", self.room.url, "--queue", queue, *words)
+    def _run(
+        self, command: str, queue: str, *words: object, timeout: float = TIMEOUT
+    ) -> dict[str, Any]:
+        begin = (command, "--url", self.room.url, "--queue", queue)
+        return run(WORKER, *begin, *words, timeout=timeout)
 
     @contextlib.contextmanager
     def handling(self, queue: str, *words: object) -> Iterator[Program]:
@@ -286,7 +291,7 @@ def delays(bench: Bench) -> Iterator[Result]:
     with bench.room.queue("large") as queue:
         bench.publish(queue, messages, "--numbered")
         words = ("--do", "later", "--hold", hold, "--spread", spread)
-        told = bench.handle(queue, messages, *words)
+        told = bench.handle(queue, messages, *words, timeout=TIMEOUT + 3 * (hold + spread))
     scheduled, back = Course(told["scheduled"]), Course(told["marks"])
     what = f"{messages:,} delayed by {hold:.0f} to {hold + spread:.0f} s"
     yield Result("delays", what, scheduled.figures(), f"scheduled: {scheduled}")

@@ -130,10 +130,10 @@ class Program:
         return ProgramError(f"{self._entry.title}, {self._words[0]}: {why}\n{tail}")
 
 
-def run(entry: Started, *words: object) -> dict[str, Any]:
+def run(entry: Started, *words: object, timeout: float = TIMEOUT) -> dict[str, Any]:
     """Run a program to its end; returns what it has told.
 
-    :raises ProgramError: it failed
+    :raises ProgramError: it failed, or did not end within so many seconds
     """
     with Program(entry, *words) as program:
-        return program.result()
+        return program.result(timeout)
