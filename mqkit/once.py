@@ -25,12 +25,15 @@ class Shared(Generic[T]):
         A caller who is cancelled does not end it for the others.
         """
         task = self._running.get(key)
-        if task is None:
+        # One that is done is not waited for: who asks again before the loop has turned would get
+        # the same answer again and again, and the loop would never turn.
+        if task is None or task.done():
             task = self._running[key] = asyncio.create_task(work())
             task.add_done_callback(lambda done: self._ended(key, done))
         return await asyncio.shield(task)
 
     def _ended(self, key: Hashable, task: asyncio.Task[T]) -> None:
-        del self._running[key]
+        if self._running.get(key) is task:
+            del self._running[key]
         if not task.cancelled():
             task.exception()  # all who waited have it, or are gone
