@@ -91,7 +91,7 @@ class Dispatcher:
             return self._call_in_time
         return self._call_function
 
-    async def dispatch(self, delivery: Delivery) -> Outcome:  # noqa: PLR0911 - see the last but one
+    async def dispatch(self, delivery: Delivery) -> Outcome:  # noqa: PLR0911 - see below: why
         """Run the handler and return the outcome; raises nothing that the handler raised."""
         try:
             body = self.decode(delivery)

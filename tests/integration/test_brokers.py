@@ -106,6 +106,14 @@ def test_ctl_reports_what_the_broker_has(own_broker: Broker, name: str) -> None:
         own_broker.ctl("delete_vhost", name)
 
 
+def test_what_is_evaluated_is_done_or_told(own_broker: Broker) -> None:
+    """An expression has its effect in the node, and one that fails is an error."""
+    own_broker.evaluate("application:set_env(rabbit, of_a_test, 17).")
+    assert "17" in own_broker.ctl("eval", "application:get_env(rabbit, of_a_test).")
+    with pytest.raises(BrokerControlError, match="undef"):
+        own_broker.evaluate("no_module:no_function().")
+
+
 @pytest.mark.parametrize("way", ["kill", "stop"])
 def test_a_broker_comes_back_on_its_port(own_broker: Broker, name: str, way: str) -> None:
     """After kill or stop nothing answers; after start the same URL and the same data do."""
