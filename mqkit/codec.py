@@ -18,6 +18,8 @@ MAX_REPORTED_ERRORS = 20
 """How many validation errors a `DecodeError` lists; the rest are counted."""
 
 
+_BYTES = (bytes, bytearray, memoryview)
+
 _FROM_THE_BROKER = (
     "x-death",
     "x-first-death-",
@@ -40,7 +42,7 @@ def encode(
     :raises InvalidMessageError: the value has something that JSON and pydantic do not know, is
         nested without end, or is over the limits
     """
-    if isinstance(body, bytes | bytearray | memoryview):
+    if isinstance(body, _BYTES):
         size = body.nbytes if isinstance(body, memoryview) else len(body)
         _refuse(limits.body_problem(size), InvalidMessageError)
         encoded = bytes(body)
@@ -53,8 +55,8 @@ def encode(
         raise InvalidMessageError(
             f"a body of type {type(body).__name__} cannot be written as JSON: {error}"
         ) from error
-    _refuse(limits.body_problem(len(encoded)), InvalidMessageError)
-    _refuse(limits.json_problem(encoded), InvalidMessageError)
+    problem = limits.body_problem(len(encoded)) or limits.json_problem(encoded)
+    _refuse(problem, InvalidMessageError)
     return encoded, content_type or JSON
 
 

@@ -14,6 +14,7 @@ from typing import Self
 
 from mqkit.drivers.base import Closed, DriverChannel, Returned
 from mqkit.message import Header, Message
+from mqkit.window import Waiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ _NACKED = Nacked()
 
 
 class ConfirmChannel:
-    """Writes messages and resolves a future for each with the broker's verdict.
+    """Writes messages and gives whoever waits for each the broker's verdict.
 
     A return is matched by a private header with the publish's number: two publishes with the
     same message id may be in flight, and each gets its own verdict.
@@ -48,7 +49,7 @@ class ConfirmChannel:
 
     def __init__(self, channel: DriverChannel) -> None:
         self._channel = channel
-        self._pending: dict[int, asyncio.Future[Verdict]] = {}
+        self._pending: dict[int, Waiter[Verdict]] = {}
         self._returned: dict[int, Returned] = {}
         self._next = 1
         self.last_confirm = float("-inf")
@@ -70,6 +71,16 @@ class ConfirmChannel:
     def write(self, message: Message) -> asyncio.Future[Verdict]:
         """Hand the message to the transport; the future gets its verdict and never an exception.
 
+        :raises InvalidMessageError: as `write_for`
+        :raises ChannelClosedError: as `write_for`
+        """
+        verdict: asyncio.Future[Verdict] = self._loop.create_future()
+        self.write_for(message, verdict)
+        return verdict
+
+    def write_for(self, message: Message, waiter: Waiter[Verdict]) -> None:
+        """Hand the message to the transport; `waiter` gets its verdict, unless it is done before.
+
         :raises InvalidMessageError: it cannot be encoded; nothing was written
         :raises ChannelClosedError: the channel was closed before; nothing was written
         """
@@ -77,9 +88,7 @@ class ConfirmChannel:
         if number != self._next:
             raise AssertionError(f"publish number {number} where {self._next} was expected")
         self._next += 1
-        future: asyncio.Future[Verdict] = self._loop.create_future()
-        self._pending[number] = future
-        return future
+        self._pending[number] = waiter
 
     async def close(self) -> None:
         """Close the channel; what is pending gets `Gone`."""
@@ -94,10 +103,10 @@ class ConfirmChannel:
             self._settle(number, acked)
 
     def _settle(self, number: int, acked: bool) -> None:
-        future = self._pending.pop(number, None)
-        returned = self._returned.pop(number, None)
-        if future is not None and not future.done():
-            future.set_result(returned or (_ACKED if acked else _NACKED))
+        waiter = self._pending.pop(number, None)
+        returned = self._returned.pop(number, None) if self._returned else None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(returned or (_ACKED if acked else _NACKED))
 
     def _on_return(self, returned: Returned) -> None:
         number = returned.properties.headers.get(Header.PUBLISH)
@@ -107,6 +116,6 @@ class ConfirmChannel:
     def _on_closed(self, closed: asyncio.Future[Closed]) -> None:
         gone = Gone(closed.result())
         pending, self._pending = self._pending, {}
-        for future in pending.values():
-            if not future.done():
-                future.set_result(gone)
+        for waiter in pending.values():
+            if not waiter.done():
+                waiter.set_result(gone)

@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 def maker(cls: Callable[P, T]) -> Callable[P, T]:
-    """A function that takes what the class takes, and returns an instance of it.
+    """What takes the arguments of the class and returns an instance of it.
 
-    It fills an instance of a class with the same slots that is not frozen, and then changes that
-    instance's class: the two have one layout (the Python reference, 3.3.2.4 "__slots__").
+    It is a class with the same slots that is not frozen, whose instances change their class once
+    they are filled: the two have one layout (the Python reference, 3.3.2.4 "__slots__").
 
     :param cls: a dataclass with `slots=True`, without a base, a `__post_init__` or an `__init__`
     """
@@ -30,11 +30,11 @@ def maker(cls: Callable[P, T]) -> Callable[P, T]:
         if field.default_factory is not dataclasses.MISSING:
             default["default_factory"] = field.default_factory
         fields.append((field.name, field.type, dataclasses.field(**default)))
-    twin: Any = dataclasses.make_dataclass(f"_{cls.__name__}", fields, slots=True, eq=False)
 
-    def make(*args: P.args, **kwargs: P.kwargs) -> T:
-        made = twin(*args, **kwargs)
-        made.__class__ = cls
-        return cast(T, made)
+    def freeze(self: Any) -> None:
+        self.__class__ = cls
 
-    return make
+    twin = dataclasses.make_dataclass(
+        f"_{cls.__name__}", fields, slots=True, eq=False, namespace={"__post_init__": freeze}
+    )
+    return cast(Callable[P, T], twin)

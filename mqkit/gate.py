@@ -107,7 +107,11 @@ class Gate(Generic[C]):
             or not channel.is_open
             or self._connection.blocked is not None
             or (message.exchange and message.exchange not in self._known_exchanges)
-            or (self._may_probe and self._seconds_since_confirm() > PROBE_AFTER)
+            or (
+                self._may_probe
+                and time.monotonic() - channel.last_confirm > PROBE_AFTER  # as most: no more to ask
+                and self._seconds_since_confirm() > PROBE_AFTER
+            )
         ):
             return None
         return channel

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -12,6 +11,7 @@ from typing import Any
 
 from mqkit.confirms import Acked, Verdict
 from mqkit.errors import MqkitError
+from mqkit.frozen import maker
 from mqkit.message import Message
 from mqkit.outgoing import Outgoing
 from mqkit.sender import Late, Sender
@@ -31,6 +31,33 @@ class PublishResult:
     index: int
     message_id: str | None
     error: MqkitError | None
+
+
+_result = maker(PublishResult)
+
+
+class _Written:
+    """One message that was written, until the broker's verdict.
+
+    It waits as a future does, but its verdict is judged when it comes and not in a later turn of
+    the loop; a future, its callback and that turn took more than the rest of a publish.
+    """
+
+    __slots__ = ("_done", "_many", "began", "index", "message")
+
+    def __init__(self, many: Many, index: int, message: Message, began: float) -> None:
+        self._many = many
+        self._done = False
+        self.index = index
+        self.message = message
+        self.began = began
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, verdict: Verdict | Late) -> None:
+        self._done = True
+        self._many.judge(self, verdict)
 
 
 class Many:
@@ -87,11 +114,9 @@ class Many:
 
     def _write(self, index: int, message: Message, began: float, left: float) -> bool:
         """Write it now, unless something is to be waited for; `left` are the seconds it has."""
-        verdict = self._sender.write(message, left)
-        if verdict is None:
+        if not self._sender.write(message, left, _Written(self, index, message, began)):
             return False
         self._unjudged += 1
-        verdict.add_done_callback(functools.partial(self._judge, index, message, began))
         return True
 
     def _release(self) -> None:
@@ -118,19 +143,25 @@ class Many:
         for task in self._tasks:
             task.cancel()
 
-    def _judge(
-        self, index: int, message: Message, began: float, verdict: asyncio.Future[Verdict | Late]
-    ) -> None:
+    def judge(self, written: _Written, verdict: Verdict | Late) -> None:
+        """Be told what became of a message; what a defect raises, `next` raises."""
         self._unjudged -= 1
-        self._sender.give_place()
-        known = verdict.result()
-        if isinstance(known, Acked):
+        try:
+            self._sender.give_place()
+            self._judge(written, verdict)
+        except Exception as error:  # noqa: BLE001 - `next` raises it
+            self._break(error)
+
+    def _judge(self, written: _Written, verdict: Verdict | Late) -> None:
+        message = written.message
+        if isinstance(verdict, Acked):
             self._tell(message)
-            self._finish(index, message.properties.message_id)
+            self._finish(written.index, message.properties.message_id)
         else:
-            fate = self._sender.go_on(message, known, self._seconds, began)
-            self._go_on(index, message, fate)
-        self._release()
+            fate = self._sender.go_on(message, verdict, self._seconds, written.began)
+            self._go_on(written.index, message, fate)
+        if self._held:
+            self._release()
 
     def _go_on(self, index: int, message: Message, fate: Coroutine[Any, Any, None]) -> None:
         async def to_its_end() -> None:
@@ -149,10 +180,14 @@ class Many:
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._broken = error
-            self._any.set()
+            self._break(error)
         self._release()
 
-    def _finish(self, index: int, message_id: str | None, error: MqkitError | None = None) -> None:
-        self.finished.append(PublishResult(index, message_id, error))
+    def _break(self, error: BaseException) -> None:
+        self._broken = error
         self._any.set()
+
+    def _finish(self, index: int, message_id: str | None, error: MqkitError | None = None) -> None:
+        self.finished.append(_result(index, message_id, error))
+        if not self._any.is_set():
+            self._any.set()

@@ -236,10 +236,16 @@ class Publisher:
         """
         batch = Many(self._sender, self._tell, self._timeout if timeout is None else timeout)
         try:
-            async for outgoing in _each(messages):
-                batch.begin(outgoing, self._to_message)
-                while batch.finished or len(batch) >= window:
-                    yield await batch.next()
+            if isinstance(messages, AsyncIterable):
+                async for outgoing in messages:
+                    batch.begin(outgoing, self._to_message)
+                    while batch.finished or len(batch) >= window:
+                        yield await batch.next()
+            else:
+                for outgoing in messages:
+                    batch.begin(outgoing, self._to_message)
+                    while batch.finished or len(batch) >= window:
+                        yield await batch.next()
             while len(batch):
                 yield await batch.next()
         finally:
@@ -265,12 +271,3 @@ def _way(route: Source | Queue) -> tuple[str, str]:
     raise InvalidMessageError(
         f"a request goes to Exchange.key(...) or to a Queue, not to {type(route).__name__}"
     )
-
-
-async def _each(messages: Iterable[Outgoing] | AsyncIterable[Outgoing]) -> AsyncIterator[Outgoing]:
-    if isinstance(messages, AsyncIterable):
-        async for message in messages:
-            yield message
-        return
-    for message in messages:
-        yield message

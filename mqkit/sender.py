@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from mqkit.confirms import Acked, ConfirmChannel, Gone, Nacked, Verdict
 from mqkit.connection import Connection
@@ -26,7 +25,7 @@ from mqkit.publish_errors import (
     refusal,
     unroutable,
 )
-from mqkit.window import Deadlines, Window
+from mqkit.window import Deadlines, Waiter, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +52,8 @@ class Sender:
             await self._send(message, seconds, Progress(), left=left)
             return
         began = time.monotonic()
-        verdict = self.write(message, seconds)
-        if verdict is None:
+        verdict: asyncio.Future[Verdict | Late] = asyncio.get_running_loop().create_future()
+        if not self.write(message, seconds, verdict):
             await self._send(message, seconds, Progress())
             return
         try:
@@ -64,23 +63,23 @@ class Sender:
         if not isinstance(known, Acked):
             await self.go_on(message, known, seconds, began)
 
-    def write(self, message: Message, seconds: float) -> asyncio.Future[Verdict | Late] | None:
-        """Write it now, if nothing is to be waited for; its verdict comes within `seconds`.
+    def write(self, message: Message, seconds: float, waiter: Waiter[Verdict | Late]) -> bool:
+        """Write it now, if nothing is to be waited for; `waiter` has a verdict within `seconds`.
 
-        Then its place in the window is taken until `give_place`. None: `send` it.
+        Then its place in the window is taken until `give_place`. False: `send` it.
 
         :raises InvalidMessageError: it cannot be encoded; nothing was written
         """
         channel = self._gate.open_for(message)
         if channel is None or not self._window.take():
-            return None
+            return False
         try:
-            verdict: asyncio.Future[Any] = channel.write(message)
+            channel.write_for(message, waiter)
         except BaseException:
             self._window.give()
             raise
-        self._deadlines.watch(verdict, seconds)
-        return verdict
+        self._deadlines.watch(waiter, seconds)
+        return True
 
     def give_place(self) -> None:
         """Be told that the verdict of a `write` is known, or waited for no more."""

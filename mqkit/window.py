@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+_T_contra = TypeVar("_T_contra", contravariant=True)
+
+
+class Waiter(Protocol[_T_contra]):
+    """Who is to get one value, once: a future, or what does without the cost of one."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: _T_contra, /) -> None: ...
 
 
 class Window:
@@ -50,35 +60,35 @@ class Window:
 
 
 class Deadlines(Generic[T]):
-    """Futures that get `late` where they have nothing else in time.
+    """Waiters that get `late` where they have nothing else in time.
 
     There is one timer for all that are given as many seconds, and not one for each.
     """
 
     def __init__(self, late: T) -> None:
         self._late = late
-        self._lines: dict[float, deque[tuple[float, asyncio.Future[T]]]] = {}
+        self._lines: dict[float, deque[tuple[float, Waiter[T]]]] = {}
 
-    def watch(self, future: asyncio.Future[T], seconds: float) -> None:
+    def watch(self, waiter: Waiter[T], seconds: float) -> None:
         """Let it have something in so many seconds, from now on."""
-        loop = future.get_loop()
+        now = time.monotonic()
         line = self._lines.get(seconds)
         if line is None:
             line = self._lines[seconds] = deque()
-            loop.call_later(seconds, self._look, seconds)
+            asyncio.get_running_loop().call_later(seconds, self._look, seconds)
         while line and line[0][1].done():
             line.popleft()
-        line.append((loop.time() + seconds, future))
+        line.append((now + seconds, waiter))
 
     def _look(self, seconds: float) -> None:
         line = self._lines[seconds]
         while line:
-            end, future = line[0]
-            if not future.done():
-                loop = future.get_loop()
-                if end > loop.time():
-                    loop.call_at(end, self._look, seconds)
+            end, waiter = line[0]
+            if not waiter.done():
+                left = end - time.monotonic()
+                if left > 0:
+                    asyncio.get_running_loop().call_later(left, self._look, seconds)
                     return
-                future.set_result(self._late)
+                waiter.set_result(self._late)
             line.popleft()
         del self._lines[seconds]

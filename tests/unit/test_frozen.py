@@ -11,6 +11,7 @@ from mqkit.drivers.base import Incoming
 from mqkit.frozen import maker
 from mqkit.message import Message, Properties
 from mqkit.outgoing import Outgoing
+from mqkit.publish_many import PublishResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ def test_what_is_made_is_frozen() -> None:
         (maker(Properties)(app_id="a"), Properties(app_id="a")),
         (maker(Message)("e", "k", b""), Message("e", "k", b"")),
         (maker(Outgoing)("e", "k", b""), Outgoing("e", "k", b"")),
+        (maker(PublishResult)(1, "id", None), PublishResult(1, "id", None)),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import pytest
+
 from mqkit.confirms import Acked, Gone, Verdict
 from mqkit.drivers.base import Closed
 from mqkit.message import Message, Properties
 from mqkit.outgoing import Outgoing
 from mqkit.publish_many import Many
 from mqkit.sender import Late, Sender
+from mqkit.window import Waiter
 
 
 class Channel:
@@ -19,15 +22,15 @@ class Channel:
     def __init__(self) -> None:
         self.is_open = True
         self.written: list[str | None] = []
-        self.verdicts: list[asyncio.Future[Verdict | Late]] = []
+        self.verdicts: list[Waiter[Verdict | Late]] = []
         self.reopened = asyncio.Event()
 
-    def write(self, message: Message, _: float) -> asyncio.Future[Verdict | Late] | None:
+    def write(self, message: Message, _: float, waiter: Waiter[Verdict | Late]) -> bool:
         if not self.is_open:
-            return None
+            return False
         self.written.append(message.properties.message_id)
-        self.verdicts.append(asyncio.get_running_loop().create_future())
-        return self.verdicts[-1]
+        self.verdicts.append(waiter)
+        return True
 
     def give_place(self) -> None:
         pass
@@ -97,3 +100,13 @@ async def test_what_is_held_goes_to_its_end_without_others() -> None:
     for verdict in channel.verdicts:
         verdict.set_result(Acked())
     assert [(await many.next()).index for _ in range(3)] == [0, 1, 2]
+
+
+async def test_a_defect_while_a_verdict_is_judged_is_raised() -> None:
+    """It reaches whoever waits for results, and neither the connection nor nobody."""
+    channel = Channel()
+    many = Many(cast(Sender, channel), lambda _: 1 / 0, 30)  # type: ignore[arg-type]
+    many.begin(Outgoing("", "q", b""), to_message)
+    channel.verdicts[0].set_result(Acked())
+    with pytest.raises(ZeroDivisionError):
+        await many.next()
