@@ -25,10 +25,12 @@ from mqkit.testing.postgres import (
     find_postgres,
 )
 from mqkit.testing.postgres import start as start_postgres
+from tests.selection import ALL_VERSIONS, IN_TURN, group, left_out
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Take SIGINT: what is started by a job in the background would ignore it, as the job does."""
+    config.addinivalue_line("markers", f"{IN_TURN}: runs on one of the RabbitMQs that are found")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -99,71 +101,26 @@ def pytest_asyncio_loop_factories(
     return LOOPS if item.path.stem in ON_BOTH_LOOPS else {"asyncio": LOOPS["asyncio"]}
 
 
-PARTS = {
-    "conformance": {"test_conformance"},
-    "clients": {"test_blocking", "test_blocking_faults", "test_cli", "test_cli_publish"},
-    "drivers": {"test_aio_pika", "test_aio_pika_lent", "test_connection", "test_limits"},
-    "silence": {"test_silence"},
-    "services": {"test_poison", "test_replay", "test_replay_faults", "test_retry", "test_signals"},
-}
-"""Modules whose tests share a broker with each other only; those of all others share one too.
-
-Tests that run side by side must not share a broker: some close all its connections, or raise an
-alarm. So each broker's tests are a few groups of about the same length, which run on different
-workers, each with a broker of its own.
-"""
-
-
-ON_ONE_RABBITMQ = {"test_cli_publish", "test_cli_store", "test_guard"}
-"""Modules of what no version of RabbitMQ changes: they run on the newest, and the embedded one."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let every test run on every version, for those who have the time."""
+    parser.addoption(
+        ALL_VERSIONS,
+        action="store_true",
+        help="run the tests that are dealt out to the RabbitMQs on each of them",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what runs on one RabbitMQ only, and say which tests must run on the same worker.
+    """Deal out the tests that run on one RabbitMQ each, and group those that share a broker.
 
     The latter is for `pytest -n 4 --dist loadgroup`.
     """
-    labels = [label for item in items if (label := _label(item)) not in (None, "embedded")]
-    others = [
-        item
-        for item in items
-        if item.path.stem in ON_ONE_RABBITMQ and _label(item) in set(labels) - set(labels[:1])
-    ]
-    if others:
-        config.hook.pytest_deselected(items=others)
-        left_out = set(others)
-        items[:] = [item for item in items if item not in left_out]
+    if not config.getoption(ALL_VERSIONS) and (others := set(left_out(items))):
+        config.hook.pytest_deselected(items=list(others))
+        items[:] = [item for item in items if item not in others]
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:
-        group = _group(item)
-        if group is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
-
-
-def _label(item: pytest.Item) -> str | None:
-    """The label of the broker that a test runs on; None where it needs none of those found."""
-    params = getattr(getattr(item, "callspec", None), "params", {})
-    for name in ("mqkit_broker", "mqkit_rabbitmq"):
-        if name in params:
-            return str(getattr(params[name], "label", "none"))
-    return None
-
-
-def _group(item: pytest.Item) -> str | None:
-    """The name of a test's group; None where it needs no broker and may run anywhere."""
-    params = getattr(getattr(item, "callspec", None), "params", {})
-    module = item.path.stem
-    for name in ("mqkit_broker", "mqkit_rabbitmq"):
-        if name in params:
-            label = getattr(params[name], "label", "none")
-            # An embedded broker is started in milliseconds: its tests are in many small groups.
-            parts = [part for part, modules in PARTS.items() if module in modules]
-            part = module if label == "embedded" else (*parts, "rest")[0]
-            return f"{label}-{part}"
-    if "matrix_broker" in params:
-        return f"matrix-{params['matrix_broker'].label}"
-    if "own_broker" in params:
-        return f"own-{params['own_broker'].label}"
-    return None
+        if (name := group(item)) is not None:
+            item.add_marker(pytest.mark.xdist_group(name))

@@ -12,6 +12,8 @@ from mqkit.testing.broker import Broker
 from tests.benchmarks import guard
 from tests.benchmarks.side_by_side.room import Room
 
+pytestmark = pytest.mark.in_turn
+
 BURDEN = 40e-6
 """Seconds of processor time that are added to each message: more than the whole of its way takes,
 so that it becomes more than twice as long."""

@@ -17,6 +17,8 @@ from mqkit.testing.broker import Broker
 from mqkit.testing.brokers import BrokerNotFoundError, BrokerSpec, find_brokers, start
 from tests.support import connected, eventually
 
+pytestmark = pytest.mark.in_turn
+
 HUNG = 12
 """Seconds that the broker does nothing."""
 

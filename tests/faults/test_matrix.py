@@ -21,6 +21,8 @@ from tests.faults.matrix.journal import Journal
 from tests.faults.matrix.room import Rooms
 from tests.faults.matrix.row import Row, rows
 
+pytestmark = pytest.mark.in_turn
+
 
 def _own_brokers() -> list[BrokerSpec]:
     """Rows kill, stop and block their broker: one that somebody else runs is not for them."""

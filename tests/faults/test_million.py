@@ -11,6 +11,8 @@ from mqkit.testing.postgres import PostgresServer
 from tests.faults.matrix.room import Rooms
 from tests.faults.million import run
 
+pytestmark = pytest.mark.in_turn
+
 MESSAGES = 2000
 KILL_EVERY = 2.0
 """Seconds."""

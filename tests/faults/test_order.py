@@ -10,6 +10,8 @@ from mqkit.testing.broker import Broker
 from tests.faults.matrix.room import Rooms
 from tests.faults.order import run
 
+pytestmark = pytest.mark.in_turn
+
 
 @pytest.mark.timeout(300)
 async def test_keys_keep_their_order_though_their_processes_are_killed(

@@ -24,6 +24,8 @@ from mqkit.testing import processes
 from mqkit.testing.brokers import Broker
 from tests.support import ROOT, Client, ServiceProcess, connected, eventually
 
+pytestmark = pytest.mark.in_turn
+
 SERVICES = "tests.faults.process_services"
 
 AWAY = "amqp://guest:guest@127.0.0.1:1/"

@@ -20,6 +20,8 @@ from handlers.generate import statement_lines
 from mqkit.testing.brokers import Broker
 from tests.support import ROOT
 
+pytestmark = pytest.mark.in_turn
+
 REAL = ROOT.parent / "shared" / "data" / "bank" / "transactions.csv"
 """A real bank's statement, where the machine has one; else one is made up."""
 

@@ -22,6 +22,8 @@ from mqkit.drivers.base import Incoming
 from tests.faults.test_replay_faults import ledger_pid, lines_posted, out_of_order, posted
 from tests.support import ROOT, connected, eventually, running
 
+pytestmark = pytest.mark.in_turn
+
 ROWS, ACCOUNTS = 1500, 40
 
 KILLS = (300, 800)

@@ -11,6 +11,8 @@ import pytest
 from mqkit.testing.brokers import Broker
 from tests.support import connected, eventually, running
 
+pytestmark = pytest.mark.in_turn
+
 
 def lines(out: Path) -> list[str]:
     """What the service noted."""

@@ -296,6 +296,7 @@ def census() -> Counter[str]:
     return Counter(type(each).__qualname__ for each in gc.get_objects())
 
 
+@pytest.mark.in_turn
 async def test_three_thousand_channels_leave_nothing(broker: Broker) -> None:
     """No object, callback or task is kept for a channel that was opened and closed."""
     async with opened(broker.url) as connection:

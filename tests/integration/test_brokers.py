@@ -114,6 +114,7 @@ def test_what_is_evaluated_is_done_or_told(own_broker: Broker) -> None:
         own_broker.evaluate("no_module:no_function().")
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("way", ["kill", "stop"])
 def test_a_broker_comes_back_on_its_port(own_broker: Broker, name: str, way: str) -> None:
     """After kill or stop nothing answers; after start the same URL and the same data do."""

@@ -27,6 +27,8 @@ from tests.integration.blocking_support import (
 )
 from tests.support import ROOT
 
+pytestmark = pytest.mark.in_turn
+
 LINES = 2000
 
 

@@ -19,6 +19,8 @@ from mqkit.testing.brokers import Broker
 from tests.integration.test_cli import SECRET, mqkit
 from tests.support import ROOT, ServiceProcess, connected, eventually, peer
 
+pytestmark = pytest.mark.in_turn
+
 
 @contextlib.contextmanager
 def relay_process(log: Path, *options: str, **environment: str) -> Iterator[ServiceProcess]:

@@ -18,6 +18,8 @@ from mqkit.testing.brokers import Broker
 from tests.faults.test_replay_faults import posted
 from tests.support import ROOT, connected, running
 
+pytestmark = pytest.mark.in_turn
+
 ROWS, ACCOUNTS = 1500, 60
 
 

@@ -310,6 +310,7 @@ async def test_what_cannot_be_asked_is_refused_before_it_is_written(world: World
     assert channel_of(world.client.publisher) is None
 
 
+@pytest.mark.in_turn
 async def test_ten_thousand_requests_leave_nothing_behind(world: World) -> None:
     """Neither entries for them are left, nor futures, tasks and messages, on either side."""
 

@@ -1,0 +1,80 @@
+"""Which tests run on which RabbitMQ, and which of them on the same worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+ALL_VERSIONS = "--all-versions"
+"""The option with which every test runs on every RabbitMQ that is found."""
+
+IN_TURN = "in_turn"
+"""The marker of long tests of what mqkit's own processes do, such as rows of the fault matrix.
+
+Such tests are dealt out to the RabbitMQs that are found, each to one of them; on the embedded
+broker they run besides.
+"""
+
+PARTS = {
+    "conformance": {"test_conformance"},
+    "clients": {"test_blocking", "test_blocking_faults", "test_cli", "test_cli_publish"},
+    "drivers": {"test_aio_pika", "test_aio_pika_lent", "test_connection", "test_limits"},
+    "silence": {"test_silence"},
+    "services": {"test_poison", "test_replay", "test_replay_faults", "test_retry", "test_signals"},
+}
+"""Modules whose tests share a broker with each other only; those of all others share one too.
+
+Tests that run side by side must not share a broker: some close all its connections, or raise an
+alarm. So each broker's tests are a few groups of about the same length, which run on different
+workers, each with a broker of its own.
+"""
+
+_BROKERS = ("mqkit_broker", "mqkit_rabbitmq", "matrix_broker", "own_broker")
+"""The parameters whose value is a broker."""
+
+_EMBEDDED = "embedded"
+
+
+def label(item: pytest.Item) -> str | None:
+    """The label of the broker that a test runs on; None where it needs none of those found."""
+    for name in _BROKERS:
+        if (spec := _params(item).get(name)) is not None:
+            return str(getattr(spec, "label", "none"))
+    return None
+
+
+def left_out(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """The tests that another RabbitMQ than theirs was dealt."""
+    cases: dict[str, dict[str, pytest.Item]] = {}
+    for item in items:
+        version = label(item)
+        if version not in (None, _EMBEDDED) and item.get_closest_marker(IN_TURN) is not None:
+            assert version is not None
+            cases.setdefault(item.nodeid.replace(version, "*", 1), {})[version] = item
+    others: list[pytest.Item] = []
+    for number, case in enumerate(cases.values()):
+        versions = sorted(case)
+        dealt = versions[number % len(versions)]
+        others += [item for version, item in case.items() if version != dealt]
+    return others
+
+
+def group(item: pytest.Item) -> str | None:
+    """The name of a test's group; None where it needs no broker and may run anywhere."""
+    broker = label(item)
+    if broker is None:
+        return None
+    params = _params(item)
+    if "matrix_broker" in params:
+        return f"matrix-{broker}"
+    if "own_broker" in params:
+        return f"own-{broker}"
+    module = item.path.stem
+    # An embedded broker is started in milliseconds: its tests are in many small groups.
+    parts = [part for part, modules in PARTS.items() if module in modules]
+    return f"{broker}-{module if broker == _EMBEDDED else (*parts, 'rest')[0]}"
+
+
+def _params(item: pytest.Item) -> dict[str, object]:
+    return dict(getattr(getattr(item, "callspec", None), "params", {}))
