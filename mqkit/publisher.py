@@ -11,6 +11,7 @@ from typing import Any, TypeVar, overload
 from mqkit.codec import BodyDecoder, PydanticUserError
 from mqkit.connection import Connection
 from mqkit.errors import ConfigurationError, InvalidMessageError
+from mqkit.frozen import maker
 from mqkit.ids import MessageIds
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
@@ -22,6 +23,8 @@ from mqkit.sender import Sender
 from mqkit.topology import Exchange, Queue, Source
 
 logger = logging.getLogger(__name__)
+
+_outgoing = maker(Outgoing)
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds in which a publish must be confirmed, publishing it again included."""
@@ -97,7 +100,7 @@ class Publisher:
         :raises PublishTimeoutError: no confirm within the timeout; it may be stored
         :raises ConnectionLostError: no connection at the timeout; see its `may_be_stored`
         """
-        outgoing = Outgoing(
+        outgoing = _outgoing(
             exchange=exchange,
             routing_key=routing_key,
             body=body,
@@ -188,7 +191,7 @@ class Publisher:
         """
         decoder = self._decoder_of(reply_type)
         exchange, routing_key = _way(route)
-        outgoing = Outgoing(
+        outgoing = _outgoing(
             exchange=exchange,
             routing_key=routing_key,
             body=body,
