@@ -37,7 +37,7 @@ NAP = 0.010
 NAPPING = (500, 200, 50)
 """How long a handler sleeps, and how many of them at a time."""
 
-SCHEDULED = 2_500
+SCHEDULED = 3_000
 """Delays in a second that are reckoned with, for all to be scheduled before the first is due."""
 
 FALLING_DUE = 800

@@ -73,7 +73,7 @@ class Watch:
         self.marks: list[tuple[int, float, float]] = []
         self.tenths: Counter[int] = Counter()
         """Messages in each tenth of a second of the machine's monotonic clock."""
-        self._messages = messages
+        self.messages = messages
         self._every = max(messages // MARKS, 1)
 
     def tick(self) -> None:
@@ -84,7 +84,7 @@ class Watch:
         self.tenths[int(time.monotonic() * 10)] += 1
         if not self.count % self._every:
             self.mark()
-        if self.count == self._messages:
+        if self.count == self.messages:
             self.done.set()
 
     def mark(self) -> None:
@@ -121,7 +121,7 @@ class Later:
         self._base = time.monotonic() + hold
         self._spread = spread
         self._watch = watch
-        self.scheduled = Watch(0)
+        self.scheduled = Watch(watch.messages)
         self.late: Counter[int] = Counter()
         self.moved: dict[str, float] = {}
         """When those are due whose turn came only after their moment."""
