@@ -18,16 +18,25 @@ broker they run besides.
 
 PARTS = {
     "conformance": {"test_conformance"},
-    "clients": {"test_blocking", "test_blocking_faults", "test_cli", "test_cli_publish"},
     "drivers": {"test_aio_pika", "test_aio_pika_lent", "test_connection", "test_limits"},
-    "silence": {"test_silence"},
-    "services": {"test_poison", "test_replay", "test_replay_faults", "test_retry", "test_signals"},
+    "commands": {
+        "test_blocking",
+        "test_blocking_faults",
+        "test_cli",
+        "test_cli_publish",
+        "test_poison",
+        "test_replay",
+        "test_replay_faults",
+        "test_retry",
+        "test_signals",
+        "test_silence",
+    },
 }
 """Modules whose tests share a broker with each other only; those of all others share one too.
 
 Tests that run side by side must not share a broker: some close all its connections, or raise an
-alarm. So each broker's tests are a few groups of about the same length, which run on different
-workers, each with a broker of its own.
+alarm. So each broker's tests are a few groups, which run on different workers, each with a broker
+of its own; few, since to start a broker takes ten seconds of processor time.
 """
 
 _BROKERS = ("mqkit_broker", "mqkit_rabbitmq", "matrix_broker", "own_broker")

@@ -84,12 +84,12 @@ class Broker(abc.ABC):
         :raises BrokerControlError: it failed (with its own words), or there is no way to run it
         """
 
-    def evaluate(self, expression: str) -> None:
-        """Evaluate Erlang in the node, as `rabbitmqctl eval` does; `ctl` tells what came of it.
+    def evaluate(self, expression: str) -> str:
+        """Evaluate Erlang (ASCII) in the node; returns what `rabbitmqctl eval` prints of its value.
 
         :raises BrokerControlError: as `ctl`
         """
-        self.ctl("eval", expression)
+        return self.ctl("eval", expression)
 
     def close_connections(self) -> None:
         """Close the connections of all clients, as an operator does.
@@ -117,10 +117,12 @@ class Broker(abc.ABC):
 
         :raises BrokerControlError: as `ctl`
         """
-        user = BrokerUrl.parse(self.url).username
+        self._make_vhost(name, BrokerUrl.parse(self.url).username)
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{quote(name, safe='')}"))
+
+    def _make_vhost(self, name: str, user: str) -> None:
         self.ctl("add_vhost", name)
         self.ctl("set_permissions", "-p", name, user, ".*", ".*", ".*")
-        return urlunsplit(urlsplit(self.url)._replace(path=f"/{quote(name, safe='')}"))
 
     def delete_vhost(self, name: str) -> None:
         """Delete a virtual host with all that is in it, and close its connections.

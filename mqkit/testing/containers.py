@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gc
 import os
@@ -17,6 +18,7 @@ from mqkit.settings import BrokerUrl
 from mqkit.testing import probe
 from mqkit.testing.broker import (
     CLOSED,
+    CTL_WORDS,
     Broker,
     BrokerControlError,
     BrokerStartError,
@@ -52,6 +54,13 @@ cookie=$(cat /var/lib/rabbitmq/.erlang.cookie) || exit
 printf '%s\\n' "$1" | erl_call -sname "${RABBITMQ_NODENAME:-rabbit}" -c "$cookie" -e
 """
 """A shell's words that evaluate $1 in the node."""
+
+_PRINTED = (
+    'base64:encode_to_string(unicode:characters_to_binary(io_lib:format("~tp~n", '
+    "[begin {expression} end])))."
+)
+_ANSWER = re.compile(r'\{ok, *"([A-Za-z0-9+/=]*)"\}')
+"""What a value looks like is asked of the node: erl_call itself shows no bytes."""
 
 CLOSE_CONNECTIONS = (
     f'[catch rabbit_networking:close_connection(Each, "{CLOSED}")'
@@ -177,22 +186,35 @@ class ContainerBroker(Broker):
         check_ctl(args, code, stdout, stderr)
         return stdout
 
-    def evaluate(self, expression: str) -> None:
+    def evaluate(self, expression: str) -> str:
         """As the base's, by Erlang's own small client where the image has it.
 
         rabbitmqctl starts an Erlang machine of its own, which takes a second of processor time.
         """
+        asked = _PRINTED.format(expression=expression.strip().removesuffix("."))
         if not self._is_running():
             raise BrokerControlError(f"erl_call {expression}: the node is not running")
         try:
-            code, output = self._wrapped.exec_run(["sh", "-c", ERL_CALL, "sh", expression])
+            code, output = self._wrapped.exec_run(["sh", "-c", ERL_CALL, "sh", asked])
         except Exception as exc:
             raise BrokerControlError(f"erl_call {expression}: {exc}") from exc
         answer = output.decode(errors="replace")
         if code or not answer:  # it is not there, does not reach the node, or got no answer
-            super().evaluate(expression)
-        elif not answer.startswith("{ok,"):
-            raise BrokerControlError(f"erl_call {expression}: {answer}")
+            return super().evaluate(expression)
+        if (printed := _ANSWER.match(answer)) is None:
+            raise BrokerControlError(f"erl_call {expression}: {answer[:CTL_WORDS]}")
+        return base64.b64decode(printed[1]).decode()
+
+    def _make_vhost(self, name: str, user: str) -> None:
+        vhost, by = _erlang(name), _erlang("mqkit.testing")
+        allowed = ", ".join([_erlang(".*")] * 3)
+        self.evaluate(
+            f"ok = rabbit_vhost:add({vhost}, {by}), ok = rabbit_auth_backend_internal:"
+            f"set_permissions({_erlang(user)}, {vhost}, {allowed}, {by})."
+        )
+
+    def delete_vhost(self, name: str) -> None:
+        self.evaluate(f"ok = rabbit_vhost:delete({_erlang(name)}, {_erlang('mqkit.testing')}).")
 
     def close_connections(self) -> None:
         self.evaluate(CLOSE_CONNECTIONS)
@@ -320,3 +342,8 @@ def last_cause(exc: BaseException) -> str:
     while exc.__cause__ is not None or exc.__context__ is not None:
         exc = exc.__cause__ or exc.__context__ or exc
     return str(exc) or type(exc).__name__
+
+
+def _erlang(text: str) -> str:
+    """An Erlang binary, whatever characters are in the text."""
+    return f"<<{','.join(map(str, text.encode()))}>>"

@@ -35,14 +35,12 @@ NUDGE = "nudge"
 @contextlib.contextmanager
 def impatient(broker: Broker) -> Iterator[None]:
     """A broker whose new channels wait only so long, also 3.10, where no queue can ask for it."""
-    # All in one run of rabbitmqctl, which takes a second or more.
     names = ("consumer_timeout", "channel_tick_interval")
-    before = broker.ctl(
-        "eval",
+    before = broker.evaluate(
         f"Before = [application:get_env(rabbit, Name) || Name <- [{', '.join(names)}]],"
         f"application:set_env(rabbit, {names[0]}, {TIMEOUT}),"
         f"application:set_env(rabbit, {names[1]}, {TICK}),"
-        "Before.",
+        "Before."
     )
     try:
         yield

@@ -257,7 +257,9 @@ async def test_the_brokers_cancel_is_told_although_it_crosses_ours(
             tag = await channel.consume(name, lambda _: None, cancelled.set)
             proxy.stall("to_client")
             await delete(rabbitmq.url, queue=name)
-            await eventually(lambda: "\n1" not in rabbitmq.ctl("list_channels", "consumer_count"))
+            consuming = "[C || C <- rabbit_channel:list(), rabbit_channel:info(C, [consumer_count])"
+            idle = f"{consuming} =/= [{{consumer_count, 0}}]] =:= []."
+            await eventually(lambda: "true" in rabbitmq.evaluate(idle))
             ours = asyncio.create_task(channel.cancel(tag))
             await asyncio.sleep(0)  # in which it is written
             proxy.resume("to_client")

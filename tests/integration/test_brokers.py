@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pika
 import pytest
 
+from mqkit.drivers.pika_wire import parameters
 from mqkit.errors import ConnectError
 from mqkit.settings import BrokerUrl
 from mqkit.testing import probe
@@ -107,11 +109,29 @@ def test_ctl_reports_what_the_broker_has(own_broker: Broker, name: str) -> None:
 
 
 def test_what_is_evaluated_is_done_or_told(own_broker: Broker) -> None:
-    """An expression has its effect in the node, and one that fails is an error."""
+    """An expression has its effect in the node, its value is printed, and a failed one raises."""
     own_broker.evaluate("application:set_env(rabbit, of_a_test, 17).")
-    assert "17" in own_broker.ctl("eval", "application:get_env(rabbit, of_a_test).")
+    asked = 'Before = <<"a b">>, {Before, application:get_env(rabbit, of_a_test)}.'
+    assert own_broker.evaluate(asked) == own_broker.ctl("eval", asked)
+    assert "{ok,17}" in own_broker.evaluate(asked)
     with pytest.raises(BrokerControlError, match="undef"):
         own_broker.evaluate("no_module:no_function().")
+
+
+@pytest.mark.parametrize("ending", ["", '"a\\b/ä c'])
+def test_a_virtual_host_comes_and_goes(own_broker: Broker, name: str, ending: str) -> None:
+    """Its URL connects with all permissions, whatever its name; it ends with its connections."""
+    url = BrokerUrl.parse(own_broker.add_vhost(name + ending))
+    connection = pika.BlockingConnection(parameters(url, url.hosts[0], name))
+    channel = connection.channel()
+    channel.queue_declare(name)
+    channel.basic_publish("", name, b"1")
+    assert channel.basic_get(name, auto_ack=True)[2] == b"1"
+    own_broker.delete_vhost(name + ending)
+    with pytest.raises(pika.exceptions.AMQPError):
+        connection.sleep(30)
+    with pytest.raises(BrokerControlError, match="no_such_vhost"):
+        own_broker.delete_vhost(name + ending)
 
 
 @pytest.mark.in_turn

@@ -59,7 +59,7 @@ def test_what_is_not_marked_runs_on_every_version() -> None:
 @pytest.mark.parametrize(
     ("name", "param", "broker", "expected"),
     [
-        ("test_silence", "mqkit_broker", "4.3", "4.3-silence"),
+        ("test_silence", "mqkit_broker", "4.3", "4.3-commands"),
         ("test_pause", "mqkit_rabbitmq", "4.0", "4.0-rest"),
         ("test_pause", "mqkit_broker", "embedded", "embedded-test_pause"),
         ("test_matrix", "matrix_broker", "4.0", "matrix-4.0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -58,9 +59,10 @@ class Room:
         Their lengths are asked for by AMQP: rabbitmqctl tells those of quorum queues as they
         were at the last tick, up to 5 s ago.
         """
-        return self._broker.ctl(
-            "list_queues", "-p", self.name, "--no-table-headers", "name"
-        ).split()
+        listed = self._broker.evaluate(
+            f'[element(4, amqqueue:get_name(Q)) || Q <- rabbit_amqqueue:list(<<"{self.name}">>)].'
+        )
+        return re.findall(r'<<"([^"]*)">>', listed)
 
 
 class Rooms:
