@@ -36,7 +36,7 @@ PARTS = {
 
 Tests that run side by side must not share a broker: some close all its connections, or raise an
 alarm. So each broker's tests are a few groups, which run on different workers, each with a broker
-of its own; few, since to start a broker takes ten seconds of processor time.
+of its own; few, since to start a broker takes some seconds of processor time.
 """
 
 _BROKERS = ("mqkit_broker", "mqkit_rabbitmq", "matrix_broker", "own_broker")

@@ -53,7 +53,7 @@ HANDLED_SHARE = 0.8
 """Of raw pika's speed at handling with single acks that mqkit must have."""
 
 ROUNDS, MESSAGES = 9, 4000
-SHORT_ROUNDS, SHORT_MESSAGES = 7, 600
+SHORT_ROUNDS, SHORT_MESSAGES = 5, 600
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pamqp import commands
 from tests.integration.embedded_wire import StreamEndedError, Wire, connected, message
 from tests.support import ROOT
 
-ROUNDS = 10
+ROUNDS = 6
 
 QUEUES: dict[str, Any] = {"classic": None, "quorum": {"x-queue-type": "quorum"}}
 
