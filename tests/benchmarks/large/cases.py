@@ -40,7 +40,7 @@ NAPPING = (500, 200, 50)
 SCHEDULED = 3_000
 """Delays in a second that are reckoned with, for all to be scheduled before the first is due."""
 
-FALLING_DUE = 1_000
+FALLING_DUE = 800
 """Delays in a second that fall due. Each moves several times before: once for each level of the
 ladder that its wait takes. The broker of a two-core machine brings up to twice as many back."""
 
