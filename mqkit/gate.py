@@ -109,7 +109,8 @@ class Gate(Generic[C]):
             or (message.exchange and message.exchange not in self._known_exchanges)
             or (
                 self._may_probe
-                and time.monotonic() - channel.last_confirm > PROBE_AFTER  # as most: no more to ask
+                # First, for it mostly settles it: the latest confirm may be the probe channel's.
+                and time.monotonic() - channel.last_confirm > PROBE_AFTER
                 and self._seconds_since_confirm() > PROBE_AFTER
             )
         ):

@@ -239,16 +239,12 @@ class Publisher:
         """
         batch = Many(self._sender, self._tell, self._timeout if timeout is None else timeout)
         try:
-            if isinstance(messages, AsyncIterable):
-                async for outgoing in messages:
-                    batch.begin(outgoing, self._to_message)
-                    while batch.finished or len(batch) >= window:
-                        yield await batch.next()
-            else:
-                for outgoing in messages:
-                    batch.begin(outgoing, self._to_message)
-                    while batch.finished or len(batch) >= window:
-                        yield await batch.next()
+            async for outgoing in (
+                messages if isinstance(messages, AsyncIterable) else _each(messages)
+            ):
+                batch.begin(outgoing, self._to_message)
+                while batch.finished or len(batch) >= window:
+                    yield await batch.next()
             while len(batch):
                 yield await batch.next()
         finally:
@@ -274,3 +270,8 @@ def _way(route: Source | Queue) -> tuple[str, str]:
     raise InvalidMessageError(
         f"a request goes to Exchange.key(...) or to a Queue, not to {type(route).__name__}"
     )
+
+
+async def _each(messages: Iterable[Outgoing]) -> AsyncIterator[Outgoing]:
+    for message in messages:
+        yield message
