@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+
+import pytest
 
 from mqkit.window import Deadlines, Window
 
@@ -63,3 +66,17 @@ async def test_what_has_nothing_in_time_is_late() -> None:
     deadlines.watch(next_one, 0.02)
     assert await next_one == "late"
     later.set_result("known")
+
+
+async def test_each_of_a_line_has_its_own_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was given as many seconds later is not late together with the first one."""
+    now = 0.0
+    monkeypatch.setattr("mqkit.window.time", SimpleNamespace(monotonic=lambda: now))
+    deadlines: Deadlines[str] = Deadlines("late")
+    first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
+    deadlines.watch(first, 0.02)
+    now = 10.0
+    deadlines.watch(second, 0.02)
+    assert await first == "late"
+    assert not second.done()
+    second.set_result("known")
