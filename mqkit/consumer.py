@@ -124,10 +124,10 @@ class Consumer:
                 if task.done() and not task.cancelled():
                     task.result()
         finally:
+            self._runners.close()  # first: whoever cancels this may do so again in the wait
             for task in both:
                 task.cancel()
             await asyncio.wait(both)
-            self._runners.close()
 
     def _cancel_lost(self, channel: DriverChannel) -> None:
         """Forget what has not started, and cancel runs of this channel where that is asked for."""

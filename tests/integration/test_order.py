@@ -157,6 +157,28 @@ async def test_partitions_move_to_others_in_order_when_a_service_stops(
     assert {key: each for key, each in ledger.handled.items() if each != in_order} == {}
 
 
+@pytest.mark.parametrize("partitions", [None, 1, 3])
+async def test_a_service_that_stops_leaves_no_task_behind(
+    broker: Broker, name: str, partitions: int | None
+) -> None:
+    """Also of those that had a message to run and have none any more."""
+    ledger = Ledger()
+    service = Service(name, retry=Retry.never())
+    queue = Queue(f"{name}.q", partitions=partitions)
+
+    @service.handler(queue, prefetch=20, order_by="account" if partitions else None)
+    async def post(posting: Posting) -> None:
+        ledger.begin(posting)
+        await asyncio.sleep(0)
+        ledger.end(posting)
+
+    await send(broker.url, service, queue.name, postings(10, 5))
+    before = asyncio.all_tasks()
+    async with Runtime(service, BrokerUrl.parse(broker.url)):
+        await eventually(lambda: ledger.count == 50)
+    await eventually(lambda: not asyncio.all_tasks() - before)
+
+
 async def test_a_stop_gives_back_what_waits_for_its_retry_in_order(
     broker: Broker, name: str
 ) -> None:
