@@ -26,6 +26,7 @@ from mqkit.pausing import Pausing
 from mqkit.reserved import drop_unbelievable
 from mqkit.runners import Runners
 from mqkit.settle import Settler
+from mqkit.told import UNDER_WAY
 
 logger = logging.getLogger(__name__)
 
@@ -197,11 +198,14 @@ class Consumer:
         return [*running, *self._putting_back.items()]
 
     async def finished(self) -> None:
-        """Wait until every delivery in flight is settled, and its ack is written."""
+        """Wait until every delivery in flight is settled: its ack written, and not to be lost."""
         while self._putting_back:
             await asyncio.wait(self._putting_back)
         await self._runners.drained()
         self._settler.write_acks()  # the channel may be closed right after
+        # With fewer messages at a time the broker never has as many acks to carry out.
+        if self.handler.queue.type == "quorum" and self.handler.prefetch >= UNDER_WAY:
+            await self._settler.carried_out()
 
     async def abandon(self) -> int:
         """Give back what is still in flight, cancel its handlers, and say how many there were."""

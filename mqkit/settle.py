@@ -36,6 +36,7 @@ from mqkit.message import Delivery, Message
 from mqkit.outcome import Ack, DeadLetter, Forward, Lost, Outcome, Requeue, RetryAfter
 from mqkit.publisher import Publisher
 from mqkit.replies import reply_to
+from mqkit.told import Told
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Settler:
         self._clock = clock
         self._on_settled = on_settled
         self._acks: Acks | None = None
+        self._told = Told()
         self._working: set[asyncio.Task[None]] = set()
 
     async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
@@ -113,6 +115,7 @@ class Settler:
             self._lose(delivery)
         else:
             acks.nacked(delivery)
+            self._told.note(1)
             self._tell(delivery, Requeue())
 
     def leave(self, delivery: Delivery) -> None:
@@ -143,8 +146,13 @@ class Settler:
             for delivery, _ in due:
                 self._lose(delivery)
         else:
+            self._told.note(len(writes))
             for delivery, outcome in due:
                 self._tell(delivery, outcome)
+
+    async def carried_out(self) -> None:
+        """Wait until no ack is lost when the channel is closed: some half a second at most."""
+        await asyncio.sleep(self._told.left())
 
     def _acks_of(self, delivery: Delivery) -> Acks:
         """The acks of its channel: there is one at a time that deliveries come by."""

@@ -62,6 +62,7 @@ LAYERS = {
     "runners": 3,
     "runtime": 3,
     "settle": 3,
+    "told": 3,
     "store": 4,
     "cli": 5,
     "testing": 5,
