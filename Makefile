@@ -12,7 +12,7 @@ JOBS := 6
 # The interpreter for .venv:   make PYTHON=/path/to/python3 .venv
 PYTHON :=
 
-.PHONY: help demo test check bench faults conformance mutation broker postgres lock clean .venv
+.PHONY: help demo test check bench faults conformance mutation broker postgres compiled lock clean .venv
 .DEFAULT_GOAL := help
 
 help:
@@ -41,7 +41,11 @@ broker: $(STAMP)
 postgres: $(STAMP)
 	@$(PY) -m mqkit.testing.postgres || { [ $$? -eq 1 ] && sh deploy/install-postgres.sh && $(PY) -m mqkit.testing.postgres; }
 
-demo: $(STAMP)
+# Once, and not by every process that starts, where PYTHONDONTWRITEBYTECODE keeps it from being kept.
+compiled: $(STAMP)
+	@$(PY) -m compileall -q $(SOURCES)
+
+demo: compiled
 	@mkdir -p .demo
 	@set -e; data='$(DATA)'; \
 	if [ -z "$$data" ]; then \
@@ -50,7 +54,7 @@ demo: $(STAMP)
 	name=$$(basename "$$data"); \
 	$(PY) -m handlers replay "$$data" --database ".demo/$${name%.*}.sqlite"
 
-test: broker postgres
+test: broker postgres compiled
 	@$(PY) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 check: $(STAMP)
@@ -65,7 +69,7 @@ check: $(STAMP)
 PEERS := .bench/.installed
 ROUNDS :=
 SYSTEMS :=
-bench: $(STAMP) $(PEERS)
+bench: compiled $(PEERS)
 	$(PY) -m tests.benchmarks.side_by_side $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	    $(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(JSON),--json $(JSON)) \
 	    $(if $(ROUNDS)$(SYSTEMS),,--svg tests/benchmarks/rates.svg --into README.md)
@@ -82,7 +86,7 @@ ROWS :=
 VERSIONS :=
 FAULTS :=
 JSON :=
-faults: broker postgres
+faults: broker postgres compiled
 	$(PY) -m tests.faults.matrix $(if $(ROWS),--rows $(ROWS)) $(if $(VERSIONS),--brokers $(VERSIONS)) \
 	    $(if $(FAULTS),--faults $(FAULTS)) $(if $(JSON),--json $(JSON))
 

@@ -5,8 +5,11 @@ Exit codes: 0 done, 1 it failed, 2 it was called wrongly.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from mqkit import __version__
 from mqkit.cli.broker import broker
 from mqkit.cli.options import errors_as_exit_codes
 from mqkit.cli.publish import publish
@@ -28,8 +31,20 @@ app.command()(relay)
 app.command()(status)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mqkit {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _commands() -> None:
+def _commands(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which it is."),
+    ] = False,
+) -> None:
     """Message handlers on RabbitMQ that lose nothing and apply nothing twice."""
 
 

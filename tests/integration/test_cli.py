@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from mqkit import __version__
 from tests.support import ROOT
 
 SECRET = "planted-secret"
@@ -25,6 +26,12 @@ def mqkit(*arguments: str, url: str | None = None) -> subprocess.CompletedProces
         timeout=60,
         check=False,
     )
+
+
+def test_the_command_says_which_version_it_is() -> None:
+    """It is the package's."""
+    told = mqkit("--version")
+    assert (told.returncode, told.stdout) == (0, f"mqkit {__version__}\n")
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ async def ack_lost(bench: Bench) -> None:
                     await kept.settled()
         await kept.collect(client)
     again = bench.logged().count(AGAIN)
-    bench.check(again >= lost, f"only {again} of {lost} messages came again")
+    bench.check(0 < lost <= again, f"{again} messages came again, of {lost} whose acks vanished")
     bench.figures.notes.append(f"{lost} acks vanished, {again} messages came again")
 
 
@@ -85,6 +85,7 @@ async def _lose_acks(
     await eventually(lambda: bench.journal.running() == AT_ONCE, what="the runs")
     await kept.applied([await kept.send(client.publisher, between=quick)])
     await eventually(kept.is_published, what="a confirm")
+    lost = len(set(keys) - set(acks))  # on a busy machine, a run may have ended by now
     proxy.drop("to_broker")
     await eventually(lambda: set(keys) <= set(acks), what="the acks")
     bench.fault()
@@ -93,7 +94,7 @@ async def _lose_acks(
     proxy.cut()
     await kept.applied([await kept.send(client.publisher)])
     bench.recovered(since)
-    return AT_ONCE
+    return lost
 
 
 async def _cut_after_ack(bench: Bench, kept: Ledger, client: Client, proxy: TcpProxy) -> None:

@@ -23,6 +23,7 @@ from mqkit import (
     Queue,
     Reject,
     Retry,
+    Runtime,
     Service,
     UnroutableError,
     drivers,
@@ -34,6 +35,7 @@ from mqkit.settings import BrokerUrl
 from mqkit.testing.broker import Broker
 from mqkit.testing.harness import HarnessError, HarnessTimeoutError, harness
 from mqkit.testing.proxy import TcpProxy
+from tests.support import connected
 
 HOUR = 3600.0
 
@@ -454,15 +456,23 @@ async def test_a_service_without_handlers_is_refused() -> None:
 
 
 async def test_a_harness_is_cheap(mqkit_embedded: Broker) -> None:
-    """A test of a handler takes under 50 ms of computing, with its virtual host, start and stop."""
+    """A test of a handler computes little more than a service and a client do that only start."""
     service = shop()
 
-    async def one(number: int) -> None:
+    async def one() -> None:
         async with harness(service, mqkit_embedded) as h:
-            assert (await h.outcome(await h.publish(orders, "order.x", Order(id=number)))).acked
+            assert (await h.outcome(await h.publish(orders, "order.x", Order(id=1)))).acked
 
-    await one(0)
-    began = time.process_time()
-    for number in range(20):
-        await one(number)
-    assert (time.process_time() - began) / 20 < 0.05
+    async def bare() -> None:
+        url = mqkit_embedded.url
+        async with Runtime(service, BrokerUrl.parse(url)), connected(url):
+            pass
+
+    took = []
+    for run in (one, bare):
+        await run()
+        began = time.process_time()
+        for _ in range(20):
+            await run()
+        took.append(time.process_time() - began)
+    assert took[0] < took[1] * 3  # measured: 1.5 to 1.8 times
