@@ -162,6 +162,8 @@ class Nursery:
         assert not wrong, f"did not stop in order: {wrong}\n{self._tail()}"
 
     def _told(self) -> Iterator[dict[str, Any]]:
+        if not self._events.exists():
+            return  # another process's nursery, which has not begun
         # The last line may be in the middle of being written.
         for line in self._events.read_text().splitlines(keepends=True):
             if line.endswith("\n"):
