@@ -32,7 +32,7 @@ class _Tick:
 
 
 class Told:
-    """What the broker was told lately on one channel."""
+    """What the broker was told lately of the deliveries of one consumer."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -49,7 +49,7 @@ class Told:
             self._recent.popleft()
 
     def left(self) -> float:
-        """Seconds until the channel may be closed."""
+        """Seconds until the consumer's channel may be closed."""
         now = self._clock()
         commands = 0
         for tick in reversed(self._recent):

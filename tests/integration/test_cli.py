@@ -29,7 +29,7 @@ def mqkit(*arguments: str, url: str | None = None) -> subprocess.CompletedProces
 
 
 def test_the_command_says_which_version_it_is() -> None:
-    """It is the package's."""
+    """`mqkit --version` names the package's version, and nothing else."""
     told = mqkit("--version")
     assert (told.returncode, told.stdout) == (0, f"mqkit {__version__}\n")
 

@@ -161,7 +161,7 @@ async def test_partitions_move_to_others_in_order_when_a_service_stops(
 async def test_a_service_that_stops_leaves_no_task_behind(
     broker: Broker, name: str, partitions: int | None
 ) -> None:
-    """Also of those that had a message to run and have none any more."""
+    """Once it has stopped, none of its tasks waits on, not even those that had nothing to run."""
     ledger = Ledger()
     service = Service(name, retry=Retry.never())
     queue = Queue(f"{name}.q", partitions=partitions)
