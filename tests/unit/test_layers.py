@@ -25,6 +25,7 @@ LAYERS = {
     "effects": 1,
     "handler": 1,
     "injection": 1,
+    "keys": 1,
     "middleware": 1,
     "options": 1,
     "outgoing": 1,
