@@ -14,7 +14,7 @@ from mqkit import drivers
 from mqkit.connection import Connection
 from mqkit.consumer import Consumer
 from mqkit.declare import declare
-from mqkit.delay import DelayLadder
+from mqkit.delay import DelayLadder, bound_channel
 from mqkit.dispatch import Clock, Dispatcher, make, utc_now
 from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
@@ -207,6 +207,9 @@ class Runtime:
         await self._publishing.open(self._connect_deadline)
         await self._open_store()
         await declare(self._consuming.channel, self.service.topology)
+        # Where this user may not, it is an error now, and not one at each attempt to consume.
+        queues = [each for handler in self.service.handlers[:1] for each in _consumed(handler)]
+        await (await bound_channel(self._consuming.channel, queues)).close()
         self._start_store()
         await self._make_values()
         for handler in self.service.handlers:

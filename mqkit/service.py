@@ -6,6 +6,7 @@ Registration does all the checking and no I/O; `runtime` runs what is registered
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from mqkit.effects import EffectStore, needs_transaction
@@ -26,7 +27,15 @@ from mqkit.options import (
 )
 from mqkit.pause import Pause
 from mqkit.retry import Retry
-from mqkit.topology import Queue, Source, Topology, difference
+from mqkit.topology import (
+    DEAD_SUFFIX,
+    Queue,
+    Source,
+    Topology,
+    check_characters,
+    difference,
+    handled_dead_letters,
+)
 
 DEFAULT_PREFETCH = 100
 """Messages that the broker may send ahead of their acks, per handler."""
@@ -36,6 +45,9 @@ DEFAULT_CONCURRENCY = 20
 
 MAX_PREFETCH = 65535
 """`basic.qos` carries a short (AMQP 0-9-1, section 1.8.3.1)."""
+
+MAX_SERVICE_NAME = 200
+"""Bytes: it is the `app-id` of messages, a short string, and begins the names of connections."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,6 +89,11 @@ class Service:
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a service needs a name; got {name!r}")
+        check_characters(f"service {name[:40]!r}", name)
+        if len(name.encode()) > MAX_SERVICE_NAME:
+            raise ConfigurationError(
+                f"service {name[:40]!r}...: the name is over {MAX_SERVICE_NAME} bytes long"
+            )
         self.name = name
         self.retry = checked_retry(retry, f"service {name!r}")
         self.middleware = tuple(checked_middleware(m, f"service {name!r}") for m in middleware)
@@ -301,11 +318,27 @@ class Service:
             refuse_asynchronous_arguments(handler)
         self._check_store(handler)
         try:
-            topology = self._topology.merge(handler.topology())
+            handlers, topology = self._with(handler)
         except ConfigurationError as error:
             raise HandlerError(f"{what}: {error}") from error
         self._topology = topology
-        self._handlers[queue.name] = handler
+        self._handlers = handlers
+
+    def _with(self, handler: Handler) -> tuple[dict[str, Handler], Topology]:
+        """The handlers and the topology with one more of them."""
+        handlers = {**self._handlers, handler.queue.name: handler}
+        dead = handlers.get(handler.queue.dead_queue)
+        alive = handlers.get(handler.queue.name.removesuffix(DEAD_SUFFIX))
+        if dead is None and (alive is None or alive is handler):
+            return handlers, self._topology.merge(handler.topology())
+        for letters, of in ((dead, handler), (handler, alive)):
+            if letters is not None and of is not None and letters is not of:
+                queue = handled_dead_letters(letters.queue, of.queue)
+                handlers[queue.name] = replace(handlers[queue.name], queue=queue)
+        topology = Topology()
+        for each in handlers.values():
+            topology = topology.merge(each.topology())
+        return handlers, topology
 
     def _check_store(self, handler: Handler) -> None:
         if not needs_transaction(handler.plan, self._providers):

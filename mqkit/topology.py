@@ -6,8 +6,9 @@ otherwise. Nothing here talks to a broker; `declare` does.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 from mqkit.errors import ConfigurationError
@@ -43,8 +44,24 @@ MAX_PARTITIONS = 1000
 def _check_name(kind: str, name: str, limit: int = MAX_NAME) -> None:
     if not isinstance(name, str) or not name:
         raise ConfigurationError(f"{kind} needs a name; got {name!r}")
+    check_characters(f"{kind} {name[:40]!r}", name)
     if len(name.encode()) > limit:
         raise ConfigurationError(f"{kind} {name[:40]!r}...: the name is over {limit} bytes long")
+
+
+def check_characters(what: str, name: str) -> None:
+    """See that a name is one line of text.
+
+    RabbitMQ takes CR and LF out of the names of queues and exchanges that are declared, and of no
+    others (`rabbit_channel:strip_cr_lf`): that queue is there, and nothing that names it finds it.
+
+    :raises ConfigurationError: it has a control character, or half of one (a surrogate)
+    """
+    for character in name:
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+            raise ConfigurationError(
+                f"{what}: the name has the character {character!r}; it is one line of text"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +106,14 @@ class Source:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.routing_key.encode()) > MAX_NAME:
+        try:
+            length = len(self.routing_key.encode())
+        except (AttributeError, UnicodeEncodeError):
+            raise ConfigurationError(
+                f"exchange {self.exchange.name!r}: a routing key is text in UTF-8, not "
+                f"{self.routing_key!r}"
+            ) from None
+        if length > MAX_NAME:
             raise ConfigurationError(
                 f"exchange {self.exchange.name!r}: the routing key {self.routing_key[:40]!r}... "
                 f"is over {MAX_NAME} bytes long"
@@ -140,13 +164,23 @@ class Queue:
             )
         if {"*", "#"} & set(self.name.split(".")):
             yield "its retries are routed by its name, in which a word may not be '*' or '#'"
-        if self.delivery_limit < 1:
-            yield f"delivery_limit is 1 or more, not {self.delivery_limit}"
+        yield from self._limit_problems()
         if self.partitions is not None:
             yield from self._partition_problems(self.partitions)
         for name in self.arguments:
             if name in _OWN_ARGUMENTS:
                 yield f"{name} is set by mqkit; {_OWN_ARGUMENTS[name]}"
+
+    def _limit_problems(self) -> Iterator[str]:
+        if isinstance(self.delivery_limit, bool) or not isinstance(self.delivery_limit, int):
+            yield f"delivery_limit is a whole number, not {self.delivery_limit!r}"
+        elif self.delivery_limit < 1:
+            yield f"delivery_limit is 1 or more, not {self.delivery_limit}"
+        elif self.type == "classic" and self.delivery_limit != DEFAULT_DELIVERY_LIMIT:
+            yield (
+                f"delivery_limit={self.delivery_limit} is for quorum queues: RabbitMQ does not "
+                "count the deliveries of a classic one"
+            )
 
     def _partition_problems(self, partitions: int) -> Iterator[str]:
         if isinstance(partitions, bool) or not isinstance(partitions, int):
@@ -270,12 +304,38 @@ def consumer_timeout(queue: Queue) -> float:
 
 def dead_letter_queue(queue: Queue) -> Queue:
     """The queue that keeps what `queue` dead-letters; it limits and dead-letters nothing itself."""
-    return Queue(
-        queue.dead_queue,
-        type=queue.type,
-        delivery_limit=UNLIMITED_DELIVERIES,
-        dead_letters=False,
-    )
+    return _DeadLetterQueue(queue.dead_queue, type=queue.type, dead_letters=False)
+
+
+class _DeadLetterQueue(Queue):
+    """A queue as mqkit declares it for dead letters, whether a handler consumes it or not."""
+
+    __slots__ = ()
+
+    def declared_arguments(self) -> dict[str, Any]:
+        own: dict[str, Any] = {"x-queue-type": self.type}
+        if self.type == "quorum":
+            own["x-delivery-limit"] = UNLIMITED_DELIVERIES
+        return own
+
+
+def handled_dead_letters(queue: Queue, of: Queue) -> Queue:
+    """A handler's queue that is the dead letter queue of another handler's, `of`.
+
+    It is declared as it was before there was a handler, so that it may be there already: without a
+    delivery limit, and without dead letters of the broker's. Those of its handler are in a queue of
+    its own, as ever.
+
+    :raises ConfigurationError: it asks for something that a dead letter queue is not
+    """
+    plain = Queue(queue.name, type=of.type, delivery_limit=queue.delivery_limit)
+    if replace(queue, declare=True, delivery_limit=plain.delivery_limit) != plain:
+        raise ConfigurationError(
+            f"queue {queue.name!r} keeps the dead letters of queue {of.name!r}, and is declared "
+            f"for that; {difference(plain, queue)}: say Queue({queue.name!r}, "
+            f"type={of.type!r}) alone"
+        )
+    return _DeadLetterQueue(queue.name, type=of.type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +386,8 @@ def _union(kind: str, items: Iterable[_Named]) -> tuple[_Named, ...]:
     known: dict[str, _Named] = {}
     for item in items:
         first = known.setdefault(item.name, item)
+        if isinstance(first, _DeadLetterQueue) and isinstance(item, _DeadLetterQueue):
+            continue  # its handler's, and as that of another queue
         if first != item:
             raise ConfigurationError(
                 f"{kind} {item.name!r} is declared in two ways: {difference(first, item)}"
