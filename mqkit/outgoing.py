@@ -12,7 +12,8 @@ from mqkit.errors import InvalidMessageError
 from mqkit.frozen import maker
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import RESERVED_PREFIX, HeaderValue, Message, Properties
-from mqkit.topology import MAX_NAME, Exchange
+from mqkit.names import MAX_NAME
+from mqkit.topology import Exchange
 
 _message, _properties = maker(Message), maker(Properties)
 

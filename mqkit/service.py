@@ -15,6 +15,7 @@ from mqkit.handler import Handler, check_order, refuse_asynchronous_arguments
 from mqkit.injection import Provider, Scope, batch_plan, plan, provider
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.middleware import Middleware
+from mqkit.names import check_name
 from mqkit.options import (
     checked_batch,
     checked_middleware,
@@ -32,7 +33,6 @@ from mqkit.topology import (
     Queue,
     Source,
     Topology,
-    check_characters,
     difference,
     handled_dead_letters,
 )
@@ -89,11 +89,7 @@ class Service:
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a service needs a name; got {name!r}")
-        check_characters(f"service {name[:40]!r}", name)
-        if len(name.encode()) > MAX_SERVICE_NAME:
-            raise ConfigurationError(
-                f"service {name[:40]!r}...: the name is over {MAX_SERVICE_NAME} bytes long"
-            )
+        check_name("a service", name, MAX_SERVICE_NAME)
         self.name = name
         self.retry = checked_retry(retry, f"service {name!r}")
         self.middleware = tuple(checked_middleware(m, f"service {name!r}") for m in middleware)

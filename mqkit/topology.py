@@ -6,12 +6,12 @@ otherwise. Nothing here talks to a broker; `declare` does.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 from mqkit.errors import ConfigurationError
+from mqkit.names import MAX_NAME, check_name
 
 ExchangeType = Literal["direct", "fanout", "topic", "headers"]
 QueueType = Literal["quorum", "classic"]
@@ -22,9 +22,6 @@ DEFAULT_DELIVERY_LIMIT = 20
 UNLIMITED_DELIVERIES = 1_000_000_000
 """For dead letter queues: from 4.0 a quorum queue without a limit gets one of 20 and drops what
 passes it, and -1 means unlimited on 4.x but zero on 3.x; a large number means the same on both."""
-
-MAX_NAME = 255
-"""Bytes in a name or routing key: a short string (AMQP 0-9-1, section 4.2.5.3)."""
 
 MAX_QUEUE_NAME = 190
 """Bytes in the name of a handler's queue: the delay ladder puts its 28 levels before it."""
@@ -39,29 +36,6 @@ EXPIRES = "x-expires"
 
 MAX_PARTITIONS = 1000
 """Each is a queue of its own, and a consumer in each process."""
-
-
-def _check_name(kind: str, name: str, limit: int = MAX_NAME) -> None:
-    if not isinstance(name, str) or not name:
-        raise ConfigurationError(f"{kind} needs a name; got {name!r}")
-    check_characters(f"{kind} {name[:40]!r}", name)
-    if len(name.encode()) > limit:
-        raise ConfigurationError(f"{kind} {name[:40]!r}...: the name is over {limit} bytes long")
-
-
-def check_characters(what: str, name: str) -> None:
-    """See that a name is one line of text.
-
-    RabbitMQ takes CR and LF out of the names of queues and exchanges that are declared, and of no
-    others (`rabbit_channel:strip_cr_lf`): that queue is there, and nothing that names it finds it.
-
-    :raises ConfigurationError: it has a control character, or half of one (a surrogate)
-    """
-    for character in name:
-        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
-            raise ConfigurationError(
-                f"{what}: the name has the character {character!r}; it is one line of text"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +54,7 @@ class Exchange:
     declare: bool = True
 
     def __post_init__(self) -> None:
-        _check_name("an exchange", self.name)
+        check_name("an exchange", self.name)
         if self.type not in ("direct", "fanout", "topic", "headers"):
             raise ConfigurationError(
                 f"exchange {self.name!r}: the type is direct, fanout, topic or headers, "
@@ -148,7 +122,7 @@ class Queue:
     partitions: int | None = None
 
     def __post_init__(self) -> None:
-        _check_name("a queue", self.name, MAX_QUEUE_NAME)
+        check_name("a queue", self.name, MAX_QUEUE_NAME)
         for problem in self._problems():
             raise ConfigurationError(f"queue {self.name!r}: {problem}")
 

@@ -192,7 +192,8 @@ def test_dead_letters_have_a_handler_in_the_same_service(
     }
     (letters,) = (h for h in service.handlers if h.queue.name == "q.dead")
     assert letters.queue.declare
-    assert known["q.dead"] in letters.topology().queues
+    declared_again = {q.name: q.declared_arguments() for q in letters.topology().queues}
+    assert declared_again["q.dead"] == as_ever.declared_arguments()
 
 
 @pytest.mark.parametrize(
