@@ -14,7 +14,7 @@ from mqkit import drivers
 from mqkit.connection import Connection
 from mqkit.consumer import Consumer
 from mqkit.declare import declare
-from mqkit.delay import DelayLadder, bound_channel
+from mqkit.delay import DelayLadder, check_permissions
 from mqkit.dispatch import Clock, Dispatcher, make, utc_now
 from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
@@ -25,6 +25,7 @@ from mqkit.ordered import KeepingConsumer, OrderedConsumer, SplittingConsumer
 from mqkit.outcome import Outcome
 from mqkit.pause import ConsumerState, Status
 from mqkit.pausing import pauses_of
+from mqkit.policies import Management, watch
 from mqkit.publish_many import OnConfirmed
 from mqkit.publisher import Publisher
 from mqkit.service import Service
@@ -51,7 +52,8 @@ class Runtime:
     As an asynchronous context manager it starts on entry and drains on exit; `run` does both
     and waits in between. `grace` is in seconds. `connect_deadline` is how many seconds the first
     connection may take; None tries for ever. `middleware` goes around the service's own. A
-    service that has a connection of its own takes neither `url` nor `driver`.
+    service that has a connection of its own takes neither `url` nor `driver`. `management` is the
+    URL of the broker's management API, by which policies are seen that break what is promised.
 
     `on_settled` and `on_confirmed` observe what becomes of deliveries and what the service's
     publisher has published, copies of deliveries included (`mqkit.settle.OnSettled`,
@@ -74,6 +76,7 @@ class Runtime:
         clock: Clock = utc_now,
         on_settled: OnSettled | None = None,
         on_confirmed: OnConfirmed | None = None,
+        management: str | None = None,
     ) -> None:
         if not service.handlers:
             raise ConfigurationError(f"service {service.name!r} has no handlers")
@@ -83,6 +86,7 @@ class Runtime:
             service.store.check(service.handlers)
         self.service = service
         self._url, driver = _broker(service, url, driver)
+        self._management = Management(management, self._url.vhost) if management else None
         self._grace = grace
         self._middleware = (*middleware, *service.middleware)
         self._connect_deadline = connect_deadline
@@ -207,9 +211,11 @@ class Runtime:
         await self._publishing.open(self._connect_deadline)
         await self._open_store()
         await declare(self._consuming.channel, self.service.topology)
-        # Where this user may not, it is an error now, and not one at each attempt to consume.
-        queues = [each for handler in self.service.handlers[:1] for each in _consumed(handler)]
-        await (await bound_channel(self._consuming.channel, queues)).close()
+        await check_permissions(self._consuming.channel, _consumed(self.service.handlers[0]))
+        if self._management is not None:
+            queues = self.service.topology.queues
+            watching = asyncio.create_task(watch(self._management, self.service.name, queues))
+            self._resources.callback(watching.cancel)
         self._start_store()
         await self._make_values()
         for handler in self.service.handlers:

@@ -100,8 +100,9 @@ class Queue:
     """A queue, durable and quorum unless stated otherwise.
 
     `delivery_limit` is how many deliveries may end without an ack (a killed worker, above all);
-    at the one after that, the broker dead-letters the message. It is for quorum queues. `dead_letters=False` leaves out the dead letter
-    queue; what is dead-lettered then has nowhere to go, so a handler's queue must have one.
+    at the one after that, the broker dead-letters the message. It is for quorum queues.
+    `dead_letters=False` leaves out the dead letter queue; what is dead-lettered then has nowhere to
+    go, so a handler's queue must have one.
 
     `partitions` is for a handler that keeps an order (`order_by`): the messages of one key go to
     one of so many queues, named `<name>.0` and on, each with a single active consumer, which is
@@ -214,6 +215,11 @@ class Queue:
     def needs_consumer(self) -> bool:
         """Whether the broker deletes it, and what is in it, while nobody consumes it."""
         return self.auto_delete or EXPIRES in self.arguments
+
+    @property
+    def keeps_dead_letters(self) -> bool:
+        """Whether it is declared for the dead letters of another queue."""
+        return isinstance(self, _DeadLetterQueue)
 
     @property
     def dead_queue(self) -> str:
