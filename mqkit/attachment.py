@@ -70,6 +70,7 @@ class Attachment:
         declared_on: int = 0,
         queue: str | None = None,
         arguments: Mapping[str, Any] | None = None,
+        on_closed: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Consume nothing yet; then the handler's prefetch.
 
@@ -77,6 +78,7 @@ class Attachment:
             declared just now, so that the first attempt to consume need not do it again
         :param queue: the one to consume, where it is not the handler's own
         :param arguments: for the consumer
+        :param on_closed: gets the broker's words on each channel that has closed
         """
         self._connection = connection
         self._handler = handler
@@ -85,12 +87,14 @@ class Attachment:
         self._arguments = arguments
         self._receive = receive
         self._on_lost = on_lost
+        self._on_closed = on_closed
         self._declared_on = declared_on
         self._stopping = False
         self._channel: DriverChannel | None = None
         self._tag: str | None = None
         self._taking = 0
         self._wanted = handler.prefetch
+        self._most = handler.prefetch
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -98,15 +102,36 @@ class Attachment:
         self._suspects = False
         self._is_fresh = False
         self._lives_on = False
+        self._is_held_back = False
 
     @property
     def is_attached(self) -> bool:
         """Whether there is a channel to consume on."""
         return self._channel is not None
 
+    @property
+    def most(self) -> int:
+        """Messages that the broker may send ahead of their acks at most."""
+        return self._most
+
     def want(self, prefetch: int) -> None:
         """Let the broker send so many messages ahead of their acks, soon; 0 is to consume none."""
         self._wanted = prefetch
+        self._changed.set()
+
+    async def hold_less(self, prefetch: int) -> None:
+        """Consume nothing until what follows, and never more than so many messages ahead."""
+        self._most = min(self._most, prefetch)
+        if self._channel is not None and self._is_single:
+            await self._channel.close(in_order=True)
+            return
+        self._is_held_back = True
+        self._changed.set()
+        await self.idle()
+
+    def go_on(self) -> None:
+        """Consume what is wanted again, after `hold_less`."""
+        self._is_held_back = False
         self._changed.set()
 
     def stop(self) -> None:
@@ -148,6 +173,7 @@ class Attachment:
             self._detach()
             self._lives_on = True
             self._on_lost(channel)
+            self._on_closed(why.text)
             if not self._stopping:
                 logger.warning("%s: stopped consuming: %s", self._queue, why.text)
 
@@ -220,7 +246,10 @@ class Attachment:
                 await self._changed.wait()
 
     def _prefetch(self) -> int:
-        return min(self._wanted, CAUTIOUS_PREFETCH) if self._cautious else self._wanted
+        if self._is_held_back:
+            return 0
+        most = CAUTIOUS_PREFETCH if self._cautious else self._most
+        return min(self._wanted, most)
 
     async def _adjust(self, channel: DriverChannel) -> None:
         """Replace the consumer: a prefetch holds for new consumers of a channel only."""

@@ -66,6 +66,7 @@ LAYERS = {
     "runtime": 3,
     "settle": 3,
     "told": 3,
+    "waits": 3,
     "store": 4,
     "cli": 5,
     "testing": 5,
