@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 from mqkit.codec import BodyDecoder, PydanticUserError
 from mqkit.connection import Connection
-from mqkit.errors import ConfigurationError, InvalidMessageError
+from mqkit.errors import ConfigurationError, InvalidMessageError, log_error
 from mqkit.frozen import maker
 from mqkit.ids import MessageIds
 from mqkit.limits import DEFAULT_LIMITS, Limits
@@ -220,8 +220,9 @@ class Publisher:
         if self._on_confirmed is not None:
             try:
                 self._on_confirmed(message)
-            except BaseException:
-                logger.exception("the observer of confirmed messages failed")
+            except BaseException as error:  # noqa: BLE001 - the driver calls this
+                text = "the observer of confirmed messages failed"
+                log_error(logger, logging.ERROR, text, error=error)
 
     async def publish_many(
         self,
