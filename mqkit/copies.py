@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from mqkit.message import Delivery, Header, HeaderValue, Message, Properties
+from mqkit.content_header import carry, without
+from mqkit.message import Delivery, Header, HeaderValue, Message, Properties, value_of
 from mqkit.outcome import DeadLetter, RetryAfter
 
 MAX_ERROR_MESSAGE = 1_000
@@ -71,8 +72,8 @@ def dead_letter_copy(
 
 def without_foreign_headers(message: Message) -> Message:
     """The copy with mqkit's own headers only, for one whose other headers cannot be written."""
-    own = {k: v for k, v in message.properties.headers.items() if k.startswith("mqkit-")}
-    return replace(message, properties=replace(message.properties, headers=own))
+    foreign = [name for name in message.properties.headers if not name.startswith("mqkit-")]
+    return replace(message, properties=without(message.properties, *foreign))
 
 
 def error_type(error: BaseException) -> str:
@@ -96,20 +97,22 @@ def describe(error: BaseException) -> str:
 
 
 def _carried(delivery: Delivery) -> dict[str, HeaderValue]:
-    headers = {
-        name: value
-        for name, value in delivery.headers.items()
-        if name not in _NOT_COPIED
-        and not name.startswith(_NOT_COPIED_PREFIXES)
-        and name != Header.PUBLISH
-    }
-    headers[Header.EXCHANGE] = delivery.exchange
-    headers[Header.ROUTING_KEY] = delivery.routing_key
+    headers = {name: value for name, value in delivery.headers.items() if _is_copied(name)}
+    headers[Header.EXCHANGE] = value_of(delivery.exchange)
+    headers[Header.ROUTING_KEY] = value_of(delivery.routing_key)
     return headers
 
 
+def _is_copied(name: str) -> bool:
+    return (
+        name not in _NOT_COPIED
+        and not name.startswith(_NOT_COPIED_PREFIXES)
+        and name != Header.PUBLISH
+    )
+
+
 def _properties(delivery: Delivery, headers: Mapping[str, HeaderValue]) -> Properties:
-    return replace(
+    copy = replace(
         delivery.properties,
         headers=headers,
         message_id=delivery.message_id or str(uuid.uuid4()),
@@ -119,6 +122,7 @@ def _properties(delivery: Delivery, headers: Mapping[str, HeaderValue]) -> Prope
         # The broker refuses one that is not the user of this connection.
         user_id=None,
     )
+    return carry(copy, delivery.properties, _is_copied)
 
 
 def stamp(moment: datetime) -> str:

@@ -150,6 +150,18 @@ class InvalidMessageError(MqkitError):
     """A message cannot be sent as it is: its body, a header or a property is not encodable."""
 
 
+class HeadersTooLargeError(InvalidMessageError):
+    """A message's headers and properties do not fit into one frame, as they must.
+
+    They take `size` bytes, and this connection's broker takes `limit` at most (`frame_max`).
+    """
+
+    def __init__(self, problem: str, *, size: int, limit: int) -> None:
+        super().__init__(problem)
+        self.size = size
+        self.limit = limit
+
+
 # --- requests ----------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from pamqp import commands
 from pamqp import frame as pamqp_frame
 from pamqp.exceptions import PAMQPException, UnmarshalingException
 
-from mqkit.drivers import unreadable, wire
+from mqkit.drivers import aio_pika_wire, wire
 from mqkit.errors import ConnectError
 from mqkit.settings import BrokerUrl, Host
 
@@ -112,6 +112,7 @@ class _Reader(asyncio.StreamReader):
     """Notes when the peer speaks and ends, and what it says until the connection is open.
 
     aiormq reads a frame in three parts: its type, its channel and size, its payload and end.
+    Here it is read as a whole, and given out as `aio_pika_wire.passed_by` says.
     """
 
     def __init__(self, silence: wire.Silence, *, loop: asyncio.AbstractEventLoop) -> None:
@@ -120,8 +121,7 @@ class _Reader(asyncio.StreamReader):
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the peer says nothing more."""
         self.words: bytearray | None = bytearray()
-        self._type = b""
-        self._payload: bytes | None = None
+        self._parts: list[bytes] = []
         self.frame_max = 0
 
     def feed_data(self, data: Any) -> None:
@@ -139,20 +139,18 @@ class _Reader(asyncio.StreamReader):
             self.ended.set_result(None)
         super().feed_eof()
 
-    async def readexactly(self, n: int) -> bytes:
-        """Called by aiormq, which fails over headers that it cannot decode."""
-        if self._payload is not None:
-            payload, self._payload = self._payload, None
-            return payload
-        data = await self._read(n)
-        if n == _TYPE:
-            self._type = data
-        elif n == _CHANNEL_AND_SIZE and self._type == unreadable.HEADER_FRAME:
-            size = int.from_bytes(data[2:], "big")
-            payload = await self._read(size + 1)
-            self._payload = unreadable.readable(payload)
-            data = data[:2] + (len(self._payload) - 1).to_bytes(4, "big")
-        return data
+    async def readexactly(self, n: int) -> bytes:  # noqa: ARG002 - the parts are read as wholes
+        """Called by aiormq, for each part of a frame."""
+        if not self._parts:
+            self._parts = await self._read_frame()
+        return self._parts.pop()
+
+    async def _read_frame(self) -> list[bytes]:
+        (kind,) = await self._read(_TYPE)
+        start = await self._read(_CHANNEL_AND_SIZE)
+        rest = await self._read(int.from_bytes(start[2:]) + 1)
+        kind, payload = aio_pika_wire.passed_by(kind, rest[:-1])
+        return [payload + rest[-1:], start[:2] + len(payload).to_bytes(4), bytes((kind,))]
 
     async def _read(self, n: int) -> bytes:
         if self.frame_max and n > self.frame_max:

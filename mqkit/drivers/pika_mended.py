@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pika import exceptions, frame
+from pika import exceptions
 from pika.adapters.asyncio_connection import AsyncioConnection
 
-from mqkit.drivers import unreadable
+from mqkit.drivers import pika_wire
 from mqkit.drivers.pika_heartbeat import HeartbeatConnection
 
 METHOD_FRAME = 1
 """The first byte that a broker says (AMQP 0-9-1, section 4.2.3)."""
-
-_FRAME_START = 7
-"""Bytes of a frame before its payload: the type, the channel, the payload's size."""
 
 
 class MendedConnection(HeartbeatConnection, AsyncioConnection):  # type: ignore[misc]
@@ -52,19 +49,4 @@ class MendedConnection(HeartbeatConnection, AsyncioConnection):  # type: ignore[
         super()._on_data_available(data)
 
     def _read_frame(self) -> tuple[int, Any]:
-        try:
-            taken: tuple[int, Any] = super()._read_frame()
-        except (RecursionError, ValueError, OverflowError, OSError):
-            return self._without_headers()
-        return taken
-
-    def _without_headers(self) -> tuple[int, Any]:
-        """The frame that could not be decoded, without the headers of its message."""
-        buffer = bytes(self._frame_buffer)
-        size = _FRAME_START + int.from_bytes(buffer[3:_FRAME_START], "big")
-        if not buffer.startswith(unreadable.HEADER_FRAME):
-            return frame.decode_frame(buffer)  # type: ignore[no-any-return]
-        payload = unreadable.without_headers(buffer[_FRAME_START:size])
-        start = buffer[:3] + len(payload).to_bytes(4, "big")
-        _, read = frame.decode_frame(start + payload + buffer[size : size + 1])
-        return size + 1, read
+        return pika_wire.header_frame(bytes(self._frame_buffer)) or super()._read_frame()
