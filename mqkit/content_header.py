@@ -75,10 +75,10 @@ _make = maker(Properties)
 def decode(frame: bytes, at: int, end: int) -> tuple[int, Properties]:
     """Read the content header from `at` to `end`: the size of the body, and the properties.
 
-    Headers that cannot be read are replaced by `mqkit-unreadable`; a property that is not what
-    `Properties` holds (a text that is no UTF-8) is None. `Properties.received` has all of it.
+    Headers that cannot be read are left out, and `mqkit-unreadable` says so; a property that is not
+    what `Properties` holds (a text that is no UTF-8) is None. `Properties.received` has all of it.
 
-    :raises ValueError: it is no content header
+    :raises UNREADABLE: it is no content header
     """
     (size,) = _BODY_SIZE.unpack_from(frame, at + 4)
     try:
@@ -173,7 +173,7 @@ def _read(name: str, size: int, value: bytes) -> Any:
         try:
             return field_tables.decode(value, 0)[0]
         except (*UNREADABLE, RecursionError):
-            return {Header.UNREADABLE: True}
+            return _readable(value)
     if size == 1:
         return value[0]
     try:
@@ -182,6 +182,17 @@ def _read(name: str, size: int, value: bytes) -> Any:
         return value[1:].decode()
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def _readable(table: bytes) -> dict[str, Any]:
+    """Those headers of a table that can be read, and that there are others."""
+    found: dict[str, Any] = {}
+    for _, entry in _entries(table):
+        try:
+            found |= field_tables.decode(SIZE.pack(len(entry)) + entry, 0)[0]
+        except (*UNREADABLE, RecursionError):
+            continue
+    return {**found, Header.UNREADABLE: True}
 
 
 def seconds(milliseconds: str) -> float | None:
@@ -194,7 +205,7 @@ def seconds(milliseconds: str) -> float | None:
 def split(received: bytes) -> dict[str, bytes]:
     """The bytes of each property, by name, of flags and properties.
 
-    :raises ValueError: they are no flags and properties
+    :raises UNREADABLE: they are no flags and properties
     """
     (flags,) = _FLAGS.unpack_from(received)
     at, more = 2, flags
@@ -336,8 +347,7 @@ def carry(copy: Properties, origin: Properties, keep: Callable[[str], bool]) -> 
     both because `Properties` cannot hold it. A `message_id` that is no UTF-8 stays the copy's.
 
     :param origin: the properties of the delivery that it is a copy of
-    :param keep: whether a header of this name is the application's, to be taken over; asked where
-        the original's headers could not be read
+    :param keep: whether a header of this name is taken over; asked for those that could not be read
     """
     if origin.received is None:
         return copy
@@ -346,7 +356,7 @@ def carry(copy: Properties, origin: Properties, keep: Callable[[str], bool]) -> 
     for name, entry in _entries(there.get("headers")):
         if name in origin.headers:
             kept = name in copy.headers and copy.headers[name] is origin.headers[name]
-        else:  # dropped where it came in, unless nothing of the table could be read
+        else:  # dropped where it came in, unless it could not be read
             is_hidden = Header.UNREADABLE in origin.headers
             kept = is_hidden and not name.startswith(RESERVED_PREFIX) and keep(name)
         if kept:
@@ -369,6 +379,12 @@ def _entries(table: bytes | None) -> list[tuple[str, bytes]]:
         return [] if table is None else list(field_tables.entries(table))
     except UNREADABLE:
         return []  # no broker would take it again
+
+
+def names(properties: Properties) -> list[str]:
+    """The names of all headers that are written, also of those that could not be read."""
+    carried = properties.carried
+    return list({**properties.headers, **({} if carried is None else carried.entries)})
 
 
 def without(properties: Properties, *names: str) -> Properties:

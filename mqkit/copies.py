@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from mqkit.content_header import carry, without
+from mqkit.content_header import carry, names, without
 from mqkit.message import Delivery, Header, HeaderValue, Message, Properties, value_of
 from mqkit.outcome import DeadLetter, RetryAfter
 
@@ -72,7 +72,7 @@ def dead_letter_copy(
 
 def without_foreign_headers(message: Message) -> Message:
     """The copy with mqkit's own headers only, for one whose other headers cannot be written."""
-    foreign = [name for name in message.properties.headers if not name.startswith("mqkit-")]
+    foreign = [name for name in names(message.properties) if not name.startswith("mqkit-")]
     return replace(message, properties=without(message.properties, *foreign))
 
 
