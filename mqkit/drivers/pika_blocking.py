@@ -14,7 +14,6 @@ import pika
 from pika import exceptions, spec
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.select_connection import SelectConnection
-from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from mqkit.confirms import Acked, Gone, Nacked, Verdict
 from mqkit.drivers import pika_wire, wire
@@ -68,8 +67,9 @@ class BlockingLink:
         parameters = pika_wire.parameters(url, host, name)
         try:
             return cls(pika.BlockingConnection(parameters, _SelectConnection))
-        except (*_LOST, AMQPConnectorException) as error:
-            raise pika_wire.connect_error(error, host, url.vhost) from error
+        except Exception as error:
+            # Of any type: a name that no host can have is a UnicodeError of Python's.
+            raise pika_wire.connect_error(error, url, host) from error
 
     @property
     def is_open(self) -> bool:

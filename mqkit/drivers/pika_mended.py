@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pika import exceptions
 from pika.adapters.asyncio_connection import AsyncioConnection
 
 from mqkit.drivers import pika_wire
 from mqkit.drivers.pika_heartbeat import HeartbeatConnection
 
-METHOD_FRAME = 1
-"""The first byte that a broker says (AMQP 0-9-1, section 4.2.3)."""
-
 
 class MendedConnection(HeartbeatConnection, AsyncioConnection):  # type: ignore[misc]
-    """An attempt may be given up, and what cannot be a frame is not awaited."""
+    """An attempt may be given up, and content headers are read by mqkit."""
 
     _is_unlinked = False
 
@@ -40,13 +36,6 @@ class MendedConnection(HeartbeatConnection, AsyncioConnection):  # type: ignore[
         # pika reports an attempt that was aborted by a class, and then fails an assertion, with
         # a traceback in the log, because that is no exception.
         super()._on_connection_workflow_done(result() if isinstance(result, type) else result)
-
-    def _on_data_available(self, data: bytes) -> None:
-        # pika would take a stranger's words for a frame's length, and wait for the rest.
-        begun = bytes(self._frame_buffer or data)
-        if self.connection_state == self.CONNECTION_PROTOCOL and begun[0] != METHOD_FRAME:
-            raise exceptions.IncompatibleProtocolError("the first byte begins no AMQP frame")
-        super()._on_data_available(data)
 
     def _read_frame(self) -> tuple[int, Any]:
         return pika_wire.header_frame(bytes(self._frame_buffer)) or super()._read_frame()

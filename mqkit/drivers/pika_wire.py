@@ -9,7 +9,7 @@ import pika
 from pika import exceptions, frame
 
 from mqkit import content_header, field_tables
-from mqkit.drivers import wire
+from mqkit.drivers import refusals, wire
 from mqkit.drivers.base import Closed, Incoming, Returned
 from mqkit.drivers.frames import END, HEAD, HEADER
 from mqkit.errors import ConnectError
@@ -135,12 +135,16 @@ def closed(reason: BaseException) -> Closed:
     return Closed(0, wire.root_text(reason))
 
 
-def connect_error(error: BaseException, host: Host, vhost: str) -> ConnectError:
+def connect_error(error: BaseException, url: BrokerUrl, host: Host) -> ConnectError:
     """The error for a connection that could not be opened."""
     if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
-        return wire.login_refused(host)
+        return refusals.login_refused(host)
     if isinstance(error, exceptions.ProbableAccessDeniedError) and "(530)" in wire.root_text(error):
-        return wire.vhost_refused(host, vhost)
-    if isinstance(error, exceptions.IncompatibleProtocolError):
-        return wire.not_amqp(host)
-    return wire.no_connection(host, error)
+        return refusals.vhost_refused(host, url.vhost)
+    if isinstance(error, exceptions.IncompatibleProtocolError) and not any(
+        # pika says so too where the stream ended before the peer said anything.
+        known in str(error)
+        for known in ("StreamLost", refusals.TLS_RECORD)
+    ):
+        return refusals.not_amqp(host)
+    return refusals.no_connection(url, host, error)

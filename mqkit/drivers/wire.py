@@ -10,15 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from mqkit.errors import (
-    AuthenticationError,
     BrokerUrlError,
-    ConnectError,
     HeadersTooLargeError,
     InvalidMessageError,
-    VirtualHostError,
 )
 from mqkit.message import Message
-from mqkit.settings import Host, Tls
+from mqkit.settings import Tls
 
 logger = logging.getLogger(__name__)
 
@@ -166,36 +163,6 @@ def too_large(message: Message, size: int, limit: int) -> HeadersTooLargeError:
         size=size,
         limit=limit,
     )
-
-
-def login_refused(host: Host) -> AuthenticationError:
-    """The error for a user name and password that the broker refuses."""
-    return AuthenticationError(
-        f"the broker at {host} refused the user name and password of the URL"
-    )
-
-
-def vhost_refused(host: Host, vhost: str) -> VirtualHostError:
-    """The error for a virtual host that the broker refuses."""
-    return VirtualHostError(
-        f"the broker at {host} refused the virtual host {vhost!r}: it does not exist, or "
-        "this user has no permission for it"
-    )
-
-
-def not_amqp(host: Host) -> ConnectError:
-    """The error for a peer that is no broker."""
-    return ConnectError(f"what listens at {host} does not speak AMQP 0-9-1")
-
-
-def not_in_time(host: Host, within: float) -> ConnectError:
-    """The error for a connection that was not open within so many seconds."""
-    return ConnectError(f"the broker at {host} did not open the connection within {within:g} s")
-
-
-def no_connection(host: Host, error: BaseException) -> ConnectError:
-    """The error for a connection that could not be opened for any other reason."""
-    return ConnectError(f"no connection to the broker at {host}: {root_text(error)}")
 
 
 def root_text(error: BaseException) -> str:
