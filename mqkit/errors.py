@@ -156,11 +156,11 @@ class InvalidMessageError(MqkitError):
 class HeadersTooLargeError(InvalidMessageError):
     """A message's headers and properties do not fit into one frame, as they must.
 
-    `size` is what they take and `limit` what a frame of this connection may have, both in bytes.
+    They take `size` bytes, and this connection's broker takes `limit` at most (`frame_max`).
     """
 
-    def __init__(self, text: str, *, size: int, limit: int) -> None:
-        super().__init__(text)
+    def __init__(self, problem: str, *, size: int, limit: int) -> None:
+        super().__init__(problem)
         self.size = size
         self.limit = limit
 

@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 LAYERS = {
+    "content_header": 0,
     "errors": 0,
+    "field_tables": 0,
     "frozen": 0,
     "ids": 0,
     "limits": 0,
