@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 LAYERS = {
+    "checked": 0,
     "errors": 0,
     "frozen": 0,
     "ids": 0,
@@ -19,6 +20,7 @@ LAYERS = {
     "outcome": 0,
     "settings": 0,
     "surroundings": 0,
+    "tables": 0,
     "totals": 0,
     "codec": 1,
     "copies": 1,
