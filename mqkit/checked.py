@@ -16,7 +16,7 @@ Seconds = float | timedelta
 """A time, as an option takes it."""
 
 MAX_SECONDS = 1_000_000_000
-"""Seconds, 31 years: more than anybody waits, and less than event loops, locks and dates can take."""
+"""Seconds, 31 years: more than anybody waits, and what event loops, locks and dates still take."""
 
 MAX_SHORT = 255
 """Bytes of a name (a short string: AMQP 0-9-1, section 4.2.5.3)."""
@@ -25,7 +25,7 @@ _SHOWN = 80
 """Characters of a value in an error's text."""
 
 
-def seconds(  # noqa: PLR0913 - the two ends of a range, and how to say it
+def seconds(
     value: object,
     option: str,
     *,

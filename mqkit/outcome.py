@@ -25,6 +25,8 @@ class DeathReason(StrEnum):
     UNIDENTIFIED = "no-message-id"
     UNORDERED = "no-order-key"
     HELD_TOO_LONG = "held-too-long"
+    EXPIRED = "expired"
+    UNSETTLED = "unsettled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,36 @@ class RetryLater(Exception):  # noqa: N818 - an instruction, not an error
         self.seconds = number
 
 
+def instruction(error: BaseException) -> BaseException:
+    """The `Reject` or `RetryLater` that an error is, or holds as a group; else the error itself.
+
+    A `TaskGroup` raises what its tasks raised as a group. One `Reject` in it is enough, and of
+    several `RetryLater` the longest counts.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    later: RetryLater | None = None
+    left: list[BaseException] = [error]
+    seen: set[int] = set()
+    while left:
+        each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, Reject):
+            return each
+        if isinstance(each, RetryLater) and (later is None or each.seconds > later.seconds):
+            later = each
+        if isinstance(each, BaseExceptionGroup):
+            left.extend(reversed(each.exceptions))
+    return later or error
+
+
 DELAY_TICK = 0.1
 """The shortest delay that the broker can hold, and the step of all others, in seconds."""
 
 DELAY_LEVELS = 28
 """How many queues the delay ladder may have; level n holds a message for 2^n ticks."""
 
-MAX_DELAY = (2**DELAY_LEVELS - 1) * DELAY_TICK
+MAX_DELAY: float = (2**DELAY_LEVELS - 1) * DELAY_TICK
 """The longest delay, in seconds: 310 days."""

@@ -99,7 +99,9 @@ def _name(value: object) -> str:
     return repr(value if len(value) <= MAX_SHORT else f"{value[:_SHOWN]}...")
 
 
-def _problems(outgoing: Outgoing, exchange: object) -> Iterator[str]:
+def _problems(  # noqa: C901 - one step a field, and no call that a message could do without
+    outgoing: Outgoing, exchange: object
+) -> Iterator[str]:
     """What is wrong with all but the headers and the body; the first one is told."""
     if not isinstance(exchange, str):
         yield f"the exchange is an Exchange or its name, not {shown(exchange)}"
@@ -121,15 +123,13 @@ def _problems(outgoing: Outgoing, exchange: object) -> Iterator[str]:
                 f"not {shown(outgoing.expiration)}"
             )
     if outgoing.priority is not None and not is_whole(outgoing.priority, 0, MAX_PRIORITY):
-        yield (
-            f"priority is 0 to {MAX_PRIORITY}, a whole number, "
-            f"not {shown(outgoing.priority)}"
-        )
-    # Without a call where they are what they mostly are.
-    if outgoing.persistent is not True and outgoing.persistent is not False:
-        yield f"persistent is True or False, not {shown(outgoing.persistent)}"
-    if outgoing.mandatory is not True and outgoing.mandatory is not False:
-        yield f"mandatory is True or False, not {shown(outgoing.mandatory)}"
+        yield (f"priority is 0 to {MAX_PRIORITY}, a whole number, not {shown(outgoing.priority)}")
+    persistent: Any = outgoing.persistent
+    if persistent is not True and persistent is not False:
+        yield f"persistent is True or False, not {shown(persistent)}"
+    mandatory: Any = outgoing.mandatory
+    if mandatory is not True and mandatory is not False:
+        yield f"mandatory is True or False, not {shown(mandatory)}"
 
 
 def _text_problem(name: str, value: object) -> str | None:

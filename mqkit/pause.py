@@ -16,9 +16,17 @@ from typing import Any
 
 from mqkit import checked
 from mqkit.checked import Seconds
-from mqkit.copies import describe
-from mqkit.errors import ConfigurationError, OptionError
-from mqkit.outcome import MAX_DELAY, Ack, DeadLetter, DeathReason, Outcome, Reject, RetryAfter, RetryLater
+from mqkit.errors import ConfigurationError, OptionError, describe
+from mqkit.outcome import (
+    MAX_DELAY,
+    Ack,
+    DeadLetter,
+    DeathReason,
+    Outcome,
+    Reject,
+    RetryAfter,
+    RetryLater,
+)
 
 MAX_RUNS = 1_000_000
 """Runs that a pause can judge by; it remembers how each one ended."""

@@ -98,7 +98,7 @@ class Many:
         self._ended += 1
         return self.finished.popleft()
 
-    def begin(self, outgoing: Outgoing, to_message: Callable[[Outgoing], Message]) -> None:
+    def begin(self, outgoing: object, to_message: Callable[[Outgoing], Message]) -> None:
         """Publish one more."""
         index = self._begun
         self._begun += 1

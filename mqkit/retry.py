@@ -7,24 +7,23 @@ process, so its strategies are only asked: the delay is then held by the broker.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
-from decimal import Decimal
-from numbers import Real
 from typing import Any
 
-import tenacity
 from tenacity import Future, RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
-from tenacity.retry import retry_base
-from tenacity.stop import stop_base
-from tenacity.wait import wait_base, wait_none
+from tenacity.wait import wait_none
 
-from mqkit import checked
-from mqkit.errors import OptionError, PolicyError
-from mqkit.outcome import MAX_DELAY, DeadLetter, DeathReason, Reject, RetryAfter, RetryLater
+from mqkit.outcome import (
+    DeadLetter,
+    DeathReason,
+    Reject,
+    RetryAfter,
+    RetryLater,
+    instruction,
+)
+from mqkit.strategies import STRATEGIES, check_strategy, is_yes, wait_of
 
 MAX_ATTEMPTS_ASKED = 1_000
 WAIT_DRAWS = 20
@@ -52,8 +51,8 @@ class Retry:
     retry: Strategy = field(default_factory=retry_if_exception_type)
 
     def __post_init__(self) -> None:
-        for name in _EXAMPLES:
-            _check_strategy(name, getattr(self, name))
+        for name in STRATEGIES:
+            check_strategy(name, getattr(self, name))
 
     @classmethod
     def never(cls) -> Retry:
@@ -73,8 +72,8 @@ class Retry:
             state = _state(error, attempt, elapsed)
             is_last = True  # also where a strategy fails, whatever it raises
             with contextlib.suppress(Exception):
-                state.upcoming_sleep = max(self._wait(state) for _ in range(WAIT_DRAWS))
-                is_last = self._says("stop", state)
+                state.upcoming_sleep = max(wait_of(self.wait(state)) for _ in range(WAIT_DRAWS))
+                is_last = is_yes("stop", self.stop(state))
             if is_last:
                 return elapsed
             elapsed += state.upcoming_sleep
@@ -90,141 +89,19 @@ class Retry:
 
         :raises PolicyError: a strategy answered with what is no answer
         """
+        error = instruction(error)
         if isinstance(error, Reject):
             return DeadLetter(DeathReason.REJECTED, error)
         state = _state(error, attempt, elapsed)
         if isinstance(error, RetryLater):
             state.upcoming_sleep = error.seconds
-        elif not self._says("retry", state):
+        elif not is_yes("retry", self.retry(state)):
             return DeadLetter(DeathReason.NOT_RETRYABLE, error)
         else:
-            state.upcoming_sleep = self._wait(state)
-        if self._says("stop", state):
+            state.upcoming_sleep = wait_of(self.wait(state))
+        if is_yes("stop", self.stop(state)):
             return DeadLetter(DeathReason.ATTEMPTS_EXHAUSTED, error)
         return RetryAfter(state.upcoming_sleep, error)
-
-
-    def _says(self, name: str, state: RetryCallState) -> bool:
-        """What `retry` or `stop` answers: anything that Python takes for true or false.
-
-        :raises PolicyError: it answers with a strategy, which was to be called, or an awaitable
-        """
-        answer = getattr(self, name)(state)
-        if answer is True or answer is False:
-            return answer
-        if callable(answer) or inspect.isawaitable(answer) or inspect.isgenerator(answer):
-            if inspect.iscoroutine(answer):
-                answer.close()  # nobody awaits it, and Python would say so
-            raise PolicyError(
-                f"Retry({name}=...) answered with a {type(answer).__name__}, which says neither "
-                "yes nor no: return what it returns when it is called, or awaited"
-            )
-        return bool(answer)
-
-    def _wait(self, state: RetryCallState) -> float:
-        """Seconds that `wait` answers, within what the broker can hold.
-
-        :raises PolicyError: it answers with what is no time
-        """
-        answer = self.wait(state)
-        seconds = _seconds(answer)
-        if math.isnan(seconds):
-            if inspect.iscoroutine(answer):
-                answer.close()
-            raise PolicyError(
-                f"Retry(wait=...) answered with {checked.shown(answer)}, which is no time: return "
-                "seconds, as a number or a timedelta"
-            )
-        return min(max(seconds, 0.0), MAX_DELAY)
-
-
-_KINDS = {"stop": stop_base, "wait": wait_base, "retry": retry_base}
-
-_EXAMPLES = {
-    "stop": "stop=stop_after_attempt(6)",
-    "wait": "wait=wait_exponential_jitter(max=60)",
-    "retry": "retry=retry_if_exception_type(KeyError)",
-}
-
-
-def _check_strategy(name: str, strategy: Any) -> None:
-    """See that a strategy can be asked.
-
-    :raises OptionError: it cannot; the error says what to write
-    """
-    shown, example = checked.shown(strategy), _EXAMPLES[name]
-    kinds = strategy if isinstance(strategy, tuple | list) else (strategy,)
-    if name == "retry" and any(_is_error(kind) for kind in kinds):
-        names = ", ".join(getattr(kind, "__name__", type(kind).__name__) for kind in kinds)
-        to_write = f"({names})" if isinstance(strategy, tuple | list) else names
-        raise OptionError(
-            f"Retry(retry=...) takes a tenacity strategy, not {shown}: write "
-            f"retry=retry_if_exception_type({to_write})"
-        )
-    if isinstance(strategy, type):
-        raise OptionError(
-            f"Retry({name}=...) takes a tenacity strategy, not a class of them: call "
-            f"{strategy.__name__}, as in {example}"
-        )
-    if strategy is tenacity.retry or isinstance(
-        strategy, tuple(kind for other, kind in _KINDS.items() if other != name)
-    ):
-        raise OptionError(
-            f"Retry({name}=...) takes what decides on {name}, not {shown}: write one like {example}"
-        )
-    if not callable(strategy):
-        raise OptionError(
-            f"Retry({name}=...) takes a tenacity strategy, not {shown}: write one like {example}"
-        )
-    call = getattr(strategy, "__call__", None)  # noqa: B004 - the method itself is inspected
-    if any(is_kind(each) for is_kind in _NO_ANSWERS for each in (strategy, call)):
-        raise OptionError(
-            f"Retry({name}={shown}): asynchronous strategies, and those with a `yield`, are not "
-            "supported"
-        )
-    if not checked.takes(strategy, 1):
-        raise OptionError(
-            f"Retry({name}=...) takes a tenacity strategy or a function of a RetryCallState, and "
-            f"{shown} cannot be called with one argument; write one like {example}"
-        )
-    for part in _parts(strategy):
-        _check_strategy(name, part)
-
-
-def _parts(strategy: Any) -> Iterator[Any]:
-    """What one of tenacity's is put together of: of `stop | stop`, both."""
-    if isinstance(strategy, tuple(_KINDS.values())):
-        for attribute in ("stops", "retries", "wait_funcs", "strategies"):
-            parts = getattr(strategy, attribute, ())
-            if isinstance(parts, tuple | list):
-                yield from parts
-
-
-_NO_ANSWERS = (
-    inspect.iscoroutinefunction,
-    inspect.isgeneratorfunction,
-    inspect.isasyncgenfunction,
-)
-
-
-def _is_error(kind: object) -> bool:
-    return isinstance(kind, BaseException) or (
-        isinstance(kind, type) and issubclass(kind, BaseException)
-    )
-
-
-def _seconds(answer: object) -> float:
-    """The seconds of a number or a timedelta; NaN is anything else."""
-    if isinstance(answer, timedelta):
-        return answer.total_seconds()
-    if isinstance(answer, bool) or not isinstance(answer, Real | Decimal):
-        return math.nan
-    try:
-        return float(answer)
-    except OverflowError:
-        return math.inf if answer > 0 else -math.inf
-    except ValueError:  # a signaling NaN
-        return math.nan
 
 
 def _state(error: BaseException, attempt: int, elapsed: float) -> RetryCallState:

@@ -29,6 +29,7 @@ from mqkit.options import (
     checked_timeout,
     is_async,
     name_of,
+    refuse_unrun,
 )
 from mqkit.pause import Pause
 from mqkit.retry import Retry
@@ -254,6 +255,7 @@ class Service:
         name = name_of(function)
         what = f"handler {name}"
         self._check_queue(what, queue)
+        refuse_unrun(function, what)
         policy = checked_retry(retry, what) or self.retry
         if policy is None:
             raise HandlerError(

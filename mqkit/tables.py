@@ -1,6 +1,6 @@
 """What a table of AMQP can hold: the rule for headers and arguments, before anything is written.
 
-Types are those of `mqkit.message.HeaderValue` (AMQP 0-9-1, section 4.2.5.5, with RabbitMQ's letters:
+Types are those of `mqkit.message.HeaderValue` (AMQP 0-9-1, section 4.2.5.5, as RabbitMQ has it:
 https://www.rabbitmq.com/amqp-0-9-1-errata#section_3). How deep and how large a table may be is a
 matter of `mqkit.limits`, and is checked before this, which visits every value.
 """
@@ -18,7 +18,9 @@ from mqkit.checked import is_utf8, shown, text_problem
 MAX_DECIMALS = 255
 """Decimal places: they are one octet."""
 
-TAKES = "text, bytes, numbers, True and False, Decimal, datetime, None, and lists and dicts of those"
+TAKES = (
+    "text, bytes, numbers, True and False, Decimal, datetime, None, and lists and dicts of those"
+)
 
 
 def table_problem(table: Mapping[Any, Any], what: str) -> str | None:
@@ -61,7 +63,7 @@ def _value_problem(value: Any) -> str | None:
     return None
 
 
-def _plain_problem(value: Any) -> str | None:
+def _plain_problem(value: Any) -> str | None:  # noqa: PLR0911 - one a type
     match value:
         case None | bool() | bytes():
             return None

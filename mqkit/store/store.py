@@ -86,8 +86,8 @@ class Store:
         self._pool = checked.count(pool, "Store(pool=...)")
         self._limits = checked_limits(limits, "Store(limits=...)")
         self._url = None if url is None else store_url(url)
-        self._relays = relay
-        self._create_tables = create_tables
+        self._relays = checked.flag(relay, "Store(relay=...)")
+        self._create_tables = checked.flag(create_tables, "Store(create_tables=...)")
         self._clock = clock
         self._opened: _Opened | None = None
         self._opening = asyncio.Lock()
