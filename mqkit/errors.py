@@ -17,6 +17,17 @@ class ConfigurationError(MqkitError):
     """Something was declared or configured wrongly; nothing was sent to a broker."""
 
 
+class OptionError(ConfigurationError, ValueError):
+    """An option was given what it does not take; the message names it, and what it takes."""
+
+
+class PolicyError(MqkitError):
+    """A strategy of a retry policy answered with what cannot be an answer; the message says what.
+
+    The message that it was asked about is dead-lettered as `policy-failed`.
+    """
+
+
 class BrokerUrlError(ConfigurationError):
     """A broker URL is malformed, or has a parameter that mqkit does not know.
 
@@ -112,7 +123,13 @@ class PublishRefusedError(PublishError):
 
 
 class NackedError(PublishError):
-    """The broker answered `basic.nack`: a queue refused the message (full, or failing)."""
+    """The broker answered `basic.nack`: a queue refused the message (full, or failing).
+
+    Unknown: RabbitMQ may have stored it all the same, for another queue or, as seen on 4.3.6, for
+    a classic queue that was declared a moment before.
+    """
+
+    may_be_stored = True
 
 
 class BlockedError(PublishError):

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
-from mqkit import drivers
+from mqkit import checked, drivers
+from mqkit.checked import Seconds
 from mqkit.connection import Connection
 from mqkit.consumer import Consumer
 from mqkit.declare import declare
@@ -59,7 +60,7 @@ class Runtime:
     `mqkit.publisher.OnConfirmed`). Nothing else is told the whole truth: a middleware sees what a
     handler did, and not what became of the message.
 
-    :raises ConfigurationError: the service has no handlers, the grace period is negative, or
+    :raises ConfigurationError: the service has no handlers, a time cannot be what it was given, or
         there is no broker, two of them, or a connection that cannot be used
     """
 
@@ -68,9 +69,9 @@ class Runtime:
         service: Service,
         url: BrokerUrl | None = None,
         *,
-        grace: float = DEFAULT_GRACE,
+        grace: Seconds = DEFAULT_GRACE,
         middleware: Iterable[Middleware] = (),
-        connect_deadline: float | None = None,
+        connect_deadline: Seconds | None = None,
         driver: Driver | None = None,
         clock: Clock = utc_now,
         on_settled: OnSettled | None = None,
@@ -78,15 +79,16 @@ class Runtime:
     ) -> None:
         if not service.handlers:
             raise ConfigurationError(f"service {service.name!r} has no handlers")
-        if grace < 0:
-            raise ConfigurationError(f"the grace period is 0 seconds or more, not {grace!r}")
+        self._grace = checked.seconds(grace, "Runtime(grace=...)")
+        if connect_deadline is not None:
+            option = "Runtime(connect_deadline=...)"
+            connect_deadline = checked.seconds(connect_deadline, option, over=0)
+        self._connect_deadline = connect_deadline
         if service.store is not None:
             service.store.check(service.handlers)
         self.service = service
         self._url, driver = _broker(service, url, driver)
-        self._grace = grace
         self._middleware = (*middleware, *service.middleware)
-        self._connect_deadline = connect_deadline
         self._clock = clock
         self._on_settled = on_settled
         self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=driver)

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 LAYERS = {
+    "checked": 0,
     "content_header": 0,
     "errors": 0,
     "field_tables": 0,
@@ -21,6 +22,7 @@ LAYERS = {
     "outcome": 0,
     "settings": 0,
     "surroundings": 0,
+    "tables": 0,
     "totals": 0,
     "codec": 1,
     "copies": 1,
@@ -35,6 +37,7 @@ LAYERS = {
     "replies": 1,
     "pause": 1,
     "retry": 1,
+    "strategies": 1,
     "service": 1,
     "topology": 1,
     "blocking": 2,
