@@ -65,6 +65,7 @@ class LastResort:
         self._hurried_by = hurried_by
         self._changed = threading.Condition()
         self._ends_at: float | None = None
+        self._over = False
         self._signals = 0
         self._ours, self._theirs = socket.socketpair()
         self._theirs.setblocking(False)
@@ -79,6 +80,12 @@ class LastResort:
             if self._ends_at is None or ends_at < self._ends_at:
                 self._ends_at = ends_at
                 self._changed.notify()
+
+    def end(self) -> None:
+        """Let the process live on: what was to end has ended."""
+        with self._changed:
+            self._over = True
+            self._changed.notify()
 
     def __enter__(self) -> Self:
         self._former = signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
@@ -115,8 +122,11 @@ class LastResort:
 
     def _wait(self) -> None:
         with self._changed:
-            while self._ends_at is not None and (left := self._ends_at - time.monotonic()) > 0:
+            assert self._ends_at is not None, "it has begun"
+            while not self._over and (left := self._ends_at - time.monotonic()) > 0:
                 self._changed.wait(left)
+            if self._over:
+                return
         self._first()
         teller = threading.Thread(target=self._tell, name="mqkit last word", daemon=True)
         teller.start()

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from mqkit.cli.labels import label_output
+from mqkit.cli.log_lines import LineFormatter
 from mqkit.errors import BrokerUrlError, ConfigurationError, MqkitError, ServiceNotFoundError
 from mqkit.service import Service
 from mqkit.settings import BrokerUrl, Settings
@@ -57,7 +58,7 @@ def log_to_stderr(level: int, label: str | None = None) -> None:
     if label is not None:
         label_output(label)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(LineFormatter(LOG_FORMAT))
     logging.basicConfig(level=level, handlers=[handler])
 
 

@@ -97,6 +97,7 @@ class Supervisor:
                 for slot in self._slots:
                     tasks.create_task(self._keep(slot), name=f"mqkit process {slot.number}")
         logger.info("stopped; in all: %s", self.totals)
+        self._last_resort.end()
         return self._code
 
     def stop(self) -> None:
