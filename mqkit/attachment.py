@@ -26,6 +26,7 @@ from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.errors import BrokerError, ChannelClosedError, ConnectError
 from mqkit.handler import Handler
 from mqkit.message import HeaderValue
+from mqkit.shown import shown
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class Attachment:
             self._detach()
             self._on_lost(channel)
             if not self._stopping:
-                logger.warning("%s: stopped consuming: %s", self._queue, why.text)
+                logger.warning("%s: stopped consuming: %s", self._queue, shown(why.text))
 
     async def _attach(self) -> DriverChannel | None:
         def log_failure(state: RetryCallState) -> None:
@@ -276,8 +277,8 @@ class Attachment:
             logger.warning(
                 "%s: message %s was delivered %s times without an ack; it is handled alone",
                 self._queue,
-                incoming.properties.message_id,
-                headers[DELIVERY_COUNT],
+                shown(incoming.properties.message_id),
+                shown(headers[DELIVERY_COUNT]),
             )
             return
         self._cautious = False

@@ -122,6 +122,11 @@ class Consumer:
         attached = self._attachment.is_attached
         return ConsumerState(Status.CONSUMING if attached else Status.DETACHED)
 
+    def delivery_of(self, task: asyncio.Task[Any]) -> Delivery | None:
+        """What the task handles now."""
+        turn = self._runners.current.get(task)
+        return None if turn is None else turn[0]
+
     async def run(self) -> None:
         """Consume until cancelled or stopped; attaches again whenever its channel closes."""
         if self._stopping:

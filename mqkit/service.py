@@ -83,6 +83,8 @@ class Service:
         self.store = store
         self.limits = checked_limits(limits, f"service {name!r}: limits")
         self.pause = checked_pause(pause, f"service {name!r}")
+        self.running: set[int] = set()
+        """The runtimes that run it now, by their `id`; they know the handlers of their start."""
         self._handlers: dict[str, Handler] = {}
         self._providers: dict[Any, Provider] = {}
         self._topology = Topology()
@@ -114,6 +116,7 @@ class Service:
 
         :raises HandlerError: the type is provided already, or the factory cannot be used
         """
+        self._check_not_running(f"provide({type_!r})")
         if type_ in self._providers:
             raise HandlerError(f"service {self.name!r}: {type_!r} is provided already")
         self._providers[type_] = provider(type_, factory, scope, self._providers)
@@ -254,6 +257,7 @@ class Service:
             raise HandlerError(f"service {self.name!r}: {function!r} is not a function")
         name = name_of(function)
         what = f"handler {name}"
+        self._check_not_running(what)
         self._check_queue(what, queue)
         refuse_unrun(function, what)
         policy = checked_retry(retry, what) or self.retry
@@ -292,6 +296,13 @@ class Service:
             raise HandlerError(f"{what}: {error}") from error
         self._topology = topology
         self._handlers[queue.name] = handler
+
+    def _check_not_running(self, what: str) -> None:
+        if self.running:
+            raise HandlerError(
+                f"{what}: service {self.name!r} runs already, with what was registered before its "
+                "start; register all of it first, or give it to a Service of its own"
+            )
 
     def _check_store(self, handler: Handler) -> None:
         if not needs_transaction(handler.plan, self._providers):

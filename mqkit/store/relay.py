@@ -23,6 +23,7 @@ from mqkit.errors import (
     PublishTimeoutError,
     StoreUnavailableError,
 )
+from mqkit.shown import shown
 from mqkit.store.outbox import Entry, Outbox
 
 logger = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ class Relay:
         for entry, error in refused:
             logger.error(
                 "outbox: message %s was refused %d times and stays in the outbox: %s",
-                entry.message_id,
+                shown(entry.message_id),
                 entry.attempts + 1,
                 error,
                 exc_info=None if isinstance(error, MqkitError) else error,
