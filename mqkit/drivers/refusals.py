@@ -33,14 +33,11 @@ _OF_A_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "DECRYPT_ERRO
 Before TLS 1.3 a `handshake_failure` may be about it, too.
 """
 
-_ENDED = (
-    "UNEXPECTED_EOF",
-    "EOF occurred",
-    "Transport indicated EOF",
-    "ConnectionReset",
-    "reset by",
-)
-"""What is in the texts of streams that the peer ended."""
+_ENDED = ("Transport indicated EOF", "IncompatibleProtocolError")
+"""What is in the texts of streams that the peer ended before it spoke: pika (1.4.4) says both."""
+
+_ENDED_TLS = (*_ENDED, "EOF occurred", "ConnectionReset", "reset by")
+"""As `_ENDED`, with TLS: which is where a server may end a stream that it refuses."""
 
 
 def stranger(words: bytes) -> str | None:
@@ -96,7 +93,10 @@ def no_connection(url: BrokerUrl, host: Host, error: BaseException) -> ConnectEr
         signs = _ENDED if url.tls is None else _ENDED_TLS
         ended = any(sign in text for text in texts for sign in signs)
         problem = no_word(url, host) if ended else None
-    return problem or ConnectError(f"no connection to the broker at {host}: {root_text(error)}")
+    why = root_text(error)
+    if reason and reason not in why:
+        why = next(text for text in texts if reason in text)
+    return problem or ConnectError(f"no connection to the broker at {host}: {why}")
 
 
 def no_word(url: BrokerUrl, host: Host) -> ConnectError:
