@@ -17,7 +17,7 @@ from mqkit.connection import Connection
 from mqkit.dispatch import Clock, Dispatcher, utc_now
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.effects import EffectStore
-from mqkit.errors import HandlerPausedError
+from mqkit.errors import HandlerPausedError, log_error
 from mqkit.handler import Handler
 from mqkit.lanes import Lanes
 from mqkit.message import (
@@ -204,7 +204,9 @@ class Consumer:
         elapsed = elapsed_seconds(delivery.headers)
         try:
             await self._settle(delivery, RetryAfter(0.0, error, elapsed, counted=False))
-        except Exception as failure:  # noqa: BLE001 - nothing may leave a message unsettled
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as failure:  # noqa: BLE001 - nothing may leave a message unsettled
             await self._settle_somehow(delivery, failure)
 
     def _in_flight(self) -> list[tuple[asyncio.Task[None], Delivery]]:
@@ -308,7 +310,9 @@ class Consumer:
             await self._settle(delivery, outcome)
             if not self.handler.is_async and self._batcher is None:
                 await self._wait_for_thread(delivery)
-        except Exception as error:  # noqa: BLE001 - nothing may leave a message unsettled
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - nothing may leave a message unsettled
             await self._settle_somehow(delivery, error)
         finally:
             self._lanes.done(lane)
@@ -322,15 +326,19 @@ class Consumer:
         """
         outcome = DeadLetter(DeathReason.UNSETTLED, error)
         for wait in LAST_RESORT_WAITS:
-            logger.critical(
+            log_error(
+                logger,
+                logging.CRITICAL,
                 "%s: message %s could not be settled; it is dead-lettered",
                 self.handler.name,
                 delivery.message_id,
-                exc_info=error,
+                error=error,
             )
             try:
                 await self._settle(delivery, outcome)
-            except Exception as failure:  # noqa: BLE001 - tried again, or left to the broker
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except BaseException as failure:  # noqa: BLE001 - tried again, or left to the broker
                 error = failure
             if delivery.settled or delivery.lost:
                 return

@@ -12,7 +12,7 @@ from mqkit import checked
 from mqkit.checked import Seconds
 from mqkit.codec import BodyDecoder, PydanticUserError
 from mqkit.connection import Connection
-from mqkit.errors import ConfigurationError, InvalidMessageError, OptionError
+from mqkit.errors import ConfigurationError, InvalidMessageError, OptionError, log_error
 from mqkit.frozen import maker
 from mqkit.ids import MessageIds
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
@@ -242,8 +242,9 @@ class Publisher:
         if self._on_confirmed is not None:
             try:
                 self._on_confirmed(message)
-            except Exception:
-                logger.exception("the observer of confirmed messages failed")
+            except BaseException as error:  # noqa: BLE001 - the driver calls this
+                text = "the observer of confirmed messages failed"
+                log_error(logger, logging.ERROR, text, error=error)
 
     def publish_many(
         self,

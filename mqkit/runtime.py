@@ -151,7 +151,7 @@ class Runtime:
             await self._stop()
 
     async def failed(self) -> None:
-        """Wait until a consumer ends by itself, which is only with an error, and raise that."""
+        """Wait until a consumer or a connection ends by itself, with an error, and raise that."""
         done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -208,6 +208,10 @@ class Runtime:
         )
         await self._consuming.open(self._connect_deadline)
         await self._publishing.open(self._connect_deadline)
+        self._running += [
+            asyncio.create_task(each.given_up(), name=f"mqkit connection {each.name} given up")
+            for each in (self._consuming, self._publishing)
+        ]
         await self._open_store()
         await declare(self._consuming.channel, self.service.topology)
         self._start_store()

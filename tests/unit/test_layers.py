@@ -12,7 +12,9 @@ ROOT = Path(__file__).parent.parent.parent
 
 LAYERS = {
     "checked": 0,
+    "content_header": 0,
     "errors": 0,
+    "field_tables": 0,
     "frozen": 0,
     "ids": 0,
     "limits": 0,
