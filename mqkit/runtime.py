@@ -23,7 +23,7 @@ from mqkit.handler import Handler
 from mqkit.invoker import make
 from mqkit.message import Delivery
 from mqkit.middleware import Middleware
-from mqkit.ordered import OrderedConsumer, SplittingConsumer
+from mqkit.ordered import KeepingConsumer, OrderedConsumer, SplittingConsumer
 from mqkit.outcome import Outcome
 from mqkit.pause import ConsumerState, Status
 from mqkit.pausing import pauses_of
@@ -276,7 +276,9 @@ class Runtime:
         }
         if handler.order_by is None:
             settler = self._settler(handler, settled)
-            yield Consumer(self._consuming, handler, dispatcher, settler, **options)
+            keeps = handler.queue.is_single or handler.queue.needs_consumer
+            kind = KeepingConsumer if keeps else Consumer
+            yield kind(self._consuming, handler, dispatcher, settler, **options)
             return
         for number in range(handler.queue.partitions or 1):
             yield OrderedConsumer(

@@ -42,6 +42,9 @@ SINGLE_ACTIVE = "x-single-active-consumer"
 MAX_ARGUMENTS = 4096
 """Bytes: with a name, what is declared must fit into a frame, which has 8 KiB in the beginning."""
 
+EXPIRES = "x-expires"
+"""https://www.rabbitmq.com/docs/ttl#queue-ttl"""
+
 MAX_PARTITIONS = 1000
 """Each is a queue of its own, and a consumer in each process."""
 
@@ -236,6 +239,19 @@ class Queue:
             )
             for number in range(self.partitions)
         )
+
+    @property
+    def is_single(self) -> bool:
+        """Whether one consumer at a time gets its messages: it has partitions, or says so itself.
+
+        Of a queue that others declare so, its `arguments` must tell.
+        """
+        return self.partitions is not None or bool(self.arguments.get(SINGLE_ACTIVE))
+
+    @property
+    def needs_consumer(self) -> bool:
+        """Whether the broker deletes it, and what is in it, while nobody consumes it."""
+        return self.auto_delete or EXPIRES in self.arguments
 
     @property
     def dead_queue(self) -> str:

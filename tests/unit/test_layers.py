@@ -31,6 +31,7 @@ LAYERS = {
     "handler": 1,
     "invoker": 3,
     "injection": 1,
+    "keys": 1,
     "middleware": 1,
     "options": 1,
     "outgoing": 1,
