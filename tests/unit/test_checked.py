@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Any, cast
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from mqkit import (
@@ -44,7 +43,8 @@ URL = "amqp://guest:guest@127.0.0.1:1/"
 
 NO_NUMBERS = (True, False, "5", b"5", [], {}, object(), 1j, math.nan)
 NO_TIMES = (*NO_NUMBERS, math.inf, -math.inf, -1, -0.001, timedelta(seconds=-1), 10**400, 1e300)
-NO_COUNTS = (*NO_NUMBERS, math.inf, 1.5, 1.0, 0, -1, -(10**5000), timedelta(seconds=1))
+NO_WHOLES = (*NO_NUMBERS, math.inf, 1.5, 1.0, -1, -(10**5000), timedelta(seconds=1))
+NO_COUNTS = (*NO_WHOLES, 0)
 NO_FLAGS = (None, 0, 1, "yes", "no", "", [], math.nan)
 NO_NAMES = (5, b"name", "", "n" * 256, "\u00e9" * 128, "\udc80", "a\0b", True, [])
 
@@ -138,8 +138,7 @@ def advance(seconds: Any) -> None:
 
 def advance_harness(seconds: Any) -> None:
     async def run() -> None:
-        async with harness(service()) as h:
-            await h.advance(seconds)
+        await Harness(service(), URL, cast(Any, _Never()), 1).advance(seconds)
 
     asyncio.run(run())
 
@@ -263,7 +262,7 @@ OPTIONS = [
     Option("batch(concurrency)", lambda v: batch(concurrency=v), (*NO_COUNTS, None), (1, 2)),
     Option("batch(timeout)", lambda v: batch(timeout=v), (*NO_TIMES, *NOT_ZERO), (None, *TIMES)),
     *(
-        Option(f"Limits({name})", lambda v, name=name: Limits(**{name: v}), NO_COUNTS[:-3], (5,))
+        Option(f"Limits({name})", lambda v, name=name: Limits(**{name: v}), NO_WHOLES, (5,))
         for name in ("body", "headers", "depth")
     ),
     Option("Queue(name)", Queue, (*NO_NAMES, None), ("q",)),
@@ -310,19 +309,19 @@ OPTIONS = [
     *(
         Option(
             f"Store({name})",
-            lambda v, name=name: Store("sqlite://", **{name: v}),
+            lambda v, name=name: Store("sqlite:///never.sqlite", **{name: v}),
             (*NO_TIMES, *NOT_ZERO, None),
             TIMES,
         )
         for name in ("sweep", "longest_retry", "replay_age")
     ),
-    Option("Store(pool)", lambda v: Store("sqlite://", pool=v), (*NO_COUNTS, None), (1, 5)),
-    Option("Store(limits)", lambda v: Store("sqlite://", limits=v), (None, 5), (Limits(),)),
-    Option("Store(relay)", lambda v: Store("sqlite://", relay=v), NO_FLAGS, (True, False)),
+    Option("Store(pool)", lambda v: Store("sqlite:///never.sqlite", pool=v), (*NO_COUNTS, None), (1, 5)),
+    Option("Store(limits)", lambda v: Store("sqlite:///never.sqlite", limits=v), (None, 5), (Limits(),)),
+    Option("Store(relay)", lambda v: Store("sqlite:///never.sqlite", relay=v), NO_FLAGS, (True, False)),
     Option(
-        "Store(create_tables)", lambda v: Store("sqlite://", create_tables=v), NO_FLAGS, (False,)
+        "Store(create_tables)", lambda v: Store("sqlite:///never.sqlite", create_tables=v), NO_FLAGS, (False,)
     ),
-    Option("Host(port)", lambda v: Host("h", v), (*NO_COUNTS[:-3], -1, 65536), (1, 65535)),
+    Option("Host(port)", lambda v: Host("h", v), (*NO_WHOLES, 65536), (1, 65535)),
     Option("Host(name)", lambda v: Host(v, 1), (None, 5, ""), ("h",)),
     Option(
         "BrokerUrl(heartbeat)",
@@ -339,7 +338,7 @@ OPTIONS = [
     Option("harness(grace)", lambda v: in_harness(grace=v), (*NO_TIMES, None), ()),
     Option("harness(within)", lambda v: in_harness(within=v), (*NO_TIMES, *NOT_ZERO, None), ()),
     Option("Harness.idle(within)", idle, NO_TIMES, ()),
-    Option("Harness.advance", advance_harness, (*NO_TIMES, None), (0, *TIMES)),
+    Option("Harness.advance", advance_harness, (*NO_TIMES, None), ()),
     Option(
         "TcpProxy.delay", lambda v: in_proxy(lambda p: p.delay(v)), (*NO_TIMES, None), (0, *TIMES)
     ),
@@ -462,4 +461,4 @@ def test_a_command_refuses_what_its_option_does_not_take(
     for value in wrong:
         result = CliRunner().invoke(app, [*command, f"{option}={value}"])
         assert result.exit_code == 2, (value, result.output)
-        assert option in typer.unstyle(result.output)
+        assert option in result.output
