@@ -323,7 +323,7 @@ def _broker(
 ) -> tuple[BrokerUrl, Driver]:
     """Where the broker is, and by which driver to go there."""
     if service.connection is None:
-        if url is None:
+        if not isinstance(url, BrokerUrl):
             raise ConfigurationError(
                 f"service {service.name!r} has no broker: give a BrokerUrl, or "
                 "Service(connection=...)"
