@@ -215,7 +215,8 @@ class Consumer:
     async def abandon(self) -> int:
         """Give back what is still in flight, cancel its handlers, and say how many there were."""
         in_flight = self._in_flight()
-        unsettled = [d for _, d in in_flight if not (d.settled or d.lost)]
+        # Those of a channel that is gone, too: the broker has given them back.
+        unsettled = [delivery for _, delivery in in_flight if not delivery.settled]
         for delivery in unsettled:
             self._give_up(delivery)
         for task, _ in in_flight:
