@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
-from mqkit import drivers
+from mqkit import checked, drivers
+from mqkit.checked import Seconds
 from mqkit.closing import Closing, Step
 from mqkit.connection import Connection
 from mqkit.consumer import Consumer
@@ -23,7 +24,7 @@ from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.handler import Handler
 from mqkit.message import Delivery
 from mqkit.middleware import Middleware
-from mqkit.ordered import OrderedConsumer, SplittingConsumer
+from mqkit.ordered import KeepingConsumer, OrderedConsumer, SplittingConsumer
 from mqkit.outcome import Outcome
 from mqkit.pause import ConsumerState, Status
 from mqkit.pausing import pauses_of
@@ -64,7 +65,7 @@ class Runtime:
 
     It runs once: after its end, and beside it, another run takes another `Runtime`.
 
-    :raises ConfigurationError: the service has no handlers, the grace period is negative, or
+    :raises ConfigurationError: the service has no handlers, a time cannot be what it was given, or
         there is no broker, two of them, or a connection that cannot be used
     """
 
@@ -73,9 +74,9 @@ class Runtime:
         service: Service,
         url: BrokerUrl | None = None,
         *,
-        grace: float = DEFAULT_GRACE,
+        grace: Seconds = DEFAULT_GRACE,
         middleware: Iterable[Middleware] = (),
-        connect_deadline: float | None = None,
+        connect_deadline: Seconds | None = None,
         driver: Driver | None = None,
         clock: Clock = utc_now,
         on_settled: OnSettled | None = None,
@@ -84,15 +85,16 @@ class Runtime:
     ) -> None:
         if not service.handlers:
             raise ConfigurationError(f"service {service.name!r} has no handlers")
-        if grace < 0:
-            raise ConfigurationError(f"the grace period is 0 seconds or more, not {grace!r}")
+        self._grace = checked.seconds(grace, "Runtime(grace=...)")
+        if connect_deadline is not None:
+            option = "Runtime(connect_deadline=...)"
+            connect_deadline = checked.seconds(connect_deadline, option, over=0)
+        self._connect_deadline = connect_deadline
         if service.store is not None:
             service.store.check(service.handlers)
         self.service = service
-        self._url, driver = _broker(service, url, driver)
-        self._grace = grace
+        self._url, driver = drivers.chosen(service.name, service.connection, url, driver)
         self._middleware = (*middleware, *service.middleware)
-        self._connect_deadline = connect_deadline
         self._clock = clock
         self._on_settled = on_settled
         self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=driver)
@@ -112,7 +114,7 @@ class Runtime:
         self._on_stop = on_stop
         self._began = False
         self._closing = Closing(service.name)
-        self._drain = Drain(service.name, grace)
+        self._drain = Drain(service.name, self._grace)
         self._store_is_open = False
         self._ends_at = 0.0
 
@@ -160,7 +162,7 @@ class Runtime:
             await self._stop()
 
     async def failed(self) -> None:
-        """Wait until a consumer ends by itself, which is only with an error, and raise that."""
+        """Wait until a consumer or a connection ends by itself, with an error, and raise that."""
         done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -250,6 +252,10 @@ class Runtime:
         )
         await self._consuming.open(self._connect_deadline)
         await self._publishing.open(self._connect_deadline)
+        self._running += [
+            asyncio.create_task(each.given_up(), name=f"mqkit connection {each.name} given up")
+            for each in (self._consuming, self._publishing)
+        ]
         if (store := self.service.store) is not None:
             await store.open()
             self._store_is_open = True
@@ -296,7 +302,9 @@ class Runtime:
         }
         if handler.order_by is None:
             settler = self._settler(handler, settled)
-            yield Consumer(self._consuming, handler, dispatcher, settler, **options)
+            keeps = handler.queue.is_single or handler.queue.needs_consumer
+            kind = KeepingConsumer if keeps else Consumer
+            yield kind(self._consuming, handler, dispatcher, settler, **options)
             return
         for number in range(handler.queue.partitions or 1):
             yield OrderedConsumer(
@@ -380,21 +388,3 @@ class Runtime:
 def _consumed(handler: Handler) -> tuple[str, ...]:
     """The names of the queues that a handler consumes."""
     return (handler.queue.name, *(each.name for each in handler.queue.partition_queues()))
-
-
-def _broker(
-    service: Service, url: BrokerUrl | None, driver: Driver | None
-) -> tuple[BrokerUrl, Driver]:
-    """Where the broker is, and by which driver to go there."""
-    if service.connection is None:
-        if url is None:
-            raise ConfigurationError(
-                f"service {service.name!r} has no broker: give a BrokerUrl, or "
-                "Service(connection=...)"
-            )
-        return url, driver or drivers.named()
-    if url is not None or driver is not None:
-        raise ConfigurationError(
-            f"service {service.name!r} has a connection of its own: give no URL and no driver"
-        )
-    return drivers.of_application(service.connection)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mqkit.closing import Step
-from mqkit.dispatch import make
 from mqkit.injection import Provider
+from mqkit.invoker import make
 
 
 class ServiceValues:
