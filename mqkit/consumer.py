@@ -33,6 +33,7 @@ from mqkit.pausing import Pausing
 from mqkit.reserved import drop_unbelievable
 from mqkit.runners import Runners
 from mqkit.settle import Settler
+from mqkit.shown import shown
 from mqkit.told import UNDER_WAY
 
 logger = logging.getLogger(__name__)
@@ -337,7 +338,7 @@ class Consumer:
                 logging.CRITICAL,
                 "%s: message %s could not be settled; it is dead-lettered",
                 self.handler.name,
-                delivery.message_id,
+                shown(delivery.message_id),
                 error=error,
             )
             try:
