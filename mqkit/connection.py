@@ -214,7 +214,11 @@ class Connection:
             before_sleep=log_wait,
             reraise=True,
         )
-        return await attempts(lambda: self._try_each_host(first=first))
+
+        async def attempt() -> DriverConnection:
+            return await self._try_each_host(first=first)
+
+        return await attempts(attempt)
 
     async def _try_each_host(self, *, first: bool) -> DriverConnection:
         hosts = self._url.hosts
