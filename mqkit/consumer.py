@@ -33,6 +33,7 @@ from mqkit.pausing import Pausing
 from mqkit.reserved import drop_unbelievable
 from mqkit.runners import Runners
 from mqkit.settle import Settler
+from mqkit.shown import shown
 from mqkit.told import UNDER_WAY
 
 logger = logging.getLogger(__name__)
@@ -231,7 +232,8 @@ class Consumer:
     async def abandon(self) -> int:
         """Give back what is still in flight, cancel its handlers, and say how many there were."""
         in_flight = self._in_flight()
-        unsettled = [d for _, d in in_flight if not (d.settled or d.lost)]
+        # Those of a channel that is gone, too: the broker has given them back.
+        unsettled = [delivery for _, delivery in in_flight if not delivery.settled]
         for delivery in unsettled:
             self._give_up(delivery)
         for task, _ in in_flight:
@@ -336,7 +338,7 @@ class Consumer:
                 logging.CRITICAL,
                 "%s: message %s could not be settled; it is dead-lettered",
                 self.handler.name,
-                delivery.message_id,
+                shown(delivery.message_id),
                 error=error,
             )
             try:

@@ -41,7 +41,7 @@ Under the 30 s that container platforms wait before they kill.
 
 DETACHED = ConsumerState(Status.DETACHED)
 
-CLOSING = 3.3
+CLOSING = 3.0
 """Seconds after the grace period in which cancelled handlers end, and everything is closed."""
 
 
@@ -88,7 +88,7 @@ class Runtime:
         if service.store is not None:
             service.store.check(service.handlers)
         self.service = service
-        self._url, driver = _broker(service, url, driver)
+        self._url, driver = drivers.chosen(service.name, service.connection, url, driver)
         self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=driver)
         self._publishing = Connection(self._url, name=f"{service.name}.publish", driver=driver)
         self.publisher = Publisher(
@@ -316,21 +316,3 @@ class Runtime:
 def _consumed(handler: Handler) -> tuple[str, ...]:
     """The names of the queues that a handler consumes."""
     return (handler.queue.name, *(each.name for each in handler.queue.partition_queues()))
-
-
-def _broker(
-    service: Service, url: BrokerUrl | None, driver: Driver | None
-) -> tuple[BrokerUrl, Driver]:
-    """Where the broker is, and by which driver to go there."""
-    if service.connection is None:
-        if not isinstance(url, BrokerUrl):
-            raise ConfigurationError(
-                f"service {service.name!r} has no broker: give a BrokerUrl, or "
-                "Service(connection=...)"
-            )
-        return url, driver or drivers.named()
-    if url is not None or driver is not None:
-        raise ConfigurationError(
-            f"service {service.name!r} has a connection of its own: give no URL and no driver"
-        )
-    return drivers.of_application(service.connection)

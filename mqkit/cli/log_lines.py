@@ -19,6 +19,14 @@ class LineFormatter(logging.Formatter):
     A record of the service's own is escaped, too: it may quote a message.
     """
 
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, whatever another formatter has kept of its traceback."""
+        kept, record.exc_text = record.exc_text, None
+        try:
+            return super().format(record)
+        finally:
+            record.exc_text = kept
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """The record's own line."""
         return shown(super().formatMessage(record), MAX_MESSAGE)

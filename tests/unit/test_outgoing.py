@@ -16,7 +16,6 @@ from pydantic import BaseModel, model_serializer
 from mqkit import Exchange, InvalidMessageError, Outgoing, Queue
 from mqkit.outgoing import to_message
 
-
 NO_TIMES = (
     "5000",
     b"5",
