@@ -21,7 +21,7 @@ from tenacity import (
 
 from mqkit.connection import Connection
 from mqkit.declare import declare
-from mqkit.delay import bind
+from mqkit.delay import bound_channel
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.errors import BrokerError, ChannelClosedError, ConnectError
 from mqkit.handler import Handler
@@ -168,10 +168,8 @@ class Attachment:
         declared_on, self._declared_on = self._declared_on, 0
         if declared_on != self._connection.generation:
             await self.declare()
-        channel = await self._connection.channel()
         # On this channel, not on the publisher's connection: during an alarm that one is silent.
-        for queue in self._fed_by_ladder():
-            await bind(channel, queue)
+        channel = await bound_channel(self._connection.channel, self._fed_by_ladder())
         self._cautious = self._suspects or (
             self._handler.queue.type == "quorum"
             and self._handler.prefetch > CAUTIOUS_PREFETCH

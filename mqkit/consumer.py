@@ -350,4 +350,7 @@ class Consumer:
             if delivery.settled or delivery.lost:
                 return
             await asyncio.sleep(wait)
-        self._settler.refuse(delivery, error, requeue=not self.handler.queue.declare)
+        # What the broker does with a refused message is known of mqkit's own declarations alone.
+        queue = self.handler.queue
+        is_kept = queue.declare and "x-dead-letter-exchange" in queue.declared_arguments()
+        self._settler.refuse(delivery, error, requeue=not is_kept)

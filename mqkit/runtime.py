@@ -15,6 +15,7 @@ from mqkit.closing import Closing, Step
 from mqkit.connection import Connection
 from mqkit.consumer import Consumer
 from mqkit.declare import declare
+from mqkit.delay import bound_channel
 from mqkit.dispatch import Clock, utc_now
 from mqkit.draining import CANCELLED_HANDLERS_WAIT, Drain
 from mqkit.drivers.base import Driver, QueueState
@@ -261,6 +262,9 @@ class Runtime:
             self._store_is_open = True
         self._stalls.start()
         await declare(self._consuming.channel, self.service.topology)
+        # Where this user may not, it is an error now, and not one at each attempt to consume.
+        queues = [each for handler in self.service.handlers[:1] for each in _consumed(handler)]
+        await (await bound_channel(self._consuming.channel, queues)).close()
         # Not before there is an exchange to relay to.
         if store is not None and (beside := store.start(self.publisher.send)) is not None:
             self._running.append(beside)

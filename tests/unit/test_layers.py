@@ -19,6 +19,7 @@ LAYERS = {
     "ids": 0,
     "limits": 0,
     "message": 0,
+    "names": 0,
     "outcome": 0,
     "settings": 0,
     "shown": 0,
