@@ -11,6 +11,12 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 LAYERS = {
+    "content": 0,
+    "decimals": 1,
+    "explain": 1,
+    "lossless": 1,
+    "schemas": 0,
+    "traits": 1,
     "errors": 0,
     "frozen": 0,
     "ids": 0,
