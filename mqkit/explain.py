@@ -17,7 +17,7 @@ from mqkit.decimals import AMBIGUOUS, EXACT, PLAIN, REFUSED
 MAX_SHOWN = 20
 """How many errors are shown; the rest are counted."""
 
-MAX_BUILT = 100
+MAX_BUILT = 1000
 """Errors of which a list is made; pydantic makes it of all or of none."""
 
 MAX_PART = 64
