@@ -13,6 +13,12 @@ ROOT = Path(__file__).parent.parent.parent
 LAYERS = {
     "checked": 0,
     "content_header": 0,
+    "content": 0,
+    "decimals": 1,
+    "explain": 1,
+    "lossless": 1,
+    "schemas": 0,
+    "traits": 1,
     "errors": 0,
     "field_tables": 0,
     "frozen": 0,
