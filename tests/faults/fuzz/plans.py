@@ -1,0 +1,212 @@
+"""What is done with each message, by whom, and how it must then end; drawn from a seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from tests.faults.fuzz.raising import AMBIGUOUS, FINAL, INTERRUPTS, RAISED, RETRIED
+
+ATTEMPTS = 3
+"""Runs that the policy of every handler allows a message."""
+
+DONE, DEAD = "done", "dead"
+
+ENDS_DONE, ENDS_DEAD = frozenset({DONE}), frozenset({DEAD})
+EITHER = ENDS_DONE | ENDS_DEAD
+
+RESULTS = (
+    "None",
+    "a number",
+    "a text",
+    "bytes",
+    "an error, returned",
+    "NaN",
+    "an object",
+    "a lambda",
+    "a list in itself",
+    "a surrogate",
+    "odd keys",
+    "3 MB",
+)
+"""What a handler may return that is done; the last ones cannot be written for a reply."""
+
+AWAITABLES = (
+    "a coroutine",
+    "a generator",
+    "an async generator",
+    "a future",
+    "an awaitable",
+)
+"""What a handler returns whose work has not been done, whatever it thinks."""
+
+WAITS = ("NaN", "infinity", "minus infinity", "negative", "None", "text", "huge", "a list", "True")
+
+KEYS = (
+    "NaN",
+    "Decimal",
+    "a list",
+    "None",
+    "True",
+    "bytes",
+    "a surrogate",
+    "a huge text",
+    "a tuple",
+    "a frozenset",
+    "no hash",
+    "a hash that raises",
+    "text that raises",
+    "an enum",
+    "an object",
+)
+
+BATCH_RESULTS = ("None", "too few", "too many", "no list", "a dict", "a generator", "mixed")
+
+PROVIDERS = (
+    "fails on open",
+    "fails on close",
+    "yields twice",
+    "yields nothing",
+    "async fails on open",
+    "async fails on close",
+    "async yields twice",
+    "async yields nothing",
+    "is good",
+)
+
+LANES = (
+    "async",
+    "async-timeout",
+    "def",
+    "def-timeout",
+    "any",
+    "model",
+    "policy",
+    "middleware",
+    "provider",
+    "batch",
+    "batch-def",
+    "batch-timeout",
+    "ordered",
+    "partitioned",
+)
+"""The handlers, each of which has a queue of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is done with one message."""
+
+    act: str
+    kind: str = ""
+    ends: frozenset[str] = EITHER
+    runs: int = ATTEMPTS
+    """Runs of the handler at most."""
+
+    def __str__(self) -> str:
+        return f"{self.act} {self.kind}".strip()
+
+
+def drawn(random: Random, lane: str) -> Plan:
+    """A plan for a message of this lane."""
+    if random.random() < 0.25:
+        return Plan("return", "None", ENDS_DONE, 1) if not lane.startswith("batch") else _BATCHED
+    match lane:
+        case "model":
+            return Plan("validator raises", random.choice(list(RAISED)), ENDS_DEAD, 0)
+        case "policy":
+            return _policy(random)
+        case "middleware":
+            return _middleware(random)
+        case "provider":
+            return _provider(random)
+        case "batch" | "batch-def" | "batch-timeout":
+            return _batch(random)
+        case "ordered" | "partitioned" if random.random() < 0.6:
+            return _key(random)
+    return _handler(random, lane)
+
+
+_BATCHED = Plan("return", "None", EITHER)
+"""What becomes of one of a batch is the first one's doing."""
+
+
+def _handler(random: Random, lane: str) -> Plan:
+    acts = ["raise"] * 5 + ["flaky"] * 2 + ["return", "block", "return awaitable"]
+    if "def" not in lane:
+        acts += ["cancel the task", "task group", "cancelled future"]
+    if "timeout" in lane:
+        acts += ["outlast", "outlast"]
+    act = random.choice(acts)
+    if act == "raise":
+        return _raise(random)
+    if act == "flaky":
+        return Plan(act, random.choice(list(RETRIED)), ENDS_DONE, 2)
+    if act == "return":
+        # One that asks for a reply is dead-lettered if that cannot be written.
+        return Plan(act, random.choice(RESULTS), EITHER)
+    if act == "block":
+        return Plan(act, "", ENDS_DONE, 1)
+    if act == "return awaitable":
+        return Plan(act, random.choice(AWAITABLES), ENDS_DEAD)
+    if act == "task group":
+        kinds = [kind for kind in RAISED if kind not in INTERRUPTS]
+        return Plan(act, random.choice(kinds), EITHER)
+    return Plan(act, "", ENDS_DEAD)
+
+
+def _raise(random: Random, act: str = "raise") -> Plan:
+    kind = random.choice(list(RAISED))
+    return Plan(act, kind, ENDS_DEAD, 1 if kind in FINAL.keys() - AMBIGUOUS else ATTEMPTS)
+
+
+def _policy(random: Random) -> Plan:
+    act = random.choice(("wait is", "wait is", "wait raises", "stop raises", "retry raises"))
+    if act == "wait is":
+        return Plan(act, random.choice(WAITS), ENDS_DEAD)
+    return Plan(act, random.choice(list(RAISED)), ENDS_DEAD)
+
+
+def _middleware(random: Random) -> Plan:
+    act = random.choice(
+        (
+            "middleware raises before",
+            "middleware raises before",
+            "middleware raises after",
+            "middleware raises after",
+            "middleware skips",
+            "middleware forgets to await",
+            "middleware swallows",
+            "middleware calls twice",
+            "middleware calls with nothing",
+        )
+    )
+    if "raises" in act:
+        return _raise(random, act)
+    if act == "middleware forgets to await":
+        return Plan(act, "", ENDS_DEAD, 0)
+    if act == "middleware calls with nothing":
+        return Plan(act, "", ENDS_DEAD)
+    if act == "middleware calls twice":
+        return Plan(act, "", ENDS_DONE, 2)
+    return Plan(act, "", ENDS_DONE, 0 if act == "middleware skips" else 1)
+
+
+def _provider(random: Random) -> Plan:
+    kind = random.choice(PROVIDERS)
+    if kind == "is good":
+        return _raise(random)
+    return Plan(f"provider {kind}", random.choice(list(RAISED)), ENDS_DEAD)
+
+
+def _batch(random: Random) -> Plan:
+    if random.random() < 0.5:
+        return Plan("raise", random.choice(list(RAISED)))
+    act = random.choice(("results", "results", "block", "outlast"))
+    return Plan(act, random.choice(BATCH_RESULTS) if act == "results" else "")
+
+
+def _key(random: Random) -> Plan:
+    if random.random() < 0.5:
+        return Plan("key raises", random.choice(list(RAISED)), EITHER)
+    return Plan("key is", random.choice(KEYS), EITHER)
