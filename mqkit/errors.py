@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 
 class MqkitError(Exception):
     """The root of all errors raised by mqkit."""
@@ -150,6 +152,18 @@ class InvalidMessageError(MqkitError):
     """A message cannot be sent as it is: its body, a header or a property is not encodable."""
 
 
+class HeadersTooLargeError(InvalidMessageError):
+    """A message's headers and properties do not fit into one frame, as they must.
+
+    `size` is what they take and `limit` what a frame of this connection may have, both in bytes.
+    """
+
+    def __init__(self, text: str, *, size: int, limit: int) -> None:
+        super().__init__(text)
+        self.size = size
+        self.limit = limit
+
+
 # --- requests ----------------------------------------------------------------------------------
 
 
@@ -246,7 +260,22 @@ class BatchResultError(MqkitError):
 
 
 class HandlerAbortedError(MqkitError):
-    """A handler ended with `CancelledError` or `SystemExit` of its own: a failure like others."""
+    """A handler ended with what is no `Exception`: a failure like others, for its retry policy.
+
+    That is `CancelledError` of its own, `SystemExit`, `KeyboardInterrupt`, `GeneratorExit`, or any
+    other class derived from `BaseException`, a group of such included. The original is the cause.
+    """
+
+
+class HandlerResultError(MqkitError):
+    """A handler, or a middleware, returned what has yet to run: a coroutine, or a generator.
+
+    Its body did not run, or not to its end: a failure like others.
+    """
+
+
+class MessageExpiredError(MqkitError):
+    """A message's time to live (`expiration`) ended before it could be handled, or tried again."""
 
 
 class HandlerTimeoutError(MqkitError):
@@ -274,3 +303,46 @@ class StoreUnavailableError(StoreError):
     Trying again may help. A message that meets it is tried again later, without counting the
     attempt, whatever its policy says: it is not the message that failed.
     """
+
+
+# --- what an error says of itself, whatever it is -------------------------------------------------
+
+
+def error_type(error: BaseException) -> str:
+    """An error's type with its module, as a traceback prints it."""
+    kind = type(error)
+    try:
+        module, name = f"{kind.__module__}", f"{kind.__qualname__}"
+    except BaseException:  # noqa: BLE001 - a class may do anything there, too
+        return "<a type without a name>"
+    return name if module == "builtins" else f"{module}.{name}"
+
+
+def error_text(error: BaseException) -> str:
+    """An error's own text; '<str() failed>' where its class cannot give it."""
+    try:
+        # Exactly a str: a class derived from it may do anything where it is cut or encoded.
+        return str.__add__("", str(error))
+    except BaseException:  # noqa: BLE001 - what an application's `__str__` raises is no news
+        return "<str() failed>"
+
+
+def error_traceback(error: BaseException) -> str:
+    """An error with its traceback and causes; '<traceback failed>' where it has none to be had."""
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException:  # noqa: BLE001 - as `error_text`
+        return "<traceback failed>"
+
+
+def describe(error: BaseException) -> str:
+    """An error for the log: its type and where it was raised, never its text.
+
+    The text may quote the message, and with it what must not be in a log.
+    """
+    try:
+        frames = traceback.extract_tb(error.__traceback__)
+    except BaseException:  # noqa: BLE001 - as `error_text`
+        frames = traceback.StackSummary()
+    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return f"{error_type(error)}{where}"

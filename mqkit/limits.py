@@ -160,6 +160,50 @@ def table_size(headers: Mapping[str, Any], limit: int) -> int | None:
     return None
 
 
+def is_encodable(name: Any, value: Any) -> bool:
+    """Whether a header can be written: its name, and its value with all that is in it."""
+    try:
+        if len(name.encode()) > MAX_SHORT_TEXT:
+            return False
+    except (AttributeError, UnicodeEncodeError):
+        return False
+    left: list[tuple[Any, int]] = [(value, 1)]
+    while left:
+        each, level = left.pop()
+        if isinstance(each, _NESTING):
+            if level == MAX_HEADER_DEPTH:
+                return False
+            if isinstance(each, dict):
+                if not all(is_encodable(inner, None) for inner in each):
+                    return False
+                each = each.values()
+            left.extend((item, level + 1) for item in each)
+        elif not _is_plain_encodable(each):
+            return False
+    return True
+
+
+def _is_plain_encodable(value: Any) -> bool:
+    if value is None or isinstance(value, bool | bytes | float):
+        return True
+    if isinstance(value, str):
+        return value.isascii() or value == value.encode(errors="ignore").decode()
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    if isinstance(value, Decimal):
+        _, digits, exponent = value.as_tuple()
+        places = -exponent if isinstance(exponent, int) else -1
+        return 0 <= places <= MAX_SHORT_TEXT and len(digits) < _DECIMAL_DIGITS
+    return isinstance(value, datetime)
+
+
+MAX_SHORT_TEXT = 255
+"""Bytes of a header's name (AMQP 0-9-1, section 4.2.5.3)."""
+
+_DECIMAL_DIGITS = 10
+"""An AMQP decimal has 32 bits for its digits."""
+
+
 _NESTING = (dict, list)
 _TEXT = (str, bytes)
 

@@ -33,6 +33,7 @@ class Header:
     ATTEMPT = "mqkit-attempt"
     ATTEMPTS = "mqkit-attempts"
     ELAPSED = "mqkit-elapsed"
+    TIME_TO_LIVE = "mqkit-time-to-live"
     EXCHANGE = "mqkit-exchange"
     ROUTING_KEY = "mqkit-routing-key"
     QUEUE = "mqkit-queue"
@@ -88,6 +89,8 @@ class DeliveryChannel(Protocol):
 
     def nack(self, tag: int, *, requeue: bool) -> None: ...
 
+    def reject(self, tag: int, *, requeue: bool) -> None: ...
+
 
 @dataclass(slots=True, eq=False)
 class Delivery:
@@ -117,6 +120,8 @@ class Delivery:
 
     A handler in a thread cannot be stopped from outside; it can look at this and stop early.
     """
+    expires: float | None = None
+    """When its time to live ends, on the monotonic clock in seconds; None is never."""
 
     @property
     def message_id(self) -> str | None:
@@ -158,6 +163,18 @@ def elapsed_seconds(headers: Mapping[str, HeaderValue]) -> float:
     if isinstance(elapsed, int) and not isinstance(elapsed, bool) and elapsed >= 0:
         return elapsed / 1000
     return 0.0
+
+
+def time_to_live(properties: Properties) -> float | None:
+    """Seconds that a message is still worth handling, from when it came; None is for ever.
+
+    A retry tells it in mqkit's own header: in the delay ladder, the property would cut the delay
+    short, and the broker removes it there.
+    """
+    left = properties.headers.get(Header.TIME_TO_LIVE)
+    if isinstance(left, int) and not isinstance(left, bool) and left >= 0:
+        return left / 1000
+    return properties.expiration
 
 
 def attempt_number(headers: Mapping[str, HeaderValue]) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import operator
-from collections.abc import Callable, Hashable
+import typing
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Hashable
 from typing import Any
 
 from mqkit.errors import HandlerError
@@ -22,8 +24,66 @@ def name_of(function: Callable[..., Any]) -> str:
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether calling it gives something to await."""
-    call = getattr(function, "__call__", None)  # noqa: B004 - the method itself is inspected
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+    return any(inspect.iscoroutinefunction(each) for each in _callees(function))
+
+
+def _callees(function: Callable[..., Any]) -> tuple[Any, ...]:
+    """What a call runs: the function behind a `functools.partial` or a staticmethod, its `__call__`."""
+    while isinstance(function, functools.partial | staticmethod):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    if isinstance(function, type):
+        return (function,)
+    return (function, getattr(function, "__call__", None))  # noqa: B004 - the method is inspected
+
+
+def refuse_unrun(function: Callable[..., Any], what: str) -> None:
+    """See that a call of the handler runs its body, as far as that can be seen.
+
+    What this cannot see is an error when the handler is called (`HandlerResultError`).
+
+    :raises HandlerError: a call would give a generator, or a coroutine that nobody awaits
+    """
+    callees = [each for each in _callees(function) if each is not None]
+    for each in callees:
+        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            raise HandlerError(
+                f"{what}: it has a `yield`, and calling it would not run its body; a handler "
+                "returns what it has to say. For what must be closed after a message there is "
+                "service.provide"
+            )
+    if is_async(function):
+        return
+    inner = [inspect.unwrap(each) for each in callees]
+    if any(inspect.iscoroutinefunction(each) or _is_generator(each) for each in inner):
+        raise HandlerError(
+            f"{what}: a decorator around it is a plain `def`, and calling that would not run the "
+            "body; make the decorator's inner function `async def`, and await the handler in it "
+            "(one that does run it to its end must not set `__wrapped__`, as functools.wraps does)"
+        )
+    returned = _returned(callees[-1] if not inspect.isfunction(callees[0]) else callees[0])
+    if returned is not None and issubclass(returned, _UNRUN):
+        raise HandlerError(
+            f"{what}: by its annotation it returns {returned.__name__}, whose body would not have "
+            "run; write it as `async def`, without `yield`, and await inside"
+        )
+
+
+def _is_generator(function: Any) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _returned(function: Any) -> type | None:
+    """The class that a function says that it returns, without its parameters; None is another."""
+    try:
+        annotation = typing.get_type_hints(function).get("return")
+    except (NameError, TypeError, AttributeError):  # told where the arguments are resolved
+        return None
+    kind = typing.get_origin(annotation) or annotation
+    return kind if isinstance(kind, type) else None
+
+
+_UNRUN = (Awaitable, Generator, AsyncIterator)
+"""Types of results whose body has yet to run: coroutines, futures, generators."""
 
 
 def checked_retry(retry: Retry | None, what: str) -> Retry | None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import zlib
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
-from mqkit.copies import describe, stamp
+from mqkit.copies import stamp
 from mqkit.dispatch import Clock, utc_now
-from mqkit.errors import DecodeError, OrderError
+from mqkit.errors import DecodeError, OrderError, describe
+from mqkit.expiry import in_time
 from mqkit.handler import Handler
 from mqkit.message import Delivery, Header
 from mqkit.outcome import DeadLetter, DeathReason, Forward, Lost, Outcome, Requeue, RetryAfter
@@ -127,6 +129,9 @@ class InOrder:
             outcome = await self._dispatch(delivery)
             if not isinstance(outcome, RetryAfter):
                 return outcome
+            late = in_time(delivery, outcome, time.monotonic())
+            if not isinstance(late, RetryAfter):
+                return late
             held = asyncio.get_running_loop().time() - began
             if held + outcome.delay > self._longest:
                 return self._held_too_long(outcome, held)

@@ -21,6 +21,8 @@ class DeathReason(StrEnum):
     UNIDENTIFIED = "no-message-id"
     UNORDERED = "no-order-key"
     HELD_TOO_LONG = "held-too-long"
+    EXPIRED = "expired"
+    UNSETTLED = "unsettled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,31 @@ class RetryLater(Exception):  # noqa: N818 - an instruction, not an error
             raise ValueError(f"RetryLater takes 0 to {MAX_DELAY:.0f} seconds, not {seconds!r}")
         super().__init__(reason or f"retry in {seconds:g} s")
         self.seconds = seconds
+
+
+def instruction(error: BaseException) -> BaseException:
+    """The `Reject` or `RetryLater` that an error is, or holds as a group; else the error itself.
+
+    A `TaskGroup` raises what its tasks raised as a group. One `Reject` in it is enough, and of
+    several `RetryLater` the longest counts.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    later: RetryLater | None = None
+    left: list[BaseException] = [error]
+    seen: set[int] = set()
+    while left:
+        each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, Reject):
+            return each
+        if isinstance(each, RetryLater) and (later is None or each.seconds > later.seconds):
+            later = each
+        if isinstance(each, BaseExceptionGroup):
+            left.extend(reversed(each.exceptions))
+    return later or error
 
 
 DELAY_TICK = 0.1

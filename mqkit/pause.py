@@ -15,8 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from mqkit.copies import describe
-from mqkit.errors import ConfigurationError
+from mqkit.errors import ConfigurationError, describe
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Outcome, Reject, RetryAfter, RetryLater
 
 Probe = Callable[[], Any]

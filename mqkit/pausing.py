@@ -14,10 +14,9 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from mqkit.copies import describe
 from mqkit.dispatch import Clock
 from mqkit.effects import needs_transaction
-from mqkit.errors import ProbeTimeoutError, StoreUnavailableError
+from mqkit.errors import ProbeTimeoutError, StoreUnavailableError, describe
 from mqkit.handler import Handler
 from mqkit.message import Delivery, elapsed_seconds
 from mqkit.outcome import Outcome

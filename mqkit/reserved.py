@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 _LADDER = f"{PREFIX}."
 
-_OF_A_FORMER_LIFE = frozenset({Header.ATTEMPT, Header.ELAPSED})
+_OF_A_FORMER_LIFE = frozenset({Header.ATTEMPT, Header.ELAPSED, Header.TIME_TO_LIVE})
 
 
 def drop_unbelievable(incoming: Incoming, queue: str) -> None:

@@ -16,7 +16,15 @@ from tenacity import Future, RetryCallState, Retrying, retry_if_exception_type, 
 from tenacity.wait import wait_none
 
 from mqkit.errors import ConfigurationError
-from mqkit.outcome import MAX_DELAY, DeadLetter, DeathReason, Reject, RetryAfter, RetryLater
+from mqkit.outcome import (
+    MAX_DELAY,
+    DeadLetter,
+    DeathReason,
+    Reject,
+    RetryAfter,
+    RetryLater,
+    instruction,
+)
 
 MAX_ATTEMPTS_ASKED = 1_000
 WAIT_DRAWS = 20
@@ -86,6 +94,7 @@ class Retry:
         `elapsed` is the seconds since its first failure. Pure but for what a strategy draws
         at random.
         """
+        error = instruction(error)
         if isinstance(error, Reject):
             return DeadLetter(DeathReason.REJECTED, error)
         state = _state(error, attempt, elapsed)

@@ -15,10 +15,11 @@ from mqkit.connection import Connection
 from mqkit.consumer import Consumer
 from mqkit.declare import declare
 from mqkit.delay import DelayLadder
-from mqkit.dispatch import Clock, Dispatcher, make, utc_now
+from mqkit.dispatch import Clock, Dispatcher, utc_now
 from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.handler import Handler
+from mqkit.invoker import make
 from mqkit.message import Delivery
 from mqkit.middleware import Middleware
 from mqkit.ordered import OrderedConsumer, SplittingConsumer

@@ -23,6 +23,7 @@ from mqkit.options import (
     checked_timeout,
     is_async,
     name_of,
+    refuse_unrun,
 )
 from mqkit.pause import Pause
 from mqkit.retry import Retry
@@ -264,6 +265,7 @@ class Service:
         for source in sources:
             if not isinstance(source, Source):
                 raise HandlerError(f"{what}: bind takes exchange.key(...), not {source!r}")
+        refuse_unrun(function, what)
         policy = checked_retry(retry, what) or self.retry
         if policy is None:
             raise HandlerError(

@@ -239,6 +239,10 @@ class AioPikaChannel(DriverChannel):
         self._ensure_open()
         self._link.write(wire.method(self.number, spec.Basic.Nack(tag, requeue=requeue)))
 
+    def reject(self, tag: int, *, requeue: bool) -> None:
+        self._ensure_open()
+        self._link.write(wire.method(self.number, spec.Basic.Reject(tag, requeue=requeue)))
+
     async def close(self, *, in_order: bool = False) -> None:
         if in_order:
             self._on_delivery.clear()  # none of them is cancelled

@@ -234,6 +234,10 @@ class PikaChannel(DriverChannel):
         self._ensure_open()
         self._channel.basic_nack(tag, requeue=requeue)
 
+    def reject(self, tag: int, *, requeue: bool) -> None:
+        self._ensure_open()
+        self._channel.basic_reject(tag, requeue=requeue)
+
     async def close(self, *, in_order: bool = False) -> None:
         if self.is_open:
             self._inbound.on_delivery.clear()  # what still comes is the broker's again

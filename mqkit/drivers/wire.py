@@ -13,6 +13,7 @@ from mqkit.errors import (
     AuthenticationError,
     BrokerUrlError,
     ConnectError,
+    HeadersTooLargeError,
     InvalidMessageError,
     VirtualHostError,
 )
@@ -157,12 +158,14 @@ def unencodable(message: Message, error: BaseException) -> InvalidMessageError:
     )
 
 
-def too_large(message: Message, size: int, frame_max: int) -> InvalidMessageError:
+def too_large(message: Message, size: int, frame_max: int) -> HeadersTooLargeError:
     """The error for headers that do not fit a frame, as they must (AMQP 0-9-1, 4.2.6.1)."""
-    return InvalidMessageError(
+    return HeadersTooLargeError(
         f"message {message.properties.message_id} to exchange {message.exchange!r}: its "
         f"headers and properties take {size} bytes, and the broker takes "
-        f"{frame_max - FRAME_OVERHEAD} at most (frame_max)"
+        f"{frame_max - FRAME_OVERHEAD} at most (frame_max)",
+        size=size,
+        limit=frame_max,
     )
 
 

@@ -18,8 +18,7 @@ from typing import Any
 from sqlalchemy import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from mqkit.copies import error_type
-from mqkit.errors import StoreError, StoreUnavailableError
+from mqkit.errors import StoreError, StoreUnavailableError, error_text, error_type
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
 from mqkit.store.database import Database
@@ -108,7 +107,7 @@ class StateRecorder:
                     now,
                     retry_at=now + timedelta(seconds=delay),
                     error_type=error_type(error),
-                    error=writable(str(error)[:MAX_ERROR_TEXT]),
+                    error=writable(error_text(error)[:MAX_ERROR_TEXT]),
                 )
                 self._note(handler, delivery, note)
             case DeadLetter(error=error):
@@ -118,7 +117,7 @@ class StateRecorder:
                     delivery.attempt,
                     now,
                     error_type=error_type(error),
-                    error=writable(str(error)[:MAX_ERROR_TEXT]),
+                    error=writable(error_text(error)[:MAX_ERROR_TEXT]),
                 )
                 self._note(handler, delivery, note)
             case _:

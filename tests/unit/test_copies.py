@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from mqkit import Delivery
-from mqkit.copies import dead_letter_copy, describe, retry_copy
+from mqkit.copies import dead_letter_copy, retry_copy
+from mqkit.errors import describe
 from mqkit.message import Properties, attempt_number, elapsed_seconds, first_published_to
 from mqkit.outcome import DeadLetter, DeathReason, RetryAfter
 

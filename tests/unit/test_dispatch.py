@@ -148,6 +148,8 @@ async def test_a_lost_channel_overrides_the_outcome() -> None:
 
         def nack(self, tag: int, *, requeue: bool) -> None: ...
 
+        def reject(self, tag: int, *, requeue: bool) -> None: ...
+
     channel = Channel()
 
     async def handle(delivery: Delivery) -> None:
