@@ -30,6 +30,8 @@ NEVER_RUN = frozenset({"undecodable", "no-order-key", "no-message-id"})
 BY_THE_BROKER = "(the broker)"
 """The reason of a dead letter that has none of mqkit's: it expired, or came back too often."""
 
+EXPIRED = (BY_THE_BROKER, "expired")
+
 
 @dataclass(slots=True)
 class Record:
@@ -189,9 +191,9 @@ def _wrong_end(message: Fuzzed, record: Record) -> list[str]:
     """What is wrong with the one end that it has."""
     end = DEAD if record.dead else DONE
     reason = record.dead[0] if record.dead else ""
-    if reason == BY_THE_BROKER:
+    if reason in EXPIRED:
         expires = "expiration" in message.raw.properties
-        return [] if expires else ["dead-lettered by the broker, not by mqkit"]
+        return [] if expires else [f"dead-lettered for no reason of its own: {reason}"]
     if end in message.plan.ends:
         return []
     if not message.is_plain and reason in NEVER_RUN:

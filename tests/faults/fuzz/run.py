@@ -46,6 +46,7 @@ class Report:
     faults: list[str] = field(default_factory=list)
     critical: Counter[str] = field(default_factory=Counter)
     lost: int = 0
+    unwritten: int = 0
     seconds: float = 0.0
     processor: float = 0.0
     """Seconds of it that a second and a half took in which there was nothing to do."""
@@ -69,7 +70,7 @@ def fuzz(url: str, *, driver: str, seed: int, count: int, prefix: str) -> Report
         _run(_fuzz(url, driver, prefix, report), report)
     report.faults += report.account.faults
     report.faults += [f"{text} ({times} times)" for text, times in watch.faults.items()]
-    report.critical, report.lost = watch.critical, watch.lost
+    report.critical, report.lost, report.unwritten = watch.critical, watch.lost, watch.unwritten
     if report.lost or report.account.connections != CONNECTIONS:
         report.faults.append(
             f"connections lost: {report.lost}, opened: {report.account.connections}"
