@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from mqkit.topology import DEAD_SUFFIX
 from tests.faults.fuzz.messages import Fuzzed
-from tests.faults.fuzz.plans import DEAD, DONE, ENDS_DONE
+from tests.faults.fuzz.plans import DEAD, DONE, ENDS_DONE, FAILS_ALWAYS, FAILS_ONCE
 
 SPARE = 4
 """Deliveries of a message, beyond its runs and its way to a partition, that are no fault.
@@ -48,6 +48,10 @@ class Record:
     acked_for_nothing: int = 0
     acks: int = 0
     nacked: int = 0
+    refused: int = 0
+    """Left to the broker, to be dead-lettered."""
+    breaks: int = 0
+    """How often the driver failed to write a copy of it."""
     dead: list[str] = field(default_factory=list)
     """The reason of each dead letter that was found at the end."""
 
@@ -59,7 +63,7 @@ class Record:
     @property
     def seems_ended(self) -> bool:
         """As far as is known before the dead letters are looked at."""
-        return self.acked_done + self.acked_for_nothing + self.dead_copies > 0
+        return self.acked_done + self.acked_for_nothing + self.dead_copies + self.refused > 0
 
 
 class Account:
@@ -121,6 +125,17 @@ class Account:
 
     def nacked(self, number: int) -> None:
         self.records[number].nacked += 1
+
+    def refused(self, number: int) -> None:
+        self.records[number].refused += 1
+        self._look(number)
+
+    def breaks(self, number: int) -> bool:
+        act, record = self._messages[number].plan.act, self.records[number]
+        if act == FAILS_ALWAYS or (act == FAILS_ONCE and not record.breaks):
+            record.breaks += 1
+            return True
+        return False
 
     def connected(self) -> None:
         self.connections += 1
@@ -192,7 +207,7 @@ def _wrong_end(message: Fuzzed, record: Record) -> list[str]:
     end = DEAD if record.dead else DONE
     reason = record.dead[0] if record.dead else ""
     if reason in EXPIRED:
-        expires = "expiration" in message.raw.properties
+        expires = "expiration" in message.raw.properties or message.plan.act == FAILS_ALWAYS
         return [] if expires else [f"dead-lettered for no reason of its own: {reason}"]
     if end in message.plan.ends:
         return []

@@ -10,7 +10,7 @@ from typing import Any
 from mqkit import Delivery
 from tests.faults.fuzz.account import Account
 from tests.faults.fuzz.messages import Fuzzed
-from tests.faults.fuzz.plans import AWAITABLES, DEAD
+from tests.faults.fuzz.plans import AWAITABLES, DEAD, FAILS_ALWAYS, FAILS_ONCE
 from tests.faults.fuzz.raising import raised
 from tests.faults.fuzz.tap import number
 from tests.faults.fuzz.values import RESULTS
@@ -81,7 +81,7 @@ class Acting:
 
     def _end(self, message: Fuzzed, delivery: Delivery) -> Any:
         plan, known = message.plan, message.number
-        if plan.act == "raise" or (plan.act == "flaky" and delivery.attempt == 1):
+        if plan.act in ("raise", FAILS_ONCE, FAILS_ALWAYS) or (plan.act == "flaky" and delivery.attempt == 1):
             raise raised(plan.kind, known)
         if delivery.overdue:
             return None

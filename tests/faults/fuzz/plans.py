@@ -74,6 +74,10 @@ PROVIDERS = (
     "is good",
 )
 
+FAILS_ONCE, FAILS_ALWAYS = "driver fails once", "driver fails always"
+"""The handler fails, and the driver to write the copy that this asks for, so that the last resort
+is all that is left."""
+
 LANES = (
     "async",
     "async-timeout",
@@ -140,6 +144,8 @@ def _handler(random: Random, lane: str) -> Plan:
     acts = ["raise"] * 5 + ["flaky"] * 2 + ["return", "block", "return awaitable"]
     if "def" not in lane:
         acts += ["cancel the task", "task group", "cancelled future"]
+    if random.random() < 0.1:
+        return Plan(random.choice((FAILS_ONCE, FAILS_ALWAYS)), "ValueError", ENDS_DEAD, 1)
     if "timeout" in lane:
         acts += ["outlast", "outlast"]
     act = random.choice(acts)

@@ -28,6 +28,12 @@ class Listener(Protocol):
 
     def nacked(self, number: int) -> None: ...
 
+    def refused(self, number: int) -> None: ...
+
+    def breaks(self, number: int) -> bool:
+        """Whether the driver fails to write a copy of this message."""
+        ...
+
     def connected(self) -> None: ...
 
     def closed(self, what: str) -> None: ...
@@ -127,6 +133,11 @@ class TapChannel:
         for known in self._settled(tag, multiple=False):
             self._listener.nacked(known)
 
+    def reject(self, tag: int, *, requeue: bool) -> None:
+        self._channel.reject(tag, requeue=requeue)
+        for known in self._settled(tag, multiple=False):
+            (self._listener.nacked if requeue else self._listener.refused)(known)
+
     def _settled(self, tag: int, *, multiple: bool) -> list[int]:
         tags = [each for each in self._unsettled if each <= tag] if multiple else [tag]
         found = [self._unsettled.pop(each, None) for each in tags]
@@ -158,6 +169,9 @@ class TapChannel:
     def publish(
         self, message: Message, extra_headers: Mapping[str, HeaderValue] | None = None
     ) -> int:
+        known = number(message.properties)
+        if known is not None and self._listener.breaks(known):
+            raise RuntimeError("the driver fails, as no driver should")
         tag = self._channel.publish(message, extra_headers)
         self._published[tag] = message
         return tag
