@@ -204,7 +204,9 @@ class Consumer:
         elapsed = elapsed_seconds(delivery.headers)
         try:
             await self._settle(delivery, RetryAfter(0.0, error, elapsed, counted=False))
-        except Exception as failure:  # noqa: BLE001 - nothing may leave a message unsettled
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as failure:  # noqa: BLE001 - nothing may leave a message unsettled
             await self._settle_somehow(delivery, failure)
 
     def _in_flight(self) -> list[tuple[asyncio.Task[None], Delivery]]:
@@ -308,7 +310,9 @@ class Consumer:
             await self._settle(delivery, outcome)
             if not self.handler.is_async and self._batcher is None:
                 await self._wait_for_thread(delivery)
-        except Exception as error:  # noqa: BLE001 - nothing may leave a message unsettled
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - nothing may leave a message unsettled
             await self._settle_somehow(delivery, error)
         finally:
             self._lanes.done(lane)
@@ -330,7 +334,9 @@ class Consumer:
             )
             try:
                 await self._settle(delivery, outcome)
-            except Exception as failure:  # noqa: BLE001 - tried again, or left to the broker
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except BaseException as failure:  # noqa: BLE001 - tried again, or left to the broker
                 error = failure
             if delivery.settled or delivery.lost:
                 return

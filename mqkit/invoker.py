@@ -63,7 +63,7 @@ class Invoker:
         self._providers = providers
         self._executor = executor
         self._limits = limits
-        self._threads: dict[Delivery, Future[_Ended]] = {}
+        self._threads: dict[Delivery, Future[Any]] = {}
         self._store = store if needs_transaction(handler.plan, providers) else None
         # Most handlers take only these, and nothing has to be made and closed for a message.
         self._fixed = {n: values[k] for n, k in handler.plan.injected.items() if k in values}
@@ -234,19 +234,14 @@ class Invoker:
 
     async def _in_thread(self, delivery: Delivery, run: Callable[[], Any]) -> Any:
         assert self._executor is not None
-        thread = self._executor.submit(_ended, run)
+        thread = self._executor.submit(_told_by_future, run)
         self._threads[delivery] = thread
         try:
-            result, error = await asyncio.wrap_future(thread)
+            return await asyncio.wrap_future(thread)
         finally:
             if thread.done():
                 del self._threads[delivery]
-        if error is not None:
-            try:
-                raise error  # of a StopIteration, Python makes a RuntimeError here (PEP 479)
-            finally:
-                del error  # with the traceback it would be a cycle
-        return result
+            del thread  # it holds the error, whose traceback holds this frame
 
     async def _value(
         self,
@@ -291,15 +286,25 @@ def _is_thrown_away(error: BaseException) -> bool:
         return True
 
 
-_Ended = tuple[Any, BaseException | None]
+def _told_by_future(run: Callable[[], Any]) -> Any:
+    """Run it, and raise nothing that a future does not take, or that is more than a failure.
 
+    A future with a StopIteration would never be done, and GeneratorExit throws away the coroutine
+    that waits for it.
 
-def _ended(run: Callable[[], Any]) -> _Ended:
-    """What it returned, or raised: a future takes no StopIteration, and would never be done."""
+    :raises RuntimeError: it ended with StopIteration; a coroutine's makes the same (PEP 479)
+    :raises HandlerAbortedError: it ended with what is no `Exception`
+    """
     try:
-        return run(), None
-    except BaseException as error:  # noqa: BLE001 - raised where the thread is waited for
-        return None, error
+        return run()
+    except StopIteration as error:
+        raise RuntimeError(f"the handler raised {error_type(error)}") from error
+    except Exception:
+        raise
+    except BaseException as error:
+        if instruction(error) is not error:
+            raise
+        raise _aborted(error) from error
 
 
 _DONE = frozenset({str, int, float, bool, bytes, list, dict, tuple, Decimal})

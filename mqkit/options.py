@@ -28,7 +28,7 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def _callees(function: Callable[..., Any]) -> tuple[Any, ...]:
-    """What a call runs: the function behind a `functools.partial` or a staticmethod, its `__call__`."""
+    """What a call runs: the function behind a partial one or a static method, its `__call__`."""
     while isinstance(function, functools.partial | staticmethod):
         function = function.func if isinstance(function, functools.partial) else function.__func__
     if isinstance(function, type):

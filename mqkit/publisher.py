@@ -220,7 +220,7 @@ class Publisher:
         if self._on_confirmed is not None:
             try:
                 self._on_confirmed(message)
-            except Exception:
+            except BaseException:
                 logger.exception("the observer of confirmed messages failed")
 
     async def publish_many(
