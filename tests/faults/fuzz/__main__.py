@@ -30,7 +30,7 @@ HOLDS, BROKEN = 0, 1
 
 VHOST = "mqkit-fuzz"
 
-SHOWN = 400
+SHOWN = 25
 """Messages with which something is wrong that are told of."""
 
 console = Console(width=140, soft_wrap=True, highlight=False, markup=False)
@@ -50,6 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--url", help="a virtual host to use as it is, in the place of --broker")
     parser.add_argument("--mutant", choices=MUTANTS, help="a promise to break, to see it found")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=8.0,
+        help="seconds in which nothing happens, after which what is open never ends (%(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="say the verdict as JSON")
     options = parser.parse_args(argv)
     if options.mutant:
@@ -61,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=options.seed,
             count=options.messages,
             prefix=f"fuzz-{options.seed}",
+            patience=options.patience,
         )
     if options.json:
         print(json.dumps(_summary(report)))

@@ -170,7 +170,7 @@ def _slots_leak() -> None:
     def make(done: Any) -> Any:
         def mutant(self: Any, key: Any) -> None:
             done(self, key)
-            if next(count) % SOME == 0:
+            if next(count) % 2 == 0:
                 self._free -= 1
 
         return mutant

@@ -168,7 +168,7 @@ RETRIED: dict[str, Callable[[], BaseException]] = {
     "unpicklable": _unpicklable,
     "class without module": lambda: _odd_class(__module__=None),
     "class of module 7": lambda: _odd_class(__module__=7),
-    "class of surrogates": lambda: _odd_class(name="Odd\ud800"),
+    "class of a module of surrogates": lambda: _odd_class(__module__="m\ud800"),
     "class with a long name": lambda: _odd_class(name="Odd" * 50_000),
     "class with a line break": lambda: _odd_class(name="Odd\nname", __module__="m\r\n"),
     "odd SyntaxError": _syntax,

@@ -25,9 +25,6 @@ from tests.faults.fuzz.tap import Tap
 from tests.faults.fuzz.watch import IDLE, Watch, processor_time
 from tests.faults.fuzz.wire import Peer, Raw, RefusedError
 
-STALLED = 8.0
-"""Seconds in which nothing happens to any message, after which those that are open never end."""
-
 RATE = 60
 """Messages that end in a second at the least, on a machine that does other things, too."""
 
@@ -62,8 +59,14 @@ class Report:
         return not self.faults and not self.account.problems()
 
 
-def fuzz(url: str, *, driver: str, seed: int, count: int, prefix: str) -> Report:
-    """Run it in a loop of its own, which goes on where a handler's interrupt rises to it."""
+def fuzz(
+    url: str, *, driver: str, seed: int, count: int, prefix: str, patience: float = 8.0
+) -> Report:
+    """Run it in a loop of its own, which goes on where a handler's interrupt rises to it.
+
+    :param url: a virtual host where nobody else is
+    :param patience: seconds in which nothing happens, after which what is open never ends
+    """
     with Peer(url) as peer:
         modest = not peer.is_rabbitmq
     messages = [generated(seed, number, prefix, modest=modest) for number in range(count)]
@@ -72,7 +75,7 @@ def fuzz(url: str, *, driver: str, seed: int, count: int, prefix: str) -> Report
     consumer.LAST_RESORT_WAITS = LAST_RESORT_WAITS
     watch = Watch()
     with watch.watching():
-        _run(_fuzz(url, driver, prefix, report), report)
+        _run(_fuzz(url, driver, prefix, report, patience), report)
     report.faults += report.account.faults
     report.faults += [f"{text} ({times} times)" for text, times in watch.faults.items()]
     report.critical, report.lost, report.unwritten = watch.critical, watch.lost, watch.unwritten
@@ -100,7 +103,9 @@ def _run(work: Coroutine[Any, Any, None], report: Report) -> None:
         loop.close()
 
 
-async def _fuzz(url: str, driver: str, prefix: str, report: Report) -> None:
+async def _fuzz(
+    url: str, driver: str, prefix: str, report: Report, patience: float
+) -> None:
     account, messages = report.account, report.messages
     service = Hostile(prefix, Acting(messages, account)).service
     observers = Observers()
@@ -116,7 +121,7 @@ async def _fuzz(url: str, driver: str, prefix: str, report: Report) -> None:
     async with runtime:
         began = time.monotonic()
         await asyncio.to_thread(_publish, url, [each.raw for each in messages])
-        await _ended(report, began + STALLED + len(messages) / RATE)
+        await _ended(report, began + patience + len(messages) / RATE, patience)
         report.seconds = time.monotonic() - began
         await asyncio.sleep(0.3)
         report.processor = await processor_time()
@@ -138,7 +143,7 @@ def _publish(url: str, messages: Sequence[Raw]) -> None:
         peer.publish(messages)
 
 
-async def _ended(report: Report, deadline: float) -> None:
+async def _ended(report: Report, deadline: float, patience: float) -> None:
     """Wait until all have ended, or it is certain that some never will."""
     account, seen, since = report.account, -1, time.monotonic()
     while (open_ := account.open) and time.monotonic() < deadline:
@@ -147,7 +152,7 @@ async def _ended(report: Report, deadline: float) -> None:
             seen, since = events, time.monotonic()
         quiet = time.monotonic() - since
         expiring = all("expiration" in report.messages[n].raw.properties for n in open_)
-        if quiet > (STALLED / 4 if expiring else STALLED):
+        if quiet > (patience / 4 if expiring else patience):
             return
         await asyncio.sleep(0.05)
 
