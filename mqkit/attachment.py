@@ -76,7 +76,7 @@ class Attachment:
         self._connection = connection
         self._handler = handler
         self._queue = queue or handler.queue.name
-        self._is_single = handler.queue.partitions is not None
+        self._is_single = handler.queue.is_single
         self._arguments = arguments
         self._receive = receive
         self._on_lost = on_lost

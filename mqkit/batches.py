@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mqkit.dispatch import Dispatcher
-from mqkit.errors import BatchResultError, DecodeError
+from mqkit.errors import BatchResultError, DecodeError, HandlerAbortedError
 from mqkit.expiry import expired
 from mqkit.handler import Handler
 from mqkit.message import Delivery
@@ -124,8 +124,6 @@ class Batcher:
         if not run.done():
             run.cancel()
             await asyncio.wait([run])
-        if run.cancelled():
-            return
         results = self._results(run, len(items))
         for item, result in zip(items, results, strict=True):
             if not item.outcome.done():
@@ -135,6 +133,8 @@ class Batcher:
 
     def _results(self, run: asyncio.Future[Any], count: int) -> list[Any]:
         """What came of each: an exception is a failure."""
+        if run.cancelled():  # by itself: else there is nobody left to tell
+            return [HandlerAbortedError(f"handler {self._handler.name} cancelled its task")] * count
         if (error := run.exception()) is not None:
             return [error] * count
         results = run.result()

@@ -17,7 +17,7 @@ from mqkit.connection import Connection
 from mqkit.dispatch import Clock, Dispatcher, utc_now
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.effects import EffectStore
-from mqkit.errors import HandlerPausedError
+from mqkit.errors import HandlerPausedError, log_error
 from mqkit.handler import Handler
 from mqkit.lanes import Lanes
 from mqkit.message import (
@@ -326,11 +326,13 @@ class Consumer:
         """
         outcome = DeadLetter(DeathReason.UNSETTLED, error)
         for wait in LAST_RESORT_WAITS:
-            logger.critical(
+            log_error(
+                logger,
+                logging.CRITICAL,
                 "%s: message %s could not be settled; it is dead-lettered",
                 self.handler.name,
                 delivery.message_id,
-                exc_info=error,
+                error=error,
             )
             try:
                 await self._settle(delivery, outcome)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from mqkit import field_tables
+from mqkit.content_header import carry, names, without
 from mqkit.errors import (
     HeadersTooLargeError,
     InvalidMessageError,
@@ -14,7 +16,7 @@ from mqkit.errors import (
     error_traceback,
     error_type,
 )
-from mqkit.limits import MAX_HEADERS, is_encodable, table_size
+from mqkit.limits import MAX_HEADERS, table_size
 from mqkit.message import (
     RESERVED_PREFIX,
     Delivery,
@@ -22,6 +24,7 @@ from mqkit.message import (
     HeaderValue,
     Message,
     Properties,
+    value_of,
 )
 from mqkit.outcome import DeadLetter, RetryAfter
 
@@ -112,53 +115,74 @@ def fitted(message: Message, error: InvalidMessageError) -> Message:
 
     :raises InvalidMessageError: `error`, as nothing is left that could be taken away
     """
-    headers = dict(message.properties.headers)
+    properties = message.properties
     if isinstance(error, HeadersTooLargeError):
-        _shrink(headers, error.size - error.limit, error)
-        return replace(message, properties=replace(message.properties, headers=headers))
-    unwritable = [n for n, value in headers.items() if not is_encodable(n, value)]
-    foreign = [n for n in headers if not str(n).startswith(RESERVED_PREFIX)]
-    for name in unwritable or foreign:
-        del headers[name]
+        return replace(message, properties=_shrunk(properties, error))
+    foreign = [name for name in names(properties) if not name.startswith(RESERVED_PREFIX)]
+    kept_as_they_came = properties.carried.entries if properties.carried is not None else {}
+    unwritable = [
+        name
+        for name, value in properties.headers.items()
+        if name not in kept_as_they_came and not _is_encodable(name, value)
+    ]
     if unwritable or foreign:
-        return replace(message, properties=replace(message.properties, headers=headers))
-    bare = Properties(message_id=message.properties.message_id, headers=headers)
-    if message.properties == bare:
+        return replace(message, properties=without(properties, *(unwritable or foreign)))
+    bare = Properties(message_id=properties.message_id, headers=properties.headers)
+    if properties.carried is None and properties == bare:
         raise error
     return replace(message, properties=bare)
 
 
-def _shrink(headers: dict[str, HeaderValue], excess: int, error: HeadersTooLargeError) -> None:
-    """Take at least so many bytes out of the headers, if there is as much."""
+def _shrunk(properties: Properties, error: HeadersTooLargeError) -> Properties:
+    """The properties with as much less as they are too large, if there is as much."""
+    headers, excess = dict(properties.headers), error.size - error.limit
     for name, cut in ((Header.ERROR_TRACEBACK, tail), (Header.ERROR_MESSAGE, head)):
         text = headers.get(name)
         if isinstance(text, str) and text:
             size = len(text.encode())
             headers[name] = cut(text, max(size - excess, 0))
-            if size >= excess:
-                return
             excess -= size
-    foreign = {n: v for n, v in headers.items() if not str(n).startswith(RESERVED_PREFIX)}
+            if excess <= 0:
+                return replace(properties, headers=headers)
+    properties = replace(properties, headers=headers)
+    foreign = [name for name in names(properties) if not name.startswith(RESERVED_PREFIX)]
     if not foreign:
         raise error
-    del headers[max(foreign, key=lambda name: table_size({name: foreign[name]}, MAX_HEADERS) or 0)]
+    return without(properties, max(foreign, key=lambda name: _size(properties, name)))
+
+
+def _is_encodable(name: str, value: HeaderValue) -> bool:
+    try:
+        field_tables.encode({name: value})
+    except Exception:  # noqa: BLE001 - a handler may have put anything there
+        return False
+    return True
+
+
+def _size(properties: Properties, name: str) -> int:
+    """Bytes of a header on the wire."""
+    if properties.carried is not None and name in properties.carried.entries:
+        return len(properties.carried.entries[name])
+    return table_size({name: properties.headers[name]}, MAX_HEADERS) or 0
 
 
 def _carried(delivery: Delivery) -> dict[str, HeaderValue]:
-    headers = {
-        name: value
-        for name, value in delivery.headers.items()
-        if name not in _NOT_COPIED
-        and not name.startswith(_NOT_COPIED_PREFIXES)
-        and name not in (Header.PUBLISH, Header.TIME_TO_LIVE)
-    }
-    headers[Header.EXCHANGE] = delivery.exchange
-    headers[Header.ROUTING_KEY] = delivery.routing_key
+    headers = {name: value for name, value in delivery.headers.items() if _is_copied(name)}
+    headers[Header.EXCHANGE] = value_of(delivery.exchange)
+    headers[Header.ROUTING_KEY] = value_of(delivery.routing_key)
     return headers
 
 
+def _is_copied(name: str) -> bool:
+    return (
+        name not in _NOT_COPIED
+        and not name.startswith(_NOT_COPIED_PREFIXES)
+        and name not in (Header.PUBLISH, Header.TIME_TO_LIVE)
+    )
+
+
 def _properties(delivery: Delivery, headers: Mapping[str, HeaderValue]) -> Properties:
-    return replace(
+    copy = replace(
         delivery.properties,
         headers=headers,
         message_id=delivery.message_id or str(uuid.uuid4()),
@@ -168,6 +192,7 @@ def _properties(delivery: Delivery, headers: Mapping[str, HeaderValue]) -> Prope
         # The broker refuses one that is not the user of this connection.
         user_id=None,
     )
+    return carry(copy, delivery.properties, _is_copied)
 
 
 def stamp(moment: datetime) -> str:

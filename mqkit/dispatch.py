@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 from mqkit.codec import check_received
 from mqkit.effects import EffectStore
-from mqkit.errors import DecodeError, InvalidMessageError, StoreUnavailableError
+from mqkit.errors import DecodeError, InvalidMessageError, StoreUnavailableError, log_error
 from mqkit.expiry import expired
 from mqkit.handler import Handler
 from mqkit.injection import Provider
@@ -83,13 +84,12 @@ class Dispatcher:
         began = time.monotonic()
         try:
             result, reply = await self.invoker.invoke(delivery, body)
-        except asyncio.CancelledError:  # by the service: any other is a HandlerAbortedError
-            if (task := asyncio.current_task()) is not None:
-                task.uncancel()
-            return _unless_lost(delivery, Requeue())
         except GeneratorExit:  # Python throws the coroutine away
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
+            await _end_cancelling()
+            if delivery.settled:  # given back, and its run was cancelled for that
+                return _unless_lost(delivery, Requeue())
             # No variable holds the outcome: it has the error, whose traceback has this frame, and
             # each failed message would stay in memory until the garbage collector finds it.
             return _unless_lost(delivery, self.decide(delivery, error, began))
@@ -112,18 +112,22 @@ class Dispatcher:
         :param began: when the run did, on the monotonic clock
         """
         elapsed = elapsed_seconds(delivery.headers)
-        if isinstance(error, StoreUnavailableError):  # costs the message no attempt
+        if isinstance(error, StoreUnavailableError) and self._needs_message_id:
+            # The store of its transaction is away: that costs the message no attempt.
             wait = random.uniform(STORE_WAIT_MIN, STORE_WAIT_MAX)
             return RetryAfter(wait, error, elapsed=elapsed, counted=False)
         if delivery.attempt > 1:
             elapsed += time.monotonic() - began
         try:
             outcome = self._handler.retry.decide(error, attempt=delivery.attempt, elapsed=elapsed)
-        except BaseException as policy_error:
-            logger.exception(
+        except BaseException as policy_error:  # noqa: BLE001 - whatever a strategy raises
+            log_error(
+                logger,
+                logging.ERROR,
                 "%s: the retry policy failed; message %s is dead-lettered",
                 self._handler.name,
                 delivery.message_id,
+                error=policy_error,
             )
             if policy_error is not error:  # a strategy may raise the error that it was asked about
                 policy_error.__context__ = error
@@ -131,6 +135,21 @@ class Dispatcher:
         if isinstance(outcome, RetryAfter):
             return replace(outcome, elapsed=elapsed + outcome.delay)
         return outcome
+
+
+async def _end_cancelling() -> None:
+    """Forget that the running task is cancelled, be it by the service or by the handler itself.
+
+    A handler may have cancelled its own task and ended in another way; its delivery must be settled
+    all the same, without meeting that at the next await.
+    """
+    task = asyncio.current_task()
+    if task is None or not task.cancelling():
+        return
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
+    while task.uncancel():
+        pass
 
 
 def _unless_lost(delivery: Delivery, outcome: Outcome) -> Outcome:

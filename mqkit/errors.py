@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 
 
@@ -14,6 +15,17 @@ class MqkitError(Exception):
 
 class ConfigurationError(MqkitError):
     """Something was declared or configured wrongly; nothing was sent to a broker."""
+
+
+class OptionError(ConfigurationError, ValueError):
+    """An option was given what it does not take; the message names it, and what it takes."""
+
+
+class PolicyError(MqkitError):
+    """A strategy of a retry policy answered with what cannot be an answer; the message says what.
+
+    The message that it was asked about is dead-lettered as `policy-failed`.
+    """
 
 
 class BrokerUrlError(ConfigurationError):
@@ -111,7 +123,13 @@ class PublishRefusedError(PublishError):
 
 
 class NackedError(PublishError):
-    """The broker answered `basic.nack`: a queue refused the message (full, or failing)."""
+    """The broker answered `basic.nack`: a queue refused the message (full, or failing).
+
+    Unknown: RabbitMQ may have stored it all the same, for another queue or, as seen on 4.3.6, for
+    a classic queue that was declared a moment before.
+    """
+
+    may_be_stored = True
 
 
 class BlockedError(PublishError):
@@ -155,11 +173,11 @@ class InvalidMessageError(MqkitError):
 class HeadersTooLargeError(InvalidMessageError):
     """A message's headers and properties do not fit into one frame, as they must.
 
-    `size` is what they take and `limit` what a frame of this connection may have, both in bytes.
+    They take `size` bytes, and this connection's broker takes `limit` at most (`frame_max`).
     """
 
-    def __init__(self, text: str, *, size: int, limit: int) -> None:
-        super().__init__(text)
+    def __init__(self, problem: str, *, size: int, limit: int) -> None:
+        super().__init__(problem)
         self.size = size
         self.limit = limit
 
@@ -318,6 +336,9 @@ def error_type(error: BaseException) -> str:
     return name if module == "builtins" else f"{module}.{name}"
 
 
+_NO_TRACEBACK = "<traceback failed>"
+
+
 def error_text(error: BaseException) -> str:
     """An error's own text; '<str() failed>' where its class cannot give it."""
     try:
@@ -332,7 +353,7 @@ def error_traceback(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
     except BaseException:  # noqa: BLE001 - as `error_text`
-        return "<traceback failed>"
+        return _NO_TRACEBACK
 
 
 def describe(error: BaseException) -> str:
@@ -346,3 +367,17 @@ def describe(error: BaseException) -> str:
         frames = traceback.StackSummary()
     where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     return f"{error_type(error)}{where}"
+
+
+def log_error(
+    logger: logging.Logger, level: int, text: str, *arguments: object, error: BaseException
+) -> None:
+    """Log that something failed, with the error's traceback if it can be had.
+
+    Logging lets through what an application's error raises where its traceback is made, if that is
+    no `Exception`; whoever logs would then fail in the place of what it was logging about.
+    """
+    if error_traceback(error) == _NO_TRACEBACK:
+        logger.log(level, f"{text}: %s %s", *arguments, error_type(error), _NO_TRACEBACK)  # noqa: G004
+    else:
+        logger.log(level, text, *arguments, exc_info=error)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mqkit.errors import HandlerError
 from mqkit.injection import Plan
+from mqkit.keys import KEY_TYPES, annotation_of, may_be_key
 from mqkit.middleware import Middleware
 from mqkit.pause import Pause
 from mqkit.retry import Retry
@@ -69,6 +70,7 @@ def check_order(handler: Handler) -> None:
         )
     if handler.plan.body is None:
         raise HandlerError(f"{what}: order_by is a function of the body, and it takes none")
+    _check_key(handler.order_by, handler.plan.body_type, what)
     limit = consumer_timeout(queue)
     if (longest := handler.longest_retry) >= limit:
         raise HandlerError(
@@ -76,6 +78,13 @@ def check_order(handler: Handler) -> None:
             f"{longest:g} s by its policy; the broker takes it back after {limit:g} s "
             "(x-consumer-timeout). Give the policy an earlier stop, or shorter waits"
         )
+
+
+def _check_key(order_by: Callable[[Any], Hashable], body_type: Any, what: str) -> None:
+    """See that what `order_by` returns can be a key, as far as annotations show it."""
+    annotation = annotation_of(order_by, body_type)
+    if not may_be_key(annotation):
+        raise HandlerError(f"{what}: order_by is of type {annotation!r}; a key is {KEY_TYPES}")
 
 
 def refuse_asynchronous_arguments(handler: Handler) -> None:

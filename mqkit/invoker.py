@@ -84,8 +84,7 @@ class Invoker:
         """Call the handler for a message; what it returned, and the reply where one is asked for.
 
         :raises Exception: whatever it, or anything around it, raised; `HandlerAbortedError` for
-            what is no `Exception`
-        :raises asyncio.CancelledError: the running task was cancelled from outside
+            what is no `Exception`, a cancel of the running task included
         """
         result = await self._call(HandlerCall(self._service, self._handler.name, delivery, body))
         return result, self.as_reply(delivery, result)
@@ -125,11 +124,6 @@ class Invoker:
                 self.check_result(result)
         except Exception:
             raise
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise _aborted(error) from error
         except BaseException as error:
             if _is_thrown_away(error) or instruction(error) is not error:
                 raise

@@ -13,7 +13,8 @@ from decimal import Decimal
 from itertools import accumulate, repeat
 from typing import Any
 
-from mqkit.errors import ConfigurationError
+from mqkit.checked import count, shown
+from mqkit.errors import ConfigurationError, OptionError
 
 MIB = 1024 * 1024
 
@@ -44,7 +45,7 @@ class Limits:
     mqkit to a dead letter (8 KiB), and by the broker to what it dead-letters itself. So they are
     64 KiB.
 
-    :raises ConfigurationError: a value is not a whole number, or out of its range
+    :raises OptionError: a value is not a whole number, or out of its range
     """
 
     body: int = 16 * MIB
@@ -54,12 +55,9 @@ class Limits:
     def __post_init__(self) -> None:
         ranges = {"body": (0, MAX_BODY), "headers": (0, MAX_HEADERS), "depth": (1, MAX_DEPTH)}
         for item in fields(self):
-            value, (least, most) = getattr(self, item.name), ranges[item.name]
-            if type(value) is not int or not least <= value <= most:
-                raise ConfigurationError(
-                    f"Limits({item.name}=...) takes a whole number from {least} to {most}, "
-                    f"not {value!r}"
-                )
+            least, most = ranges[item.name]
+            value = getattr(self, item.name)
+            count(value, f"Limits({item.name}=...)", least=least, most=most)
 
     def body_problem(self, size: int) -> str | None:
         """What is wrong with a body of so many bytes; None is nothing."""
@@ -89,6 +87,18 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+def checked_limits(
+    limits: object, what: str, *, error: type[ConfigurationError] = OptionError
+) -> Limits:
+    """Limits.
+
+    :raises OptionError: it is none; or `error` instead
+    """
+    if not isinstance(limits, Limits):
+        raise error(f"{what} takes Limits(body=..., headers=..., depth=...), not {shown(limits)}")
+    return limits
 
 
 def is_deeper(body: bytes, depth: int) -> bool:
@@ -158,50 +168,6 @@ def table_size(headers: Mapping[str, Any], limit: int) -> int | None:
             return size
         level = below
     return None
-
-
-def is_encodable(name: Any, value: Any) -> bool:
-    """Whether a header can be written: its name, and its value with all that is in it."""
-    try:
-        if len(name.encode()) > MAX_SHORT_TEXT:
-            return False
-    except (AttributeError, UnicodeEncodeError):
-        return False
-    left: list[tuple[Any, int]] = [(value, 1)]
-    while left:
-        each, level = left.pop()
-        if isinstance(each, _NESTING):
-            if level == MAX_HEADER_DEPTH:
-                return False
-            if isinstance(each, dict):
-                if not all(is_encodable(inner, None) for inner in each):
-                    return False
-                each = each.values()
-            left.extend((item, level + 1) for item in each)
-        elif not _is_plain_encodable(each):
-            return False
-    return True
-
-
-def _is_plain_encodable(value: Any) -> bool:
-    if value is None or isinstance(value, bool | bytes | float):
-        return True
-    if isinstance(value, str):
-        return value.isascii() or value == value.encode(errors="ignore").decode()
-    if isinstance(value, int):
-        return -(2**63) <= value < 2**63
-    if isinstance(value, Decimal):
-        _, digits, exponent = value.as_tuple()
-        places = -exponent if isinstance(exponent, int) else -1
-        return 0 <= places <= MAX_SHORT_TEXT and len(digits) < _DECIMAL_DIGITS
-    return isinstance(value, datetime)
-
-
-MAX_SHORT_TEXT = 255
-"""Bytes of a header's name (AMQP 0-9-1, section 4.2.5.3)."""
-
-_DECIMAL_DIGITS = 10
-"""An AMQP decimal has 32 bits for its digits."""
 
 
 _NESTING = (dict, list)

@@ -6,14 +6,25 @@ import functools
 import inspect
 import operator
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Hashable, Iterable
 from typing import Any
 
+from mqkit import checked
+from mqkit.checked import Seconds
 from mqkit.errors import HandlerError
 from mqkit.middleware import Middleware
 from mqkit.pause import Pause
 from mqkit.retry import Retry
-from mqkit.topology import Queue, consumer_timeout
+from mqkit.topology import Queue, Source, consumer_timeout
+
+DEFAULT_PREFETCH = 100
+"""Messages that the broker may send ahead of their acks, per handler."""
+
+DEFAULT_CONCURRENCY = 20
+"""Runs of one handler at the same time."""
+
+MAX_PREFETCH = 65535
+"""`basic.qos` carries a short (AMQP 0-9-1, section 1.8.3.1)."""
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -86,6 +97,36 @@ _UNRUN = (Awaitable, Generator, AsyncIterator)
 """Types of results whose body has yet to run: coroutines, futures, generators."""
 
 
+def checked_sources(bind: Iterable[Source], what: str) -> tuple[Source, ...]:
+    """What a queue is bound to.
+
+    :raises HandlerError: it is something else
+    """
+    sources = tuple(bind) if isinstance(bind, Iterable) else (bind,)
+    if not isinstance(bind, Iterable) or not all(isinstance(each, Source) for each in sources):
+        wrong = next((each for each in sources if not isinstance(each, Source)), bind)
+        raise HandlerError(
+            f"{what}: bind takes exchange.key(...), in a list, not {checked.shown(wrong)}"
+        )
+    return sources
+
+
+def checked_runs(prefetch: int, concurrency: int | None, what: str) -> tuple[int, int]:
+    """How many messages are sent ahead, and how many runs there are at a time.
+
+    :raises HandlerError: they are no numbers, or out of their ranges
+    """
+    ahead = checked.count(prefetch, f"{what}: prefetch", most=MAX_PREFETCH, error=HandlerError)
+    if concurrency is None:
+        return ahead, min(ahead, DEFAULT_CONCURRENCY)
+    if not checked.is_whole(concurrency, 1, ahead):
+        raise HandlerError(
+            f"{what}: concurrency is 1 to its prefetch of {ahead}, a whole number, "
+            f"not {checked.shown(concurrency)}"
+        )
+    return ahead, int(concurrency)
+
+
 def checked_retry(retry: Retry | None, what: str) -> Retry | None:
     """A failure policy, or None.
 
@@ -103,7 +144,7 @@ def checked_middleware(middleware: Middleware, what: str) -> Middleware:
 
     :raises HandlerError: it is none
     """
-    if not callable(middleware) or not is_async(middleware):
+    if not callable(middleware) or not is_async(middleware) or not checked.takes(middleware, 2):
         raise HandlerError(
             f"{what}: a middleware is an `async def` function of (call, call_next), "
             f"not {middleware!r}"
@@ -134,7 +175,7 @@ def checked_order(
         if not order_by.isidentifier():
             raise HandlerError(f"{what}: order_by={order_by!r} is not the name of an attribute")
         return operator.attrgetter(order_by)
-    if not callable(order_by) or is_async(order_by):
+    if not callable(order_by) or is_async(order_by) or not checked.takes(order_by, 1):
         raise HandlerError(
             f"{what}: order_by takes a function of the body, or the name of an attribute of it, "
             f"not {order_by!r}"
@@ -142,7 +183,7 @@ def checked_order(
     return order_by
 
 
-def checked_timeout(timeout: float | None, queue: Queue, what: str) -> float | None:
+def checked_timeout(timeout: Seconds | None, queue: Queue, what: str) -> float | None:
     """Seconds, or None.
 
     :raises HandlerError: it is none
@@ -150,26 +191,30 @@ def checked_timeout(timeout: float | None, queue: Queue, what: str) -> float | N
     if timeout is None:
         return None
     limit = consumer_timeout(queue)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < limit:
+    seconds = checked.as_seconds(timeout)
+    if seconds is None or not 0 < seconds < limit:
         raise HandlerError(
             f"{what}: timeout is more than 0 s and less than the consumer timeout of queue "
-            f"{queue.name!r}, {limit:g} s, not {timeout!r}"
+            f"{queue.name!r}, {limit:g} s, not {checked.shown(timeout)}"
         )
-    return float(timeout)
+    return seconds
 
 
-def checked_batch(size: int, within: float, what: str) -> tuple[int, float]:
+def checked_batch(size: int, within: Seconds, what: str) -> tuple[int, float]:
     """How many messages, and how many seconds.
 
     :raises HandlerError: it is none
     """
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise HandlerError(f"{what}: size is a whole number from 1, not {size!r}")
-    if isinstance(within, bool) or not isinstance(within, int | float) or not 0 < within < LONG:
+    if not checked.is_whole(size, 1, MAX_PREFETCH):
         raise HandlerError(
-            f"{what}: within is more than 0 s and less than {LONG:g}, not {within!r}"
+            f"{what}: size is a whole number from 1 to {MAX_PREFETCH}, not {checked.shown(size)}"
         )
-    return size, float(within)
+    seconds = checked.as_seconds(within)
+    if seconds is None or not 0 < seconds < LONG:
+        raise HandlerError(
+            f"{what}: within is more than 0 s and less than {LONG:g}, not {checked.shown(within)}"
+        )
+    return size, seconds
 
 
 LONG = 3600.0

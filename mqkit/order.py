@@ -7,6 +7,7 @@ the order of their queue; a message that failed is held, and tried again before 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 import zlib
@@ -19,6 +20,7 @@ from mqkit.dispatch import Clock, utc_now
 from mqkit.errors import DecodeError, OrderError, describe
 from mqkit.expiry import in_time
 from mqkit.handler import Handler
+from mqkit.keys import canonical
 from mqkit.message import Delivery, Header
 from mqkit.outcome import DeadLetter, DeathReason, Forward, Lost, Outcome, Requeue, RetryAfter
 from mqkit.topology import consumer_timeout
@@ -42,8 +44,8 @@ class Keys:
         assert order_by is not None, "an ordered handler has one"
         self._order_by: Callable[[Any], Hashable] = order_by
 
-    def of(self, delivery: Delivery) -> Hashable:
-        """The key; None is a message that keeps no order.
+    def of(self, delivery: Delivery) -> str | None:
+        """The key, as `keys.canonical` writes it; None is a message that keeps no order.
 
         :raises DecodeError: the body cannot be decoded
         :raises OrderError: `order_by` failed, or what it returned is no key
@@ -51,25 +53,33 @@ class Keys:
         body = self._decode(delivery)
         try:
             key = self._order_by(body)
-            hash(key)
-        except Exception as error:
+            if inspect.iscoroutine(key):
+                key.close()  # nobody awaits it
+            return canonical(key)
+        except BaseException as error:
+            why = f": {error}" if isinstance(error, OrderError) else ""
             raise OrderError(
                 f"handler {self._handler}: order_by failed for a body of type "
-                f"{type(body).__name__}: {type(error).__name__}"
+                f"{type(body).__name__}: {type(error).__name__}{why}"
             ) from error
-        return key
 
-    def lane(self, delivery: Delivery) -> Hashable:
-        """The key; None where there is none to be had, whose run then fails over the same."""
+    def lane(self, delivery: Delivery) -> str | None:
+        """The key; None where there is none to be had, whose run then fails over the same.
+
+        It is called where a message comes in, from a driver's callback, and raises nothing.
+        """
         try:
             return self.of(delivery)
-        except (DecodeError, OrderError):
+        except BaseException:  # noqa: BLE001 - whatever a validator of the application's raised
             return None
 
 
-def partition_of(key: Hashable, partitions: int) -> int:
-    """Which partition a key is in: the same one in every process, of every version of Python."""
-    return zlib.crc32(str(key).encode("utf-8", "surrogatepass")) % partitions
+def partition_of(key: Any, partitions: int) -> int:
+    """Which partition a key is in: the same one in every process, of every version of Python.
+
+    :raises OrderError: it is none
+    """
+    return zlib.crc32(str(canonical(key)).encode("utf-8", "surrogatepass")) % partitions
 
 
 class Splitter:

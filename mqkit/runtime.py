@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
-from mqkit import drivers
+from mqkit import checked, drivers
+from mqkit.checked import Seconds
 from mqkit.connection import Connection
 from mqkit.consumer import Consumer
 from mqkit.declare import declare
@@ -22,7 +23,7 @@ from mqkit.handler import Handler
 from mqkit.invoker import make
 from mqkit.message import Delivery
 from mqkit.middleware import Middleware
-from mqkit.ordered import OrderedConsumer, SplittingConsumer
+from mqkit.ordered import KeepingConsumer, OrderedConsumer, SplittingConsumer
 from mqkit.outcome import Outcome
 from mqkit.pause import ConsumerState, Status
 from mqkit.pausing import pauses_of
@@ -59,7 +60,7 @@ class Runtime:
     `mqkit.publisher.OnConfirmed`). Nothing else is told the whole truth: a middleware sees what a
     handler did, and not what became of the message.
 
-    :raises ConfigurationError: the service has no handlers, the grace period is negative, or
+    :raises ConfigurationError: the service has no handlers, a time cannot be what it was given, or
         there is no broker, two of them, or a connection that cannot be used
     """
 
@@ -68,9 +69,9 @@ class Runtime:
         service: Service,
         url: BrokerUrl | None = None,
         *,
-        grace: float = DEFAULT_GRACE,
+        grace: Seconds = DEFAULT_GRACE,
         middleware: Iterable[Middleware] = (),
-        connect_deadline: float | None = None,
+        connect_deadline: Seconds | None = None,
         driver: Driver | None = None,
         clock: Clock = utc_now,
         on_settled: OnSettled | None = None,
@@ -78,15 +79,16 @@ class Runtime:
     ) -> None:
         if not service.handlers:
             raise ConfigurationError(f"service {service.name!r} has no handlers")
-        if grace < 0:
-            raise ConfigurationError(f"the grace period is 0 seconds or more, not {grace!r}")
+        self._grace = checked.seconds(grace, "Runtime(grace=...)")
+        if connect_deadline is not None:
+            option = "Runtime(connect_deadline=...)"
+            connect_deadline = checked.seconds(connect_deadline, option, over=0)
+        self._connect_deadline = connect_deadline
         if service.store is not None:
             service.store.check(service.handlers)
         self.service = service
         self._url, driver = _broker(service, url, driver)
-        self._grace = grace
         self._middleware = (*middleware, *service.middleware)
-        self._connect_deadline = connect_deadline
         self._clock = clock
         self._on_settled = on_settled
         self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=driver)
@@ -149,7 +151,7 @@ class Runtime:
             await self._stop()
 
     async def failed(self) -> None:
-        """Wait until a consumer ends by itself, which is only with an error, and raise that."""
+        """Wait until a consumer or a connection ends by itself, with an error, and raise that."""
         done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -206,6 +208,10 @@ class Runtime:
         )
         await self._consuming.open(self._connect_deadline)
         await self._publishing.open(self._connect_deadline)
+        self._running += [
+            asyncio.create_task(each.given_up(), name=f"mqkit connection {each.name} given up")
+            for each in (self._consuming, self._publishing)
+        ]
         await self._open_store()
         await declare(self._consuming.channel, self.service.topology)
         self._start_store()
@@ -270,7 +276,9 @@ class Runtime:
         }
         if handler.order_by is None:
             settler = self._settler(handler, settled)
-            yield Consumer(self._consuming, handler, dispatcher, settler, **options)
+            keeps = handler.queue.is_single or handler.queue.needs_consumer
+            kind = KeepingConsumer if keeps else Consumer
+            yield kind(self._consuming, handler, dispatcher, settler, **options)
             return
         for number in range(handler.queue.partitions or 1):
             yield OrderedConsumer(

@@ -27,6 +27,7 @@ from mqkit.errors import (
     PublishError,
     UnroutableError,
     describe,
+    log_error,
 )
 from mqkit.expiry import in_time, left
 from mqkit.message import Delivery, Message
@@ -207,8 +208,9 @@ class Settler:
             return
         try:
             self._on_settled(delivery, outcome)
-        except BaseException:
-            logger.exception("%s: the observer of settled deliveries failed", self._handler)
+        except BaseException as error:  # noqa: BLE001 - the loop calls this
+            text = "%s: the observer of settled deliveries failed"
+            log_error(logger, logging.ERROR, text, self._handler, error=error)
 
     async def _replace_by_copy(
         self, delivery: Delivery, outcome: RetryAfter | DeadLetter | Forward

@@ -7,13 +7,20 @@ import difflib
 import importlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mqkit.errors import BrokerUrlError, ConfigurationError, MqkitError, ServiceNotFoundError
+from mqkit import checked
+from mqkit.errors import (
+    BrokerUrlError,
+    ConfigurationError,
+    MqkitError,
+    OptionError,
+    ServiceNotFoundError,
+)
 from mqkit.service import Service
 from mqkit.settings import BrokerUrl, Settings
 
@@ -62,6 +69,21 @@ def log_to_stderr(level: int, label: str | None = None) -> None:
     else:
         handler.setFormatter(logging.Formatter(LABELLED_LOG_FORMAT, defaults={"label": label}))
     logging.basicConfig(level=level, handlers=[handler])
+
+
+def seconds_option(*, over: float | None = None) -> Callable[[float | None], float | None]:
+    """What an option's `callback` is that takes seconds: a range lets NaN and infinity through.
+
+    :param over: what it must be more than, where 0 makes no sense
+    """
+
+    def check(value: float | None) -> float | None:
+        try:
+            return value if value is None else checked.seconds(value, "it", over=over)
+        except OptionError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return check
 
 
 def log_level_number(name: str) -> int:

@@ -19,12 +19,20 @@ from mqkit.cli.broker import check_broker_choice
 from mqkit.cli.collector import spare_collector
 from mqkit.cli.job import Job
 from mqkit.cli.loop import ASYNCIO, UVLOOP, runner
-from mqkit.cli.options import FAILED, load_service, log_level_number, log_to_stderr
+from mqkit.cli.options import (
+    FAILED,
+    load_service,
+    log_level_number,
+    log_to_stderr,
+    seconds_option,
+)
 from mqkit.cli.supervise import Supervisor
 from mqkit.errors import ConfigurationError
 from mqkit.runtime import DEFAULT_GRACE, Runtime
 
 logger = logging.getLogger(__name__)
+
+MAX_PROCESSES = 1000
 
 
 def run(
@@ -52,13 +60,18 @@ def run(
     ] = None,
     grace: Annotated[
         float,
-        typer.Option(help="Seconds that handlers get to finish on SIGTERM or SIGINT.", min=0),
+        typer.Option(
+            help="Seconds that handlers get to finish on SIGTERM or SIGINT.",
+            min=0,
+            callback=seconds_option(),
+        ),
     ] = DEFAULT_GRACE,
     connect_deadline: Annotated[
         float | None,
         typer.Option(
             help="Seconds in which the first connection must succeed. Default: try for ever.",
             min=0,
+            callback=seconds_option(over=0),
             show_default=False,
         ),
     ] = None,
@@ -80,6 +93,7 @@ def run(
         int,
         typer.Option(
             min=1,
+            max=MAX_PROCESSES,
             metavar="N",
             help="Run it in so many processes, and start those again that end. SIGUSR1 logs how "
             "they are and what they have done.",

@@ -126,15 +126,7 @@ class PikaChannel(DriverChannel):
         on_return: Callable[[Returned], None],
     ) -> None:
         def returned(_: Any, method: Any, properties: Any, __: bytes) -> None:
-            on_return(
-                Returned(
-                    method.reply_code,
-                    method.reply_text,
-                    method.exchange,
-                    method.routing_key,
-                    pika_wire.from_pika(properties),
-                )
-            )
+            on_return(pika_wire.returned(method, properties))
 
         self._channel.add_on_return_callback(returned)
         # Confirms go to `on_confirm`, and pika hears of none.

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, delete, func, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mqkit.errors import StoreError
+from mqkit.errors import InvalidMessageError, StoreError
 from mqkit.message import Message
 from mqkit.store.database import Database
 from mqkit.store.flavour import Flavour, key_hash
@@ -113,12 +113,17 @@ class Claim:
         await self._execute([delete(outbox).where(condition)])
 
     async def hold(self, refused: Sequence[tuple[Entry, BaseException]], now: datetime) -> None:
-        """Note what the broker refused; it and what has its key is left alone for a while."""
+        """Note what the broker refused; it and what has its key is left alone for a while.
+
+        What can never be encoded, which an earlier version took in, gives up its key: it stays
+        here, to be seen, and what comes after it under its key goes on.
+        """
         await self._execute(
             [
                 update(outbox)
                 .where(outbox.c.id == entry.id)
                 .values(
+                    order_key=None if isinstance(error, InvalidMessageError) else entry.key,
                     attempts=entry.attempts + 1,
                     retry_at=now + timedelta(seconds=retry_wait(entry.attempts)),
                     error=writable(f"{type(error).__name__}: {error}"[:MAX_ERROR_TEXT]),

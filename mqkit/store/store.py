@@ -11,10 +11,12 @@ from typing import Any, Self
 
 from sqlalchemy import URL
 
+from mqkit import checked
+from mqkit.checked import Seconds
 from mqkit.dispatch import Clock, utc_now
 from mqkit.effects import HandlerPolicy, SendWithin
 from mqkit.errors import ConfigurationError, StoreError
-from mqkit.limits import DEFAULT_LIMITS, Limits
+from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import Delivery
 from mqkit.outcome import Outcome, RetryLater
 from mqkit.settings import Settings
@@ -61,8 +63,8 @@ class Store:
     checked against, and `replay_age` for a dead letter to be replayed. The inbox remembers a
     message for both together, its `window`.
 
-    :raises ConfigurationError: the URL is malformed or of another database, or a time is not
-        positive; the message never holds the URL's password
+    :raises ConfigurationError: the URL is malformed or of another database, or another option
+        cannot be what it was given; the message never holds the URL's password
     """
 
     def __init__(
@@ -72,29 +74,20 @@ class Store:
         relay: bool = True,
         create_tables: bool = True,
         pool: int = DEFAULT_POOL,
-        sweep: float = DEFAULT_SWEEP,
-        longest_retry: float = DEFAULT_LONGEST_RETRY,
-        replay_age: float = DEFAULT_REPLAY_AGE,
+        sweep: Seconds = DEFAULT_SWEEP,
+        longest_retry: Seconds = DEFAULT_LONGEST_RETRY,
+        replay_age: Seconds = DEFAULT_REPLAY_AGE,
         limits: Limits = DEFAULT_LIMITS,
         clock: Clock = utc_now,
     ) -> None:
-        for name, seconds in (
-            ("sweep", sweep),
-            ("longest_retry", longest_retry),
-            ("replay_age", replay_age),
-        ):
-            if not seconds > 0:
-                raise ConfigurationError(f"Store({name}=...) is seconds, more than 0: {seconds!r}")
-        if pool < 1:
-            raise ConfigurationError(f"Store(pool=...) is 1 or more, not {pool!r}")
+        self._sweep = checked.seconds(sweep, "Store(sweep=...)", over=0)
+        self._longest_retry = checked.seconds(longest_retry, "Store(longest_retry=...)", over=0)
+        self._replay_age = checked.seconds(replay_age, "Store(replay_age=...)", over=0)
+        self._pool = checked.count(pool, "Store(pool=...)")
+        self._limits = checked_limits(limits, "Store(limits=...)")
         self._url = None if url is None else store_url(url)
-        self._relays = relay
-        self._create_tables = create_tables
-        self._pool = pool
-        self._sweep = sweep
-        self._longest_retry = longest_retry
-        self._replay_age = replay_age
-        self._limits = limits
+        self._relays = checked.flag(relay, "Store(relay=...)")
+        self._create_tables = checked.flag(create_tables, "Store(create_tables=...)")
         self._clock = clock
         self._opened: _Opened | None = None
         self._opening = asyncio.Lock()

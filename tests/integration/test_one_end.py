@@ -41,6 +41,13 @@ class Rude(Exception):  # noqa: N818
         raise RuntimeError
 
 
+class Broken(Exception):  # noqa: N818
+    """Even its traceback cannot be written, and what its text raises is no Exception."""
+
+    def __str__(self) -> str:
+        raise Gone
+
+
 FAILURES: dict[str, Callable[[], BaseException]] = {
     "base": lambda: Gone("x"),
     "group": lambda: BaseExceptionGroup("g", [Gone("y")]),
@@ -50,7 +57,11 @@ FAILURES: dict[str, Callable[[], BaseException]] = {
     "cancelled": asyncio.CancelledError,
     "stop": StopIteration,
     "rude": Rude,
+    "broken": Broken,
 }
+
+
+CANCELLING = ("cancels itself", "cancels itself and raises")
 
 
 class Body(BaseModel):
@@ -74,6 +85,16 @@ def fail(body: Body) -> None:
     if body.how in FAILURES:
         error = FAILURES[body.how]()
         raise error
+
+
+async def cancel_itself(how: str) -> None:
+    """End as a handler does that cancels the task that it runs in."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    if how == "cancels itself":
+        await asyncio.sleep(60)
+    raise ValueError
 
 
 async def are_dead(client: Client, queue: Queue, count: int) -> bool:
@@ -101,6 +122,8 @@ async def test_whatever_a_handler_raises_its_message_is_dead_lettered(
 
     async def on_loop(body: Body) -> None:
         runs[body.how] += 1
+        if body.how in CANCELLING:
+            await cancel_itself(body.how)
         fail(body)
 
     def in_thread(body: Body) -> None:
@@ -109,29 +132,30 @@ async def test_whatever_a_handler_raises_its_message_is_dead_lettered(
 
     async def many(bodies: list[Body]) -> None:
         for body in bodies:
-            runs[body.how] += 1
-            fail(body)
+            await on_loop(body)
 
     if kind == "batch":
         service.batch(queue, size=1, within=0.1, prefetch=2)(many)
     else:
         given: Any = on_loop if kind == "async" else in_thread
         service.handler(queue, prefetch=2, concurrency=2)(given)
-    hows = [*FAILURES, "validator", "validator exits", *(f"fine {n}" for n in range(8))]
+    failing = [*FAILURES, *(CANCELLING if kind != "def" else ())]
+    hows = [*failing, "validator", "validator exits", *(f"fine {n}" for n in range(8))]
     async with connected(broker.url) as client, Runtime(service, BrokerUrl.parse(broker.url)) as r:
         await send(client, queue, hows)
-        await eventually(lambda: are_dead(client, queue, len(FAILURES) + 2), 20)
+        await eventually(lambda: are_dead(client, queue, len(failing) + 2), 20)
         assert r.in_flight == 0
         letters = await client.take_all(queue.dead_queue)
     reasons = {d.properties.message_id: d.properties.headers["mqkit-reason"] for d in letters}
     assert reasons.pop("validator") == "undecodable"
     assert reasons.pop("validator exits") == "undecodable"
-    assert reasons == dict.fromkeys(FAILURES, "attempts-exhausted")
-    assert runs == dict.fromkeys(FAILURES, 2) | {f"fine {n}": 1 for n in range(8)}
+    assert reasons == dict.fromkeys(failing, "attempts-exhausted")
+    assert runs == dict.fromkeys(failing, 2) | {f"fine {n}": 1 for n in range(8)}
 
 
+@pytest.mark.parametrize("fault", [ZeroDivisionError, Broken, Gone])
 async def test_a_message_that_mqkit_cannot_settle_runs_once_and_is_kept(
-    broker: Broker, name: str, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, name: str, fault: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fault of mqkit's own gives nothing back at once, which would go on for ever."""
     queue = Queue(f"{name}.q")
@@ -147,7 +171,7 @@ async def test_a_message_that_mqkit_cannot_settle_runs_once_and_is_kept(
     async def faulty(self: Dispatcher, delivery: Delivery) -> Outcome:
         outcome = await whole(self, delivery)
         if delivery.message_id == "odd":
-            raise ZeroDivisionError("a fault")
+            raise fault("a fault")
         return outcome
 
     monkeypatch.setattr(Dispatcher, "dispatch", faulty)
@@ -157,7 +181,7 @@ async def test_a_message_that_mqkit_cannot_settle_runs_once_and_is_kept(
         await eventually(lambda: runs["fine"] == 1)
         assert await client.messages(queue.name) == 0
     assert dead.properties.headers["mqkit-reason"] == "unsettled"
-    assert dead.properties.headers["mqkit-error-type"] == "ZeroDivisionError"
+    assert str(dead.properties.headers["mqkit-error-type"]).endswith(fault.__name__)
     assert runs == {"odd": 1, "fine": 1}
 
 
@@ -229,7 +253,7 @@ async def test_a_message_of_a_queue_of_others_comes_to_an_end_too(
     assert runs["dispatched"] <= 4
 
 
-@pytest.mark.parametrize("kind", [ValueError, Gone, SystemExit])
+@pytest.mark.parametrize("kind", [Broken, Gone, SystemExit])
 async def test_observers_change_nothing(
     broker: Broker, name: str, kind: type[BaseException]
 ) -> None:
@@ -392,42 +416,42 @@ def limit_frames(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
 
 async def test_nothing_is_handled_after_its_time_to_live(broker: Broker, name: str) -> None:
     """Neither as a retry, nor from a partition, nor after a wait for its turn: it is expired."""
-    plain, split = Queue(f"{name}.q"), Queue(f"{name}.split", partitions=2)
+    retried, turns = Queue(f"{name}.q"), Queue(f"{name}.turn")
+    split = Queue(f"{name}.split", partitions=2)
     service = Service(name)
-    attempts: list[int] = []
-    handled: dict[str, list[float]] = {"split": [], "turn": []}
-    turns = Queue(f"{name}.turn")
+    ran: dict[str, list[float]] = {"retried": [], "split": [], "turns": []}
 
-    @service.handler(plain, retry=Retry(stop=stop_after_attempt(9), wait=wait_fixed(0.4)))
-    async def fails(body: Body, delivery: Delivery) -> None:
-        attempts.append(delivery.attempt)
+    @service.handler(retried, retry=Retry(stop=stop_after_attempt(99), wait=wait_fixed(0.4)))
+    async def fails(body: Body) -> None:
+        ran["retried"].append(time.monotonic())
         raise ValueError
 
     @service.handler(split, order_by="how", retry=Retry.never(), prefetch=1, concurrency=1)
     async def slow(body: Body) -> None:
-        handled["split"].append(time.monotonic())
+        ran["split"].append(time.monotonic())
         await asyncio.sleep(0.6)
 
     @service.handler(turns, retry=Retry.never(), concurrency=1)
     async def one_by_one(body: Body) -> None:
-        handled["turn"].append(time.monotonic())
+        ran["turns"].append(time.monotonic())
         await asyncio.sleep(0.6)
 
     async with connected(broker.url) as client, Runtime(service, BrokerUrl.parse(broker.url)):
-        began = time.monotonic()
-        for queue in (plain, split, split, split, split, turns, turns, turns, turns):
+        for queue in (retried, *[split] * 8, *[turns] * 8):
             await client.publisher.publish("", queue.name, {"how": "a"}, expiration=1.0)
-        dead = await client.take(plain.dead_queue)
-        for queue, key in ((split, "split"), (turns, "turn")):
+        published = time.monotonic()
+        dead = await client.take(retried.dead_queue)
+        for queue, key in ((split, "split"), (turns, "turns")):
             await eventually(
-                lambda q=queue, k=key: ended(client, q, 4 - len(handled[k])),  # type: ignore[misc]
+                lambda q=queue, k=key: ended(client, q, 8 - len(ran[k])),  # type: ignore[misc]
                 what=f"the end of {queue.name}",
             )
     assert dead.properties.headers["mqkit-reason"] == "expired"
-    assert attempts == [1, 2, 3]
-    for times in handled.values():
-        assert 1 <= len(times) <= 3
-        assert max(times) - began < 1.0 + 0.5
+    assert 1 <= len(ran["retried"]) <= 3
+    for times in ran.values():
+        # The last of eight would have its turn after 4.2 s; a busy machine may be late by much.
+        assert times
+        assert max(times) < published + 1.0 + 1.5
 
 
 async def ended(client: Client, queue: Queue, dead: int) -> bool:

@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 LAYERS = {
+    "checked": 0,
+    "content_header": 0,
     "errors": 0,
+    "field_tables": 0,
     "frozen": 0,
     "ids": 0,
     "limits": 0,
@@ -19,6 +22,7 @@ LAYERS = {
     "outcome": 0,
     "settings": 0,
     "surroundings": 0,
+    "tables": 0,
     "totals": 0,
     "codec": 1,
     "copies": 1,
@@ -27,12 +31,14 @@ LAYERS = {
     "handler": 1,
     "invoker": 3,
     "injection": 1,
+    "keys": 1,
     "middleware": 1,
     "options": 1,
     "outgoing": 1,
     "replies": 1,
     "pause": 1,
     "retry": 1,
+    "strategies": 1,
     "service": 1,
     "topology": 1,
     "blocking": 2,
