@@ -213,7 +213,7 @@ class Connection:
             before_sleep=log_wait,
             reraise=True,
         )
-        return await attempts(lambda: self._try_each_host(first=first))
+        return await attempts(self._try_each_host, first=first)
 
     async def _try_each_host(self, *, first: bool) -> DriverConnection:
         hosts = self._url.hosts

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.fuzz.account import BY_THE_BROKER, LOOP, Account, end_of, problems_of
 from tests.faults.fuzz.messages import Fuzzed, generated
-from tests.faults.fuzz.plans import ENDS_DEAD, ENDS_DONE, FAILS_ALWAYS, Plan
+from tests.faults.fuzz.plans import ENDS_DEAD, ENDS_DONE, FAILS_ALWAYS, HELD, Plan
 from tests.faults.fuzz.wire import Raw
 
 LADDER, DEAD_LETTERS = ("mqkit.delay.v1.00", "0.q"), ("", "q.dead")
@@ -178,6 +178,17 @@ def test_the_broker_may_end_what_a_broken_driver_cannot() -> None:
     account.refused(0)
     account.expired(0, BY_THE_BROKER)
     assert account.problems() == {}
+
+
+def test_a_wait_of_a_year_is_an_end_where_it_was_asked_for() -> None:
+    """A copy at the top of the delay ladder is one end for a policy that says so, and no other."""
+    for ends, problems in ((frozenset({HELD}), 0), (ENDS_DEAD, 1)):
+        account = books(Plan("wait is", "infinity", ends, 1))
+        account.delivered(0)
+        account.confirmed(0, "mqkit.delay.v1.27", "1.q")
+        account.acked(0)
+        assert not account.open
+        assert len(account.problems()) == problems
 
 
 def test_the_worst_message_is_named() -> None:

@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mqkit.delay import level_name
+from mqkit.outcome import DELAY_LEVELS
 from mqkit.topology import DEAD_SUFFIX
 from tests.faults.fuzz.messages import Fuzzed
-from tests.faults.fuzz.plans import DEAD, DONE, ENDS_DONE, FAILS_ALWAYS, FAILS_ONCE
+from tests.faults.fuzz.plans import DEAD, DONE, ENDS_DONE, FAILS_ALWAYS, FAILS_ONCE, HELD
 
 SPARE = 4
 """Deliveries of a message, beyond its runs and its way to a partition, that are no fault.
@@ -23,6 +25,9 @@ A delivery that could not be settled goes back, after a wait, and has another tr
 
 LOOP = 100
 """Deliveries of one message after which it is certain that they never end."""
+
+LONG = frozenset(level_name(level) for level in range(12, DELAY_LEVELS))
+"""Exchanges of the delay ladder for waits of minutes and more."""
 
 NEVER_RUN = frozenset({"undecodable", "no-order-key", "no-message-id"})
 """Reasons of dead letters whose message no handler has seen."""
@@ -43,6 +48,8 @@ class Record:
     copies: int = 0
     """Confirmed, and not yet followed by the ack of what they replace."""
     dead_copies: int = 0
+    held: int = 0
+    """Copies that are in the delay ladder for longer than any fuzz takes."""
     acked_done: int = 0
     """Acks for the sake of a run."""
     acked_for_nothing: int = 0
@@ -58,12 +65,13 @@ class Record:
     @property
     def ends(self) -> int:
         """How often it has ended; once is right."""
-        return self.acked_done + self.acked_for_nothing + len(self.dead)
+        return self.acked_done + self.acked_for_nothing + self.held + len(self.dead)
 
     @property
     def seems_ended(self) -> bool:
         """As far as is known before the dead letters are looked at."""
-        return self.acked_done + self.acked_for_nothing + self.dead_copies + self.refused > 0
+        acks = self.acked_done + self.acked_for_nothing
+        return acks + self.held + self.dead_copies + self.refused > 0
 
 
 class Account:
@@ -105,6 +113,7 @@ class Account:
         record = self.records[number]
         if exchange:  # of the delay ladder
             record.copies += 1
+            record.held += exchange in LONG
         elif routing_key.endswith(DEAD_SUFFIX):
             record.copies += 1
             record.dead_copies += 1
@@ -182,6 +191,8 @@ def end_of(record: Record) -> str:
     """How a message ended: done, dead with its reason, or wrongly."""
     if record.ends != 1:
         return f"ended {record.ends} times"
+    if record.held:
+        return HELD
     return f"{DEAD}: {record.dead[0]}" if record.dead else DONE
 
 
@@ -204,7 +215,7 @@ def problems_of(message: Fuzzed, record: Record) -> list[str]:
 
 def _wrong_end(message: Fuzzed, record: Record) -> list[str]:
     """What is wrong with the one end that it has."""
-    end = DEAD if record.dead else DONE
+    end = end_of(record).partition(":")[0]
     reason = record.dead[0] if record.dead else ""
     if reason in EXPIRED:
         expires = "expiration" in message.raw.properties or message.plan.act == FAILS_ALWAYS

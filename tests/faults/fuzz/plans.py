@@ -10,7 +10,8 @@ from tests.faults.fuzz.raising import AMBIGUOUS, FINAL, INTERRUPTS, RAISED, RETR
 ATTEMPTS = 3
 """Runs that the policy of every handler allows a message."""
 
-DONE, DEAD = "done", "dead"
+DONE, DEAD, HELD = "done", "dead", "held"
+"""How a message ends: acked, dead-lettered, or in the delay ladder for most of a year."""
 
 ENDS_DONE, ENDS_DEAD = frozenset({DONE}), frozenset({DEAD})
 EITHER = ENDS_DONE | ENDS_DEAD
@@ -41,6 +42,9 @@ AWAITABLES = (
 """What a handler returns whose work has not been done, whatever it thinks."""
 
 WAITS = ("NaN", "infinity", "minus infinity", "negative", "None", "text", "huge", "a list", "True")
+
+ENDLESS = ("infinity", "huge")
+"""Waits that are as long as any can be, which is what mqkit makes of them: 310 days."""
 
 KEYS = (
     "NaN",
@@ -145,7 +149,9 @@ def _handler(random: Random, lane: str) -> Plan:
     if "def" not in lane:
         acts += ["cancel the task", "task group", "cancelled future"]
     if random.random() < 0.1:
-        return Plan(random.choice((FAILS_ONCE, FAILS_ALWAYS)), "ValueError", ENDS_DEAD, 1)
+        # Retries that keep an order need no copy.
+        runs = ATTEMPTS if lane in ("ordered", "partitioned") else 1
+        return Plan(random.choice((FAILS_ONCE, FAILS_ALWAYS)), "ValueError", ENDS_DEAD, runs)
     if "timeout" in lane:
         acts += ["outlast", "outlast"]
     act = random.choice(acts)
@@ -174,7 +180,10 @@ def _raise(random: Random, act: str = "raise") -> Plan:
 def _policy(random: Random) -> Plan:
     act = random.choice(("wait is", "wait is", "wait raises", "stop raises", "retry raises"))
     if act == "wait is":
-        return Plan(act, random.choice(WAITS), ENDS_DEAD)
+        kind = random.choice(WAITS)
+        if kind in ENDLESS:
+            return Plan(act, kind, frozenset({HELD}), 1)
+        return Plan(act, kind, ENDS_DEAD)
     return Plan(act, random.choice(list(RAISED)), ENDS_DEAD)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from mqkit import BrokerUrl, consumer, drivers
 from mqkit.delay import UNDELIVERABLE, level_name
 from mqkit.message import Header
+from mqkit.outcome import DELAY_LEVELS, DeathReason
 from mqkit.pause import Status
 from mqkit.runtime import Runtime
 from mqkit.topology import DEAD_SUFFIX
@@ -188,8 +189,10 @@ def _take(dead: Raw, report: Report) -> None:
         report.faults.append(f"a dead letter that is nobody's: {properties}"[:300])
         return
     headers = meaning(properties.get("headers", b""))
-    reason = headers.get(Header.REASON.encode(), BY_THE_BROKER.encode())
-    report.account.expired(number, reason.decode(errors="replace"))
+    reason = headers.get(Header.REASON.encode())
+    # What the broker dead-letters has what its publisher wrote there, if anything.
+    ours = isinstance(reason, bytes) and reason.decode(errors="replace")
+    report.account.expired(number, ours if ours in set(DeathReason) else BY_THE_BROKER)
     original = report.messages[number].raw
     if dead.body != original.body:
         report.faults.append(f"message {number} has another body as a dead letter")
@@ -208,13 +211,14 @@ def _lacking(before: dict[bytes, Any], after: dict[bytes, Any]) -> list[bytes]:
 
 
 def _read_ladder(url: str, report: Report) -> None:
-    """See that no copy waits any more. The queues of the ladder are there up to a level."""
-    names = [UNDELIVERABLE, *(level_name(level) for level in range(28))]
-    for name in names:
+    """See that no copy waits but for those that are to. The ladder is there up to a level."""
+    found: dict[str, int] = {}
+    for name in (UNDELIVERABLE, *map(level_name, range(DELAY_LEVELS))):
         with Peer(url) as peer:
             try:
-                count = peer.messages(name)
+                found[name] = peer.messages(name)
             except RefusedError:
-                return
-        if count:
-            report.faults.append(f"{count} messages are left in queue {name}")
+                break
+    held = sum(record.held for record in report.account.records)
+    if sum(found.values()) != held:
+        report.faults.append(f"{held} copies are to be held, and the delay ladder has {found}")
