@@ -147,6 +147,14 @@ def test_a_dead_letter_of_what_was_to_be_done_is_found(reason: str) -> None:
     assert account.problems()
 
 
+def test_the_last_resort_may_end_what_a_broken_driver_left() -> None:
+    """Whatever else a message and its handlers do, nobody needs a last resort."""
+    for act, problems in ((FAILS_ALWAYS, 0), ("raise", 1)):
+        account = books(Plan(act, "", ENDS_DEAD, 1))
+        dead_letter(account, "unsettled")
+        assert len(account.problems()) == problems
+
+
 def test_what_was_to_be_dead_may_not_be_done() -> None:
     """A message that was acked as done although its handler was to fail is a fault."""
     account = books(FAILS)

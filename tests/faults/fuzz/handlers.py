@@ -23,6 +23,7 @@ from tests.faults.fuzz.raising import RAISED, raised
 from tests.faults.fuzz.tap import number
 from tests.faults.fuzz.values import KEYS, WAITS
 
+
 class SwallowedError(Exception):
     """What the middleware takes for an end."""
 
@@ -146,25 +147,20 @@ class Hostile:
 
         async def around(call: HandlerCall, call_next: CallNext) -> Any:
             message = acting.message(call.delivery)
-            act, known = message.plan.act.removeprefix("middleware "), message.number
-            if act == "raises before":
-                raise raised(message.plan.kind, known)
-            if act == "forgets to await":
-                return call_next(call)
-            if act == "skips":
-                acting.account.done(known)
-                return None
-            if act == "calls with nothing":
-                return await call_next(None)  # type: ignore[arg-type]
-            try:
-                result = await call_next(call)
-            except SwallowedError:
-                result = None
-            if act == "raises after":
-                raise raised(message.plan.kind, known)
-            if act == "calls twice":
-                result = await call_next(call)
-            acting.account.done(known)
+            match message.plan.act.removeprefix("middleware "):
+                case "raises before":
+                    raise raised(message.plan.kind, message.number)
+                case "forgets to await":
+                    return call_next(call)
+                case "calls with nothing":
+                    return await call_next(None)  # type: ignore[arg-type]
+                case "skips":
+                    result = None
+                case act:
+                    result = await _around(call, call_next, twice=act == "calls twice")
+                    if act == "raises after":
+                        raise raised(message.plan.kind, message.number)
+            acting.account.done(message.number)
             return result
 
         @self.service.handler(self.queue("middleware"), middleware=[around])
@@ -176,31 +172,15 @@ class Hostile:
         acting = self._acting
 
         def plain(delivery: Delivery) -> Iterator[Plain]:
-            message = acting.message(delivery)
-            act, kind = message.plan.act, message.plan.kind
-            if act == "provider fails on open":
-                raise raised(kind, message.number)
-            if act == "provider yields nothing":
-                return
-            yield Plain()
-            if act == "provider fails on close":
-                raise raised(kind, message.number)
-            if act == "provider yields twice":
+            for _ in range(acting.opened(delivery, "provider ")):
                 yield Plain()
+            acting.closed(delivery, "provider ")
 
         async def asynchronous(delivery: Delivery) -> AsyncIterator[Asynchronous]:
-            message = acting.message(delivery)
-            act, kind = message.plan.act, message.plan.kind
-            if act == "provider async fails on open":
-                raise raised(kind, message.number)
-            if act == "provider async yields nothing":
-                return
-            yield Asynchronous()
-            await asyncio.sleep(0)
-            if act == "provider async fails on close":
-                raise raised(kind, message.number)
-            if act == "provider async yields twice":
+            for _ in range(acting.opened(delivery, "provider async ")):
                 yield Asynchronous()
+                await asyncio.sleep(0)
+            acting.closed(delivery, "provider async ")
 
         self.service.provide(Plain, plain)
         self.service.provide(Asynchronous, asynchronous)
@@ -250,6 +230,16 @@ class Hostile:
         @self.service.handler(self.queue("partitioned", partitions=3), order_by=key)
         async def in_partitions(delivery: Delivery, body: Any) -> Any:
             return await acting.asynchronously(delivery)
+
+
+async def _around(call: HandlerCall, call_next: CallNext, *, twice: bool) -> Any:
+    """Go on, once or twice, and take one error for an end."""
+    try:
+        if twice:
+            await call_next(call)
+        return await call_next(call)
+    except SwallowedError:
+        return None
 
 
 class Observers:

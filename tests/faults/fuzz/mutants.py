@@ -40,7 +40,7 @@ def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
 
 
 def _last_resort(end: Callable[[Consumer, Delivery], None]) -> None:
-    async def settle_somehow(self: Consumer, delivery: Delivery, error: BaseException) -> None:  # noqa: ARG001
+    async def settle_somehow(self: Consumer, delivery: Delivery, error: BaseException) -> None:
         end(self, delivery)
 
     _replace(Consumer, "_settle_somehow", lambda _: settle_somehow)
@@ -183,7 +183,7 @@ def _groups_are_not_looked_into() -> None:
 
 
 def _unrun_results_are_acked() -> None:
-    _replace(Invoker, "check_result", lambda _: lambda self, result: None)  # noqa: ARG005
+    _replace(Invoker, "check_result", lambda _: lambda self, result: None)
 
 
 _spinning: set[asyncio.Task[None]] = set()
@@ -223,7 +223,9 @@ MUTANTS = {
     "last-resort-requeues": Mutant("the last resort requeues at once", _last_resort_requeues),
     "last-resort-acks": Mutant("the last resort acks", _last_resort_acks),
     "last-resort-forgets": Mutant("the last resort settles nothing", _last_resort_forgets),
-    "last-resort-without-end": Mutant("the last resort requeues in the end", _last_resort_has_no_end),
+    "last-resort-without-end": Mutant(
+        "the last resort requeues in the end", _last_resort_has_no_end
+    ),
     "base-exceptions-rise": Mutant("a BaseException is not caught", _base_exceptions_rise),
     "unwritable-text": Mutant("a dead letter without text is requeued", _unwritable_text),
     "acked-without-a-run": Mutant("some messages are acked and not run", _acked_without_a_run),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -124,20 +125,10 @@ def drawn(random: Random, lane: str) -> Plan:
 def _drawn(random: Random, lane: str) -> Plan:
     if random.random() < 0.25:
         return Plan("return", "None", ENDS_DONE, 1) if not lane.startswith("batch") else _BATCHED
-    match lane:
-        case "model":
-            return Plan("validator raises", random.choice(list(RAISED)), ENDS_DEAD, 0)
-        case "policy":
-            return _policy(random)
-        case "middleware":
-            return _middleware(random)
-        case "provider":
-            return _provider(random)
-        case "batch" | "batch-def" | "batch-timeout":
-            return _batch(random)
-        case "ordered" | "partitioned" if random.random() < 0.6:
-            return _key(random)
-    return _handler(random, lane)
+    draw = _BY_LANE.get(lane)
+    if draw is None or (draw is _key and random.random() < 0.4):
+        return _handler(random, lane)
+    return draw(random)
 
 
 _BATCHED = Plan("return", "None", EITHER)
@@ -157,19 +148,15 @@ def _handler(random: Random, lane: str) -> Plan:
     act = random.choice(acts)
     if act == "raise":
         return _raise(random)
-    if act == "flaky":
-        return Plan(act, random.choice(list(RETRIED)), ENDS_DONE, 2)
-    if act == "return":
-        # One that asks for a reply is dead-lettered if that cannot be written.
-        return Plan(act, random.choice(RESULTS), EITHER)
-    if act == "block":
-        return Plan(act, "", ENDS_DONE, 1)
-    if act == "return awaitable":
-        return Plan(act, random.choice(AWAITABLES), ENDS_DEAD)
-    if act == "task group":
-        kinds = [kind for kind in RAISED if kind not in INTERRUPTS]
-        return Plan(act, random.choice(kinds), EITHER)
-    return Plan(act, "", ENDS_DEAD)
+    # A result for one who asks for a reply is a failure if it cannot be written.
+    plans = {
+        "flaky": Plan(act, random.choice(list(RETRIED)), ENDS_DONE, 2),
+        "return": Plan(act, random.choice(RESULTS), EITHER),
+        "block": Plan(act, "", ENDS_DONE, 1),
+        "return awaitable": Plan(act, random.choice(AWAITABLES), ENDS_DEAD),
+        "task group": Plan(act, random.choice([k for k in RAISED if k not in INTERRUPTS]), EITHER),
+    }
+    return plans.get(act, Plan(act, "", ENDS_DEAD))
 
 
 def _raise(random: Random, act: str = "raise") -> Plan:
@@ -230,3 +217,17 @@ def _key(random: Random) -> Plan:
     if random.random() < 0.5:
         return Plan("key raises", random.choice(list(RAISED)), EITHER)
     return Plan("key is", random.choice(KEYS), EITHER)
+
+
+_BY_LANE: dict[str, Callable[[Random], Plan]] = {
+    "model": lambda random: Plan("validator raises", random.choice(list(RAISED)), ENDS_DEAD, 0),
+    "policy": _policy,
+    "middleware": _middleware,
+    "provider": _provider,
+    "batch": _batch,
+    "batch-def": _batch,
+    "batch-timeout": _batch,
+    "ordered": _key,
+    "partitioned": _key,
+}
+"""What is planned for lanes where it is not the handler alone that is hostile."""

@@ -86,23 +86,29 @@ def value(random: Random, level: int) -> bytes:
 
 
 def _scalar(random: Random, kind: bytes) -> bytes:
-    if kind == b"V":
-        return b""
-    if kind == b"t":
-        return random.choice((b"\0", b"\x01"))
-    if kind == b"D":
-        return struct.pack(">BI", random.choice((0, 2, 28, 255)), random.choice((0, 1, 2**31)))
-    if kind in (b"S", b"x"):
-        return long(random.choice(TEXTS))
+    match kind:
+        case b"V":
+            return b""
+        case b"t":
+            return random.choice((b"\0", b"\x01"))
+        case b"D":
+            scale, digits = random.choice((0, 2, 28, 255)), random.choice((0, 1, 2**31))
+            return struct.pack(">BI", scale, digits)
+        case b"S" | b"x":
+            return long(random.choice(TEXTS))
+    return struct.pack(_NUMBERS[kind], _number(random, kind))
+
+
+def _number(random: Random, kind: bytes) -> float:
     if kind in (b"d", b"f"):
         # No NaN nor infinity: Erlang has none, and RabbitMQ closes the connection.
-        return struct.pack(_NUMBERS[kind], random.choice((0.0, -0.0, 0.1, 1e30, -1e-30)))
+        return random.choice((0.0, -0.0, 0.1, 1e30, -1e-30))
     if kind == b"T":
         times = (0, 1_700_000_000, 253_402_300_799, 253_402_300_800, 2**63, 2**64 - 1)
-        return struct.pack(">Q", random.choice(times))
+        return random.choice(times)
     bits = _BITS[kind]
     low, high = (0, 2**bits - 1) if kind in _UNSIGNED else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return struct.pack(_NUMBERS[kind], random.choice((low, high, 0, 1)))
+    return random.choice((low, high, 0, 1))
 
 
 def _name(random: Random) -> bytes:
@@ -142,15 +148,13 @@ def _is_text(name: bytes) -> bool:
 
 
 def _read(data: bytes, offset: int) -> tuple[Any, int]:
+    """A value whose type is at `offset`, and where the next thing begins."""
     kind, offset = data[offset : offset + 1], offset + 1
     if kind in (b"S", b"x", b"F", b"A"):
         (size,) = struct.unpack_from(">I", data, offset)
         inner, offset = data[offset + 4 : offset + 4 + size], offset + 4 + size
-        if kind == b"F":
-            return meaning(inner), offset
-        if kind == b"A":
-            return _items(inner), offset
-        return inner, offset
+        nested = {b"F": meaning, b"A": _items}
+        return nested[kind](inner) if kind in nested else inner, offset
     if kind == b"V":
         return None, offset
     if kind == b"t":
@@ -158,11 +162,11 @@ def _read(data: bytes, offset: int) -> tuple[Any, int]:
     if kind == b"D":
         scale, digits = struct.unpack_from(">Bi", data, offset)
         return ("decimal", scale, digits), offset + 5
-    layout = _NUMBERS[kind]
-    (number,) = struct.unpack_from(layout, data, offset)
+    (number,) = struct.unpack_from(_NUMBERS[kind], data, offset)
     if kind in (b"d", b"f"):
         number = ("float", struct.pack(">d", number))
-    return ("time", number) if kind == b"T" else number, offset + struct.calcsize(layout)
+    found = ("time", number) if kind == b"T" else number
+    return found, offset + struct.calcsize(_NUMBERS[kind])
 
 
 def _items(data: bytes) -> list[Any]:

@@ -84,7 +84,7 @@ class TapConnection:
         return self._connection.closed
 
     async def channel(self) -> DriverChannel:
-        return TapChannel(await self._connection.channel(), self._listener)  # type: ignore[return-value]
+        return TapChannel(await self._connection.channel(), self._listener)
 
     async def close(self) -> None:
         await self._connection.close()

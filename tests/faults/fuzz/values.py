@@ -50,23 +50,12 @@ async def _async_generator() -> AsyncIterator[int]:
     yield 1
 
 
-def _future() -> asyncio.Future[int]:
-    """A future of the running loop; of a loop that never runs in a thread, which has none."""
+def _future() -> Any:
+    """A future of the running loop; in a thread, which has none, something like it."""
     try:
         return asyncio.get_running_loop().create_future()
     except RuntimeError:
-        return _LOST
-
-
-class _Lost:
-    """What is awaited for ever, where there is no loop."""
-
-    def __await__(self) -> Generator[Any, None, int]:
-        yield
-        return 1
-
-
-_LOST: Any = _Lost()
+        return Awaited()
 
 
 def _in_itself() -> list[Any]:
