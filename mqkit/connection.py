@@ -26,6 +26,7 @@ from mqkit.errors import (
     VirtualHostError,
 )
 from mqkit.settings import BrokerUrl, Host
+from mqkit.shown import shown
 
 logger = logging.getLogger(__name__)
 
@@ -126,10 +127,12 @@ class Connection:
                     raise
 
     async def given_up(self) -> None:
-        """Wait until it is lost and cannot be opened again, and raise why."""
+        """Wait until it is lost and cannot be opened again.
+
+        :raises ConnectError: it is, and tells why
+        """
         await self._ended.wait()
-        if self._failure is not None:
-            raise self._failure
+        raise self._given_up()
 
     async def unblocked(self) -> None:
         """Wait until the broker does not block publishers."""
@@ -156,10 +159,13 @@ class Connection:
             self._up.clear()
             await self._up.wait()
         if self._failure is not None:
-            raise ConnectError(
-                f"connection {self.name} is given up: {self._failure}"
-            ) from self._failure
+            raise self._given_up()
         raise ConnectError(f"connection {self.name}: it was closed")
+
+    def _given_up(self) -> ConnectError:
+        error = ConnectError(f"connection {self.name} is given up: {self._failure}")
+        error.__cause__ = self._failure
+        return error
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -168,7 +174,7 @@ class Connection:
             born = loop.time()
             why = await asyncio.shield(self._current.closed)
             short_lives = short_lives + 1 if loop.time() - born < SHORT_LIFE else 0
-            logger.warning("%s: connection lost: %s", self.name, why.text)
+            logger.warning("%s: connection lost: %s", self.name, shown(why.text))
             self._set_blocked(None)
             if short_lives > 1:
                 # A broker that drops whoever connects must not be run at in a tight loop.
@@ -248,4 +254,4 @@ class Connection:
             return
         self._unblocked.clear()
         self._blocking.set()
-        logger.warning("%s: the broker blocks publishers: %s", self.name, reason)
+        logger.warning("%s: the broker blocks publishers: %s", self.name, shown(reason))
