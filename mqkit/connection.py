@@ -26,6 +26,7 @@ from mqkit.errors import (
     VirtualHostError,
 )
 from mqkit.settings import BrokerUrl, Host
+from mqkit.shown import shown
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +174,7 @@ class Connection:
             born = loop.time()
             why = await asyncio.shield(self._current.closed)
             short_lives = short_lives + 1 if loop.time() - born < SHORT_LIFE else 0
-            logger.warning("%s: connection lost: %s", self.name, why.text)
+            logger.warning("%s: connection lost: %s", self.name, shown(why.text))
             self._set_blocked(None)
             if short_lives > 1:
                 # A broker that drops whoever connects must not be run at in a tight loop.
@@ -253,4 +254,4 @@ class Connection:
             return
         self._unblocked.clear()
         self._blocking.set()
-        logger.warning("%s: the broker blocks publishers: %s", self.name, reason)
+        logger.warning("%s: the broker blocks publishers: %s", self.name, shown(reason))

@@ -33,6 +33,7 @@ from mqkit.pausing import Pausing
 from mqkit.reserved import drop_unbelievable
 from mqkit.runners import Runners
 from mqkit.settle import Settler
+from mqkit.shown import shown
 from mqkit.told import UNDER_WAY
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,11 @@ class Consumer:
             return paused
         attached = self._attachment.is_attached
         return ConsumerState(Status.CONSUMING if attached else Status.DETACHED)
+
+    def delivery_of(self, task: asyncio.Task[Any]) -> Delivery | None:
+        """What the task handles now."""
+        turn = self._runners.current.get(task)
+        return None if turn is None else turn[0]
 
     async def run(self) -> None:
         """Consume until cancelled or stopped; attaches again whenever its channel closes."""
@@ -226,7 +232,8 @@ class Consumer:
     async def abandon(self) -> int:
         """Give back what is still in flight, cancel its handlers, and say how many there were."""
         in_flight = self._in_flight()
-        unsettled = [d for _, d in in_flight if not (d.settled or d.lost)]
+        # Those of a channel that is gone, too: the broker has given them back.
+        unsettled = [delivery for _, delivery in in_flight if not delivery.settled]
         for delivery in unsettled:
             self._give_up(delivery)
         for task, _ in in_flight:
@@ -331,7 +338,7 @@ class Consumer:
                 logging.CRITICAL,
                 "%s: message %s could not be settled; it is dead-lettered",
                 self.handler.name,
-                delivery.message_id,
+                shown(delivery.message_id),
                 error=error,
             )
             try:
@@ -343,4 +350,7 @@ class Consumer:
             if delivery.settled or delivery.lost:
                 return
             await asyncio.sleep(wait)
-        self._settler.refuse(delivery, error, requeue=not self.handler.queue.declare)
+        # What the broker does with a refused message is known of mqkit's own declarations alone.
+        queue = self.handler.queue
+        is_kept = queue.declare and "x-dead-letter-exchange" in queue.declared_arguments()
+        self._settler.refuse(delivery, error, requeue=not is_kept)

@@ -24,6 +24,7 @@ from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import Delivery, elapsed_seconds
 from mqkit.middleware import Middleware
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
+from mqkit.shown import shown
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class Dispatcher:
                 logging.ERROR,
                 "%s: the retry policy failed; message %s is dead-lettered",
                 self._handler.name,
-                delivery.message_id,
+                shown(delivery.message_id),
                 error=policy_error,
             )
             if policy_error is not error:  # a strategy may raise the error that it was asked about

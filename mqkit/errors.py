@@ -5,9 +5,21 @@ from __future__ import annotations
 import logging
 import traceback
 
+from mqkit.shown import shown
+
+MAX_TEXT = 4_000
+"""Characters of an error's text."""
+
 
 class MqkitError(Exception):
-    """The root of all errors raised by mqkit."""
+    """The root of all errors raised by mqkit.
+
+    Its text is one line that can be shown anywhere: what it quotes of a message or of a peer is
+    escaped (`mqkit.shown`). What an error has as attributes is as it came.
+    """
+
+    def __str__(self) -> str:
+        return shown(super().__str__(), MAX_TEXT)
 
 
 # --- what the programmer or the operator wrote -------------------------------------------------

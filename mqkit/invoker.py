@@ -30,6 +30,7 @@ from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import Delivery
 from mqkit.middleware import CallNext, HandlerCall, Middleware, compose
 from mqkit.outcome import instruction
+from mqkit.shown import shown
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class Invoker:
             logger.warning(
                 "%s: message %s: its thread goes on; no other run takes its place before it ends",
                 self._handler.name,
-                delivery.message_id,
+                shown(delivery.message_id),
             )
             await asyncio.wait([asyncio.wrap_future(thread)])
 

@@ -23,6 +23,7 @@ from mqkit.handler import Handler
 from mqkit.keys import canonical
 from mqkit.message import Delivery, Header
 from mqkit.outcome import DeadLetter, DeathReason, Forward, Lost, Outcome, Requeue, RetryAfter
+from mqkit.shown import shown
 from mqkit.topology import consumer_timeout
 
 logger = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ class InOrder:
             logger.info(
                 "%s: message %s: attempt %d failed, held for a retry in %.1f s: %s",
                 self._name,
-                delivery.message_id,
+                shown(delivery.message_id),
                 delivery.attempt,
                 outcome.delay,
                 describe(outcome.error),

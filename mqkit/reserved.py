@@ -29,6 +29,7 @@ from typing import Any
 from mqkit.delay import PREFIX
 from mqkit.drivers.base import Incoming
 from mqkit.message import RESERVED_PREFIX, Header
+from mqkit.shown import shown
 from mqkit.topology import DEAD_SUFFIX
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def drop_unbelievable(incoming: Incoming, queue: str) -> None:
     logger.debug(
         "%s: message %s came with headers that only mqkit may set: %d are dropped",
         queue,
-        incoming.properties.message_id,
+        shown(incoming.properties.message_id),
         len(foreign),
     )
 

@@ -43,6 +43,7 @@ from mqkit.outcome import (
 )
 from mqkit.publisher import Publisher
 from mqkit.replies import reply_to
+from mqkit.shown import shown
 from mqkit.told import Told
 
 logger = logging.getLogger(__name__)
@@ -199,7 +200,7 @@ class Settler:
         logger.info(
             "%s: message %s was lost with its channel; the broker redelivers it",
             self._handler,
-            delivery.message_id,
+            shown(delivery.message_id),
         )
         self._tell(delivery, Lost())
 
@@ -215,6 +216,8 @@ class Settler:
     async def _replace_by_copy(
         self, delivery: Delivery, outcome: RetryAfter | DeadLetter | Forward
     ) -> None:
+        if delivery.settled:
+            return  # it was given back when the grace period was over, and its run failed after
         outcome = in_time(delivery, outcome, time.monotonic())
         try:
             await self._publish_copy_and_ack(delivery, outcome)
@@ -291,8 +294,8 @@ class Settler:
             logger.info(
                 "%s: message %s is done, but its reply did not reach who asked: %s",
                 self._handler,
-                delivery.message_id,
-                error.problem if isinstance(error, PublishError) else describe(error),
+                shown(delivery.message_id),
+                shown(error.problem) if isinstance(error, PublishError) else describe(error),
             )
 
     async def _send(self, message: Message) -> None:
@@ -309,7 +312,7 @@ class Settler:
                 "%s: message %s: %d of its headers cannot be written again, or do not fit into a "
                 "frame; the copy goes without them",
                 self._handler,
-                message.properties.message_id,
+                shown(message.properties.message_id),
                 len(missing),
             )
 
@@ -322,7 +325,7 @@ class Settler:
             level,
             "%s: message %s: attempt %d failed, %s: %s",
             self._handler,
-            delivery.message_id,
+            shown(delivery.message_id),
             delivery.attempt,
             what,
             describe(outcome.error),
@@ -333,7 +336,7 @@ class Settler:
             "%s: the copy of message %s is not published, and the original stays unacked: %s; "
             "trying again in %.1f s",
             self._handler,
-            delivery.message_id,
+            shown(delivery.message_id),
             state.outcome.exception() if state.outcome else None,
             state.upcoming_sleep,
         )

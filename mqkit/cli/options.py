@@ -14,6 +14,8 @@ from typing import Annotated
 import typer
 
 from mqkit import checked
+from mqkit.cli.labels import label_output
+from mqkit.cli.log_lines import LineFormatter
 from mqkit.errors import (
     BrokerUrlError,
     ConfigurationError,
@@ -41,9 +43,6 @@ StoreOption = Annotated[
 
 LOG_FORMAT = "%(asctime)s %(levelname)-8s %(message)s"
 
-LABELLED_LOG_FORMAT = "%(asctime)s %(levelname)-8s [%(label)s] %(message)s"
-"""Where several processes write to one log."""
-
 
 @contextlib.contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
@@ -59,15 +58,14 @@ def errors_as_exit_codes() -> Iterator[None]:
 
 
 def log_to_stderr(level: int, label: str | None = None) -> None:
-    """Log to stderr from now on; each line with the label, if there is one.
+    """Log to stderr from now on, and label what this process writes, if there is a label.
 
     A record is written at once, so that the lines of processes with the same stderr do not mix.
     """
+    if label is not None:
+        label_output(label)
     handler = logging.StreamHandler(sys.stderr)
-    if label is None:
-        handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    else:
-        handler.setFormatter(logging.Formatter(LABELLED_LOG_FORMAT, defaults={"label": label}))
+    handler.setFormatter(LineFormatter(LOG_FORMAT))
     logging.basicConfig(level=level, handlers=[handler])
 
 

@@ -18,11 +18,13 @@ from mqkit.effects import SendWithin
 from mqkit.errors import (
     BlockedError,
     ConnectionLostError,
+    InvalidMessageError,
     MqkitError,
     PublisherClosedError,
     PublishTimeoutError,
     StoreUnavailableError,
 )
+from mqkit.shown import shown
 from mqkit.store.outbox import Entry, Outbox
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,9 @@ DEFAULT_SWEEP = 1.0
 
 PURGE_EVERY = 60.0
 """Seconds between two purges."""
+
+ALONE = "; no publish can write it, and what comes after it under its key goes on"
+"""What is said of a message that gave up its key."""
 
 _AWAY = (ConnectionLostError, PublishTimeoutError, BlockedError, PublisherClosedError)
 """Errors of the broker or the way to it; all others are of the message at hand."""
@@ -155,9 +160,10 @@ class Relay:
         self.published += len(published)
         for entry, error in refused:
             logger.error(
-                "outbox: message %s was refused %d times and stays in the outbox: %s",
-                entry.message_id,
+                "outbox: message %s was refused %d times and stays in the outbox%s: %s",
+                shown(entry.message_id),
                 entry.attempts + 1,
+                ALONE if isinstance(error, InvalidMessageError) and entry.key is not None else "",
                 error,
                 exc_info=None if isinstance(error, MqkitError) else error,
             )

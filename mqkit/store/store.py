@@ -20,6 +20,7 @@ from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import Delivery
 from mqkit.outcome import Outcome, RetryLater
 from mqkit.settings import Settings
+from mqkit.shown import shown
 from mqkit.store import inbox, outbox
 from mqkit.store.database import DEFAULT_POOL, Database, store_url
 from mqkit.store.outbox import Outbox
@@ -217,7 +218,9 @@ class Store:
                 keep=self._keep,
             )
             if handled is not None:
-                logger.info("%s: message %s was handled before", handler, delivery.message_id)
+                logger.info(
+                    "%s: message %s was handled before", handler, shown(delivery.message_id)
+                )
                 return handled.result
             transaction = Transaction(connection, limits=self._limits)
             try:

@@ -15,6 +15,7 @@ from sqlalchemy import text, update
 from mqkit.errors import (
     BlockedError,
     ConnectionLostError,
+    InvalidMessageError,
     NackedError,
     PublisherClosedError,
     PublishTimeoutError,
@@ -476,3 +477,17 @@ async def test_the_relay_s_task_ends_by_stop_and_can_be_started_again(database: 
         assert task.exception() is None
         again = store.start(broker.send)
         assert again is not None
+
+
+async def test_what_can_never_be_encoded_gives_up_its_key(database: str) -> None:
+    """It stays in the outbox to be seen, and what was committed after it under its key goes on."""
+    broker = fail("poison", error=lambda: InvalidMessageError("a header cannot be encoded"))
+    async with Store(database) as store:
+        await publish(store, "before", "poison", "after", "last", key="acc")
+        store.start(broker.send)
+        await eventually(lambda: broker.confirmed == ["before", "after", "last"])
+        await store.stop()
+        assert await store.pending() == 1
+        (status,) = await store.status("poison")
+    assert status.state == "outgoing"
+    assert "InvalidMessageError: a header cannot be encoded" in (status.error or "")
