@@ -39,7 +39,7 @@ async def passed_on(env: BytesEnv, properties: bytes, key: bytes | None = None) 
     beside, peer = await env.channel(), await env.opened()
     queue = await env.queue(beside)
     if key is not None:
-        await beside.bind(queue, "amq.topic", "#")
+        await beside.queue_bind(queue, "amq.topic", "#")
     to = queue.encode() if key is None else key
     exchange = b"" if key is None else b"amq.topic"
     names = bytes([len(exchange)]) + exchange + bytes([len(to)]) + to
