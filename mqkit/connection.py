@@ -239,9 +239,16 @@ class Connection:
         raise ConnectError("; ".join(problems))
 
     async def _connect_to(self, host: Host) -> DriverConnection:
-        return await self._driver.connect(
-            self._url, host, name=self.name, on_blocked=self._set_blocked
-        )
+        try:
+            return await self._driver.connect(
+                self._url, host, name=self.name, on_blocked=self._set_blocked
+            )
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Of somebody's own making: it would end whoever keeps this connection, unnoticed.
+            raise ConnectError(f"the attempt to connect to {host} was cancelled") from error
 
     def _set_blocked(self, reason: str | None) -> None:
         if reason == self._blocked:

@@ -35,9 +35,12 @@ class TlsFront:
         self._open: set[socket.socket] = set()
         self.port = int(self._listener.getsockname()[1])
 
-    def url(self, *, tls: bool = True, **parameters: object) -> str:
-        """A URL that goes here."""
+    def url(self, *, tls: bool = True, certificate: str = "", **parameters: object) -> str:
+        """A URL that goes here, with one of the tests' client certificates."""
         password = self._url.password.get_secret_value()
+        if certificate:
+            parameters["certfile"] = CERTIFICATES / f"{certificate}.pem"
+            parameters["keyfile"] = CERTIFICATES / f"{certificate}.key"
         if tls:
             parameters.setdefault("cafile", CERTIFICATES / "ca.pem")
         scheme = "amqps" if tls else "amqp"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from types import NoneType
@@ -40,6 +40,8 @@ MALFORMED = (
 """What pamqp raises for bytes that are no frame."""
 
 RECOVER_ASYNC = commands.Basic.RecoverAsync.index.to_bytes(4)
+
+PUBLISH = commands.Basic.Publish.index.to_bytes(4)
 
 CLOSE_OK = frame.marshal(commands.Connection.CloseOk(), 0)
 
@@ -207,9 +209,24 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
         else:
             decoded = frame.unmarshal(piece)[2]
     except MALFORMED as error:
-        raise _undecodable(payload) from error
+        if not payload.startswith(PUBLISH) or (found := _publish(payload)) is None:
+            raise _undecodable(payload) from error
+        return channel, found
     assert isinstance(decoded, base.Frame)
     return channel, decoded
+
+
+def _publish(payload: bytes) -> commands.Basic.Publish | None:
+    """A `basic.publish` whose routing key is no UTF-8, which RabbitMQ takes; else None."""
+    try:
+        start = 7 + payload[6]  # after the method, the ticket and the exchange
+        end = start + 1 + payload[start]
+        found = commands.Basic.Publish()
+        found.unmarshal(payload[4:start] + b"\0" + payload[end:])
+        found.routing_key = payload[start + 1 : end].decode("utf-8", "surrogateescape")
+    except MALFORMED:
+        return None
+    return found
 
 
 def _undecodable(payload: bytes) -> ReplyError:
@@ -220,10 +237,17 @@ def _undecodable(payload: bytes) -> ReplyError:
 
 
 class Deliver(commands.Basic.Deliver):
-    """pamqp holds names to the specification's letters on writing; RabbitMQ allows all of UTF-8."""
+    """pamqp holds names to the specification's letters on writing; RabbitMQ allows all of UTF-8.
+
+    And a routing key may be any bytes, of which those that are no UTF-8 are surrogates here.
+    """
 
     def validate(self) -> None:
         """Any name that could be declared can be delivered from."""
+
+    def marshal(self) -> bytes:
+        """Called by pamqp."""
+        return _with_key(self, super().marshal)
 
 
 class GetOk(commands.Basic.GetOk):
@@ -232,12 +256,35 @@ class GetOk(commands.Basic.GetOk):
     def validate(self) -> None:
         """As `Deliver`."""
 
+    def marshal(self) -> bytes:
+        """As `Deliver`."""
+        return _with_key(self, super().marshal, after=4)
+
 
 class Return(commands.Basic.Return):
     """As `Deliver`."""
 
     def validate(self) -> None:
         """As `Deliver`."""
+
+    def marshal(self) -> bytes:
+        """As `Deliver`."""
+        return _with_key(self, super().marshal)
+
+
+def _with_key(
+    method: Deliver | GetOk | Return, marshal: Callable[[], bytes], after: int = 0
+) -> bytes:
+    """What pamqp writes, which cannot write each key; `after` it there are so many bytes."""
+    key = method.routing_key or ""
+    if key.isascii():
+        return marshal()
+    encoded = key.encode("utf-8", "surrogateescape")
+    method.routing_key = ""
+    data = marshal()
+    method.routing_key = key
+    end = len(data) - after
+    return data[: end - 1] + len(encoded).to_bytes(1) + encoded + data[end:]
 
 
 class QueueDeclareOk(commands.Queue.DeclareOk):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,11 +55,7 @@ def front(broker: Broker, request: pytest.FixtureRequest) -> Iterator[TlsFront]:
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_a_certificate_of_the_brokers_trust_is_let_in(front: TlsFront, client: str) -> None:
     """By both TLS versions."""
-    pair: dict[str, object] = {
-        "certfile": CERTIFICATES / "client.pem",
-        "keyfile": CERTIFICATES / "client.key",
-    }
-    await connect(client, front.url(**pair))
+    await connect(client, front.url(certificate="client"))
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -67,12 +64,8 @@ async def test_a_client_certificate_that_is_refused_is_told(front: TlsFront, cli
     with pytest.raises(ConnectError, match=r"TLS client certificate.*certfile") as caught:
         await connect(client, front.url(connect_timeout=5))
     assert "does not speak" not in str(caught.value)
-    pair: dict[str, object] = {
-        "certfile": CERTIFICATES / "stranger.pem",
-        "keyfile": CERTIFICATES / "stranger.key",
-    }
     with pytest.raises(ConnectError, match=r"refused the TLS client certificate") as caught:
-        await connect(client, front.url(connect_timeout=5, **pair))
+        await connect(client, front.url(certificate="stranger", connect_timeout=5))
     assert "does not speak" not in str(caught.value)
 
 
@@ -93,15 +86,13 @@ async def test_a_certificate_that_this_side_does_not_trust_is_told(
     front: TlsFront, client: str
 ) -> None:
     """With OpenSSL's reason: who signed it, or for whom it is."""
-    pair: dict[str, object] = {
-        "certfile": CERTIFICATES / "client.pem",
-        "keyfile": CERTIFICATES / "client.key",
-    }
     other_ca = CERTIFICATES / "stranger.pem"
     with pytest.raises(ConnectError, match=r"certificate verify failed: .*certificate"):
-        await connect(client, front.url(cafile=other_ca, connect_timeout=5, **pair))
+        await connect(client, front.url(certificate="client", cafile=other_ca, connect_timeout=5))
     with pytest.raises(ConnectError, match=r"not valid for 'elsewhere'"):
-        await connect(client, front.url(server_name="elsewhere", connect_timeout=5, **pair))
+        await connect(
+            client, front.url(certificate="client", server_name="elsewhere", connect_timeout=5)
+        )
 
 
 class Pair:
@@ -170,8 +161,6 @@ def test_a_blocking_publisher_outlives_a_certificate_without_its_key(
     broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its publish waits for the key, and is confirmed."""
-    import threading  # noqa: PLC0415 - for this test alone
-
     pair = Pair(tmp_path)
     pair.replace("client")
     with TlsFront(broker.url) as front, BlockingPublisher(pair.url(front), timeout=30) as publisher:

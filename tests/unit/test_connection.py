@@ -114,11 +114,12 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         ConnectError("no connection"),
         OSError("too many open files"),
         ValueError("a defect"),
+        asyncio.CancelledError(),
     ],
     ids=repr,
 )
 async def test_a_lost_connection_is_tried_again_whatever_the_reason(
-    error: Exception, caplog: pytest.LogCaptureFixture
+    error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What was right at the start may be wrong for a while; each attempt that fails is told."""
     driver = MovingDriver(None, error, error, error)
