@@ -37,6 +37,11 @@ A worker that dies returns all that it had prefetched, and each counts as one mo
 a full prefetch, the neighbours of a message that kills its worker would reach the delivery
 limit together with it. What was returned stands at the head of the queue, so a worker that takes
 it one by one loses none but the poison.
+
+The limit in force may be less than the declared one: a policy's counts where it is lower, and AMQP
+does not show it. So a process that has just begun takes all that came back alone, and neighbours
+are returned once. One that lives on after it lost its channel has shown that what it held does not
+kill it, and takes alone what came back twice.
 """
 
 DELIVERY_COUNT = "x-delivery-count"
@@ -93,6 +98,7 @@ class Attachment:
         self._cautious = False
         self._suspects = False
         self._is_fresh = False
+        self._lives_on = False
 
     @property
     def is_attached(self) -> bool:
@@ -141,6 +147,7 @@ class Attachment:
                 logger.debug("%s: %s", self._queue, error)
             why = await asyncio.shield(channel.closed)
             self._detach()
+            self._lives_on = True
             self._on_lost(channel)
             if not self._stopping:
                 logger.warning("%s: stopped consuming: %s", self._queue, shown(why.text))
@@ -271,12 +278,14 @@ class Attachment:
         if not self._cautious:
             return
         headers = incoming.properties.headers
-        if came_back_often(self._handler, headers):
-            logger.warning(
+        limit = self._handler.queue.delivery_limit
+        if (times := came_back(headers)) >= min(2 if self._lives_on else 1, max(1, limit // 2)):
+            logger.log(
+                logging.INFO if times < limit // 2 else logging.WARNING,
                 "%s: message %s was delivered %s times without an ack; it is handled alone",
                 self._queue,
                 shown(incoming.properties.message_id),
-                shown(headers[DELIVERY_COUNT]),
+                times,
             )
             return
         self._cautious = False
@@ -284,6 +293,11 @@ class Attachment:
 
 
 def came_back_often(handler: Handler, headers: Mapping[str, HeaderValue]) -> bool:
-    """Whether a message has used up half of the deliveries that its queue allows."""
+    """Tell whether a message has used up half of the deliveries that its queue is declared with."""
+    return came_back(headers) >= max(1, handler.queue.delivery_limit // 2)
+
+
+def came_back(headers: Mapping[str, HeaderValue]) -> int:
+    """Count how often a message was delivered without an ack, as its queue says."""
     count = headers.get(DELIVERY_COUNT)
-    return isinstance(count, int) and count >= max(1, handler.queue.delivery_limit // 2)
+    return count if isinstance(count, int) else 0

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from typing import Any
 
-from mqkit.attachment import Attachment, came_back_often
+from mqkit.attachment import Attachment, came_back
 from mqkit.batches import Batcher
 from mqkit.connection import Connection
 from mqkit.dispatch import Clock, Dispatcher, utc_now
@@ -189,7 +189,7 @@ class Consumer:
         """Wait until no more messages come, and give back those that were not started."""
         await self._attachment.idle()
         for delivery in self._lanes.take_waiting():
-            if delivery.lost or not came_back_often(self.handler, delivery.headers):
+            if delivery.lost or not came_back(delivery.headers):
                 self._settler.requeue(delivery)
             else:
                 self._beside(delivery, self._put_back(delivery))

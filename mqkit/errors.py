@@ -91,6 +91,10 @@ class ChannelClosedError(BrokerError):
         self.text = text
 
 
+class ManagementError(BrokerError):
+    """The broker's management API cannot be asked; the message never holds its password."""
+
+
 class TopologyError(BrokerError):
     """The broker refused to declare or bind something; the message names it and the difference."""
 

@@ -59,6 +59,7 @@ LAYERS = {
     "drivers": 2,
     "gate": 2,
     "once": 2,
+    "policies": 2,
     "publish_errors": 2,
     "publish_many": 2,
     "publisher": 2,
