@@ -23,6 +23,8 @@ from mqkit.errors import (
     HandlerAbortedError,
     HandlerTimeoutError,
     InvalidMessageError,
+    MessageIdError,
+    MessageIdReusedError,
     StoreUnavailableError,
 )
 from mqkit.handler import Handler
@@ -114,8 +116,12 @@ class Dispatcher:
             return _unless_lost(delivery, self.decide(delivery, _aborted(error), began))
         except StoreUnavailableError as error:
             wait = random.uniform(STORE_WAIT_MIN, STORE_WAIT_MAX)
+            if error.wait is not None:
+                wait = error.wait
             elapsed = elapsed_seconds(delivery.headers)
             return _unless_lost(delivery, RetryAfter(wait, error, elapsed=elapsed, counted=False))
+        except MessageIdError as error:
+            return _unless_lost(delivery, DeadLetter(_unfit_id(error), error))
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is an outcome
             # No variable holds the outcome: it has the error, whose traceback has this frame, and
             # each failed message would stay in memory until the garbage collector finds it.
@@ -283,6 +289,11 @@ class Dispatcher:
 
 def _unless_lost(delivery: Delivery, outcome: Outcome) -> Outcome:
     return Lost() if delivery.lost else outcome
+
+
+def _unfit_id(error: MessageIdError) -> DeathReason:
+    is_reused = isinstance(error, MessageIdReusedError)
+    return DeathReason.ID_REUSED if is_reused else DeathReason.UNIDENTIFIED
 
 
 def _unidentified(handler: str) -> InvalidMessageError:

@@ -19,6 +19,9 @@ class DeathReason(StrEnum):
     ATTEMPTS_EXHAUSTED = "attempts-exhausted"
     POLICY_FAILED = "policy-failed"
     UNIDENTIFIED = "no-message-id"
+    """It has none, or one that the store cannot keep."""
+    ID_REUSED = "id-reused"
+    """Another message of this id, with another body, was handled before."""
     UNORDERED = "no-order-key"
     HELD_TOO_LONG = "held-too-long"
 
