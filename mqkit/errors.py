@@ -281,6 +281,8 @@ class StoreUnavailableError(StoreError):
         self.wait = wait
         self.lasting = lasting
         """Whether it is a state of the whole database (its disk is full) that may go on."""
+        self.lost_after: float | None = None
+        """Seconds from the beginning of a transaction until its connection was found closed."""
 
 
 class StatementError(StoreError):

@@ -32,7 +32,7 @@ from mqkit.store.engine import (
     is_aborted,
     make_engine,
 )
-from mqkit.store.failures import Fault, is_lasting
+from mqkit.store.failures import Fault, is_lasting, is_lost
 from mqkit.store.flavour import Flavour
 from mqkit.store.migrate import create_or_migrate, missing
 from mqkit.store.places import Places
@@ -139,6 +139,14 @@ class Database:
             return False
         return True
 
+    async def closes_after(self) -> float | None:
+        """Seconds after which the server closes the connection of a transaction that is slow.
+
+        :raises StoreUnavailableError: it is away
+        """
+        async with self.reading() as connection:
+            return await self.flavour.closes_after(connection)
+
     @contextlib.asynccontextmanager
     async def transaction(self, *, beside: bool = False) -> AsyncIterator[AsyncConnection]:
         """A transaction that may write: committed at the end of the block, else rolled back.
@@ -196,6 +204,7 @@ class Database:
         except BaseException:
             await self._let_go(connection)
             raise
+        began = asyncio.get_running_loop().time()
         try:
             yield connection
         except (SQLAlchemyError, OSError) as error:
@@ -203,6 +212,8 @@ class Database:
             if fault is Fault.DATABASE:
                 unavailable = self._told(StoreUnavailableError, error)
                 unavailable.lasting = is_lasting(error)
+                if is_lost(error):
+                    unavailable.lost_after = asyncio.get_running_loop().time() - began
                 raise unavailable from self._cause(error)
             if fault is Fault.TIMEOUT:
                 raise StatementError(

@@ -67,7 +67,7 @@ A handler's own counts for its policy. mqkit's own ones wait for other transacti
 against the message.
 """
 
-_LASTING = frozenset({"25006", "53100", "53300"})
+_LASTING = frozenset({"53100", "53300"})
 
 
 def fault_of(error: BaseException, *, of_handler: bool) -> Fault:
@@ -100,6 +100,11 @@ def is_lasting(error: BaseException) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     return sqlstate(error) in _LASTING or _sqlite_code(error) in _SQLITE_LASTING
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection is closed."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def sqlstate(error: BaseException) -> str | None:

@@ -94,6 +94,10 @@ class Flavour(Protocol):
         """
         ...
 
+    async def closes_after(self, connection: AsyncConnection) -> float | None:
+        """Seconds after which a connection that idles in a transaction is closed; None is never."""
+        ...
+
     def make_private(self) -> None:
         """Make what the database is kept in, for this user only, where it is a file."""
         ...

@@ -96,8 +96,9 @@ def _make_anew(connection: Connection, inspector: Inspector, table: Table) -> No
     """SQLite changes no key of a table: another one takes its rows, and its place."""
     old = f"{table.name}_old"
     there = {column["name"] for column in inspector.get_columns(table.name)}
+    indexes = inspector.get_indexes(table.name)
     connection.execute(text(f"ALTER TABLE {table.name} RENAME TO {old}"))
-    for index in inspector.get_indexes(table.name):
+    for index in indexes:
         connection.execute(text(f'DROP INDEX "{index["name"]}"'))
     metadata.create_all(connection, tables=[table])
     names = [column.name for column in table.columns if column.name in there]

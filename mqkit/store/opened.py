@@ -58,6 +58,12 @@ class Opened:
         if isinstance(error, StatementError):
             self.uncounted.ended(key)
             return error
+        if await self._was_too_slow(error):
+            self.uncounted.ended(key)
+            return StatementError(
+                f"{error}; the transaction went on for {error.lost_after:.1f} s, and the server "
+                "closes one that idles, or goes on, for so long"
+            )
         failures = self.uncounted.failed(key)
         handler, _, message_id = key
         if failures > PATIENCE and not error.lasting:
@@ -79,6 +85,12 @@ class Opened:
                 error,
             )
         return error
+
+    async def _was_too_slow(self, error: StoreUnavailableError) -> bool:
+        if error.lost_after is None:
+            return False
+        limit = await self.database.closes_after()
+        return limit is not None and error.lost_after >= limit
 
     def start_relay(self, relay: Relay) -> asyncio.Task[None]:
         """Start a relay, and what tells it of commits."""

@@ -254,7 +254,7 @@ def _is_dead(entry: Entry, error: BaseException) -> bool:
     """Whether no later attempt can end otherwise."""
     if isinstance(error, InvalidMessageError):
         return True
-    # A row that a later version can read, whose relay may come; or what a driver or a codec stumbled
-    # over, and it may have been something else for once.
+    # A row that a later version can read, whose relay may come; or what a driver stumbled over, and
+    # it may have been something else for once.
     is_odd = isinstance(error, StoreError) or not isinstance(error, (MqkitError, OSError))
     return is_odd and entry.attempts + 1 >= ODD_ATTEMPTS

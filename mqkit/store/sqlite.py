@@ -76,6 +76,9 @@ class Sqlite:
     async def ping(self, connection: AsyncConnection) -> None:
         await connection.execute(text("SELECT 1"))
 
+    async def closes_after(self, connection: AsyncConnection) -> float | None:  # noqa: ARG002
+        return None
+
     def make_private(self) -> None:
         # What SQLite makes beside it gets the same rights. One that is there keeps its own. Where
         # it cannot be made, SQLite says so.
