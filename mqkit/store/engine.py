@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from mqkit.errors import StoreError
 from mqkit.store.failures import Fault, fault_of, sqlstate
+from mqkit.store.opening import open_postgres, open_sqlite
 
 LOCK_TIMEOUT = 30.0
 """Seconds that a statement waits for a lock, before its message is tried again later."""
@@ -153,6 +154,7 @@ def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float | None) -> As
     query = url.set(drivername="postgresql", username=None, password=None, host=None, port=None)
     dsn = query.set(database=None).render_as_string(hide_password=False)
     arguments: dict[str, Any] = {
+        "async_creator_fn": open_postgres,
         "dsn": dsn.replace("postgresql://?", "postgresql:///?") if url.query else None,
         "timeout": CONNECT_TIMEOUT,
         "command_timeout": STATEMENT_TIMEOUT if timeout is None else timeout,
@@ -227,9 +229,8 @@ def _set_up_in_transactions(dialect: Any) -> None:
 
 
 def _sqlite(url: URL) -> AsyncEngine:
-    engine = create_async_engine(
-        url, hide_parameters=True, connect_args={"timeout": LOCK_TIMEOUT, "isolation_level": None}
-    )
+    arguments = {"timeout": LOCK_TIMEOUT, "isolation_level": None, "async_creator_fn": open_sqlite}
+    engine = create_async_engine(url, hide_parameters=True, connect_args=arguments)
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: Any) -> None:

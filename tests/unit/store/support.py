@@ -101,11 +101,11 @@ async def grow_old(store: Store, seconds: float) -> None:
     async with store.transaction() as transaction:
         for table in (inbox, states):
             rows = await transaction.execute(select(table.c.message_id, table.c.keep_until))
-            for message_id, until in rows.all():
-                earlier = until - timedelta(seconds=seconds)
+            for row in rows.all():
+                earlier = row.keep_until - timedelta(seconds=seconds)
                 await transaction.execute(
                     table.update()
-                    .where(table.c.message_id == message_id)
+                    .where(table.c.message_id == row.message_id)
                     .values(keep_until=earlier)
                 )
 

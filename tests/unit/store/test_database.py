@@ -173,7 +173,7 @@ async def test_a_file_that_cannot_be_opened_is_said_as_such(tmp_path: Path) -> N
 
 
 def test_a_file_is_for_its_owner_only(tmp_path: Path) -> None:
-    """With what SQLite makes beside it, whatever the umask; the rights of one that is there stay."""
+    """With what is beside it, whatever the umask; the rights of one that is there stay."""
     before = os.umask(0)
     try:
 
@@ -181,7 +181,7 @@ def test_a_file_is_for_its_owner_only(tmp_path: Path) -> None:
             async with Store(f"sqlite:///{tmp_path / file}") as store:
                 store.start(FakeBroker().send)
                 await publish(store, "m")
-                await eventually(lambda: (tmp_path / f"{file}-relay").exists())
+                await eventually((tmp_path / f"{file}-relay").exists)
                 return sorted(p.stat().st_mode & 0o777 for p in tmp_path.glob(f"{file}*"))
 
         assert asyncio.run(use("new.sqlite")) == [0o600] * 4
@@ -202,9 +202,8 @@ async def test_parameters_are_in_no_log(
         for logger in loggers:
             logger.setLevel(logging.NOTSET if chosen is None else chosen)
         with caplog.at_level(logging.DEBUG):
-            async with Store(database, relay=False) as store:
-                async with store.transaction() as transaction:
-                    await transaction.execute(text("SELECT CAST(:x AS VARCHAR)"), {"x": SECRET})
+            async with Store(database, relay=False) as store, store.transaction() as transaction:
+                await transaction.execute(text("SELECT CAST(:x AS VARCHAR)"), {"x": SECRET})
         if chosen is None:
             assert SECRET not in caplog.text
         else:

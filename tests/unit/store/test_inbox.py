@@ -161,8 +161,9 @@ async def test_a_row_outlives_its_window_under_clocks_that_jump_an_hour(
     async def run(_: Transaction) -> None:
         runs.append("run")
 
-    times = {"longest_retry": 60.0, "replay_age": 60.0}
-    async with Store(sqlite_database, relay=False, clock=clock, **times) as store:
+    async with Store(
+        sqlite_database, relay=False, longest_retry=60, replay_age=60, clock=clock
+    ) as store:
         await store.once("h", delivery("m"), run)
         clock.jump(hours=jump)
         clock.jump(seconds=store.window)
@@ -297,7 +298,7 @@ async def test_another_body_of_a_known_id_is_refused(database: str) -> None:
     """Neither is it run, nor is its sender told what came of the first one; a copy still is."""
     runs: list[bytes] = []
 
-    async def once(body: bytes) -> bytes:
+    async def once(body: bytes) -> Any:
         async def run(_: Transaction) -> str:
             runs.append(body)
             return body.decode()
@@ -387,6 +388,6 @@ async def test_a_row_of_the_inbox_takes_no_more_than_it_must(
                     "(SELECT count(*) FROM mqkit_inbox)"
                 )
             )
-            indexes, table, rows = found.one()
+            indexes, table, rows = tuple(found.one())
         assert indexes < table / 2
         assert (indexes + table) / rows < 190
