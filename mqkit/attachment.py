@@ -21,11 +21,12 @@ from tenacity import (
 
 from mqkit.connection import Connection
 from mqkit.declare import declare
-from mqkit.delay import bind
+from mqkit.delay import bound_channel
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.errors import BrokerError, ChannelClosedError, ConnectError
 from mqkit.handler import Handler
 from mqkit.message import HeaderValue
+from mqkit.shown import shown
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Attachment:
         self._connection = connection
         self._handler = handler
         self._queue = queue or handler.queue.name
-        self._is_single = handler.queue.partitions is not None
+        self._is_single = handler.queue.is_single
         self._arguments = arguments
         self._receive = receive
         self._on_lost = on_lost
@@ -142,7 +143,7 @@ class Attachment:
             self._detach()
             self._on_lost(channel)
             if not self._stopping:
-                logger.warning("%s: stopped consuming: %s", self._queue, why.text)
+                logger.warning("%s: stopped consuming: %s", self._queue, shown(why.text))
 
     async def _attach(self) -> DriverChannel | None:
         def log_failure(state: RetryCallState) -> None:
@@ -167,10 +168,8 @@ class Attachment:
         declared_on, self._declared_on = self._declared_on, 0
         if declared_on != self._connection.generation:
             await self.declare()
-        channel = await self._connection.channel()
         # On this channel, not on the publisher's connection: during an alarm that one is silent.
-        for queue in self._fed_by_ladder():
-            await bind(channel, queue)
+        channel = await bound_channel(self._connection.channel, self._fed_by_ladder())
         self._cautious = self._suspects or (
             self._handler.queue.type == "quorum"
             and self._handler.prefetch > CAUTIOUS_PREFETCH
@@ -276,8 +275,8 @@ class Attachment:
             logger.warning(
                 "%s: message %s was delivered %s times without an ack; it is handled alone",
                 self._queue,
-                incoming.properties.message_id,
-                headers[DELIVERY_COUNT],
+                shown(incoming.properties.message_id),
+                shown(headers[DELIVERY_COUNT]),
             )
             return
         self._cautious = False

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 from mqkit.errors import HandlerError
 from mqkit.injection import Plan
+from mqkit.keys import KEY_TYPES, annotation_of, may_be_key
 from mqkit.middleware import Middleware
 from mqkit.pause import Pause
 from mqkit.retry import Retry
@@ -45,6 +48,17 @@ class Handler:
         """Seconds: an upper bound of what all retries of one message may take."""
         return self.retry.longest()
 
+    @property
+    def code(self) -> CodeType | None:
+        """The function's own, under its decorators; None if it has none."""
+        function = inspect.unwrap(self.function)
+        code = getattr(function, "__code__", None) or getattr(
+            getattr(type(function), "__call__", None),  # noqa: B004 - it is not called
+            "__code__",
+            None,
+        )
+        return code if isinstance(code, CodeType) else None
+
     def topology(self) -> Topology:
         """What must exist on the broker for this handler."""
         return Topology.of_queue(self.queue, self.sources)
@@ -69,6 +83,7 @@ def check_order(handler: Handler) -> None:
         )
     if handler.plan.body is None:
         raise HandlerError(f"{what}: order_by is a function of the body, and it takes none")
+    _check_key(handler.order_by, handler.plan.body_type, what)
     limit = consumer_timeout(queue)
     if (longest := handler.longest_retry) >= limit:
         raise HandlerError(
@@ -76,6 +91,13 @@ def check_order(handler: Handler) -> None:
             f"{longest:g} s by its policy; the broker takes it back after {limit:g} s "
             "(x-consumer-timeout). Give the policy an earlier stop, or shorter waits"
         )
+
+
+def _check_key(order_by: Callable[[Any], Hashable], body_type: Any, what: str) -> None:
+    """See that what `order_by` returns can be a key, as far as annotations show it."""
+    annotation = annotation_of(order_by, body_type)
+    if not may_be_key(annotation):
+        raise HandlerError(f"{what}: order_by is of type {annotation!r}; a key is {KEY_TYPES}")
 
 
 def refuse_asynchronous_arguments(handler: Handler) -> None:

@@ -43,6 +43,8 @@ class Plan:
     decoder: BodyDecoder | None
     injected: Mapping[str, Any]
     """Argument name to type: `Delivery`, a provided type, or one that the runtime supplies."""
+    body_type: Any = None
+    """The annotation of the body."""
 
 
 def plan(function: Callable[..., Any], what: str, providers: Mapping[Any, Provider]) -> Plan:
@@ -66,7 +68,7 @@ def plan(function: Callable[..., Any], what: str, providers: Mapping[Any, Provid
     if not bodies:
         return Plan(None, None, injected)
     ((body, annotation),) = bodies.items()
-    return Plan(body, _decoder(annotation, body, what), injected)
+    return Plan(body, _decoder(annotation, body, what), injected, annotation)
 
 
 def batch_plan(function: Callable[..., Any], what: str, providers: Mapping[Any, Provider]) -> Plan:

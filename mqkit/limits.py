@@ -13,7 +13,8 @@ from decimal import Decimal
 from itertools import accumulate, repeat
 from typing import Any
 
-from mqkit.errors import ConfigurationError
+from mqkit.checked import count, shown
+from mqkit.errors import ConfigurationError, OptionError
 
 MIB = 1024 * 1024
 
@@ -44,7 +45,7 @@ class Limits:
     mqkit to a dead letter (8 KiB), and by the broker to what it dead-letters itself. So they are
     64 KiB.
 
-    :raises ConfigurationError: a value is not a whole number, or out of its range
+    :raises OptionError: a value is not a whole number, or out of its range
     """
 
     body: int = 16 * MIB
@@ -54,12 +55,9 @@ class Limits:
     def __post_init__(self) -> None:
         ranges = {"body": (0, MAX_BODY), "headers": (0, MAX_HEADERS), "depth": (1, MAX_DEPTH)}
         for item in fields(self):
-            value, (least, most) = getattr(self, item.name), ranges[item.name]
-            if type(value) is not int or not least <= value <= most:
-                raise ConfigurationError(
-                    f"Limits({item.name}=...) takes a whole number from {least} to {most}, "
-                    f"not {value!r}"
-                )
+            least, most = ranges[item.name]
+            value = getattr(self, item.name)
+            count(value, f"Limits({item.name}=...)", least=least, most=most)
 
     def body_problem(self, size: int) -> str | None:
         """What is wrong with a body of so many bytes; None is nothing."""
@@ -89,6 +87,18 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+def checked_limits(
+    limits: object, what: str, *, error: type[ConfigurationError] = OptionError
+) -> Limits:
+    """Limits.
+
+    :raises OptionError: it is none; or `error` instead
+    """
+    if not isinstance(limits, Limits):
+        raise error(f"{what} takes Limits(body=..., headers=..., depth=...), not {shown(limits)}")
+    return limits
 
 
 def is_deeper(body: bytes, depth: int) -> bool:

@@ -7,18 +7,23 @@ the order of their queue; a message that failed is held, and tried again before 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
+import time
 import zlib
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
-from mqkit.copies import describe, stamp
+from mqkit.copies import stamp
 from mqkit.dispatch import Clock, utc_now
-from mqkit.errors import DecodeError, OrderError
+from mqkit.errors import DecodeError, OrderError, describe
+from mqkit.expiry import in_time
 from mqkit.handler import Handler
+from mqkit.keys import canonical
 from mqkit.message import Delivery, Header
 from mqkit.outcome import DeadLetter, DeathReason, Forward, Lost, Outcome, Requeue, RetryAfter
+from mqkit.shown import shown
 from mqkit.topology import consumer_timeout
 
 logger = logging.getLogger(__name__)
@@ -40,8 +45,8 @@ class Keys:
         assert order_by is not None, "an ordered handler has one"
         self._order_by: Callable[[Any], Hashable] = order_by
 
-    def of(self, delivery: Delivery) -> Hashable:
-        """The key; None is a message that keeps no order.
+    def of(self, delivery: Delivery) -> str | None:
+        """The key, as `keys.canonical` writes it; None is a message that keeps no order.
 
         :raises DecodeError: the body cannot be decoded
         :raises OrderError: `order_by` failed, or what it returned is no key
@@ -49,25 +54,33 @@ class Keys:
         body = self._decode(delivery)
         try:
             key = self._order_by(body)
-            hash(key)
-        except Exception as error:
+            if inspect.iscoroutine(key):
+                key.close()  # nobody awaits it
+            return canonical(key)
+        except BaseException as error:
+            why = f": {error}" if isinstance(error, OrderError) else ""
             raise OrderError(
                 f"handler {self._handler}: order_by failed for a body of type "
-                f"{type(body).__name__}: {type(error).__name__}"
+                f"{type(body).__name__}: {type(error).__name__}{why}"
             ) from error
-        return key
 
-    def lane(self, delivery: Delivery) -> Hashable:
-        """The key; None where there is none to be had, whose run then fails over the same."""
+    def lane(self, delivery: Delivery) -> str | None:
+        """The key; None where there is none to be had, whose run then fails over the same.
+
+        It is called where a message comes in, from a driver's callback, and raises nothing.
+        """
         try:
             return self.of(delivery)
-        except (DecodeError, OrderError):
+        except BaseException:  # noqa: BLE001 - whatever a validator of the application's raised
             return None
 
 
-def partition_of(key: Hashable, partitions: int) -> int:
-    """Which partition a key is in: the same one in every process, of every version of Python."""
-    return zlib.crc32(str(key).encode("utf-8", "surrogatepass")) % partitions
+def partition_of(key: Any, partitions: int) -> int:
+    """Which partition a key is in: the same one in every process, of every version of Python.
+
+    :raises OrderError: it is none
+    """
+    return zlib.crc32(str(canonical(key)).encode("utf-8", "surrogatepass")) % partitions
 
 
 class Splitter:
@@ -127,13 +140,16 @@ class InOrder:
             outcome = await self._dispatch(delivery)
             if not isinstance(outcome, RetryAfter):
                 return outcome
+            late = in_time(delivery, outcome, time.monotonic())
+            if not isinstance(late, RetryAfter):
+                return late
             held = asyncio.get_running_loop().time() - began
             if held + outcome.delay > self._longest:
                 return self._held_too_long(outcome, held)
             logger.info(
                 "%s: message %s: attempt %d failed, held for a retry in %.1f s: %s",
                 self._name,
-                delivery.message_id,
+                shown(delivery.message_id),
                 delivery.attempt,
                 outcome.delay,
                 describe(outcome.error),

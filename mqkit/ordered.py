@@ -1,8 +1,10 @@
-"""Consumers that keep an order: what they hold is given back all at once, or not at all.
+"""Consumers that keep their place: what they hold is given back all at once, or not at all.
 
 A single active consumer whose messages went back one by one, or that was cancelled while it holds
-some, would let another process get later messages first. So it keeps its place until its runs have
-ended, and then closes its channel: the broker requeues the rest in order, and the queue moves on.
+some, would let another process get later messages first, and run two at a time. So it keeps its
+place until its runs have ended, and then closes its channel: the broker requeues the rest in order,
+and the queue moves on. A queue that goes with its last consumer, or expires without one, would be
+deleted with what is in it if it were not consumed during a pause.
 """
 
 from __future__ import annotations
@@ -27,7 +29,57 @@ that partitions are spread over the processes, and those of one that dies over a
 (https://www.rabbitmq.com/docs/quorum-queues#consumer-priorities)."""
 
 
-class OrderedConsumer(Consumer):
+class KeepingConsumer(Consumer):
+    """The consumer of a queue that it may not leave while it holds messages, nor for a pause."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        handler: Handler,
+        dispatcher: Dispatcher,
+        settler: Settler,
+        **options: Any,
+    ) -> None:
+        super().__init__(connection, handler, dispatcher, settler, **options)
+        self._settle = self._settle_or_leave
+
+    def shut(self) -> None:
+        """Start no more runs. What comes is held: its queue is nobody else's meanwhile."""
+        self._admitting = False
+        if self._batcher is not None and self._stopping:
+            self._batcher.stop()
+
+    def admit(self, prefetch: int) -> None:  # noqa: ARG002 - it holds what it held
+        """Start runs again."""
+        self._admitting = True
+        self._runners.look()
+
+    async def give_back(self) -> None:
+        """Give nothing back: it would come again after what comes later."""
+
+    async def stop(self) -> None:
+        """Start no more runs; `finished` gives the rest back."""
+        self._stopping = True
+        if self._waiting_out is not None:
+            self._waiting_out.cancel()
+        self.shut()
+
+    async def finished(self) -> None:
+        """Wait until every run has ended, and give back what has not begun."""
+        await super().finished()
+        await self._attachment.close()
+
+    async def _settle_or_leave(self, delivery: Delivery, outcome: Outcome) -> None:
+        if isinstance(outcome, Requeue):
+            self._settler.leave(delivery)
+        else:
+            await self._settler.settle(delivery, outcome)
+
+    def _give_up(self, delivery: Delivery) -> None:
+        self._settler.leave(delivery)
+
+
+class OrderedConsumer(KeepingConsumer):
     """The consumer of one partition: one run at a time for each key, in the order of the queue."""
 
     def __init__(
@@ -53,44 +105,14 @@ class OrderedConsumer(Consumer):
         self._keys = Keys(handler, dispatcher.decode)
         self._in_order = InOrder(handler, self._dispatch, self._keys)
         self._dispatch = self._in_order.dispatch
-        self._settle = self._settle_or_leave
 
     def _lane(self, delivery: Delivery) -> Hashable:
         return self._keys.lane(delivery)
 
-    def shut(self) -> None:
-        """Start no more runs. What comes is held: its queue is nobody else's meanwhile."""
-        self._admitting = False
-
-    def admit(self, prefetch: int) -> None:  # noqa: ARG002 - it holds what it held
-        """Start runs again."""
-        self._admitting = True
-        self._runners.look()
-
-    async def give_back(self) -> None:
-        """Give nothing back: it would come again after what comes later."""
-
     async def stop(self) -> None:
-        """Start no more runs; `finished` gives the rest back."""
-        self._stopping = True
-        if self._waiting_out is not None:
-            self._waiting_out.cancel()
-        self.shut()
+        """Start no more runs, and hold nothing for a retry; `finished` gives the rest back."""
+        await super().stop()
         self._in_order.stop()
-
-    async def finished(self) -> None:
-        """Wait until every run has ended, and give back what has not begun."""
-        await super().finished()
-        await self._attachment.close()
-
-    async def _settle_or_leave(self, delivery: Delivery, outcome: Outcome) -> None:
-        if isinstance(outcome, Requeue):
-            self._settler.leave(delivery)
-        else:
-            await self._settler.settle(delivery, outcome)
-
-    def _give_up(self, delivery: Delivery) -> None:
-        self._settler.leave(delivery)
 
 
 class SplittingConsumer(OrderedConsumer):

@@ -7,17 +7,29 @@ carries it out.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from mqkit.copies import describe
-from mqkit.errors import ConfigurationError
-from mqkit.outcome import Ack, DeadLetter, DeathReason, Outcome, Reject, RetryAfter, RetryLater
+from mqkit import checked
+from mqkit.checked import Seconds
+from mqkit.errors import ConfigurationError, OptionError, describe
+from mqkit.outcome import (
+    MAX_DELAY,
+    Ack,
+    DeadLetter,
+    DeathReason,
+    Outcome,
+    Reject,
+    RetryAfter,
+    RetryLater,
+)
+
+MAX_RUNS = 1_000_000
+"""Runs that a pause can judge by; it remembers how each one ended."""
 
 Probe = Callable[[], Any]
 """A function without arguments, `async def` or `def` (run in a thread); it returns if the
@@ -47,7 +59,7 @@ class Pause:
     rate: float = 0.5
     over: int = 20
     minimum: int = 5
-    every: float = 5.0
+    every: Seconds = 5.0
     probe: Probe | None = None
 
     def __post_init__(self) -> None:
@@ -59,19 +71,33 @@ class Pause:
                 "Pause(on=...): Reject and RetryLater say what becomes of one message, and nothing "
                 "of a dependency"
             )
-        if not (_is_number(self.rate) and 0 < self.rate <= 1):
-            raise ConfigurationError(f"Pause(rate=...) is over 0 and up to 1, not {self.rate!r}")
-        if not (_is_count(self.over) and _is_count(self.minimum) and self.minimum <= self.over):
-            raise ConfigurationError(
-                f"Pause(minimum={self.minimum!r}, over={self.over!r}): both are numbers of runs, "
-                "and the minimum is 1 to all of them"
+        rate = checked.as_number(self.rate)
+        if rate is None or not 0 < rate <= 1:
+            raise OptionError(
+                f"Pause(rate=...) takes a share, over 0 and up to 1, not {checked.shown(self.rate)}"
             )
-        if not (_is_number(self.every) and 0 < self.every < math.inf):
-            raise ConfigurationError(f"Pause(every=...) is seconds over 0, not {self.every!r}")
-        if self.probe is not None and not callable(self.probe):
-            raise ConfigurationError(
-                f"Pause(probe=...) takes a function without arguments, not {self.probe!r}"
+        if not checked.is_whole(self.over, 1, MAX_RUNS) or not checked.is_whole(
+            self.minimum, 1, self.over
+        ):
+            raise OptionError(
+                f"Pause(minimum={checked.shown(self.minimum)}, over={checked.shown(self.over)}): "
+                f"both are numbers of runs, up to {MAX_RUNS}, and the minimum is 1 to all of them"
             )
+        # As long as a message can be held that comes back then.
+        every = checked.seconds(self.every, "Pause(every=...)", over=0, most=MAX_DELAY)
+        object.__setattr__(self, "every", every)
+        if self.probe is not None and not checked.takes(self.probe, 0):
+            raise OptionError(
+                "Pause(probe=...) takes a function without arguments, "
+                f"not {checked.shown(self.probe)}"
+            )
+
+    @property
+    def interval(self) -> float:
+        """`every`, always as a number of seconds."""
+        every = self.every
+        assert not isinstance(every, timedelta)
+        return every
 
     @property
     def kinds(self) -> tuple[type[Exception], ...]:
@@ -250,13 +276,5 @@ def _error_of(outcome: Outcome) -> BaseException | None:
 
 def _uncounted(outcome: Outcome, error: BaseException, pause: Pause, elapsed: float) -> RetryAfter:
     if not isinstance(outcome, RetryAfter):
-        return RetryAfter(pause.every, error, elapsed=elapsed, counted=False)
+        return RetryAfter(pause.interval, error, elapsed=elapsed, counted=False)
     return replace(outcome, elapsed=elapsed, counted=False)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -14,10 +14,9 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from mqkit.copies import describe
 from mqkit.dispatch import Clock
 from mqkit.effects import needs_transaction
-from mqkit.errors import ProbeTimeoutError, StoreUnavailableError
+from mqkit.errors import ProbeTimeoutError, StoreUnavailableError, describe
 from mqkit.handler import Handler
 from mqkit.message import Delivery, elapsed_seconds
 from mqkit.outcome import Outcome
@@ -126,7 +125,7 @@ class Pausing:
                 prober.cancel()
 
     def _pause(self, trip: Trip) -> None:
-        every = trip.pause.every
+        every = trip.pause.interval
         how = "a message is tried" if trip.pause.probe is None else "it is probed"
         logger.warning("%s: paused: %s; %s every %g s", self._queue, trip.because, how, every)
         if self._since is None:
@@ -152,7 +151,7 @@ class Pausing:
         pauses = [trip.pause for trip in self._circuit.tripped]
         # A message is tried only when what can be probed is back: it would fail in any case.
         pause = next((each for each in pauses if each in self._probers), pauses[0])
-        await self._sleep(pause.every)
+        await self._sleep(pause.interval)
         if await (self._ask(pause) if pause in self._probers else self._try_a_message()):
             self._circuit.resume(pause)
 

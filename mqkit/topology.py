@@ -7,10 +7,14 @@ otherwise. Nothing here talks to a broker; `declare` does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
+from mqkit import checked
 from mqkit.errors import ConfigurationError
+from mqkit.limits import table_size
+from mqkit.names import check_name
+from mqkit.tables import table_problem
 
 ExchangeType = Literal["direct", "fanout", "topic", "headers"]
 QueueType = Literal["quorum", "classic"]
@@ -22,8 +26,8 @@ UNLIMITED_DELIVERIES = 1_000_000_000
 """For dead letter queues: from 4.0 a quorum queue without a limit gets one of 20 and drops what
 passes it, and -1 means unlimited on 4.x but zero on 3.x; a large number means the same on both."""
 
-MAX_NAME = 255
-"""Bytes in a name or routing key: a short string (AMQP 0-9-1, section 4.2.5.3)."""
+MAX_DELIVERIES = 2**31 - 1
+"""The highest limit that is asked for: the broker has it as a whole number."""
 
 MAX_QUEUE_NAME = 190
 """Bytes in the name of a handler's queue: the delay ladder puts its 28 levels before it."""
@@ -33,15 +37,32 @@ DEAD_SUFFIX = ".dead"
 SINGLE_ACTIVE = "x-single-active-consumer"
 """https://www.rabbitmq.com/docs/consumers#single-active-consumer"""
 
+MAX_ARGUMENTS = 4096
+"""Bytes: with a name, what is declared must fit into a frame, which has 8 KiB in the beginning."""
+
+EXPIRES = "x-expires"
+"""https://www.rabbitmq.com/docs/ttl#queue-ttl"""
+
 MAX_PARTITIONS = 1000
 """Each is a queue of its own, and a consumer in each process."""
 
 
-def _check_name(kind: str, name: str, limit: int = MAX_NAME) -> None:
-    if not isinstance(name, str) or not name:
-        raise ConfigurationError(f"{kind} needs a name; got {name!r}")
-    if len(name.encode()) > limit:
-        raise ConfigurationError(f"{kind} {name[:40]!r}...: the name is over {limit} bytes long")
+def _field_problems(item: Exchange | Queue) -> Iterator[str]:
+    """What is wrong with the types of fields, whatever they say together."""
+    for each in fields(item):
+        value = getattr(item, each.name)
+        if each.type == "bool" and not isinstance(value, bool):
+            yield f"{each.name} is True or False, not {checked.shown(value)}"
+    yield from _argument_problems(item.arguments)
+
+
+def _argument_problems(arguments: object) -> Iterator[str]:
+    if not isinstance(arguments, Mapping):
+        yield f"arguments is a dict, not {checked.shown(arguments)}"
+    elif (size := table_size(arguments, MAX_ARGUMENTS)) is None or size > MAX_ARGUMENTS:
+        yield f"its arguments are nested too deeply, or take over {MAX_ARGUMENTS} bytes"
+    elif problem := table_problem(arguments, "argument"):
+        yield problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +81,14 @@ class Exchange:
     declare: bool = True
 
     def __post_init__(self) -> None:
-        _check_name("an exchange", self.name)
+        check_name("an exchange", self.name)
         if self.type not in ("direct", "fanout", "topic", "headers"):
             raise ConfigurationError(
                 f"exchange {self.name!r}: the type is direct, fanout, topic or headers, "
                 f"not {self.type!r}"
             )
+        for problem in _field_problems(self):
+            raise ConfigurationError(f"exchange {self.name!r}: {problem}")
         if self.declare and self.name.startswith("amq."):
             raise ConfigurationError(
                 f"exchange {self.name!r}: names under 'amq.' belong to the broker; "
@@ -74,7 +97,8 @@ class Exchange:
 
     def key(self, routing_key: str = "", arguments: Mapping[str, Any] | None = None) -> Source:
         """What a queue binds to: this exchange, with a routing key or topic pattern."""
-        return Source(self, routing_key, dict(arguments or {}))
+        given = {} if arguments is None else arguments
+        return Source(self, routing_key, dict(given) if isinstance(given, Mapping) else given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +110,21 @@ class Source:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.routing_key.encode()) > MAX_NAME:
+        if not isinstance(self.exchange, Exchange):
             raise ConfigurationError(
-                f"exchange {self.exchange.name!r}: the routing key {self.routing_key[:40]!r}... "
-                f"is over {MAX_NAME} bytes long"
+                f"a binding is to an Exchange, not to {checked.shown(self.exchange)}"
             )
+        what = f"exchange {self.exchange.name!r}"
+        if not isinstance(self.routing_key, str):
+            raise ConfigurationError(
+                f"{what}: a routing key is text, not {checked.shown(self.routing_key)}"
+            )
+        if problem := checked.text_problem(self.routing_key):
+            raise ConfigurationError(
+                f"{what}: the routing key {self.routing_key[:40]!r}... {problem}"
+            )
+        for problem in _argument_problems(self.arguments):
+            raise ConfigurationError(f"{what}: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +155,12 @@ class Queue:
     partitions: int | None = None
 
     def __post_init__(self) -> None:
-        _check_name("a queue", self.name, MAX_QUEUE_NAME)
+        check_name("a queue", self.name, MAX_QUEUE_NAME)
         for problem in self._problems():
             raise ConfigurationError(f"queue {self.name!r}: {problem}")
 
     def _problems(self) -> Iterator[str]:
+        yield from _field_problems(self)
         if self.type not in ("quorum", "classic"):
             yield f"the type is quorum or classic, not {self.type!r}"
         if self.declare and self.name.startswith("amq."):
@@ -137,19 +172,31 @@ class Queue:
             )
         if {"*", "#"} & set(self.name.split(".")):
             yield "its retries are routed by its name, in which a word may not be '*' or '#'"
-        if self.delivery_limit < 1:
-            yield f"delivery_limit is 1 or more, not {self.delivery_limit}"
+        yield from self._limit_problems()
         if self.partitions is not None:
             yield from self._partition_problems(self.partitions)
         for name in self.arguments:
             if name in _OWN_ARGUMENTS:
                 yield f"{name} is set by mqkit; {_OWN_ARGUMENTS[name]}"
 
+    def _limit_problems(self) -> Iterator[str]:
+        if not checked.is_whole(self.delivery_limit, 1, MAX_DELIVERIES):
+            yield (
+                f"delivery_limit is 1 or more, a whole number, "
+                f"not {checked.shown(self.delivery_limit)}"
+            )
+        elif self.type == "classic" and self.delivery_limit != DEFAULT_DELIVERY_LIMIT:
+            yield (
+                f"delivery_limit={self.delivery_limit} is for quorum queues: RabbitMQ does not "
+                "count the deliveries of a classic one"
+            )
+
     def _partition_problems(self, partitions: int) -> Iterator[str]:
-        if isinstance(partitions, bool) or not isinstance(partitions, int):
-            yield f"partitions is a whole number, not {partitions!r}"
-        elif not 1 <= partitions <= MAX_PARTITIONS:
-            yield f"partitions is 1 to {MAX_PARTITIONS}, not {partitions!r}"
+        if not checked.is_whole(partitions, 1, MAX_PARTITIONS):
+            yield (
+                f"partitions is 1 to {MAX_PARTITIONS}, a whole number, "
+                f"not {checked.shown(partitions)}"
+            )
         if self.exclusive:
             yield "an exclusive queue has one consumer in any case, and cannot be partitioned"
         if SINGLE_ACTIVE in self.arguments:
@@ -189,6 +236,19 @@ class Queue:
             )
             for number in range(self.partitions)
         )
+
+    @property
+    def is_single(self) -> bool:
+        """Whether one consumer at a time gets its messages: it has partitions, or says so itself.
+
+        Of a queue that others declare so, its `arguments` must tell.
+        """
+        return self.partitions is not None or bool(self.arguments.get(SINGLE_ACTIVE))
+
+    @property
+    def needs_consumer(self) -> bool:
+        """Whether the broker deletes it, and what is in it, while nobody consumes it."""
+        return self.auto_delete or EXPIRES in self.arguments
 
     @property
     def dead_queue(self) -> str:
@@ -254,12 +314,38 @@ def consumer_timeout(queue: Queue) -> float:
 
 def dead_letter_queue(queue: Queue) -> Queue:
     """The queue that keeps what `queue` dead-letters; it limits and dead-letters nothing itself."""
-    return Queue(
-        queue.dead_queue,
-        type=queue.type,
-        delivery_limit=UNLIMITED_DELIVERIES,
-        dead_letters=False,
-    )
+    return _DeadLetterQueue(queue.dead_queue, type=queue.type, dead_letters=False)
+
+
+class _DeadLetterQueue(Queue):
+    """A queue as mqkit declares it for dead letters, whether a handler consumes it or not."""
+
+    __slots__ = ()
+
+    def declared_arguments(self) -> dict[str, Any]:
+        own: dict[str, Any] = {"x-queue-type": self.type}
+        if self.type == "quorum":
+            own["x-delivery-limit"] = UNLIMITED_DELIVERIES
+        return own
+
+
+def handled_dead_letters(queue: Queue, of: Queue) -> Queue:
+    """A handler's queue that is the dead letter queue of another handler's, `of`.
+
+    It is declared as it was before there was a handler, so that it may be there already: without a
+    delivery limit, and without dead letters of the broker's. Those of its handler are in a queue of
+    its own, as ever.
+
+    :raises ConfigurationError: it asks for something that a dead letter queue is not
+    """
+    plain = Queue(queue.name, type=of.type, delivery_limit=queue.delivery_limit)
+    if replace(queue, declare=True, delivery_limit=plain.delivery_limit) != plain:
+        raise ConfigurationError(
+            f"queue {queue.name!r} keeps the dead letters of queue {of.name!r}, and is declared "
+            f"for that; {difference(plain, queue)}: say Queue({queue.name!r}, "
+            f"type={of.type!r}) alone"
+        )
+    return _DeadLetterQueue(queue.name, type=of.type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +396,8 @@ def _union(kind: str, items: Iterable[_Named]) -> tuple[_Named, ...]:
     known: dict[str, _Named] = {}
     for item in items:
         first = known.setdefault(item.name, item)
+        if isinstance(first, _DeadLetterQueue) and isinstance(item, _DeadLetterQueue):
+            continue  # its handler's, and as that of another queue
         if first != item:
             raise ConfigurationError(
                 f"{kind} {item.name!r} is declared in two ways: {difference(first, item)}"

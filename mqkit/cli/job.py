@@ -6,6 +6,7 @@ process writes reports. Each is one line. The end of the socket says that the ot
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter
@@ -59,6 +60,7 @@ class Job:
         *,
         on_settled: OnSettled | None = None,
         on_confirmed: OnConfirmed | None = None,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> Runtime:
         """What runs the service as the options say.
 
@@ -73,6 +75,7 @@ class Job:
             driver=None if self.driver is None else drivers.named(self.driver),
             on_settled=on_settled,
             on_confirmed=on_confirmed,
+            on_stop=on_stop,
         )
 
 

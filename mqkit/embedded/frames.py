@@ -16,6 +16,7 @@ from typing import Any
 
 from pamqp import base, body, commands, constants, exceptions, frame, header, heartbeat
 
+from mqkit.embedded import received
 from mqkit.embedded.errors import ReplyError
 
 FRAME_OVERHEAD = constants.FRAME_HEADER_SIZE + 1
@@ -45,9 +46,6 @@ CLOSE_OK = frame.marshal(commands.Connection.CloseOk(), 0)
 _START = struct.Struct(">BHI")
 """Type, channel and length of the payload: how a frame begins."""
 
-_LAST_FLAGS = 13
-"""Where a content header has the bit that says that more flags follow (section 4.2.6.1)."""
-
 KNOWN_TYPES = (
     constants.FRAME_METHOD,
     constants.FRAME_HEADER,
@@ -71,12 +69,14 @@ Method = base.Frame
 
 
 class ReceivedHeader(header.ContentHeader):
-    """A content header with the bytes that it was decoded from."""
+    """A content header with the bytes that it is passed on as.
 
-    def __init__(self, raw: bytes, decoded: header.ContentHeader) -> None:
-        super().__init__(decoded.weight, decoded.body_size, decoded.properties)
-        self.content_class: int | None = decoded.class_id
-        self.raw = raw
+    :raises ReplyError: 541, it is none
+    """
+
+    def __init__(self, payload: bytes) -> None:
+        self.raw, self.content_class, weight, size, properties = received.read(payload)
+        super().__init__(weight, size, properties)
 
 
 class _RawHeader(header.ContentHeader):
@@ -196,6 +196,8 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
         return 0, heartbeat.Heartbeat()
     if kind == constants.FRAME_BODY:
         return channel, body.ContentBody(payload)
+    if kind == constants.FRAME_HEADER:
+        return channel, ReceivedHeader(payload)
     try:
         if payload.startswith(RECOVER_ASYNC):
             with warnings.catch_warnings():
@@ -205,18 +207,12 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
         else:
             decoded = frame.unmarshal(piece)[2]
     except MALFORMED as error:
-        raise _undecodable(kind, payload) from error
-    if isinstance(decoded, header.ContentHeader):
-        if payload[_LAST_FLAGS] & 1:
-            raise ReplyError(502, "a content header with more properties than there are")
-        return channel, ReceivedHeader(payload, decoded)
+        raise _undecodable(payload) from error
     assert isinstance(decoded, base.Frame)
     return channel, decoded
 
 
-def _undecodable(kind: int, payload: bytes) -> ReplyError:
-    if kind != constants.FRAME_METHOD:
-        return ReplyError(502, "cannot decode a content header")
+def _undecodable(payload: bytes) -> ReplyError:
     if int.from_bytes(payload[:4]) not in commands.INDEX_MAPPING:
         return ReplyError(503, "no method of AMQP 0-9-1")
     about = int.from_bytes(payload[:2]), int.from_bytes(payload[2:4])
@@ -267,16 +263,6 @@ def ids(value: Method) -> tuple[int, int]:
 def method(channel: int, value: Method) -> bytes:
     """A method frame."""
     return frame.marshal(value, channel)
-
-
-def decode_header(raw: bytes) -> ReceivedHeader:
-    """A content header from the payload of its frame.
-
-    :raises ValueError: it is none
-    """
-    decoded = header.ContentHeader()
-    decoded.unmarshal(raw)
-    return ReceivedHeader(raw, decoded)
 
 
 def content(channel: int, content_header: bytes, payload: bytes, frame_max: int) -> bytes:

@@ -25,9 +25,9 @@ from mqkit.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from mqkit.shown import shown
 from mqkit.store.outbox import Entry, Outbox
 from mqkit.store.seldom import Seldom
-from mqkit.store.wire import printable
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ class Relay:
             logger.error(
                 "outbox: message %s can never be published and is set aside; row %d of the outbox "
                 "stays, with its error, and what comes after it goes on: %s",
-                printable(entry.message_id),
+                shown(entry.message_id),
                 entry.id,
                 error,
                 exc_info=None if isinstance(error, MqkitError) else error,
@@ -189,7 +189,7 @@ class Relay:
             if count := self._seldom.due((type(error), entry.row.exchange)):
                 logger.error(
                     "outbox: message %s was refused %d times and stays in the outbox: %s%s",
-                    printable(entry.message_id),
+                    shown(entry.message_id),
                     entry.attempts + 1,
                     error,
                     f" ({count} such refusals since the last line of them)" if count > 1 else "",

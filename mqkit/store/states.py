@@ -17,8 +17,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from mqkit.copies import error_type
-from mqkit.errors import StoreError, StoreUnavailableError
+from mqkit.errors import StoreError, StoreUnavailableError, error_text, error_type
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
 from mqkit.store.database import Database
@@ -219,10 +218,6 @@ def _failed(
     *,
     retry_at: datetime | None = None,
 ) -> Note:
-    try:
-        text = str(error)
-    except Exception as problem:  # noqa: BLE001 - a state must not be what stops a message
-        text = f"<its text cannot be had: {error_type(problem)}>"
     return Note(
         delivery.queue,
         state,
@@ -230,5 +225,5 @@ def _failed(
         now,
         retry_at=retry_at,
         error_type=writable(error_type(error)),
-        error=writable(text[:MAX_ERROR_TEXT]),
+        error=writable(error_text(error)[:MAX_ERROR_TEXT]),
     )

@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from sqlalchemy import URL
 
+from mqkit import checked
+from mqkit.checked import Seconds
 from mqkit.dispatch import Clock, utc_now
 from mqkit.effects import HandlerPolicy, SendWithin
 from mqkit.errors import (
@@ -19,13 +21,14 @@ from mqkit.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from mqkit.limits import DEFAULT_LIMITS, Limits
+from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import Delivery
 from mqkit.outcome import Outcome, RetryLater
 from mqkit.settings import Settings
+from mqkit.shown import shown
 from mqkit.store import inbox, outbox
 from mqkit.store.database import DEFAULT_POOL, Database, store_url
-from mqkit.store.engine import watch_of
+from mqkit.store.engine import STATEMENT_TIMEOUT, watch_of
 from mqkit.store.opened import Opened
 from mqkit.store.outbox import Outbox
 from mqkit.store.owner import Owner
@@ -34,7 +37,6 @@ from mqkit.store.schema import MAX_ID
 from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, message_status
 from mqkit.store.transaction import Transaction
-from mqkit.store.wire import printable
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +75,8 @@ class Store:
     which the handlers' policies are checked against, and `replay_age` for a dead letter to be
     replayed. The inbox remembers a message for both together, its `window`.
 
-    :raises ConfigurationError: the URL is malformed or of another database, or a time is not
-        positive; the message never holds the URL's password
+    :raises ConfigurationError: the URL is malformed or of another database, or another option
+        cannot be what it was given; the message never holds the URL's password
     """
 
     def __init__(
@@ -84,32 +86,24 @@ class Store:
         relay: bool = True,
         create_tables: bool = True,
         pool: int = DEFAULT_POOL,
-        sweep: float = DEFAULT_SWEEP,
-        longest_retry: float = DEFAULT_LONGEST_RETRY,
-        replay_age: float = DEFAULT_REPLAY_AGE,
-        statement_timeout: float | None = None,
+        sweep: Seconds = DEFAULT_SWEEP,
+        longest_retry: Seconds = DEFAULT_LONGEST_RETRY,
+        replay_age: Seconds = DEFAULT_REPLAY_AGE,
+        statement_timeout: Seconds = STATEMENT_TIMEOUT,
         limits: Limits = DEFAULT_LIMITS,
         clock: Clock = utc_now,
     ) -> None:
-        for name, seconds in (
-            ("sweep", sweep),
-            ("longest_retry", longest_retry),
-            ("replay_age", replay_age),
-            ("statement_timeout", statement_timeout),
-        ):
-            if seconds is not None and not 0 < seconds < float("inf"):
-                raise ConfigurationError(f"Store({name}=...) is seconds, more than 0: {seconds!r}")
-        if pool < 1:
-            raise ConfigurationError(f"Store(pool=...) is 1 or more, not {pool!r}")
+        self._sweep = checked.seconds(sweep, "Store(sweep=...)", over=0)
+        self._longest_retry = checked.seconds(longest_retry, "Store(longest_retry=...)", over=0)
+        self._replay_age = checked.seconds(replay_age, "Store(replay_age=...)", over=0)
+        self._statement_timeout = checked.seconds(
+            statement_timeout, "Store(statement_timeout=...)", over=0
+        )
+        self._pool = checked.count(pool, "Store(pool=...)")
+        self._limits = checked_limits(limits, "Store(limits=...)")
         self._url = None if url is None else store_url(url)
-        self._relays = relay
-        self._create_tables = create_tables
-        self._pool = pool
-        self._statement_timeout = statement_timeout
-        self._sweep = sweep
-        self._longest_retry = longest_retry
-        self._replay_age = replay_age
-        self._limits = limits
+        self._relays = checked.flag(relay, "Store(relay=...)")
+        self._create_tables = checked.flag(create_tables, "Store(create_tables=...)")
         self._clock = clock
         self._opened: Opened | None = None
         self._owner = Owner()
@@ -271,8 +265,9 @@ class Store:
                 connection, flavour, handler, delivery, now=self._clock(), keep=self._keep
             )
             if handled is not None:
-                message_id = printable(delivery.message_id or "")
-                logger.info("%s: message %s was handled before", handler, message_id)
+                logger.info(
+                    "%s: message %s was handled before", handler, shown(delivery.message_id)
+                )
                 return handled.result
             transaction = Transaction(connection, limits=self._limits)
             watch_of(connection).of_handler = True

@@ -27,11 +27,6 @@ def writable(text: str) -> str:
     return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
-def printable(text: str) -> str:
-    """A text of a message for a line of the log: it makes no other line, and moves no cursor."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def properties_to_text(properties: Properties) -> str:
     """All that is set, as JSON."""
     values = {item.name: getattr(properties, item.name) for item in fields(properties)}

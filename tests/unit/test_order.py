@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 from tenacity import stop_after_attempt, stop_never, wait_fixed, wait_none
 
-from mqkit import ConfigurationError, Delivery, HandlerError, Queue, Retry, Service
+from mqkit import ConfigurationError, DecodeError, Delivery, HandlerError, Queue, Retry, Service
 from mqkit.handler import Handler
 from mqkit.message import Header, Properties
 from mqkit.order import InOrder, Keys, partition_of
@@ -140,9 +141,38 @@ async def test_a_lost_channel_ends_the_wait() -> None:
     assert attempts == [1]
 
 
-@pytest.mark.parametrize("order_by", [lambda _: [], lambda body: body.nothing, "nothing"])
+async def later(_: Any) -> str:
+    """A function that is no `async def` to who looks at what wraps it."""
+    return "key"
+
+
+def left(_: Any) -> None:
+    """Raise what is no `Exception`."""
+    raise KeyboardInterrupt
+
+
+def gave_up(_: Any) -> None:
+    """Raise what is no `Exception`, and neither of Python's."""
+    raise type("GaveUp", (BaseException,), {})
+
+
+@pytest.mark.parametrize(
+    "order_by",
+    [
+        lambda _: [],
+        lambda _: frozenset("ab"),
+        lambda _: float("nan"),
+        lambda _: object(),
+        lambda body: body.nothing,
+        lambda body: later(body),  # noqa: PLW0108 - a partial is seen to be asynchronous
+        lambda _: (n for n in "ab"),
+        left,
+        gave_up,
+        "nothing",
+    ],
+)
 async def test_a_message_without_a_key_is_dead_lettered_unrun(order_by: Any) -> None:
-    """Whether `order_by` fails or returns what is no key."""
+    """Whether `order_by` fails, whatever it raises, or returns what is no key."""
     made = handler(order_by=order_by)
     ran: list[Delivery] = []
 
@@ -157,3 +187,50 @@ async def test_a_message_without_a_key_is_dead_lettered_unrun(order_by: Any) -> 
     assert isinstance(outcome, DeadLetter)
     assert outcome.reason is DeathReason.UNORDERED
     assert ran == []
+
+
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt, GeneratorExit, DecodeError])
+def test_nothing_rises_where_a_message_comes_in(error: type[BaseException]) -> None:
+    """A body that breaks its decoder has no lane; the driver's callback, which asked, goes on."""
+
+    def decode(_: Delivery) -> Any:
+        raise error
+
+    assert Keys(handler(), decode).lane(Delivery()) is None
+
+
+def test_equal_keys_share_a_lane() -> None:
+    """What equals another key waits for it, and is sent to its partition."""
+    bodies = iter([Body(account=Decimal("7.0")), Body(account=Decimal("7.00")), Body(account=7)])
+    keys = Keys(handler(), lambda _: next(bodies))
+    assert {keys.lane(Delivery()) for _ in range(3)} == {"7"}
+
+
+class Typed(BaseModel):
+    """A body whose attributes are annotated."""
+
+    names: frozenset[str]
+    account: str
+
+    @property
+    def everything(self) -> list[str]:
+        """No key."""
+        return []
+
+
+def by_all(body: Typed) -> set[str]:
+    """No key."""
+    return set(body.names)
+
+
+@pytest.mark.parametrize("order_by", ["names", "everything", by_all])
+def test_a_key_that_can_be_none_is_refused_where_it_is_annotated(order_by: Any) -> None:
+    """At registration, and not message by message; what may be one is taken."""
+    service = Service("s", retry=Retry.never())
+
+    async def handle(body: Typed) -> None:
+        pass
+
+    with pytest.raises(HandlerError, match=r"order_by is of type .* a key is str"):
+        service.handler(Queue("q", partitions=2), order_by=order_by)(handle)
+    service.handler(Queue("q", partitions=2), order_by="account")(handle)
