@@ -26,6 +26,7 @@ from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.errors import BrokerError, ChannelClosedError, ConnectError
 from mqkit.handler import Handler
 from mqkit.message import HeaderValue
+from mqkit.shown import shown
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ class Attachment:
             self._on_lost(channel)
             self._on_closed(why.text)
             if not self._stopping:
-                logger.warning("%s: stopped consuming: %s", self._queue, why.text)
+                logger.warning("%s: stopped consuming: %s", self._queue, shown(why.text))
 
     async def _attach(self) -> DriverChannel | None:
         def log_failure(state: RetryCallState) -> None:
@@ -312,7 +313,7 @@ class Attachment:
                 logging.INFO if times < limit // 2 else logging.WARNING,
                 "%s: message %s was delivered %s times without an ack; it is handled alone",
                 self._queue,
-                incoming.properties.message_id,
+                shown(incoming.properties.message_id),
                 times,
             )
             return

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mqkit.dispatch import Dispatcher
-from mqkit.errors import BatchResultError, DecodeError
+from mqkit.errors import BatchResultError, DecodeError, HandlerAbortedError
+from mqkit.expiry import expired
 from mqkit.handler import Handler
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue
@@ -42,6 +43,7 @@ class Batcher:
         self._size, self._within = handler.batch
         self._handler = handler
         self._dispatcher = dispatcher
+        self._invoker = dispatcher.invoker
         self._window = Window(handler.concurrency)
         self._open: _Batch | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -49,6 +51,8 @@ class Batcher:
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
         """What becomes of a message, once its batch was handled."""
+        if delivery.expires is not None and (dead := expired(delivery, time.monotonic())):
+            return dead
         try:
             body = self._dispatcher.decode(delivery)
         except DecodeError as error:
@@ -94,14 +98,13 @@ class Batcher:
         await self._window.wait()
         try:
             # Those that were lost, or cancelled, while they waited are somebody else's.
-            items = [i for i in items if not (i.outcome.done() or i.delivery.lost)]
-            if items:
-                await self._run(items)
-        except BaseException as error:
+            left = [i for i in items if not (i.outcome.done() or i.delivery.lost)]
+            if left:
+                await self._run(left)
+        except Exception as error:  # noqa: BLE001 - raised for each message, where it is settled
             for item in items:
                 if not item.outcome.done():
                     item.outcome.set_exception(error)
-            raise
         finally:
             self._window.give()
             for item in items:
@@ -112,7 +115,7 @@ class Batcher:
         began = time.monotonic()
         deliveries = tuple(item.delivery for item in items)
         run = asyncio.ensure_future(
-            self._dispatcher.run_batch(deliveries, [item.body for item in items])
+            self._invoker.invoke_batch(deliveries, [item.body for item in items])
         )
         # A run that nobody waits for any more is cancelled; one that some wait for goes on.
         waiting = asyncio.ensure_future(asyncio.wait([item.outcome for item in items]))
@@ -121,20 +124,18 @@ class Batcher:
         if not run.done():
             run.cancel()
             await asyncio.wait([run])
-        if run.cancelled():
-            return
         results = self._results(run, len(items))
         for item, result in zip(items, results, strict=True):
             if not item.outcome.done():
                 item.outcome.set_result(self._judge(item.delivery, result, began))
         if not self._handler.is_async:
-            await self._dispatcher.left(deliveries[0])
+            await self._invoker.wait_for_thread(deliveries[0])
 
     def _results(self, run: asyncio.Future[Any], count: int) -> list[Any]:
         """What came of each: an exception is a failure."""
+        if run.cancelled():  # by itself: else there is nobody left to tell
+            return [HandlerAbortedError(f"handler {self._handler.name} cancelled its task")] * count
         if (error := run.exception()) is not None:
-            if not isinstance(error, Exception):
-                raise error
             return [error] * count
         results = run.result()
         if results is None:
@@ -156,7 +157,8 @@ class Batcher:
         error = result
         if not isinstance(result, BaseException):
             try:
-                return Ack(result, self._dispatcher.as_reply(delivery, result))
-            except Exception as problem:  # noqa: BLE001 - a reply that cannot be written
+                self._invoker.check_result(result)
+                return Ack(result, self._invoker.as_reply(delivery, result))
+            except BaseException as problem:  # noqa: BLE001 - no result, or one that no reply holds
                 error = problem
         return self._dispatcher.decide(delivery, error, began)

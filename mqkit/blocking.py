@@ -10,18 +10,21 @@ needs no guessing.
 from __future__ import annotations
 
 import os
+import sys
 import time
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
+from mqkit import checked
 from mqkit.blocking_job import Job
 from mqkit.blocking_lanes import Lanes
+from mqkit.checked import Seconds
 from mqkit.drivers.pika_blocking import check_encodable
 from mqkit.errors import PublisherClosedError
 from mqkit.gate import PROBE_AFTER
-from mqkit.limits import DEFAULT_LIMITS, Limits
+from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message
 from mqkit.outgoing import Outgoing, to_message
 from mqkit.publish_errors import publish_error
@@ -34,6 +37,12 @@ DEFAULT_CONNECTIONS = 4
 
 CLOSE_TIMEOUT = 3.0
 """Seconds that `close` waits for publishes in flight and the broker's goodbye."""
+
+
+AT_EXIT = (
+    "the interpreter is at its end, where no thread runs any more: publish before the program "
+    "ends, and not in a `__del__`"
+)
 
 
 class BlockingPublisher:
@@ -52,6 +61,7 @@ class BlockingPublisher:
     :param name: what the connections are called in the broker's list
     :param limits: what a message may have to be published
     :raises BrokerUrlError: the URL is malformed
+    :raises OptionError: another option cannot be what it was given
     """
 
     def __init__(
@@ -59,19 +69,19 @@ class BlockingPublisher:
         url: str | BrokerUrl,
         *,
         app_id: str | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: Seconds = DEFAULT_TIMEOUT,
         name: str = "mqkit.blocking",
         connections: int = DEFAULT_CONNECTIONS,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        if connections < 1:
-            raise ValueError(f"connections is at least 1, not {connections}")
-        self._url = BrokerUrl.parse(url) if isinstance(url, str) else url
+        self._url = url if isinstance(url, BrokerUrl) else BrokerUrl.parse(url)
         self._app_id = app_id
-        self._limits = limits
-        self._timeout = timeout
-        self._name = name
-        self._connections = connections
+        if app_id is not None:
+            checked.name(app_id, "BlockingPublisher(app_id=...)")
+        self._limits = checked_limits(limits, "BlockingPublisher(limits=...)")
+        self._timeout = checked.seconds(timeout, "BlockingPublisher(timeout=...)", over=0)
+        self._name = checked.name(name, "BlockingPublisher(name=...)")
+        self._connections = checked.count(connections, "BlockingPublisher(connections=...)")
         self._closed = False
         # By process id; `setdefault` is one step for all threads of a child, and a lock that
         # another thread held during the fork could never be taken there. What belongs to the
@@ -104,26 +114,29 @@ class BlockingPublisher:
         correlation_id: str | None = None,
         reply_to: str | None = None,
         type: str | None = None,  # noqa: A002 - the property's name
-        expiration: float | None = None,
+        expiration: Seconds | None = None,
         priority: int | None = None,
         persistent: bool = True,
         mandatory: bool = True,
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
     ) -> str:
         """Publish one message and return its `message_id` once the broker has confirmed it.
 
         `timeout` is in seconds, 30 by default; it holds whatever the network does. `expiration`
-        is in seconds.
+        is in seconds: so long it may wait in a queue. `message_id` is a random one where it is
+        None. See `Outgoing`.
 
         :raises InvalidMessageError: it cannot be encoded, or is over a limit; nothing was written
+        :raises OptionError: the timeout is none; nothing was written
         :raises UnroutableError: no queue is bound for the routing key
         :raises ExchangeNotFoundError: there is no such exchange
         :raises PublishRefusedError: the broker refused it (permissions, size)
-        :raises NackedError: a queue refused it
+        :raises NackedError: a queue refused it; it may be stored
         :raises BlockedError: the broker blocks publishers until the timeout; nothing was written
         :raises PublishTimeoutError: no confirm within the timeout; it may be stored
         :raises ConnectionLostError: no connection at the timeout; see its `may_be_stored`
-        :raises PublisherClosedError: `close` was called before it was written
+        :raises PublisherClosedError: `close` was called before it was written, or the interpreter
+            is at its end
         :raises AuthenticationError: the first connection's credentials were refused
         :raises VirtualHostError: the first connection's virtual host was refused
         """
@@ -132,7 +145,7 @@ class BlockingPublisher:
             routing_key=routing_key,
             body=body,
             message_id=message_id,
-            headers=headers or {},
+            headers=headers,
             correlation_id=correlation_id,
             reply_to=reply_to,
             type=type,
@@ -145,13 +158,16 @@ class BlockingPublisher:
         self.send(message, timeout=timeout)
         return message.properties.message_id or ""
 
-    def send(self, message: Message, *, timeout: float | None = None) -> None:
+    def send(self, message: Message, *, timeout: Seconds | None = None) -> None:
         """Publish a message that is ready to be written; raises as `publish` does."""
-        seconds = self._timeout if timeout is None else timeout
+        seconds = self._seconds(timeout)
         deadline = time.monotonic() + seconds
         check_encodable(message)
         if self._closed:
             raise publish_error(PublisherClosedError, message, "the publisher is closed")
+        if sys.is_finalizing():
+            # Threads do not run any more: a job would wait for its whole timeout.
+            raise publish_error(PublisherClosedError, message, AT_EXIT)
         lanes = self._own_lanes()
         job = Job(message)
         try:
@@ -179,8 +195,13 @@ class BlockingPublisher:
         """
         self._closed = True
         lanes = self._lanes.get(os.getpid())
-        if lanes is not None:
+        if lanes is not None and not sys.is_finalizing():
             lanes.close(CLOSE_TIMEOUT)
+
+    def _seconds(self, timeout: Seconds | None) -> float:
+        if timeout is None:
+            return self._timeout
+        return checked.seconds(timeout, "timeout", over=0)
 
     def _own_lanes(self) -> Lanes:
         process = os.getpid()

@@ -19,19 +19,18 @@ from tenacity.nap import sleep_using_event
 
 from mqkit.blocking_job import Job, closed_before, judge, lost
 from mqkit.confirms import Gone
-from mqkit.connection import RECOVERY_WAIT_MAX, RECOVERY_WAIT_UNIT
+from mqkit.connection import RECOVERY_WAIT_MAX, RECOVERY_WAIT_UNIT, worth_trying_again
 from mqkit.drivers.base import Closed
 from mqkit.drivers.pika_blocking import BlockingLink
 from mqkit.errors import (
-    AuthenticationError,
     BlockedError,
     ChannelClosedError,
     ConnectError,
+    HeadersTooLargeError,
     MqkitError,
     PublisherClosedError,
     PublishError,
     PublishTimeoutError,
-    VirtualHostError,
 )
 from mqkit.gate import PROBE_AFTER
 from mqkit.publish_errors import HARMLESS_CODES, publish_error
@@ -319,6 +318,10 @@ class Lane:
         self._writing_since = time.monotonic()
         try:
             verdict = link.publish(job.message)
+        except HeadersTooLargeError as error:
+            self.job = None
+            job.finish(error)
+            return
         finally:
             self._writing_since = None
         if isinstance(verdict, Gone) and verdict.why.code in HARMLESS_CODES:
@@ -352,15 +355,13 @@ class Lane:
             name, wait = self.thread.name, state.upcoming_sleep
             logger.warning("%s: %s; trying again in %.1f s", name, error, wait)
 
-        def worth_trying_again(error: BaseException) -> bool:
-            fatal = isinstance(error, AuthenticationError | VirtualHostError)
-            # A broker that is starting refuses users and virtual hosts that it will soon know.
-            return isinstance(error, ConnectError) and (lanes.ever_connected or not fatal)
+        def again(error: BaseException) -> bool:
+            return worth_trying_again(error, first=not lanes.ever_connected)
 
         attempts = Retrying(
             stop=lambda _: lanes.stopping or not lanes.has_jobs,
             wait=wait_random_exponential(multiplier=RECOVERY_WAIT_UNIT, max=RECOVERY_WAIT_MAX),
-            retry=retry_if_exception(worth_trying_again),
+            retry=retry_if_exception(again),
             sleep=sleep_using_event(lanes.closing),
             before_sleep=log_wait,
             retry_error_callback=lambda _: None,
@@ -375,10 +376,12 @@ class Lane:
             host = hosts[lanes.host % len(hosts)]
             try:
                 link = BlockingLink.open(lanes.url, host, lanes.name)
-            except (AuthenticationError, VirtualHostError) as error:
-                lanes.problem = str(error)
-                raise
-            except ConnectError as error:
+            except MqkitError as error:
+                if not isinstance(error, ConnectError) or not worth_trying_again(
+                    error, first=not lanes.ever_connected
+                ):
+                    lanes.problem = str(error)
+                    raise
                 self._skip(host)
                 problems.append(str(error))
             else:

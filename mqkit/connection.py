@@ -21,10 +21,12 @@ from mqkit.errors import (
     BrokerError,
     ChannelClosedError,
     ConnectError,
+    LentConnectionError,
     MqkitError,
     VirtualHostError,
 )
 from mqkit.settings import BrokerUrl, Host
+from mqkit.shown import shown
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +41,24 @@ SHORT_LIFE = 1.0
 """Seconds; a connection that is lost sooner says that the broker may not be well yet."""
 
 
+def worth_trying_again(error: BaseException, *, first: bool) -> bool:
+    """Whether an attempt to connect that ended so is followed by another; `first`, or to recover.
+
+    At the start a wrong password is somebody's mistake. Later it is a broker that is starting and
+    does not know its users yet, or a certificate that is being replaced: anything may become right.
+    """
+    if first:
+        refused = isinstance(error, AuthenticationError | VirtualHostError)
+        return isinstance(error, BrokerError) and not refused
+    return isinstance(error, Exception) and not isinstance(error, LentConnectionError)
+
+
 class Connection:
-    """One connection to the broker that is opened again whenever it is lost.
+    """One connection to the broker that is opened again whenever it is lost, whatever the reason.
+
+    What was right at the start (credentials, certificates, a virtual host) may be wrong for a while
+    in between and become right again; nobody would notice a connection that was given up. Only one
+    that the application lent cannot be opened again.
 
     What was built on a lost connection is gone; whoever holds channels watches their `closed`
     and asks `channel()` for new ones.
@@ -56,6 +74,7 @@ class Connection:
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
         self._failure: BaseException | None = None
+        self._ended = asyncio.Event()
         self._generation = 0
         self._blocked: str | None = None
         self._unblocked = asyncio.Event()
@@ -107,6 +126,14 @@ class Connection:
                 if not connection.closed.done():
                     raise
 
+    async def given_up(self) -> None:
+        """Wait until it is lost and cannot be opened again.
+
+        :raises ConnectError: it is, and tells why
+        """
+        await self._ended.wait()
+        raise self._given_up()
+
     async def unblocked(self) -> None:
         """Wait until the broker does not block publishers."""
         await self._unblocked.wait()
@@ -132,10 +159,13 @@ class Connection:
             self._up.clear()
             await self._up.wait()
         if self._failure is not None:
-            raise ConnectError(
-                f"connection {self.name} is given up: {self._failure}"
-            ) from self._failure
+            raise self._given_up()
         raise ConnectError(f"connection {self.name}: it was closed")
+
+    def _given_up(self) -> ConnectError:
+        error = ConnectError(f"connection {self.name} is given up: {self._failure}")
+        error.__cause__ = self._failure
+        return error
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -144,7 +174,7 @@ class Connection:
             born = loop.time()
             why = await asyncio.shield(self._current.closed)
             short_lives = short_lives + 1 if loop.time() - born < SHORT_LIFE else 0
-            logger.warning("%s: connection lost: %s", self.name, why.text)
+            logger.warning("%s: connection lost: %s", self.name, shown(why.text))
             self._set_blocked(None)
             if short_lives > 1:
                 # A broker that drops whoever connects must not be run at in a tight loop.
@@ -156,6 +186,7 @@ class Connection:
         if keeper.cancelled() or keeper.exception() is None:
             return
         self._failure = keeper.exception()
+        self._ended.set()
         logger.critical(
             "%s: recovery failed and is given up: %s",
             self.name,
@@ -173,32 +204,33 @@ class Connection:
     async def _connect(self, deadline: float | None, *, first: bool) -> DriverConnection:
         def log_wait(state: RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
-            logger.warning("%s: %s; trying again in %.1f s", self.name, error, state.upcoming_sleep)
-
-        def worth_trying_again(error: BaseException) -> bool:
-            fatal = isinstance(error, AuthenticationError | VirtualHostError)
-            # A broker that is starting refuses users and virtual hosts that it will soon know.
-            return isinstance(error, BrokerError) and not (first and fatal)
+            logger.warning(
+                "%s: %s; trying again in %.1f s",
+                self.name,
+                error if isinstance(error, MqkitError) else repr(error),
+                state.upcoming_sleep,
+                exc_info=None if isinstance(error, MqkitError) else error,
+            )
 
         attempts = AsyncRetrying(
             stop=stop_never if deadline is None else stop_after_delay(deadline),
             wait=wait_random_exponential(multiplier=RECOVERY_WAIT_UNIT, max=RECOVERY_WAIT_MAX),
-            retry=retry_if_exception(worth_trying_again),
+            retry=retry_if_exception(lambda error: worth_trying_again(error, first=first)),
             before_sleep=log_wait,
             reraise=True,
         )
-        return await attempts(self._try_each_host)
+        return await attempts(self._try_each_host, first=first)
 
-    async def _try_each_host(self) -> DriverConnection:
+    async def _try_each_host(self, *, first: bool) -> DriverConnection:
         hosts = self._url.hosts
         problems: list[str] = []
         for _ in hosts:
             host = hosts[self._host % len(hosts)]
             try:
                 connection = await self._connect_to(host)
-            except (AuthenticationError, VirtualHostError):
-                raise
             except ConnectError as error:
+                if not worth_trying_again(error, first=first):
+                    raise
                 self._host += 1
                 problems.append(str(error))
             else:
@@ -207,9 +239,16 @@ class Connection:
         raise ConnectError("; ".join(problems))
 
     async def _connect_to(self, host: Host) -> DriverConnection:
-        return await self._driver.connect(
-            self._url, host, name=self.name, on_blocked=self._set_blocked
-        )
+        try:
+            return await self._driver.connect(
+                self._url, host, name=self.name, on_blocked=self._set_blocked
+            )
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Of somebody's own making: it would end whoever keeps this connection, unnoticed.
+            raise ConnectError(f"the attempt to connect to {host} was cancelled") from error
 
     def _set_blocked(self, reason: str | None) -> None:
         if reason == self._blocked:
@@ -222,4 +261,4 @@ class Connection:
             return
         self._unblocked.clear()
         self._blocking.set()
-        logger.warning("%s: the broker blocks publishers: %s", self.name, reason)
+        logger.warning("%s: the broker blocks publishers: %s", self.name, shown(reason))

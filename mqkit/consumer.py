@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from typing import Any
 
 from mqkit.attachment import Attachment, came_back
@@ -16,16 +17,23 @@ from mqkit.connection import Connection
 from mqkit.dispatch import Clock, Dispatcher, utc_now
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.effects import EffectStore
-from mqkit.errors import HandlerPausedError
+from mqkit.errors import HandlerPausedError, log_error
 from mqkit.handler import Handler
 from mqkit.lanes import Lanes
-from mqkit.message import Delivery, attempt_number, elapsed_seconds, first_published_to
-from mqkit.outcome import Outcome, RetryAfter
+from mqkit.message import (
+    Delivery,
+    attempt_number,
+    elapsed_seconds,
+    first_published_to,
+    time_to_live,
+)
+from mqkit.outcome import DeadLetter, DeathReason, Outcome, RetryAfter
 from mqkit.pause import ConsumerState, Pause, Status
 from mqkit.pausing import Pausing
 from mqkit.reserved import drop_unbelievable
 from mqkit.runners import Runners
 from mqkit.settle import Settler
+from mqkit.shown import shown
 from mqkit.told import UNDER_WAY
 from mqkit.waits import Waits
 
@@ -35,6 +43,9 @@ Dispatch = Callable[[Delivery], Awaitable[Outcome]]
 
 Turn = tuple[Delivery, Hashable]
 """A delivery that may run, and its lane."""
+
+LAST_RESORT_WAITS = (1.0, 2.0, 4.0, 8.0)
+"""Seconds after each attempt to dead-letter a message that could not be settled otherwise."""
 
 CANCEL_TIMEOUT = 3.0
 """Seconds to wait for the broker's cancel-ok when the service stops."""
@@ -85,7 +96,7 @@ class Consumer:
         dispatch = dispatcher.dispatch if self._batcher is None else self._batcher.dispatch
         self._pausing = Pausing(handler, pauses, dispatch, intake=self, clock=clock)
         self._dispatch: Dispatch = self._pausing.dispatch if pauses else dispatch
-        self._left = dispatcher.left
+        self._wait_for_thread = dispatcher.invoker.wait_for_thread
         self._settler = settler
         self._settle = settler.settle
         self._store = store
@@ -120,6 +131,11 @@ class Consumer:
             return paused
         attached = self._attachment.is_attached
         return ConsumerState(Status.CONSUMING if attached else Status.DETACHED)
+
+    def delivery_of(self, task: asyncio.Task[Any]) -> Delivery | None:
+        """What the task handles now."""
+        turn = self._runners.current.get(task)
+        return None if turn is None else turn[0]
 
     async def run(self) -> None:
         """Consume until cancelled or stopped; attaches again whenever its channel closes."""
@@ -207,9 +223,13 @@ class Consumer:
             if delivery.lost or not came_back(delivery.headers):
                 self._settler.requeue(delivery)
             else:
-                task = asyncio.create_task(self._put_back(delivery))
-                self._putting_back[task] = delivery
-                task.add_done_callback(self._putting_back.pop)
+                self._beside(delivery, self._put_back(delivery))
+
+    def _beside(self, delivery: Delivery, settling: Coroutine[Any, Any, None]) -> None:
+        """Settle a delivery whose handler does not run, in a task of its own."""
+        task = asyncio.create_task(settling)
+        self._putting_back[task] = delivery
+        task.add_done_callback(self._putting_back.pop)
 
     async def _put_back(self, delivery: Delivery) -> None:
         """Give a message back that may not be given back often any more: as a copy.
@@ -221,8 +241,10 @@ class Consumer:
         elapsed = elapsed_seconds(delivery.headers)
         try:
             await self._settle(delivery, RetryAfter(0.0, error, elapsed, counted=False))
-        except Exception as failure:  # noqa: BLE001 - nothing may leave a message unsettled
-            self._on_unsettled(delivery, failure)
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as failure:  # noqa: BLE001 - nothing may leave a message unsettled
+            await self._settle_somehow(delivery, failure)
 
     def _in_flight(self) -> list[tuple[asyncio.Task[None], Delivery]]:
         running = ((task, delivery) for task, (delivery, _) in self._runners.current.items())
@@ -241,7 +263,8 @@ class Consumer:
     async def abandon(self) -> int:
         """Give back what is still in flight, cancel its handlers, and say how many there were."""
         in_flight = self._in_flight()
-        unsettled = [d for _, d in in_flight if not (d.settled or d.lost)]
+        # Those of a channel that is gone, too: the broker has given them back.
+        unsettled = [delivery for _, delivery in in_flight if not delivery.settled]
         for delivery in unsettled:
             self._give_up(delivery)
         for task, _ in in_flight:
@@ -252,6 +275,22 @@ class Consumer:
         self._settler.requeue(delivery)
 
     def _receive(self, channel: DriverChannel, incoming: Incoming) -> None:
+        """Take a delivery. The driver calls this: nothing may rise from it and end the channel."""
+        try:
+            self._accept(channel, incoming)
+        except BaseException as error:  # noqa: BLE001 - nothing may leave a message unsettled
+            delivery = Delivery(
+                body=incoming.body,
+                properties=incoming.properties,
+                exchange=incoming.exchange,
+                routing_key=incoming.routing_key,
+                queue=self.handler.queue.name,
+                tag=incoming.tag,
+                channel=channel,
+            )
+            self._beside(delivery, self._settle_somehow(delivery, error))
+
+    def _accept(self, channel: DriverChannel, incoming: Incoming) -> None:
         drop_unbelievable(incoming, self.queue)
         headers = incoming.properties.headers
         exchange, routing_key = incoming.exchange, incoming.routing_key
@@ -273,6 +312,8 @@ class Consumer:
         if self._cancelled:
             self._settler.requeue(delivery)
             return
+        if (seconds := time_to_live(incoming.properties)) is not None:
+            delivery.expires = time.monotonic() + seconds
         if self._admitting and self._store is not None:
             self._store.received(self.handler.name, delivery)
         self._lanes.add(delivery, self._lane(delivery))
@@ -306,17 +347,41 @@ class Consumer:
             outcome = await self._dispatch(delivery)
             await self._settle(delivery, outcome)
             if not self.handler.is_async and self._batcher is None:
-                await self._left(delivery)
-        except Exception as error:  # noqa: BLE001 - nothing may leave a message unsettled
-            self._on_unsettled(delivery, error)
+                await self._wait_for_thread(delivery)
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - nothing may leave a message unsettled
+            await self._settle_somehow(delivery, error)
         finally:
             self._lanes.done(lane)
 
-    def _on_unsettled(self, delivery: Delivery, error: BaseException) -> None:
-        logger.critical(
-            "%s: message %s was not settled; it goes back to its queue",
-            self.handler.name,
-            delivery.message_id,
-            exc_info=error,
-        )
-        self._settler.requeue(delivery)
+    async def _settle_somehow(self, delivery: Delivery, error: BaseException) -> None:
+        """End a delivery whose outcome could not be decided on, or not be carried out.
+
+        It is never given back at once: from RabbitMQ 4.3 on nothing would count how often it comes,
+        and it would come for ever. A dead letter is tried several times, and then the broker is
+        left to write one.
+        """
+        outcome = DeadLetter(DeathReason.UNSETTLED, error)
+        for wait in LAST_RESORT_WAITS:
+            log_error(
+                logger,
+                logging.CRITICAL,
+                "%s: message %s could not be settled; it is dead-lettered",
+                self.handler.name,
+                shown(delivery.message_id),
+                error=error,
+            )
+            try:
+                await self._settle(delivery, outcome)
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except BaseException as failure:  # noqa: BLE001 - tried again, or left to the broker
+                error = failure
+            if delivery.settled or delivery.lost:
+                return
+            await asyncio.sleep(wait)
+        # What the broker does with a refused message is known of mqkit's own declarations alone.
+        queue = self.handler.queue
+        is_kept = queue.declare and "x-dead-letter-exchange" in queue.declared_arguments()
+        self._settler.refuse(delivery, error, requeue=not is_kept)

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+
+from mqkit.shown import shown
+
+MAX_TEXT = 4_000
+"""Characters of an error's text."""
+
 
 class MqkitError(Exception):
-    """The root of all errors raised by mqkit."""
+    """The root of all errors raised by mqkit.
+
+    Its text is one line that can be shown anywhere: what it quotes of a message or of a peer is
+    escaped (`mqkit.shown`). What an error has as attributes is as it came.
+    """
+
+    def __str__(self) -> str:
+        return shown(super().__str__(), MAX_TEXT)
 
 
 # --- what the programmer or the operator wrote -------------------------------------------------
@@ -12,6 +27,17 @@ class MqkitError(Exception):
 
 class ConfigurationError(MqkitError):
     """Something was declared or configured wrongly; nothing was sent to a broker."""
+
+
+class OptionError(ConfigurationError, ValueError):
+    """An option was given what it does not take; the message names it, and what it takes."""
+
+
+class PolicyError(MqkitError):
+    """A strategy of a retry policy answered with what cannot be an answer; the message says what.
+
+    The message that it was asked about is dead-lettered as `policy-failed`.
+    """
 
 
 class BrokerUrlError(ConfigurationError):
@@ -113,7 +139,13 @@ class PublishRefusedError(PublishError):
 
 
 class NackedError(PublishError):
-    """The broker answered `basic.nack`: a queue refused the message (full, or failing)."""
+    """The broker answered `basic.nack`: a queue refused the message (full, or failing).
+
+    Unknown: RabbitMQ may have stored it all the same, for another queue or, as seen on 4.3.6, for
+    a classic queue that was declared a moment before.
+    """
+
+    may_be_stored = True
 
 
 class BlockedError(PublishError):
@@ -152,6 +184,18 @@ class PublisherClosedError(PublishError):
 
 class InvalidMessageError(MqkitError):
     """A message cannot be sent as it is: its body, a header or a property is not encodable."""
+
+
+class HeadersTooLargeError(InvalidMessageError):
+    """A message's headers and properties do not fit into one frame, as they must.
+
+    They take `size` bytes, and this connection's broker takes `limit` at most (`frame_max`).
+    """
+
+    def __init__(self, problem: str, *, size: int, limit: int) -> None:
+        super().__init__(problem)
+        self.size = size
+        self.limit = limit
 
 
 # --- requests ----------------------------------------------------------------------------------
@@ -250,7 +294,22 @@ class BatchResultError(MqkitError):
 
 
 class HandlerAbortedError(MqkitError):
-    """A handler ended with `CancelledError` or `SystemExit` of its own: a failure like others."""
+    """A handler ended with what is no `Exception`: a failure like others, for its retry policy.
+
+    That is `CancelledError` of its own, `SystemExit`, `KeyboardInterrupt`, `GeneratorExit`, or any
+    other class derived from `BaseException`, a group of such included. The original is the cause.
+    """
+
+
+class HandlerResultError(MqkitError):
+    """A handler, or a middleware, returned what has yet to run: a coroutine, or a generator.
+
+    Its body did not run, or not to its end: a failure like others.
+    """
+
+
+class MessageExpiredError(MqkitError):
+    """A message's time to live (`expiration`) ended before it could be handled, or tried again."""
 
 
 class HandlerTimeoutError(MqkitError):
@@ -276,5 +335,90 @@ class StoreUnavailableError(StoreError):
     """The database is away, locked or chose this transaction as a deadlock's victim.
 
     Trying again may help. A message that meets it is tried again later, without counting the
-    attempt, whatever its policy says: it is not the message that failed.
+    attempt, whatever its policy says: it is not the message that failed. `wait` is after how many
+    seconds, where the store says so.
     """
+
+    def __init__(self, text: str, *, wait: float | None = None, lasting: bool = False) -> None:
+        super().__init__(text)
+        self.wait = wait
+        self.lasting = lasting
+        """Whether it is a state of the whole database (its disk is full) that may go on."""
+        self.lost_after: float | None = None
+        """Seconds from the beginning of a transaction until its connection was found closed."""
+
+
+class StatementError(StoreError):
+    """A handler's transaction failed while the database is well: a failure like others.
+
+    A statement took longer than `Store(statement_timeout=...)`, or one message's transactions
+    failed again and again with what is otherwise not counted.
+    """
+
+
+class MessageIdError(StoreError):
+    """A message id that the store cannot keep: with NUL or half a character, or too long."""
+
+
+class MessageIdReusedError(MessageIdError):
+    """A message has the id of another one, with another body, which was handled before."""
+
+
+# --- what an error says of itself, whatever it is -------------------------------------------------
+
+
+def error_type(error: BaseException) -> str:
+    """An error's type with its module, as a traceback prints it."""
+    kind = type(error)
+    try:
+        module, name = f"{kind.__module__}", f"{kind.__qualname__}"
+    except BaseException:  # noqa: BLE001 - a class may do anything there, too
+        return "<a type without a name>"
+    return name if module == "builtins" else f"{module}.{name}"
+
+
+_NO_TRACEBACK = "<traceback failed>"
+
+
+def error_text(error: BaseException) -> str:
+    """An error's own text; '<str() failed>' where its class cannot give it."""
+    try:
+        # Exactly a str: a class derived from it may do anything where it is cut or encoded.
+        return str.__add__("", str(error))
+    except BaseException:  # noqa: BLE001 - what an application's `__str__` raises is no news
+        return "<str() failed>"
+
+
+def error_traceback(error: BaseException) -> str:
+    """An error with its traceback and causes; '<traceback failed>' where it has none to be had."""
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException:  # noqa: BLE001 - as `error_text`
+        return _NO_TRACEBACK
+
+
+def describe(error: BaseException) -> str:
+    """An error for the log: its type and where it was raised, never its text.
+
+    The text may quote the message, and with it what must not be in a log.
+    """
+    try:
+        frames = traceback.extract_tb(error.__traceback__)
+    except BaseException:  # noqa: BLE001 - as `error_text`
+        frames = traceback.StackSummary()
+    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return f"{error_type(error)}{where}"
+
+
+def log_error(
+    logger: logging.Logger, level: int, text: str, *arguments: object, error: BaseException
+) -> None:
+    """Log that something failed, with the error's traceback if it can be had.
+
+    Logging lets through what an application's error raises where its traceback is made, if that is
+    no `Exception`; whoever logs would then fail in the place of what it was logging about.
+    """
+    if error_traceback(error) == _NO_TRACEBACK:
+        logger.log(level, f"{text}: %s %s", *arguments, error_type(error), _NO_TRACEBACK)  # noqa: G004
+    else:
+        logger.log(level, text, *arguments, exc_info=error)

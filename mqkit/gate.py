@@ -30,6 +30,7 @@ from mqkit.errors import (
 from mqkit.message import Message, Properties
 from mqkit.once import Shared
 from mqkit.publish_errors import HARMLESS_CODES, NOT_FOUND, exchange_not_found, publish_error
+from mqkit.shown import shown
 
 logger = logging.getLogger(__name__)
 
@@ -229,7 +230,7 @@ class Gate(Generic[C]):
                     logger.warning(
                         "the broker does not let this user probe for alarms (%s); during one, "
                         "the first publish will be written and its result unknown",
-                        gone.why.text,
+                        shown(gone.why.text),
                     )
 
     async def _check_exchange(self, message: Message) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 from mqkit.errors import HandlerError
@@ -45,6 +47,17 @@ class Handler:
     def longest_retry(self) -> float:
         """Seconds: an upper bound of what all retries of one message may take."""
         return self.retry.longest()
+
+    @property
+    def code(self) -> CodeType | None:
+        """The function's own, under its decorators; None if it has none."""
+        function = inspect.unwrap(self.function)
+        code = getattr(function, "__code__", None) or getattr(
+            getattr(type(function), "__call__", None),  # noqa: B004 - it is not called
+            "__code__",
+            None,
+        )
+        return code if isinstance(code, CodeType) else None
 
     def topology(self) -> Topology:
         """What must exist on the broker for this handler."""

@@ -33,6 +33,7 @@ class Header:
     ATTEMPT = "mqkit-attempt"
     ATTEMPTS = "mqkit-attempts"
     ELAPSED = "mqkit-elapsed"
+    TIME_TO_LIVE = "mqkit-time-to-live"
     EXCHANGE = "mqkit-exchange"
     ROUTING_KEY = "mqkit-routing-key"
     QUEUE = "mqkit-queue"
@@ -48,8 +49,21 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """What a copy takes over from its original as it came, byte for byte."""
+
+    entries: Mapping[str, bytes]
+    """Header entries by their names, encoded; written in the place of what `headers` has there."""
+    properties: Mapping[str, bytes]
+    """Encoded properties that `Properties` cannot hold, by AMQP's names."""
+
+
+@dataclass(frozen=True, slots=True)
 class Properties:
-    """The AMQP message properties (AMQP 0-9-1, section 1.8 "Basic"), in Python's types."""
+    """The AMQP message properties (AMQP 0-9-1, section 1.8 "Basic"), in Python's types.
+
+    A property that came as something else, a text that is no UTF-8 for example, is None.
+    """
 
     content_type: str | None = None
     content_encoding: str | None = None
@@ -65,6 +79,10 @@ class Properties:
     type: str | None = None
     user_id: str | None = None
     app_id: str | None = None
+    received: bytes | None = field(default=None, compare=False, repr=False)
+    """Of a delivery that has headers, or odd properties: its flags and properties as they came."""
+    carried: Carried | None = field(default=None, compare=False, repr=False)
+    """Of a copy: what is written as it came with the original (`mqkit.content_header.carry`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +106,8 @@ class DeliveryChannel(Protocol):
 
     def nack(self, tag: int, *, requeue: bool) -> None: ...
 
+    def reject(self, tag: int, *, requeue: bool) -> None: ...
+
 
 @dataclass(slots=True, eq=False)
 class Delivery:
@@ -102,7 +122,10 @@ class Delivery:
     exchange: str = ""
     """The exchange that the message was first published to, over all its retries."""
     routing_key: str = ""
-    """The routing key that it was first published with, over all its retries."""
+    """The routing key that it was first published with, over all its retries.
+
+    Bytes of names that are no UTF-8 are surrogates, as in `headers`.
+    """
     queue: str = ""
     attempt: int = 1
     """1 for the first run of the handler, counted in mqkit's own header."""
@@ -117,6 +140,8 @@ class Delivery:
 
     A handler in a thread cannot be stopped from outside; it can look at this and stop early.
     """
+    expires: float | None = None
+    """When its time to live ends, on the monotonic clock in seconds; None is never."""
 
     @property
     def message_id(self) -> str | None:
@@ -125,7 +150,13 @@ class Delivery:
 
     @property
     def headers(self) -> Mapping[str, HeaderValue]:
-        """The message's headers; of mqkit's own, those that are believed (`mqkit.reserved`)."""
+        """The message's headers; of mqkit's own, those that are believed (`mqkit.reserved`).
+
+        Bytes in a name that are no UTF-8 are surrogates (PEP 383): `name.encode("utf-8",
+        "surrogateescape")` gives them back. A long string that is no UTF-8 is bytes, a time after
+        the year 9999 the whole number of its seconds. Retries and dead letters have every header as
+        it came, with its AMQP type.
+        """
         return self.properties.headers
 
     @property
@@ -141,11 +172,29 @@ def first_published_to(
     headers: Mapping[str, HeaderValue], exchange: str, routing_key: str
 ) -> tuple[str, str]:
     """The exchange and routing key of a message's first publish, which copies carry along."""
-    first_exchange = headers.get(Header.EXCHANGE)
-    first_key = headers.get(Header.ROUTING_KEY)
+    first_exchange = text_of(headers.get(Header.EXCHANGE))
+    first_key = text_of(headers.get(Header.ROUTING_KEY))
     if isinstance(first_exchange, str) and isinstance(first_key, str):
         return first_exchange, first_key
     return exchange, routing_key
+
+
+def value_of(name: str) -> str | bytes:
+    """A name as a header's value; bytes where it came as no UTF-8."""
+    return name if name.isascii() or _is_text(name) else name.encode(errors="surrogateescape")
+
+
+def text_of(value: HeaderValue) -> HeaderValue:
+    """What `value_of` was given."""
+    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def elapsed_seconds(headers: Mapping[str, HeaderValue]) -> float:
@@ -158,6 +207,18 @@ def elapsed_seconds(headers: Mapping[str, HeaderValue]) -> float:
     if isinstance(elapsed, int) and not isinstance(elapsed, bool) and elapsed >= 0:
         return elapsed / 1000
     return 0.0
+
+
+def time_to_live(properties: Properties) -> float | None:
+    """Seconds that a message is still worth handling, from when it came; None is for ever.
+
+    A retry tells it in mqkit's own header: in the delay ladder, the property would cut the delay
+    short, and the broker removes it there.
+    """
+    left = properties.headers.get(Header.TIME_TO_LIVE)
+    if isinstance(left, int) and not isinstance(left, bool) and left >= 0:
+        return left / 1000
+    return properties.expiration
 
 
 def attempt_number(headers: Mapping[str, HeaderValue]) -> int:

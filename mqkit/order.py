@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 import zlib
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
-from mqkit.copies import describe, stamp
+from mqkit.copies import stamp
 from mqkit.dispatch import Clock, utc_now
-from mqkit.errors import DecodeError, OrderError
+from mqkit.errors import DecodeError, OrderError, describe
+from mqkit.expiry import in_time
 from mqkit.handler import Handler
 from mqkit.keys import canonical
 from mqkit.message import Delivery, Header
 from mqkit.outcome import DeadLetter, DeathReason, Forward, Lost, Outcome, Requeue, RetryAfter
+from mqkit.shown import shown
 from mqkit.topology import consumer_timeout
 
 logger = logging.getLogger(__name__)
@@ -137,13 +140,16 @@ class InOrder:
             outcome = await self._dispatch(delivery)
             if not isinstance(outcome, RetryAfter):
                 return outcome
+            late = in_time(delivery, outcome, time.monotonic())
+            if not isinstance(late, RetryAfter):
+                return late
             held = asyncio.get_running_loop().time() - began
             if held + outcome.delay > self._longest:
                 return self._held_too_long(outcome, held)
             logger.info(
                 "%s: message %s: attempt %d failed, held for a retry in %.1f s: %s",
                 self._name,
-                delivery.message_id,
+                shown(delivery.message_id),
                 delivery.attempt,
                 outcome.delay,
                 describe(outcome.error),

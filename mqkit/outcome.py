@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from mqkit import checked
+from mqkit.checked import Seconds
+from mqkit.errors import OptionError
+
 
 class DeathReason(StrEnum):
     """Why mqkit dead-lettered a message; the value of the `mqkit-reason` header."""
@@ -19,8 +23,13 @@ class DeathReason(StrEnum):
     ATTEMPTS_EXHAUSTED = "attempts-exhausted"
     POLICY_FAILED = "policy-failed"
     UNIDENTIFIED = "no-message-id"
+    """It has none, or one that the store cannot keep."""
+    ID_REUSED = "id-reused"
+    """Another message of this id, with another body, was handled before."""
     UNORDERED = "no-order-key"
     HELD_TOO_LONG = "held-too-long"
+    EXPIRED = "expired"
+    UNSETTLED = "unsettled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +98,45 @@ class RetryLater(Exception):  # noqa: N818 - an instruction, not an error
 
     The policy's `stop` still counts the attempt, so a message cannot circle for ever.
 
-    :raises ValueError: `seconds` is negative, or longer than the delay ladder can hold
+    :param seconds: a number or a timedelta
+    :raises OptionError: it is negative, no number, or longer than the delay ladder can hold; a
+        ValueError as well
     """
 
-    def __init__(self, seconds: float, reason: str = "") -> None:
-        if not 0 <= seconds <= MAX_DELAY:
-            raise ValueError(f"RetryLater takes 0 to {MAX_DELAY:.0f} seconds, not {seconds!r}")
-        super().__init__(reason or f"retry in {seconds:g} s")
-        self.seconds = seconds
+    def __init__(self, seconds: Seconds, reason: str = "") -> None:
+        number = checked.as_seconds(seconds)
+        if number is None or not 0 <= number <= MAX_DELAY:
+            raise OptionError(
+                f"RetryLater takes 0 to {MAX_DELAY:.0f} seconds, as a number or a timedelta, "
+                f"not {checked.shown(seconds)}"
+            )
+        super().__init__(reason or f"retry in {number:g} s")
+        self.seconds = number
+
+
+def instruction(error: BaseException) -> BaseException:
+    """The `Reject` or `RetryLater` that an error is, or holds as a group; else the error itself.
+
+    A `TaskGroup` raises what its tasks raised as a group. One `Reject` in it is enough, and of
+    several `RetryLater` the longest counts.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    later: RetryLater | None = None
+    left: list[BaseException] = [error]
+    seen: set[int] = set()
+    while left:
+        each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, Reject):
+            return each
+        if isinstance(each, RetryLater) and (later is None or each.seconds > later.seconds):
+            later = each
+        if isinstance(each, BaseExceptionGroup):
+            left.extend(reversed(each.exceptions))
+    return later or error
 
 
 DELAY_TICK = 0.1
@@ -105,5 +145,5 @@ DELAY_TICK = 0.1
 DELAY_LEVELS = 28
 """How many queues the delay ladder may have; level n holds a message for 2^n ticks."""
 
-MAX_DELAY = (2**DELAY_LEVELS - 1) * DELAY_TICK
+MAX_DELAY: float = (2**DELAY_LEVELS - 1) * DELAY_TICK
 """The longest delay, in seconds: 310 days."""

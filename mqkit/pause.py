@@ -7,17 +7,29 @@ carries it out.
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from mqkit.copies import describe
-from mqkit.errors import ConfigurationError
-from mqkit.outcome import Ack, DeadLetter, DeathReason, Outcome, Reject, RetryAfter, RetryLater
+from mqkit import checked
+from mqkit.checked import Seconds
+from mqkit.errors import ConfigurationError, OptionError, describe
+from mqkit.outcome import (
+    MAX_DELAY,
+    Ack,
+    DeadLetter,
+    DeathReason,
+    Outcome,
+    Reject,
+    RetryAfter,
+    RetryLater,
+)
+
+MAX_RUNS = 1_000_000
+"""Runs that a pause can judge by; it remembers how each one ended."""
 
 Probe = Callable[[], Any]
 """A function without arguments, `async def` or `def` (run in a thread); it returns if the
@@ -34,6 +46,11 @@ class Pause:
     says. Before that they count like any other, so that a message which always raises it by
     itself, among healthy ones, comes to its end.
 
+    With a `probe`, no message is dead-lettered for such a failure before that was asked, once a
+    second at most: if it says that the dependency is down, the handler is paused at once, and the
+    message waits with the others. Without one, the policy judges the first `minimum` - 1 failures
+    of an outage, which under `Retry.never()` are dead-lettered.
+
     An error counts as one of `on` if it is an instance, was raised `from` one, or is a group that
     holds one. `Reject` never counts: it is the handler's word on the message.
 
@@ -47,7 +64,7 @@ class Pause:
     rate: float = 0.5
     over: int = 20
     minimum: int = 5
-    every: float = 5.0
+    every: Seconds = 5.0
     probe: Probe | None = None
 
     def __post_init__(self) -> None:
@@ -59,19 +76,33 @@ class Pause:
                 "Pause(on=...): Reject and RetryLater say what becomes of one message, and nothing "
                 "of a dependency"
             )
-        if not (_is_number(self.rate) and 0 < self.rate <= 1):
-            raise ConfigurationError(f"Pause(rate=...) is over 0 and up to 1, not {self.rate!r}")
-        if not (_is_count(self.over) and _is_count(self.minimum) and self.minimum <= self.over):
-            raise ConfigurationError(
-                f"Pause(minimum={self.minimum!r}, over={self.over!r}): both are numbers of runs, "
-                "and the minimum is 1 to all of them"
+        rate = checked.as_number(self.rate)
+        if rate is None or not 0 < rate <= 1:
+            raise OptionError(
+                f"Pause(rate=...) takes a share, over 0 and up to 1, not {checked.shown(self.rate)}"
             )
-        if not (_is_number(self.every) and 0 < self.every < math.inf):
-            raise ConfigurationError(f"Pause(every=...) is seconds over 0, not {self.every!r}")
-        if self.probe is not None and not callable(self.probe):
-            raise ConfigurationError(
-                f"Pause(probe=...) takes a function without arguments, not {self.probe!r}"
+        if not checked.is_whole(self.over, 1, MAX_RUNS) or not checked.is_whole(
+            self.minimum, 1, self.over
+        ):
+            raise OptionError(
+                f"Pause(minimum={checked.shown(self.minimum)}, over={checked.shown(self.over)}): "
+                f"both are numbers of runs, up to {MAX_RUNS}, and the minimum is 1 to all of them"
             )
+        # As long as a message can be held that comes back then.
+        every = checked.seconds(self.every, "Pause(every=...)", over=0, most=MAX_DELAY)
+        object.__setattr__(self, "every", every)
+        if self.probe is not None and not checked.takes(self.probe, 0):
+            raise OptionError(
+                "Pause(probe=...) takes a function without arguments, "
+                f"not {checked.shown(self.probe)}"
+            )
+
+    @property
+    def interval(self) -> float:
+        """`every`, always as a number of seconds."""
+        every = self.every
+        assert not isinstance(every, timedelta)
+        return every
 
     @property
     def kinds(self) -> tuple[type[Exception], ...]:
@@ -163,10 +194,29 @@ class Circuit:
         """A run begins; what this returns is given to `end`."""
         return self._resumed
 
-    def end(self, outcome: Outcome, *, began: int, elapsed: float = 0.0) -> Verdict:
+    def asking(self, outcome: Outcome) -> tuple[Pause, ...]:
+        """Of which pauses to ask the probe before a message is dead-lettered: it may begin them."""
+        if not isinstance(outcome, DeadLetter) or not _has_run(outcome):
+            return ()
+        error = _error_of(outcome)
+        return tuple(
+            window.pause
+            for window in self._windows
+            if window.pause.probe is not None and window.trip is None and window.pause.named(error)
+        )
+
+    def end(
+        self,
+        outcome: Outcome,
+        *,
+        began: int,
+        elapsed: float = 0.0,
+        down: Collection[Pause] = (),
+    ) -> Verdict:
         """A run has ended.
 
         :param began: what `begin` returned
+        :param down: the pauses whose probe says that their dependency is down
         :param elapsed: seconds since the first failure of the message, as it came with it
         """
         if not _has_run(outcome):
@@ -177,7 +227,7 @@ class Circuit:
         for window in self._windows:
             named = window.pause.named(error)
             failed = failed or named is not None
-            trip, is_excused = window.end(named, began)
+            trip, is_excused = window.end(named, began, is_down=window.pause in down)
             if trip is not None:
                 trips.append(trip)
             if is_excused:
@@ -203,7 +253,9 @@ class _Window:
         self._failed: deque[bool] = deque(maxlen=pause.over)
         self._resumed = 0
 
-    def end(self, named: BaseException | None, began: int) -> tuple[Trip | None, bool]:
+    def end(
+        self, named: BaseException | None, began: int, *, is_down: bool
+    ) -> tuple[Trip | None, bool]:
         """The pause that this run begins, and whether its message is not to blame."""
         if self.trip is not None or began < self._resumed:
             # What began before the dependency came back tells nothing of how it is now.
@@ -212,7 +264,7 @@ class _Window:
         if named is None:
             return None, False
         failed, of = sum(self._failed), len(self._failed)
-        if of < self.pause.minimum or failed < self.pause.rate * of:
+        if not is_down and (of < self.pause.minimum or failed < self.pause.rate * of):
             return None, False
         self.trip = Trip(self.pause, failed, of, named)
         return self.trip, True
@@ -250,13 +302,5 @@ def _error_of(outcome: Outcome) -> BaseException | None:
 
 def _uncounted(outcome: Outcome, error: BaseException, pause: Pause, elapsed: float) -> RetryAfter:
     if not isinstance(outcome, RetryAfter):
-        return RetryAfter(pause.every, error, elapsed=elapsed, counted=False)
+        return RetryAfter(pause.interval, error, elapsed=elapsed, counted=False)
     return replace(outcome, elapsed=elapsed, counted=False)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -54,8 +54,12 @@ def unroutable(message: Message, returned: Returned) -> PublishError:
 
 
 def nacked(message: Message) -> PublishError:
-    """The broker answered `basic.nack`."""
-    return publish_error(NackedError, message, "a queue refused it (basic.nack)")
+    """The broker answered `basic.nack`, and may have stored the message all the same."""
+    return publish_error(
+        NackedError,
+        message,
+        "a queue refused it (basic.nack); it may be stored all the same",
+    )
 
 
 def is_about_an_exchange(why: Closed) -> bool:

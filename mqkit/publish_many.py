@@ -9,8 +9,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from mqkit.checked import shown
 from mqkit.confirms import Acked, Verdict
-from mqkit.errors import MqkitError
+from mqkit.errors import InvalidMessageError, MqkitError
 from mqkit.frozen import maker
 from mqkit.message import Message
 from mqkit.outgoing import Outgoing
@@ -97,10 +98,14 @@ class Many:
         self._ended += 1
         return self.finished.popleft()
 
-    def begin(self, outgoing: Outgoing, to_message: Callable[[Outgoing], Message]) -> None:
+    def begin(self, outgoing: object, to_message: Callable[[Outgoing], Message]) -> None:
         """Publish one more."""
         index = self._begun
         self._begun += 1
+        if not isinstance(outgoing, Outgoing):
+            problem = f"message {index}: publish_many takes Outgoing, not {shown(outgoing)}"
+            self._finish(index, None, InvalidMessageError(problem))
+            return
         message_id = outgoing.message_id
         try:
             message = to_message(outgoing)

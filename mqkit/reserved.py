@@ -29,20 +29,20 @@ from typing import Any
 from mqkit.delay import PREFIX
 from mqkit.drivers.base import Incoming
 from mqkit.message import RESERVED_PREFIX, Header
+from mqkit.shown import shown
 from mqkit.topology import DEAD_SUFFIX
 
 logger = logging.getLogger(__name__)
 
 _LADDER = f"{PREFIX}."
 
-_OF_A_FORMER_LIFE = frozenset({Header.ATTEMPT, Header.ELAPSED})
+_OF_A_FORMER_LIFE = frozenset({Header.ATTEMPT, Header.ELAPSED, Header.TIME_TO_LIVE})
 
 
 def drop_unbelievable(incoming: Incoming, queue: str) -> None:
     """Take from a delivery, which nobody else has seen yet, the headers that are not believed.
 
-    Names that are no text go as well; no client but a broken one writes them, and they could not
-    be told from mqkit's.
+    Copies carry over only what is left (`mqkit.content_header.carry`), by the same names.
     """
     # A driver makes a dict for each delivery; changing it costs a tenth of new properties.
     headers: Any = incoming.properties.headers
@@ -51,19 +51,19 @@ def drop_unbelievable(incoming: Incoming, queue: str) -> None:
     headers.pop(Header.PUBLISH, None)
     if not headers or incoming.exchange.startswith(_LADDER):
         return
-    foreign = [n for n in headers if not isinstance(n, str) or n.startswith(RESERVED_PREFIX)]
+    foreign = [name for name in headers if name.startswith(RESERVED_PREFIX)]
     if Header.UNREADABLE in foreign:
         foreign.remove(Header.UNREADABLE)
     if not foreign:
         return
     if _is_dead_letter(incoming, queue):
-        foreign = [n for n in foreign if not isinstance(n, str) or n in _OF_A_FORMER_LIFE]
+        foreign = [name for name in foreign if name in _OF_A_FORMER_LIFE]
     for name in foreign:
         del headers[name]
     logger.debug(
         "%s: message %s came with headers that only mqkit may set: %d are dropped",
         queue,
-        incoming.properties.message_id,
+        shown(incoming.properties.message_id),
         len(foreign),
     )
 

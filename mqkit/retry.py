@@ -6,7 +6,7 @@ process, so its strategies are only asked: the delay is then held by the broker.
 
 from __future__ import annotations
 
-import inspect
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,8 +15,15 @@ from typing import Any
 from tenacity import Future, RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_none
 
-from mqkit.errors import ConfigurationError
-from mqkit.outcome import MAX_DELAY, DeadLetter, DeathReason, Reject, RetryAfter, RetryLater
+from mqkit.outcome import (
+    DeadLetter,
+    DeathReason,
+    Reject,
+    RetryAfter,
+    RetryLater,
+    instruction,
+)
+from mqkit.strategies import STRATEGIES, check_strategy, is_yes, wait_of
 
 MAX_ATTEMPTS_ASKED = 1_000
 WAIT_DRAWS = 20
@@ -30,12 +37,13 @@ class Retry:
 
     `stop`, `wait` and `retry` are tenacity's own strategies, or functions that take its
     `RetryCallState`. By default every `Exception` is retried; `stop` and `wait` must be said.
-    A wait is rounded up to 0.1 s and may be 310 days at most.
+    A wait is in seconds, a number or a timedelta, is rounded up to 0.1 s, and may be 310 days at
+    most: what is longer, infinity among it, is that, and what is negative is 0.
 
     `stop_after_delay` counts from the first failure of the message, over all processes: its waits
     and runs, but not what it stood in its queue for nobody to take it.
 
-    :raises ConfigurationError: a strategy is not one, or is tenacity's asynchronous kind
+    :raises OptionError: a strategy is not one, was not called, or is tenacity's asynchronous kind
     """
 
     stop: Strategy
@@ -43,18 +51,8 @@ class Retry:
     retry: Strategy = field(default_factory=retry_if_exception_type)
 
     def __post_init__(self) -> None:
-        for name in ("stop", "wait", "retry"):
-            strategy = getattr(self, name)
-            if not callable(strategy):
-                raise ConfigurationError(
-                    f"Retry({name}=...) takes a tenacity strategy, not {strategy!r}"
-                )
-            if inspect.iscoroutinefunction(strategy) or inspect.iscoroutinefunction(
-                getattr(strategy, "__call__", None)  # noqa: B004 - the method itself is inspected
-            ):
-                raise ConfigurationError(
-                    f"Retry({name}={strategy!r}): asynchronous strategies are not supported"
-                )
+        for name in STRATEGIES:
+            check_strategy(name, getattr(self, name))
 
     @classmethod
     def never(cls) -> Retry:
@@ -66,14 +64,17 @@ class Retry:
 
         Found by asking the strategies attempt by attempt, the longest of several draws each, since
         waits may be random. A policy that does not stop within 1,000 attempts is taken to go on
-        for ever (`inf`). `RetryLater` and time in the queue are not in it.
+        for ever (`inf`). One that fails ends there, as a message does whose policy fails.
+        `RetryLater` and time in the queue are not in it.
         """
         elapsed, error = 0.0, Exception("a failure")
         for attempt in range(1, MAX_ATTEMPTS_ASKED + 1):
             state = _state(error, attempt, elapsed)
-            draws = (float(self.wait(state)) for _ in range(WAIT_DRAWS))
-            state.upcoming_sleep = min(max(*draws, 0.0), MAX_DELAY)
-            if self.stop(state):
+            is_last = True  # also where a strategy fails, whatever it raises
+            with contextlib.suppress(Exception):
+                state.upcoming_sleep = max(wait_of(self.wait(state)) for _ in range(WAIT_DRAWS))
+                is_last = is_yes("stop", self.stop(state))
+            if is_last:
                 return elapsed
             elapsed += state.upcoming_sleep
         return math.inf
@@ -85,17 +86,20 @@ class Retry:
 
         `elapsed` is the seconds since its first failure. Pure but for what a strategy draws
         at random.
+
+        :raises PolicyError: a strategy answered with what is no answer
         """
+        error = instruction(error)
         if isinstance(error, Reject):
             return DeadLetter(DeathReason.REJECTED, error)
         state = _state(error, attempt, elapsed)
         if isinstance(error, RetryLater):
-            state.upcoming_sleep = error.seconds
-        elif not self.retry(state):
+            state.upcoming_sleep = wait_of(error.seconds)
+        elif not is_yes("retry", self.retry(state)):
             return DeadLetter(DeathReason.NOT_RETRYABLE, error)
         else:
-            state.upcoming_sleep = min(max(float(self.wait(state)), 0.0), MAX_DELAY)
-        if self.stop(state):
+            state.upcoming_sleep = wait_of(self.wait(state))
+        if is_yes("stop", self.stop(state)):
             return DeadLetter(DeathReason.ATTEMPTS_EXHAUSTED, error)
         return RetryAfter(state.upcoming_sleep, error)
 

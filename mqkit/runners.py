@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, TypeVar
 
+from mqkit.errors import log_error
 from mqkit.surroundings import Surroundings
 
 logger = logging.getLogger(__name__)
@@ -153,6 +154,6 @@ class Runners(Generic[T]):
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.critical("a run ended its task", exc_info=error)
+            log_error(logger, logging.CRITICAL, "a run ended its task", error=error)
         if not self._closed:
             self.look()

@@ -5,32 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from mqkit import drivers
+from mqkit import checked, drivers
+from mqkit.checked import Seconds
+from mqkit.closing import Closing, Step
 from mqkit.connection import Connection
 from mqkit.consumer import Consumer
 from mqkit.declare import declare
-from mqkit.delay import DelayLadder, check_permissions
-from mqkit.dispatch import Clock, Dispatcher, make, utc_now
+from mqkit.delay import check_permissions
+from mqkit.dispatch import Clock, utc_now
+from mqkit.draining import CANCELLED_HANDLERS_WAIT, Drain
 from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.handler import Handler
-from mqkit.message import Delivery
 from mqkit.middleware import Middleware
-from mqkit.ordered import KeepingConsumer, OrderedConsumer, SplittingConsumer
-from mqkit.outcome import Outcome
 from mqkit.pause import ConsumerState, Status
-from mqkit.pausing import pauses_of
 from mqkit.policies import Management, watch
 from mqkit.publish_many import OnConfirmed
 from mqkit.publisher import Publisher
 from mqkit.service import Service
 from mqkit.settings import BrokerUrl
-from mqkit.settle import OnSettled, Settler
+from mqkit.settle import OnSettled
+from mqkit.stalls import StallWatch
+from mqkit.values import ServiceValues
+from mqkit.wiring import Wiring
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,8 @@ Under the 30 s that container platforms wait before they kill.
 
 DETACHED = ConsumerState(Status.DETACHED)
 
-CANCELLED_HANDLERS_WAIT = 2.0
-"""Seconds that cancelled handlers get to clean up after the grace period."""
+CLOSING = 3.0
+"""Seconds after the grace period in which cancelled handlers end, and everything is closed."""
 
 
 class Runtime:
@@ -58,9 +59,11 @@ class Runtime:
     `on_settled` and `on_confirmed` observe what becomes of deliveries and what the service's
     publisher has published, copies of deliveries included (`mqkit.settle.OnSettled`,
     `mqkit.publisher.OnConfirmed`). Nothing else is told the whole truth: a middleware sees what a
-    handler did, and not what became of the message.
+    handler did, and not what became of the message. `on_stop` is called when it begins to stop.
 
-    :raises ConfigurationError: the service has no handlers, the grace period is negative, or
+    It runs once: after its end, and beside it, another run takes another `Runtime`.
+
+    :raises ConfigurationError: the service has no handlers, a time cannot be what it was given, or
         there is no broker, two of them, or a connection that cannot be used
     """
 
@@ -69,29 +72,28 @@ class Runtime:
         service: Service,
         url: BrokerUrl | None = None,
         *,
-        grace: float = DEFAULT_GRACE,
+        grace: Seconds = DEFAULT_GRACE,
         middleware: Iterable[Middleware] = (),
-        connect_deadline: float | None = None,
+        connect_deadline: Seconds | None = None,
         driver: Driver | None = None,
         clock: Clock = utc_now,
         on_settled: OnSettled | None = None,
         on_confirmed: OnConfirmed | None = None,
+        on_stop: Callable[[], None] = lambda: None,
         management: str | None = None,
     ) -> None:
         if not service.handlers:
             raise ConfigurationError(f"service {service.name!r} has no handlers")
-        if grace < 0:
-            raise ConfigurationError(f"the grace period is 0 seconds or more, not {grace!r}")
+        self._grace = checked.seconds(grace, "Runtime(grace=...)")
+        if connect_deadline is not None:
+            option = "Runtime(connect_deadline=...)"
+            connect_deadline = checked.seconds(connect_deadline, option, over=0)
+        self._connect_deadline = connect_deadline
         if service.store is not None:
             service.store.check(service.handlers)
         self.service = service
-        self._url, driver = _broker(service, url, driver)
+        self._url, driver = drivers.chosen(service.name, service.connection, url, driver)
         self._management = Management(management, self._url.vhost) if management else None
-        self._grace = grace
-        self._middleware = (*middleware, *service.middleware)
-        self._connect_deadline = connect_deadline
-        self._clock = clock
-        self._on_settled = on_settled
         self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=driver)
         self._publishing = Connection(self._url, name=f"{service.name}.publish", driver=driver)
         self.publisher = Publisher(
@@ -100,16 +102,26 @@ class Runtime:
             on_confirmed=on_confirmed,
             limits=service.limits,
         )
-        self._ladder = DelayLadder(self._publishing)
         self._consumers: list[Consumer] = []
+        self._stalls = StallWatch(service.name, self._url.heartbeat, self._consumers)
         self._running: list[asyncio.Task[None]] = []
-        self._pools: list[ThreadPoolExecutor] = []
-        self._values: dict[Any, Any] = {Publisher: self.publisher}
-        self._resources = contextlib.AsyncExitStack()
-        self._abandon_now = asyncio.Event()
+        self._values = ServiceValues({Publisher: self.publisher})
+        self._wiring = Wiring(
+            service,
+            self._consuming,
+            self._publishing,
+            self.publisher,
+            values=self._values.made,
+            middleware=(*middleware, *service.middleware),
+            clock=clock,
+            on_settled=on_settled,
+        )
+        self._on_stop = on_stop
+        self._began = False
+        self._closing = Closing(service.name)
+        self._drain = Drain(service.name, self._grace)
         self._store_is_open = False
-        self.abandoned = 0
-        """Messages given back because their handlers outlasted the grace period."""
+        self._ends_at = 0.0
 
     @property
     def server(self) -> str:
@@ -133,6 +145,7 @@ class Runtime:
         :raises ConnectError: the broker cannot be reached, or refuses this user
         :raises TopologyError: the broker refused a declaration; the message names the difference
         """
+        self._begin()
         stopped = asyncio.create_task(stop.wait())
         try:
             starting = asyncio.create_task(self._start())
@@ -140,6 +153,8 @@ class Runtime:
             if not starting.done():
                 starting.cancel()
                 await asyncio.wait([starting])
+                if not starting.cancelled() and (error := starting.exception()) is not None:
+                    logger.warning("%s: it had not started", self.service.name, exc_info=error)
                 return
             starting.result()
             failed = asyncio.create_task(self.failed())
@@ -152,14 +167,29 @@ class Runtime:
             await self._stop()
 
     async def failed(self) -> None:
-        """Wait until a consumer ends by itself, which is only with an error, and raise that."""
+        """Wait until a consumer or a connection ends by itself, with an error, and raise that."""
         done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
+    @property
+    def abandoned(self) -> int:
+        """Messages given back because their handlers outlasted the grace period."""
+        return self._drain.abandoned
+
+    @property
+    def is_closed_badly(self) -> bool:
+        """Whether closing something failed, or took too long; it is logged."""
+        return bool(self._closing.errors)
+
+    @property
+    def doing(self) -> str:
+        """What it is at while it stops, for a person; '' before and after."""
+        return self._drain.doing or self._closing.doing
+
     def hurry(self) -> None:
         """End the grace period now."""
-        self._abandon_now.set()
+        self._drain.hurry()
 
     async def queue_state(self, name: str) -> QueueState:
         """Ready messages and consumers of a queue, from a passive declare.
@@ -178,10 +208,14 @@ class Runtime:
         return state
 
     async def __aenter__(self) -> Self:
+        self._begin()
         try:
             await self._start()
         except BaseException:
-            await self._close()
+            self._ends_at = asyncio.get_running_loop().time() + CLOSING
+            # What fails on the way out is logged; why it could not start says more.
+            with contextlib.suppress(Exception):
+                await self._close()
             raise
         return self
 
@@ -194,12 +228,26 @@ class Runtime:
         await self._stop()
 
     async def _stop(self) -> None:
+        began = asyncio.get_running_loop().time()
+        self._ends_at = began + self._grace + CLOSING
+        self._on_stop()
         try:
             if self._consumers:
-                await self._drain()
+                await self._drain.run(self._consumers, began)
         finally:
-            await self._close()
-            logger.info("%s: stopped", self.service.name)
+            try:
+                await self._close()
+            finally:
+                logger.info("%s: stopped", self.service.name)
+
+    def _begin(self) -> None:
+        if self._began:
+            raise ConfigurationError(
+                f"this Runtime of service {self.service.name!r} was started before, and each runs "
+                "once; make another one: Runtime(service, ...)"
+            )
+        self._began = True
+        self.service.running.add(id(self))
 
     async def _start(self) -> None:
         logger.info(
@@ -209,17 +257,25 @@ class Runtime:
         )
         await self._consuming.open(self._connect_deadline)
         await self._publishing.open(self._connect_deadline)
-        await self._open_store()
+        self._running += [
+            asyncio.create_task(each.given_up(), name=f"mqkit connection {each.name} given up")
+            for each in (self._consuming, self._publishing)
+        ]
+        if (store := self.service.store) is not None:
+            await store.open()
+            self._store_is_open = True
+        self._stalls.start()
         await declare(self._consuming.channel, self.service.topology)
         await check_permissions(self._consuming.channel, _consumed(self.service.handlers[0]))
         if self._management is not None:
-            queues = self.service.topology.queues
-            watching = asyncio.create_task(watch(self._management, self.service.name, queues))
-            self._resources.callback(watching.cancel)
-        self._start_store()
-        await self._make_values()
+            watching = watch(self._management, self.service.name, self.service.topology.queues)
+            self._running.append(asyncio.create_task(watching, name="mqkit policies"))
+        # Not before there is an exchange to relay to.
+        if store is not None and (beside := store.start(self.publisher.send)) is not None:
+            self._running.append(beside)
+        await self._values.make(self.service.providers)
         for handler in self.service.handlers:
-            for consumer in self._consumers_of(handler):
+            for consumer in self._wiring.consumers_of(handler):
                 self._consumers.append(consumer)
                 task = asyncio.create_task(consumer.run(), name=f"mqkit consumer {consumer.queue}")
                 self._running.append(task)
@@ -230,143 +286,36 @@ class Runtime:
             self.server,
         )
 
-    async def _open_store(self) -> None:
-        store = self.service.store
-        if store is None:
-            return
-        await store.open()
-        self._store_is_open = True
-
-    def _start_store(self) -> None:
-        """Start what goes on beside; not before there is an exchange to relay to."""
-        store = self.service.store
-        if store is None:
-            return
-        beside = store.start(self.publisher.send)
-        if beside is not None:
-            self._running.append(beside)
-
-    async def _make_values(self) -> None:
-        await self._resources.__aenter__()
-        for kind, provider in self.service.providers.items():
-            if provider.scope == "service":
-                arguments = {name: self._values[n] for name, n in provider.parameters.items()}
-                self._values[kind] = await make(provider, arguments, self._resources)
-
-    def _consumers_of(self, handler: Handler) -> Iterator[Consumer]:
-        pool = None
-        if not handler.is_async:
-            threads = handler.concurrency * (handler.queue.partitions or 1)
-            pool = ThreadPoolExecutor(threads, thread_name_prefix=handler.name)
-            self._pools.append(pool)
-        dispatcher = Dispatcher(
-            self.service.name,
-            handler,
-            middleware=self._middleware,
-            values=self._values,
-            providers=self.service.providers,
-            executor=pool,
-            store=self.service.store,
-            limits=self.service.limits,
-        )
-        settled = self._settled_by(handler)
-        options: dict[str, Any] = {
-            "declared_on": self._consuming.generation,
-            "store": self.service.store,
-            "pauses": pauses_of(handler, self.service),
-            "clock": self._clock,
-        }
-        if handler.order_by is None:
-            settler = self._settler(handler, settled)
-            keeps = handler.queue.is_single or handler.queue.needs_consumer
-            kind = KeepingConsumer if keeps else Consumer
-            yield kind(self._consuming, handler, dispatcher, settler, **options)
-            return
-        for number in range(handler.queue.partitions or 1):
-            yield OrderedConsumer(
-                self._consuming,
-                handler,
-                dispatcher,
-                self._settler(handler, settled),
-                queue=handler.queue.partition(number),
-                **options,
-            )
-        if handler.queue.partition_queues():
-            splitter = self._settler(handler, None)
-            yield SplittingConsumer(
-                self._consuming,
-                handler,
-                dispatcher,
-                splitter,
-                declared_on=self._consuming.generation,
-            )
-
-    def _settler(self, handler: Handler, on_settled: OnSettled | None) -> Settler:
-        return Settler(
-            self.publisher,
-            self._ladder,
-            service=self.service.name,
-            handler=handler.name,
-            redeclare=lambda: declare(self._publishing.channel, handler.topology()),
-            clock=self._clock,
-            on_settled=on_settled,
-        )
-
-    def _settled_by(self, handler: Handler) -> OnSettled | None:
-        store, observer = self.service.store, self._on_settled
-        if store is None:
-            return observer
-
-        def tell(delivery: Delivery, outcome: Outcome) -> None:
-            store.settled(handler.name, delivery, outcome)
-            if observer is not None:
-                observer(delivery, outcome)
-
-        return tell
-
-    async def _drain(self) -> None:
-        began = asyncio.get_running_loop().time()
-        await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
-        logger.info(
-            "%s: draining, %d in flight, up to %g s",
-            self.service.name,
-            self.in_flight,
-            self._grace,
-        )
-        finished = asyncio.gather(*(consumer.finished() for consumer in self._consumers))
-        hurried = asyncio.create_task(self._abandon_now.wait())
-        either: list[asyncio.Future[Any]] = [finished, hurried]
-        left = max(began + self._grace - asyncio.get_running_loop().time(), 0.0)
-        await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        hurried.cancel()
-        if finished.done():
-            return
-        for consumer in self._consumers:
-            count = await consumer.abandon()
-            self.abandoned += count
-            if count:
-                logger.warning(
-                    "%s: %d did not finish in time; requeued", consumer.handler.name, count
-                )
-        await asyncio.wait([finished], timeout=CANCELLED_HANDLERS_WAIT)
-        finished.cancel()
-
     async def _close(self) -> None:
-        if self._store_is_open and self.service.store is not None:
-            await self.service.store.stop()
+        """Close all that there is, the last thing made first, whatever becomes of each.
+
+        :raises BaseException: what the first of those that failed raised; all of them are logged
+        """
+        store = self.service.store if self._store_is_open else None
+        self._stalls.stop()
+        if self._drain.is_hurried:
+            self._ends_at = asyncio.get_running_loop().time() + CLOSING - CANCELLED_HANDLERS_WAIT
+        steps: list[Step] = [] if store is None else [("the store's relay", store.stop)]
+        steps.append(("its consumers", self._end_running))
+        steps += self._values.closing()
+        if store is not None:
+            steps.append(("the store", store.close))
+        # Side by side: a broker that hangs lets each wait for its own timeout. Closing the
+        # connection closes the consumers' channels, after the acks that were written.
+        steps.append(("its connections", self._close_connections))
+        await self._closing.run(steps, self._ends_at)
+        self.service.running.discard(id(self))
+        if self._closing.errors:
+            raise self._closing.errors[0]
+
+    async def _end_running(self) -> None:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        for pool in self._pools:
-            pool.shutdown(wait=False, cancel_futures=True)
-        try:
-            await self._resources.aclose()
-            if self._store_is_open and self.service.store is not None:
-                await self.service.store.close()
-        finally:
-            # Side by side: a broker that hangs lets each wait for its own timeout. Closing the
-            # connection closes the consumers' channels, after the acks that were written.
-            await asyncio.gather(self._close_publishing(), self._consuming.close())
+        self._wiring.close()
+
+    async def _close_connections(self) -> None:
+        await asyncio.gather(self._close_publishing(), self._consuming.close())
 
     async def _close_publishing(self) -> None:
         await self.publisher.close()
@@ -376,21 +325,3 @@ class Runtime:
 def _consumed(handler: Handler) -> tuple[str, ...]:
     """The names of the queues that a handler consumes."""
     return (handler.queue.name, *(each.name for each in handler.queue.partition_queues()))
-
-
-def _broker(
-    service: Service, url: BrokerUrl | None, driver: Driver | None
-) -> tuple[BrokerUrl, Driver]:
-    """Where the broker is, and by which driver to go there."""
-    if service.connection is None:
-        if url is None:
-            raise ConfigurationError(
-                f"service {service.name!r} has no broker: give a BrokerUrl, or "
-                "Service(connection=...)"
-            )
-        return url, driver or drivers.named()
-    if url is not None or driver is not None:
-        raise ConfigurationError(
-            f"service {service.name!r} has a connection of its own: give no URL and no driver"
-        )
-    return drivers.of_application(service.connection)

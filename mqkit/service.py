@@ -9,22 +9,29 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from mqkit import checked
+from mqkit.checked import Seconds
 from mqkit.effects import EffectStore, needs_transaction
 from mqkit.errors import ConfigurationError, HandlerError
 from mqkit.handler import Handler, check_order, refuse_asynchronous_arguments
 from mqkit.injection import Provider, Scope, batch_plan, plan, provider
-from mqkit.limits import DEFAULT_LIMITS, Limits
+from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.middleware import Middleware
 from mqkit.names import check_name
 from mqkit.options import (
+    DEFAULT_PREFETCH,
+    MAX_PREFETCH,
     checked_batch,
     checked_middleware,
     checked_order,
     checked_pause,
     checked_retry,
+    checked_runs,
+    checked_sources,
     checked_timeout,
     is_async,
     name_of,
+    refuse_unrun,
 )
 from mqkit.pause import Pause
 from mqkit.retry import Retry
@@ -36,15 +43,6 @@ from mqkit.topology import (
     difference,
     handled_dead_letters,
 )
-
-DEFAULT_PREFETCH = 100
-"""Messages that the broker may send ahead of their acks, per handler."""
-
-DEFAULT_CONCURRENCY = 20
-"""Runs of one handler at the same time."""
-
-MAX_PREFETCH = 65535
-"""`basic.qos` carries a short (AMQP 0-9-1, section 1.8.3.1)."""
 
 MAX_SERVICE_NAME = 200
 """Bytes: it is the `app-id` of messages, a short string, and begins the names of connections."""
@@ -95,13 +93,10 @@ class Service:
         self.middleware = tuple(checked_middleware(m, f"service {name!r}") for m in middleware)
         self.connection = connection
         self.store = store
-        if not isinstance(limits, Limits):
-            raise ConfigurationError(
-                f"service {name!r}: limits takes Limits(body=..., headers=..., depth=...), "
-                f"not {limits!r}"
-            )
-        self.limits = limits
+        self.limits = checked_limits(limits, f"service {name!r}: limits")
         self.pause = checked_pause(pause, f"service {name!r}")
+        self.running: set[int] = set()
+        """The runtimes that run it now, by their `id`; they know the handlers of their start."""
         self._handlers: dict[str, Handler] = {}
         self._providers: dict[Any, Provider] = {}
         self._topology = Topology()
@@ -133,6 +128,7 @@ class Service:
 
         :raises HandlerError: the type is provided already, or the factory cannot be used
         """
+        self._check_not_running(f"provide({type_!r})")
         if type_ in self._providers:
             raise HandlerError(f"service {self.name!r}: {type_!r} is provided already")
         self._providers[type_] = provider(type_, factory, scope, self._providers)
@@ -146,7 +142,7 @@ class Service:
         prefetch: int = DEFAULT_PREFETCH,
         concurrency: int | None = None,
         middleware: Iterable[Middleware] = (),
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
         cancel_when_lost: bool = False,
         pause: Pause | None = None,
         order_by: Callable[[Any], Hashable] | str | None = None,
@@ -183,7 +179,7 @@ class Service:
             self._register(
                 function,
                 queue,
-                sources=tuple(bind),
+                sources=checked_sources(bind, f"handler {name_of(function)}"),
                 retry=retry,
                 prefetch=prefetch,
                 concurrency=concurrency,
@@ -202,13 +198,13 @@ class Service:
         queue: Queue,
         *,
         size: int,
-        within: float,
+        within: Seconds,
         bind: Iterable[Source] = (),
         retry: Retry | None = None,
         prefetch: int | None = None,
         concurrency: int = 1,
         middleware: Iterable[Middleware] = (),
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
         pause: Pause | None = None,
     ) -> Callable[[F], F]:
         """Register the decorated function for many messages of a queue at a time.
@@ -229,16 +225,16 @@ class Service:
         def register(function: F) -> F:
             what = f"handler {name_of(function)}"
             batch = checked_batch(size, within, what)
-            runs = concurrency if isinstance(concurrency, int) else 1
-            ahead = min(2 * size * max(runs, 1), MAX_PREFETCH) if prefetch is None else prefetch
-            if isinstance(ahead, int) and ahead < size:
+            runs = checked.count(concurrency, f"{what}: concurrency", error=HandlerError)
+            ahead = min(2 * size * runs, MAX_PREFETCH) if prefetch is None else prefetch
+            if checked.is_whole(ahead, 1) and ahead < size:
                 raise HandlerError(
-                    f"{what}: with a prefetch of {ahead!r} no batch of {size} ever comes together"
+                    f"{what}: with a prefetch of {ahead} no batch of {size} ever comes together"
                 )
             self._register(
                 function,
                 queue,
-                sources=tuple(bind),
+                sources=checked_sources(bind, f"handler {name_of(function)}"),
                 retry=retry,
                 prefetch=ahead,
                 concurrency=concurrency,
@@ -263,7 +259,7 @@ class Service:
         prefetch: int,
         concurrency: int | None,
         middleware: Iterable[Middleware],
-        timeout: float | None,
+        timeout: Seconds | None,
         cancel_when_lost: bool,
         pause: Pause | None,
         order_by: Callable[[Any], Hashable] | str | None,
@@ -273,24 +269,17 @@ class Service:
             raise HandlerError(f"service {self.name!r}: {function!r} is not a function")
         name = name_of(function)
         what = f"handler {name}"
+        self._check_not_running(what)
         self._check_queue(what, queue)
-        for source in sources:
-            if not isinstance(source, Source):
-                raise HandlerError(f"{what}: bind takes exchange.key(...), not {source!r}")
+        refuse_unrun(function, what)
         policy = checked_retry(retry, what) or self.retry
         if policy is None:
             raise HandlerError(
                 f"{what}: no failure policy. Say retry=Retry(stop=..., wait=...), or "
                 "retry=Retry.never(), here or once on the service"
             )
-        if not (isinstance(prefetch, int) and 1 <= prefetch <= MAX_PREFETCH):
-            raise HandlerError(f"{what}: prefetch is 1 to {MAX_PREFETCH}, not {prefetch!r}")
-        if concurrency is None:
-            concurrency = min(prefetch, DEFAULT_CONCURRENCY)
-        if not (isinstance(concurrency, int) and 1 <= concurrency <= prefetch):
-            raise HandlerError(
-                f"{what}: concurrency is 1 to its prefetch of {prefetch}, not {concurrency!r}"
-            )
+        prefetch, concurrency = checked_runs(prefetch, concurrency, what)
+        checked.flag(cancel_when_lost, f"{what}: cancel_when_lost", error=HandlerError)
         asynchronous = is_async(function)
         handler = Handler(
             name=name,
@@ -335,6 +324,13 @@ class Service:
         for each in handlers.values():
             topology = topology.merge(each.topology())
         return handlers, topology
+
+    def _check_not_running(self, what: str) -> None:
+        if self.running:
+            raise HandlerError(
+                f"{what}: service {self.name!r} runs already, with what was registered before its "
+                "start; register all of it first, or give it to a Service of its own"
+            )
 
     def _check_store(self, handler: Handler) -> None:
         if not needs_transaction(handler.plan, self._providers):

@@ -7,12 +7,14 @@ know and turn a missing password into a default one, and a mistyped setting must
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from mqkit import checked
 from mqkit.errors import BrokerUrlError
 
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
@@ -56,6 +58,11 @@ class Host:
     name: str
     port: int
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise BrokerUrlError(f"Host(name=...) is a name, not {checked.shown(self.name)}")
+        checked.count(self.port, "Host(port=...)", least=0, most=MAX_PORT, error=BrokerUrlError)
+
     def __str__(self) -> str:
         return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
 
@@ -80,6 +87,8 @@ class BrokerUrl:
 
     Parameters: `heartbeat` (whole seconds, 1 to 65535), `connect_timeout` (seconds), and with
     amqps `cafile`, `certfile`, `keyfile`, `server_name`, `verify` (true or false).
+
+    :raises BrokerUrlError: made by hand, a field cannot be what it was given
     """
 
     hosts: tuple[Host, ...]
@@ -89,6 +98,20 @@ class BrokerUrl:
     tls: Tls | None = None
     heartbeat: int = DEFAULT_HEARTBEAT
     connect_timeout: float = DEFAULT_CONNECT_TIMEOUT
+
+    def __post_init__(self) -> None:
+        if not self.hosts or not all(isinstance(host, Host) for host in self.hosts):
+            raise BrokerUrlError("BrokerUrl(hosts=...) takes a tuple of Host")
+        what, error = "BrokerUrl({}=...)", BrokerUrlError
+        checked.count(self.heartbeat, what.format("heartbeat"), most=MAX_HEARTBEAT, error=error)
+        timeout = checked.seconds(
+            self.connect_timeout,
+            what.format("connect_timeout"),
+            over=0,
+            most=MAX_SECONDS,
+            error=error,
+        )
+        object.__setattr__(self, "connect_timeout", timeout)
 
     def __str__(self) -> str:
         scheme = "amqps" if self.tls else "amqp"
@@ -103,6 +126,9 @@ class BrokerUrl:
         :raises BrokerUrlError: it is malformed, or has an unknown parameter; the message names
             the part that is wrong and never the password
         """
+        if not isinstance(url, str):
+            # Not shown: it may hold the password in another form.
+            raise BrokerUrlError(f"a broker URL is text, not a {type(url).__name__}")
         parts = _split(url)
         userinfo, _, authority = parts.netloc.rpartition("@")
         username, password = _credentials(userinfo)
@@ -192,12 +218,21 @@ def _hosts(authority: str, default_port: int) -> tuple[Host, ...]:
 
 def _port(text: str) -> int:
     # Neither text is quoted: in 'amqp://user:p@ss/word@host' both are pieces of a password.
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_PORT):
+    if not _is_whole(text, 1, MAX_PORT):
         raise BrokerUrlError(
             "the port in the broker URL is not a number from 1 to 65535 "
             "(an '@', '/' or ':' inside a password must be written %40, %2F or %3A)"
         )
     return int(text)
+
+
+def _is_whole(text: str, low: int, high: int) -> bool:
+    """Whether it is a number in that range; without a sign, an underscore or another script."""
+    # Python reckons no number of over 4,300 digits.
+    return len(text) <= _DIGITS and text.isascii() and text.isdigit() and low <= int(text) <= high
+
+
+_DIGITS = 20
 
 
 def _vhost(path: str) -> str:
@@ -208,6 +243,10 @@ def _vhost(path: str) -> str:
             f"the virtual host {path[1:]!r} has a '/': write it as %2F if it belongs to the name"
         )
     return unquote(path[1:])
+
+
+_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20}")
+"""As a person writes it: Python's own `float` takes '1_0' and 'nan', too."""
 
 
 class _Parameters:
@@ -230,7 +269,7 @@ class _Parameters:
         text = self._take(name)
         if text is None:
             return default
-        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+        if not _is_whole(text, low, high):
             raise BrokerUrlError(
                 f"{name}={text!r} in the broker URL: a whole number from {low} to {high}, "
                 "in seconds and without a unit"
@@ -241,10 +280,7 @@ class _Parameters:
         text = self._take(name)
         if text is None:
             return default
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
+        value = float(text) if _NUMBER.fullmatch(text) else -1.0
         if not 0 < value <= MAX_SECONDS:
             raise BrokerUrlError(
                 f"{name}={text!r} in the broker URL: seconds, more than 0 and at most 3600"

@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from mqkit.acks import Acks
-from mqkit.copies import (
-    dead_letter_copy,
-    describe,
-    forward_copy,
-    retry_copy,
-    without_foreign_headers,
-)
+from mqkit.copies import dead_letter_copy, fitted, forward_copy, retry_copy
 from mqkit.delay import DelayLadder
 from mqkit.dispatch import Clock, utc_now
 from mqkit.errors import (
@@ -31,11 +26,24 @@ from mqkit.errors import (
     InvalidMessageError,
     PublishError,
     UnroutableError,
+    describe,
+    log_error,
 )
+from mqkit.expiry import in_time, left
 from mqkit.message import Delivery, Message
-from mqkit.outcome import Ack, DeadLetter, Forward, Lost, Outcome, Requeue, RetryAfter
+from mqkit.outcome import (
+    Ack,
+    DeadLetter,
+    DeathReason,
+    Forward,
+    Lost,
+    Outcome,
+    Requeue,
+    RetryAfter,
+)
 from mqkit.publisher import Publisher
 from mqkit.replies import reply_to
+from mqkit.shown import shown
 from mqkit.told import Told
 
 logger = logging.getLogger(__name__)
@@ -118,6 +126,26 @@ class Settler:
             self._told.note(1)
             self._tell(delivery, Requeue())
 
+    def refuse(self, delivery: Delivery, error: BaseException, *, requeue: bool) -> None:
+        """Leave a message that could not be settled otherwise to the broker.
+
+        The broker dead-letters it, without an account of what happened. A queue whose dead letters
+        are not known gets it back instead, and its delivery limit ends it: `basic.reject` counts
+        towards that limit on every version, and `basic.nack` does not from RabbitMQ 4.3 on.
+        """
+        if not self._claim(delivery):
+            return
+        acks = self._acks_of(delivery)
+        try:
+            acks.channel.reject(delivery.tag, requeue=requeue)
+        except ChannelClosedError:
+            self._lose(delivery)
+        else:
+            acks.nacked(delivery)
+            self._told.note(1)
+            outcome = Requeue() if requeue else DeadLetter(DeathReason.UNSETTLED, error)
+            self._tell(delivery, outcome)
+
     def leave(self, delivery: Delivery) -> None:
         """Settle it no more: the broker gives it back, in its order, once its channel is closed."""
         if self._claim(delivery):
@@ -172,7 +200,7 @@ class Settler:
         logger.info(
             "%s: message %s was lost with its channel; the broker redelivers it",
             self._handler,
-            delivery.message_id,
+            shown(delivery.message_id),
         )
         self._tell(delivery, Lost())
 
@@ -181,12 +209,16 @@ class Settler:
             return
         try:
             self._on_settled(delivery, outcome)
-        except Exception:
-            logger.exception("%s: the observer of settled deliveries failed", self._handler)
+        except BaseException as error:  # noqa: BLE001 - the loop calls this
+            text = "%s: the observer of settled deliveries failed"
+            log_error(logger, logging.ERROR, text, self._handler, error=error)
 
     async def _replace_by_copy(
         self, delivery: Delivery, outcome: RetryAfter | DeadLetter | Forward
     ) -> None:
+        if delivery.settled:
+            return  # it was given back when the grace period was over, and its run failed after
+        outcome = in_time(delivery, outcome, time.monotonic())
         try:
             await self._publish_copy_and_ack(delivery, outcome)
         except BrokerError as error:
@@ -238,10 +270,12 @@ class Settler:
             case DeadLetter():
                 return dead_letter_copy(delivery, outcome, self._service, self._handler, now)
             case Forward(queue):
-                return forward_copy(delivery, *await self._ladder.route(0.0, queue))
+                way = await self._ladder.route(0.0, queue)
+                return forward_copy(delivery, *way, time_to_live=left(delivery, time.monotonic()))
             case RetryAfter(delay):
                 way = await self._ladder.route(delay, delivery.queue)
-                return retry_copy(delivery, outcome, *way, now)
+                to_live = left(delivery, time.monotonic(), delay)
+                return retry_copy(delivery, outcome, *way, now, time_to_live=to_live)
 
     async def _reply_and_ack(self, delivery: Delivery, outcome: Ack) -> None:
         await self._reply(delivery, outcome)
@@ -255,25 +289,32 @@ class Settler:
             reply = reply_to(delivery, outcome)
             if reply is not None:
                 await self._publisher.send(reply, timeout=REPLY_TIMEOUT)
-        except (PublishError, InvalidMessageError) as error:
+        except Exception as error:  # noqa: BLE001 - what is done stays done, whatever the reply is
             # Not the error's text, which has the address: whoever knows it can answer there.
             logger.info(
                 "%s: message %s is done, but its reply did not reach who asked: %s",
                 self._handler,
-                delivery.message_id,
-                error.problem if isinstance(error, PublishError) else describe(error),
+                shown(delivery.message_id),
+                shown(error.problem) if isinstance(error, PublishError) else describe(error),
             )
 
     async def _send(self, message: Message) -> None:
-        try:
-            await self._publisher.send(message)
-        except InvalidMessageError:
+        whole = message
+        while True:
+            try:
+                await self._publisher.send(message)
+            except InvalidMessageError as error:
+                message = fitted(message, error)
+            else:
+                break
+        if missing := whole.properties.headers.keys() - message.properties.headers.keys():
             logger.warning(
-                "%s: message %s: its headers cannot be written again; the copy goes without them",
+                "%s: message %s: %d of its headers cannot be written again, or do not fit into a "
+                "frame; the copy goes without them",
                 self._handler,
-                message.properties.message_id,
+                shown(message.properties.message_id),
+                len(missing),
             )
-            await self._publisher.send(without_foreign_headers(message))
 
     def _log_copy(self, delivery: Delivery, outcome: RetryAfter | DeadLetter) -> None:
         if isinstance(outcome, RetryAfter):
@@ -284,7 +325,7 @@ class Settler:
             level,
             "%s: message %s: attempt %d failed, %s: %s",
             self._handler,
-            delivery.message_id,
+            shown(delivery.message_id),
             delivery.attempt,
             what,
             describe(outcome.error),
@@ -295,7 +336,7 @@ class Settler:
             "%s: the copy of message %s is not published, and the original stays unacked: %s; "
             "trying again in %.1f s",
             self._handler,
-            delivery.message_id,
+            shown(delivery.message_id),
             state.outcome.exception() if state.outcome else None,
             state.upcoming_sleep,
         )

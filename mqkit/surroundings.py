@@ -29,7 +29,7 @@ class Surroundings:
         """Whether all is as it was at the beginning; what calculations signalled is cleared."""
         try:
             unchanged = contextvars.copy_context() == self._variables
-        except Exception:  # noqa: BLE001 - the values are anybody's, and so is what compares them
+        except BaseException:  # noqa: BLE001 - the values are anybody's, and so is what compares them
             return False
         self._decimal.clear_flags()
         return unchanged and _SETTINGS(self._decimal) == self._settings

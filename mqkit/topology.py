@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
+from mqkit import checked
 from mqkit.errors import ConfigurationError
-from mqkit.names import MAX_NAME, check_name
+from mqkit.limits import table_size
+from mqkit.names import check_name
+from mqkit.tables import table_problem
 
 ExchangeType = Literal["direct", "fanout", "topic", "headers"]
 QueueType = Literal["quorum", "classic"]
@@ -24,6 +27,9 @@ UNLIMITED_DELIVERIES = 1_000_000_000
 """For dead letter queues: from 4.0 a quorum queue without a limit gets one of 20 and drops what
 passes it, and -1 means unlimited on 4.x but zero on 3.x; a large number means the same on both."""
 
+MAX_DELIVERIES = 2**31 - 1
+"""The highest limit that is asked for: the broker has it as a whole number."""
+
 MAX_QUEUE_NAME = 190
 """Bytes in the name of a handler's queue: the delay ladder puts its 28 levels before it."""
 
@@ -32,11 +38,32 @@ DEAD_SUFFIX = ".dead"
 SINGLE_ACTIVE = "x-single-active-consumer"
 """https://www.rabbitmq.com/docs/consumers#single-active-consumer"""
 
+MAX_ARGUMENTS = 4096
+"""Bytes: with a name, what is declared must fit into a frame, which has 8 KiB in the beginning."""
+
 EXPIRES = "x-expires"
 """https://www.rabbitmq.com/docs/ttl#queue-ttl"""
 
 MAX_PARTITIONS = 1000
 """Each is a queue of its own, and a consumer in each process."""
+
+
+def _field_problems(item: Exchange | Queue) -> Iterator[str]:
+    """What is wrong with the types of fields, whatever they say together."""
+    for each in fields(item):
+        value = getattr(item, each.name)
+        if each.type == "bool" and not isinstance(value, bool):
+            yield f"{each.name} is True or False, not {checked.shown(value)}"
+    yield from _argument_problems(item.arguments)
+
+
+def _argument_problems(arguments: object) -> Iterator[str]:
+    if not isinstance(arguments, Mapping):
+        yield f"arguments is a dict, not {checked.shown(arguments)}"
+    elif (size := table_size(arguments, MAX_ARGUMENTS)) is None or size > MAX_ARGUMENTS:
+        yield f"its arguments are nested too deeply, or take over {MAX_ARGUMENTS} bytes"
+    elif problem := table_problem(arguments, "argument"):
+        yield problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +88,8 @@ class Exchange:
                 f"exchange {self.name!r}: the type is direct, fanout, topic or headers, "
                 f"not {self.type!r}"
             )
+        for problem in _field_problems(self):
+            raise ConfigurationError(f"exchange {self.name!r}: {problem}")
         if self.declare and self.name.startswith("amq."):
             raise ConfigurationError(
                 f"exchange {self.name!r}: names under 'amq.' belong to the broker; "
@@ -69,7 +98,8 @@ class Exchange:
 
     def key(self, routing_key: str = "", arguments: Mapping[str, Any] | None = None) -> Source:
         """What a queue binds to: this exchange, with a routing key or topic pattern."""
-        return Source(self, routing_key, dict(arguments or {}))
+        given = {} if arguments is None else arguments
+        return Source(self, routing_key, dict(given) if isinstance(given, Mapping) else given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +111,21 @@ class Source:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        try:
-            length = len(self.routing_key.encode())
-        except (AttributeError, UnicodeEncodeError):
+        if not isinstance(self.exchange, Exchange):
             raise ConfigurationError(
-                f"exchange {self.exchange.name!r}: a routing key is text in UTF-8, not "
-                f"{self.routing_key!r}"
-            ) from None
-        if length > MAX_NAME:
-            raise ConfigurationError(
-                f"exchange {self.exchange.name!r}: the routing key {self.routing_key[:40]!r}... "
-                f"is over {MAX_NAME} bytes long"
+                f"a binding is to an Exchange, not to {checked.shown(self.exchange)}"
             )
+        what = f"exchange {self.exchange.name!r}"
+        if not isinstance(self.routing_key, str):
+            raise ConfigurationError(
+                f"{what}: a routing key is text, not {checked.shown(self.routing_key)}"
+            )
+        if problem := checked.text_problem(self.routing_key):
+            raise ConfigurationError(
+                f"{what}: the routing key {self.routing_key[:40]!r}... {problem}"
+            )
+        for problem in _argument_problems(self.arguments):
+            raise ConfigurationError(f"{what}: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +162,7 @@ class Queue:
             raise ConfigurationError(f"queue {self.name!r}: {problem}")
 
     def _problems(self) -> Iterator[str]:
+        yield from _field_problems(self)
         if self.type not in ("quorum", "classic"):
             yield f"the type is quorum or classic, not {self.type!r}"
         if self.declare and self.name.startswith("amq."):
@@ -148,10 +182,11 @@ class Queue:
                 yield f"{name} is set by mqkit; {_OWN_ARGUMENTS[name]}"
 
     def _limit_problems(self) -> Iterator[str]:
-        if isinstance(self.delivery_limit, bool) or not isinstance(self.delivery_limit, int):
-            yield f"delivery_limit is a whole number, not {self.delivery_limit!r}"
-        elif self.delivery_limit < 1:
-            yield f"delivery_limit is 1 or more, not {self.delivery_limit}"
+        if not checked.is_whole(self.delivery_limit, 1, MAX_DELIVERIES):
+            yield (
+                f"delivery_limit is 1 or more, a whole number, "
+                f"not {checked.shown(self.delivery_limit)}"
+            )
         elif self.type == "classic" and self.delivery_limit != DEFAULT_DELIVERY_LIMIT:
             yield (
                 f"delivery_limit={self.delivery_limit} is for quorum queues: RabbitMQ does not "
@@ -159,10 +194,11 @@ class Queue:
             )
 
     def _partition_problems(self, partitions: int) -> Iterator[str]:
-        if isinstance(partitions, bool) or not isinstance(partitions, int):
-            yield f"partitions is a whole number, not {partitions!r}"
-        elif not 1 <= partitions <= MAX_PARTITIONS:
-            yield f"partitions is 1 to {MAX_PARTITIONS}, not {partitions!r}"
+        if not checked.is_whole(partitions, 1, MAX_PARTITIONS):
+            yield (
+                f"partitions is 1 to {MAX_PARTITIONS}, a whole number, "
+                f"not {checked.shown(partitions)}"
+            )
         if self.exclusive:
             yield "an exclusive queue has one consumer in any case, and cannot be partitioned"
         if SINGLE_ACTIVE in self.arguments:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mqkit.cli.options import LOG_FORMAT, log_level_number
+from mqkit.cli.options import log_level_number, log_to_stderr
 from mqkit.errors import BrokerUrlError, ConfigurationError
 
 DEFAULT_HOST = "127.0.0.1"
@@ -52,7 +50,7 @@ def broker(
     name, colon, password = user.partition(":")
     if not (name and colon and password):
         raise typer.BadParameter("it takes NAME:PASSWORD", param_hint="--user")
-    logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
+    log_to_stderr(level)
     from mqkit.cli import embedded  # noqa: PLC0415 - the other commands start without it, sooner
 
     embedded.serve(host=host, port=port, data=data, users={name: password})

@@ -10,15 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import select
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Callable
 
 from mqkit.cli.collector import spare_collector
 from mqkit.cli.job import HURRY, JOBS, REPORTS, Job, Report
+from mqkit.cli.labels import label_output
+from mqkit.cli.last_resort import LastResort
 from mqkit.cli.loop import runner
 from mqkit.cli.options import FAILED, errors_as_exit_codes, load_service, log_to_stderr
-from mqkit.cli.run import end_if_abandoned
+from mqkit.cli.run import ended_if_abandoned
 from mqkit.pause import Status
 from mqkit.runtime import Runtime
 from mqkit.totals import Tally
@@ -50,21 +56,44 @@ def main() -> None:
 
 
 def _run(job: Job, link: socket.socket) -> None:
+    if job.number is not None:
+        label_output(f"process {job.number}")  # until its service is known
+    last_resort = LastResort(job.grace, hurried_by=())
+    watch_supervisor(link, last_resort.begin)
     service = load_service(job.service)
     label = None if job.number is None else f"{service.name}.{job.number}"
     log_to_stderr(job.log_level, label)
     tally = Tally((handler.queue.name, handler.name) for handler in service.handlers)
-    runtime = job.runtime(service, on_settled=tally.settled, on_confirmed=tally.confirmed)
+    runtime = job.runtime(
+        service,
+        on_settled=tally.settled,
+        on_confirmed=tally.confirmed,
+        on_stop=last_resort.begin,
+    )
+    last_resort.doing = lambda: runtime.doing
     spare_collector()
     with runner(job.loop) as on_loop:
-        on_loop.run(Child(runtime, tally).run(link))
+        on_loop.run(Child(runtime, tally, last_resort).run(link))
+
+
+def watch_supervisor(link: socket.socket, on_gone: Callable[[], None]) -> None:
+    """Call `on_gone`, from a thread, once the supervisor has ended: the loop may stand still."""
+    poll = select.poll()
+    poll.register(os.dup(link.fileno()), 0)  # no event but the end, of which it always tells
+
+    def wait() -> None:
+        poll.poll()
+        on_gone()
+
+    threading.Thread(target=wait, name="mqkit supervisor watch", daemon=True).start()
 
 
 class Child:
     """Runs a service until it is told to stop, and reports about once a second and at its end."""
 
-    def __init__(self, runtime: Runtime, tally: Tally) -> None:
+    def __init__(self, runtime: Runtime, tally: Tally, last_resort: LastResort) -> None:
         self._runtime = runtime
+        self._last_resort = last_resort
         self._tally = tally
         self._stop = asyncio.Event()
         self._ready = False
@@ -84,14 +113,14 @@ class Child:
         ]
         for task in beside:
             task.add_done_callback(self._on_done)
-        try:
-            await self._runtime.run(self._stop)
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.wait(beside)  # `_on_done` tells of their failures
-            await self._say_last(writer)
-        end_if_abandoned(self._runtime)
+        with self._last_resort, ended_if_abandoned(self._runtime):
+            try:
+                await self._runtime.run(self._stop)
+            finally:
+                for task in beside:
+                    task.cancel()
+                await asyncio.wait(beside)  # `_on_done` tells of their failures
+                await self._say_last(writer)
 
     def _on_sigterm(self) -> None:
         if not self._stop.is_set():
@@ -108,6 +137,7 @@ class Child:
             while word := await reader.readline():
                 self._stop.set()
                 if word == HURRY:
+                    self._last_resort.begin(0.0)
                     self._runtime.hurry()
         except ConnectionError as error:
             logger.debug("%s", error)
@@ -127,6 +157,8 @@ class Child:
 
     def _report(self, writer: asyncio.StreamWriter, files: tuple[str, ...] = ()) -> None:
         totals = self._tally.totals(self._runtime.in_flight)
+        if writer.is_closing():
+            return  # the supervisor is gone; uvloop's transport would raise RuntimeError
         report = Report(ready=self._ready, totals=totals, files=files)
         writer.write(REPORTS.dump_json(report) + b"\n")
 

@@ -7,6 +7,7 @@ process writes reports. Each is one line. The end of the socket says that the ot
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter
@@ -62,6 +63,7 @@ class Job:
         *,
         on_settled: OnSettled | None = None,
         on_confirmed: OnConfirmed | None = None,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> Runtime:
         """What runs the service as the options say.
 
@@ -76,6 +78,7 @@ class Job:
             driver=None if self.driver is None else drivers.named(self.driver),
             on_settled=on_settled,
             on_confirmed=on_confirmed,
+            on_stop=on_stop,
             # Of several processes the first one says what is wrong for all of them.
             management=self.management_url() if self.number in (None, 1) else None,
         )

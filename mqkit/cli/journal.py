@@ -1,6 +1,9 @@
 """Which lines of a file are published: kept in a file of its own, so that a rerun can go on.
 
-One JSON object a line. The first says what the journal is of. Each other is one line of the file,
+One JSON object a line. The first says what the journal is of, and has a random id, of which those
+of the messages are made: the lines of another file, be they the same, are other messages, while a
+file may be moved with its journal. It is on the disk before a message is sent, or a crash of the
+machine could leave stored messages whose ids nobody knows. Each other is one line of the file,
 by its number and a hash of its bytes: confirmed, or with `error` and why not. Each is handed to
 the operating system as soon as the confirm is known, and to the disk at the end. So what a killed
 process can lack here are lines whose confirm was still on its way, as many as the window at most;
@@ -9,21 +12,26 @@ and after a crash of the machine, those of the last seconds. They are sent again
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
 import uuid
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from mqkit.errors import ConfigurationError
 
 VERSION = 1
 
 HASH_BYTES = 12
+
+MAX_LINES = 2**48
+"""Lines of a file; no file system holds one that has more."""
 
 PAGE = 4096
 """Lines whose hashes lie in one piece of memory."""
@@ -40,19 +48,15 @@ def line_hash(line: bytes) -> bytes:
     return hashlib.blake2b(line, digest_size=HASH_BYTES).digest()
 
 
-def message_id(exchange: str, routing_key: str, number: int, digest: bytes) -> str:
-    """The same line of the same file to the same place is the same message, run after run."""
-    identity = json.dumps([exchange, routing_key, number, digest.hex()])
-    return str(uuid.uuid5(_NAMESPACE, identity))
-
-
 class Journal:
     """The confirmed lines of one file to one exchange and routing key, open for more.
 
     A context manager; nobody else can open it until it is closed.
 
+    Only its owner may read it: why a line failed can tell what is in it.
+
     :param resume: go on from what is noted
-    :param anew: begin again with nothing noted
+    :param anew: begin again with nothing noted, and other message ids
     :raises JournalError: it cannot be opened, is open elsewhere, is the journal of something else
         or none at all; or it notes confirmed lines, and neither `resume` nor `anew` is given
     """
@@ -61,12 +65,13 @@ class Journal:
         self, path: Path, *, exchange: str, routing_key: str, resume: bool, anew: bool
     ) -> None:
         self.path = path
-        self._header = {"journal": VERSION, "exchange": exchange, "routing_key": routing_key}
+        self._target = {"exchange": exchange, "routing_key": routing_key}
+        self._id: str | None = str(uuid.uuid4())
         self._known = _Hashes()
         self.is_broken = False
         """True once something could not be written; then nothing more is."""
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._error(f"cannot be written: {error.strerror}", other=True) from error
         try:
@@ -79,7 +84,7 @@ class Journal:
                 )
             os.ftruncate(self._file, end)
             if not end:
-                self._write(self._header)
+                self._begin()
         except BaseException:
             os.close(self._file)
             raise
@@ -100,6 +105,12 @@ class Journal:
             os.fsync(self._file)
         finally:
             os.close(self._file)
+
+    def message_id(self, number: int, digest: bytes) -> str:
+        """The id of a line's message: the same in every run that goes on with this journal."""
+        place = [self._target["exchange"], self._target["routing_key"], number, digest.hex()]
+        identity = json.dumps(place if self._id is None else [self._id, *place])
+        return str(uuid.uuid5(_NAMESPACE, identity))
 
     def has(self, number: int, digest: bytes) -> bool:
         """Whether that line, with that content, was confirmed by an earlier run."""
@@ -131,6 +142,20 @@ class Journal:
         except BlockingIOError as error:
             raise self._error("is in use: this file is being published already") from error
 
+    def _begin(self) -> None:
+        try:
+            self._write({"journal": VERSION, "id": self._id, **self._target})
+            os.fsync(self._file)
+        except OSError as error:
+            raise self._error(f"cannot be written: {error.strerror}", other=True) from error
+        # The folder has its name. Some file systems cannot do this, and need not.
+        with contextlib.suppress(OSError):
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
     def _write(self, item: dict[str, object]) -> None:
         if self.is_broken:
             return  # after half a line, a whole one would be unreadable
@@ -149,7 +174,7 @@ class Journal:
             lines.seek(0)
             for number, line in enumerate(lines, start=1):
                 if not line.endswith(b"\n"):
-                    if not end and not json.dumps(self._header).encode().startswith(line):
+                    if not end and not _may_begin_a_journal(line):
                         # Not ours, and not ours to cut off.
                         raise self._error("is not a journal of mqkit publish", other=True)
                     break
@@ -164,32 +189,61 @@ class Journal:
 
     def _check_header(self, line: bytes, *, anew: bool) -> None:
         try:
-            header = json.loads(line)
-            version, exchange, key = (header[name] for name in self._header)
-        except (ValueError, KeyError, TypeError) as error:
+            header = _loads(line)
+            version, *target = (header[name] for name in ("journal", *self._target))
+        except (ValueError, LookupError, TypeError) as error:
             raise self._error("is not a journal of mqkit publish", other=True) from error
-        if version != VERSION:
+        if type(version) is not int or version != VERSION:
             raise self._error(f"is a journal of version {version!r}, not {VERSION}", other=True)
-        if header != self._header and not anew:
+        if anew:
+            return
+        if target != [*self._target.values()]:
+            exchange, key = target
             raise self._error(
                 f"is of publishing to exchange {exchange!r} with routing key {key!r}",
                 other=True,
             )
+        # One of an earlier version has none; its lines keep the ids that they were sent under.
+        self._id = header.get("id")
+        if self._id is not None and not isinstance(self._id, str):
+            raise self._error("is not a journal of mqkit publish", other=True)
 
     def _take(self, number: int, line: bytes) -> None:
         try:
-            item = json.loads(line)
+            item = _loads(line)
             if "error" not in item:
                 self._known.put(item["line"], bytes.fromhex(item["hash"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             raise self._error(
                 f"is damaged in line {number}; remove that line to send again what it was for, or "
-                "say --anew to send all again"
+                "say --anew to send all again, as new messages"
             ) from error
 
     def _error(self, what: str, *, other: bool = False) -> JournalError:
         hint = "; name another with --journal" if other else ""
         return JournalError(f"the journal {self.path} {what}{hint}")
+
+
+def _loads(line: bytes) -> dict[str, Any]:
+    """What a line says.
+
+    :raises ValueError: it is no JSON object, or nested too deeply to be a journal's
+    """
+    try:
+        item = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(item, dict):
+        raise ValueError("no object")  # noqa: TRY004 - one error for all that it may be
+    return item
+
+
+def _may_begin_a_journal(line: bytes) -> bool:
+    """Whether a crash can have left this of a journal's first line."""
+    return b'{"journal": '.startswith(line) or _BEGUN.fullmatch(line) is not None
+
+
+_BEGUN = re.compile(rb'\{"journal": [0-9]+(,.*)?')
 
 
 class _Hashes:
@@ -211,7 +265,7 @@ class _Hashes:
         return found if any(found) else None
 
     def put(self, number: int, digest: bytes) -> None:
-        if type(number) is not int or number < 1 or len(digest) != HASH_BYTES:
+        if type(number) is not int or not 1 <= number <= MAX_LINES or len(digest) != HASH_BYTES:
             raise ValueError("not a line's number and hash")
         self._count += self.get(number) is None
         page, place = divmod(number, PAGE)

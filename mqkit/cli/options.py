@@ -7,13 +7,22 @@ import difflib
 import importlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mqkit.errors import BrokerUrlError, ConfigurationError, MqkitError, ServiceNotFoundError
+from mqkit import checked
+from mqkit.cli.labels import label_output
+from mqkit.cli.log_lines import LineFormatter
+from mqkit.errors import (
+    BrokerUrlError,
+    ConfigurationError,
+    MqkitError,
+    OptionError,
+    ServiceNotFoundError,
+)
 from mqkit.service import Service
 from mqkit.settings import BrokerUrl, Settings
 
@@ -34,9 +43,6 @@ StoreOption = Annotated[
 
 LOG_FORMAT = "%(asctime)s %(levelname)-8s %(message)s"
 
-LABELLED_LOG_FORMAT = "%(asctime)s %(levelname)-8s [%(label)s] %(message)s"
-"""Where several processes write to one log."""
-
 
 @contextlib.contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
@@ -52,16 +58,30 @@ def errors_as_exit_codes() -> Iterator[None]:
 
 
 def log_to_stderr(level: int, label: str | None = None) -> None:
-    """Log to stderr from now on; each line with the label, if there is one.
+    """Log to stderr from now on, and label what this process writes, if there is a label.
 
     A record is written at once, so that the lines of processes with the same stderr do not mix.
     """
+    if label is not None:
+        label_output(label)
     handler = logging.StreamHandler(sys.stderr)
-    if label is None:
-        handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    else:
-        handler.setFormatter(logging.Formatter(LABELLED_LOG_FORMAT, defaults={"label": label}))
+    handler.setFormatter(LineFormatter(LOG_FORMAT))
     logging.basicConfig(level=level, handlers=[handler])
+
+
+def seconds_option(*, over: float | None = None) -> Callable[[float | None], float | None]:
+    """What an option's `callback` is that takes seconds: a range lets NaN and infinity through.
+
+    :param over: what it must be more than, where 0 makes no sense
+    """
+
+    def check(value: float | None) -> float | None:
+        try:
+            return value if value is None else checked.seconds(value, "it", over=over)
+        except OptionError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return check
 
 
 def log_level_number(name: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -14,9 +13,9 @@ from typing import Annotated
 
 import typer
 
-from mqkit.cli.journal import Journal, JournalError, line_hash, message_id
+from mqkit.cli.journal import Journal, JournalError, line_hash
 from mqkit.cli.json_lines import count_lines, read_lines
-from mqkit.cli.options import broker_url
+from mqkit.cli.options import broker_url, seconds_option
 from mqkit.cli.publish_report import Outcome, Shown, report
 from mqkit.codec import JSON
 from mqkit.connection import Connection
@@ -66,7 +65,10 @@ def publish(
         bool, typer.Option("--resume", help="Go on after an earlier run: skip what it confirmed.")
     ] = False,
     anew: Annotated[
-        bool, typer.Option("--anew", help="Send every line, confirmed by an earlier run or not.")
+        bool,
+        typer.Option(
+            "--anew", help="Send every line, confirmed by an earlier run or not, as a new message."
+        ),
     ] = False,
     journal: Annotated[
         Path | None,
@@ -76,7 +78,12 @@ def publish(
         int, typer.Option(help="Messages that may wait for their confirm at a time.", min=1)
     ] = 500,
     timeout: Annotated[
-        float, typer.Option(help="Seconds in which a message must be confirmed.", min=0.1)
+        float,
+        typer.Option(
+            help="Seconds in which a message must be confirmed.",
+            min=0.1,
+            callback=seconds_option(over=0),
+        ),
     ] = DEFAULT_TIMEOUT,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -86,6 +93,11 @@ def publish(
     A line is known by its number and content: append to the file as you like,
     but a line that changed or moved is a new message. Ctrl-C and SIGTERM wait
     some seconds for what is on its way; a second one does not.
+
+    Message ids belong to the journal: a run that goes on with it sends a line
+    under the id that it had, and no other file's line has that. --anew begins
+    another journal, and so does a run without the old one: the same lines are
+    new messages then, which a handler takes for others.
 
     If this process is killed outright, lines whose confirm was still on its
     way, as many as --window at most, may be stored and not noted; after a
@@ -98,8 +110,6 @@ def publish(
     broker = broker_url(url)
     if resume and anew:
         raise ConfigurationError("--resume and --anew exclude each other")
-    if not math.isfinite(timeout):
-        raise ConfigurationError("--timeout is a number of seconds")
     _check_target(exchange, key)
     total = count_lines(file)
     path = journal or file.with_name(f"{file.name}.published.jsonl")
@@ -205,7 +215,7 @@ class _Run:
                         self._exchange,
                         self._key,
                         line.body,
-                        message_id=message_id(self._exchange, self._key, line.number, digest),
+                        message_id=self._journal.message_id(line.number, digest),
                         content_type=JSON,
                     )
 

@@ -15,8 +15,13 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mqkit.shown import shown
+
 SHOWN = 20
 """Groups of failed lines that are listed on the screen; --json lists every line."""
+
+MAX_REMARK = 2_000
+"""Characters of a remark; what it quotes may be long."""
 
 LINE_EVERY = 2.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -156,7 +161,7 @@ def report(outcome: Outcome, *, as_json: bool) -> None:
     if outcome.interrupted:
         remarks.append("interrupted; --resume goes on with the lines that are left")
     for remark in remarks:
-        typer.echo(remark, err=True)
+        typer.echo(shown(remark, MAX_REMARK), err=True)
 
 
 def _by_reason(failed: list[tuple[int, str]]) -> list[tuple[str, str]]:

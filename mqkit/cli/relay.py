@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 from typing import Annotated
 
 import typer
 
 from mqkit import drivers
 from mqkit.cli.options import (
-    LOG_FORMAT,
     StoreOption,
     broker_url,
     log_level_number,
+    log_to_stderr,
     store_option,
 )
 from mqkit.connection import Connection
@@ -62,7 +61,7 @@ def relay(
     broker = broker_url(url)
     chosen = drivers.named(driver)
     database = store_option(store)
-    logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
+    log_to_stderr(level)
     asyncio.run(_relay(database, broker, chosen))
 
 

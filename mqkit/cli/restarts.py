@@ -20,7 +20,7 @@ STEADY = 5.0
 """Seconds after which a process that was ready is taken to run well, and its failures are over."""
 
 START_ATTEMPTS = 3
-"""Starts, while no process was ready yet, at which one may be killed or end without an error."""
+"""Starts, while no process was ready yet, at which one may be killed, which may be an accident."""
 
 LOUD_AFTER = 5
 """Failures in a row after which each further one is told as critical."""
@@ -56,7 +56,7 @@ class End:
         """Its part in the exit code of a command that was told to stop: the greatest counts."""
         if self.code == -signal.SIGTERM and self.ready_for is None:
             return 0  # stopped before it could hear of it in any other way; it held no message
-        return self.code if self.code in {0, CALLED_WRONGLY} else FAILED
+        return FAILED if self.code is None or self.code < 0 else self.code
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,31 +79,29 @@ class GiveUp:
 class Judge:
     """Decides for one of the processes, over all its lives.
 
-    A service that cannot start is given up: at the first start, and until some process was ready,
-    any exit code but 0 is final; at any start exit code 2 is, which says that it is configured
-    wrongly. What can start is started again for ever: the broker will be back.
+    A service that cannot start is given up: until some process was ready, any exit code is final,
+    0 among them, with which a module may say that there is nothing to do; at any start exit code 2
+    is, which says that it is configured wrongly. What can start is started again for ever: the
+    broker will be back.
     """
 
     def __init__(self, wait: Wait = DEFAULT_WAIT) -> None:
         self._wait = wait
         self._failures = 0
-        self._lives = 0
 
     def after(self, end: End, *, service_ran: bool) -> Restart | GiveUp:
         """What to do after this end, which nobody had asked for.
 
         :param service_ran: whether any of the processes was ever ready
         """
-        self._lives += 1
         if end.ready_for is not None and end.ready_for >= STEADY:
             self._failures = 0
         self._failures += 1
         if end.ready_for is None:
             if end.code == CALLED_WRONGLY:
                 return GiveUp(CALLED_WRONGLY)
-            failed = end.code is not None and end.code > 0
-            if failed and (self._lives == 1 or not service_ran):
-                return GiveUp(FAILED)
+            if not service_ran and end.code is not None and end.code >= 0:
+                return GiveUp(end.code)
             if not service_ran and self._failures >= START_ATTEMPTS:
                 return GiveUp(FAILED)
         return Restart(self._next_wait(), self._failures, loud=self._failures >= LOUD_AFTER)

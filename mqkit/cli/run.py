@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import signal
-import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -18,13 +18,23 @@ from mqkit import drivers
 from mqkit.cli.broker import check_broker_choice
 from mqkit.cli.collector import spare_collector
 from mqkit.cli.job import Job
+from mqkit.cli.labels import finish_output
+from mqkit.cli.last_resort import LastResort
 from mqkit.cli.loop import ASYNCIO, UVLOOP, runner
-from mqkit.cli.options import FAILED, load_service, log_level_number, log_to_stderr
+from mqkit.cli.options import (
+    FAILED,
+    load_service,
+    log_level_number,
+    log_to_stderr,
+    seconds_option,
+)
 from mqkit.cli.supervise import Supervisor
 from mqkit.errors import ConfigurationError
 from mqkit.runtime import DEFAULT_GRACE, Runtime
 
 logger = logging.getLogger(__name__)
+
+MAX_PROCESSES = 1000
 
 
 def run(
@@ -52,13 +62,18 @@ def run(
     ] = None,
     grace: Annotated[
         float,
-        typer.Option(help="Seconds that handlers get to finish on SIGTERM or SIGINT.", min=0),
+        typer.Option(
+            help="Seconds that handlers get to finish on SIGTERM or SIGINT.",
+            min=0,
+            callback=seconds_option(),
+        ),
     ] = DEFAULT_GRACE,
     connect_deadline: Annotated[
         float | None,
         typer.Option(
             help="Seconds in which the first connection must succeed. Default: try for ever.",
             min=0,
+            callback=seconds_option(over=0),
             show_default=False,
         ),
     ] = None,
@@ -89,6 +104,7 @@ def run(
         int,
         typer.Option(
             min=1,
+            max=MAX_PROCESSES,
             metavar="N",
             help="Run it in so many processes, and start those again that end. SIGUSR1 logs how "
             "they are and what they have done.",
@@ -134,10 +150,12 @@ def run(
         log_to_stderr(job.log_level)
         if embedded:
             job = replace(job, url=stack.enter_context(_embedded_broker(data)))
-        runtime = job.runtime(loaded)
+        last_resort = LastResort(grace)
+        runtime = job.runtime(loaded, on_stop=last_resort.begin)
+        last_resort.doing = lambda: runtime.doing
         spare_collector()
         with runner(loop) as on_loop:
-            on_loop.run(_run_until_signal(runtime))
+            on_loop.run(_run_until_signal(runtime, last_resort))
 
 
 def _embedded_broker(data: Path | None) -> contextlib.AbstractContextManager[str]:
@@ -163,32 +181,39 @@ def _reload(job: Job) -> int:
     return asyncio.run(Reloader(job, Path.cwd()).run())
 
 
-async def _run_until_signal(runtime: Runtime) -> None:
+async def _run_until_signal(runtime: Runtime, last_resort: LastResort) -> None:
     stop = asyncio.Event()
 
     def on_signal(name: str) -> None:
         if stop.is_set():
-            logger.warning("%s again: not waiting any longer", name)
             runtime.hurry()
+            logger.warning("%s again: not waiting any longer", name)
         else:
-            logger.info("%s: stopping", name)
             stop.set()
+            logger.info("%s: stopping", name)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number.name)
-    await runtime.run(stop)
-    end_if_abandoned(runtime)
+    with last_resort, ended_if_abandoned(runtime):
+        await runtime.run(stop)
 
 
-def end_if_abandoned(runtime: Runtime) -> None:
-    """End this process at once, inside of its loop, if it had to give up handlers.
+@contextlib.contextmanager
+def ended_if_abandoned(runtime: Runtime) -> Iterator[None]:
+    """End this process after the block, inside of its loop, if it had to give up handlers.
 
     A thread cannot be stopped, and a coroutine may refuse to be: neither the interpreter nor the
     loop would end. Their messages are requeued and the connections closed.
     """
-    if runtime.abandoned:
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(FAILED)
+    try:
+        yield
+    except BaseException:
+        if runtime.abandoned and not runtime.is_closed_badly:
+            logger.critical("%s: it failed", runtime.service.name, exc_info=True)
+        raise
+    finally:
+        if runtime.abandoned:
+            logging.shutdown()
+            finish_output()
+            os._exit(FAILED)

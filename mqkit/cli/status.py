@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic_core import to_json
+from pydantic_core import to_json, to_jsonable_python
 
 from mqkit.cli.options import FAILED, StoreOption, store_option
+from mqkit.shown import shown
+
+MAX_RESULT = 2_000
+"""Characters of a result, and of an error's text, that are shown; --json has all of it."""
 
 if TYPE_CHECKING:
     from mqkit.store import MessageStatus
@@ -29,12 +34,14 @@ def status(
     found = asyncio.run(_ask(store_option(store), message_id))
     if as_json:
         states = [asdict(one) for one in found]
-        typer.echo(to_json({"message_id": message_id, "states": states}, indent=2))
+        # ASCII: what is not printable is written in JSON's own escapes.
+        told = to_jsonable_python({"message_id": message_id, "states": states})
+        typer.echo(json.dumps(told, indent=2))
     elif found:
         typer.echo("\n".join(_lines(found)))
     if not found:
         typer.echo(
-            f"mqkit: the store knows no message {_shown(message_id)}: it never came to a service "
+            f"mqkit: the store knows no message {shown(message_id)}: it never came to a service "
             "with this store, or it is forgotten by now",
             err=True,
         )
@@ -52,7 +59,7 @@ def _lines(found: Sequence[MessageStatus]) -> list[str]:
     lines = []
     for one in found:
         where = "in the outbox" if one.handler is None else f"{one.handler} (queue {one.queue})"
-        what = f"{_shown(where)}: {one.state}"
+        what = f"{shown(where)}: {one.state}"
         if one.attempt:
             what += f", attempt {one.attempt}"
         what += f", {one.updated_at.isoformat(timespec='seconds')}"
@@ -61,12 +68,7 @@ def _lines(found: Sequence[MessageStatus]) -> list[str]:
         lines.append(what)
         if one.error is not None:
             kind = f"{one.error_type}: " if one.error_type else ""
-            lines.append(f"  {_shown(kind + one.error)}")
+            lines.append(f"  {shown(kind + one.error, MAX_RESULT)}")
         if one.result is not None:
-            lines.append(f"  result {_shown(to_json(one.result).decode())}")
+            lines.append(f"  result {shown(to_json(one.result).decode(), MAX_RESULT)}")
     return lines
-
-
-def _shown(text: str) -> str:
-    """A text that moves no cursor: it came from outside."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -12,18 +12,22 @@ import signal
 from dataclasses import dataclass, field, replace
 
 from mqkit.cli.job import HURRY, Job
+from mqkit.cli.last_resort import AFTER_GRACE, LastResort
 from mqkit.cli.processes import Process, Processes
 from mqkit.cli.restarts import LONGEST_WAIT, End, GiveUp, Judge, Restart
 from mqkit.totals import Totals
 
 logger = logging.getLogger(__name__)
 
-OVERSTAY = 15.0
+OVERSTAY = AFTER_GRACE + 0.4
 """Seconds after its grace period in which a process must have ended, or it is killed.
 
-A handler that is given up gets 2 s to clean up, and connections to a broker that is silent take
-some more to be closed.
+It ends itself before that, unless code in it holds the interpreter.
 """
+
+
+LAST_WAIT = 0.2
+"""Seconds after that in which this process has seen to it; its log may go where nobody reads."""
 
 
 @dataclass(slots=True)
@@ -62,6 +66,7 @@ class Supervisor:
         self._hurried = False
         self._code = 0
         self._past = Totals()
+        self._last_resort = LastResort(job.grace, after=overstay + LAST_WAIT, first=self._kill_now)
 
     @property
     def totals(self) -> Totals:
@@ -87,11 +92,12 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number.name)
         loop.add_signal_handler(signal.SIGUSR1, self.log_states)
-        with self._processes:
+        with self._processes, self._last_resort:
             async with asyncio.TaskGroup() as tasks:
                 for slot in self._slots:
                     tasks.create_task(self._keep(slot), name=f"mqkit process {slot.number}")
         logger.info("stopped; in all: %s", self.totals)
+        self._last_resort.end()
         return self._code
 
     def stop(self) -> None:
@@ -100,6 +106,7 @@ class Supervisor:
             return
         self._stopping.set()
         self._one_is_ready.set()
+        self._last_resort.begin()
         for process in self._living():
             process.stop()
         asyncio.get_running_loop().call_later(self._job.grace + self._overstay, self._kill)
@@ -107,6 +114,7 @@ class Supervisor:
     def hurry(self) -> None:
         """End their grace period."""
         self.stop()
+        self._last_resort.begin(0.0)
         self._hurried = True
         for process in self._living():
             process.tell(HURRY)
@@ -120,12 +128,13 @@ class Supervisor:
 
     def _on_signal(self, name: str) -> None:
         if self._signalled:
-            logger.warning("%s again: not waiting any longer", name)
             self.hurry()
+            logger.warning("%s again: not waiting any longer", name)
         else:
             self._signalled = True
-            logger.info("%s: stopping %d processes", name, len(self._living()))
+            count = len(self._living())
             self.stop()
+            logger.info("%s: stopping %d processes", name, count)
 
     def _living(self) -> list[Process]:
         return [slot.process for slot in self._slots if slot.process is not None]
@@ -139,6 +148,11 @@ class Supervisor:
                     slot.process.pid,
                 )
                 slot.process.kill()
+
+    def _kill_now(self) -> None:
+        """Kill what there is, from another thread than the loop's."""
+        for process in self._living():
+            process.kill()
 
     async def _keep(self, slot: Slot) -> None:
         """Start the process of this slot, again and again."""

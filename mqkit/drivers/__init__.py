@@ -43,3 +43,24 @@ def of_application(connection: Any) -> tuple[BrokerUrl, Driver]:
     from mqkit.drivers import aio_pika_lent  # noqa: PLC0415 - only where it is used
 
     return aio_pika_lent.APPLICATION, aio_pika_lent.of_application(connection)
+
+
+def chosen(
+    service: str, connection: Any, url: BrokerUrl | None, driver: Driver | None
+) -> tuple[BrokerUrl, Driver]:
+    """Where a service's broker is, and by which driver to go there.
+
+    :param connection: what `Service(connection=...)` was given
+    :raises ConfigurationError: there is no broker, or two of them
+    """
+    if connection is None:
+        if not isinstance(url, BrokerUrl):
+            raise ConfigurationError(
+                f"service {service!r} has no broker: give a BrokerUrl, or Service(connection=...)"
+            )
+        return url, driver or named()
+    if url is not None or driver is not None:
+        raise ConfigurationError(
+            f"service {service!r} has a connection of its own: give no URL and no driver"
+        )
+    return of_application(connection)

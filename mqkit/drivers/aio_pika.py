@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import aiormq
 
-from mqkit.drivers import wire
+from mqkit.drivers import refusals, wire
 from mqkit.drivers.aio_pika_link import AioPikaConnection, OwnedConnection
 from mqkit.drivers.aio_pika_stream import Stream, address, connect_error
 from mqkit.drivers.base import Closed, Driver
@@ -56,9 +56,9 @@ class AioPikaDriver(Driver):
             opening.cancel()
             await asyncio.wait([opening], timeout=ABANDON_TIMEOUT)
             if late:
-                raise wire.not_in_time(host, url.connect_timeout) from error
+                raise refusals.not_in_time(host, url.connect_timeout) from error
             if isinstance(error, Exception) or not _is_cancelled():
-                raise connect_error(error, stream.refusal(), host, url.vhost) from error
+                raise connect_error(error, stream.refusal(), url, host) from error
             raise
         return _OwnConnection(connection, stream, on_blocked)
 

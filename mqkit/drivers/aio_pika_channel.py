@@ -8,7 +8,6 @@ in tasks that it cancels with the channel, and drops deliveries that precede a c
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -16,21 +15,18 @@ from typing import Any, Protocol
 from aiormq.abc import FrameType
 from pamqp import commands
 from pamqp.body import ContentBody
-from pamqp.header import ContentHeader
 from pika import amqp_object, spec
 
 from mqkit.drivers import aio_pika_wire as wire
-from mqkit.drivers.aio_pika_frames import Assembly, Calls, Inbox, MessageMethod
+from mqkit.drivers import frames
+from mqkit.drivers.aio_pika_frames import Assembly, Calls, Inbox
 from mqkit.drivers.base import Closed, DriverChannel, Incoming, QueueState, Returned
-from mqkit.drivers.wire import BY_US, CLOSE_TIMEOUT
+from mqkit.drivers.wire import BY_US, CLOSE_TIMEOUT, DEFECT, INTERNAL_ERROR, defect
 from mqkit.errors import ChannelClosedError
-from mqkit.message import HeaderValue, Message
-
-logger = logging.getLogger(__name__)
+from mqkit.message import HeaderValue, Message, Properties
 
 REPLY_SUCCESS = 200
-INTERNAL_ERROR = 541
-"""Reply codes (AMQP 0-9-1, section 1.2 "Constants")."""
+"""The reply code of a close in peace (AMQP 0-9-1, section 1.2 "Constants")."""
 
 
 class Link(Protocol):
@@ -239,6 +235,10 @@ class AioPikaChannel(DriverChannel):
         self._ensure_open()
         self._link.write(wire.method(self.number, spec.Basic.Nack(tag, requeue=requeue)))
 
+    def reject(self, tag: int, *, requeue: bool) -> None:
+        self._ensure_open()
+        self._link.write(wire.method(self.number, spec.Basic.Reject(tag, requeue=requeue)))
+
     async def close(self, *, in_order: bool = False) -> None:
         if in_order:
             self._on_delivery.clear()  # none of them is cancelled
@@ -286,20 +286,19 @@ class AioPikaChannel(DriverChannel):
         """Deal with one frame; what goes wrong ends this channel and not the connection."""
         try:
             match frame:
-                case ContentHeader() | ContentBody():
-                    if (message := self._assembly.add(frame)) is not None:
+                case ContentBody():
+                    if (message := self._assembly.add(frame.value)) is not None:
                         self._on_message(*message)
-                case commands.Basic.Deliver() | commands.Basic.Return() | commands.Basic.GetOk():
-                    self._assembly.begin(frame)
                 case commands.Basic.Ack() | commands.Basic.Nack():
                     if self._on_confirm is not None:
                         acked = isinstance(frame, commands.Basic.Ack)
                         self._on_confirm(frame.delivery_tag or 0, bool(frame.multiple), acked)
                 case _:
                     self._on_method(frame)
-        except Exception:
-            logger.critical("a channel is closed: a frame could not be dealt with", exc_info=True)
-            self.begin_to_close(INTERNAL_ERROR, "this side could not deal with a frame")
+        except Exception:  # noqa: BLE001 - the rule of `defect`
+            defect()
+            self._assembly.is_broken = True
+            self.begin_to_close(INTERNAL_ERROR, DEFECT)
 
     def _on_method(self, frame: FrameType) -> None:
         match frame:
@@ -312,28 +311,28 @@ class AioPikaChannel(DriverChannel):
             case commands.Basic.CancelOk():
                 self._on_delivery.pop(frame.consumer_tag or "", None)
                 self._on_cancel.pop(frame.consumer_tag or "", None)
-                self._calls.answer(frame, frame)
+                self._calls.answer(type(frame), frame)
             case commands.Basic.GetEmpty():
-                self._calls.answer(frame, None)
+                self._calls.answer(type(frame), None)
             case _:
-                self._calls.answer(frame, frame)
+                self._calls.answer(type(frame), frame)
 
-    def _on_message(
-        self,
-        method: MessageMethod,
-        properties: commands.Basic.Properties,
-        body: bytes,
-    ) -> None:
-        if isinstance(method, commands.Basic.Return):
+    def _on_message(self, method: bytes, properties: Properties, body: bytes) -> None:
+        (kind,) = frames.METHOD_ID.unpack_from(method)
+        if kind == frames.DELIVER:
+            consumer, tag, redelivered, exchange, key = frames.deliver(method, 4)
+            if self._open and (deliver := self._on_delivery.get(consumer)):
+                deliver(Incoming(tag, redelivered, exchange, key, properties, body))
+        elif kind == frames.RETURN:
             if self._on_return is not None:
-                self._on_return(wire.returned(method, properties))
-        elif isinstance(method, commands.Basic.GetOk):
-            taken = self._calls.answer(method, wire.incoming(method, properties, body))
+                self._on_return(Returned(*frames.returned(method, 4), properties))
+        else:
+            tag, redelivered, exchange, key = frames.got(method, 4)
+            got = Incoming(tag, redelivered, exchange, key, properties, body)
+            taken = self._calls.answer(commands.Basic.GetOk, got)
             if self._open and not taken:
                 # Nobody has its tag, and it would be held until the channel closes.
-                self.nack(method.delivery_tag or 0, requeue=True)
-        elif self._open and (deliver := self._on_delivery.get(method.consumer_tag or "")):
-            deliver(wire.incoming(method, properties, body))
+                self.nack(tag, requeue=True)
 
     def _on_broker_cancel(self, tag: str) -> None:
         self._on_delivery.pop(tag, None)

@@ -9,15 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiormq.abc import FrameType
-from pamqp import commands
-from pamqp.body import ContentBody
-from pamqp.header import ContentHeader
 
+from mqkit import content_header
 from mqkit.drivers.base import Closed
 from mqkit.errors import ChannelClosedError
-
-MessageMethod = commands.Basic.Deliver | commands.Basic.Return | commands.Basic.GetOk
-"""The methods that a header and a body follow (AMQP 0-9-1, section 4.2.6)."""
+from mqkit.message import Properties
 
 
 class Inbox:
@@ -32,41 +28,36 @@ class Inbox:
 
 
 class Assembly:
-    """Puts a message together from its method, its header and its body frames."""
+    """Puts a message together from the payloads of its method, its header and its body frames."""
 
     def __init__(self) -> None:
-        self._method: MessageMethod | None = None
-        self._header: ContentHeader | None = None
+        self._method: bytes | None = None
+        self._properties: Properties | None = None
         self._parts: list[bytes] = []
         self._missing = 0
+        self.is_broken = False
+        """Set where something could not be dealt with: nobody knows what comes next."""
 
-    def begin(self, method: MessageMethod) -> None:
-        """Expect the header of this one next."""
-        self._method, self._header, self._parts = method, None, []
+    def add(self, payload: bytes) -> tuple[bytes, Properties, bytes] | None:
+        """Take a payload; the method, properties and body of the message, if that was its last.
 
-    def add(
-        self, frame: ContentHeader | ContentBody
-    ) -> tuple[MessageMethod, commands.Basic.Properties, bytes] | None:
-        """Take a frame; the message, if that was its last.
-
-        :raises ValueError: it is not the frame that comes next
+        :raises Exception: one of `mqkit.field_tables.UNREADABLE`, for what is no content header
         """
-        if isinstance(frame, ContentHeader):
-            self._header, self._missing = frame, frame.body_size
+        if self.is_broken:
+            return None
+        if self._method is None:
+            self._method = payload
+            return None
+        if self._properties is None:
+            self._missing, self._properties = content_header.decode(payload, 0, len(payload))
         else:
-            self._parts.append(frame.value)
-            self._missing -= len(frame.value)
-        if self._method is None or self._header is None:
-            raise ValueError(f"{frame.name} without what comes before it")
+            self._parts.append(payload)
+            self._missing -= len(payload)
         if self._missing > 0:
             return None
         parts = self._parts
-        message = (
-            self._method,
-            self._header.properties,
-            parts[0] if len(parts) == 1 else b"".join(parts),
-        )
-        self._method = None
+        message = self._method, self._properties, parts[0] if len(parts) == 1 else b"".join(parts)
+        self._method, self._properties, self._parts = None, None, []
         return message
 
 
@@ -97,14 +88,14 @@ class Calls:
         self._send_next()
         return call.future
 
-    def answer(self, frame: FrameType, result: Any) -> bool:
-        """Give `result` to the call that `frame` answers; False if nobody waits for it any more.
+    def answer(self, kind: type, result: Any) -> bool:
+        """Give `result` to the call that a method answers; False if nobody waits for it any more.
 
         :raises ValueError: it answers nothing
         """
         first = self._waiting[0] if self._waiting else None
-        if first is None or not first.sent or not isinstance(frame, first.answers):
-            raise ValueError(f"{frame.name} answers nothing")
+        if first is None or not first.sent or not issubclass(kind, first.answers):
+            raise ValueError(f"{kind.__name__} answers nothing")
         self._waiting.popleft()
         wanted = not first.future.done()
         if wanted:

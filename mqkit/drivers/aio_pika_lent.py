@@ -19,6 +19,7 @@ from aio_pika.abc import AbstractConnection, AbstractRobustConnection
 
 from mqkit.drivers import wire
 from mqkit.drivers.aio_pika_link import AioPikaConnection, OwnedConnection
+from mqkit.drivers.aio_pika_receiver import read_for
 from mqkit.drivers.base import Closed, Driver
 from mqkit.errors import (
     AuthenticationError,
@@ -114,6 +115,7 @@ class LentDriver(Driver):
                 "loop; give Service(connection=...) an async function that opens one"
             )
         _quiet()
+        read_for(under)
         used = AioPikaConnection(under, on_blocked)
         used.closed.add_done_callback(self._on_closed)
         await used.look_for_alarms()
@@ -157,6 +159,7 @@ class OpeningDriver(Driver):
         under = _under(connection)
         if under is None:
             raise ConnectError("the application's function returned a connection that is closed")
+        read_for(under)
         used = OpenedConnection(connection, under, on_blocked)
         await used.look_for_alarms()
         return used

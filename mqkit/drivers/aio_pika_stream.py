@@ -14,29 +14,26 @@ from pamqp import commands
 from pamqp import frame as pamqp_frame
 from pamqp.exceptions import PAMQPException, UnmarshalingException
 
-from mqkit.drivers import unreadable, wire
+from mqkit.drivers import aio_pika_wire, refusals, wire
 from mqkit.errors import ConnectError
 from mqkit.settings import BrokerUrl, Host
 
 MAX_HEARTBEAT = 65534
 """Seconds; aiormq (7.2.4) takes 65535 for 'off'."""
 
-METHOD_FRAME = b"\x01"
-"""The first byte that a broker says (AMQP 0-9-1, section 4.2.3)."""
-
 ACCESS_REFUSED = 403
 NOT_ALLOWED = 530
 
 
 class NotAmqpError(Exception):
-    """The peer's first byte begins no frame."""
+    """The peer's first words are no broker's."""
 
 
 def address(url: BrokerUrl, host: Host) -> yarl.URL:
     """What aiormq reads from a URL, made of values that were checked; the stream has the rest."""
     return yarl.URL.build(
         scheme="amqps" if url.tls else "amqp",
-        host=host.name,
+        host="broker",  # yarl refuses some names; the stream goes to the true one
         port=host.port,
         user=url.username,
         password=url.password.get_secret_value(),
@@ -112,6 +109,7 @@ class _Reader(asyncio.StreamReader):
     """Notes when the peer speaks and ends, and what it says until the connection is open.
 
     aiormq reads a frame in three parts: its type, its channel and size, its payload and end.
+    Here it is read as a whole, and given out as `aio_pika_wire.passed_by` says.
     """
 
     def __init__(self, silence: wire.Silence, *, loop: asyncio.AbstractEventLoop) -> None:
@@ -120,17 +118,16 @@ class _Reader(asyncio.StreamReader):
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the peer says nothing more."""
         self.words: bytearray | None = bytearray()
-        self._type = b""
-        self._payload: bytes | None = None
+        self._parts: list[bytes] = []
         self.frame_max = 0
 
     def feed_data(self, data: Any) -> None:
         self._silence.end(len(data))
         if self.words is not None:
             self.words += data
-            if not self.words.startswith(METHOD_FRAME):
+            if problem := refusals.stranger(bytes(self.words)):
                 # aiormq would take the peer's words for a frame's length, and wait for the rest.
-                self.set_exception(NotAmqpError("the peer's first byte begins no AMQP frame"))
+                self.set_exception(NotAmqpError(problem))
                 return
         super().feed_data(data)
 
@@ -139,20 +136,18 @@ class _Reader(asyncio.StreamReader):
             self.ended.set_result(None)
         super().feed_eof()
 
-    async def readexactly(self, n: int) -> bytes:
-        """Called by aiormq, which fails over headers that it cannot decode."""
-        if self._payload is not None:
-            payload, self._payload = self._payload, None
-            return payload
-        data = await self._read(n)
-        if n == _TYPE:
-            self._type = data
-        elif n == _CHANNEL_AND_SIZE and self._type == unreadable.HEADER_FRAME:
-            size = int.from_bytes(data[2:], "big")
-            payload = await self._read(size + 1)
-            self._payload = unreadable.readable(payload)
-            data = data[:2] + (len(self._payload) - 1).to_bytes(4, "big")
-        return data
+    async def readexactly(self, n: int) -> bytes:  # noqa: ARG002 - the parts are read as wholes
+        """Called by aiormq, for each part of a frame."""
+        if not self._parts:
+            self._parts = await self._read_frame()
+        return self._parts.pop()
+
+    async def _read_frame(self) -> list[bytes]:
+        (kind,) = await self._read(_TYPE)
+        start = await self._read(_CHANNEL_AND_SIZE)
+        rest = await self._read(int.from_bytes(start[2:]) + 1)
+        kind, payload = aio_pika_wire.passed_by(kind, rest[:-1])
+        return [payload + rest[-1:], start[:2] + len(payload).to_bytes(4), bytes((kind,))]
 
     async def _read(self, n: int) -> bytes:
         if self.frame_max and n > self.frame_max:
@@ -166,24 +161,22 @@ _TYPE, _CHANNEL_AND_SIZE = 1, 6
 
 
 def connect_error(
-    error: BaseException, refusal: commands.Connection.Close | None, host: Host, vhost: str
+    error: BaseException, refusal: commands.Connection.Close | None, url: BrokerUrl, host: Host
 ) -> ConnectError:
     """The error for a connection that could not be opened."""
     code = refusal.reply_code if refusal is not None else None
     if code == ACCESS_REFUSED or isinstance(
         error, aiormq.exceptions.AuthenticationError | aiormq.exceptions.ProbableAuthenticationError
     ):
-        return wire.login_refused(host)
+        return refusals.login_refused(host)
     if code == NOT_ALLOWED:
-        return wire.vhost_refused(host, vhost)
+        return refusals.vhost_refused(host, url.vhost)
     if refusal is not None:
         return ConnectError(
             f"no connection to the broker at {host}: ({code}) {refusal.reply_text!r}"
         )
-    if isinstance(error, NotAmqpError | aiormq.exceptions.IncompatibleProtocolError):
-        return wire.not_amqp(host)
-    if isinstance(error.__cause__, asyncio.IncompleteReadError):
-        return ConnectError(
-            f"no connection to the broker at {host}: it ended the stream without a word"
-        )
-    return wire.no_connection(host, error)
+    if isinstance(error, aiormq.exceptions.IncompatibleProtocolError):
+        return refusals.not_amqp(host)
+    if isinstance(error.__cause__, asyncio.IncompleteReadError | ConnectionError):
+        return refusals.no_word(url, host)
+    return refusals.no_connection(url, host, error)

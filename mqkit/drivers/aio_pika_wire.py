@@ -1,25 +1,25 @@
-"""mqkit's values as the bytes that the aio-pika driver writes, and what aiormq read as mqkit's.
+"""What the aio-pika driver writes, and what of the frames that come aiormq is not shown.
 
-What is written is encoded by pika's codec, so that both drivers write the same bytes. pamqp, which
-aiormq writes with, would change values (4.0.1): it writes floats in single precision, cuts header
-names at 128 bytes, takes no bytes, and refuses names of queues and exchanges that RabbitMQ takes.
-What is read was decoded by pamqp, and is brought to the types that pika decodes to.
+What is written is encoded by mqkit and pika, so that both drivers write the same bytes. pamqp,
+which aiormq writes with, would change values (4.0.1): it writes floats in single precision, cuts
+header names at 128 bytes, takes no bytes, and refuses names of queues and exchanges that RabbitMQ
+takes.
+Nor does it read all that RabbitMQ passes on: a name that is no UTF-8 ends the connection. So the
+frames of messages pass it by, in the guise of body frames, whose payload it leaves alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 import aiormq
 from aiormq.connection import EXCEPTION_MAPPING
-from pamqp import commands
 from pika import amqp_object, frame
 
 from mqkit.drivers import frames, pika_wire, wire
-from mqkit.drivers.base import Closed, Incoming, Returned
-from mqkit.message import HeaderValue, Message, Properties
+from mqkit.drivers.base import Closed
+from mqkit.message import HeaderValue, Message
 
 _CODES = {error: code for code, error in EXCEPTION_MAPPING.items()}
 
@@ -54,61 +54,26 @@ _NO_LIMIT = 2**32 - 1
 """Bytes that a frame can have (AMQP 0-9-1, section 4.2.3)."""
 
 
-def incoming(
-    call: commands.Basic.Deliver | commands.Basic.GetOk,
-    properties: commands.Basic.Properties,
-    body: bytes,
-) -> Incoming:
-    """A `basic.deliver` or `basic.get-ok` as received."""
-    return Incoming(
-        call.delivery_tag or 0,
-        bool(call.redelivered),
-        call.exchange or "",
-        call.routing_key or "",
-        from_pamqp(properties),
-        body,
-    )
+CHANNEL_CLOSE, CONNECTION_CLOSE = b"\0\x14\0\x28", b"\0\x0a\0\x32"
+
+_CONTENT_METHODS = tuple(
+    frames.METHOD_ID.pack(each) for each in (frames.DELIVER, frames.RETURN, frames.GET_OK)
+)
 
 
-def returned(call: commands.Basic.Return, properties: commands.Basic.Properties) -> Returned:
-    """A `basic.return` as received."""
-    return Returned(
-        call.reply_code or 0,
-        call.reply_text or "",
-        call.exchange or "",
-        call.routing_key or "",
-        from_pamqp(properties),
-    )
+def passed_by(kind: int, payload: bytes) -> tuple[int, bytes]:
+    """A frame's type and payload as aiormq and pamqp are to see them.
 
-
-def from_pamqp(properties: commands.Basic.Properties) -> Properties:
-    """Properties as received. What another client wrote as nonsense is left out, not raised."""
-    return Properties(
-        content_type=properties.content_type,
-        content_encoding=properties.content_encoding,
-        headers=_plain(properties.headers) if properties.headers else {},
-        persistent=properties.delivery_mode == wire.PERSISTENT,
-        priority=properties.priority,
-        correlation_id=properties.correlation_id,
-        reply_to=properties.reply_to,
-        expiration=wire.seconds(properties.expiration),
-        message_id=properties.message_id,
-        timestamp=properties.timestamp,
-        type=properties.message_type,
-        user_id=properties.user_id,
-        app_id=properties.app_id,
-    )
-
-
-def _plain(value: Any) -> Any:
-    """A header value as pika decodes it: bytes, where pamqp makes a bytearray of them."""
-    if isinstance(value, bytearray):
-        return bytes(value)
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value
+    A content header, and a method that one follows, becomes a body frame: which it is, its place in
+    the stream tells. Of a close's text only what is UTF-8 is left; nothing promises that all is.
+    """
+    if kind == frames.HEADER or (kind == frames.METHOD and payload[:4] in _CONTENT_METHODS):
+        return frames.BODY, payload
+    if kind == frames.METHOD and payload[:4] in (CHANNEL_CLOSE, CONNECTION_CLOSE):
+        end = 7 + payload[6]
+        text = payload[7:end].decode(errors="ignore").encode()
+        return kind, payload[:6] + bytes((len(text),)) + text + payload[end:]
+    return kind, payload
 
 
 def closed(reason: BaseException | None) -> Closed:

@@ -214,6 +214,10 @@ class DriverChannel(Protocol):
         """Give a message back to its queue, or drop or dead-letter it."""
         ...
 
+    def reject(self, tag: int, *, requeue: bool) -> None:
+        """As `nack`, by `basic.reject`: it counts towards a delivery limit on RabbitMQ 4.3, too."""
+        ...
+
     async def close(self, *, in_order: bool = False) -> None:
         """Close it, and return when `closed` is done; no error if it is closed already.
 

@@ -9,7 +9,7 @@ from typing import Any
 from pika import exceptions
 from pika.channel import Channel
 
-from mqkit.drivers import pika_wire, wire
+from mqkit.drivers import pika_wire, refusals, wire
 from mqkit.drivers.base import Closed, Driver, DriverConnection
 from mqkit.drivers.pika_channel import PikaChannel
 from mqkit.drivers.pika_stream import StreamConnection
@@ -41,7 +41,7 @@ class PikaDriver(Driver):
 
         def on_open_error(_: Any, error: BaseException) -> None:
             if not opened.done():
-                opened.set_exception(pika_wire.connect_error(error, host, url.vhost))
+                opened.set_exception(pika_wire.connect_error(error, url, host))
 
         def on_close(_: Any, reason: BaseException) -> None:
             if not closed.done():
@@ -49,7 +49,10 @@ class PikaDriver(Driver):
 
         parameters = pika_wire.parameters(url, host, name)
         parameters.stack_timeout = None  # it would still pass after the attempt was given up
-        connection = StreamConnection(parameters, on_open, on_open_error, on_close, loop)
+        try:
+            connection = StreamConnection(parameters, on_open, on_open_error, on_close, loop)
+        except Exception as error:
+            raise pika_wire.connect_error(error, url, host) from error
         connection.add_on_connection_blocked_callback(
             lambda _, frame: on_blocked(str(frame.method.reason))
         )
@@ -60,7 +63,7 @@ class PikaDriver(Driver):
         except BaseException as error:
             _abandon(connection, opened)
             if isinstance(error, TimeoutError):
-                raise wire.not_in_time(host, url.connect_timeout) from error
+                raise refusals.not_in_time(host, url.connect_timeout) from error
             raise
         return PikaConnection(connection, closed)
 

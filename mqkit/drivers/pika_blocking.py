@@ -14,7 +14,6 @@ import pika
 from pika import exceptions, spec
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.select_connection import SelectConnection
-from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from mqkit.confirms import Acked, Gone, Nacked, Verdict
 from mqkit.drivers import pika_wire, wire
@@ -34,6 +33,9 @@ that one without a body is still answered (seen on 4.0.5 and 4.3.6)."""
 
 class _SelectConnection(HeartbeatConnection, SelectConnection):  # type: ignore[misc]
     """What is under a `BlockingConnection`."""
+
+    def _read_frame(self) -> tuple[int, Any]:
+        return pika_wire.header_frame(bytes(self._frame_buffer)) or super()._read_frame()
 
 
 class BlockingLink:
@@ -65,8 +67,9 @@ class BlockingLink:
         parameters = pika_wire.parameters(url, host, name)
         try:
             return cls(pika.BlockingConnection(parameters, _SelectConnection))
-        except (*_LOST, AMQPConnectorException) as error:
-            raise pika_wire.connect_error(error, host, url.vhost) from error
+        except Exception as error:
+            # Of any type: a name that no host can have is a UnicodeError of Python's.
+            raise pika_wire.connect_error(error, url, host) from error
 
     @property
     def is_open(self) -> bool:
@@ -97,15 +100,23 @@ class BlockingLink:
 
         The message must have passed `check_encodable`, and `prepare` come before it. One at a
         time: that is what pika offers here, and it leaves no doubt whose verdict it is.
+
+        :raises HeadersTooLargeError: its headers do not fit a frame of this connection; nothing
+            was written
         """
         if self._channel is None:
             raise AssertionError("publish before prepare")
+        properties = pika_wire.EncodedProperties(message.properties)
+        # Of pika's connection under it, which has no public way to tell; pika checks bodies alone.
+        limit = self._connection._impl._body_max_length  # noqa: SLF001
+        if properties.size > limit:
+            raise wire.too_large(message, properties.size, limit)
         try:
             self._channel.basic_publish(
                 message.exchange,
                 message.routing_key,
                 message.body,
-                pika_wire.to_pika(message.properties),
+                properties,
                 mandatory=message.mandatory,
             )
         except exceptions.UnroutableError as error:
@@ -179,7 +190,7 @@ def check_encodable(message: Message) -> None:
     :raises InvalidMessageError: a name, a header or a property cannot be encoded
     """
     try:
-        pika_wire.to_pika(message.properties).encode()
+        pika_wire.EncodedProperties(message.properties)
         spec.Basic.Publish(exchange=message.exchange, routing_key=message.routing_key).encode()
     except pika_wire.ENCODING_ERRORS as error:
         raise wire.unencodable(message, error) from error
@@ -187,13 +198,7 @@ def check_encodable(message: Message) -> None:
 
 def _returned(error: exceptions.UnroutableError) -> Returned:
     message = error.messages[0]
-    return Returned(
-        message.method.reply_code,
-        message.method.reply_text,
-        message.method.exchange,
-        message.method.routing_key,
-        pika_wire.from_pika(message.properties),
-    )
+    return pika_wire.returned(message.method, message.properties)
 
 
 def _closed(error: BaseException) -> ChannelClosedError:

@@ -126,15 +126,7 @@ class PikaChannel(DriverChannel):
         on_return: Callable[[Returned], None],
     ) -> None:
         def returned(_: Any, method: Any, properties: Any, __: bytes) -> None:
-            on_return(
-                Returned(
-                    method.reply_code,
-                    method.reply_text,
-                    method.exchange,
-                    method.routing_key,
-                    pika_wire.from_pika(properties),
-                )
-            )
+            on_return(pika_wire.returned(method, properties))
 
         self._channel.add_on_return_callback(returned)
         # Confirms go to `on_confirm`, and pika hears of none.
@@ -233,6 +225,10 @@ class PikaChannel(DriverChannel):
     def nack(self, tag: int, *, requeue: bool) -> None:
         self._ensure_open()
         self._channel.basic_nack(tag, requeue=requeue)
+
+    def reject(self, tag: int, *, requeue: bool) -> None:
+        self._ensure_open()
+        self._channel.basic_reject(tag, requeue=requeue)
 
     async def close(self, *, in_order: bool = False) -> None:
         if self.is_open:

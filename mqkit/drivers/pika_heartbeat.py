@@ -1,4 +1,7 @@
-"""Heartbeats on pika's connections, which notice a broker's silence as soon as aio-pika's do."""
+"""Heartbeats on pika's connections, which notice a broker's silence as soon as aio-pika's do.
+
+And whether it is a broker at all.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 from pika import exceptions, frame
 
-from mqkit.drivers import wire
+from mqkit.drivers import refusals, wire
 
 FRAME_HEADER = 7
 """Octets of a frame's type, channel and size (AMQP 0-9-1, section 4.2.3)."""
@@ -74,6 +77,8 @@ class HeartbeatConnection:
     """What a class of pika's connections inherits from, before pika's own, to have `Heartbeats`."""
 
     params: Any
+    connection_state: int
+    CONNECTION_PROTOCOL: int
     bytes_received: int
     _frame_buffer: bytes
     _body_max_length: int
@@ -83,6 +88,10 @@ class HeartbeatConnection:
         return Heartbeats(self, self.params.heartbeat)
 
     def _on_data_available(self, data: bytes) -> None:
+        is_first = self.connection_state == self.CONNECTION_PROTOCOL
+        if is_first and (problem := refusals.stranger(bytes(self._frame_buffer or data))):
+            # pika would take a stranger's words for a frame's length, and wait for the rest.
+            raise exceptions.IncompatibleProtocolError(problem)
         if self._heartbeat_checker is not None:
             self._heartbeat_checker.octets(len(data))
         before = self.bytes_received

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pika import exceptions, frame
 from pika.adapters.asyncio_connection import AsyncioConnection
 
-from mqkit.drivers import unreadable
+from mqkit.drivers import pika_wire
 from mqkit.drivers.pika_heartbeat import HeartbeatConnection
-
-METHOD_FRAME = 1
-"""The first byte that a broker says (AMQP 0-9-1, section 4.2.3)."""
-
-_FRAME_START = 7
-"""Bytes of a frame before its payload: the type, the channel, the payload's size."""
 
 
 class MendedConnection(HeartbeatConnection, AsyncioConnection):  # type: ignore[misc]
-    """An attempt may be given up, and what cannot be a frame is not awaited."""
+    """An attempt may be given up, and content headers are read by mqkit."""
 
     _is_unlinked = False
 
@@ -44,27 +37,5 @@ class MendedConnection(HeartbeatConnection, AsyncioConnection):  # type: ignore[
         # a traceback in the log, because that is no exception.
         super()._on_connection_workflow_done(result() if isinstance(result, type) else result)
 
-    def _on_data_available(self, data: bytes) -> None:
-        # pika would take a stranger's words for a frame's length, and wait for the rest.
-        begun = bytes(self._frame_buffer or data)
-        if self.connection_state == self.CONNECTION_PROTOCOL and begun[0] != METHOD_FRAME:
-            raise exceptions.IncompatibleProtocolError("the first byte begins no AMQP frame")
-        super()._on_data_available(data)
-
     def _read_frame(self) -> tuple[int, Any]:
-        try:
-            taken: tuple[int, Any] = super()._read_frame()
-        except (RecursionError, ValueError, OverflowError, OSError):
-            return self._without_headers()
-        return taken
-
-    def _without_headers(self) -> tuple[int, Any]:
-        """The frame that could not be decoded, without the headers of its message."""
-        buffer = bytes(self._frame_buffer)
-        size = _FRAME_START + int.from_bytes(buffer[3:_FRAME_START], "big")
-        if not buffer.startswith(unreadable.HEADER_FRAME):
-            return frame.decode_frame(buffer)  # type: ignore[no-any-return]
-        payload = unreadable.without_headers(buffer[_FRAME_START:size])
-        start = buffer[:3] + len(payload).to_bytes(4, "big")
-        _, read = frame.decode_frame(start + payload + buffer[size : size + 1])
-        return size + 1, read
+        return pika_wire.header_frame(bytes(self._frame_buffer)) or super()._read_frame()

@@ -14,7 +14,8 @@ from typing import Any
 
 from pika import exceptions
 
-from mqkit.drivers import frames
+from mqkit import content_header
+from mqkit.drivers import frames, wire
 from mqkit.drivers.base import Incoming
 from mqkit.drivers.pika_mended import MendedConnection
 from mqkit.frozen import maker
@@ -22,6 +23,8 @@ from mqkit.message import Properties
 
 RECEIVE = 64 * 1024
 """Bytes asked of the socket at a time; pika asks for 4096, nine messages of 256 bytes."""
+
+_CONTENT_AND_CONFIRMS = (frames.DELIVER, frames.RETURN, frames.GET_OK, frames.ACK, frames.NACK)
 
 _FRAME_START = frames.HEAD.size
 
@@ -46,6 +49,8 @@ class Inbound:
         self._properties: Properties | None = None
         self._parts: list[bytes] = []
         self._missing = 0
+        self.is_broken = False
+        """Set where a frame could not be dealt with: what comes is of no use any more."""
 
     def take(self, kind: int, frame: bytes, at: int, end: int) -> bool:
         """Deal with the frame whose payload is from `at` to `end`; False leaves it to pika."""
@@ -53,8 +58,10 @@ class Inbound:
             self._content(kind, frame, at, end)
             return True
         if kind != frames.METHOD:
-            return False
+            return self.is_broken
         (method,) = frames.METHOD_ID.unpack_from(frame, at)
+        if self.is_broken:
+            return method in _CONTENT_AND_CONFIRMS
         if method == frames.DELIVER:
             self._method = frames.deliver(frame, at + 4)
             return True
@@ -66,7 +73,7 @@ class Inbound:
 
     def _content(self, kind: int, frame: bytes, at: int, end: int) -> None:
         if kind == frames.HEADER and self._properties is None:
-            self._missing, self._properties = frames.header(frame, at, end)
+            self._missing, self._properties = content_header.decode(frame, at, end)
         elif kind == frames.BODY and self._properties is not None:
             self._parts.append(frame[at:end])
             self._missing -= end - at
@@ -74,6 +81,12 @@ class Inbound:
             raise exceptions.InvalidFrameError("a message's frames do not follow each other")
         if self._missing <= 0:
             self._deliver()
+
+    def break_off(self) -> None:
+        """Take what still comes as nobody's, but for the answers that a close waits for."""
+        self.is_broken = True
+        self.on_delivery.clear()
+        self._method = None
 
     def _deliver(self) -> None:
         assert self._method is not None
@@ -167,9 +180,31 @@ class StreamConnection(MendedConnection):
             if buffer[end] != frames.END:
                 raise exceptions.InvalidFrameError("Invalid FRAME_END marker")
             inbound = self._inbound.get(number)
-            if inbound is None or not inbound.take(kind, buffer, start, end):
+            try:
+                taken = inbound is not None and inbound.take(kind, buffer, start, end)
+            except Exception:  # noqa: BLE001 - the rule of `wire.defect`
+                self._on_defect(number)
+                taken = True
+            if not taken:
                 self._frame_buffer = buffer[at : end + 1]
-                _, frame = self._read_frame()
-                self._process_frame(frame)
+                self._by_pika(number)
             at = end + 1
         return at
+
+    def _by_pika(self, number: int) -> None:
+        """Have pika deal with the frame that is in the buffer."""
+        try:
+            _, frame = self._read_frame()
+            self._process_frame(frame)
+        except Exception:
+            if number not in self._inbound or not self.is_open:
+                raise  # pika's own way to end the connection
+            self._on_defect(number)
+
+    def _on_defect(self, number: int) -> None:
+        wire.defect()
+        if (inbound := self._inbound.get(number)) is not None:
+            inbound.break_off()
+        channel = self._channels.get(number)
+        if channel is not None and channel.is_open:
+            channel.close(wire.INTERNAL_ERROR, wire.DEFECT)

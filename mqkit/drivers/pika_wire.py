@@ -6,10 +6,12 @@ import struct
 from typing import Any
 
 import pika
-from pika import exceptions
+from pika import exceptions, frame
 
-from mqkit.drivers import wire
-from mqkit.drivers.base import Closed, Incoming
+from mqkit import content_header, field_tables
+from mqkit.drivers import refusals, wire
+from mqkit.drivers.base import Closed, Incoming, Returned
+from mqkit.drivers.frames import END, HEAD, HEADER
 from mqkit.errors import ConnectError
 from mqkit.message import Properties
 from mqkit.settings import BrokerUrl, Host
@@ -56,61 +58,74 @@ def parameters(url: BrokerUrl, host: Host, name: str) -> pika.ConnectionParamete
     )
 
 
-def to_pika(properties: Properties) -> pika.BasicProperties:
-    """Properties to be written."""
-    return pika.BasicProperties(
-        content_type=properties.content_type,
-        content_encoding=properties.content_encoding,
-        headers=dict(properties.headers) or None,
-        delivery_mode=wire.PERSISTENT if properties.persistent else wire.TRANSIENT,
-        priority=properties.priority,
-        correlation_id=properties.correlation_id,
-        reply_to=properties.reply_to,
-        expiration=(
-            None if properties.expiration is None else str(round(properties.expiration * 1000))
-        ),
-        message_id=properties.message_id,
-        timestamp=(None if properties.timestamp is None else int(properties.timestamp.timestamp())),
-        type=properties.type,
-        user_id=properties.user_id,
-        app_id=properties.app_id,
-    )
+class EncodedProperties(pika.BasicProperties):  # type: ignore[misc]
+    """Properties that pika writes as mqkit encodes them: it cannot write a float (1.4.4)."""
+
+    def __init__(self, properties: Properties) -> None:
+        super().__init__()
+        self._encoded = content_header.encode(properties, properties.headers)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the content header."""
+        return content_header.START + len(self._encoded)
+
+    def encode(self) -> list[bytes]:
+        """Called by pika for the content header's frame."""
+        return [self._encoded]
 
 
-def from_pika(properties: pika.BasicProperties) -> Properties:
-    """Properties as received. What another client wrote as nonsense is left out, not raised."""
-    return Properties(
-        content_type=_text(properties.content_type),
-        content_encoding=_text(properties.content_encoding),
-        headers=properties.headers or {},
-        persistent=properties.delivery_mode == wire.PERSISTENT,
-        priority=properties.priority,
-        correlation_id=_text(properties.correlation_id),
-        reply_to=_text(properties.reply_to),
-        expiration=wire.seconds(_text(properties.expiration)),
-        message_id=_text(properties.message_id),
-        timestamp=wire.moment(properties.timestamp),
-        type=_text(properties.type),
-        user_id=_text(properties.user_id),
-        app_id=_text(properties.app_id),
-    )
+class ReceivedProperties(pika.BasicProperties):  # type: ignore[misc]
+    """Properties that mqkit has decoded in pika's place."""
+
+    def __init__(self, decoded: Properties) -> None:
+        super().__init__()
+        self.decoded = decoded
 
 
-def _text(value: str | bytes | None) -> str | None:
-    """A short string as received; pika hands over the bytes of one that is no UTF-8."""
-    return None if isinstance(value, bytes) else value
+def header_frame(buffer: bytes) -> tuple[int, frame.Header] | None:
+    """What pika's `decode_frame` returns, for the frame of a content header; else None.
+
+    pika would read a float as an int (1.4.4), and end the connection over tables that are deep.
+
+    :raises Exception: one of `field_tables.UNREADABLE`, for what is no content header
+    """
+    if len(buffer) < HEAD.size:
+        return None
+    kind, channel, length = HEAD.unpack_from(buffer)
+    end = HEAD.size + length
+    if kind != HEADER or len(buffer) <= end or buffer[end] != END:
+        return None
+    size, properties = content_header.decode(buffer, HEAD.size, end)
+    return end + 1, frame.Header(channel, size, ReceivedProperties(properties))
 
 
-def incoming(method: Any, properties: pika.BasicProperties, body: bytes) -> Incoming:
-    """A `basic.deliver` or `basic.get-ok` as received."""
+def incoming(method: Any, properties: ReceivedProperties, body: bytes) -> Incoming:
+    """A `basic.get-ok` as received."""
     return Incoming(
         method.delivery_tag,
         method.redelivered,
-        method.exchange,
-        method.routing_key,
-        from_pika(properties),
+        _name(method.exchange),
+        _name(method.routing_key),
+        properties.decoded,
         body,
     )
+
+
+def returned(method: Any, properties: ReceivedProperties) -> Returned:
+    """A `basic.return` as received."""
+    return Returned(
+        method.reply_code,
+        _name(method.reply_text),
+        _name(method.exchange),
+        _name(method.routing_key),
+        properties.decoded,
+    )
+
+
+def _name(value: str | bytes) -> str:
+    """A short string as received; pika hands over the bytes of one that is no UTF-8."""
+    return field_tables.text(value) if isinstance(value, bytes) else value
 
 
 def closed(reason: BaseException) -> Closed:
@@ -125,12 +140,16 @@ def closed(reason: BaseException) -> Closed:
     return Closed(0, wire.root_text(reason))
 
 
-def connect_error(error: BaseException, host: Host, vhost: str) -> ConnectError:
+def connect_error(error: BaseException, url: BrokerUrl, host: Host) -> ConnectError:
     """The error for a connection that could not be opened."""
     if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
-        return wire.login_refused(host)
+        return refusals.login_refused(host)
     if isinstance(error, exceptions.ProbableAccessDeniedError) and "(530)" in wire.root_text(error):
-        return wire.vhost_refused(host, vhost)
-    if isinstance(error, exceptions.IncompatibleProtocolError):
-        return wire.not_amqp(host)
-    return wire.no_connection(host, error)
+        return refusals.vhost_refused(host, url.vhost)
+    if isinstance(error, exceptions.IncompatibleProtocolError) and not any(
+        # pika says so too where the stream ended before the peer said anything.
+        known in str(error)
+        for known in ("StreamLost", refusals.TLS_RECORD)
+    ):
+        return refusals.not_amqp(host)
+    return refusals.no_connection(url, host, error)

@@ -5,22 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from mqkit.errors import (
-    AuthenticationError,
     BrokerUrlError,
-    ConnectError,
+    HeadersTooLargeError,
     InvalidMessageError,
-    VirtualHostError,
 )
 from mqkit.message import Message
-from mqkit.settings import Host, Tls
+from mqkit.settings import Tls
 
-PERSISTENT = 2
-TRANSIENT = 1
+logger = logging.getLogger(__name__)
 
 FRAME_OVERHEAD = 8
 """Bytes of a frame that are not its payload (AMQP 0-9-1, section 4.2.3)."""
@@ -51,6 +48,12 @@ SILENT = "the broker sent nothing for longer than the heartbeat allows"
 
 GARBLED = "what the broker sent has not become a whole frame, as if its size were wrong"
 """Why a connection closed on which octets came, and no frame."""
+
+INTERNAL_ERROR = 541
+"""The reply code of a peer that fails (AMQP 0-9-1, section 1.2 "Constants")."""
+
+DEFECT = "this side could not deal with a frame"
+"""Why this side closes a channel after `defect`."""
 
 BY_US = "Normal shutdown"
 """Why a connection or channel closed that this side closed."""
@@ -99,6 +102,17 @@ class Silence:
         return self._frame_began + self._frame_limit + self._frame_octets / FRAME_RATE
 
 
+def defect() -> None:
+    """Log what was raised while a frame was dealt with, or by a callback that was told of it.
+
+    The rule of all drivers: it must not rise into the client library, which would end the
+    connection under all consumers. Whoever calls this closes the frame's channel, and no more.
+    """
+    logger.critical(
+        "a channel is closed: a frame could not be dealt with", exc_info=sys.exception()
+    )
+
+
 def quiet(*loggers: str, level: int = logging.CRITICAL) -> None:
     """Keep a client library's own log to `level`, unless the application chose one for it.
 
@@ -130,23 +144,6 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
     return context
 
 
-def seconds(milliseconds: str | None) -> float | None:
-    """The `expiration` property; what another client wrote as nonsense is None."""
-    if milliseconds is None or not milliseconds.isdecimal():
-        return None
-    return int(milliseconds) / 1000
-
-
-def moment(timestamp: int | None) -> datetime | None:
-    """The `timestamp` property; what another client wrote as nonsense is None."""
-    if timestamp is None:
-        return None
-    try:
-        return datetime.fromtimestamp(timestamp, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
 def unencodable(message: Message, error: BaseException) -> InvalidMessageError:
     """The error for a message that cannot be written."""
     return InvalidMessageError(
@@ -157,43 +154,15 @@ def unencodable(message: Message, error: BaseException) -> InvalidMessageError:
     )
 
 
-def too_large(message: Message, size: int, frame_max: int) -> InvalidMessageError:
+def too_large(message: Message, size: int, limit: int) -> HeadersTooLargeError:
     """The error for headers that do not fit a frame, as they must (AMQP 0-9-1, 4.2.6.1)."""
-    return InvalidMessageError(
+    return HeadersTooLargeError(
         f"message {message.properties.message_id} to exchange {message.exchange!r}: its "
-        f"headers and properties take {size} bytes, and the broker takes "
-        f"{frame_max - FRAME_OVERHEAD} at most (frame_max)"
+        f"headers and properties take {size} bytes, and the broker takes {limit} at most "
+        "(frame_max)",
+        size=size,
+        limit=limit,
     )
-
-
-def login_refused(host: Host) -> AuthenticationError:
-    """The error for a user name and password that the broker refuses."""
-    return AuthenticationError(
-        f"the broker at {host} refused the user name and password of the URL"
-    )
-
-
-def vhost_refused(host: Host, vhost: str) -> VirtualHostError:
-    """The error for a virtual host that the broker refuses."""
-    return VirtualHostError(
-        f"the broker at {host} refused the virtual host {vhost!r}: it does not exist, or "
-        "this user has no permission for it"
-    )
-
-
-def not_amqp(host: Host) -> ConnectError:
-    """The error for a peer that is no broker."""
-    return ConnectError(f"what listens at {host} does not speak AMQP 0-9-1")
-
-
-def not_in_time(host: Host, within: float) -> ConnectError:
-    """The error for a connection that was not open within so many seconds."""
-    return ConnectError(f"the broker at {host} did not open the connection within {within:g} s")
-
-
-def no_connection(host: Host, error: BaseException) -> ConnectError:
-    """The error for a connection that could not be opened for any other reason."""
-    return ConnectError(f"no connection to the broker at {host}: {root_text(error)}")
 
 
 def root_text(error: BaseException) -> str:

@@ -11,6 +11,10 @@ import heapq
 import itertools
 import time
 from collections.abc import Callable
+from datetime import timedelta
+
+MAX_ADVANCE = 1_000_000_000
+"""Seconds, 31 years."""
 
 CANCELLED_KEPT = 100
 """Cancelled timers that may wait for their time, before it is worth sorting them out."""
@@ -115,15 +119,22 @@ class Clock:
         finally:
             self._held = outer
 
-    def advance(self, seconds: float, after_each: Callable[[], None] = lambda: None) -> None:
+    def advance(
+        self, seconds: float | timedelta, after_each: Callable[[], None] = lambda: None
+    ) -> None:
         """Let `seconds` pass at once, running what falls due on the way.
 
         What a timer does may call this too; its time is then later by that much.
 
-        :raises ValueError: `seconds` is negative; time does not go back
+        :raises ValueError: `seconds` is negative, or no time; time does not go back
         """
-        if seconds < 0:
-            raise ValueError(f"the clock goes forward only; got {seconds!r} seconds")
+        if isinstance(seconds, timedelta):
+            seconds = seconds.total_seconds()
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not is_number or not 0 <= seconds <= MAX_ADVANCE:
+            raise ValueError(
+                f"the clock goes forward only, by 0 to {MAX_ADVANCE} seconds; got {seconds!r}"
+            )
         target = self.now() + seconds
         self.run_due(target, after_each)
         self._offset += seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -103,9 +104,9 @@ class Node:
         """Run the timers that are due by now."""
         self.clock.run_due(after_each=self.settle)
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float | timedelta) -> None:
         """Let time pass at once, with all that falls due on the way.
 
-        :raises ValueError: `seconds` is negative
+        :raises ValueError: `seconds` is negative, or no time
         """
         self.clock.advance(seconds, self.settle)

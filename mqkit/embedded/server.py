@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +22,8 @@ from mqkit.embedded.node import DEFAULT_USERS, Node
 from mqkit.embedded.peer import Peer
 from mqkit.embedded.store import Store
 from mqkit.embedded.users import Permissions
+
+MAX_PORT = 65535
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +87,8 @@ class EmbeddedServer:
         users: Mapping[str, str] = DEFAULT_USERS,
         fsync: bool = True,
     ) -> None:
+        if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= MAX_PORT:
+            raise ValueError(f"a port is a whole number from 0 to {MAX_PORT}, not {port!r}")
         self.host = host
         self.port = port
         self._data = None if data is None else Path(data)
@@ -177,10 +182,10 @@ class EmbeddedServer:
         if not self.failed.done():
             self.failed.set_result(None)
 
-    async def advance(self, seconds: float) -> None:
+    async def advance(self, seconds: float | timedelta) -> None:
         """Let time pass at once, for everything that waits in a queue.
 
-        :raises ValueError: `seconds` is negative
+        :raises ValueError: `seconds` is negative, or no time
         """
         with self._change():
             self.node.advance(seconds)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent import futures
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -104,10 +105,10 @@ class ServerThread:
             self._thread = None
             self._ended.result()
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float | timedelta) -> None:
         """Let time pass at once, for everything that waits in a queue.
 
-        :raises ValueError: `seconds` is negative
+        :raises ValueError: `seconds` is negative, or no time
         """
         self._wait_for(self._server.advance(seconds))
 

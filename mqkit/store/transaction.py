@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Executable
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from mqkit.checked import Seconds, is_utf8, shown
+from mqkit.drivers import frames, pika_wire, wire
 from mqkit.errors import InvalidMessageError
-from mqkit.limits import DEFAULT_LIMITS, Limits
+from mqkit.limits import DEFAULT_LIMITS, MAX_HEADERS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.outgoing import Outgoing, to_message
 from mqkit.topology import Exchange
@@ -78,7 +81,7 @@ class Transaction:
         correlation_id: str | None = None,
         reply_to: str | None = None,
         type: str | None = None,  # noqa: A002 - the property's name
-        expiration: float | None = None,
+        expiration: Seconds | None = None,
         priority: int | None = None,
         persistent: bool = True,
         mandatory: bool = True,
@@ -90,12 +93,17 @@ class Transaction:
         are published in the order of their commits, each after the confirm of the one before it;
         those without one in no order that is promised.
 
-        :raises InvalidMessageError: it cannot be encoded; the transaction is still good
+        What cannot be published is refused here, by the checks of `Publisher.publish` and by
+        encoding all but the body: in the outbox it would hold up its key. The broker's own limit
+        for headers (`frame_max`) is not known here; `Limits` is what holds them below it.
+
+        :raises InvalidMessageError: it cannot be encoded, or is over a limit; the transaction is
+            still good
         """
-        if key is not None and (not isinstance(key, str) or "\0" in key):
+        if key is not None and not _is_key(key):
             raise InvalidMessageError(
-                f"message {message_id} to routing key {routing_key!r}: its key is text without "
-                f"NUL, or None, not {key!r}"
+                f"message {shown(message_id)} to routing key {shown(routing_key)}: its key is text "
+                f"without NUL, or None, not {shown(key)}"
             )
         message = to_message(
             Outgoing(
@@ -103,7 +111,7 @@ class Transaction:
                 routing_key=routing_key,
                 body=body,
                 message_id=message_id,
-                headers=headers or {},
+                headers=headers,
                 correlation_id=correlation_id,
                 reply_to=reply_to,
                 type=type,
@@ -115,6 +123,7 @@ class Transaction:
             self._app_id,
             limits=self._limits,
         )
+        _check_encodable(message)
         self._messages.append((key, message))
         return message.properties.message_id or ""
 
@@ -124,3 +133,19 @@ class Transaction:
             await self._session.commit()
             await self._session.close()
             self._session = None
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str) and "\0" not in key and is_utf8(key)
+
+
+def _check_encodable(message: Message) -> None:
+    """Encode a message but for its body, as the drivers do when it is published.
+
+    :raises InvalidMessageError: they cannot
+    """
+    without_body = replace(message, body=b"")
+    try:
+        frames.publish(0, without_body, message.properties.headers, MAX_HEADERS)
+    except pika_wire.ENCODING_ERRORS as error:
+        raise wire.unencodable(message, error) from error

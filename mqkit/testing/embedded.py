@@ -7,6 +7,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
@@ -71,13 +72,13 @@ class EmbeddedBroker(Broker):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.version}>"
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float | timedelta) -> None:
         """Let time pass at once on this broker, for all that waits in its queues.
 
         What falls due happens in its order: expiry, delays, dead-lettering.
 
         :raises BrokerControlError: it does not run
-        :raises ValueError: `seconds` is negative
+        :raises ValueError: `seconds` is negative, or no time
         """
         self._check_running("advance")
         self._server.advance(seconds)

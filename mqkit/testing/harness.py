@@ -25,7 +25,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mqkit import drivers
+from mqkit import checked, drivers
+from mqkit.checked import Seconds
 from mqkit.connection import Connection
 from mqkit.drivers.base import Driver
 from mqkit.embedded import EmbeddedServer
@@ -75,8 +76,8 @@ async def harness(
     through: str | None = None,
     driver: Driver | str | None = None,
     middleware: Iterable[Middleware] = (),
-    grace: float = DEFAULT_GRACE,
-    within: float = DEFAULT_WITHIN,
+    grace: Seconds = DEFAULT_GRACE,
+    within: Seconds = DEFAULT_WITHIN,
 ) -> AsyncIterator[Harness]:
     """Run a service for a test; it has drained and disconnected when the block is left.
 
@@ -91,10 +92,13 @@ async def harness(
     :param middleware: goes around the service's own
     :param grace: seconds that handlers which still run at the end get; then they are cancelled
     :param within: seconds that each wait may take unless it says otherwise
-    :raises mqkit.errors.ConfigurationError: the service has no handlers
+    :raises mqkit.errors.ConfigurationError: the service has no handlers, or an option cannot be
+        what it was given
     :raises mqkit.errors.ConnectError: the broker is not there
     :raises mqkit.errors.TopologyError: the broker refused what the service declares
     """
+    grace = checked.seconds(grace, "harness(grace=...)")
+    within = checked.seconds(within, "harness(within=...)", over=0)
     async with contextlib.AsyncExitStack() as stack:
         place, advance = await _place(stack, on, url)
         h = Harness(service, place, advance, within)
@@ -213,7 +217,7 @@ class Harness:
         await channel.bind_queue(queue.name, exchange.name, routing_key)
 
     async def outcome(
-        self, message_id: str, *, queue: Queue | str | None = None, within: float | None = None
+        self, message_id: str, *, queue: Queue | str | None = None, within: Seconds | None = None
     ) -> Result:
         """Wait until a message has come to its end, acknowledged or dead-lettered, and tell which.
 
@@ -241,7 +245,7 @@ class Harness:
         self._check_one_queue(message_id, found())
         return found()[-1].result()
 
-    async def idle(self, *, within: float | None = None) -> None:
+    async def idle(self, *, within: Seconds | None = None) -> None:
         """Wait until every message that is known here has come to its end.
 
         What the service published to its own queues counts, and so on.
@@ -251,7 +255,7 @@ class Harness:
         unended = self._journeys.unended
         await self._until(lambda: not unended(), within, "not idle", unended)
 
-    async def settled(self, *, within: float | None = None) -> None:
+    async def settled(self, *, within: Seconds | None = None) -> None:
         """Wait until every message has ended or waits for a retry: nothing happens without time.
 
         :raises HarnessTimeoutError: something is still under way after so many seconds
@@ -259,7 +263,7 @@ class Harness:
         under_way = self._journeys.under_way
         await self._until(lambda: not under_way(), within, "not settled", under_way)
 
-    async def advance(self, seconds: float) -> None:
+    async def advance(self, seconds: Seconds) -> None:
         """Let time pass at once, for the embedded broker and for the service's policies.
 
         Retries that fall due on the way are made, each at its time, and what comes of them; so
@@ -267,7 +271,7 @@ class Harness:
         waited for first, and so is what is under way in the end. Timers of the service's own
         (`asyncio.sleep`) are not moved.
 
-        :raises HarnessError: the broker is not an embedded one, or `seconds` is negative
+        :raises HarnessError: the broker is not an embedded one, or `seconds` is no time
         :raises HarnessTimeoutError: something is still under way after the default wait
         """
         if self._advance_broker is None:
@@ -275,9 +279,13 @@ class Harness:
                 f"cannot advance the time of {BrokerUrl.parse(self.url)}: only the embedded "
                 "broker's can be; run this test there (--mqkit-broker=embedded), or wait"
             )
-        if seconds < 0:
-            raise HarnessError(f"time goes forward only, not by {seconds!r} seconds")
-        target = self._seconds() + seconds
+        ahead = checked.as_seconds(seconds)
+        if ahead is None or not 0 <= ahead <= checked.MAX_SECONDS:
+            raise HarnessError(
+                f"time goes forward only, by 0 to {checked.MAX_SECONDS} seconds, a number or a "
+                f"timedelta, not by {checked.shown(seconds)} seconds"
+            )
+        target = self._seconds() + ahead
         await self.settled()
         while (due := self._journeys.next_due()) is not None and due <= target:
             await self._move(due - self._seconds())
@@ -348,13 +356,15 @@ class Harness:
     async def _until(
         self,
         holds: Callable[[], bool],
-        within: float | None,
+        within: Seconds | None,
         what: str,
         pending: Callable[[], Sequence[Journey]],
     ) -> None:
         assert self._failed is not None
         loop = asyncio.get_running_loop()
-        seconds = self._within if within is None else within
+        seconds = self._within
+        if within is not None:
+            seconds = checked.seconds(within, "within")
         deadline = loop.time() + seconds
         while not holds():
             left = deadline - loop.time()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from mqkit.delay import ticks
 from mqkit.message import Delivery
 from mqkit.outcome import DELAY_TICK, Ack, DeadLetter, Outcome, RetryAfter
+from mqkit.shown import shown
 from mqkit.testing.records import Attempt, Result
 
 MAX_DESCRIBED = 10
@@ -49,7 +50,7 @@ class Journey:
 
     def describe(self, now: float) -> str:
         """Where it is, for a person."""
-        what = f"message {self.message_id} in {self.queue}"
+        what = f"message {shown(self.message_id)} in {self.queue}"
         done = ", ".join(_told(attempt) for attempt in self.attempts)
         if self.is_waiting(now):
             assert self.due is not None

@@ -22,6 +22,8 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+from mqkit import checked
+from mqkit.checked import Seconds
 from mqkit.errors import ConfigurationError, MqkitError
 from mqkit.settings import BrokerUrl
 from mqkit.testing.relay import HEARTBEAT, Faults, Garble, Lane, Trap
@@ -103,19 +105,17 @@ class TcpProxy:
         """End a stall: relay what was held, and go on."""
         self._set(direction, lambda faults: faults.flowing.set())
 
-    def delay(self, seconds: float, direction: Direction = "both") -> None:
+    def delay(self, seconds: Seconds, direction: Direction = "both") -> None:
         """Wait so long before each piece: what is read at once, or what `split` makes of it."""
-        if seconds < 0:
-            raise ConfigurationError(f"a delay is 0 seconds or more, not {seconds!r}")
-        self._set(direction, lambda faults: setattr(faults, "delay", seconds))
+        delay = checked.seconds(seconds, "a delay")
+        self._set(direction, lambda faults: setattr(faults, "delay", delay))
 
     def split(self, size: int = 1, direction: Direction = "both") -> None:
         """Send pieces of `size` bytes at most.
 
         The receiver's system may still hand over several at once; with `delay` it cannot.
         """
-        if size < 1:
-            raise ConfigurationError(f"a piece has 1 byte or more, not {size!r}")
+        checked.count(size, "split(size=...)")
         self._set(direction, lambda faults: setattr(faults, "piece", size))
 
     def drop(self, direction: Direction = "both") -> None:
@@ -137,7 +137,11 @@ class TcpProxy:
         """
         if at is None and every is None:
             raise ConfigurationError("garble takes the offset `at`, or `every`, or both")
-        if (at or 0) < 0 or (every is not None and every < 1) or not 0 < mask <= OCTET:
+        if not (
+            (at is None or checked.is_whole(at, 0))
+            and (every is None or checked.is_whole(every, 1))
+            and checked.is_whole(mask, 1, OCTET)
+        ):
             raise ConfigurationError("garble takes at=0 or more, every=1 or more, mask=1 to 255")
         garble = Garble((every or 1) - 1 if at is None else at, every, mask)
         self._set(direction, lambda faults: setattr(faults, "garble", garble))
@@ -176,8 +180,8 @@ class TcpProxy:
         """
         if (count is None) == (pattern is None) or pattern == b"":
             raise ConfigurationError("cut_after takes either a count of bytes or a pattern")
-        if count is not None and count < 1:
-            raise ConfigurationError(f"cut_after takes a count of 1 or more, not {count!r}")
+        if count is not None:
+            checked.count(count, "cut_after(count=...)")
         if isinstance(pattern, bytes):
             pattern = re.compile(re.escape(pattern))
         trap = Trap(count, pattern, reset)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -20,8 +22,11 @@ if BROKEN.is_file():
             raise RuntimeError("this service is broken")
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        case code:
-            raise SystemExit(int(code))
+        case words:
+            which, _, code = words.rpartition(" ")
+            # The number of a process is the last word of its command line.
+            if not which or sys.argv[-1] == "2":
+                raise SystemExit(int(code))
 
 one_by_one = Service("one-by-one", retry=Retry.never())
 
@@ -36,6 +41,18 @@ async def take_one(body: dict[str, float], delivery: Delivery) -> None:
 
 at_once = Service("at-once", retry=Retry.never())
 at_once.handler(Queue(QUEUE), prefetch=10, concurrency=5)(take_one)
+
+
+printing = Service("printing", retry=Retry.never())
+
+
+@printing.handler(Queue(QUEUE))
+async def print_and_log(body: dict[str, float]) -> None:
+    """Writes in all the ways there are."""
+    sys.stdout.write("printed\n")
+    logging.getLogger("shop").error(
+        "a record", exc_info=ValueError("the first line\nthe second line")
+    )
 
 
 blocking = Service("blocking", retry=Retry.never())

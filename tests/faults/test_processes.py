@@ -119,7 +119,7 @@ async def test_a_killed_process_is_started_again_and_loses_nothing(
             await eventually(lambda: begun(out) > 40)
             first, second = pids(process)
             os.kill(second, signal.SIGKILL)
-            await process.says("[supervisor] process 2 was killed by SIGKILL; starting it again in")
+            await process.says("process 2 was killed by SIGKILL; starting it again in")
             await says_times(process, ": ready", 3)
             await publish(client, name, 20, 0.1, first=200)
             await eventually(lambda: len({n[1] for n in noted(out) if n[0] == "done"}) == 220)
@@ -162,7 +162,7 @@ async def test_a_signal_drains_all_of_them_once(
     assert "again" not in log
     assert log.count("draining, 1 in flight") == 2
     for line in log.splitlines():
-        assert re.match(r"\d{4}-\S+ \S+ +[A-Z]+ +\[(supervisor|one-by-one\.[12])\] \S", line), line
+        assert re.match(r"\[(supervisor|one-by-one\.[12])\] \d{4}-\S+ \S+ +[A-Z]+ +\S", line), line
     assert "take_one: 2 acked" in log.splitlines()[-1]
     assert "in flight: 0; restarts: 0" in log.splitlines()[-1]
 
@@ -277,7 +277,7 @@ async def test_a_broker_that_is_away_is_waited_for(name: str, tmp_path: Path) ->
     with supervised(
         f"{SERVICES}:at_once", tmp_path / "log", "--processes", "3", names=names
     ) as process:
-        await process.says("[at-once.1] at-once.consume: ")
+        await process.says("at-once.consume: ")
         process.send(signal.SIGTERM)
         assert await process.ends(10) == 0, process.text()
     assert len(pids(process)) == 1
@@ -302,7 +302,68 @@ async def test_what_was_ready_once_is_tried_until_it_can_start(
             process.send(signal.SIGTERM)
         assert await process.ends() == code, process.text()
     assert ("giving up" in process.text()) == (code == 2)
-    assert process.text().count("[at-once.1] at-once: stopped") == 1
+    assert re.findall(r"\[at-once.1\] .* at-once: stopped", process.text())
+
+
+async def test_a_second_process_that_cannot_start_ends_nothing(
+    mqkit_embedded: Broker, name: str, tmp_path: Path
+) -> None:
+    """The first one goes on, the second one is tried again with waits, and it starts in the end."""
+    names, broken = environment(mqkit_embedded.url, name, tmp_path), tmp_path / "broken"
+    broken.write_text("second 3")
+    with supervised(
+        f"{SERVICES}:at_once", tmp_path / "log", "--processes", "2", names=names
+    ) as process:
+        await says_times(process, "process 2 ended with exit code 3 before it was ready; start", 2)
+        broken.unlink()
+        await process.says("process 2: ready")
+        process.send(signal.SIGTERM)
+        assert await process.ends() == 0, process.text()
+    assert process.text().count("process 1: started") == 1
+    assert "giving up" not in process.text()
+
+
+@pytest.mark.parametrize("code", [0, 7])
+async def test_a_module_that_exits_ends_the_command_with_its_code(
+    tmp_path: Path, name: str, code: int
+) -> None:
+    """As with one process, at its first start, and 0 is no failure to be tried again."""
+    (tmp_path / "broken").write_text(str(code))
+    names = environment(AWAY, name, tmp_path)
+    log = tmp_path / "log"
+    for options in ([], ["--processes", "2"]):
+        with supervised(f"{SERVICES}:at_once", log, *options, names=names) as process:
+            assert await process.ends(20) == code, process.text()
+    assert log.read_text().count("process 1: started") == 1
+
+
+async def test_each_line_of_a_process_begins_with_its_label(
+    mqkit_embedded: Broker, name: str, tmp_path: Path
+) -> None:
+    """What a handler prints, its log and every line of a traceback, at the start and later."""
+    names, broken = environment(mqkit_embedded.url, name, tmp_path), tmp_path / "broken"
+    with supervised(
+        f"{SERVICES}:printing", tmp_path / "log", "--processes", "2", names=names
+    ) as process:
+        await says_times(process, ": ready", 2)
+        async with connected(mqkit_embedded.url) as client:
+            await client.publisher.publish("", f"{name}.q", {"seconds": 0.0})
+        await process.says("the second line")
+        broken.write_text("raise")
+        os.kill(pids(process)[1], signal.SIGKILL)
+        await process.says("RuntimeError: this service is broken")
+        broken.unlink()
+        await says_times(process, ": ready", 3)
+        process.send(signal.SIGTERM)
+        assert await process.ends() == 0, process.text()
+    labels = re.compile(r"\[(supervisor|process [12]|printing\.[12])\] ")
+    lines = process.text().splitlines()
+    assert [line for line in lines if not labels.match(line)] == []
+    assert any(re.match(r"\[printing\.[12]\] printed$", line) for line in lines)
+    assert any(
+        re.match(r"\[printing\.[12]\]   ValueError: the first line$", line) for line in lines
+    )
+    assert "[process 2] RuntimeError: this service is broken" in lines
 
 
 async def test_it_tells_how_its_processes_are(name: str, tmp_path: Path) -> None:
@@ -312,7 +373,7 @@ async def test_it_tells_how_its_processes_are(name: str, tmp_path: Path) -> None
         f"{SERVICES}:one_by_one", tmp_path / "log", "--processes", "2", "--embedded", names=names
     ) as process:
         await says_times(process, ": ready", 2)
-        (port,) = re.findall(r"\[supervisor\] mqkit embedded broker .*:(\d+)/", process.text())
+        (port,) = re.findall(r"mqkit embedded broker .*:(\d+)/", process.text())
         async with connected(f"amqp://guest:guest@127.0.0.1:{port}/") as client:
             await publish(client, name, 10, 0.0)
             await publish(client, name, 1, 60.0)

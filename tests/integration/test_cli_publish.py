@@ -207,13 +207,39 @@ def test_lines_appended_and_lines_changed(queue: QueueOnBroker, tmp_path: Path) 
     assert len({message_id for message_id, _ in stored}) == 5
 
 
-def test_anew_sends_all_again_under_the_same_ids(queue: QueueOnBroker, tmp_path: Path) -> None:
-    """--anew sends every line a second time, and consumers can tell that it is the same."""
+def test_anew_sends_all_again_as_new_messages(queue: QueueOnBroker, tmp_path: Path) -> None:
+    """--anew sends every line a second time, and no consumer takes it for one that it had."""
     file = tmp_path / "f.jsonl"
     file.write_text("1\n2\n")
     assert publish(queue.url, "", queue.name, "--file", file)[0] == 0
     assert publish(queue.url, "", queue.name, "--file", file, "--anew")[0] == 0
-    assert list(queue.ids().values()) == [2, 2]
+    assert list(queue.ids().values()) == [1, 1, 1, 1]
+
+
+def test_two_files_with_a_line_in_common(queue: QueueOnBroker, tmp_path: Path) -> None:
+    """Their first lines are two messages: a handler with a store has an effect for each."""
+    monday, tuesday = tmp_path / "monday.jsonl", tmp_path / "tuesday.jsonl"
+    for file in (monday, tuesday):
+        file.write_text('{"pay": 5}\n')
+        assert publish(queue.url, "", queue.name, "--file", file)[1]["confirmed"] == 1
+    assert list(queue.ids().values()) == [1, 1]
+
+
+def test_a_file_that_moved_with_its_journal(queue: QueueOnBroker, tmp_path: Path) -> None:
+    """A resumed run in another place sends what is left, under the ids that it had."""
+    file = tmp_path / "f.jsonl"
+    file.write_text("1\n2\n")
+    journal = tmp_path / "f.jsonl.published.jsonl"
+    assert publish(queue.url, "", queue.name, "--file", file)[0] == 0
+    # As if the process had been killed before it could note the second confirm.
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:2]))
+    there = tmp_path / "there"
+    there.mkdir()
+    file, journal = file.rename(there / "g.jsonl"), journal.rename(there / "g.published")
+    arguments = ("", queue.name, "--file", file, "--journal", journal, "--resume")
+    code, result, errors = publish(queue.url, *arguments)
+    assert (code, result["skipped"], result["confirmed"]) == (0, 1, 1), errors
+    assert sorted(queue.ids().values()) == [1, 2]
 
 
 def test_an_unroutable_key(broker: Broker, name: str, tmp_path: Path) -> None:
@@ -272,6 +298,9 @@ def test_a_full_disk_stops_the_run(queue: QueueOnBroker, file: Path) -> None:
         (["", "key", "--window", "0"], "--window"),
         (["", "key", "--timeout", "0"], "--timeout"),
         (["", "key", "--timeout", "nan"], "--timeout"),
+        (["", "key", "--timeout", "inf"], "--timeout"),
+        (["", "key", "--window", "-1"], "--window"),
+        (["", "key", "--window", "1.5"], "--window"),
         (["", "key", "--timeout", "5s"], "--timeout"),
         (["", "key", "--journal", "/nowhere/j"], "No such file"),
         (["", "key", "--journal", "{file}"], "the file that is to be published"),

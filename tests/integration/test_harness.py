@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from tenacity import stop_after_attempt, wait_fixed
@@ -19,10 +21,12 @@ from mqkit import (
     Service,
     TopologyError,
 )
+from mqkit.injection import Provider
 from mqkit.message import Message
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
 from mqkit.testing.brokers import Broker
 from mqkit.testing.harness import HarnessError, harness
+from mqkit.values import ServiceValues
 from tests.support import connected, delete, eventually
 
 SHORT = 0.3
@@ -132,14 +136,14 @@ async def test_a_queue_deleted_before_it_is_consumed_is_declared_again(
         handled.set()
 
     async with connected(broker.url) as client:
-        make_values = Runtime._make_values
+        make = ServiceValues.make
 
-        async def delete_before(runtime: Runtime) -> None:
+        async def delete_before(values: ServiceValues, providers: Mapping[Any, Provider]) -> None:
             # Between the service's declarations and its consumers.
             await delete(broker.url, queue=f"{name}.q")
-            await make_values(runtime)
+            await make(values, providers)
 
-        monkeypatch.setattr(Runtime, "_make_values", delete_before)
+        monkeypatch.setattr(ServiceValues, "make", delete_before)
         async with Runtime(service, BrokerUrl.parse(broker.url)) as runtime:
 
             async def back() -> bool:

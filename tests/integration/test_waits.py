@@ -9,15 +9,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from mqkit import BrokerUrl, Delivery, Queue, Retry, Runtime, Service, waits
+from mqkit import BrokerUrl, Delivery, Queue, Retry, Runtime, Service, topology, waits
 from mqkit.declare import declare
 from mqkit.testing.broker import Broker
 from tests.support import connected, eventually
 
-TIMEOUT = 2000
-"""Milliseconds: the queue's consumer timeout."""
-
-LONG = {"x-consumer-timeout": TIMEOUT}
+TIMEOUT = 2.0
+"""Seconds: the consumer timeout."""
 
 
 class Body(BaseModel):
@@ -32,16 +30,21 @@ class Body(BaseModel):
         ({}, {}),
         ({"type": "classic"}, {}),
         ({"partitions": 1}, {"order_by": "account"}),
-        ({"arguments": {**LONG, "x-single-active-consumer": True}}, {}),
+        ({"arguments": {"x-single-active-consumer": True}}, {}),
     ],
     ids=["quorum", "classic", "ordered", "single"],
 )
 async def test_a_message_that_waits_is_given_back_before_the_broker_takes_it(
-    broker: Broker, name: str, queue: dict[str, Any], options: dict[str, Any]
+    broker: Broker,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    queue: dict[str, Any],
+    options: dict[str, Any],
 ) -> None:
     """All run once, though all of them together take longer than the consumer timeout."""
+    monkeypatch.setattr(topology, "DEFAULT_CONSUMER_TIMEOUT", TIMEOUT)
     runs, began = Counter[str | None](), dict[str | None, float]()
-    made = Queue(f"{name}.q", **{"arguments": LONG, **queue})
+    made = Queue(f"{name}.q", **queue)
     service = Service(name, retry=Retry.never())
     ready: list[int] = []
     loop = asyncio.get_running_loop()

@@ -124,18 +124,28 @@ async def test_what_a_handler_raises_is_judged_by_its_policy(
         assert outcome.error.__cause__ is error
 
 
-async def test_a_cancelled_run_is_requeued() -> None:
-    """A handler that is cancelled from outside gives its message back; that is no failure."""
+@pytest.mark.parametrize("given_back", [True, False])
+async def test_a_cancelled_run_is_no_failure_where_its_message_was_given_back(
+    given_back: bool,
+) -> None:
+    """The service gives back first, and then cancels; any other cancel is the handler's failure."""
     began = asyncio.Event()
 
-    async def handle(body: bytes) -> None:
+    async def handle(body: bytes, delivery: Delivery) -> None:
+        delivery.settled = given_back
         began.set()
         await asyncio.Event().wait()
 
     task = asyncio.create_task(outcome_of(handle))
     await began.wait()
     task.cancel()
-    assert await task == Requeue()
+    outcome = await task
+    if given_back:
+        assert outcome == Requeue()
+    else:
+        assert isinstance(outcome, RetryAfter)
+        assert isinstance(outcome.error, HandlerAbortedError)
+    assert not task.cancelling()
 
 
 async def test_a_lost_channel_overrides_the_outcome() -> None:
@@ -147,6 +157,8 @@ async def test_a_lost_channel_overrides_the_outcome() -> None:
         def ack(self, tag: int, multiple: bool = False) -> None: ...
 
         def nack(self, tag: int, *, requeue: bool) -> None: ...
+
+        def reject(self, tag: int, *, requeue: bool) -> None: ...
 
     channel = Channel()
 

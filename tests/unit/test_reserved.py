@@ -60,9 +60,9 @@ def test_the_number_of_a_publish_alone_is_not_worth_a_word(
     assert caplog.text == ""
 
 
-def test_names_that_are_no_text_are_dropped() -> None:
-    """A name that is not UTF-8 comes as bytes, and is taken for nobody's."""
-    headers = {b"\xff": 1, "tenant": "t"}
-    incoming = Incoming(1, False, "x", "k", Properties(headers=headers), b"")  # type: ignore[arg-type]
-    drop_unbelievable(incoming, "q")
-    assert incoming.properties.headers == {"tenant": "t"}
+def test_names_that_are_no_utf_8_are_the_applications() -> None:
+    """They stay, but for those that begin as mqkit's do."""
+    assert left("x", "k", "q", "\udcff", "mqkit-\udcff", "\udcffmqkit-") == {
+        "\udcff",
+        "\udcffmqkit-",
+    }

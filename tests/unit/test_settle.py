@@ -64,6 +64,9 @@ class World:
             raise ChannelClosedError(0, "gone")
         self.events.append(f"ack {tag}")
 
+    def reject(self, tag: int, *, requeue: bool) -> None:
+        self.nack(tag, requeue=requeue)
+
     def nack(self, tag: int, *, requeue: bool) -> None:
         self.events.append(f"nack {tag} requeue={requeue}")
 

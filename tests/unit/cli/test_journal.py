@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from mqkit.cli.journal import Journal, JournalError, line_hash, message_id
+from mqkit.cli.journal import Journal, JournalError, line_hash
 
 ONE, TWO, OTHER = line_hash(b"one"), line_hash(b"two"), line_hash(b"other")
 
@@ -99,13 +100,14 @@ def test_a_torn_last_line_is_dropped(begun: Path, kept: int) -> None:
 
 
 def test_a_torn_header_is_written_again(path: Path) -> None:
-    """A journal whose first line was cut short by a crash begins anew."""
+    """A journal whose first line was cut short by a crash, wherever, begins anew."""
     with journal(path):
         whole = path.read_bytes()
-    path.write_bytes(whole[:10])
-    with journal(path, resume=True) as notes:
-        assert len(notes) == 0
-    assert path.read_bytes() == whole
+    for kept in range(1, len(whole)):
+        path.write_bytes(whole[:kept])
+        with journal(path, resume=True) as notes:
+            assert len(notes) == 0
+        assert len(path.read_bytes()) == len(whole)
 
 
 def test_a_power_cut_leaves_zeros(begun: Path) -> None:
@@ -192,14 +194,111 @@ def test_after_half_a_note_nothing_is_added(path: Path, monkeypatch: pytest.Monk
         assert len(again) == 1
 
 
-def test_a_message_id_says_which_line_it_was() -> None:
-    """The id is the same in every run, and differs by exchange, key, line number and content."""
-    ids = {
-        message_id("x", "key", 1, ONE),
-        message_id("y", "key", 1, ONE),
-        message_id("x", "other", 1, ONE),
-        message_id("x", "key", 2, ONE),
-        message_id("x", "key", 1, TWO),
-    }
-    assert len(ids) == 5
-    assert message_id("x", "key", 1, ONE) == "1e99ffbb-a8f1-5b11-93a8-cdbb1a607ebd"
+def test_a_message_id_says_which_line_it_was(path: Path) -> None:
+    """The id is the same in every run of a journal, and differs by line number and content."""
+    with journal(path) as notes:
+        ids = [notes.message_id(n, d) for n, d in ((1, ONE), (2, ONE), (1, TWO))]
+        assert len(set(ids)) == 3
+    moved = path.rename(path.with_name("elsewhere"))
+    with journal(moved, resume=True) as notes:
+        assert [notes.message_id(n, d) for n, d in ((1, ONE), (2, ONE), (1, TWO))] == ids
+
+
+@pytest.mark.parametrize("how", ["another file", "anew", "the journal was deleted"])
+def test_other_messages_have_other_ids(begun: Path, how: str) -> None:
+    """The same line of another file, or of a run that begins again, is another message."""
+    with journal(begun, resume=True) as notes:
+        first = notes.message_id(1, ONE)
+    if how == "the journal was deleted":
+        begun.unlink()
+    other = begun.with_name("other") if how == "another file" else begun
+    with journal(other, anew=how == "anew") as notes:
+        assert notes.message_id(1, ONE) != first
+
+
+def test_a_journal_of_an_earlier_version_keeps_its_ids(path: Path) -> None:
+    """What was on its way under the ids that such a version made is sent again under those."""
+    path.write_text('{"journal": 1, "exchange": "x", "routing_key": "key"}\n')
+    with journal(path, resume=True) as notes:
+        assert notes.message_id(1, ONE) == "1e99ffbb-a8f1-5b11-93a8-cdbb1a607ebd"
+    with journal(path, anew=True) as notes:
+        assert notes.message_id(1, ONE) != "1e99ffbb-a8f1-5b11-93a8-cdbb1a607ebd"
+
+
+def test_the_id_is_on_the_disk_before_anything_is_sent(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a crash of the machine would leave stored messages whose ids the next run cannot make."""
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{file}").readlink()))
+        assert path.read_bytes().endswith(b"\n")
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with journal(path):
+        assert synced == [str(path), str(path.parent)]
+
+
+def test_only_its_owner_may_read_it(path: Path) -> None:
+    """It is made with mode 0600, whatever the process's mask."""
+    before = os.umask(0)
+    try:
+        with journal(path):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+DAMAGE = [
+    b"[" * 100_000,
+    b'{"line":' * 100_000,
+    b"\0",
+    b'"error"',
+    b"5",
+    b"null",
+    b'{"line": ' + b"9" * 5_000 + b', "hash": "00"}',
+    b'{"line": 1e999, "hash": "000000000000000000000000"}',
+    b'{"line": NaN, "hash": "000000000000000000000000"}',
+    b'{"line": 99999999999999999999, "hash": "000000000000000000000000"}',
+    b'{"line": true, "hash": "000000000000000000000000"}',
+    b'{"line": "1", "hash": "000000000000000000000000"}',
+    b'{"line": 1, "hash": 5}',
+    b'{"line": 1, "hash": "zz"}',
+    b'{"line": 1, "hash": {"deep": []}}',
+    b"\xff\xfe",
+]
+
+
+@pytest.mark.parametrize("line", DAMAGE)
+def test_any_damage_is_told(begun: Path, line: bytes) -> None:
+    """Whatever a line holds, nested without end or a number without end: an error that names it."""
+    whole = begun.read_bytes() + line + b"\n"
+    begun.write_bytes(whole)
+    with pytest.raises(JournalError, match="damaged in line 5"):
+        journal(begun, resume=True)
+    assert begun.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "line", [*DAMAGE, b'{"journal": true, "exchange": "x", "routing_key": "key"}']
+)
+@pytest.mark.parametrize("anew", [True, False])
+def test_what_begins_with_anything_else_is_no_journal(
+    path: Path, line: bytes, *, anew: bool
+) -> None:
+    """Nor is its first line a traceback, and the file stays as it is."""
+    path.write_bytes(line + b"\n")
+    with pytest.raises(JournalError, match="--journal"):
+        journal(path, anew=anew)
+    assert path.read_bytes() == line + b"\n"
+
+
+@pytest.mark.parametrize("name", ["5", "[]", '{"a": 1}'])
+def test_an_id_that_is_none_is_refused(path: Path, name: str) -> None:
+    """A header whose id is no text was not written by mqkit publish."""
+    path.write_text(f'{{"journal": 1, "id": {name}, "exchange": "x", "routing_key": "key"}}\n')
+    with pytest.raises(JournalError, match="is not a journal"):
+        journal(path, resume=True)

@@ -33,14 +33,20 @@ def failures(judge: Judge, end: End) -> int:
     return decision.failures
 
 
-@pytest.mark.parametrize("service_ran", [False, True])
-@pytest.mark.parametrize(("code", "gives"), [(1, 1), (2, 2), (77, 1)])
-def test_a_service_that_cannot_start_is_given_up(code: int, gives: int, service_ran: bool) -> None:
-    """An error at a process's first start is final, also where others run (an exclusive queue)."""
-    assert Judge().after(End(code), service_ran=service_ran) == GiveUp(gives)
+@pytest.mark.parametrize("code", [0, 1, 2, 7, 77])
+def test_a_service_that_cannot_start_is_given_up(code: int) -> None:
+    """Where nothing ever ran, an exit code is final, and the command's own; 0 is one."""
+    assert Judge().after(End(code), service_ran=False) == GiveUp(code)
 
 
-@pytest.mark.parametrize("code", [KILLED, 0, None])
+@pytest.mark.parametrize("code", [KILLED, 0, 1, 77, None])
+def test_a_process_that_cannot_start_ends_no_service_that_runs(code: int | None) -> None:
+    """Its first start is no other than any later one: the others run on, and it is tried again."""
+    assert isinstance(Judge().after(End(code), service_ran=True), Restart)
+    assert Judge().after(End(2), service_ran=True) == GiveUp(2)
+
+
+@pytest.mark.parametrize("code", [KILLED, None])
 def test_what_is_killed_at_its_start_is_tried_a_few_times(code: int | None) -> None:
     """A signal may be an accident, which does not happen each time."""
     judge = Judge()
@@ -117,8 +123,8 @@ def test_whatever_happens_it_waits_in_bounds_or_gives_up_for_a_reason(
         decision = judge.after(end, service_ran=ran)
         if isinstance(decision, GiveUp):
             assert end.ready_for is None
-            assert decision.code == (2 if end.code == 2 else 1)
-            assert not ran or n == 0 or end.code == 2
+            assert decision.code == (end.code if end.code is not None and end.code >= 0 else 1)
+            assert not ran or end.code == 2
             return
         assert 0 < decision.after <= LONGEST_WAIT + JITTER
         assert (decision.failures, decision.loud) == (row, row >= LOUD_AFTER)
@@ -130,7 +136,8 @@ def test_whatever_happens_it_waits_in_bounds_or_gives_up_for_a_reason(
         (End(0, 5.0), "ended with exit code 0", 0),
         (End(1, 5.0), "ended with exit code 1", 1),
         (End(2), "ended with exit code 2", 2),
-        (End(77, 5.0), "ended with exit code 77", 1),
+        (End(7), "ended with exit code 7", 7),
+        (End(77, 5.0), "ended with exit code 77", 77),
         (End(-signal.SIGKILL, 5.0), "was killed by SIGKILL", 1),
         (End(-signal.SIGTERM, 5.0), "was killed by SIGTERM", 1),
         (End(-signal.SIGTERM), "was killed by SIGTERM", 0),

@@ -11,8 +11,6 @@ import aiormq
 import pytest
 from pamqp import commands
 from pamqp import frame as pamqp_frame
-from pamqp.body import ContentBody
-from pamqp.header import ContentHeader
 
 from mqkit import drivers
 from mqkit.drivers import aio_pika_wire as wire
@@ -30,8 +28,10 @@ from mqkit.errors import (
     InvalidMessageError,
     VirtualHostError,
 )
+from mqkit.field_tables import UNREADABLE
 from mqkit.message import Message, Properties
 from mqkit.settings import BrokerUrl, Host
+from tests.tables import payload, properties, short
 
 HOST = Host("broker.example", 5672)
 
@@ -104,7 +104,7 @@ def test_credentials_reach_aiormq_as_they_are() -> None:
     url = BrokerUrl.parse("amqp://u%40%3A%2F%25:p%23%3F%2F%25ä%2B@h/v")
     built = address(url, Host("::1", 1))
     assert (built.user, built.password) == ("u@:/%", "p#?/%ä+")
-    assert (built.host, built.port, built.path) == ("::1", 1, "/")
+    assert (built.port, built.path) == (1, "/")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_each_refusal_has_its_error(
     if code is not None:
         refusal = commands.Connection.Close(code, "down", 0, 0)
     with pytest.raises(kind, match=words) as caught:
-        raise connect_error(error, refusal, HOST, "v")
+        raise connect_error(error, refusal, BrokerUrl.parse("amqp://h/v"), HOST)
     assert type(caught.value) is kind
     assert "broker.example:5672" in str(caught.value)
 
@@ -171,21 +171,34 @@ def test_a_stream_without_words_has_no_refusal() -> None:
 def test_a_message_is_put_together() -> None:
     """Method, header and bodies in turn are a message at the last of them."""
     assembly = Assembly()
-    deliver = commands.Basic.Deliver("t", 1, False, "", "q")
-    properties = commands.Basic.Properties(message_id="m")
-    assembly.begin(deliver)
-    assert assembly.add(ContentHeader(0, 5, properties)) is None
-    assert assembly.add(ContentBody(b"ab")) is None
-    assert assembly.add(ContentBody(b"cde")) == (deliver, properties, b"abcde")
-    assembly.begin(deliver)
-    assert assembly.add(ContentHeader(0, 0, properties)) == (deliver, properties, b"")
+    encoded = properties(message_id=short(b"m"), delivery_mode=b"\2")
+    for bodies in ([b"ab", b"cde"], [b"abcde"], []):
+        whole = b"".join(bodies)
+        parts = [b"method", payload(encoded, len(whole)), *bodies]
+        *before, last = [assembly.add(part) for part in parts]
+        assert last == (b"method", Properties(message_id="m"), whole)
+        assert not any(before)
 
 
-@pytest.mark.parametrize("frame", [ContentHeader(), ContentBody(b"x")])
-def test_content_without_its_method_is_refused(frame: ContentHeader | ContentBody) -> None:
-    """Frames that belong to no message are an error, and not part of the next one."""
-    with pytest.raises(ValueError, match="without what comes before it"):
-        Assembly().add(frame)
+def test_nothing_is_put_together_any_more_once_it_is_broken() -> None:
+    """What comes after a frame that could not be dealt with is nobody's."""
+    assembly = Assembly()
+    assembly.add(b"method")
+    with pytest.raises(UNREADABLE):
+        assembly.add(b"no header")
+    assembly.is_broken = True
+    assert [assembly.add(part) for part in (b"m", payload(properties()), b"")] == [None] * 3
+
+
+@pytest.mark.parametrize("method", [commands.Channel.Close, commands.Connection.Close])
+def test_a_text_that_is_cut_within_a_character_is_read(method: Any) -> None:
+    """A broker may cut what it says at 255 bytes, anywhere; pamqp would end the connection."""
+    said = "ä".encode() * 127 + b"\xc3"
+    raw = method.index.to_bytes(4) + (404).to_bytes(2) + short(said) + b"\0\x28\0\x0a"
+    kind, mended = wire.passed_by(1, raw)
+    (frame,) = frames_of(b"\1\0\1" + len(mended).to_bytes(4) + mended + b"\xce")
+    assert (kind, frame.reply_code, frame.reply_text) == (1, 404, "ä" * 127)
+    assert (frame.class_id, frame.method_id) == (40, 10)
 
 
 OK = commands.Queue.DeclareOk
@@ -199,13 +212,13 @@ async def test_calls_are_sent_one_after_the_other() -> None:
     first, second = calls.send(b"1", (OK,)), calls.send(b"2", (QOS_OK,))
     assert sent == [b"1"]
     with pytest.raises(ValueError, match="answers nothing"):
-        calls.answer(commands.Basic.QosOk(), None)
-    assert calls.answer(OK(), "one")
+        calls.answer(QOS_OK, None)
+    assert calls.answer(OK, "one")
     assert sent == [b"1", b"2"]
-    assert calls.answer(QOS_OK(), "two")
+    assert calls.answer(QOS_OK, "two")
     assert (await first, await second) == ("one", "two")
     with pytest.raises(ValueError, match="answers nothing"):
-        calls.answer(OK(), None)
+        calls.answer(OK, None)
 
 
 async def test_an_answer_to_nobody_is_taken() -> None:
@@ -215,9 +228,9 @@ async def test_an_answer_to_nobody_is_taken() -> None:
     gone, unsent, last = (calls.send(data, (OK,)) for data in (b"1", b"2", b"3"))
     gone.cancel()
     unsent.cancel()
-    assert not calls.answer(OK(), "nobody's")
+    assert not calls.answer(OK, "nobody's")
     assert sent == [b"1", b"3"]
-    assert calls.answer(OK(), "mine")
+    assert calls.answer(OK, "mine")
     assert await last == "mine"
 
 
@@ -228,9 +241,9 @@ async def test_closing_waits_for_what_is_under_way() -> None:
     under_way, waits = calls.send(b"1", (OK,)), calls.send(b"2", (OK,))
     calls.finish([(b"cancel", (commands.Basic.CancelOk,))], b"close")
     assert sent == [b"1"]
-    calls.answer(OK(), None)
+    calls.answer(OK, None)
     assert sent == [b"1", b"cancel"]
-    calls.answer(commands.Basic.CancelOk(), None)
+    calls.answer(commands.Basic.CancelOk, None)
     assert sent == [b"1", b"cancel", b"close"]
     assert await under_way is None
     calls.fail(Closed(404, "gone"))

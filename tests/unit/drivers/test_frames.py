@@ -6,14 +6,20 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import pika
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pika import frame, spec
 
+from mqkit import content_header
 from mqkit.drivers import frames, pika_wire
+from mqkit.drivers.aio_pika_frames import Assembly
+from mqkit.drivers.base import Incoming, Returned
 from mqkit.drivers.frames import HEAD
+from mqkit.drivers.pika_stream import Inbound
 from mqkit.message import Message, Properties
+from tests.tables import ENTRIES, payload, properties, short
 
 SHORT = st.text(st.characters(codec="utf-8"), max_size=60)
 MAYBE = st.one_of(st.none(), SHORT)
@@ -27,7 +33,7 @@ VALUE: st.SearchStrategy[Any] = st.recursive(
         st.integers(-(2**63), 2**63 - 1),
         st.text(st.characters(codec="utf-8"), max_size=20),
         st.binary(max_size=20),
-        st.decimals(-1000, 1000, places=2, allow_nan=False),
+        st.decimals(-1000, 1000, places=2, allow_nan=False).map(Decimal.normalize),  # as pika does
         MOMENT,
     ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SHORT, inner, max_size=3),
@@ -51,6 +57,26 @@ PROPERTIES = st.builds(
 )
 
 
+def to_pika(properties: Properties) -> pika.BasicProperties:
+    """Properties as pika has them, to be written by its own codec."""
+    seconds, moment = properties.expiration, properties.timestamp
+    return pika.BasicProperties(
+        properties.content_type,
+        properties.content_encoding,
+        dict(properties.headers) or None,
+        2 if properties.persistent else 1,
+        properties.priority,
+        properties.correlation_id,
+        properties.reply_to,
+        None if seconds is None else str(round(seconds * 1000)),
+        properties.message_id,
+        None if moment is None else int(moment.timestamp()),
+        properties.type,
+        properties.user_id,
+        properties.app_id,
+    )
+
+
 def by_pika(channel: int, message: Message, limit: int) -> bytes:
     """The frames of a publish as pika writes them."""
     method = spec.Basic.Publish(
@@ -59,7 +85,7 @@ def by_pika(channel: int, message: Message, limit: int) -> bytes:
     body = message.body
     parts = [
         frame.Method(channel, method),
-        frame.Header(channel, len(body), pika_wire.to_pika(message.properties)),
+        frame.Header(channel, len(body), to_pika(message.properties)),
         *(frame.Body(channel, body[at : at + limit]) for at in range(0, len(body), limit)),
     ]
     return b"".join(part.marshal() for part in parts)
@@ -113,14 +139,24 @@ def test_a_long_body_is_cut_into_frames_and_not_copied(size: int) -> None:
 
 
 @given(PROPERTIES, st.integers(0, 2**40))
-def test_properties_are_read_as_pika_reads_them(properties: Properties, size: int) -> None:
-    """What comes is the same values as by way of pika's own objects."""
-    data = frame.Header(1, size, pika_wire.to_pika(properties)).marshal()
-    _, read = frame.decode_frame(data)
-    assert isinstance(read, frame.Header)
-    expected = pika_wire.from_pika(read.properties)
-    assert frames.header(data, HEAD.size, len(data) - 1) == (size, expected)
-    assert type(expected.headers) is dict
+def test_properties_are_read_that_pika_wrote(properties: Properties, size: int) -> None:
+    """The values are those that pika was given, whether pika asks for them or mqkit itself."""
+    data = frame.Header(1, size, to_pika(properties)).marshal()
+    found = content_header.decode(data, HEAD.size, len(data) - 1)
+    assert found == (size, properties)
+    assert type(found[1].headers) is dict
+    taken = pika_wire.header_frame(data + b"more")
+    assert taken is not None
+    consumed, header = taken
+    assert (consumed, header.channel_number, header.body_size) == (len(data), 1, size)
+    assert header.properties.decoded == properties
+
+
+def test_other_frames_are_left_to_pika() -> None:
+    """Those of methods and bodies, and what is no whole frame yet."""
+    data = frame.Header(1, 0, to_pika(Properties())).marshal()
+    for other in (b"", data[:6], data[:-1], frame.Body(1, b"b").marshal(), b"AMQP\0\0\x09\x01"):
+        assert pika_wire.header_frame(other) is None
 
 
 @given(SHORT, st.integers(0, 2**64 - 1), st.booleans(), SHORT, SHORT)
@@ -141,9 +177,49 @@ def test_a_confirm_is_read(tag: int, multiple: bool) -> None:
     assert frames.confirm(data, HEAD.size + 4) == (tag, multiple)
 
 
-def test_a_decimal_header_is_pikas() -> None:
-    """What is neither a text nor a whole number is left to pika, bit for bit."""
-    properties = Properties(headers={"d": Decimal("1.50"), "n": 2**40, "b": True})
-    data = frame.Header(1, 0, pika_wire.to_pika(properties)).marshal()
-    _, read = frames.header(data, HEAD.size, len(data) - 1)
-    assert read.headers == {"d": Decimal("1.5"), "n": 2**40, "b": True}
+NOT_UTF_8 = b"\x03a\xff\xfe"
+
+
+def test_names_that_are_no_utf_8_are_read() -> None:
+    """Of a delivery, of what was asked for and of what came back; their bytes can be had back."""
+    name = "a\udcff\udcfe"
+    names = NOT_UTF_8 * 2
+    tag = b"\0" * 7 + b"\7\1"
+    assert frames.deliver(b"...." + NOT_UTF_8 + tag + names, 4) == (name, 7, True, name, name)
+    assert frames.got(tag + names + b"\0" * 4, 0) == (7, True, name, name)
+    assert frames.returned(b"\1\x38" + NOT_UTF_8 + names, 0) == (312, name, name, name)
+
+
+@pytest.mark.parametrize("raw", [b"a", "a"])
+def test_names_that_pika_read_are_texts(raw: Any) -> None:
+    """Also where pika hands over the bytes of one that is no UTF-8."""
+    properties = pika_wire.ReceivedProperties(Properties(message_id="m"))
+    got = spec.Basic.GetOk(1, True, raw, raw)
+    assert pika_wire.incoming(got, properties, b"b") == Incoming(
+        1, True, "a", "a", Properties(message_id="m"), b"b"
+    )
+    sent_back = spec.Basic.Return(312, raw, raw, raw)
+    assert pika_wire.returned(sent_back, properties) == Returned(
+        312, "a", "a", "a", Properties(message_id="m")
+    )
+
+
+@given(ENTRIES, st.integers(0, 3))
+def test_both_drivers_read_the_same(table: list[bytes], bodies: int) -> None:
+    """Whatever the headers are, each makes the same message of the same frames, and loses none."""
+    data = payload(properties(b"".join(table), message_id=short(b"m")), bodies)
+    method = b"\0\x3c\0\x3c" + short(b"tag") + b"\0" * 7 + b"\7\1" + short(b"x") + short(b"k\xff")
+    inbound, assembly = Inbound(), Assembly()
+    by_pika: list[Incoming] = []
+    inbound.on_delivery["tag"] = by_pika.append
+    by_aio_pika: Any = None
+    for kind, part in [(1, method), (2, data), *[(3, b"b")] * bodies]:
+        assert inbound.take(kind, b"before" + part + b"after", 6, 6 + len(part))
+        assert by_aio_pika is None
+        by_aio_pika = assembly.add(part)
+    (incoming,) = by_pika
+    raw, found, body = by_aio_pika
+    assert (raw, body, incoming.body) == (method, b"b" * bodies, b"b" * bodies)
+    assert repr(found) == repr(incoming.properties)
+    assert found.received == incoming.properties.received == (data[12:] if table else None)
+    assert (incoming.routing_key, incoming.exchange) == ("k\udcff", "x")
