@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 from collections import Counter, defaultdict
@@ -69,9 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             patience=options.patience,
         )
     if options.json:
-        pass
+        sys.stdout.write(f"{json.dumps(_summary(report))}\n")
     else:
-        show(report, f"{options.driver}, {(options.url and 'url') or options.broker}")
+        show(report, f"{options.driver}, {'url' if options.url else options.broker}")
     return HOLDS if report.holds else BROKEN
 
 

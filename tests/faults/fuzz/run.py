@@ -26,7 +26,7 @@ from tests.faults.fuzz.tap import Tap
 from tests.faults.fuzz.watch import IDLE, Watch, processor_time
 from tests.faults.fuzz.wire import Peer, Raw, RefusedError
 
-RATE = 60
+RATE = 25
 """Messages that end in a second at the least, on a machine that does other things, too."""
 
 GRACE = 5.0
