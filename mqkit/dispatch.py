@@ -22,6 +22,7 @@ from mqkit.errors import (
     MessageIdReusedError,
     StoreError,
     StoreUnavailableError,
+    error_type,
     log_error,
 )
 from mqkit.expiry import expired
@@ -114,7 +115,12 @@ class Dispatcher:
         decoder = self._handler.plan.decoder
         if decoder is None:
             return None
-        return decoder.decode(delivery.body, delivery.properties, self._limits)
+        try:
+            return decoder.decode(delivery.body, delivery.properties, self._limits)
+        except (asyncio.CancelledError, KeyboardInterrupt) as error:
+            # Nothing is awaited here, and signals are the event loop's: it is a validator's own.
+            problem = f"a validator of the body failed with {error_type(error)}"
+        raise DecodeError(problem)
 
     async def decode_aside(self, delivery: Delivery) -> Any:
         """As `decode`, in a thread: the loop goes on wherever a validator in Python runs.

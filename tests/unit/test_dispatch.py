@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import pytest
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 from tenacity import RetryCallState, stop_after_attempt, stop_after_delay, wait_fixed
 
 from mqkit import Delivery, Queue, Reject, Retry, RetryLater, Service
@@ -98,6 +98,24 @@ async def test_an_undecodable_body_never_reaches_the_handler() -> None:
     assert isinstance(outcome, DeadLetter)
     assert outcome.reason is DeathReason.UNDECODABLE
     assert runs == []
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt, GeneratorExit])
+async def test_a_validator_that_raises_what_a_loop_raises_has_failed(
+    error: type[BaseException],
+) -> None:
+    """A decode awaits nothing: a cancellation in it is no end of the run, nor is an interrupt."""
+
+    def validate(_: Any) -> Any:
+        raise error
+
+    async def handle(body: Any) -> None:
+        raise AssertionError("it is not run")
+
+    handle.__annotations__["body"] = Annotated[int, BeforeValidator(validate)]
+    outcome = await outcome_of(handle)
+    assert isinstance(outcome, DeadLetter)
+    assert outcome.reason is DeathReason.UNDECODABLE
 
 
 @pytest.mark.parametrize(
