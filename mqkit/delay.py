@@ -154,6 +154,21 @@ async def bound_channel(open_channel: OpenChannel, queues: Iterable[str]) -> Dri
     return channel
 
 
+async def check_permissions(open_channel: OpenChannel, queues: Iterable[str]) -> None:
+    """See, before anything is consumed, that this user may let retries return to queues.
+
+    :raises TopologyError: this user may not; the message names the permission
+    :raises ChannelClosedError: the connection was lost meanwhile
+    """
+    try:
+        channel = await bound_channel(open_channel, queues)
+    except ChannelClosedError as error:
+        if not error.code:
+            raise
+        return  # a queue is gone again, say: who consumes it declares it again
+    await channel.close()
+
+
 async def bind(channel: DriverChannel, queue: str) -> None:
     """Let the ladder deliver to a queue, where its last exchange is there.
 

@@ -8,7 +8,7 @@ carries it out.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -45,6 +45,11 @@ class Pause:
     runs may end, and such failures cost a message none of its attempts, whatever its retry policy
     says. Before that they count like any other, so that a message which always raises it by
     itself, among healthy ones, comes to its end.
+
+    With a `probe`, no message is dead-lettered for such a failure before that was asked, once a
+    second at most: if it says that the dependency is down, the handler is paused at once, and the
+    message waits with the others. Without one, the policy judges the first `minimum` - 1 failures
+    of an outage, which under `Retry.never()` are dead-lettered.
 
     An error counts as one of `on` if it is an instance, was raised `from` one, or is a group that
     holds one. `Reject` never counts: it is the handler's word on the message.
@@ -189,10 +194,29 @@ class Circuit:
         """A run begins; what this returns is given to `end`."""
         return self._resumed
 
-    def end(self, outcome: Outcome, *, began: int, elapsed: float = 0.0) -> Verdict:
+    def asking(self, outcome: Outcome) -> tuple[Pause, ...]:
+        """Of which pauses to ask the probe before a message is dead-lettered: it may begin them."""
+        if not isinstance(outcome, DeadLetter) or not _has_run(outcome):
+            return ()
+        error = _error_of(outcome)
+        return tuple(
+            window.pause
+            for window in self._windows
+            if window.pause.probe is not None and window.trip is None and window.pause.named(error)
+        )
+
+    def end(
+        self,
+        outcome: Outcome,
+        *,
+        began: int,
+        elapsed: float = 0.0,
+        down: Collection[Pause] = (),
+    ) -> Verdict:
         """A run has ended.
 
         :param began: what `begin` returned
+        :param down: the pauses whose probe says that their dependency is down
         :param elapsed: seconds since the first failure of the message, as it came with it
         """
         if not _has_run(outcome):
@@ -203,7 +227,7 @@ class Circuit:
         for window in self._windows:
             named = window.pause.named(error)
             failed = failed or named is not None
-            trip, is_excused = window.end(named, began)
+            trip, is_excused = window.end(named, began, is_down=window.pause in down)
             if trip is not None:
                 trips.append(trip)
             if is_excused:
@@ -229,7 +253,9 @@ class _Window:
         self._failed: deque[bool] = deque(maxlen=pause.over)
         self._resumed = 0
 
-    def end(self, named: BaseException | None, began: int) -> tuple[Trip | None, bool]:
+    def end(
+        self, named: BaseException | None, began: int, *, is_down: bool
+    ) -> tuple[Trip | None, bool]:
         """The pause that this run begins, and whether its message is not to blame."""
         if self.trip is not None or began < self._resumed:
             # What began before the dependency came back tells nothing of how it is now.
@@ -238,7 +264,7 @@ class _Window:
         if named is None:
             return None, False
         failed, of = sum(self._failed), len(self._failed)
-        if of < self.pause.minimum or failed < self.pause.rate * of:
+        if not is_down and (of < self.pause.minimum or failed < self.pause.rate * of):
             return None, False
         self.trip = Trip(self.pause, failed, of, named)
         return self.trip, True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import random
 import threading
 from collections.abc import Awaitable, Callable
@@ -30,6 +31,9 @@ JITTER = 0.1
 
 PROBE_TIMEOUT = 10.0
 """Seconds after which a probe that has not returned says that its dependency is down."""
+
+ASK_AGAIN = 1.0
+"""Seconds for which a probe that said 'up' is believed, when a run fails as if it were down."""
 
 TRIAL_PREFETCH = 1
 
@@ -91,6 +95,8 @@ class Pausing:
         self._next_probe: datetime | None = None
         self._trial: asyncio.Future[bool] | None = None
         self._met: set[type[BaseException]] = set()
+        self._asking: dict[Pause, asyncio.Task[BaseException | None]] = {}
+        self._up_at: dict[Pause, float] = {}
 
     @property
     def state(self) -> ConsumerState | None:
@@ -104,12 +110,40 @@ class Pausing:
         """Run the handler; what its dependencies are to blame for costs the message no attempt."""
         began, is_trial = self._circuit.begin(), self._since is not None
         outcome = await self._dispatch(delivery)
-        verdict = self._circuit.end(outcome, began=began, elapsed=elapsed_seconds(delivery.headers))
+        asking = self._circuit.asking(outcome)
+        verdict = self._circuit.end(
+            outcome,
+            began=began,
+            elapsed=elapsed_seconds(delivery.headers),
+            down=[pause for pause in asking if await self._is_down(pause)],
+        )
         for trip in verdict.trips:
             self._pause(trip)
         if is_trial:
             self._judge_trial(verdict)
         return verdict.outcome
+
+    async def _is_down(self, pause: Pause) -> bool:
+        """Whether the probe says so; all who want to know at the same time share its answer."""
+        now = asyncio.get_running_loop().time
+        if now() - self._up_at.get(pause, -math.inf) < ASK_AGAIN:
+            return False
+        asked = self._asking.get(pause)
+        if asked is None:
+            asked = asyncio.create_task(self._probers[pause].ask())
+            self._asking[pause] = asked
+            asked.add_done_callback(lambda _: self._asking.pop(pause, None))
+        try:
+            error = await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            # Its message was given back, or is lost: what is judged here is carried out no more.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                task.uncancel()
+            return False
+        if error is None:
+            self._up_at[pause] = now()
+        return error is not None
 
     async def run(self) -> None:
         """End each pause once its dependency is back; runs until it is cancelled."""

@@ -15,7 +15,7 @@ from mqkit.closing import Closing, Step
 from mqkit.connection import Connection
 from mqkit.consumer import Consumer
 from mqkit.declare import declare
-from mqkit.delay import bound_channel
+from mqkit.delay import check_permissions
 from mqkit.dispatch import Clock, utc_now
 from mqkit.draining import CANCELLED_HANDLERS_WAIT, Drain
 from mqkit.drivers.base import Driver, QueueState
@@ -23,6 +23,7 @@ from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.handler import Handler
 from mqkit.middleware import Middleware
 from mqkit.pause import ConsumerState, Status
+from mqkit.policies import Management, watch
 from mqkit.publish_many import OnConfirmed
 from mqkit.publisher import Publisher
 from mqkit.service import Service
@@ -52,7 +53,8 @@ class Runtime:
     As an asynchronous context manager it starts on entry and drains on exit; `run` does both
     and waits in between. `grace` is in seconds. `connect_deadline` is how many seconds the first
     connection may take; None tries for ever. `middleware` goes around the service's own. A
-    service that has a connection of its own takes neither `url` nor `driver`.
+    service that has a connection of its own takes neither `url` nor `driver`. `management` is the
+    URL of the broker's management API, by which policies are seen that break what is promised.
 
     `on_settled` and `on_confirmed` observe what becomes of deliveries and what the service's
     publisher has published, copies of deliveries included (`mqkit.settle.OnSettled`,
@@ -78,6 +80,7 @@ class Runtime:
         on_settled: OnSettled | None = None,
         on_confirmed: OnConfirmed | None = None,
         on_stop: Callable[[], None] = lambda: None,
+        management: str | None = None,
     ) -> None:
         if not service.handlers:
             raise ConfigurationError(f"service {service.name!r} has no handlers")
@@ -90,6 +93,7 @@ class Runtime:
             service.store.check(service.handlers)
         self.service = service
         self._url, driver = drivers.chosen(service.name, service.connection, url, driver)
+        self._management = Management(management, self._url.vhost) if management else None
         self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=driver)
         self._publishing = Connection(self._url, name=f"{service.name}.publish", driver=driver)
         self.publisher = Publisher(
@@ -262,9 +266,10 @@ class Runtime:
             self._store_is_open = True
         self._stalls.start()
         await declare(self._consuming.channel, self.service.topology)
-        # Where this user may not, it is an error now, and not one at each attempt to consume.
-        queues = [each for handler in self.service.handlers[:1] for each in _consumed(handler)]
-        await (await bound_channel(self._consuming.channel, queues)).close()
+        await check_permissions(self._consuming.channel, _consumed(self.service.handlers[0]))
+        if self._management is not None:
+            watching = watch(self._management, self.service.name, self.service.topology.queues)
+            self._running.append(asyncio.create_task(watching, name="mqkit policies"))
         # Not before there is an exchange to relay to.
         if store is not None and (beside := store.start(self.publisher.send)) is not None:
             self._running.append(beside)

@@ -20,7 +20,8 @@ ExchangeType = Literal["direct", "fanout", "topic", "headers"]
 QueueType = Literal["quorum", "classic"]
 
 DEFAULT_DELIVERY_LIMIT = 20
-"""Deliveries without an ack after which the broker dead-letters, as RabbitMQ 4.0 has it."""
+"""How often a message may come back without an ack, as RabbitMQ 4.0 has it; at the next time, after
+21 deliveries, the broker dead-letters it. From 4.3 a nack does not count."""
 
 UNLIMITED_DELIVERIES = 1_000_000_000
 """For dead letter queues: from 4.0 a quorum queue without a limit gets one of 20 and drops what
@@ -131,9 +132,10 @@ class Source:
 class Queue:
     """A queue, durable and quorum unless stated otherwise.
 
-    `delivery_limit` is how many deliveries may end without an ack (a killed worker, above all)
-    before the broker dead-letters the message. `dead_letters=False` leaves out the dead letter
-    queue; what is dead-lettered then has nowhere to go, so a handler's queue must have one.
+    `delivery_limit` is how many deliveries may end without an ack (a killed worker, above all);
+    at the one after that, the broker dead-letters the message. It is for quorum queues.
+    `dead_letters=False` leaves out the dead letter queue; what is dead-lettered then has nowhere to
+    go, so a handler's queue must have one.
 
     `partitions` is for a handler that keeps an order (`order_by`): the messages of one key go to
     one of so many queues, named `<name>.0` and on, each with a single active consumer, which is
@@ -249,6 +251,11 @@ class Queue:
     def needs_consumer(self) -> bool:
         """Whether the broker deletes it, and what is in it, while nobody consumes it."""
         return self.auto_delete or EXPIRES in self.arguments
+
+    @property
+    def keeps_dead_letters(self) -> bool:
+        """Whether it is declared for the dead letters of another queue."""
+        return isinstance(self, _DeadLetterQueue)
 
     @property
     def dead_queue(self) -> str:

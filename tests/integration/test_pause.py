@@ -107,6 +107,29 @@ async def test_an_outage_pushes_nothing_into_the_dead_letters(
     assert sum(attempt - 1 for _, attempt in handled) == 1
 
 
+async def test_an_outage_from_the_start_loses_nothing_of_a_handler_that_never_retries(
+    broker: Broker, name: str
+) -> None:
+    """Its probe is asked before the first message is dead-lettered, though `minimum` is far off."""
+    gateway, handled = Gateway(), list[str | None]()
+    gateway.up = False
+    service = Service(name, retry=Retry.never())
+
+    @service.handler(Queue(f"{name}.q"), pause=pause(gateway.ping, minimum=5))
+    async def handle(body: bytes, delivery: Delivery) -> None:
+        gateway.pay()
+        handled.append(delivery.message_id)
+
+    async with connected(broker.url) as client:
+        await declare(client.connection.channel, service.topology)
+        await publish(client, f"{name}.q", 4)
+        async with Runtime(service, BrokerUrl.parse(broker.url)) as runtime:
+            await eventually(lambda: runtime.states[f"{name}.q"].status is Status.PAUSED)
+            gateway.up = True
+            await eventually(lambda: len(handled) == 4)
+        assert await client.messages(f"{name}.q.dead") == 0
+
+
 async def test_a_message_that_always_fails_alone_reaches_its_limit(
     broker: Broker, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -368,11 +368,8 @@ async def test_an_input_that_fails_is_raised_after_its_results(
 
     async with connected(broker.url) as client:
         await client.declare(f"{name}.q")
-        results = []
+        results = client.publisher.publish_many(each_in_turn() if asynchronous else each())
+        assert [(await anext(results)).error for _ in range(50)] == [None] * 50
         with pytest.raises(LookupError, match="in the middle of a line"):
-            async for result in client.publisher.publish_many(
-                each_in_turn() if asynchronous else each()
-            ):
-                results.append(result)
-        assert [result.error for result in results] == [None] * 50
+            await anext(results)
         assert len(await client.take_all(f"{name}.q")) == 50

@@ -1,4 +1,4 @@
-"""Every option that takes a number, a time, a flag or a name: what it refuses, and how it says so."""
+"""Every option that takes a number, a time, a flag or a name: what it refuses, and what it says."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from mqkit import (
     ConfigurationError,
     Exchange,
     Limits,
+    MqkitError,
     Outgoing,
     Pause,
     Publisher,
@@ -35,18 +36,17 @@ from mqkit.embedded import EmbeddedServer
 from mqkit.message import Message
 from mqkit.settings import Host
 from mqkit.store import Store
-from mqkit.testing import harness as harness_module
-from mqkit.testing.harness import Harness, harness
+from mqkit.testing.harness import Harness, HarnessError, harness
 from mqkit.testing.proxy import TcpProxy
 
 URL = "amqp://guest:guest@127.0.0.1:1/"
 
-NO_NUMBERS = (True, False, "5", b"5", [], {}, object(), 1j, math.nan)
+NO_NUMBERS: tuple[Any, ...] = (True, False, "5", b"5", [], {}, object(), 1j, math.nan)
 NO_TIMES = (*NO_NUMBERS, math.inf, -math.inf, -1, -0.001, timedelta(seconds=-1), 10**400, 1e300)
 NO_WHOLES = (*NO_NUMBERS, math.inf, 1.5, 1.0, -1, -(10**5000), timedelta(seconds=1))
 NO_COUNTS = (*NO_WHOLES, 0)
-NO_FLAGS = (None, 0, 1, "yes", "no", "", [], math.nan)
-NO_NAMES = (5, b"name", "", "n" * 256, "\u00e9" * 128, "\udc80", "a\0b", True, [])
+NO_FLAGS: tuple[Any, ...] = (None, 0, 1, "yes", "no", "", [], math.nan)
+NO_NAMES: tuple[Any, ...] = (5, b"name", "", "n" * 256, "\u00e9" * 128, "\udc80", "a\0b", True, [])
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,12 @@ def in_proxy(call: Callable[[TcpProxy], object]) -> None:
         call(proxy)
 
 
+def _field(
+    kind: Callable[..., object], name: str, *given: Any, **others: Any
+) -> Callable[[Any], Any]:
+    return lambda value: kind(*given, **others, **{name: value})
+
+
 NOT_ZERO = (0, 0.0, timedelta(0))
 TIMES = (1, 0.5, timedelta(seconds=2))
 
@@ -235,7 +241,7 @@ OPTIONS = [
         (*NO_TIMES, *NOT_ZERO),
         (None, *TIMES),
     ),
-    Option("Service(name)", lambda v: Service(v), (*NO_NAMES, " "), ("s",)),
+    Option("Service(name)", Service, (*NO_NAMES, " "), ("s",)),
     Option("Service(limits)", lambda v: Service("s", limits=v), (None, 5), (Limits(),)),
     Option(
         "handler(prefetch)", lambda v: service(prefetch=v), (*NO_COUNTS, None, 65536), (1, 65535)
@@ -262,7 +268,7 @@ OPTIONS = [
     Option("batch(concurrency)", lambda v: batch(concurrency=v), (*NO_COUNTS, None), (1, 2)),
     Option("batch(timeout)", lambda v: batch(timeout=v), (*NO_TIMES, *NOT_ZERO), (None, *TIMES)),
     *(
-        Option(f"Limits({name})", lambda v, name=name: Limits(**{name: v}), NO_WHOLES, (5,))
+        Option(f"Limits({name})", _field(Limits, name), NO_WHOLES, (5,))
         for name in ("body", "headers", "depth")
     ),
     Option("Queue(name)", Queue, (*NO_NAMES, None), ("q",)),
@@ -273,7 +279,7 @@ OPTIONS = [
     *(
         Option(
             f"Queue({name})",
-            lambda v, name=name: Queue("q", type="classic", **{name: v}),
+            _field(Queue, name, "q", type="classic"),
             NO_FLAGS,
             (True, False),
         )
@@ -288,9 +294,7 @@ OPTIONS = [
     Option("Exchange(name)", Exchange, (*NO_NAMES, None), ("x",)),
     Option("Exchange(type)", lambda v: Exchange("x", type=v), (None, 5, "x-random"), ("topic",)),
     *(
-        Option(
-            f"Exchange({name})", lambda v, name=name: Exchange("x", **{name: v}), NO_FLAGS, (True,)
-        )
+        Option(f"Exchange({name})", _field(Exchange, name, "x"), NO_FLAGS, (True,))
         for name in ("durable", "auto_delete", "internal", "declare")
     ),
     Option("Exchange(arguments)", lambda v: Exchange("x", arguments=v), (None, [], {"": 1}), ({},)),
@@ -309,17 +313,26 @@ OPTIONS = [
     *(
         Option(
             f"Store({name})",
-            lambda v, name=name: Store("sqlite:///never.sqlite", **{name: v}),
+            _field(Store, name, "sqlite:///never.sqlite"),
             (*NO_TIMES, *NOT_ZERO, None),
             TIMES,
         )
         for name in ("sweep", "longest_retry", "replay_age")
     ),
-    Option("Store(pool)", lambda v: Store("sqlite:///never.sqlite", pool=v), (*NO_COUNTS, None), (1, 5)),
-    Option("Store(limits)", lambda v: Store("sqlite:///never.sqlite", limits=v), (None, 5), (Limits(),)),
-    Option("Store(relay)", lambda v: Store("sqlite:///never.sqlite", relay=v), NO_FLAGS, (True, False)),
     Option(
-        "Store(create_tables)", lambda v: Store("sqlite:///never.sqlite", create_tables=v), NO_FLAGS, (False,)
+        "Store(pool)", lambda v: Store("sqlite:///never.sqlite", pool=v), (*NO_COUNTS, None), (1, 5)
+    ),
+    Option(
+        "Store(limits)", lambda v: Store("sqlite:///never.sqlite", limits=v), (None, 5), (Limits(),)
+    ),
+    Option(
+        "Store(relay)", lambda v: Store("sqlite:///never.sqlite", relay=v), NO_FLAGS, (True, False)
+    ),
+    Option(
+        "Store(create_tables)",
+        lambda v: Store("sqlite:///never.sqlite", create_tables=v),
+        NO_FLAGS,
+        (False,),
     ),
     Option("Host(port)", lambda v: Host("h", v), (*NO_WHOLES, 65536), (1, 65535)),
     Option("Host(name)", lambda v: Host(v, 1), (None, 5, ""), ("h",)),
@@ -368,9 +381,9 @@ def test_an_option_refuses_what_it_does_not_take(option: Option) -> None:
     """Where it is given, with an error of mqkit's that names the option; it takes what is right."""
     word = option.name.rpartition("(")[2].rstrip(")").rpartition(".")[2]
     for wrong in option.wrong:
-        with pytest.raises(harness_module.MqkitError) as caught:
+        with pytest.raises(MqkitError) as caught:
             option.set_to(wrong)
-        assert isinstance(caught.value, ConfigurationError | harness_module.HarnessError), wrong
+        assert isinstance(caught.value, ConfigurationError | HarnessError), wrong
         assert _NAMES.get(option.name, word) in str(caught.value), (wrong, str(caught.value))
         assert len(str(caught.value)) < 500
     for right in option.right:

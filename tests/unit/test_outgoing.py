@@ -16,7 +16,9 @@ from pydantic import BaseModel, model_serializer
 from mqkit import Exchange, InvalidMessageError, Outgoing, Queue
 from mqkit.outgoing import to_message
 
-NO_TIMES = (
+NO_PRIORITIES: tuple[Any, ...] = ("5", 1.5, 1.0, True, math.nan, -1, 10**5000, [], b"5")
+
+NO_TIMES: tuple[Any, ...] = (
     "5000",
     b"5",
     True,
@@ -72,10 +74,7 @@ def test_a_message_is_safe_unless_stated_otherwise() -> None:
         ({"expiration": -1}, "expiration is seconds"),
         ({"priority": 256}, "priority is 0 to 255"),
         *(({"expiration": value}, "expiration is seconds") for value in NO_TIMES),
-        *(
-            ({"priority": value}, "priority is 0 to 255")
-            for value in ("5", 1.5, 1.0, True, math.nan, -1, 10**5000, [], b"5")
-        ),
+        *(({"priority": value}, "priority is 0 to 255") for value in NO_PRIORITIES),
         *(({name: 5}, f"{name} is text, not 5") for name in TEXTS),
         *(({name: b"x"}, f"{name} is text, not b'x'") for name in TEXTS),
         *(({name: "a\0b"}, f"{name} has a NUL character") for name in TEXTS),
@@ -93,12 +92,14 @@ def test_a_message_is_safe_unless_stated_otherwise() -> None:
         ({"headers": {"\ud800": 1}}, "a header's name is text"),
         ({"headers": {"a\0": 1}}, "has a NUL character"),
         ({"headers": {"n": 2**70}}, "header 'n' is a whole number that takes over 64 bits"),
-        ({"headers": {"n": (1, 2)}}, "header 'n' is a tuple, and takes text"),
+        ({"headers": {"n": (1, 2)}}, "header 'n' is a tuple; there may be text"),
         ({"headers": {"n": [{1}]}}, "header 'n' holds a value that is a set"),
         ({"headers": {"n": {"a": {5: 1}}}}, "holds a table in which the name 5 is no text"),
         ({"headers": {"n": math.nan}}, "header 'n' is no finite number"),
         ({"headers": {"n": Decimal("1E+12")}}, "header 'n' is a Decimal of more digits"),
         ({"headers": {"n": datetime(2020, 1, 1)}}, "header 'n' is a datetime without a time zone"),  # noqa: DTZ001 - the wrong one
+        ({"headers": {"CC": "other"}}, "header 'CC': RabbitMQ takes a list of routing keys"),
+        ({"headers": {"BCC": None}}, "header 'BCC': RabbitMQ takes a list of routing keys"),
         ({"headers": Odd()}, "headers cannot be read: KeyError"),
     ],
 )
@@ -136,8 +137,9 @@ def test_headers_are_any_mapping_or_none(headers: Any) -> None:
 
 def test_a_headers_value_is_not_quoted() -> None:
     """It may be secret."""
+    wrong: Any = {"card": {"4111111111111111"}}
     with pytest.raises(InvalidMessageError) as caught:
-        to_message(Outgoing("x", "k", {}, headers={"card": {"4111111111111111"}}), None)
+        to_message(Outgoing("x", "k", {}, headers=wrong), None)
     assert "4111" not in str(caught.value)
 
 

@@ -382,3 +382,77 @@ def test_a_handler_with_a_transaction_pauses_for_its_store(
             3,
             1.0,
         )
+
+
+DEAD = DeadLetter(DeathReason.ATTEMPTS_EXHAUSTED, GatewayDownError("down"))
+
+
+async def test_no_message_is_dead_lettered_before_the_probe_was_asked() -> None:
+    """If the dependency is down, the pause begins with the first of them, which is not to blame."""
+    dependency = Dependency()
+    case = Case(pause(dependency.ask_soon, over=20, minimum=5))
+    outcomes = await asyncio.gather(*(case.run(DEAD) for _ in range(4)))
+    assert [(type(o), o.counted) for (o,) in outcomes if isinstance(o, RetryAfter)] == [
+        (RetryAfter, False)
+    ] * 4
+    assert dependency.asked == 1
+    assert case.pausing.state is not None
+    assert case.pausing.state.because.startswith("1 of the last 1 runs ended with")
+
+
+async def test_a_message_that_is_to_blame_is_dead_lettered_and_the_probe_is_spared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A probe that says 'up' is believed for a while, and asked again after it."""
+    monkeypatch.setattr(pausing_module, "ASK_AGAIN", 0.05)
+    dependency = Dependency()
+    dependency.up = True
+    case = Case(pause(dependency.ask, over=20, minimum=5))
+    assert await case.run(DEAD, DEAD, DEAD) == [DEAD] * 3
+    assert dependency.asked == 1
+    dependency.up = False
+    await asyncio.sleep(0.06)
+    assert [type(o) for o in await case.run(DEAD)] == [RetryAfter]
+    assert dependency.asked == 2
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        RetryAfter(0, GatewayDownError("down")),
+        DeadLetter(DeathReason.ATTEMPTS_EXHAUSTED, ValueError("its own")),
+        DeadLetter(DeathReason.UNDECODABLE, GatewayDownError("down")),
+        Ack(),
+    ],
+)
+async def test_the_probe_is_asked_for_nothing_else(outcome: Outcome) -> None:
+    """Neither before a retry, nor for another error, nor for what was not run."""
+    dependency = Dependency()
+    case = Case(pause(dependency.ask, over=20, minimum=5))
+    assert await case.run(outcome) == [outcome]
+    assert dependency.asked == 0
+
+
+async def test_a_run_that_is_given_up_while_the_probe_is_asked_ends() -> None:
+    """It holds up no stop: what is judged then is carried out no more."""
+    hanging = asyncio.Event()
+
+    async def hang() -> None:
+        hanging.set()
+        await asyncio.Event().wait()
+
+    case = Case(pause(hang, over=20, minimum=5))
+    run = asyncio.create_task(case.run(DEAD))
+    await hanging.wait()
+    run.cancel()
+    assert await run == [DEAD]
+    async with case.running():
+        pass  # and the probe is ended with the rest
+
+
+async def test_a_probe_that_is_asked_for_the_first_time_may_fail_otherwise() -> None:
+    """It says 'down' by whatever it raises, as it does in a pause."""
+    dependency = Dependency(OSError("no route"))
+    case = Case(pause(dependency.ask, over=20, minimum=5))
+    assert [type(o) for o in await case.run(DEAD)] == [RetryAfter]
+    assert case.pausing.state is not None

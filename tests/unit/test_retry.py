@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import tenacity
@@ -102,6 +102,8 @@ def test_what_is_no_strategy_is_refused_at_once(policy: dict[str, Any]) -> None:
         Retry(**{"stop": stop_never, "wait": wait_fixed(1), **policy})
 
 
+NO_STRATEGIES: tuple[Any, ...] = (5, True, None, "5", (), [])
+
 WRITE = {
     "stop": "stop=stop_after_attempt(6)",
     "wait": "wait=wait_exponential_jitter",
@@ -128,7 +130,7 @@ WRITE = {
         ("retry", KeyboardInterrupt, "write retry=retry_if_exception_type(KeyboardInterrupt)"),
         ("retry", tenacity.retry, WRITE["retry"]),
         ("retry", Retry, "call Retry"),
-        *((name, wrong, WRITE[name]) for name in WRITE for wrong in (5, True, None, "5", (), [])),
+        *((name, wrong, WRITE[name]) for name in WRITE for wrong in NO_STRATEGIES),
         *((name, lambda: 1, "cannot be called with one argument") for name in WRITE),
         *((name, lambda a, b: 1, "cannot be called with one argument") for name in WRITE),
         *((name, lambda *, state: 1, "cannot be called with one argument") for name in WRITE),
@@ -137,9 +139,13 @@ WRITE = {
         ("wait", stop_after_attempt(3), WRITE["wait"]),
         ("retry", stop_never, WRITE["retry"]),
         ("stop", stop_after_attempt(3) | stop_after_delay, "call stop_after_delay"),
-        ("wait", wait_fixed(1) + wait_fixed, "call wait_fixed"),
-        ("wait", tenacity.wait_chain(wait_fixed(1), wait_fixed), "call wait_fixed"),
-        ("retry", tenacity.retry_any(OSError), "write retry=retry_if_exception_type(OSError)"),
+        ("wait", wait_fixed(1) + cast(Any, wait_fixed), "call wait_fixed"),
+        ("wait", tenacity.wait_chain(wait_fixed(1), cast(Any, wait_fixed)), "call wait_fixed"),
+        (
+            "retry",
+            tenacity.retry_any(cast(Any, OSError)),
+            "write retry=retry_if_exception_type(OSError)",
+        ),
         *((name, _async_strategy, "asynchronous") for name in WRITE),
         *((name, _yielding, "`yield`") for name in WRITE),
     ],
@@ -257,7 +263,8 @@ def test_the_longest_retry_of_a_policy_that_fails_ends_there(name: str) -> None:
             raise LookupError
         return 5 if name == "wait" else False
 
-    retry = Retry(**{"stop": stop_never, "wait": wait_fixed(5), name: fails_at_the_third})
+    policy: dict[str, Any] = {"stop": stop_never, "wait": wait_fixed(5)}
+    retry = Retry(**{**policy, name: fails_at_the_third})
     assert retry.longest() == 10
 
 
