@@ -34,6 +34,7 @@ LAYERS = {
     "totals": 0,
     "codec": 1,
     "copies": 1,
+    "declared_fields": 1,
     "effects": 1,
     "expiry": 1,
     "handler": 1,
