@@ -15,6 +15,7 @@ from typing import Any
 
 from mqkit.codec import check_received
 from mqkit.effects import EffectStore
+from mqkit.error_texts import log_error
 from mqkit.errors import (
     DecodeError,
     InvalidMessageError,
@@ -22,7 +23,6 @@ from mqkit.errors import (
     MessageIdReusedError,
     StoreError,
     StoreUnavailableError,
-    log_error,
 )
 from mqkit.expiry import expired
 from mqkit.handler import Handler

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 LAYERS = {
     "checked": 0,
     "content_header": 0,
+    "error_texts": 0,
     "errors": 0,
     "field_tables": 0,
     "frozen": 0,
