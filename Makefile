@@ -41,6 +41,7 @@ broker: $(STAMP)
 
 postgres: $(STAMP)
 	@$(PY) -m mqkit.testing.postgres || { [ $$? -eq 1 ] && sh deploy/install-postgres.sh && $(PY) -m mqkit.testing.postgres; }
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v pgbouncer >/dev/null || sh deploy/install-pgbouncer.sh
 
 # Once, and not by every process that starts, where PYTHONDONTWRITEBYTECODE keeps it from being kept.
 compiled: $(STAMP)

@@ -21,7 +21,7 @@ from tenacity import (
 
 from mqkit.connection import Connection
 from mqkit.declare import declare
-from mqkit.delay import bind
+from mqkit.delay import bound_channel
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.errors import BrokerError, ChannelClosedError, ConnectError
 from mqkit.handler import Handler
@@ -37,6 +37,11 @@ A worker that dies returns all that it had prefetched, and each counts as one mo
 a full prefetch, the neighbours of a message that kills its worker would reach the delivery
 limit together with it. What was returned stands at the head of the queue, so a worker that takes
 it one by one loses none but the poison.
+
+The limit in force may be less than the declared one: a policy's counts where it is lower, and AMQP
+does not show it. So a process that has just begun takes all that came back alone, and neighbours
+are returned once. One that lives on after it lost its channel has shown that what it held does not
+kill it, and takes alone what came back twice.
 """
 
 DELIVERY_COUNT = "x-delivery-count"
@@ -66,6 +71,7 @@ class Attachment:
         declared_on: int = 0,
         queue: str | None = None,
         arguments: Mapping[str, Any] | None = None,
+        on_closed: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Consume nothing yet; then the handler's prefetch.
 
@@ -73,6 +79,7 @@ class Attachment:
             declared just now, so that the first attempt to consume need not do it again
         :param queue: the one to consume, where it is not the handler's own
         :param arguments: for the consumer
+        :param on_closed: gets the broker's words on each channel that has closed
         """
         self._connection = connection
         self._handler = handler
@@ -81,27 +88,51 @@ class Attachment:
         self._arguments = arguments
         self._receive = receive
         self._on_lost = on_lost
+        self._on_closed = on_closed
         self._declared_on = declared_on
         self._stopping = False
         self._channel: DriverChannel | None = None
         self._tag: str | None = None
         self._taking = 0
         self._wanted = handler.prefetch
+        self._most = handler.prefetch
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._cautious = False
         self._suspects = False
         self._is_fresh = False
+        self._lives_on = False
+        self._is_held_back = False
 
     @property
     def is_attached(self) -> bool:
         """Whether there is a channel to consume on."""
         return self._channel is not None
 
+    @property
+    def most(self) -> int:
+        """Messages that the broker may send ahead of their acks at most."""
+        return self._most
+
     def want(self, prefetch: int) -> None:
         """Let the broker send so many messages ahead of their acks, soon; 0 is to consume none."""
         self._wanted = prefetch
+        self._changed.set()
+
+    async def hold_less(self, prefetch: int) -> None:
+        """Consume nothing until what follows, and never more than so many messages ahead."""
+        self._most = min(self._most, prefetch)
+        if self._channel is not None and self._is_single:
+            await self._channel.close(in_order=True)
+            return
+        self._is_held_back = True
+        self._changed.set()
+        await self.idle()
+
+    def go_on(self) -> None:
+        """Consume what is wanted again, after `hold_less`."""
+        self._is_held_back = False
         self._changed.set()
 
     def stop(self) -> None:
@@ -141,7 +172,9 @@ class Attachment:
                 logger.debug("%s: %s", self._queue, error)
             why = await asyncio.shield(channel.closed)
             self._detach()
+            self._lives_on = True
             self._on_lost(channel)
+            self._on_closed(why.text)
             if not self._stopping:
                 logger.warning("%s: stopped consuming: %s", self._queue, shown(why.text))
 
@@ -168,10 +201,8 @@ class Attachment:
         declared_on, self._declared_on = self._declared_on, 0
         if declared_on != self._connection.generation:
             await self.declare()
-        channel = await self._connection.channel()
         # On this channel, not on the publisher's connection: during an alarm that one is silent.
-        for queue in self._fed_by_ladder():
-            await bind(channel, queue)
+        channel = await bound_channel(self._connection.channel, self._fed_by_ladder())
         self._cautious = self._suspects or (
             self._handler.queue.type == "quorum"
             and self._handler.prefetch > CAUTIOUS_PREFETCH
@@ -216,7 +247,10 @@ class Attachment:
                 await self._changed.wait()
 
     def _prefetch(self) -> int:
-        return min(self._wanted, CAUTIOUS_PREFETCH) if self._cautious else self._wanted
+        if self._is_held_back:
+            return 0
+        most = CAUTIOUS_PREFETCH if self._cautious else self._most
+        return min(self._wanted, most)
 
     async def _adjust(self, channel: DriverChannel) -> None:
         """Replace the consumer: a prefetch holds for new consumers of a channel only."""
@@ -273,12 +307,14 @@ class Attachment:
         if not self._cautious:
             return
         headers = incoming.properties.headers
-        if came_back_often(self._handler, headers):
-            logger.warning(
+        limit = self._handler.queue.delivery_limit
+        if (times := came_back(headers)) >= min(2 if self._lives_on else 1, max(1, limit // 2)):
+            logger.log(
+                logging.INFO if times < limit // 2 else logging.WARNING,
                 "%s: message %s was delivered %s times without an ack; it is handled alone",
                 self._queue,
                 shown(incoming.properties.message_id),
-                shown(headers[DELIVERY_COUNT]),
+                times,
             )
             return
         self._cautious = False
@@ -286,6 +322,11 @@ class Attachment:
 
 
 def came_back_often(handler: Handler, headers: Mapping[str, HeaderValue]) -> bool:
-    """Whether a message has used up half of the deliveries that its queue allows."""
+    """Tell whether a message has used up half of the deliveries that its queue is declared with."""
+    return came_back(headers) >= max(1, handler.queue.delivery_limit // 2)
+
+
+def came_back(headers: Mapping[str, HeaderValue]) -> int:
+    """Count how often a message was delivered without an ack, as its queue says."""
     count = headers.get(DELIVERY_COUNT)
-    return isinstance(count, int) and count >= max(1, handler.queue.delivery_limit // 2)
+    return count if isinstance(count, int) else 0

@@ -40,8 +40,8 @@ CLOSE_TIMEOUT = 3.0
 
 
 AT_EXIT = (
-    "the interpreter is at its end, and publishes no more: publish before, or in a function of "
-    "`atexit`, and not in a `__del__`"
+    "the interpreter is at its end, where no thread runs any more: publish before the program "
+    "ends, and not in a `__del__`"
 )
 
 

@@ -26,6 +26,7 @@ from mqkit.errors import (
     BlockedError,
     ChannelClosedError,
     ConnectError,
+    HeadersTooLargeError,
     MqkitError,
     PublisherClosedError,
     PublishError,
@@ -317,6 +318,10 @@ class Lane:
         self._writing_since = time.monotonic()
         try:
             verdict = link.publish(job.message)
+        except HeadersTooLargeError as error:
+            self.job = None
+            job.finish(error)
+            return
         finally:
             self._writing_since = None
         if isinstance(verdict, Gone) and verdict.why.code in HARMLESS_CODES:

@@ -43,9 +43,9 @@ def seconds(
     """
     found = as_seconds(value)
     if found is None or not (found >= least if over is None else found > over) or found > most:
-        low = f"{least:g}" if over is None else f"more than {over:g}"
+        low = f"{least:g} or more" if over is None else f"more than {over:g}"
         raise error(
-            f"{option} is seconds, {low} to {most:.0f}, as a number or a timedelta, "
+            f"{option} is seconds, {low} and up to {most:.0f}, as a number or a timedelta, "
             f"not {shown(value)}"
         )
     return found

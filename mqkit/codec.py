@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from asyncio import CancelledError
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, cast
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
+from mqkit.content import (
+    BOM_UTF8,
+    BYTES,
+    JSON,
+    content_problem,
+    encoding_problem,
+    is_json,
+    is_utf16_or_32,
+)
+from mqkit.decimals import ExactValidator, may_lose_digits, pattern_of, reads_decimals
 from mqkit.errors import DecodeError, InvalidMessageError, MqkitError
+from mqkit.explain import MAX_BUILT, MAX_PART, MAX_PLACE, MAX_TEXT, cut, explain
 from mqkit.limits import DEFAULT_LIMITS, Limits
+from mqkit.lossless import loss, marks_in
 from mqkit.message import RESERVED_PREFIX, Header, Properties
+from mqkit.schemas import Schema, stop_early, validator
 
-JSON = "application/json"
-BYTES = "application/octet-stream"
+LARGE_BODY = 16 * 1024
+"""Bytes of a body that is validated up to the first wrong item of each list. Of a smaller one all
+errors are counted, which takes 10 ms at most, or so many times that as a union has choices."""
 
-MAX_REPORTED_ERRORS = 20
-"""How many validation errors a `DecodeError` lists; the rest are counted."""
+SLOW_BODY = 256 * 1024
+"""Bytes of a body that may hold an event loop for longer than it should be."""
 
 
 _BYTES = (bytes, bytearray, memoryview)
@@ -39,25 +57,62 @@ def encode(
     deeper than what is written here: a handler on the other side would refuse them.
 
     :param content_type: what the body is said to be; by default, what this finds
-    :raises InvalidMessageError: the value has something that JSON and pydantic do not know, is
-        nested without end, or is over the limits
+    :raises InvalidMessageError: the value has something that JSON and pydantic do not know, or that
+        would be lost in JSON (a number that is not finite, a secret, one of two equal keys), is
+        nested without end, or is over the limits; or something of it failed, with whatever error
     """
-    if isinstance(body, _BYTES):
-        size = body.nbytes if isinstance(body, memoryview) else len(body)
-        _refuse(limits.body_problem(size), InvalidMessageError)
-        encoded = bytes(body)
-        if content_type is not None and is_json(content_type):
-            _refuse(limits.json_problem(encoded), InvalidMessageError)
-        return encoded, content_type or BYTES
     try:
+        if isinstance(body, _BYTES):
+            return _as_they_are(body, content_type, limits)
         encoded = to_json(body)
-    except (PydanticSerializationError, ValueError, RecursionError) as error:
-        raise InvalidMessageError(
-            f"a body of type {type(body).__name__} cannot be written as JSON: {error}"
-        ) from error
-    problem = limits.body_problem(len(encoded)) or limits.json_problem(encoded)
-    _refuse(problem, InvalidMessageError)
-    return encoded, content_type or JSON
+        marks = marks_in(encoded)
+        if len(encoded) > limits.body:
+            _refuse(limits.body_problem(len(encoded)), InvalidMessageError)
+        if limits.unique_keys or len(marks) > limits.depth:
+            _refuse(limits.json_problem(encoded), InvalidMessageError)
+        problem = loss(body, encoded, marks)
+        if problem is None:
+            return encoded, content_type or JSON
+    except (InvalidMessageError, KeyboardInterrupt, CancelledError):
+        raise
+    except BaseException as error:  # noqa: BLE001 - an object may raise anything
+        problem = _unwritable(error)
+    # Not chained: the original's text can quote the value.
+    raise InvalidMessageError(
+        f"a body of type {type(body).__name__} cannot be written as JSON: {problem}"
+    )
+
+
+def _as_they_are(body: Any, content_type: str | None, limits: Limits) -> tuple[bytes, str]:
+    size = body.nbytes if isinstance(body, memoryview) else len(body)
+    _refuse(limits.body_problem(size), InvalidMessageError)
+    encoded = bytes(body)
+    if content_type is not None and is_json(content_type):
+        _refuse(limits.json_problem(encoded), InvalidMessageError)
+    return encoded, content_type or BYTES
+
+
+_IN_A_FUNCTION = re.compile(r"Error calling function `([^`]*)`: (\w+)")
+_IN_A_VALUE = re.compile(r"Error serializing to JSON: (\w+): ")
+
+
+def _unwritable(error: BaseException) -> str:
+    """Why a value has no JSON: of what the application's own code raised, the type alone."""
+    text = str(error) if isinstance(error, PydanticSerializationError) else ""
+    called = _IN_A_FUNCTION.search(text)
+    found = called or _IN_A_VALUE.match(text)
+    raised = found.group(found.re.groups) if found else type(error).__name__
+    if raised == KeyboardInterrupt.__name__:
+        raise KeyboardInterrupt
+    if called:
+        return f"its serializer {cut(called[1], MAX_PART)!r} failed with {cut(raised, MAX_PART)}"
+    if raised == UnicodeEncodeError.__name__:
+        return "text in it has half of a character (a surrogate), which cannot be encoded"
+    if "invalid utf-8" in text:
+        return "bytes in it are no UTF-8; write them as text, such as base64"
+    if found or not text:
+        return f"something in it failed with {cut(raised, MAX_PART)}"
+    return cut(text, MAX_TEXT)
 
 
 def check_received(body: bytes, properties: Properties, limits: Limits) -> None:
@@ -81,17 +136,16 @@ def check_received(body: bytes, properties: Properties, limits: Limits) -> None:
         _refuse(limits.headers_problem(published), DecodeError)
 
 
-def is_json(content_type: str) -> bool:
-    """Whether a content type is one of JSON (RFC 6839, section 3.1, for `+json`)."""
-    if content_type == JSON:
-        return True
-    media_type = content_type.partition(";")[0].strip().lower()
-    return media_type in (JSON, "text/json") or media_type.endswith("+json")
-
-
 def _refuse(problem: str | None, kind: type[MqkitError]) -> None:
     if problem is not None:
         raise kind(problem)
+
+
+def _as_bytes(body: bytes, properties: Properties, limits: Limits) -> bytes:
+    _refuse(encoding_problem(properties.content_encoding), DecodeError)
+    if properties.content_type is not None and is_json(properties.content_type):
+        _refuse(limits.json_problem(body), DecodeError)
+    return body
 
 
 class BodyDecoder:
@@ -102,45 +156,104 @@ class BodyDecoder:
 
     def __init__(self, annotation: Any) -> None:
         self._adapter: TypeAdapter[Any] | None = None
+        self._validate: Callable[[bytes], Any] = self._prepare_and_validate
+        self._decimals = False
+        self._title = "body of its type"
         if annotation is not bytes:
             self._adapter = TypeAdapter(annotation)
+            # A type whose parts are not all defined yet is looked at with its first body.
+            if self._adapter.pydantic_complete:
+                self._prepare(self._adapter)
 
     def decode(self, body: bytes, properties: Properties, limits: Limits = DEFAULT_LIMITS) -> Any:
-        """The validated body.
+        """The validated body. A byte order mark before it is left out.
 
-        :raises DecodeError: the encoding is not known, the body is no JSON, nested too deeply, or
-            not of the type. The message names each field that is wrong, and never its value,
-            which may be secret.
+        :raises DecodeError: the encoding is not known, the body is no JSON, over a limit, or not of
+            the type, or a validator of the type failed, with whatever error. The message names each
+            field that is wrong, and never its value, which may be secret; nor does it quote what a
+            validator said of that.
         """
-        encoding = properties.content_encoding
-        if encoding not in (None, "", "utf-8", "UTF-8", "identity"):
-            raise DecodeError(f"content encoding {encoding!r} is not supported")
-        content_type = properties.content_type
         if self._adapter is None:
-            if content_type is not None and is_json(content_type):
-                _refuse(limits.json_problem(body), DecodeError)
-            return body
-        if content_type and content_type != BYTES and not is_json(content_type):
-            raise DecodeError(
-                f"content type {content_type!r} is not JSON; a handler of other formats takes bytes"
+            return _as_bytes(body, properties, limits)
+        if properties.content_type != JSON or properties.content_encoding is not None:
+            _refuse(
+                content_problem(properties.content_type, properties.content_encoding, body),
+                DecodeError,
             )
-        _refuse(limits.json_problem(body), DecodeError)
+        pattern = pattern_of(body) if self._decimals else None
+        # This and the next step are a good part of what most bodies take.
+        if pattern is None or pattern.count(b"[") > limits.depth or limits.unique_keys:
+            _refuse(limits.json_problem(body), DecodeError)
         try:
-            return self._adapter.validate_json(body)
+            if pattern is not None and may_lose_digits(pattern, body):
+                return self._read_exactly(body)
+            if len(body) > LARGE_BODY:
+                return self._stopping_early(body)
+            return self._validate(body)
+        except (KeyboardInterrupt, CancelledError):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a validator may raise anything
+            problem = self._problem(error, body)
+        if body.startswith(BOM_UTF8) and not body.startswith(BOM_UTF8, len(BOM_UTF8)):
+            return self.decode(body.removeprefix(BOM_UTF8), properties, limits)
+        # Not chained: the original's text quotes the input.
+        raise DecodeError(problem) from None
+
+    def is_slow(self, body: bytes) -> bool:
+        """Whether a body may take so long to decode that an event loop should not wait for it."""
+        return self._adapter is not None and len(body) >= SLOW_BODY
+
+    def _prepare(self, adapter: TypeAdapter[Any]) -> None:
+        self._title = getattr(adapter.validator, "title", self._title)
+        self._decimals = reads_decimals(cast("Schema", adapter.core_schema))
+        self._validate = adapter.validator.validate_json
+
+    def _prepare_and_validate(self, body: bytes) -> Any:
+        adapter = self._adapter
+        assert adapter is not None, "bytes are not read"
+        if not adapter.pydantic_complete:
+            adapter.rebuild()
+        self._prepare(adapter)
+        return self._read_exactly(body) if self._decimals else self._validate(body)
+
+    def _read_exactly(self, body: bytes) -> Any:
+        numbers = self._exact.numbers(body)
+        if numbers:
+            return self._exact.validate(body, numbers)
+        return self._stopping_early(body) if len(body) > LARGE_BODY else self._validate(body)
+
+    @cached_property
+    def _exact(self) -> ExactValidator:
+        assert self._adapter is not None, "bytes are not read"
+        return ExactValidator(cast("Schema", self._adapter.core_schema))
+
+    @cached_property
+    def _stopping_early(self) -> Callable[[bytes], Any]:
+        assert self._adapter is not None, "bytes are not read"
+        return validator(cast("Schema", self._adapter.core_schema), stop_early).validate_json
+
+    def _problem(self, error: BaseException, body: bytes) -> str:
+        if is_utf16_or_32(body):
+            return "the body is not in UTF-8, which JSON is in"
+        if not isinstance(error, ValidationError):
+            return (
+                f"the body cannot be read as a {cut(self._title, MAX_PLACE)}: a validator of it "
+                f"failed with {cut(type(error).__name__, MAX_PART)}"
+            )
+        few = self._few(body) if error.error_count() > MAX_BUILT else None
+        return explain(self._title, error, few, partly=len(body) > LARGE_BODY)
+
+    def _few(self, body: bytes) -> ValidationError | None:
+        """An error with few of the errors of a body that has many."""
+        try:
+            self._stopping_early(body)
         except ValidationError as error:
-            # Not chained: the original's text quotes the input.
-            raise DecodeError(_explain(error)) from None
-
-
-def _explain(error: ValidationError) -> str:
-    errors = error.errors(include_url=False, include_input=False, include_context=False)
-    lines = [
-        f"{'.'.join(str(part) for part in item['loc']) or 'body'}: {item['msg']}"
-        for item in errors[:MAX_REPORTED_ERRORS]
-    ]
-    if len(errors) > MAX_REPORTED_ERRORS:
-        lines.append(f"and {len(errors) - MAX_REPORTED_ERRORS} more")
-    return f"the body is not a {error.title}: " + "; ".join(lines)
+            return error
+        except (KeyboardInterrupt, CancelledError):
+            raise
+        except BaseException:  # noqa: BLE001 - a validator that fails the second time only
+            return None
+        return None
 
 
 __all__ = [

@@ -127,10 +127,12 @@ class Connection:
                     raise
 
     async def given_up(self) -> None:
-        """Wait until it is lost and cannot be opened again, and raise why."""
+        """Wait until it is lost and cannot be opened again.
+
+        :raises ConnectError: it is, and tells why
+        """
         await self._ended.wait()
-        if self._failure is not None:
-            raise self._failure
+        raise self._given_up()
 
     async def unblocked(self) -> None:
         """Wait until the broker does not block publishers."""
@@ -157,10 +159,13 @@ class Connection:
             self._up.clear()
             await self._up.wait()
         if self._failure is not None:
-            raise ConnectError(
-                f"connection {self.name} is given up: {self._failure}"
-            ) from self._failure
+            raise self._given_up()
         raise ConnectError(f"connection {self.name}: it was closed")
+
+    def _given_up(self) -> ConnectError:
+        error = ConnectError(f"connection {self.name} is given up: {self._failure}")
+        error.__cause__ = self._failure
+        return error
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -214,11 +219,7 @@ class Connection:
             before_sleep=log_wait,
             reraise=True,
         )
-
-        async def attempt() -> DriverConnection:
-            return await self._try_each_host(first=first)
-
-        return await attempts(attempt)
+        return await attempts(self._try_each_host, first=first)
 
     async def _try_each_host(self, *, first: bool) -> DriverConnection:
         hosts = self._url.hosts
@@ -238,9 +239,16 @@ class Connection:
         raise ConnectError("; ".join(problems))
 
     async def _connect_to(self, host: Host) -> DriverConnection:
-        return await self._driver.connect(
-            self._url, host, name=self.name, on_blocked=self._set_blocked
-        )
+        try:
+            return await self._driver.connect(
+                self._url, host, name=self.name, on_blocked=self._set_blocked
+            )
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Of somebody's own making: it would end whoever keeps this connection, unnoticed.
+            raise ConnectError(f"the attempt to connect to {host} was cancelled") from error
 
     def _set_blocked(self, reason: str | None) -> None:
         if reason == self._blocked:

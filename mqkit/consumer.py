@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from typing import Any
 
-from mqkit.attachment import Attachment, came_back_often
+from mqkit.attachment import Attachment, came_back
 from mqkit.batches import Batcher
 from mqkit.connection import Connection
 from mqkit.dispatch import Clock, Dispatcher, utc_now
@@ -35,6 +35,7 @@ from mqkit.runners import Runners
 from mqkit.settle import Settler
 from mqkit.shown import shown
 from mqkit.told import UNDER_WAY
+from mqkit.waits import Waits
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class Consumer:
         self.handler = handler
         self.queue = queue or handler.queue.name
         """The name of the queue that it consumes."""
+        self._waits = Waits(handler, self.queue, self)
         self._attachment = Attachment(
             connection,
             handler,
@@ -88,6 +90,7 @@ class Consumer:
             declared_on=declared_on,
             queue=queue,
             arguments=arguments,
+            on_closed=self._waits.closed,
         )
         self._batcher = Batcher(handler, dispatcher) if handler.batch is not None else None
         dispatch = dispatcher.dispatch if self._batcher is None else self._batcher.dispatch
@@ -107,6 +110,12 @@ class Consumer:
         self._runners: Runners[Turn] = Runners(self._take, self._waiting, self._run)
         self._putting_back: dict[asyncio.Task[None], Delivery] = {}
         self._waiting_out: asyncio.Task[None] | None = None
+
+    @property
+    def _floor(self) -> int:
+        """Messages that can run at the same time."""
+        size = 1 if self.handler.batch is None else self.handler.batch[0]
+        return min(self.handler.prefetch, self.handler.concurrency * size)
 
     @property
     def in_flight(self) -> int:
@@ -134,7 +143,7 @@ class Consumer:
             return
         attached = asyncio.create_task(self._attachment.run())
         self._waiting_out = asyncio.create_task(self._pausing.run())
-        both = (attached, self._waiting_out)
+        both = (attached, self._waiting_out, asyncio.create_task(self._waits.run()))
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_EXCEPTION)
             for task in both:
@@ -188,8 +197,30 @@ class Consumer:
     async def give_back(self) -> None:
         """Wait until no more messages come, and give back those that were not started."""
         await self._attachment.idle()
+        self._give_back_waiting()
+
+    def held(self) -> tuple[list[Delivery], list[Delivery]]:
+        """What waits, and what runs; of a batch all waits that runs, for its messages or others."""
+        waiting = self._lanes.waiting()
+        running = [delivery for delivery, _ in self._runners.current.values()]
+        can_wait = self._batcher is not None and self._attachment.most > self._floor
+        return (waiting or running if can_wait else waiting), running
+
+    def longest_line(self) -> tuple[Hashable, int]:
+        """The message id for whose run most others wait, and how many."""
+        return self._lanes.longest_line()
+
+    async def hold_less(self) -> None:
+        """Give back what waits, and hold no more from now on than can run."""
+        if self._stopping:
+            return
+        await self._attachment.hold_less(self._floor)
+        self._give_back_waiting()
+        self._attachment.go_on()
+
+    def _give_back_waiting(self) -> None:
         for delivery in self._lanes.take_waiting():
-            if delivery.lost or not came_back_often(self.handler, delivery.headers):
+            if delivery.lost or not came_back(delivery.headers):
                 self._settler.requeue(delivery)
             else:
                 self._beside(delivery, self._put_back(delivery))
@@ -350,4 +381,7 @@ class Consumer:
             if delivery.settled or delivery.lost:
                 return
             await asyncio.sleep(wait)
-        self._settler.refuse(delivery, error, requeue=not self.handler.queue.declare)
+        # What the broker does with a refused message is known of mqkit's own declarations alone.
+        queue = self.handler.queue
+        is_kept = queue.declare and "x-dead-letter-exchange" in queue.declared_arguments()
+        self._settler.refuse(delivery, error, requeue=not is_kept)

@@ -225,7 +225,9 @@ def split(received: bytes) -> dict[str, bytes]:
     return found
 
 
-def encode(properties: Properties, headers: Mapping[str, HeaderValue]) -> bytes:
+def encode(  # noqa: C901, PLR0912 - one step a field
+    properties: Properties, headers: Mapping[str, HeaderValue]
+) -> bytes:
     """Write the flags and the properties of a content header.
 
     :param headers: the message's own, and what goes with them
@@ -233,12 +235,6 @@ def encode(properties: Properties, headers: Mapping[str, HeaderValue]) -> bytes:
     """
     if properties.carried is not None:
         return _encode_carried(properties, properties.carried, headers)
-    return _encode(properties, headers)
-
-
-def _encode(  # noqa: C901 - one step a field
-    properties: Properties, headers: Mapping[str, HeaderValue]
-) -> bytes:
     flags = 0x1000
     pieces = [b""]
     if (content_type := properties.content_type) is not None:
@@ -313,7 +309,7 @@ def _add_table(pieces: list[bytes], table: Mapping[str, HeaderValue]) -> None:
 def _encode_carried(
     properties: Properties, carried: Carried, headers: Mapping[str, HeaderValue]
 ) -> bytes:
-    values = {**split(_encode(properties, {})), **carried.properties}
+    values = {**split(encode(replace(properties, carried=None), {})), **carried.properties}
     if headers or carried.entries:
         values["headers"] = field_tables.encode(headers, carried.entries)
     flags = 0

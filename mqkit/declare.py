@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from mqkit.drivers.base import DriverChannel
@@ -27,7 +28,8 @@ _TYPED = re.compile(r"^the value '(?P<value>.*)' of type '[^']+'$", re.DOTALL)
 async def declare(open_channel: OpenChannel, topology: Topology) -> None:
     """Declare all of it: what is there already and alike is left as it is.
 
-    Everything is tried, so that one error names all that the broker refused.
+    Everything is tried, so that one error names all that the broker refused. What this user may not
+    configure, and is there, is taken as it is.
 
     :raises TopologyError: the broker refused something
     :raises ChannelClosedError: the connection was lost meanwhile
@@ -35,7 +37,7 @@ async def declare(open_channel: OpenChannel, topology: Topology) -> None:
     problems: list[str] = []
     channel: DriverChannel | None = None
     try:
-        for what, step in _steps(topology):
+        for what, step, look in _steps(topology):
             if channel is None or not channel.is_open:
                 channel = await open_channel()
             try:
@@ -43,7 +45,12 @@ async def declare(open_channel: OpenChannel, topology: Topology) -> None:
             except ChannelClosedError as error:
                 if not error.code:
                     raise
-                problems.append(explain(what, error.code, error.text))
+                if look is None or error.code != ACCESS_REFUSED:
+                    problems.append(explain(what, error.code, error.text))
+                    continue
+                channel = await open_channel()
+                if not await _is_there(channel, look):
+                    problems.append(explain(what, error.code, error.text))
     finally:
         if channel is not None and channel.is_open:
             await channel.close()
@@ -54,12 +61,31 @@ async def declare(open_channel: OpenChannel, topology: Topology) -> None:
 Step = Callable[[DriverChannel], Awaitable[Any]]
 
 
-def _steps(topology: Topology) -> list[tuple[str, Step]]:
+async def _is_there(channel: DriverChannel, look: Step) -> bool:
+    """Whether somebody who may configure it has declared it; it is taken as it is then."""
+    try:
+        await look(channel)
+    except ChannelClosedError as error:
+        if not error.code:
+            raise
+        return False
+    return True
+
+
+def _steps(topology: Topology) -> list[tuple[str, Step, Step | None]]:
+    """What to do, and how to see whether it was done before by somebody else."""
     return [
-        *((f"exchange {item.name}", _exchange(item)) for item in topology.exchanges),
-        *((f"queue {item.name}", _queue(item)) for item in topology.queues),
         *(
-            (f"binding of queue {item.queue} to exchange {item.source.exchange.name}", _bind(item))
+            (f"exchange {item.name}", _exchange(item), _exchange(replace(item, declare=False)))
+            for item in topology.exchanges
+        ),
+        *((f"queue {item.name}", _queue(item), _find(item.name)) for item in topology.queues),
+        *(
+            (
+                f"binding of queue {item.queue} to exchange {item.source.exchange.name}",
+                _bind(item),
+                None,
+            )
             for item in topology.bindings
         ),
     ]
@@ -86,6 +112,10 @@ def _queue(queue: Queue) -> Step:
         arguments=queue.declared_arguments(),
         passive=not queue.declare,
     )
+
+
+def _find(queue: str) -> Step:
+    return lambda channel: channel.declare_queue(queue, passive=True)
 
 
 def _bind(binding: Binding) -> Step:

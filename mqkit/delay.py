@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterable
 
 from mqkit.connection import Connection
+from mqkit.declare import ACCESS_REFUSED, NOT_FOUND, OpenChannel
 from mqkit.drivers.base import DriverChannel
+from mqkit.errors import ChannelClosedError, TopologyError
 from mqkit.outcome import DELAY_LEVELS, DELAY_TICK, MAX_DELAY
 from mqkit.topology import UNLIMITED_DELIVERIES
 
@@ -79,6 +82,7 @@ class DelayLadder:
     async def route(self, delay: float, queue: str) -> tuple[str, str]:
         """Where to publish so that `queue`, if it is bound, gets the message after `delay` seconds.
 
+        :raises TopologyError: this user may not declare what it takes, and it is not there
         :raises ChannelClosedError: the broker refused a declaration, or the connection was lost
         """
         levels = ticks(delay).bit_length()
@@ -98,26 +102,101 @@ class DelayLadder:
         generation = self._connection.generation
         if self._generation != generation:
             self._levels = 0
-        channel = await self._connection.channel()
-        await _declare_exit(channel)
+        channel = await _exit(self._connection.channel)
         for level in range(self._levels, levels):
-            await _declare_level(channel, level)
+            channel = await self._level(channel, level)
         await channel.close()
         self._levels = max(self._levels, levels)
         self._generation = generation
 
+    async def _level(self, channel: DriverChannel, level: int) -> DriverChannel:
+        """Declare a level, or find it there where this user may not; the channel to go on with."""
+        try:
+            await _declare_level(channel, level)
+        except ChannelClosedError as error:
+            if error.code != ACCESS_REFUSED:
+                raise
+            channel = await self._connection.channel()
+            try:
+                await channel.declare_exchange(level_name(level), "topic", passive=True)
+            except ChannelClosedError as missing:
+                if missing.code != NOT_FOUND:
+                    raise
+                raise TopologyError(
+                    f"a delay needs {level_name(level)}, which does not exist, and this user may "
+                    f"not declare it: give permission to configure what begins with {PREFIX}., or "
+                    f"let a service that has it ask for this delay once ({error.text})"
+                ) from error
+        return channel
 
-async def bind(channel: DriverChannel, queue: str) -> None:
-    """Let the ladder deliver to a queue that was declared just now.
+
+async def bound_channel(open_channel: OpenChannel, queues: Iterable[str]) -> DriverChannel:
+    """Open a channel, and let the ladder deliver to queues that were declared just now.
 
     A queue that was deleted and declared again has lost its binding, and what waits for it in
     the ladder arrives only with a new one. An exclusive queue can be bound only by the connection
     that consumes it.
 
+    :raises TopologyError: this user may not do it; the message names the permission
     :raises ChannelClosedError: the broker refused a declaration, or the connection was lost
     """
-    await _declare_exit(channel)
+    channel = await _exit(open_channel)
+    for queue in queues:
+        try:
+            await bind(channel, queue)
+        except ChannelClosedError as error:
+            if error.code != ACCESS_REFUSED:
+                raise
+            raise TopologyError(
+                f"queue {queue}: this user may not let retries return to it: that takes permission "
+                f"to write to the queue, and to read from {DELIVER} ({error.text})"
+            ) from error
+    return channel
+
+
+async def check_permissions(open_channel: OpenChannel, queues: Iterable[str]) -> None:
+    """See, before anything is consumed, that this user may let retries return to queues.
+
+    :raises TopologyError: this user may not; the message names the permission
+    :raises ChannelClosedError: the connection was lost meanwhile
+    """
+    try:
+        channel = await bound_channel(open_channel, queues)
+    except ChannelClosedError as error:
+        if not error.code:
+            raise
+        return  # a queue is gone again, say: who consumes it declares it again
+    await channel.close()
+
+
+async def bind(channel: DriverChannel, queue: str) -> None:
+    """Let the ladder deliver to a queue, where its last exchange is there.
+
+    :raises ChannelClosedError: it is not, the broker refused, or the connection was lost
+    """
     await channel.bind_queue(queue, DELIVER, _queue_pattern(queue))
+
+
+async def _exit(open_channel: OpenChannel) -> DriverChannel:
+    """Open a channel, and declare the ladder's last exchange, or find it there."""
+    channel = await open_channel()
+    try:
+        await _declare_exit(channel)
+    except ChannelClosedError as refused:
+        if refused.code != ACCESS_REFUSED:
+            raise
+        channel = await open_channel()
+        try:
+            await channel.declare_exchange(DELIVER, "topic", passive=True)
+        except ChannelClosedError as missing:
+            if missing.code != NOT_FOUND:
+                raise
+            raise TopologyError(
+                f"exchange {DELIVER}, by which retries return to their queues, does not exist, and "
+                f"this user may not declare it: that takes permission to configure, write and read "
+                f"what begins with {PREFIX}. ({refused.text})"
+            ) from refused
+    return channel
 
 
 async def _declare_exit(channel: DriverChannel) -> None:

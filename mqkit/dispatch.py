@@ -15,7 +15,15 @@ from typing import Any
 
 from mqkit.codec import check_received
 from mqkit.effects import EffectStore
-from mqkit.errors import DecodeError, InvalidMessageError, StoreUnavailableError, log_error
+from mqkit.errors import (
+    DecodeError,
+    InvalidMessageError,
+    MessageIdError,
+    MessageIdReusedError,
+    StoreError,
+    StoreUnavailableError,
+    log_error,
+)
 from mqkit.expiry import expired
 from mqkit.handler import Handler
 from mqkit.injection import Provider
@@ -113,10 +121,10 @@ class Dispatcher:
         :param began: when the run did, on the monotonic clock
         """
         elapsed = elapsed_seconds(delivery.headers)
-        if isinstance(error, StoreUnavailableError) and self._needs_message_id:
-            # The store of its transaction is away: that costs the message no attempt.
-            wait = random.uniform(STORE_WAIT_MIN, STORE_WAIT_MAX)
-            return RetryAfter(wait, error, elapsed=elapsed, counted=False)
+        if self._needs_message_id and isinstance(error, StoreError):
+            of_store = _of_store(error, elapsed)
+            if of_store is not None:
+                return of_store
         if delivery.attempt > 1:
             elapsed += time.monotonic() - began
         try:
@@ -155,6 +163,22 @@ async def _end_cancelling() -> None:
 
 def _unless_lost(delivery: Delivery, outcome: Outcome) -> Outcome:
     return Lost() if delivery.lost else outcome
+
+
+def _of_store(error: StoreError, elapsed: float) -> Outcome | None:
+    """What becomes of a message by its store's word; None: what the policy makes of it."""
+    match error:
+        case StoreUnavailableError():
+            # The store of its transaction is away: that costs the message no attempt.
+            drawn = random.uniform(STORE_WAIT_MIN, STORE_WAIT_MAX)
+            wait = drawn if error.wait is None else error.wait
+            return RetryAfter(wait, error, elapsed=elapsed, counted=False)
+        case MessageIdReusedError():
+            return DeadLetter(DeathReason.ID_REUSED, error)
+        case MessageIdError():
+            return DeadLetter(DeathReason.UNIDENTIFIED, error)
+        case _:
+            return None
 
 
 def _unidentified(handler: str) -> InvalidMessageError:

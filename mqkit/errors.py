@@ -91,6 +91,10 @@ class ChannelClosedError(BrokerError):
         self.text = text
 
 
+class ManagementError(BrokerError):
+    """The broker's management API cannot be asked; the message never holds its password."""
+
+
 class TopologyError(BrokerError):
     """The broker refused to declare or bind something; the message names it and the difference."""
 
@@ -331,8 +335,33 @@ class StoreUnavailableError(StoreError):
     """The database is away, locked or chose this transaction as a deadlock's victim.
 
     Trying again may help. A message that meets it is tried again later, without counting the
-    attempt, whatever its policy says: it is not the message that failed.
+    attempt, whatever its policy says: it is not the message that failed. `wait` is after how many
+    seconds, where the store says so.
     """
+
+    def __init__(self, text: str, *, wait: float | None = None, lasting: bool = False) -> None:
+        super().__init__(text)
+        self.wait = wait
+        self.lasting = lasting
+        """Whether it is a state of the whole database (its disk is full) that may go on."""
+        self.lost_after: float | None = None
+        """Seconds from the beginning of a transaction until its connection was found closed."""
+
+
+class StatementError(StoreError):
+    """A handler's transaction failed while the database is well: a failure like others.
+
+    A statement took longer than `Store(statement_timeout=...)`, or one message's transactions
+    failed again and again with what is otherwise not counted.
+    """
+
+
+class MessageIdError(StoreError):
+    """A message id that the store cannot keep: with NUL or half a character, or too long."""
+
+
+class MessageIdReusedError(MessageIdError):
+    """A message has the id of another one, with another body, which was handled before."""
 
 
 # --- what an error says of itself, whatever it is -------------------------------------------------

@@ -80,7 +80,10 @@ def decode(data: bytes, at: int, level: int = 1) -> tuple[dict[str, Any], int]:
     while at < end:
         start = at + 1
         at = start + data[at]
-        name = data[start:at].decode("utf-8", "surrogateescape")
+        try:
+            name = data[start:at].decode()
+        except UnicodeDecodeError:
+            name = text(data[start:at])
         kind = data[at]
         # Whole numbers and texts are what most headers are: without a call.
         if kind == _INT:

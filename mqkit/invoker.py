@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from decimal import Decimal
+from types import TracebackType
 from typing import Any
 
 from mqkit.codec import encode
@@ -319,10 +320,69 @@ async def make(
     if inspect.isawaitable(value):
         value = await value
     if isinstance(value, contextlib.AbstractAsyncContextManager) and _is_manager(provider):
-        return await stack.enter_async_context(value)
+        return await stack.enter_async_context(_Closing(value))
     if isinstance(value, contextlib.AbstractContextManager) and _is_manager(provider):
-        return stack.enter_context(value)
+        return await stack.enter_async_context(_Closing(_Asynchronous(value)))
     return value
+
+
+class _Asynchronous(contextlib.AbstractAsyncContextManager[Any]):
+    """A plain context manager as an asynchronous one."""
+
+    def __init__(self, manager: contextlib.AbstractContextManager[Any]) -> None:
+        self._manager = manager
+
+    async def __aenter__(self) -> Any:
+        return self._manager.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return self._manager.__exit__(kind, error, traceback)
+
+
+class _Closing(contextlib.AbstractAsyncContextManager[Any]):
+    """A provider's value, whose close raises no error that contextlib cannot take.
+
+    Its stacks follow the chain of `__context__` to its end, and one that is a cycle has none: the
+    event loop would stand still for ever.
+    """
+
+    def __init__(self, manager: contextlib.AbstractAsyncContextManager[Any]) -> None:
+        self._manager = manager
+
+    async def __aenter__(self) -> Any:
+        return await self._manager.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        try:
+            return await self._manager.__aexit__(kind, error, traceback)
+        except BaseException as failure:
+            _break_cycle(failure)
+            raise
+
+
+_CONTEXT = BaseException.__dict__["__context__"]
+"""Read by this, since a subclass may hide its own."""
+
+
+def _break_cycle(error: BaseException) -> None:
+    """End a chain of contexts where it comes back to an error that is in it already."""
+    seen = {id(error)}
+    while (context := _CONTEXT.__get__(error)) is not None:
+        if id(context) in seen:
+            _CONTEXT.__set__(error, None)
+            return
+        seen.add(id(context))
+        error = context
 
 
 def _is_manager(provider: Provider) -> bool:

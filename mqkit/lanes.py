@@ -63,6 +63,16 @@ class Lanes(Generic[T]):
         else:
             del self._behind[key]
 
+    def waiting(self) -> list[T]:
+        """All that wait, and go on waiting."""
+        behind = (item for line in self._behind.values() if line for item in line)
+        return [*(item for item, _ in self._ready), *behind]
+
+    def longest_line(self) -> tuple[Hashable, int]:
+        """The key behind which most wait, and how many."""
+        lines = ((key, len(line)) for key, line in self._behind.items() if line)
+        return max(lines, key=lambda line: line[1], default=(None, 0))
+
     def take_waiting(self) -> list[T]:
         """All that wait, and wait no longer: those of each key in their order."""
         waiting = [item for item, _ in self._ready]

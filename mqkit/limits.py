@@ -6,14 +6,15 @@ so that a message that is far over its limits costs little more than one just ov
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from itertools import accumulate, repeat
 from typing import Any
 
-from mqkit.checked import count, shown
+from mqkit.checked import count, flag, shown
 from mqkit.errors import ConfigurationError, OptionError
 
 MIB = 1024 * 1024
@@ -45,19 +46,23 @@ class Limits:
     mqkit to a dead letter (8 KiB), and by the broker to what it dead-letters itself. So they are
     64 KiB.
 
+    With `unique_keys`, JSON in which an object has a key twice is over the limits, too. Without it,
+    the last one counts, as nearly everywhere: RFC 8259, section 4, leaves that open, and another
+    reader of the same body may take the first.
+
     :raises OptionError: a value is not a whole number, or out of its range
     """
 
     body: int = 16 * MIB
     headers: int = 64 * 1024
     depth: int = 100
+    unique_keys: bool = False
 
     def __post_init__(self) -> None:
         ranges = {"body": (0, MAX_BODY), "headers": (0, MAX_HEADERS), "depth": (1, MAX_DEPTH)}
-        for item in fields(self):
-            least, most = ranges[item.name]
-            value = getattr(self, item.name)
-            count(value, f"Limits({item.name}=...)", least=least, most=most)
+        flag(self.unique_keys, "Limits(unique_keys=...)")
+        for name, (least, most) in ranges.items():
+            count(getattr(self, name), f"Limits({name}=...)", least=least, most=most)
 
     def body_problem(self, size: int) -> str | None:
         """What is wrong with a body of so many bytes; None is nothing."""
@@ -66,10 +71,12 @@ class Limits:
         return f"its body of {size} bytes is over the limit of {self.body} (Limits.body)"
 
     def json_problem(self, body: bytes) -> str | None:
-        """What is wrong with how deep a body of JSON is; None is nothing."""
-        if not is_deeper(body, self.depth):
-            return None
-        return f"its JSON is nested deeper than the limit of {self.depth} levels (Limits.depth)"
+        """What is wrong with how deep a body of JSON is, or with its keys; None is nothing."""
+        if is_deeper(body, self.depth):
+            return f"its JSON is nested deeper than the limit of {self.depth} levels (Limits.depth)"
+        if self.unique_keys and key_twice(body) is not None:
+            return "an object of its JSON has a key twice (Limits.unique_keys)"
+        return None
 
     def headers_problem(self, headers: Mapping[str, Any]) -> str | None:
         """What is wrong with the size or the depth of headers; None is nothing."""
@@ -131,13 +138,50 @@ _NOT_STRUCTURE = bytes(sorted(set(range(256)) - set(b'[]{}"')))
 
 def _brackets(body: bytes) -> memoryview:
     """The steps of all brackets that are outside of strings."""
-    if b"\\" in body:
-        # Pairs first: in '\\\\"' the quote is not escaped.
-        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    structure = body.translate(_STEPS, _NOT_STRUCTURE).replace(b'""', b"")
+    structure = _unescaped(body).translate(_STEPS, _NOT_STRUCTURE).replace(b'""', b"")
     if b'"' in structure:
         structure = b"".join(structure.split(b'"')[::2])
     return memoryview(structure)
+
+
+def key_twice(body: bytes) -> str | None:
+    """A key that an object of JSON has twice, at any depth; None is none, or that it is no JSON."""
+    try:
+        json.loads(body, object_pairs_hook=_see_once, parse_int=str, parse_float=str)
+    except _KeyTwiceError as error:
+        return error.key
+    except (ValueError, RecursionError):  # what reads it refuses it, too
+        return None
+    return None
+
+
+class _KeyTwiceError(Exception):
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def _see_once(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) == len(pairs):
+        return
+    seen = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise _KeyTwiceError(key)
+        seen.add(key)
+
+
+def outside_strings(body: bytes) -> list[bytes]:
+    """The pieces of JSON that are between its strings; of what is no JSON, anything."""
+    return _unescaped(body).split(b'"')[::2]
+
+
+def _unescaped(body: bytes) -> bytes:
+    """JSON in which every quote begins or ends a string."""
+    if b"\\" not in body:
+        return body
+    # Pairs first: in '\\\\"' the quote is not escaped.
+    return body.replace(b"\\\\", b"").replace(b'\\"', b"")
 
 
 def table_size(headers: Mapping[str, Any], limit: int) -> int | None:

@@ -57,6 +57,29 @@ class KeepingConsumer(Consumer):
     async def give_back(self) -> None:
         """Give nothing back: it would come again after what comes later."""
 
+    async def hold_less(self) -> None:
+        """Give back what waits, once nothing runs, and hold no more from then on than can run.
+
+        What has to wait behind others of its key is given back again, now and then. A pause holds
+        what it holds: to give it back would bring it nearer to its delivery limit each time.
+        """
+        if self._stopping or not self._admitting:
+            return
+        if self.handler.queue.auto_delete:  # it may have no moment without a consumer
+            self._give_back_waiting()
+            return
+        self._admitting = False
+        await self._runners.drained()
+        await self._attachment.hold_less(self._floor)
+        self._give_back_waiting()
+        self._attachment.go_on()
+        if not self._stopping and self._pausing.state is None:
+            self.admit(self._floor)
+
+    def longest_line(self) -> tuple[Hashable, int]:
+        """Keys are meant to be waited for."""
+        return (None, 0) if self.handler.order_by is not None else super().longest_line()
+
     async def stop(self) -> None:
         """Start no more runs; `finished` gives the rest back."""
         self._stopping = True

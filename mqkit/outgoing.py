@@ -155,6 +155,10 @@ def _headers(outgoing: Outgoing, exchange: str, limits: Limits) -> dict[str, Hea
         raise _invalid(outgoing, exchange, told) from error
     if problem is not None:
         raise _invalid(outgoing, exchange, problem)
+    for name in _COPIES:
+        if not isinstance(headers.get(name, []), list):
+            told = f"header {name!r}: RabbitMQ takes a list of routing keys under that name"
+            raise _invalid(outgoing, exchange, told)
     for name in headers:
         if name.startswith(RESERVED_PREFIX):
             told = f"header {shown(name)}: names under {RESERVED_PREFIX!r} are mqkit's own"
@@ -182,6 +186,10 @@ def _expiration(given: Seconds) -> float:
 
 _SHOWN = 40
 """Characters shown of what is too long."""
+
+_COPIES = ("CC", "BCC")
+"""More routing keys (https://www.rabbitmq.com/docs/sender-selected); over anything else the broker
+closes the channel, with all that is in flight on it."""
 
 _SHORT_TEXTS = (
     "message_id",

@@ -94,7 +94,7 @@ class Retry:
             return DeadLetter(DeathReason.REJECTED, error)
         state = _state(error, attempt, elapsed)
         if isinstance(error, RetryLater):
-            state.upcoming_sleep = error.seconds
+            state.upcoming_sleep = wait_of(error.seconds)
         elif not is_yes("retry", self.retry(state)):
             return DeadLetter(DeathReason.NOT_RETRYABLE, error)
         else:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from mqkit import checked, drivers
 from mqkit.checked import Seconds
@@ -16,25 +15,23 @@ from mqkit.closing import Closing, Step
 from mqkit.connection import Connection
 from mqkit.consumer import Consumer
 from mqkit.declare import declare
-from mqkit.delay import DelayLadder
-from mqkit.dispatch import Clock, Dispatcher, utc_now
+from mqkit.delay import check_permissions
+from mqkit.dispatch import Clock, utc_now
 from mqkit.draining import CANCELLED_HANDLERS_WAIT, Drain
 from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.handler import Handler
-from mqkit.message import Delivery
 from mqkit.middleware import Middleware
-from mqkit.ordered import KeepingConsumer, OrderedConsumer, SplittingConsumer
-from mqkit.outcome import Outcome
 from mqkit.pause import ConsumerState, Status
-from mqkit.pausing import pauses_of
+from mqkit.policies import Management, watch
 from mqkit.publish_many import OnConfirmed
 from mqkit.publisher import Publisher
 from mqkit.service import Service
 from mqkit.settings import BrokerUrl
-from mqkit.settle import OnSettled, Settler
+from mqkit.settle import OnSettled
 from mqkit.stalls import StallWatch
 from mqkit.values import ServiceValues
+from mqkit.wiring import Wiring
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +53,8 @@ class Runtime:
     As an asynchronous context manager it starts on entry and drains on exit; `run` does both
     and waits in between. `grace` is in seconds. `connect_deadline` is how many seconds the first
     connection may take; None tries for ever. `middleware` goes around the service's own. A
-    service that has a connection of its own takes neither `url` nor `driver`.
+    service that has a connection of its own takes neither `url` nor `driver`. `management` is the
+    URL of the broker's management API, by which policies are seen that break what is promised.
 
     `on_settled` and `on_confirmed` observe what becomes of deliveries and what the service's
     publisher has published, copies of deliveries included (`mqkit.settle.OnSettled`,
@@ -82,6 +80,7 @@ class Runtime:
         on_settled: OnSettled | None = None,
         on_confirmed: OnConfirmed | None = None,
         on_stop: Callable[[], None] = lambda: None,
+        management: str | None = None,
     ) -> None:
         if not service.handlers:
             raise ConfigurationError(f"service {service.name!r} has no handlers")
@@ -94,9 +93,7 @@ class Runtime:
             service.store.check(service.handlers)
         self.service = service
         self._url, driver = drivers.chosen(service.name, service.connection, url, driver)
-        self._middleware = (*middleware, *service.middleware)
-        self._clock = clock
-        self._on_settled = on_settled
+        self._management = Management(management, self._url.vhost) if management else None
         self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=driver)
         self._publishing = Connection(self._url, name=f"{service.name}.publish", driver=driver)
         self.publisher = Publisher(
@@ -105,12 +102,20 @@ class Runtime:
             on_confirmed=on_confirmed,
             limits=service.limits,
         )
-        self._ladder = DelayLadder(self._publishing)
         self._consumers: list[Consumer] = []
         self._stalls = StallWatch(service.name, self._url.heartbeat, self._consumers)
         self._running: list[asyncio.Task[None]] = []
-        self._pools: list[ThreadPoolExecutor] = []
         self._values = ServiceValues({Publisher: self.publisher})
+        self._wiring = Wiring(
+            service,
+            self._consuming,
+            self._publishing,
+            self.publisher,
+            values=self._values.made,
+            middleware=(*middleware, *service.middleware),
+            clock=clock,
+            on_settled=on_settled,
+        )
         self._on_stop = on_stop
         self._began = False
         self._closing = Closing(service.name)
@@ -261,12 +266,16 @@ class Runtime:
             self._store_is_open = True
         self._stalls.start()
         await declare(self._consuming.channel, self.service.topology)
+        await check_permissions(self._consuming.channel, _consumed(self.service.handlers[0]))
+        if self._management is not None:
+            watching = watch(self._management, self.service.name, self.service.topology.queues)
+            self._running.append(asyncio.create_task(watching, name="mqkit policies"))
         # Not before there is an exchange to relay to.
         if store is not None and (beside := store.start(self.publisher.send)) is not None:
             self._running.append(beside)
         await self._values.make(self.service.providers)
         for handler in self.service.handlers:
-            for consumer in self._consumers_of(handler):
+            for consumer in self._wiring.consumers_of(handler):
                 self._consumers.append(consumer)
                 task = asyncio.create_task(consumer.run(), name=f"mqkit consumer {consumer.queue}")
                 self._running.append(task)
@@ -276,77 +285,6 @@ class Runtime:
             ", ".join(f"{h.name} ({h.queue.name})" for h in self.service.handlers),
             self.server,
         )
-
-    def _consumers_of(self, handler: Handler) -> Iterator[Consumer]:
-        pool = None
-        if not handler.is_async:
-            threads = handler.concurrency * (handler.queue.partitions or 1)
-            pool = ThreadPoolExecutor(threads, thread_name_prefix=handler.name)
-            self._pools.append(pool)
-        dispatcher = Dispatcher(
-            self.service.name,
-            handler,
-            middleware=self._middleware,
-            values=self._values.made,
-            providers=self.service.providers,
-            executor=pool,
-            store=self.service.store,
-            limits=self.service.limits,
-        )
-        settled = self._settled_by(handler)
-        options: dict[str, Any] = {
-            "declared_on": self._consuming.generation,
-            "store": self.service.store,
-            "pauses": pauses_of(handler, self.service),
-            "clock": self._clock,
-        }
-        if handler.order_by is None:
-            settler = self._settler(handler, settled)
-            keeps = handler.queue.is_single or handler.queue.needs_consumer
-            kind = KeepingConsumer if keeps else Consumer
-            yield kind(self._consuming, handler, dispatcher, settler, **options)
-            return
-        for number in range(handler.queue.partitions or 1):
-            yield OrderedConsumer(
-                self._consuming,
-                handler,
-                dispatcher,
-                self._settler(handler, settled),
-                queue=handler.queue.partition(number),
-                **options,
-            )
-        if handler.queue.partition_queues():
-            splitter = self._settler(handler, None)
-            yield SplittingConsumer(
-                self._consuming,
-                handler,
-                dispatcher,
-                splitter,
-                declared_on=self._consuming.generation,
-            )
-
-    def _settler(self, handler: Handler, on_settled: OnSettled | None) -> Settler:
-        return Settler(
-            self.publisher,
-            self._ladder,
-            service=self.service.name,
-            handler=handler.name,
-            redeclare=lambda: declare(self._publishing.channel, handler.topology()),
-            clock=self._clock,
-            on_settled=on_settled,
-        )
-
-    def _settled_by(self, handler: Handler) -> OnSettled | None:
-        store, observer = self.service.store, self._on_settled
-        if store is None:
-            return observer
-
-        def tell(delivery: Delivery, outcome: Outcome) -> None:
-            store.settled(handler.name, delivery, outcome)
-            if observer is not None:
-                observer(delivery, outcome)
-
-        return tell
 
     async def _close(self) -> None:
         """Close all that there is, the last thing made first, whatever becomes of each.
@@ -374,8 +312,7 @@ class Runtime:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        for pool in self._pools:
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._wiring.close()
 
     async def _close_connections(self) -> None:
         await asyncio.gather(self._close_publishing(), self._consuming.close())

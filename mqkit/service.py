@@ -6,6 +6,7 @@ Registration does all the checking and no I/O; `runtime` runs what is registered
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from mqkit import checked
@@ -16,6 +17,7 @@ from mqkit.handler import Handler, check_order, refuse_asynchronous_arguments
 from mqkit.injection import Provider, Scope, batch_plan, plan, provider
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.middleware import Middleware
+from mqkit.names import check_name
 from mqkit.options import (
     DEFAULT_PREFETCH,
     MAX_PREFETCH,
@@ -33,7 +35,17 @@ from mqkit.options import (
 )
 from mqkit.pause import Pause
 from mqkit.retry import Retry
-from mqkit.topology import Queue, Source, Topology, difference
+from mqkit.topology import (
+    DEAD_SUFFIX,
+    Queue,
+    Source,
+    Topology,
+    difference,
+    handled_dead_letters,
+)
+
+MAX_SERVICE_NAME = 200
+"""Bytes: it is the `app-id` of messages, a short string, and begins the names of connections."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,8 +87,8 @@ class Service:
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a service needs a name; got {name!r}")
-        # It is the `app_id` of what it publishes, too.
-        self.name = checked.name(name, "Service(name)")
+        check_name("a service", name, MAX_SERVICE_NAME)
+        self.name = name
         self.retry = checked_retry(retry, f"service {name!r}")
         self.middleware = tuple(checked_middleware(m, f"service {name!r}") for m in middleware)
         self.connection = connection
@@ -291,11 +303,27 @@ class Service:
             refuse_asynchronous_arguments(handler)
         self._check_store(handler)
         try:
-            topology = self._topology.merge(handler.topology())
+            handlers, topology = self._with(handler)
         except ConfigurationError as error:
             raise HandlerError(f"{what}: {error}") from error
         self._topology = topology
-        self._handlers[queue.name] = handler
+        self._handlers = handlers
+
+    def _with(self, handler: Handler) -> tuple[dict[str, Handler], Topology]:
+        """The handlers and the topology with one more of them."""
+        handlers = {**self._handlers, handler.queue.name: handler}
+        dead = handlers.get(handler.queue.dead_queue)
+        alive = handlers.get(handler.queue.name.removesuffix(DEAD_SUFFIX))
+        if dead is None and (alive is None or alive is handler):
+            return handlers, self._topology.merge(handler.topology())
+        for letters, of in ((dead, handler), (handler, alive)):
+            if letters is not None and of is not None and letters is not of:
+                queue = handled_dead_letters(letters.queue, of.queue)
+                handlers[queue.name] = replace(handlers[queue.name], queue=queue)
+        topology = Topology()
+        for each in handlers.values():
+            topology = topology.merge(each.topology())
+        return handlers, topology
 
     def _check_not_running(self, what: str) -> None:
         if self.running:

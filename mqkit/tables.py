@@ -18,9 +18,7 @@ from mqkit.checked import is_utf8, shown, text_problem
 MAX_DECIMALS = 255
 """Decimal places: they are one octet."""
 
-TAKES = (
-    "text, bytes, numbers, True and False, Decimal, datetime, None, and lists and dicts of those"
-)
+TAKES = "text, bytes, numbers, booleans, Decimal, datetime, None, and lists and dicts of those"
 
 
 def table_problem(table: Mapping[Any, Any], what: str) -> str | None:
@@ -80,7 +78,7 @@ def _plain_problem(value: Any) -> str | None:  # noqa: PLR0911 - one a type
             return _decimal_problem(value)
         case datetime():
             return _time_problem(value)
-    return f"is a {type(value).__name__}, and takes {TAKES}"
+    return f"is a {type(value).__name__}; there may be {TAKES}"
 
 
 def _decimal_problem(value: Decimal) -> str | None:

@@ -7,19 +7,21 @@ otherwise. Nothing here talks to a broker; `declare` does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 from mqkit import checked
 from mqkit.errors import ConfigurationError
 from mqkit.limits import table_size
+from mqkit.names import check_name
 from mqkit.tables import table_problem
 
 ExchangeType = Literal["direct", "fanout", "topic", "headers"]
 QueueType = Literal["quorum", "classic"]
 
 DEFAULT_DELIVERY_LIMIT = 20
-"""Deliveries without an ack after which the broker dead-letters, as RabbitMQ 4.0 has it."""
+"""How often a message may come back without an ack, as RabbitMQ 4.0 has it; at the next time, after
+21 deliveries, the broker dead-letters it. From 4.3 a nack does not count."""
 
 UNLIMITED_DELIVERIES = 1_000_000_000
 """For dead letter queues: from 4.0 a quorum queue without a limit gets one of 20 and drops what
@@ -27,9 +29,6 @@ passes it, and -1 means unlimited on 4.x but zero on 3.x; a large number means t
 
 MAX_DELIVERIES = 2**31 - 1
 """The highest limit that is asked for: the broker has it as a whole number."""
-
-MAX_NAME = checked.MAX_SHORT
-"""Bytes in a name or routing key: a short string (AMQP 0-9-1, section 4.2.5.3)."""
 
 MAX_QUEUE_NAME = 190
 """Bytes in the name of a handler's queue: the delay ladder puts its 28 levels before it."""
@@ -47,15 +46,6 @@ EXPIRES = "x-expires"
 
 MAX_PARTITIONS = 1000
 """Each is a queue of its own, and a consumer in each process."""
-
-
-def _check_name(kind: str, name: str, limit: int = MAX_NAME) -> None:
-    if not isinstance(name, str) or not name:
-        raise ConfigurationError(f"{kind} needs a name; got {name!r}")
-    if len(name.encode(errors="replace")) > limit:
-        raise ConfigurationError(f"{kind} {name[:40]!r}...: the name is over {limit} bytes long")
-    if problem := checked.text_problem(name):
-        raise ConfigurationError(f"{kind} {name!r}: the name {problem}")
 
 
 def _field_problems(item: Exchange | Queue) -> Iterator[str]:
@@ -92,7 +82,7 @@ class Exchange:
     declare: bool = True
 
     def __post_init__(self) -> None:
-        _check_name("an exchange", self.name)
+        check_name("an exchange", self.name)
         if self.type not in ("direct", "fanout", "topic", "headers"):
             raise ConfigurationError(
                 f"exchange {self.name!r}: the type is direct, fanout, topic or headers, "
@@ -142,9 +132,10 @@ class Source:
 class Queue:
     """A queue, durable and quorum unless stated otherwise.
 
-    `delivery_limit` is how many deliveries may end without an ack (a killed worker, above all)
-    before the broker dead-letters the message. `dead_letters=False` leaves out the dead letter
-    queue; what is dead-lettered then has nowhere to go, so a handler's queue must have one.
+    `delivery_limit` is how many deliveries may end without an ack (a killed worker, above all);
+    at the one after that, the broker dead-letters the message. It is for quorum queues.
+    `dead_letters=False` leaves out the dead letter queue; what is dead-lettered then has nowhere to
+    go, so a handler's queue must have one.
 
     `partitions` is for a handler that keeps an order (`order_by`): the messages of one key go to
     one of so many queues, named `<name>.0` and on, each with a single active consumer, which is
@@ -166,7 +157,7 @@ class Queue:
     partitions: int | None = None
 
     def __post_init__(self) -> None:
-        _check_name("a queue", self.name, MAX_QUEUE_NAME)
+        check_name("a queue", self.name, MAX_QUEUE_NAME)
         for problem in self._problems():
             raise ConfigurationError(f"queue {self.name!r}: {problem}")
 
@@ -183,16 +174,24 @@ class Queue:
             )
         if {"*", "#"} & set(self.name.split(".")):
             yield "its retries are routed by its name, in which a word may not be '*' or '#'"
-        if not checked.is_whole(self.delivery_limit, 1, MAX_DELIVERIES):
-            yield (
-                f"delivery_limit is 1 or more, a whole number, "
-                f"not {checked.shown(self.delivery_limit)}"
-            )
+        yield from self._limit_problems()
         if self.partitions is not None:
             yield from self._partition_problems(self.partitions)
         for name in self.arguments:
             if name in _OWN_ARGUMENTS:
                 yield f"{name} is set by mqkit; {_OWN_ARGUMENTS[name]}"
+
+    def _limit_problems(self) -> Iterator[str]:
+        if not checked.is_whole(self.delivery_limit, 1, MAX_DELIVERIES):
+            yield (
+                f"delivery_limit is 1 or more, a whole number, "
+                f"not {checked.shown(self.delivery_limit)}"
+            )
+        elif self.type == "classic" and self.delivery_limit != DEFAULT_DELIVERY_LIMIT:
+            yield (
+                f"delivery_limit={self.delivery_limit} is for quorum queues: RabbitMQ does not "
+                "count the deliveries of a classic one"
+            )
 
     def _partition_problems(self, partitions: int) -> Iterator[str]:
         if not checked.is_whole(partitions, 1, MAX_PARTITIONS):
@@ -252,6 +251,11 @@ class Queue:
     def needs_consumer(self) -> bool:
         """Whether the broker deletes it, and what is in it, while nobody consumes it."""
         return self.auto_delete or EXPIRES in self.arguments
+
+    @property
+    def keeps_dead_letters(self) -> bool:
+        """Whether it is declared for the dead letters of another queue."""
+        return isinstance(self, _DeadLetterQueue)
 
     @property
     def dead_queue(self) -> str:
@@ -317,12 +321,38 @@ def consumer_timeout(queue: Queue) -> float:
 
 def dead_letter_queue(queue: Queue) -> Queue:
     """The queue that keeps what `queue` dead-letters; it limits and dead-letters nothing itself."""
-    return Queue(
-        queue.dead_queue,
-        type=queue.type,
-        delivery_limit=UNLIMITED_DELIVERIES,
-        dead_letters=False,
-    )
+    return _DeadLetterQueue(queue.dead_queue, type=queue.type, dead_letters=False)
+
+
+class _DeadLetterQueue(Queue):
+    """A queue as mqkit declares it for dead letters, whether a handler consumes it or not."""
+
+    __slots__ = ()
+
+    def declared_arguments(self) -> dict[str, Any]:
+        own: dict[str, Any] = {"x-queue-type": self.type}
+        if self.type == "quorum":
+            own["x-delivery-limit"] = UNLIMITED_DELIVERIES
+        return own
+
+
+def handled_dead_letters(queue: Queue, of: Queue) -> Queue:
+    """A handler's queue that is the dead letter queue of another handler's, `of`.
+
+    It is declared as it was before there was a handler, so that it may be there already: without a
+    delivery limit, and without dead letters of the broker's. Those of its handler are in a queue of
+    its own, as ever.
+
+    :raises ConfigurationError: it asks for something that a dead letter queue is not
+    """
+    plain = Queue(queue.name, type=of.type, delivery_limit=queue.delivery_limit)
+    if replace(queue, declare=True, delivery_limit=plain.delivery_limit) != plain:
+        raise ConfigurationError(
+            f"queue {queue.name!r} keeps the dead letters of queue {of.name!r}, and is declared "
+            f"for that; {difference(plain, queue)}: say Queue({queue.name!r}, "
+            f"type={of.type!r}) alone"
+        )
+    return _DeadLetterQueue(queue.name, type=of.type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +403,8 @@ def _union(kind: str, items: Iterable[_Named]) -> tuple[_Named, ...]:
     known: dict[str, _Named] = {}
     for item in items:
         first = known.setdefault(item.name, item)
+        if isinstance(first, _DeadLetterQueue) and isinstance(item, _DeadLetterQueue):
+            continue  # its handler's, and as that of another queue
         if first != item:
             raise ConfigurationError(
                 f"{kind} {item.name!r} is declared in two ways: {difference(first, item)}"

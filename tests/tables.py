@@ -90,6 +90,7 @@ NASTY: dict[str, bytes] = {
     "long name": entry(b"n" * 255, b"V"),
     "name that is no UTF-8": entry(b"\xff\xfe", b"I", b"\0\0\0\1"),
     "name that is no UTF-8, inside": entry(b"h", b"F", long(entry(b"\xff", b"V"))),
+    "levels that a handler takes": nested(30),
     "many levels": nested(98),
     "too many levels": nested(150),
     "too many levels of arrays": nested(1000, b"A"),

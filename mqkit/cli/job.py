@@ -6,6 +6,7 @@ process writes reports. Each is one line. The end of the socket says that the ot
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,6 +39,8 @@ class Job:
     """As it was given, password and all; None leaves it to the environment or the service."""
     connect_deadline: float | None = None
     driver: str | None = None
+    management: str | None = field(default=None, repr=False)
+    """The URL of the management API; None leaves it to the environment."""
     loop: str | None = None
     log_level: int
     number: int | None = None
@@ -76,7 +79,13 @@ class Job:
             on_settled=on_settled,
             on_confirmed=on_confirmed,
             on_stop=on_stop,
+            # Of several processes the first one says what is wrong for all of them.
+            management=self.management_url() if self.number in (None, 1) else None,
         )
+
+    def management_url(self) -> str | None:
+        """The option, or the environment's `MQKIT_MANAGEMENT`."""
+        return self.management or os.environ.get("MQKIT_MANAGEMENT")
 
 
 @dataclass(frozen=True, slots=True)

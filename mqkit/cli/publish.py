@@ -29,11 +29,11 @@ from mqkit.errors import (
     PublishRefusedError,
     PublishTimeoutError,
 )
+from mqkit.names import MAX_NAME
 from mqkit.outgoing import Outgoing
 from mqkit.publish_many import PublishResult
 from mqkit.publisher import DEFAULT_TIMEOUT, Publisher
 from mqkit.settings import BrokerUrl
-from mqkit.topology import MAX_NAME
 
 FAILED = 1
 INTERRUPTED = 130

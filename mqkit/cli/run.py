@@ -84,6 +84,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    management: Annotated[
+        str | None,
+        typer.Option(
+            help="The broker's management API, http[s]://user:password@host:15672: at the start, "
+            "say which policies break what mqkit promises. Default: the environment's "
+            "MQKIT_MANAGEMENT; without either, nobody looks.",
+            show_default=False,
+        ),
+    ] = None,
     loop: Annotated[
         str | None,
         typer.Option(
@@ -123,6 +132,7 @@ def run(
         grace=grace,
         connect_deadline=connect_deadline,
         driver=driver,
+        management=management,
         loop=loop,
         log_level=log_level_number(log_level),
     )

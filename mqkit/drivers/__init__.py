@@ -54,7 +54,7 @@ def chosen(
     :raises ConfigurationError: there is no broker, or two of them
     """
     if connection is None:
-        if url is None:
+        if not isinstance(url, BrokerUrl):
             raise ConfigurationError(
                 f"service {service!r} has no broker: give a BrokerUrl, or Service(connection=...)"
             )

@@ -177,6 +177,6 @@ def connect_error(
         )
     if isinstance(error, aiormq.exceptions.IncompatibleProtocolError):
         return refusals.not_amqp(host)
-    if isinstance(error.__cause__, asyncio.IncompleteReadError):
+    if isinstance(error.__cause__, asyncio.IncompleteReadError | ConnectionError):
         return refusals.no_word(url, host)
     return refusals.no_connection(url, host, error)

@@ -65,7 +65,7 @@ def passed_by(kind: int, payload: bytes) -> tuple[int, bytes]:
     """A frame's type and payload as aiormq and pamqp are to see them.
 
     A content header, and a method that one follows, becomes a body frame: which it is, its place in
-    the stream tells. The text of a close is cut to what is UTF-8; RabbitMQ cuts long ones anywhere.
+    the stream tells. Of a close's text only what is UTF-8 is left; nothing promises that all is.
     """
     if kind == frames.HEADER or (kind == frames.METHOD and payload[:4] in _CONTENT_METHODS):
         return frames.BODY, payload

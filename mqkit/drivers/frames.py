@@ -45,14 +45,18 @@ def deliver(frame: bytes, at: int) -> tuple[str, int, bool, str, str]:
     Names that are no UTF-8 are read as `field_tables.text` does; RabbitMQ takes them.
     """
     end = at + 1 + frame[at]
-    consumer = frame[at + 1 : end].decode("utf-8", "surrogateescape")
+    consumer = frame[at + 1 : end]
     tag, flags = _TAG_AND_FLAGS.unpack_from(frame, end)
     end += 9
     start, end = end + 1, end + 1 + frame[end]
-    exchange = frame[start:end].decode("utf-8", "surrogateescape")
+    exchange = frame[start:end]
     start = end + 1
-    key = frame[start : start + frame[end]].decode("utf-8", "surrogateescape")
-    return consumer, tag, bool(flags & _REDELIVERED), exchange, key
+    key = frame[start : start + frame[end]]
+    redelivered = bool(flags & _REDELIVERED)
+    try:
+        return consumer.decode(), tag, redelivered, exchange.decode(), key.decode()
+    except UnicodeDecodeError:
+        return text(consumer), tag, redelivered, text(exchange), text(key)
 
 
 def got(frame: bytes, at: int) -> tuple[int, bool, str, str]:

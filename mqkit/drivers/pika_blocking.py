@@ -100,15 +100,23 @@ class BlockingLink:
 
         The message must have passed `check_encodable`, and `prepare` come before it. One at a
         time: that is what pika offers here, and it leaves no doubt whose verdict it is.
+
+        :raises HeadersTooLargeError: its headers do not fit a frame of this connection; nothing
+            was written
         """
         if self._channel is None:
             raise AssertionError("publish before prepare")
+        properties = pika_wire.EncodedProperties(message.properties)
+        # Of pika's connection under it, which has no public way to tell; pika checks bodies alone.
+        limit = self._connection._impl._body_max_length  # noqa: SLF001
+        if properties.size > limit:
+            raise wire.too_large(message, properties.size, limit)
         try:
             self._channel.basic_publish(
                 message.exchange,
                 message.routing_key,
                 message.body,
-                pika_wire.EncodedProperties(message.properties),
+                properties,
                 mandatory=message.mandatory,
             )
         except exceptions.UnroutableError as error:

@@ -65,6 +65,11 @@ class EncodedProperties(pika.BasicProperties):  # type: ignore[misc]
         super().__init__()
         self._encoded = content_header.encode(properties, properties.headers)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the content header."""
+        return content_header.START + len(self._encoded)
+
     def encode(self) -> list[bytes]:
         """Called by pika for the content header's frame."""
         return [self._encoded]

@@ -225,9 +225,11 @@ def _with_reply_key(channel: Channel, message: Message) -> Message:
 
 
 def _check_expiration(expiration: str | None) -> None:
-    if not expiration:
+    if expiration is None:
         return
-    if not re.fullmatch(r"[0-9]+", expiration) or int(expiration) > MAX_MILLISECONDS:
+    if not re.fullmatch(r"[0-9]+", expiration):
+        raise precondition_failed(f"invalid expiration '{expiration[:50]}': no_integer")
+    if int(expiration) > MAX_MILLISECONDS:
         raise precondition_failed(f"invalid expiration '{expiration[:50]}'")
 
 

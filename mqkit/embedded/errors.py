@@ -50,7 +50,7 @@ class ReplyError(EmbeddedBrokerError):
     @property
     def text(self) -> str:
         """The reply text, no longer than a short string can be."""
-        return str(self).encode()[:MAX_TEXT].decode(errors="ignore")
+        return str(self).encode(errors="replace")[:MAX_TEXT].decode(errors="ignore")
 
 
 class HandshakeError(EmbeddedBrokerError):

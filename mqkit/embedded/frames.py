@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from types import NoneType
@@ -16,6 +16,7 @@ from typing import Any
 
 from pamqp import base, body, commands, constants, exceptions, frame, header, heartbeat
 
+from mqkit.embedded import received
 from mqkit.embedded.errors import ReplyError
 
 FRAME_OVERHEAD = constants.FRAME_HEADER_SIZE + 1
@@ -40,13 +41,12 @@ MALFORMED = (
 
 RECOVER_ASYNC = commands.Basic.RecoverAsync.index.to_bytes(4)
 
+PUBLISH = commands.Basic.Publish.index.to_bytes(4)
+
 CLOSE_OK = frame.marshal(commands.Connection.CloseOk(), 0)
 
 _START = struct.Struct(">BHI")
 """Type, channel and length of the payload: how a frame begins."""
-
-_LAST_FLAGS = 13
-"""Where a content header has the bit that says that more flags follow (section 4.2.6.1)."""
 
 KNOWN_TYPES = (
     constants.FRAME_METHOD,
@@ -71,12 +71,14 @@ Method = base.Frame
 
 
 class ReceivedHeader(header.ContentHeader):
-    """A content header with the bytes that it was decoded from."""
+    """A content header with the bytes that it is passed on as.
 
-    def __init__(self, raw: bytes, decoded: header.ContentHeader) -> None:
-        super().__init__(decoded.weight, decoded.body_size, decoded.properties)
-        self.content_class: int | None = decoded.class_id
-        self.raw = raw
+    :raises ReplyError: 541, it is none
+    """
+
+    def __init__(self, payload: bytes) -> None:
+        self.raw, self.content_class, weight, size, properties = received.read(payload)
+        super().__init__(weight, size, properties)
 
 
 class _RawHeader(header.ContentHeader):
@@ -196,6 +198,8 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
         return 0, heartbeat.Heartbeat()
     if kind == constants.FRAME_BODY:
         return channel, body.ContentBody(payload)
+    if kind == constants.FRAME_HEADER:
+        return channel, ReceivedHeader(payload)
     try:
         if payload.startswith(RECOVER_ASYNC):
             with warnings.catch_warnings():
@@ -205,18 +209,27 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
         else:
             decoded = frame.unmarshal(piece)[2]
     except MALFORMED as error:
-        raise _undecodable(kind, payload) from error
-    if isinstance(decoded, header.ContentHeader):
-        if payload[_LAST_FLAGS] & 1:
-            raise ReplyError(502, "a content header with more properties than there are")
-        return channel, ReceivedHeader(payload, decoded)
+        if not payload.startswith(PUBLISH) or (found := _publish(payload)) is None:
+            raise _undecodable(payload) from error
+        return channel, found
     assert isinstance(decoded, base.Frame)
     return channel, decoded
 
 
-def _undecodable(kind: int, payload: bytes) -> ReplyError:
-    if kind != constants.FRAME_METHOD:
-        return ReplyError(502, "cannot decode a content header")
+def _publish(payload: bytes) -> commands.Basic.Publish | None:
+    """A `basic.publish` whose routing key is no UTF-8, which RabbitMQ takes; else None."""
+    try:
+        start = 7 + payload[6]  # after the method, the ticket and the exchange
+        end = start + 1 + payload[start]
+        found = commands.Basic.Publish()
+        found.unmarshal(payload[4:start] + b"\0" + payload[end:])
+        found.routing_key = payload[start + 1 : end].decode("utf-8", "surrogateescape")
+    except MALFORMED:
+        return None
+    return found
+
+
+def _undecodable(payload: bytes) -> ReplyError:
     if int.from_bytes(payload[:4]) not in commands.INDEX_MAPPING:
         return ReplyError(503, "no method of AMQP 0-9-1")
     about = int.from_bytes(payload[:2]), int.from_bytes(payload[2:4])
@@ -224,10 +237,17 @@ def _undecodable(kind: int, payload: bytes) -> ReplyError:
 
 
 class Deliver(commands.Basic.Deliver):
-    """pamqp holds names to the specification's letters on writing; RabbitMQ allows all of UTF-8."""
+    """pamqp holds names to the specification's letters on writing; RabbitMQ allows all of UTF-8.
+
+    And a routing key may be any bytes, of which those that are no UTF-8 are surrogates here.
+    """
 
     def validate(self) -> None:
         """Any name that could be declared can be delivered from."""
+
+    def marshal(self) -> bytes:
+        """Called by pamqp."""
+        return _with_key(self, super().marshal)
 
 
 class GetOk(commands.Basic.GetOk):
@@ -236,12 +256,35 @@ class GetOk(commands.Basic.GetOk):
     def validate(self) -> None:
         """As `Deliver`."""
 
+    def marshal(self) -> bytes:
+        """As `Deliver`."""
+        return _with_key(self, super().marshal, after=4)
+
 
 class Return(commands.Basic.Return):
     """As `Deliver`."""
 
     def validate(self) -> None:
         """As `Deliver`."""
+
+    def marshal(self) -> bytes:
+        """As `Deliver`."""
+        return _with_key(self, super().marshal)
+
+
+def _with_key(
+    method: Deliver | GetOk | Return, marshal: Callable[[], bytes], after: int = 0
+) -> bytes:
+    """What pamqp writes, which cannot write each key; `after` it there are so many bytes."""
+    key = method.routing_key or ""
+    if key.isascii():
+        return marshal()
+    encoded = key.encode("utf-8", "surrogateescape")
+    method.routing_key = ""
+    data = marshal()
+    method.routing_key = key
+    end = len(data) - after
+    return data[: end - 1] + len(encoded).to_bytes(1) + encoded + data[end:]
 
 
 class QueueDeclareOk(commands.Queue.DeclareOk):
@@ -267,16 +310,6 @@ def ids(value: Method) -> tuple[int, int]:
 def method(channel: int, value: Method) -> bytes:
     """A method frame."""
     return frame.marshal(value, channel)
-
-
-def decode_header(raw: bytes) -> ReceivedHeader:
-    """A content header from the payload of its frame.
-
-    :raises ValueError: it is none
-    """
-    decoded = header.ContentHeader()
-    decoded.unmarshal(raw)
-    return ReceivedHeader(raw, decoded)
 
 
 def content(channel: int, content_header: bytes, payload: bytes, frame_max: int) -> bytes:

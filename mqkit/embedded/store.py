@@ -15,7 +15,7 @@ from mqkit.embedded import arguments as queue_arguments
 from mqkit.embedded.bindings import Binding, Destination
 from mqkit.embedded.errors import DataError, ReplyError
 from mqkit.embedded.exchanges import Exchange
-from mqkit.embedded.frames import MALFORMED, decode_header
+from mqkit.embedded.frames import MALFORMED, ReceivedHeader
 from mqkit.embedded.journal import Journal
 from mqkit.embedded.message import Death, Entry, Message
 from mqkit.embedded.queue import Queue
@@ -193,7 +193,7 @@ class Store(Journal):
         for row in self._database.execute("SELECT * FROM entries ORDER BY vhost, queue, number"):
             vhost, queue, number, exchange, keys, header, body, deaths, *rest = row
             priority, expires_at, delivery_count, acquired_count = rest
-            received = decode_header(header)
+            received = ReceivedHeader(header)
             message = Message(
                 exchange,
                 tuple(json.loads(keys)),

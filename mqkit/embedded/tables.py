@@ -22,7 +22,7 @@ FIXED = {
     **dict.fromkeys(b"su", 2),
     **dict.fromkeys(b"Iif", 4),
     **dict.fromkeys(b"lLdT", 8),
-    **dict.fromkeys(b"V\0", 0),
+    **dict.fromkeys(b"V", 0),
     ord("D"): 5,
 }
 """Bytes of a value, for the types that have always as many; all others begin with a length."""
@@ -84,10 +84,16 @@ def encode_header(
         elif name == "headers":
             part = _changed_table(value, old or {}, there.get(name))
         else:
-            part = properties.encode_property(name, value)
+            part = _property(properties, name, value)
         flags |= HIGHEST_FLAG >> index
         parts.append(part)
     return _HEADER.pack(commands.Basic.frame_id, 0, body_size, flags) + b"".join(parts)
+
+
+def _property(properties: commands.Basic.Properties, name: str, value: Any) -> bytes:
+    if isinstance(value, str):
+        return _short(value)
+    return properties.encode_property(name, value)
 
 
 def split(header: bytes) -> dict[str, bytes]:
@@ -105,6 +111,8 @@ def split(header: bytes) -> dict[str, bytes]:
                 size = int(kind)
             found[name] = header[at : at + size]
             at += size
+            if at > len(header):
+                raise IndexError(f"the property {name} is cut off")
     return found
 
 
@@ -114,7 +122,7 @@ def fields(table: bytes) -> dict[str, bytes]:
     at = 4
     while at < len(table):
         start = at + 1 + table[at]
-        name = table[at + 1 : start].decode()
+        name = table[at + 1 : start].decode("utf-8", "surrogateescape")
         at = start + 1
         size = FIXED.get(table[start])
         at += 4 + int.from_bytes(table[at : at + 4]) if size is None else size
@@ -135,11 +143,15 @@ def _changed_table(
 
 
 def _join(values: Mapping[str, bytes]) -> bytes:
+    return _long(b"".join(_short(name) + value for name, value in values.items()))
+
+
+def _short(name: str) -> bytes:
+    encoded = name.encode("utf-8", "surrogateescape")
     try:
-        parts = [encode.short_string(name) + value for name, value in values.items()]
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-    return _long(b"".join(parts))
+        return len(encoded).to_bytes(1) + encoded
+    except OverflowError as error:
+        raise ValueError(f"a name is {len(encoded)} bytes long, and not 255 at most") from error
 
 
 def _long(value: bytes) -> bytes:

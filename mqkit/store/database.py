@@ -10,25 +10,37 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, inspect, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from mqkit.errors import ConfigurationError, StoreError, StoreUnavailableError
+from mqkit.errors import (
+    ConfigurationError,
+    StatementError,
+    StoreError,
+    StoreUnavailableError,
+)
 from mqkit.store.engine import (
     CONNECT_TIMEOUT,
     LOCK_TIMEOUT,
     READING,
+    STATEMENT_TIMEOUT,
     WATCH,
     Watch,
     is_aborted,
     make_engine,
 )
-from mqkit.store.flavour import Flavour, Postgres, Sqlite
-from mqkit.store.schema import metadata
+from mqkit.store.failures import Fault, is_lasting, is_lost
+from mqkit.store.flavour import Flavour
+from mqkit.store.migrate import create_or_migrate, missing
+from mqkit.store.places import Places
+from mqkit.store.postgres import Postgres, is_pooled
+from mqkit.store.sqlite import Sqlite
+from mqkit.store.url import redacted, shown, store_url
+
+__all__ = ["DEFAULT_POOL", "Database", "store_url"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,75 +50,71 @@ DEFAULT_POOL = 20
 CLOSE_TIMEOUT = 5.0
 """Seconds for the rollback of what is given up; after them its connection is thrown away."""
 
-HOW_TO_WRITE = "write sqlite:///path/to/file, or postgresql://user:password@host/database"
+PING_TIMEOUT = 5.0
+"""Seconds that the database has to answer whether it is well."""
 
 
-def store_url(text_: str) -> URL:
-    """Read a store's URL: `sqlite:///path`, or `postgresql://user:password@host/database`.
-
-    A URL of PostgreSQL may have the parameters that asyncpg takes of libpq's (`sslmode`, ...).
-
-    :raises ConfigurationError: it is malformed, or of another database; it never quotes a password
-    """
-    try:
-        url = make_url(text_)
-    except (ArgumentError, ValueError):
-        raise ConfigurationError(f"the store's URL is malformed: {HOW_TO_WRITE}") from None
-    if url.drivername in ("sqlite", "sqlite+aiosqlite"):
-        if url.database in (None, "", ":memory:") or url.query:
-            raise ConfigurationError(
-                "a store in SQLite is kept in a file, and its URL has no parameters: "
-                "write sqlite:///path/to/file"
-            )
-        return url.set(drivername="sqlite+aiosqlite")
-    if url.drivername in ("postgresql", "postgres", "postgresql+asyncpg"):
-        if not url.database:
-            raise ConfigurationError(f"the store's URL names no database: {HOW_TO_WRITE}")
-        return url.set(drivername="postgresql+asyncpg")
-    raise ConfigurationError(
-        f"a store is kept in SQLite or PostgreSQL, not {url.drivername!r}: {HOW_TO_WRITE}"
-    )
+_Kind = TypeVar("_Kind", bound=StoreError)
 
 
 class Database:
     """An engine, opened and closed; safe to use from many tasks of one loop."""
 
-    def __init__(self, url: URL, *, pool: int = DEFAULT_POOL) -> None:
+    def __init__(
+        self, url: URL, *, pool: int = DEFAULT_POOL, statement_timeout: float | None = None
+    ) -> None:
         self.url = url
-        is_sqlite = url.get_backend_name() == "sqlite"
-        self.flavour: Flavour = Sqlite(url.database or "") if is_sqlite else Postgres()
+        self._is_sqlite = url.get_backend_name() == "sqlite"
+        self.flavour: Flavour = Sqlite(url.database or "") if self._is_sqlite else Postgres()
         self._pool = pool
+        self._statement_timeout = statement_timeout
         self._engine: AsyncEngine | None = None
         # SQLite has one writer at a time: in this process they queue up in order, which is
         # fairer than its busy handler, and waits without a thread.
-        self._places = asyncio.Semaphore(1 if is_sqlite else pool)
-        self._has_room_beside = not is_sqlite
+        self._places = Places(1 if self._is_sqlite else pool)
 
     def __str__(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        return shown(self.url)
 
     async def open(self, *, create_tables: bool) -> None:
-        """Connect, and make what tables are missing.
+        """Connect, and make what tables are missing or of an earlier version.
 
         :raises StoreError: it cannot be reached, or refuses, or has no tables; the message says why
         """
         try:
-            self._engine = make_engine(self.url, self._pool)
-        except (NoSuchModuleError, ModuleNotFoundError) as error:
-            raise ConfigurationError(
-                f"the driver for {self} is not installed ({error}): pip install 'mqkit[postgres]'"
-            ) from error
-        try:
+            await self._connect()
             if create_tables:
+                self.flavour.make_private()
                 async with self.transaction() as connection:
                     await self.flavour.lock_schema(connection)
-                    await connection.run_sync(metadata.create_all)
+                    await connection.run_sync(create_or_migrate)
             await self._check_tables()
         except BaseException as error:
             await self.close()
             if isinstance(error, SQLAlchemyError):
-                raise StoreError(f"store {self}: {_first_line(error)}") from error
+                raise self._told(StoreError, error) from self._cause(error)
             raise
+
+    async def _connect(self) -> None:
+        try:
+            if not self._is_sqlite:
+                # As behind a pooler first, which works in any case.
+                self._engine = self._make_engine(pooled=True)
+                async with self.reading() as connection:
+                    if await is_pooled(connection):
+                        self.flavour = Postgres(pooled=True)
+                        return
+                await self._engine.dispose()
+            self._engine = self._make_engine(pooled=False)
+        except (NoSuchModuleError, ModuleNotFoundError) as error:
+            raise ConfigurationError(
+                f"the driver for {self} is not installed ({error}): pip install 'mqkit[postgres]'"
+            ) from error
+
+    def _make_engine(self, *, pooled: bool) -> AsyncEngine:
+        return make_engine(
+            self.url, self._pool, pooled=pooled, statement_timeout=self._statement_timeout
+        )
 
     async def close(self) -> None:
         """Disconnect."""
@@ -120,29 +128,49 @@ class Database:
         :raises StoreUnavailableError: it does not
         """
         async with self.reading() as connection:
-            await connection.execute(text("SELECT 1"))
+            await self.flavour.ping(connection)
+
+    async def answers(self) -> bool:
+        """Whether it is well, as far as can be seen within a few seconds."""
+        try:
+            async with asyncio.timeout(PING_TIMEOUT):
+                await self.ping()
+        except (StoreError, SQLAlchemyError, OSError):
+            return False
+        return True
+
+    async def closes_after(self) -> float | None:
+        """Seconds after which the server closes the connection of a transaction that is slow.
+
+        :raises StoreUnavailableError: it is away
+        """
+        async with self.reading() as connection:
+            return await self.flavour.closes_after(connection)
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, beside: bool = False) -> AsyncIterator[AsyncConnection]:
         """A transaction that may write: committed at the end of the block, else rolled back.
 
-        What goes on `beside` the handlers does not wait for them.
+        What goes on `beside` the handlers does not wait for them, or for one of them only.
 
         :raises StoreUnavailableError: the database failed; where it failed in the commit, nobody
             knows whether the transaction is committed
         :raises StoreError: a statement had failed in it, or somebody ended it by hand
         """
         async with contextlib.AsyncExitStack() as stack:
-            if not (beside and self._has_room_beside):
-                await stack.enter_async_context(self._place())
+            if self._is_sqlite or not beside:
+                await stack.enter_async_context(self._place(front=beside))
             watch = Watch()
             connection = await stack.enter_async_context(self._connection(watch))
             begun = _transaction_of(connection)
+            await self.flavour.begun(connection, LOCK_TIMEOUT)
             yield connection
+            watch.of_handler = False
             if _transaction_of(connection) is not begun or not begun.is_active:
                 raise StoreError("the store's transaction was ended by hand, and is rolled back")
             if watch.error is not None:
                 await self.flavour.check_alive(connection)
+            await self.flavour.committing(connection, unpinned=watch.unpinned)
             watch.may_commit = True
             await connection.commit()
             watch.in_doubt = False
@@ -172,15 +200,26 @@ class Database:
                 await connection.begin()
         except failures as error:
             await self._let_go(connection)
-            raise self._unavailable(error) from error
+            raise self._told(StoreUnavailableError, error) from self._cause(error)
         except BaseException:
             await self._let_go(connection)
             raise
+        began = asyncio.get_running_loop().time()
         try:
             yield connection
         except (SQLAlchemyError, OSError) as error:
-            if watch.blames_database(error):
-                raise self._unavailable(error) from error
+            fault = watch.fault_of(error)
+            if fault is Fault.DATABASE:
+                unavailable = self._told(StoreUnavailableError, error)
+                unavailable.lasting = is_lasting(error)
+                if is_lost(error):
+                    unavailable.lost_after = asyncio.get_running_loop().time() - began
+                raise unavailable from self._cause(error)
+            if fault is Fault.TIMEOUT:
+                raise StatementError(
+                    f"store {self}: a statement of the transaction took longer than "
+                    f"{self._longest_statement:g} s; Store(statement_timeout=...) allows for more"
+                ) from error
             if is_aborted(error):
                 raise StoreError(
                     "a statement of the store's transaction failed and the handler went on: "
@@ -193,31 +232,35 @@ class Database:
             await self._let_go(connection, throw_away=watch.in_doubt)
 
     @contextlib.asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(LOCK_TIMEOUT):
-                await self._places.acquire()
-        except TimeoutError as error:
-            raise StoreUnavailableError(
-                f"store {self}: all of its {self._pool if self._has_room_beside else 1} "
-                f"transactions at a time went on for more than {LOCK_TIMEOUT:g} s; SQLite has one "
-                "writer, PostgreSQL as many as Store(pool=...) says"
-            ) from error
-        try:
+    async def _place(self, *, front: bool) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                place = self._places.one(front=front, nested_timeout=LOCK_TIMEOUT)
+                await stack.enter_async_context(place)
+            except TimeoutError as error:
+                raise StoreUnavailableError(
+                    f"store {self}: a transaction within another one waited in vain: all of its "
+                    f"{self._places.count} transactions at a time went on for more than "
+                    f"{LOCK_TIMEOUT:g} s; SQLite has one writer, PostgreSQL as many as "
+                    "Store(pool=...) says"
+                ) from error
             yield
-        finally:
-            self._places.release()
+
+    @property
+    def _longest_statement(self) -> float:
+        given = self._statement_timeout
+        return STATEMENT_TIMEOUT if given is None else given
 
     async def _check_tables(self) -> None:
         if not self.flavour.exists():
             raise StoreError(f"store {self}: there is no such file")
         async with self.reading() as connection:
-            missing = await connection.run_sync(_missing)
-        if missing:
+            lacks = await connection.run_sync(missing)
+        if lacks:
             raise StoreError(
-                f"store {self} has no {' and no '.join(missing)}: migrate it "
-                "(mqkit.store.metadata), or, where there are no tables yet, open a "
-                "Store(create_tables=True) once"
+                f"store {self} has no {' and no '.join(lacks)}: migrate it "
+                "(mqkit.store.metadata; mqkit.store.migrate has the statements), or, where the "
+                "store may make and change them, open a Store(create_tables=True) once"
             )
 
     async def _let_go(self, connection: AsyncConnection, *, throw_away: bool = False) -> None:
@@ -240,8 +283,19 @@ class Database:
             with contextlib.suppress(SQLAlchemyError, OSError):
                 await connection.invalidate()
 
-    def _unavailable(self, error: BaseException) -> StoreUnavailableError:
-        return StoreUnavailableError(f"store {self}: {_first_line(error)}")
+    def _told(self, kind: type[_Kind], error: BaseException) -> _Kind:
+        return kind(f"store {self}: {redacted(_first_line(error), self.url)}")
+
+    def _cause(self, error: BaseException) -> BaseException | None:
+        """What to raise from: not a driver's error that tells what is secret."""
+        chain: BaseException | None = error
+        text = ""
+        seen: set[int] = set()
+        while chain is not None and id(chain) not in seen:
+            seen.add(id(chain))
+            text += f"{chain}\n{chain!r}\n"
+            chain = chain.__cause__ or chain.__context__
+        return error if redacted(text, self.url) == text else None
 
 
 def _transaction_of(connection: AsyncConnection) -> Any:
@@ -253,15 +307,3 @@ def _first_line(error: BaseException) -> str:
     cause: Any = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     lines = str(cause).splitlines()
     return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__
-
-
-def _missing(connection: Connection) -> list[str]:
-    """The tables that are not there, and the columns that a table of another version lacks."""
-    inspector, missing = inspect(connection), []
-    for name, table in sorted(metadata.tables.items()):
-        if not inspector.has_table(name):
-            missing.append(f"table {name}")
-            continue
-        there = {column["name"] for column in inspector.get_columns(name)}
-        missing += [f"column {name}.{c.name}" for c in table.columns if c.name not in there]
-    return missing

@@ -7,21 +7,26 @@ swallowed, and that nobody but mqkit commits.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import URL, event
 from sqlalchemy.exc import DisconnectionError, PendingRollbackError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from mqkit.errors import StoreError
-from mqkit.store.failures import is_transient, sqlstate
+from mqkit.store.failures import Fault, fault_of, sqlstate
+from mqkit.store.opening import open_postgres, open_sqlite
 
 LOCK_TIMEOUT = 30.0
 """Seconds that a statement waits for a lock, before its message is tried again later."""
 
 STATEMENT_TIMEOUT = 60.0
-"""Seconds for a statement on PostgreSQL; a server that hangs would hold its callers for ever."""
+"""Seconds for a statement on PostgreSQL, where a store says nothing else.
+
+A server that hangs would hold its callers for ever.
+"""
 
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
@@ -38,6 +43,16 @@ WATCH = "mqkit_watch"
 READING = "mqkit_reading"
 """The execution option of a transaction that only reads."""
 
+LOGGERS = ("sqlalchemy", "aiosqlite", "asyncpg")
+"""What the libraries below log with."""
+
+_PIN_SESSION = (
+    "SELECT set_config('synchronous_commit', CASE s WHEN 'off' THEN 'on' ELSE s END, false) "
+    "FROM current_setting('synchronous_commit') AS s"
+)
+"""With 'off', a server that crashes forgets transactions whose messages are acked; what is between
+'local' and 'remote_apply' is a choice of what more than the server's own disk is waited for."""
+
 _ABORTED = "25P02"
 """A statement in a transaction of which another has failed."""
 
@@ -48,18 +63,31 @@ class Watch:
 
     error: BaseException | None = None
     """The latest error that the database gave, whoever caught it; not that one had come before."""
+    fault: Fault = Fault.STATEMENT
+    """Whom that one blames."""
     transient: bool = False
     """Whether one of them blamed the database."""
+    of_handler: bool = False
+    """Whether statements are the handler's now, and not mqkit's."""
+    unpinned: bool = False
+    """Whether a statement had to do with how a commit gets to the disk."""
     may_commit: bool = False
     in_doubt: bool = False
     """Whether a commit began and did not end well: the connection may still be in a transaction."""
 
-    def blames_database(self, error: BaseException) -> bool:
-        """Whether an error is the database's doing, and not the statement's or the caller's."""
+    def saw(self, error: BaseException) -> None:
+        """Note an error that the database gave."""
+        self.error = error
+        self.fault = fault_of(error, of_handler=self.of_handler)
+        self.transient = self.transient or self.fault is Fault.DATABASE
+
+    def fault_of(self, error: BaseException) -> Fault:
+        """Whom an error blames; what is not the database's doing, the statement or its caller."""
         if error is self.error:
-            return is_transient(error)
+            return self.fault
         # The caller swallowed the cause, and went on.
-        return self.transient and (is_aborted(error) or isinstance(error, PendingRollbackError))
+        swallowed = is_aborted(error) or isinstance(error, PendingRollbackError)
+        return Fault.DATABASE if self.transient and swallowed else Fault.STATEMENT
 
 
 def is_aborted(error: BaseException) -> bool:
@@ -67,18 +95,30 @@ def is_aborted(error: BaseException) -> bool:
     return sqlstate(error) == _ABORTED
 
 
-def make_engine(url: URL, pool: int) -> AsyncEngine:
-    """An engine of SQLite, or of PostgreSQL with `pool` connections and those beside."""
-    is_sqlite = url.get_backend_name() == "sqlite"
-    engine = _sqlite(url) if is_sqlite else _postgres(url, pool)
+def make_engine(
+    url: URL, pool: int, *, pooled: bool = False, statement_timeout: float | None = None
+) -> AsyncEngine:
+    """An engine of SQLite, or of PostgreSQL with `pool` connections and those beside.
+
+    :param pooled: whether a pooler (PgBouncer) stands before the server, which may give each
+        transaction another session
+    :param statement_timeout: seconds; None: as long as others
+    """
+    for name in LOGGERS:
+        # They log parameters of statements. One that the application chose a level for keeps it.
+        if logging.getLogger(name).level == logging.NOTSET:
+            logging.getLogger(name).setLevel(logging.WARNING)
+    if url.get_backend_name() == "sqlite":
+        engine = _sqlite(url)
+    else:
+        engine = _postgres(url, pool, pooled=pooled, timeout=statement_timeout)
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def note(context: Any) -> None:
         watch = _watch(context.connection)
         error = context.sqlalchemy_exception or context.original_exception
         if watch is not None and not is_aborted(error):
-            watch.error = error
-            watch.transient = watch.transient or is_transient(error)
+            watch.saw(error)
 
     @event.listens_for(engine.sync_engine, "commit")
     def refuse(connection: Any) -> None:
@@ -95,6 +135,13 @@ def make_engine(url: URL, pool: int) -> AsyncEngine:
     return engine
 
 
+def watch_of(connection: AsyncConnection) -> Watch:
+    """What is noted of the transaction that goes on."""
+    watch = _watch(connection.sync_connection)
+    assert watch is not None
+    return watch
+
+
 def _watch(connection: Any) -> Watch | None:
     if connection is None:
         return None
@@ -102,10 +149,33 @@ def _watch(connection: Any) -> Watch | None:
     return watch
 
 
-def _postgres(url: URL, pool: int) -> AsyncEngine:
+def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float | None) -> AsyncEngine:
     # The URL's parameters are libpq's (sslmode, ...), which asyncpg knows in a DSN only.
     query = url.set(drivername="postgresql", username=None, password=None, host=None, port=None)
-    dsn = query.set(database=None).render_as_string().replace("postgresql://?", "postgresql:///?")
+    dsn = query.set(database=None).render_as_string(hide_password=False)
+    arguments: dict[str, Any] = {
+        "async_creator_fn": open_postgres,
+        "dsn": dsn.replace("postgresql://?", "postgresql:///?") if url.query else None,
+        "timeout": CONNECT_TIMEOUT,
+        "command_timeout": STATEMENT_TIMEOUT if timeout is None else timeout,
+    }
+    options: dict[str, Any] = {}
+    if pooled:
+        # What a session would have to remember, it may not: the next statement's may be another.
+        arguments["statement_cache_size"] = arguments["prepared_statement_cache_size"] = 0
+        arguments["prepared_statement_name_func"] = lambda: ""
+        options["isolation_level"] = "READ COMMITTED"
+    else:
+        arguments["server_settings"] = {
+            "application_name": "mqkit",
+            "lock_timeout": str(int(LOCK_TIMEOUT * 1000)),
+            # A claim reads what was committed before it got its locks, and no older snapshot.
+            "default_transaction_isolation": "read committed",
+            # A worker that vanished lets go of its rows within half a minute, not 2 hours.
+            "tcp_keepalives_idle": "15",
+            "tcp_keepalives_interval": "5",
+            "tcp_keepalives_count": "3",
+        }
     engine = create_async_engine(
         url.set(query={}),
         pool_size=pool + BESIDE,
@@ -113,22 +183,18 @@ def _postgres(url: URL, pool: int) -> AsyncEngine:
         pool_timeout=LOCK_TIMEOUT,
         # Parameters may hold what must not be in a log.
         hide_parameters=True,
-        connect_args={
-            "dsn": dsn if url.query else None,
-            "timeout": CONNECT_TIMEOUT,
-            "command_timeout": STATEMENT_TIMEOUT,
-            "server_settings": {
-                "application_name": "mqkit",
-                "lock_timeout": str(int(LOCK_TIMEOUT * 1000)),
-                # A claim reads what was committed before it got its locks, and no older snapshot.
-                "default_transaction_isolation": "read committed",
-                # A worker that vanished lets go of its rows within half a minute, not 2 hours.
-                "tcp_keepalives_idle": "15",
-                "tcp_keepalives_interval": "5",
-                "tcp_keepalives_count": "3",
-            },
-        },
+        connect_args=arguments,
+        **options,
     )
+    if pooled:
+        _set_up_in_transactions(engine.sync_engine.dialect)
+    else:
+        _pin_sessions(engine)
+
+    @event.listens_for(engine.sync_engine, "before_cursor_execute")
+    def look(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "synchronous_commit" in statement and (watch := _watch(connection)) is not None:
+            watch.unpinned = True
 
     @event.listens_for(engine.sync_engine, "checkout")
     def replace_lost(connection: Any, *_: Any) -> None:
@@ -139,10 +205,32 @@ def _postgres(url: URL, pool: int) -> AsyncEngine:
     return engine
 
 
+def _pin_sessions(engine: AsyncEngine) -> None:
+    """Have commits wait for the disk, whatever the database, the user or a later reload says."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def pin(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(_PIN_SESSION)
+        cursor.close()
+        connection.commit()
+
+
+def _set_up_in_transactions(dialect: Any) -> None:
+    """Have SQLAlchemy's questions to a new connection go to one session of the server."""
+    for name in ("setup_asyncpg_json_codec", "setup_asyncpg_jsonb_codec"):
+        set_up = getattr(dialect, name)
+
+        async def in_transaction(connection: Any, set_up: Any = set_up) -> None:
+            async with connection.driver_connection.transaction():
+                await set_up(connection)
+
+        setattr(dialect, name, in_transaction)
+
+
 def _sqlite(url: URL) -> AsyncEngine:
-    engine = create_async_engine(
-        url, hide_parameters=True, connect_args={"timeout": LOCK_TIMEOUT, "isolation_level": None}
-    )
+    arguments = {"timeout": LOCK_TIMEOUT, "isolation_level": None, "async_creator_fn": open_sqlite}
+    engine = create_async_engine(url, hide_parameters=True, connect_args=arguments)
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: Any) -> None:

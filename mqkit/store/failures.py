@@ -1,11 +1,24 @@
-"""Which errors of a database say nothing against the statement: trying again may help."""
+"""Whose fault a failure is: the database's, or that of the statement that met it."""
 
 from __future__ import annotations
 
 import sqlite3
+from enum import Enum, auto
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+
+class Fault(Enum):
+    """Whom an error blames."""
+
+    DATABASE = auto()
+    """It is away or out of room, or undid this transaction for another's sake."""
+    TIMEOUT = auto()
+    """The statement took too long. Only asking the database tells which of the two it was."""
+    STATEMENT = auto()
+    """The statement, or what it was asked to do."""
+
 
 _SQLITE = frozenset(
     {
@@ -21,38 +34,86 @@ _SQLITE = frozenset(
 )
 """Primary result codes (https://sqlite.org/rescode.html)."""
 
-_SQLSTATE_CLASSES = ("08", "53", "57P", "58")
-"""Connection lost, out of resources, shut down by an operator, a failure of its system."""
+_SQLITE_LASTING = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+
+_SQLSTATE_CLASSES = ("08", "57P", "58")
+"""Connection lost, shut down by an operator, a failure of its system."""
 
 _SQLSTATES = frozenset(
     {
         "40001",  # could not serialize
         "40P01",  # chosen as a deadlock's victim
-        "55P03",  # a lock was not available within lock_timeout
-        "25P03",  # idle in a transaction for too long
+        "53000",  # out of resources
+        "53100",  # the disk is full
+        "53300",  # too many connections
         "25006",  # read only: a former primary, after a failover
     }
 )
 """https://www.postgresql.org/docs/current/errcodes-appendix.html."""
 
+_OF_WHOSE_STATEMENT = frozenset(
+    {
+        "55P03",  # a lock was not available within lock_timeout
+        "57014",  # cancelled: by statement_timeout, or by an administrator
+        "25P03",  # idle in a transaction for too long
+        "25P04",  # a transaction that took too long
+        "53200",  # out of memory, for locks too
+        "53400",  # over a limit that is configured (temp_file_limit)
+    }
+)
+"""What the database does to a statement while it is well itself.
 
-def is_transient(error: BaseException) -> bool:
-    """Whether an error that a database gave blames the database, and not the statement."""
-    # asyncpg passes on what the socket said, and its own TimeoutError, as they are.
+A handler's own counts for its policy. mqkit's own ones wait for other transactions, and say nothing
+against the message.
+"""
+
+_LASTING = frozenset({"53100", "53300"})
+
+
+def fault_of(error: BaseException, *, of_handler: bool) -> Fault:
+    """Whom an error that a database gave blames.
+
+    :param of_handler: whether a handler's statement met it, and not one of mqkit's own
+    """
+    # asyncpg passes on what the socket said, and its own TimeoutError, as they are; the latter is
+    # an OSError too, without a number.
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return Fault.TIMEOUT if of_handler else Fault.DATABASE
     if isinstance(error, (OSError, PoolTimeoutError)):
-        return True
+        return Fault.DATABASE
     if not isinstance(error, DBAPIError):
-        return False
-    if error.connection_invalidated:
-        return True
+        return Fault.STATEMENT
+    if sqlstate(error) in _OF_WHOSE_STATEMENT:
+        return Fault.STATEMENT if of_handler else Fault.DATABASE
+    return Fault.DATABASE if error.connection_invalidated or _is_away(error) else Fault.STATEMENT
+
+
+def _is_away(error: DBAPIError) -> bool:
     code = sqlstate(error)
     if code is not None:
         return code in _SQLSTATES or code.startswith(_SQLSTATE_CLASSES)
-    result = getattr(error.orig, "sqlite_errorcode", None)
-    return isinstance(result, int) and (result & 0xFF) in _SQLITE
+    return _sqlite_code(error) in _SQLITE
+
+
+def is_lasting(error: BaseException) -> bool:
+    """Whether it is a state of the whole database that a message cannot bring about by itself."""
+    if not isinstance(error, DBAPIError):
+        return False
+    return sqlstate(error) in _LASTING or _sqlite_code(error) in _SQLITE_LASTING
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection is closed."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def sqlstate(error: BaseException) -> str | None:
     """PostgreSQL's code of an error, where it has one."""
     code = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
     return code if isinstance(code, str) else None
+
+
+def _sqlite_code(error: DBAPIError) -> int | None:
+    result = getattr(error.orig, "sqlite_errorcode", None)
+    # The low byte is the primary code of an extended one.
+    return result & 0xFF if isinstance(result, int) else None

@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import functools
 import hashlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ColumnElement,
-    Executable,
-    Insert,
-    Integer,
-    Select,
-    Table,
-    TableValuedAlias,
-    any_,
-    bindparam,
-    func,
-    literal,
-    select,
-    text,
-    true,
-    tuple_,
-)
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Column, ColumnElement, Executable, Select, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
-
-from mqkit.errors import StoreError
 
 SCHEMA_LOCK, KEY_LOCK, SHARD_LOCK = 0x6D716B, 0x6D716C, 0x6D716D
 """First halves of the numbers of PostgreSQL's advisory locks: 'mqk' and what follows it."""
 
 NOTIFY_CHANNEL = "mqkit_outbox"
+
+PRIVATE = 0o600
+"""Rights of a file that holds messages: its owner's only."""
 
 
 class Flavour(Protocol):
@@ -50,6 +30,10 @@ class Flavour(Protocol):
 
     has_notify: bool
     """Whether processes can tell each other of commits."""
+    has_listen: bool
+    """Whether this one can be told of them."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def insert(self) -> Callable[[Table], Any]:
@@ -73,8 +57,49 @@ class Flavour(Protocol):
         """
         ...
 
-    def delete_old(self, table: Table, limit: int) -> Executable:
-        """Delete up to `limit` rows that are kept until before the parameter `now`."""
+    def kept(self, table: Table, keep: timedelta, now: datetime) -> Mapping[str, Any]:
+        """Parameters of a row that is kept for so long from now on; with `kept_columns`."""
+        ...
+
+    def kept_columns(self, table: Table) -> Mapping[str, ColumnElement[Any]]:
+        """Columns that are reckoned in the database, by its clock: all hosts have that one.
+
+        Where there is but one host, its own clock's `now` is in the parameters.
+        """
+        ...
+
+    def delete_old(self, table: Table, limit: int, now: datetime) -> Executable:
+        """Delete up to `limit` rows that need not be kept until now."""
+        ...
+
+    def of_inbox(self, message_id: str, consumer: tuple[str, str] | None) -> ColumnElement[bool]:
+        """Whether a row of the inbox is this message's, and of this handler and queue."""
+        ...
+
+    async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
+        """Set up a transaction that has begun, where its session may not be."""
+        ...
+
+    async def committing(self, connection: AsyncConnection, *, unpinned: bool) -> None:
+        """See that a transaction will be on the disk once it is committed.
+
+        :param unpinned: whether one of its statements may have changed that
+        """
+        ...
+
+    async def ping(self, connection: AsyncConnection) -> None:
+        """Ask for an answer.
+
+        :raises StoreUnavailableError: it answers, and lets nobody write
+        """
+        ...
+
+    async def closes_after(self, connection: AsyncConnection) -> float | None:
+        """Seconds after which a connection that idles in a transaction is closed; None is never."""
+        ...
+
+    def make_private(self) -> None:
+        """Make what the database is kept in, for this user only, where it is a file."""
         ...
 
     async def lock_shards(
@@ -126,219 +151,3 @@ class Flavour(Protocol):
 def key_hash(key: str) -> int:
     """32 bits of a key, signed, the same in every process."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), signed=True)
-
-
-def _of_shard(statement: Select[Any], table: Table, each: TableValuedAlias) -> Select[Any]:
-    """Rows of a shard, in order.
-
-    Pairs are compared so that only the index of both columns will do: for `shard = x ORDER BY id`
-    the planner likes that of the ids, and reads all of it for a shard that has no row.
-    """
-    pair = tuple_(table.c.shard, table.c.id)
-    return statement.where(
-        pair >= tuple_(each.c.shard, literal(0, BigInteger)),
-        pair < tuple_(each.c.shard + 1, literal(0, BigInteger)),
-    ).order_by(table.c.shard, table.c.id)
-
-
-@functools.cache
-def _locked_insert(table: Table, columns: tuple[str, ...]) -> Insert:
-    """An INSERT that first waits for the lock of `hash`: a row is numbered after its WHERE."""
-    values = select(*(bindparam(f"new_{name}", type_=table.c[name].type) for name in columns))
-    lock = func.pg_advisory_xact_lock(KEY_LOCK, bindparam("hash", type_=Integer))
-    return table.insert().from_select(
-        columns, values.where(lock.is_not(None)), include_defaults=False
-    )
-
-
-async def _driver(connection: AsyncConnection) -> Any:
-    return (await connection.get_raw_connection()).driver_connection
-
-
-def _unnest(shards: Iterable[int]) -> TableValuedAlias:
-    values = bindparam(None, list(shards), postgresql.ARRAY(Integer))
-    return func.unnest(values).table_valued("shard", name="each").render_derived()
-
-
-class Postgres:
-    """Rows and advisory locks: many writers and many relays at a time."""
-
-    shards = 64
-    holds_shards_by_transaction = True
-    has_notify = True
-
-    insert = staticmethod(postgresql.insert)
-
-    async def lock_schema(self, connection: AsyncConnection) -> None:
-        await connection.execute(
-            text("SELECT pg_advisory_xact_lock(:space, 0)"), {"space": SCHEMA_LOCK}
-        )
-
-    async def insert_locked(
-        self,
-        connection: AsyncConnection,
-        table: Table,
-        rows: Sequence[Mapping[str, Any]],
-        keys: Collection[str],
-    ) -> None:
-        # Sorted: two transactions that take the same locks take them in the same order.
-        hashes = sorted({key_hash(key) for key in keys})
-        if len(hashes) == 1:
-            # Most transactions have one key: the lock comes along with the rows.
-            locked = [{f"new_{k}": v for k, v in row.items()} | {"hash": hashes[0]} for row in rows]
-            await connection.execute(_locked_insert(table, tuple(rows[0])), locked)
-            return
-        if hashes:
-            await connection.execute(
-                text(
-                    "SELECT pg_advisory_xact_lock(:space, hash) "
-                    "FROM unnest(CAST(:hashes AS integer[])) AS hash"
-                ),
-                {"space": KEY_LOCK, "hashes": hashes},
-            )
-        await connection.execute(table.insert().inline(), rows)
-
-    def delete_old(self, table: Table, limit: int) -> Executable:
-        # By the rows' places: the planner would compare keys with those of the whole table.
-        return text(
-            f"DELETE FROM {table.name} WHERE ctid = ANY(ARRAY("  # noqa: S608 - a table of ours
-            f"SELECT ctid FROM {table.name} WHERE keep_until < :now "
-            f"ORDER BY keep_until LIMIT {limit}))"
-        ).bindparams(bindparam("now", type_=table.c.keep_until.type))
-
-    async def lock_shards(
-        self, connection: AsyncConnection, shards: Sequence[int]
-    ) -> Sequence[int]:
-        found = await connection.execute(
-            text(
-                "SELECT shard FROM unnest(CAST(:shards AS integer[])) AS shard "
-                "WHERE pg_try_advisory_xact_lock(:space, shard)"
-            ),
-            {"space": SHARD_LOCK, "shards": list(shards)},
-        )
-        return list(found.scalars())
-
-    def filled_shards(self, table: Table) -> Select[Any]:
-        each = _unnest(range(self.shards))
-        # A look into the index for each: where few rows are left among many deleted ones, a scan of
-        # the table would read its pages for nothing.
-        first = _of_shard(select(table.c.id), table, each).limit(1)
-        return select(each.c.shard).where(first.scalar_subquery().is_not(None))
-
-    def of_shards(
-        self, table: Table, shards: Sequence[int], condition: ColumnElement[bool], limit: int
-    ) -> Select[Any]:
-        each = _unnest(shards)
-        rows = _of_shard(select(table), table, each).where(condition).limit(limit)
-        lateral = rows.lateral("of_shard")
-        return select(lateral).select_from(each.join(lateral, true())).limit(limit)
-
-    def is_one_of(self, column: Column[Any], values: Sequence[int]) -> ColumnElement[bool]:
-        # One parameter, so one statement however many they are.
-        return column == any_(bindparam(None, list(values), postgresql.ARRAY(column.type)))
-
-    async def check_alive(self, connection: AsyncConnection) -> None:
-        # The COMMIT of a failed transaction is a rollback there, and called a success. This fails
-        # in such a one, and not where a savepoint took the failure back.
-        await connection.execute(text("SELECT 1"))
-
-    async def throw_away(self, connection: AsyncConnection) -> None:
-        await connection.invalidate()
-
-    def exists(self) -> bool:
-        return True
-
-    def connect_errors(self) -> tuple[type[Exception], ...]:
-        import asyncpg  # noqa: PLC0415 - an extra, which SQLite does without
-
-        return (asyncpg.PostgresError, asyncpg.InterfaceError)
-
-    @contextlib.asynccontextmanager
-    async def relaying(self) -> AsyncIterator[bool]:
-        yield True
-
-
-class Sqlite:
-    """One writer at a time, and one relay: it holds a lock on a file beside the database."""
-
-    shards = 1
-    holds_shards_by_transaction = False
-    has_notify = False
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-
-    insert = staticmethod(sqlite.insert)
-
-    async def lock_schema(self, connection: AsyncConnection) -> None:
-        """The transaction holds the write lock already."""
-
-    async def insert_locked(
-        self,
-        connection: AsyncConnection,
-        table: Table,
-        rows: Sequence[Mapping[str, Any]],
-        keys: Collection[str],  # noqa: ARG002 - the transaction has the only write lock already
-    ) -> None:
-        await connection.execute(table.insert().inline(), rows)
-
-    def delete_old(self, table: Table, limit: int) -> Executable:
-        return text(
-            f"DELETE FROM {table.name} WHERE rowid IN ("  # noqa: S608 - a table of ours
-            f"SELECT rowid FROM {table.name} WHERE keep_until < :now "
-            f"ORDER BY keep_until LIMIT {limit})"
-        ).bindparams(bindparam("now", type_=table.c.keep_until.type))
-
-    async def lock_shards(
-        self,
-        connection: AsyncConnection,  # noqa: ARG002
-        shards: Sequence[int],
-    ) -> Sequence[int]:
-        return shards
-
-    def filled_shards(self, table: Table) -> Select[Any]:
-        return select(table.c.shard).limit(1)
-
-    def of_shards(
-        self,
-        table: Table,
-        shards: Sequence[int],  # noqa: ARG002 - it has but one
-        condition: ColumnElement[bool],
-        limit: int,
-    ) -> Select[Any]:
-        return select(table).where(condition).order_by(table.c.id).limit(limit)
-
-    def is_one_of(self, column: Column[Any], values: Sequence[int]) -> ColumnElement[bool]:
-        return column.in_(values)
-
-    async def check_alive(self, connection: AsyncConnection) -> None:
-        # A full disk, say, ends the whole transaction, and the COMMIT after that is a success.
-        driver = await _driver(connection)
-        if not driver.in_transaction:
-            raise StoreError("SQLite rolled the store's transaction back after a failed statement")
-
-    async def throw_away(self, connection: AsyncConnection) -> None:
-        # A connection that is closed keeps its transaction while any of its cursors is there.
-        await (await _driver(connection)).rollback()
-        await connection.invalidate()
-
-    def exists(self) -> bool:
-        return self._path.exists()
-
-    def connect_errors(self) -> tuple[type[Exception], ...]:
-        return ()
-
-    @contextlib.asynccontextmanager
-    async def relaying(self) -> AsyncIterator[bool]:
-        # The system lets go of it when the process dies, however it does; a row in the database
-        # would need a clock to tell a dead owner from a slow one.
-        with self._lock_file() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-
-    def _lock_file(self) -> BinaryIO:
-        return Path(f"{self._path}-relay").open("ab")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import Table, select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mqkit.errors import MessageIdError, MessageIdReusedError, StoreError
 from mqkit.message import Delivery
 from mqkit.store.flavour import Flavour
-from mqkit.store.schema import inbox, states
+from mqkit.store.schema import MAX_ID, inbox, states
+from mqkit.store.wire import writable
 
 PURGE_LOCK = -1
 """Locked like a shard of the outbox, of which none has this number."""
@@ -24,11 +26,43 @@ PURGE_BATCH = 5_000
 """Rows that one transaction of the purge deletes."""
 
 
+HIGHEST_ATTEMPT = 2**31 - 1
+"""What the column holds; a header may hold more."""
+
+_CLAIM_AGAIN = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Handled:
     """The message was handled before; `result` is what its handler returned then."""
 
     result: Any
+
+
+def check_id(handler: str, message_id: str | None) -> None:
+    """Refuse an id that one of the databases would not take as it is.
+
+    :raises MessageIdError: it is none, or has NUL or half of a character in it, or is too long
+    """
+    if message_id and message_id.isascii() and "\0" not in message_id and len(message_id) <= MAX_ID:
+        return
+    if not message_id:
+        problem = "is empty"
+    elif writable(message_id) != message_id:
+        problem = "has NUL or half of a character in it"
+    elif len(message_id) > MAX_ID:
+        problem = f"is longer than {MAX_ID} characters"
+    else:
+        return
+    raise MessageIdError(
+        f"the message_id, by which handler {handler} and its store would know the message again, "
+        f"{problem}; its publisher must give it another one"
+    )
+
+
+def body_hash(body: bytes) -> int:
+    """64 bits of a body, signed, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(body, digest_size=8).digest(), signed=True)
 
 
 async def claim(
@@ -44,46 +78,65 @@ async def claim(
 
     Where another transaction has put it there and is not committed yet, this waits for its end:
     two runs for one message cannot go on at the same time, in whatever processes.
+
+    :raises MessageIdReusedError: another message of this id was handled: its body is another
     """
-    inserted = await connection.execute(
-        _claim(flavour.insert),
-        {
-            "handler": handler,
-            "message_id": delivery.message_id,
-            "queue": delivery.queue,
-            "attempt": delivery.attempt,
-            "handled_at": now,
-            "keep_until": now + keep,
-        },
-    )
-    if inserted.rowcount == 1:
-        return None
-    found = await connection.execute(
-        select(inbox.c.result).where(
-            inbox.c.handler == handler, inbox.c.message_id == delivery.message_id
+    hashed = body_hash(delivery.body)
+    row = {
+        "handler": handler,
+        "message_id": delivery.message_id,
+        "queue": delivery.queue,
+        "attempt": min(delivery.attempt, HIGHEST_ATTEMPT),
+        "body_hash": hashed,
+        **flavour.kept(inbox, keep, now),
+    }
+    for _ in range(_CLAIM_AGAIN):
+        inserted = await connection.execute(_claim(flavour), row)
+        if inserted.rowcount == 1:
+            return None
+        found = await connection.execute(
+            select(inbox.c.result, inbox.c.body_hash).where(_mine(flavour, handler, delivery))
         )
+        there = found.one_or_none()
+        if there is not None:
+            # A row of an earlier version has no hash.
+            if there.body_hash is not None and there.body_hash != hashed:
+                raise MessageIdReusedError(
+                    f"handler {handler} handled a message of the id {delivery.message_id!r} "
+                    f"before, and its body was another one; each message needs an id of its own"
+                )
+            return Handled(kept_result(there.result))
+        # Deleted as too old in between; or it was the row of another id, of the same hash.
+    raise StoreError(
+        f"the inbox cannot tell message {delivery.message_id!r} from one of another id; its "
+        "publisher must give it another one"
     )
-    result = found.scalar_one_or_none()
-    return Handled(None if result is None else json.loads(result))
 
 
-@functools.cache
-def _claim(insert: Callable[[Table], Any]) -> Any:
+def _mine(flavour: Flavour, handler: str, delivery: Delivery) -> ColumnElement[bool]:
+    return flavour.of_inbox(delivery.message_id or "", (handler, delivery.queue))
+
+
+@functools.lru_cache(maxsize=16)
+def _claim(flavour: Flavour) -> Any:
     # Once for all messages: making a statement takes a good part of what running it takes.
-    return insert(inbox).on_conflict_do_nothing()
+    return flavour.insert(inbox).values(**flavour.kept_columns(inbox)).on_conflict_do_nothing()
 
 
 async def keep_result(
-    connection: AsyncConnection, handler: str, delivery: Delivery, result: Any
+    connection: AsyncConnection, flavour: Flavour, handler: str, delivery: Delivery, result: Any
 ) -> None:
     """Keep what the handler returned, for status and for a reply that is asked for again."""
     if result is None:
         return
     await connection.execute(
-        update(inbox)
-        .where(inbox.c.handler == handler, inbox.c.message_id == delivery.message_id)
-        .values(result=result_text(result))
+        update(inbox).where(_mine(flavour, handler, delivery)).values(result=result_text(result))
     )
+
+
+def kept_result(text: str | None) -> Any:
+    """A result from what `result_text` wrote."""
+    return None if text is None else json.loads(text)
 
 
 def result_text(result: Any) -> str:
@@ -104,12 +157,13 @@ def _named(value: Any) -> str:
 async def purge(connection: AsyncConnection, flavour: Flavour, now: datetime) -> int:
     """Delete some of what need not be kept any longer, and say how many rows it were.
 
-    One at a time does it: another that comes meanwhile deletes nothing.
+    One at a time does it: another that comes meanwhile deletes nothing. `now` is the clock of the
+    only host of an SQLite; a server goes by its own, which all hosts have in common.
     """
     deleted = 0
     if not await flavour.lock_shards(connection, [PURGE_LOCK]):
         return 0
     for table in (inbox, states):
-        result = await connection.execute(flavour.delete_old(table, PURGE_BATCH), {"now": now})
+        result = await connection.execute(flavour.delete_old(table, PURGE_BATCH, now))
         deleted += result.rowcount
     return deleted

@@ -3,6 +3,9 @@
 Numbers are given under a lock of the message's key which lasts until the commit, so that within
 a key they are in the order of the commits. What is not published is found by being there, and not
 by a number that was seen last: a transaction that commits late is not skipped.
+
+A message that can never be published is dead: it stays, in a shard with a negative number, which no
+relay looks into.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, delete, func, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mqkit.errors import InvalidMessageError, StoreError
+from mqkit.errors import StoreError
 from mqkit.message import Message
 from mqkit.store.database import Database
 from mqkit.store.flavour import Flavour, key_hash
@@ -113,22 +116,33 @@ class Claim:
         await self._execute([delete(outbox).where(condition)])
 
     async def hold(self, refused: Sequence[tuple[Entry, BaseException]], now: datetime) -> None:
-        """Note what the broker refused; it and what has its key is left alone for a while.
-
-        What can never be encoded, which an earlier version took in, gives up its key: it stays
-        here, to be seen, and what comes after it under its key goes on.
-        """
+        """Note what the broker refused; it and what has its key is left alone for a while."""
         await self._execute(
             [
                 update(outbox)
                 .where(outbox.c.id == entry.id)
                 .values(
-                    order_key=None if isinstance(error, InvalidMessageError) else entry.key,
                     attempts=entry.attempts + 1,
                     retry_at=now + timedelta(seconds=retry_wait(entry.attempts)),
-                    error=writable(f"{type(error).__name__}: {error}"[:MAX_ERROR_TEXT]),
+                    error=error_text(error),
                 )
                 for entry, error in refused
+            ]
+        )
+
+    async def bury(self, dead: Sequence[tuple[Entry, BaseException]]) -> None:
+        """Set messages aside that can never be published: kept, and in nobody's way."""
+        await self._execute(
+            [
+                update(outbox)
+                .where(outbox.c.id == entry.id)
+                .values(
+                    shard=-1 - entry.row.shard,
+                    attempts=entry.attempts + 1,
+                    retry_at=None,
+                    error=error_text(error),
+                )
+                for entry, error in dead
             ]
         )
 
@@ -143,6 +157,11 @@ class Claim:
                 )
             for statement in statements:
                 await connection.execute(statement)
+
+
+def error_text(error: BaseException) -> str:
+    """Why a message was not published, for its row."""
+    return writable(f"{type(error).__name__}: {error}"[:MAX_ERROR_TEXT])
 
 
 def retry_wait(attempts: int) -> float:
@@ -187,9 +206,18 @@ class Outbox:
             return list(found.scalars())
 
     async def count(self) -> int:
-        """Messages that are committed and not yet confirmed."""
+        """Messages that are committed and not yet confirmed, without those that are dead."""
+        return await self._count(outbox.c.shard >= 0)
+
+    async def count_dead(self) -> int:
+        """Messages that were set aside, since they can never be published."""
+        return await self._count(outbox.c.shard < 0)
+
+    async def _count(self, condition: ColumnElement[bool]) -> int:
         async with self.database.reading() as connection:
-            found = await connection.execute(select(func.count()).select_from(outbox))
+            found = await connection.execute(
+                select(func.count()).select_from(outbox).where(condition)
+            )
             return int(found.scalar_one())
 
 

@@ -18,13 +18,16 @@ from mqkit.effects import SendWithin
 from mqkit.errors import (
     BlockedError,
     ConnectionLostError,
+    InvalidMessageError,
     MqkitError,
     PublisherClosedError,
     PublishTimeoutError,
+    StoreError,
     StoreUnavailableError,
 )
 from mqkit.shown import shown
 from mqkit.store.outbox import Entry, Outbox
+from mqkit.store.seldom import Seldom
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,10 @@ PURGE_EVERY = 60.0
 
 _AWAY = (ConnectionLostError, PublishTimeoutError, BlockedError, PublisherClosedError)
 """Errors of the broker or the way to it; all others are of the message at hand."""
+
+ODD_ATTEMPTS = 10
+"""Attempts, some minutes of them, of a message that is not readable, or whose publish fails with an
+error that is none of mqkit's; after them it is dead."""
 
 
 class Relay:
@@ -79,6 +86,7 @@ class Relay:
         self._wake = asyncio.Event()
         self._stopping = False
         self._failures = 0
+        self._seldom = Seldom()
         self.published = 0
         """Messages published and taken out by this relay."""
 
@@ -151,20 +159,42 @@ class Relay:
             published, failed = await self._publish(claim.entries)
             await claim.mark(published)
             refused = [(entry, error) for entry, error in failed if not isinstance(error, _AWAY)]
-            await claim.hold(refused, self._clock())
+            dead = [(entry, error) for entry, error in refused if _is_dead(entry, error)]
+            held = [(entry, error) for entry, error in refused if not _is_dead(entry, error)]
+            await claim.bury(dead)
+            await claim.hold(held, self._clock())
             away = next((error for _, error in failed if isinstance(error, _AWAY)), None)
         self.published += len(published)
-        for entry, error in refused:
+        self._tell(held, dead)
+        if away is not None:
+            raise away
+        return bool(published or dead)
+
+    def _tell(
+        self,
+        held: Sequence[tuple[Entry, BaseException]],
+        dead: Sequence[tuple[Entry, BaseException]],
+    ) -> None:
+        for entry, error in dead:
             logger.error(
-                "outbox: message %s was refused %d times and stays in the outbox: %s",
+                "outbox: message %s can never be published and is set aside; row %d of the outbox "
+                "stays, with its error, and what comes after it goes on: %s",
                 shown(entry.message_id),
-                entry.attempts + 1,
+                entry.id,
                 error,
                 exc_info=None if isinstance(error, MqkitError) else error,
             )
-        if away is not None:
-            raise away
-        return bool(published)
+        for entry, error in held:
+            # Not by the routing key or the text: they may be others for each message.
+            if count := self._seldom.due((type(error), entry.row.exchange)):
+                logger.error(
+                    "outbox: message %s was refused %d times and stays in the outbox: %s%s",
+                    shown(entry.message_id),
+                    entry.attempts + 1,
+                    error,
+                    f" ({count} such refusals since the last line of them)" if count > 1 else "",
+                    exc_info=None if isinstance(error, MqkitError) else error,
+                )
 
     async def _publish(
         self, entries: Sequence[Entry]
@@ -218,3 +248,13 @@ class Relay:
                 continue
             if not wakes and not self._stopping:
                 await asyncio.sleep(min(left, 0.2))
+
+
+def _is_dead(entry: Entry, error: BaseException) -> bool:
+    """Whether no later attempt can end otherwise."""
+    if isinstance(error, InvalidMessageError):
+        return True
+    # A row that a later version can read, whose relay may come; or what a driver stumbled over, and
+    # it may have been something else for once.
+    is_odd = isinstance(error, StoreError) or not isinstance(error, (MqkitError, OSError))
+    return is_odd and entry.attempts + 1 >= ODD_ATTEMPTS

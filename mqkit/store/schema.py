@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     Index,
     Integer,
@@ -18,6 +19,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    func,
+    literal_column,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -50,17 +53,50 @@ metadata = MetaData()
 inbox = Table(
     "mqkit_inbox",
     metadata,
-    # The id first: `status` looks by it, and needs no index of its own.
-    Column("message_id", String(MAX_ID), primary_key=True),
-    Column("handler", String(MAX_ID), primary_key=True),
-    Column("queue", String(MAX_ID), nullable=False),
-    Column("attempt", Integer, nullable=False),
+    # What has a fixed width first: PostgreSQL pads what follows a text of any length.
     Column("handled_at", UtcTime, nullable=False),
-    # Written by who handled it, and not reckoned by who purges: their windows may differ.
+    # Written by who handled it, and not reckoned by who purges: their windows may differ. On
+    # PostgreSQL whole minutes: equal keys stand in its index once, which is a third of the size.
     Column("keep_until", UtcTime, nullable=False, index=True),
+    # None in rows that were written before there was one.
+    Column("body_hash", BigInteger),
+    Column("attempt", Integer, nullable=False),
+    Column("message_id", String(MAX_ID), nullable=False),
+    Column("handler", String(MAX_ID), nullable=False),
+    # Part of the key: two services of one code base have handlers of one name.
+    Column("queue", String(MAX_ID), nullable=False),
     Column("result", Text),
     comment="one row for each message that a handler has had its effect for",
 )
+
+
+def id_hash(message_id: ColumnElement[str]) -> ColumnElement[int]:
+    """The first part of the inbox's key on PostgreSQL."""
+    return func.hashtextextended(message_id, literal_column("0"), type_=BigInteger)
+
+
+def consumer_hash(handler: ColumnElement[str], queue: ColumnElement[str]) -> ColumnElement[int]:
+    """The second part of the inbox's key on PostgreSQL."""
+    names = handler + literal_column("' '", String) + queue
+    return func.hashtextextended(names, literal_column("0"), type_=BigInteger)
+
+
+INBOX_KEY = "mqkit_inbox_key"
+"""The unique index of the inbox. The id comes first: `status` looks by it."""
+
+Index(INBOX_KEY, inbox.c.message_id, inbox.c.handler, inbox.c.queue, unique=True).ddl_if(
+    dialect="sqlite"
+)
+
+# An index of the texts takes as much as the table, one of their hashes a third of it. Whether the
+# texts themselves are equal is seen in the row.
+INBOX_KEY_OF_POSTGRES = Index(
+    INBOX_KEY,
+    id_hash(inbox.c.message_id),
+    consumer_hash(inbox.c.handler, inbox.c.queue),
+    unique=True,
+)
+INBOX_KEY_OF_POSTGRES.ddl_if(dialect="postgresql")
 
 outbox = Table(
     "mqkit_outbox",
@@ -103,7 +139,7 @@ states = Table(
     # The id first: `status` looks by it, and needs no index of its own.
     Column("message_id", String(MAX_ID), primary_key=True),
     Column("handler", String(MAX_ID), primary_key=True),
-    Column("queue", String(MAX_ID), nullable=False),
+    Column("queue", String(MAX_ID), primary_key=True),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("updated_at", UtcTime, nullable=False),

@@ -15,14 +15,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from mqkit.errors import StoreError, StoreUnavailableError, error_text, error_type
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
 from mqkit.store.database import Database
-from mqkit.store.inbox import result_text
+from mqkit.store.flavour import Flavour
+from mqkit.store.inbox import HIGHEST_ATTEMPT, result_text
 from mqkit.store.schema import MAX_ID, states
 from mqkit.store.wire import writable
 
@@ -41,6 +41,10 @@ MAX_NOTES = 50_000
 """Notes that wait for a database which is away; the oldest are dropped, and counted in the log."""
 
 MAX_ERROR_TEXT = 1_000
+
+
+Key = tuple[str, str, str]
+"""Handler, queue and message id."""
 
 
 class State(StrEnum):
@@ -78,7 +82,7 @@ class StateRecorder:
         self._database = database
         self._keep = keep
         self._clock = clock
-        self._notes: dict[tuple[str, str], Note] = {}
+        self._notes: dict[Key, Note] = {}
         self._due = asyncio.Event()
         self._writing = asyncio.Lock()
         self._dropped = 0
@@ -91,43 +95,27 @@ class StateRecorder:
         self, handler: str, delivery: Delivery, outcome: Outcome, *, in_inbox: bool
     ) -> None:
         """What became of a delivery; `in_inbox` says that a success is told there."""
-        now = self._clock()
+        now, attempt = self._clock(), delivery.attempt
         match outcome:
             case Ack() if in_inbox:
-                self._notes.pop((handler, delivery.message_id or ""), None)
+                self._notes.pop(_key(handler, delivery), None)
+                return
             case Ack(result):
                 text = None if result is None else result_text(result)
-                note = Note(delivery.queue, State.SUCCEEDED, delivery.attempt, now, result=text)
-                self._note(handler, delivery, note)
+                note = Note(delivery.queue, State.SUCCEEDED, attempt, now, result=text)
             case RetryAfter(delay, error):
-                note = Note(
-                    delivery.queue,
-                    State.RETRYING,
-                    delivery.attempt,
-                    now,
-                    retry_at=now + timedelta(seconds=delay),
-                    error_type=error_type(error),
-                    error=writable(error_text(error)[:MAX_ERROR_TEXT]),
-                )
-                self._note(handler, delivery, note)
+                again = now + timedelta(seconds=delay)
+                note = _failed(delivery, State.RETRYING, now, error, retry_at=again)
             case DeadLetter(error=error):
-                note = Note(
-                    delivery.queue,
-                    State.DEAD,
-                    delivery.attempt,
-                    now,
-                    error_type=error_type(error),
-                    error=writable(error_text(error)[:MAX_ERROR_TEXT]),
-                )
-                self._note(handler, delivery, note)
+                note = _failed(delivery, State.DEAD, now, error)
             case _:
-                note = Note(delivery.queue, State.RECEIVED, delivery.attempt, now)
-                self._note(handler, delivery, note)
+                note = Note(delivery.queue, State.RECEIVED, attempt, now)
+        self._note(handler, delivery, note)
 
     def _note(self, handler: str, delivery: Delivery, note: Note) -> None:
         if not delivery.message_id:
             return
-        self._notes[handler[:MAX_ID], delivery.message_id] = note
+        self._notes[_key(handler, delivery)] = note
         self._due.set()
         if len(self._notes) > MAX_NOTES:
             self._notes.pop(next(iter(self._notes)))
@@ -165,51 +153,77 @@ class StateRecorder:
                         del self._notes[key]
         return True
 
-    async def _write_all(self, batch: dict[tuple[str, str], Note]) -> None:
+    async def _write_all(self, batch: dict[Key, Note]) -> None:
         try:
             await self._write(batch)
         except StoreUnavailableError:
             raise
         except (StoreError, SQLAlchemyError, ValueError) as error:
             if len(batch) == 1:
-                logger.exception("the state of message %s cannot be written", *batch.keys())
+                logger.exception("the state of message %r cannot be written", *batch.keys())
                 return
             logger.warning("states of messages are written one by one: %s", error)
             for key, note in batch.items():
                 await self._write_all({key: note})
 
-    async def _write(self, batch: dict[tuple[str, str], Note]) -> None:
+    async def _write(self, batch: dict[Key, Note]) -> None:
+        flavour = self._database.flavour
         rows: list[dict[str, Any]] = [
             {
                 "handler": handler,
                 "message_id": message_id,
-                "queue": note.queue,
+                "queue": queue,
                 "state": note.state.value,
-                "attempt": note.attempt,
+                "attempt": min(note.attempt, HIGHEST_ATTEMPT),
                 "updated_at": note.updated_at,
-                "keep_until": note.updated_at + self._keep,
+                **flavour.kept(states, self._keep, note.updated_at),
                 "retry_at": note.retry_at,
                 "error_type": note.error_type,
                 "error": note.error,
                 "result": note.result,
             }
             # In one order for everybody, so that two writers do not wait for each other.
-            for (handler, message_id), note in sorted(batch.items())
+            for (handler, queue, message_id), note in sorted(batch.items())
         ]
         async with self._database.transaction(beside=True) as connection:
             # One statement for however many: one of all rows would be compiled anew for each count.
-            await connection.execute(_upsert(self._database.flavour.insert), rows)
+            await connection.execute(_upsert(flavour), rows)
 
 
-@functools.cache
-def _upsert(make_insert: Callable[[Table], Any]) -> Any:
+@functools.lru_cache(maxsize=16)
+def _upsert(flavour: Flavour) -> Any:
     """An INSERT that takes the place of the row that is there."""
-    insert = make_insert(states)
+    insert = flavour.insert(states).values(**flavour.kept_columns(states))
     return insert.on_conflict_do_update(
-        index_elements=[states.c.handler, states.c.message_id],
+        index_elements=[states.c.handler, states.c.queue, states.c.message_id],
         set_={
             column.name: insert.excluded[column.name]
             for column in states.c
             if not column.primary_key
         },
+    )
+
+
+def _key(handler: str, delivery: Delivery) -> Key:
+    """By what a state is kept; what no database takes in a text is written in another way."""
+    queue, message_id = writable(delivery.queue), writable(delivery.message_id or "")
+    return writable(handler)[:MAX_ID], queue[:MAX_ID], message_id[:MAX_ID]
+
+
+def _failed(
+    delivery: Delivery,
+    state: State,
+    now: datetime,
+    error: BaseException,
+    *,
+    retry_at: datetime | None = None,
+) -> Note:
+    return Note(
+        delivery.queue,
+        state,
+        delivery.attempt,
+        now,
+        retry_at=retry_at,
+        error_type=writable(error_type(error)),
+        error=writable(error_text(error)[:MAX_ERROR_TEXT]),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,8 +9,10 @@ from typing import Any
 from sqlalchemy import select
 
 from mqkit.store.database import Database
+from mqkit.store.inbox import kept_result
 from mqkit.store.schema import inbox, outbox, states
 from mqkit.store.states import State
+from mqkit.store.wire import writable
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,16 @@ async def message_status(database: Database, message_id: str) -> list[MessageSta
 
     :raises StoreUnavailableError: the database is away
     """
+    written = writable(message_id)
     async with database.reading() as connection:
-        waiting = await connection.execute(select(outbox).where(outbox.c.message_id == message_id))
-        handled = await connection.execute(select(inbox).where(inbox.c.message_id == message_id))
-        noted = await connection.execute(select(states).where(states.c.message_id == message_id))
+        waiting = await connection.execute(select(outbox).where(outbox.c.message_id == written))
+        mine = database.flavour.of_inbox(written, None)
+        handled = await connection.execute(select(inbox).where(mine))
+        noted = await connection.execute(select(states).where(states.c.message_id == written))
         found = [
             MessageStatus(
                 message_id=message_id,
-                state=State.OUTGOING,
+                state=State.OUTGOING if row.shard >= 0 else State.DEAD,
                 handler=None,
                 queue=None,
                 attempt=row.attempts,
@@ -55,14 +58,14 @@ async def message_status(database: Database, message_id: str) -> list[MessageSta
             for row in waiting
         ]
         done = {
-            row.handler: MessageStatus(
+            (row.handler, row.queue): MessageStatus(
                 message_id=message_id,
                 state=State.SUCCEEDED,
                 handler=row.handler,
                 queue=row.queue,
                 attempt=row.attempt,
                 updated_at=row.handled_at,
-                result=None if row.result is None else json.loads(row.result),
+                result=kept_result(row.result),
             )
             for row in handled
         }
@@ -78,10 +81,10 @@ async def message_status(database: Database, message_id: str) -> list[MessageSta
                 retry_at=row.retry_at,
                 error_type=row.error_type,
                 error=row.error,
-                result=None if row.result is None else json.loads(row.result),
+                result=kept_result(row.result),
             )
             for row in noted
-            if row.handler not in done
+            if (row.handler, row.queue) not in done
         ]
     return [
         *found,

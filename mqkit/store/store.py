@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Self
 
@@ -15,7 +15,12 @@ from mqkit import checked
 from mqkit.checked import Seconds
 from mqkit.dispatch import Clock, utc_now
 from mqkit.effects import HandlerPolicy, SendWithin
-from mqkit.errors import ConfigurationError, StoreError
+from mqkit.errors import (
+    ConfigurationError,
+    StatementError,
+    StoreError,
+    StoreUnavailableError,
+)
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import Delivery
 from mqkit.outcome import Outcome, RetryLater
@@ -23,13 +28,15 @@ from mqkit.settings import Settings
 from mqkit.shown import shown
 from mqkit.store import inbox, outbox
 from mqkit.store.database import DEFAULT_POOL, Database, store_url
+from mqkit.store.engine import STATEMENT_TIMEOUT, watch_of
+from mqkit.store.opened import Opened
 from mqkit.store.outbox import Outbox
+from mqkit.store.owner import Owner
 from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
 from mqkit.store.schema import MAX_ID
 from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, message_status
 from mqkit.store.transaction import Transaction
-from mqkit.store.wake import Notifier, listen
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +64,16 @@ class Store:
     leaves them to migrations (`mqkit.store.metadata`). `pool` is how many connections to
     PostgreSQL it may have.
 
+    It belongs to the event loop that it is opened on, until it is closed there: a service in
+    another thread, with a loop of its own, has a store of its own.
+
     `limits` are those of what transactions publish.
 
-    Times are seconds: `sweep` between two looks into the outbox that nobody hinted at;
-    `longest_retry` for all retries of one message together, which the handlers' policies are
-    checked against, and `replay_age` for a dead letter to be replayed. The inbox remembers a
-    message for both together, its `window`.
+    Times are seconds: `statement_timeout` for one statement on PostgreSQL (60), after which it
+    fails, and counts for the handler's policy where the database is well; `sweep` between two looks
+    into the outbox that nobody hinted at; `longest_retry` for all retries of one message together,
+    which the handlers' policies are checked against, and `replay_age` for a dead letter to be
+    replayed. The inbox remembers a message for both together, its `window`.
 
     :raises ConfigurationError: the URL is malformed or of another database, or another option
         cannot be what it was given; the message never holds the URL's password
@@ -78,21 +89,24 @@ class Store:
         sweep: Seconds = DEFAULT_SWEEP,
         longest_retry: Seconds = DEFAULT_LONGEST_RETRY,
         replay_age: Seconds = DEFAULT_REPLAY_AGE,
+        statement_timeout: Seconds = STATEMENT_TIMEOUT,
         limits: Limits = DEFAULT_LIMITS,
         clock: Clock = utc_now,
     ) -> None:
         self._sweep = checked.seconds(sweep, "Store(sweep=...)", over=0)
         self._longest_retry = checked.seconds(longest_retry, "Store(longest_retry=...)", over=0)
         self._replay_age = checked.seconds(replay_age, "Store(replay_age=...)", over=0)
+        self._statement_timeout = checked.seconds(
+            statement_timeout, "Store(statement_timeout=...)", over=0
+        )
         self._pool = checked.count(pool, "Store(pool=...)")
         self._limits = checked_limits(limits, "Store(limits=...)")
         self._url = None if url is None else store_url(url)
         self._relays = checked.flag(relay, "Store(relay=...)")
         self._create_tables = checked.flag(create_tables, "Store(create_tables=...)")
         self._clock = clock
-        self._opened: _Opened | None = None
-        self._opening = asyncio.Lock()
-        self._users = 0
+        self._opened: Opened | None = None
+        self._owner = Owner()
 
     @property
     def window(self) -> float:
@@ -125,28 +139,32 @@ class Store:
     async def open(self) -> None:
         """Connect, and make the tables where they are missing; for each `open`, `close` once.
 
-        :raises ConfigurationError: there is no URL
+        :raises ConfigurationError: there is no URL, or it is open on another event loop
         :raises StoreError: the database cannot be reached or used
         """
-        async with self._opening:
-            if self._opened is None:
-                database = Database(self._url or _url_of_environment(), pool=self._pool)
+        async with self._owner.changing() as owner:
+            if owner.users == 0:
+                database = Database(
+                    self._url or _url_of_environment(),
+                    pool=self._pool,
+                    statement_timeout=self._statement_timeout,
+                )
                 await database.open(create_tables=self._create_tables)
-                self._opened = _Opened(
+                self._opened = Opened(
                     database, StateRecorder(database, self._clock, keep=self._keep)
                 )
-            self._users += 1
+            owner.users += 1
 
     async def close(self) -> None:
         """Write what was noted, and disconnect, once all who opened it have closed it."""
-        async with self._opening:
-            if self._opened is None:
+        async with self._owner.changing() as owner:
+            if self._opened is None or owner.users == 0:
                 return
-            self._users -= 1
-            if self._users == 0:
+            owner.users -= 1
+            if owner.users == 0:
                 # Open until then: the relay's last round is part of it.
                 try:
-                    await self._opened.close()
+                    await self._opened.close(within=STOP_TIMEOUT)
                 finally:
                     self._opened = None
 
@@ -175,7 +193,7 @@ class Store:
     async def stop(self) -> None:
         """End the relay: what is being published is confirmed, and taken out of the outbox."""
         if self._opened is not None:
-            await self._opened.stop_relay()
+            await self._opened.stop_relay(within=STOP_TIMEOUT)
 
     async def ping(self) -> None:
         """Return if the database answers.
@@ -190,12 +208,19 @@ class Store:
 
         :raises StoreUnavailableError: the database failed; where it failed in the commit, nobody
             knows whether it is committed
+        :raises StatementError: a statement took longer than `statement_timeout`
         """
         opened = self._open()
-        async with opened.database.transaction() as connection:
-            transaction = Transaction(connection, app_id=app_id, limits=self._limits)
-            yield transaction
-            await self._finish(transaction)
+        try:
+            async with opened.database.transaction() as connection:
+                transaction = Transaction(connection, app_id=app_id, limits=self._limits)
+                watch_of(connection).of_handler = True
+                yield transaction
+                await self._finish(transaction)
+        except StatementError as error:
+            if await opened.database.answers():
+                raise
+            raise StoreUnavailableError(str(error)) from error.__cause__
         if transaction.messages:
             opened.committed()
 
@@ -204,18 +229,40 @@ class Store:
     ) -> Any:
         """Run a handler in a transaction that holds its inbox row, or not at all if there is one.
 
+        A message is known by its id, the handler and its queue.
+
         :raises StoreUnavailableError: the database failed, not the handler
+        :raises StatementError: the transaction failed though the database is well: it took too
+            long, or failed for this message again and again
+        :raises MessageIdError: the store cannot keep its id
+        :raises MessageIdReusedError: another message of this id was handled: its body is another
         """
+        inbox.check_id(handler, delivery.message_id)
         opened = self._open()
+        key = (handler, delivery.queue, delivery.message_id or "")
+        try:
+            result = await self._once(opened, handler, delivery, run)
+        except (StoreUnavailableError, StatementError) as error:
+            judged = await opened.judge(key, error)
+            if judged is error:
+                raise
+            # Not from the error: a pause looks for it among the causes.
+            raise judged from error.__cause__
+        opened.uncounted.ended(key)
+        return result
+
+    async def _once(
+        self,
+        opened: Opened,
+        handler: str,
+        delivery: Delivery,
+        run: Callable[[Transaction], Awaitable[Any]],
+    ) -> Any:
         opened.with_inbox.add(handler)
+        flavour = opened.database.flavour
         async with opened.database.transaction() as connection:
             handled = await inbox.claim(
-                connection,
-                opened.database.flavour,
-                handler,
-                delivery,
-                now=self._clock(),
-                keep=self._keep,
+                connection, flavour, handler, delivery, now=self._clock(), keep=self._keep
             )
             if handled is not None:
                 logger.info(
@@ -223,19 +270,21 @@ class Store:
                 )
                 return handled.result
             transaction = Transaction(connection, limits=self._limits)
+            watch_of(connection).of_handler = True
             try:
                 result = await run(transaction)
             except RetryLater as later:
                 self._check_retry(handler, later)
                 raise
             await self._finish(transaction)
-            await inbox.keep_result(connection, handler, delivery, result)
+            await inbox.keep_result(connection, flavour, handler, delivery, result)
         if transaction.messages:
             opened.committed()
         return result
 
     async def _finish(self, transaction: Transaction) -> None:
         await transaction.flush()
+        watch_of(transaction.connection).of_handler = False
         await outbox.write(
             transaction.connection,
             self._open().database.flavour,
@@ -283,78 +332,23 @@ class Store:
         """
         return await Outbox(self._open().database).count()
 
+    async def dead(self) -> int:
+        """Messages of the outbox that can never be published, and are kept with their errors.
+
+        :raises StoreUnavailableError: the database is away
+        """
+        return await Outbox(self._open().database).count_dead()
+
     async def _purge(self) -> int:
         database = self._open().database
         async with database.transaction(beside=True) as connection:
             return await inbox.purge(connection, database.flavour, self._clock())
 
-    def _open(self) -> _Opened:
+    def _open(self) -> Opened:
         if self._opened is None:
             raise StoreError("the store is not open: await store.open(), or use `async with store`")
+        self._owner.check()
         return self._opened
-
-
-class _Opened:
-    """What an open store has: its database, and what runs beside."""
-
-    def __init__(self, database: Database, recorder: StateRecorder) -> None:
-        self.database = database
-        self.recorder = recorder
-        self.relay: Relay | None = None
-        self.with_inbox: set[str] = set()
-        """Handlers that ask for a transaction: their successes are in the inbox."""
-        self._notifier: Notifier | None = None
-        if database.flavour.has_notify:
-            self._notifier = Notifier(database)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._relaying: asyncio.Task[None] | None = None
-        self._spawn(self.recorder.run(), "states")
-        if self._notifier is not None:
-            self._spawn(self._notifier.run(), "notifier")
-
-    def committed(self) -> None:
-        """There is something in the outbox: tell this process's relay, or else all others."""
-        if self.relay is not None:
-            self.relay.wake()
-        elif self._notifier is not None:
-            self._notifier.notify()
-
-    def start_relay(self, relay: Relay) -> asyncio.Task[None]:
-        self.relay = relay
-        if self._notifier is not None:
-            self._spawn(listen(self.database, relay.wake), "listener")
-        self._relaying = asyncio.create_task(relay.run(), name="mqkit store relay")
-        return self._relaying
-
-    async def stop_relay(self) -> None:
-        if self.relay is not None and self._relaying is not None:
-            self.relay.stop()
-            await asyncio.wait([self._relaying], timeout=STOP_TIMEOUT)
-            if not self._relaying.done():
-                logger.warning("the relay did not end its round within %g s", STOP_TIMEOUT)
-                self._relaying.cancel()
-                await asyncio.wait([self._relaying])
-            self.relay = self._relaying = None
-
-    async def close(self) -> None:
-        await self.stop_relay()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        try:
-            await self.recorder.flush()
-        finally:
-            await self.database.close()
-
-    def _spawn(self, work: Coroutine[Any, Any, None], what: str) -> None:
-        task = asyncio.create_task(work, name=f"mqkit store {what}")
-        task.add_done_callback(_tell_of_failure)
-        self._tasks.append(task)
-
-
-def _tell_of_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("%s ended: %s", task.get_name(), error, exc_info=error)
 
 
 def _url_of_environment() -> URL:

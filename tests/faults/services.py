@@ -74,6 +74,19 @@ async def die_of_poison(body: dict[str, bool], delivery: Delivery) -> None:
     note(f"done {delivery.message_id}")
 
 
+crowded = Service("crowded", retry=Retry.never())
+
+
+@crowded.handler(Queue(QUEUE), prefetch=20, concurrency=20)
+async def die_among_others(body: dict[str, bool], delivery: Delivery) -> None:
+    """A poisonous message kills the process while all others that it was sent ahead run."""
+    if body["poison"]:
+        await asyncio.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.sleep(0.2)
+    note(f"done {delivery.message_id}")
+
+
 flaky = Service("flaky", retry=Retry(stop=stop_after_attempt(20), wait=wait_fixed(0.1)))
 
 

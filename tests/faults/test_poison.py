@@ -5,7 +5,12 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
+from mqkit import Queue
+from mqkit.declare import declare
 from mqkit.testing.brokers import Broker
+from mqkit.topology import Topology
 from tests.support import connected, eventually, running
 
 DELIVERY_LIMIT = 3
@@ -54,3 +59,43 @@ async def test_poison_is_dead_lettered_and_its_neighbours_are_handled(
     assert isinstance(death, list)
     assert isinstance(death[0], dict)
     assert (death[0]["queue"], death[0]["reason"]) == (queue, "delivery_limit")
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_neighbours_survive_a_policys_lower_limit(
+    rabbitmq: Broker, name: str, tmp_path: Path, limit: int
+) -> None:
+    """The service does not know of it, and lets no harmless message come back more than once."""
+    out, queue = tmp_path / "out", f"{name}.q"
+    environment = {"MQKIT_TEST_QUEUE": queue, "MQKIT_TEST_OUT": str(out)}
+    out.touch()
+
+    def handled() -> set[str]:
+        return set(out.read_text().split()) - {"done"}
+
+    policy = ("--apply-to", "queues", name, f"^{name}[.]q$", f'{{"delivery-limit":{limit}}}')
+    rabbitmq.ctl("set_operator_policy", *policy)
+    try:
+        async with connected(rabbitmq.url) as client:
+
+            async def ended() -> bool:
+                return len(handled()) + await client.messages(f"{queue}.dead") >= 12
+
+            await declare(client.connection.channel, Topology.of_queue(Queue(queue)))
+            for n in range(12):
+                await client.publisher.publish("", queue, {"poison": n == 5}, message_id=str(n))
+            for _ in range(limit + 2):
+                with running(
+                    "tests.faults.services:crowded", rabbitmq.url, tmp_path / "log", **environment
+                ) as process:
+                    await eventually(
+                        lambda process=process: process.process.poll() is not None or ended(), 30
+                    )
+                if await ended():
+                    break
+            dead = await client.take(f"{queue}.dead")
+            assert await client.messages(f"{queue}.dead") == 0
+    finally:
+        rabbitmq.ctl("clear_operator_policy", name)
+    assert dead.properties.message_id == "5"
+    assert handled() == {str(n) for n in range(12)} - {"5"}

@@ -270,6 +270,41 @@ def test_a_forked_child_has_a_connection_of_its_own(
     assert queue.ids() == {"parent-1": 1, "child": 1, "parent-2": 1}
 
 
+@pytest.mark.parametrize("used_before", [True, False])
+def test_a_publish_at_the_interpreters_end_is_refused_at_once(
+    queue: QueueOnBroker, *, used_before: bool
+) -> None:
+    """In a `__del__`, where no thread runs any more: it says so, and nobody waits for a timeout."""
+    script = (
+        "import sys, time\n"
+        "from mqkit.blocking import BlockingPublisher\n"
+        "class Last:\n"
+        "    publisher, queue, now = BlockingPublisher(sys.argv[1]), sys.argv[2], time.monotonic\n"
+        "    def __del__(self):\n"
+        "        began = self.now()\n"
+        "        try:\n"
+        "            self.publisher.publish('', self.queue, b'', message_id='late')\n"
+        "        except Exception as error:\n"
+        "            print(type(error).__name__, error)\n"
+        "        self.publisher.close()\n"
+        "        print(self.now() - began < 1)\n"
+        "last = Last()\n"
+    )
+    if used_before:
+        script += "last.publisher.publish('', sys.argv[2], b'', message_id='first')\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script, queue.url, queue.name],
+        timeout=60,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("PublisherClosedError message late")
+    assert "the interpreter is at its end" in done.stdout
+    assert done.stdout.endswith("True\n")
+    assert queue.ids() == ({"first": 1} if used_before else {})
+
+
 @pytest.mark.parametrize("end", ["", "raise SystemExit(0)", "import os; os.kill(os.getpid(), 2)"])
 def test_an_unclosed_publisher_lets_the_process_end(
     queue: QueueOnBroker, end: str, name: str

@@ -8,7 +8,17 @@ import time
 
 import pytest
 
-from mqkit import BrokerUrl, ConnectError, Delivery, Outgoing, Queue, Retry, Runtime, Service
+from mqkit import (
+    BlockingPublisher,
+    BrokerUrl,
+    ConnectError,
+    Delivery,
+    Outgoing,
+    Queue,
+    Retry,
+    Runtime,
+    Service,
+)
 from mqkit.connection import Connection
 from mqkit.drivers import named
 from mqkit.errors import AuthenticationError, VirtualHostError
@@ -36,6 +46,32 @@ async def test_a_dead_first_host_is_passed_over(broker: Broker) -> None:
     await opened.open(10)
     assert opened.server == broker.server
     await opened.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["a..b", "a" * 70 + ".example", ".", "%20", "host%00x", "*.example", "%E2%92%88.x"]
+)
+@pytest.mark.parametrize("client", ["engine", "blocking"])
+async def test_a_name_that_no_host_can_have_is_passed_over(
+    broker: Broker, name: str, client: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is one host of a list that cannot be connected to, as one that is down."""
+    url = f"amqp://guest:guest@{name},127.0.0.1:{port_of(broker)}/"
+    if client == "engine":
+        opened = connection(url)
+        await opened.open(10)
+        assert opened.server == broker.server
+        await opened.close()
+    else:
+
+        def publish() -> None:
+            with BlockingPublisher(url, timeout=10) as publisher:
+                publisher.publish("", "nowhere", {}, mandatory=False)
+
+        await asyncio.to_thread(publish)
+    with pytest.raises(ConnectError):
+        await connection(f"amqp://guest:guest@{name}/").open(0)
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_wrong_password_fails_at_once_and_is_told_nowhere(

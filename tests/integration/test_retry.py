@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+import math
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import pytest
 from tenacity import stop_after_attempt, wait_chain, wait_fixed
 
 from mqkit import BrokerUrl, Delivery, Exchange, Queue, Retry, RetryLater, Runtime, Service
@@ -197,3 +202,80 @@ async def test_the_whole_ladder_can_be_declared(broker: Broker, name: str) -> No
         await client.publisher.publish(exchange, routing_key, b"in 310 days")
         assert await client.messages(exchange) >= 1
         await client.take_all(exchange)
+
+
+async def _later() -> float:
+    return 0.1
+
+
+ANSWERS: dict[str, Callable[[], Any]] = {
+    "nan": lambda: math.nan,
+    "none": lambda: None,
+    "text": lambda: "0.1",
+    "true": lambda: True,
+    "strategy": lambda: wait_fixed(1),
+    "coroutine": _later,
+    "raises": lambda: 1 // 0,
+}
+
+
+@pytest.mark.parametrize("kind", ["wait", "stop", "retry"])
+async def test_a_policy_that_gives_no_answer_dead_letters_after_one_run(
+    broker: Broker, name: str, kind: str
+) -> None:
+    """Whatever a strategy answers: not one more run, and the dead letter says policy-failed."""
+    no_answers = [
+        answer
+        for answer in ANSWERS
+        if kind == "wait" or answer in ("strategy", "coroutine", "raises")
+    ]
+    service, runs = Service(name), Counter[str]()
+
+    def register(answer: str) -> None:
+        policy: dict[str, Any] = {"stop": stop_after_attempt(3), "wait": wait_fixed(0.1)}
+
+        @service.handler(
+            Queue(f"{name}.{answer}"), retry=Retry(**{**policy, kind: lambda _: ANSWERS[answer]()})
+        )
+        async def handle(body: dict[str, str]) -> None:
+            runs[answer] += 1
+            raise ValueError(answer)
+
+    for answer in no_answers:
+        register(answer)
+    async with connected(broker.url) as client:
+        async with Runtime(service, BrokerUrl.parse(broker.url)):
+            for answer in no_answers:
+                await client.publisher.publish("", f"{name}.{answer}", {})
+
+            async def all_dead() -> bool:
+                counts = [await client.messages(f"{name}.{each}.dead") for each in no_answers]
+                return counts == [1] * len(no_answers)
+
+            await eventually(all_dead)
+        for answer in no_answers:
+            (dead,) = await client.take_all(f"{name}.{answer}.dead")
+            assert dead.properties.headers["mqkit-reason"] == "policy-failed"
+            assert await client.messages(f"{name}.{answer}") == 0
+    assert runs == Counter(no_answers)
+
+
+async def test_a_wait_may_be_a_timedelta(broker: Broker, name: str) -> None:
+    """And is held by the broker like any other; one that is negative is none."""
+    service, began = Service(name), list[float]()
+
+    @service.handler(
+        Queue(f"{name}.q"),
+        retry=Retry(
+            stop=stop_after_attempt(3),
+            wait=lambda state: timedelta(seconds=0.5 if state.attempt_number == 1 else -5),
+        ),
+    )
+    async def handle(body: dict[str, str]) -> None:
+        began.append(asyncio.get_running_loop().time())
+        raise ValueError("never")
+
+    async with connected(broker.url) as client, Runtime(service, BrokerUrl.parse(broker.url)):
+        await client.publisher.publish("", f"{name}.q", {})
+        await eventually(lambda: len(began) == 3)
+    assert close_to(began[1] - began[0], 0.5)

@@ -155,3 +155,32 @@ async def test_retries_survive_the_deletion_of_the_ladder(broker: Broker, name: 
         await delete(broker.url, queue="mqkit.delay.v1.00")
         await client.publisher.publish("", f"{name}.q", b"2")
         await eventually(lambda: attempts == [1, 2, 3] * 2, 20)
+
+
+async def test_dead_letters_that_are_there_get_a_handler_in_the_same_service(
+    broker: Broker, name: str
+) -> None:
+    """It is retried, and what it gives up is in a dead letter queue of its own."""
+    service = Service(name, retry=Retry(stop=stop_after_attempt(2), wait=wait_fixed(0.1)))
+    seen: list[tuple[int, object]] = []
+    queue = Queue(f"{name}.q")
+
+    @service.handler(queue, retry=Retry.never())
+    async def first(body: bytes) -> None:
+        raise ValueError
+
+    async with connected(broker.url) as client:
+        await declare(client.connection.channel, service.topology)  # as it was before
+
+        @service.handler(Queue(queue.dead_queue))
+        async def second(body: bytes, delivery: Delivery) -> None:
+            seen.append((delivery.attempt, delivery.headers["mqkit-queue"]))
+            raise KeyError
+
+        async with Runtime(service, BrokerUrl.parse(broker.url)):
+            await client.publisher.publish("", queue.name, b"x", message_id="m")
+            dead = await client.take(f"{queue.dead_queue}.dead")
+        assert await client.messages(queue.dead_queue) == 0
+    assert dead.properties.message_id == "m"
+    assert dead.properties.headers["mqkit-queue"] == queue.dead_queue
+    assert seen == [(1, queue.name), (2, queue.name)]

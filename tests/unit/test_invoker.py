@@ -297,3 +297,32 @@ async def test_a_policy_may_be_for_aborted_handlers_alone() -> None:
     )
     assert isinstance(await outcome_of(raising(SystemExit, "async", policy)), RetryAfter)
     assert isinstance(await outcome_of(raising(ValueError, "async", policy)), DeadLetter)
+
+
+def cyclic() -> BaseException:
+    """An error whose chain of contexts has no end."""
+    first, second = ValueError("first"), KeyError("second")
+    first.__context__, second.__context__ = second, second
+    return first
+
+
+async def _failing_to_close() -> AsyncIterator[Session]:
+    yield Session()
+    raise cyclic()
+
+
+def _failing_to_close_plainly() -> Iterator[Session]:
+    yield Session()
+    raise cyclic()
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("provider", [_failing_to_close, _failing_to_close_plainly])
+async def test_an_error_whose_contexts_are_a_cycle_ends_a_run(provider: Any) -> None:
+    """A provider that raises one as it closes has failed, and the event loop goes on."""
+    service = Service("s", retry=POLICY)
+    service.provide(Session, provider)
+    service.handler(Queue("q"))(with_session)
+    outcome = await outcome_of(service)
+    assert isinstance(outcome, RetryAfter)
+    assert isinstance(outcome.error, ValueError)

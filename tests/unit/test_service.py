@@ -161,3 +161,47 @@ def test_a_service_has_a_name() -> None:
     with pytest.raises(ConfigurationError, match="needs a name") as caught:
         Service(" ")
     assert isinstance(caught.value, MqkitError)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[2J", "\ud800", "n" * 201])
+def test_a_service_whose_name_cannot_be_sent_is_refused(name: str) -> None:
+    """It is in every message as its `app-id`, and in every line of the log."""
+    with pytest.raises(ConfigurationError, match="name"):
+        Service(name)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("declared", [{}, {"declare": False}])
+def test_dead_letters_have_a_handler_in_the_same_service(
+    first: int, declared: dict[str, Any]
+) -> None:
+    """Their queue is declared as it is without one, and its own dead letters have a queue."""
+    service = Service("s", retry=NEVER)
+    queues = [Queue("q"), Queue("q.dead", **declared)]
+    for queue in (queues[first], queues[1 - first]):
+        service.handler(queue)(handle)
+    alone = Service("t", retry=NEVER)
+    alone.handler(Queue("q"))(handle)
+    (as_ever,) = (q for q in alone.topology.queues if q.name == "q.dead")
+    known = {q.name: q for q in service.topology.queues}
+    assert set(known) == {"q", "q.dead", "q.dead.dead"}
+    assert known["q.dead"].declared_arguments() == as_ever.declared_arguments()
+    assert {h.queue.name: h.queue.dead_queue for h in service.handlers} == {
+        "q": "q.dead",
+        "q.dead": "q.dead.dead",
+    }
+    (letters,) = (h for h in service.handlers if h.queue.name == "q.dead")
+    assert letters.queue.declare
+    declared_again = {q.name: q.declared_arguments() for q in letters.topology().queues}
+    assert declared_again["q.dead"] == as_ever.declared_arguments()
+
+
+@pytest.mark.parametrize(
+    "options", [{"type": "classic"}, {"arguments": {"x-expires": 5}}, {"dead_letters": False}]
+)
+def test_dead_letters_are_kept_as_they_are_declared(options: dict[str, Any]) -> None:
+    """A handler's queue that would declare them in another way is refused."""
+    service = Service("s", retry=NEVER)
+    service.handler(Queue("q"))(handle)
+    with pytest.raises(HandlerError, match=r"'q\.dead'"):
+        service.handler(Queue("q.dead", **options))(handle)

@@ -42,6 +42,20 @@ def test_a_dead_letter_queue_never_drops() -> None:
         (lambda: Queue("q", exclusive=True), "a quorum queue is durable"),
         (lambda: Queue("q", delivery_limit=0), "1 or more"),
         (lambda: Queue("q", arguments={"x-overflow": "drop-head"}), "x-overflow is set by mqkit"),
+        (lambda: Queue("q\n"), "one line of text"),
+        (lambda: Queue("a\rb"), "one line of text"),
+        (lambda: Queue("a\0b"), "one line of text"),
+        (lambda: Queue("q\t", declare=False), "one line of text"),
+        (lambda: Queue("a\u2028b"), "one line of text"),
+        (lambda: Queue("a\ud800"), "one line of text"),
+        (lambda: Queue("q", type="classic", delivery_limit=3), "for quorum queues"),
+        (lambda: Queue("q", delivery_limit=2.5), "whole number"),  # type: ignore[arg-type]
+        (lambda: Queue("q", delivery_limit="3"), "whole number"),  # type: ignore[arg-type]
+        (lambda: Queue("q", delivery_limit=True), "whole number"),
+        (lambda: Exchange("x\n"), "one line of text"),
+        (lambda: Exchange("\x7f"), "one line of text"),
+        (lambda: Exchange("x").key("\ud800"), "text in UTF-8"),
+        (lambda: Exchange("x").key(None), "text in UTF-8"),  # type: ignore[arg-type]
         (lambda: Exchange(""), "needs a name"),
         (
             lambda: Exchange("x", type="delayed"),  # type: ignore[arg-type]
@@ -56,6 +70,12 @@ def test_what_cannot_be_declared_is_refused(make: object, words: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         make()  # type: ignore[operator]
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["über weisung 😀", "a..b", "q.", " q ", "q/%2F?#", "\u202eq"])
+def test_a_name_in_one_line_is_taken(name: str) -> None:
+    """RabbitMQ keeps it as it is."""
+    assert Queue(name).name == Exchange(name).name == name
 
 
 def test_one_name_in_two_ways_is_a_contradiction() -> None:

@@ -131,11 +131,11 @@ MUTATIONS = (
         (17, 19),
         "store/store.py",
         """\
-                keep=self._keep,
+                connection, flavour, handler, delivery, now=self._clock(), keep=self._keep
             )
             if handled""",
         """\
-                keep=self._keep,
+                connection, flavour, handler, delivery, now=self._clock(), keep=self._keep
             )
         async with opened.database.transaction() as connection:
             if handled""",
@@ -154,11 +154,11 @@ MUTATIONS = (
         "store/store.py",
         """\
             await self._finish(transaction)
-            await inbox.keep_result(connection, handler, delivery, result)
+            await inbox.keep_result(connection, flavour, handler, delivery, result)
 """,
         """\
             await transaction.flush()
-            await inbox.keep_result(connection, handler, delivery, result)
+            await inbox.keep_result(connection, flavour, handler, delivery, result)
         async with opened.database.transaction() as connection:
             await outbox.write(
                 connection, opened.database.flavour, transaction.messages, self._clock()
@@ -171,7 +171,7 @@ MUTATIONS = (
         "store/store.py",
         """\
             await self._finish(transaction)
-            await inbox.keep_result(connection, handler, delivery, result)
+            await inbox.keep_result(connection, flavour, handler, delivery, result)
 """,
         """\
             await transaction.flush()
@@ -179,13 +179,13 @@ MUTATIONS = (
                 await outbox.write(
                     own, opened.database.flavour, transaction.messages, self._clock()
                 )
-            await inbox.keep_result(connection, handler, delivery, result)
+            await inbox.keep_result(connection, flavour, handler, delivery, result)
 """,
     ),
     _one(
         "no lock of the keys",
         (27,),
-        "store/flavour.py",
+        "store/postgres.py",
         "        hashes = sorted({key_hash(key) for key in keys})\n",
         "        hashes: list[int] = []\n",
     ),
@@ -251,7 +251,7 @@ MUTATIONS = (
     _one(
         "relays that do not keep each other out",
         (20,),
-        "store/flavour.py",
+        "store/postgres.py",
         '"WHERE pg_try_advisory_xact_lock(:space, shard)"',
         '"WHERE pg_try_advisory_xact_lock(:space, shard) OR true"',
     ),

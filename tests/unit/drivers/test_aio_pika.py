@@ -192,7 +192,7 @@ def test_nothing_is_put_together_any_more_once_it_is_broken() -> None:
 
 @pytest.mark.parametrize("method", [commands.Channel.Close, commands.Connection.Close])
 def test_a_text_that_is_cut_within_a_character_is_read(method: Any) -> None:
-    """RabbitMQ cuts what it says at 255 bytes, wherever that is; pamqp would end the connection."""
+    """A broker may cut what it says at 255 bytes, anywhere; pamqp would end the connection."""
     said = "ä".encode() * 127 + b"\xc3"
     raw = method.index.to_bytes(4) + (404).to_bytes(2) + short(said) + b"\0\x28\0\x0a"
     kind, mended = wire.passed_by(1, raw)

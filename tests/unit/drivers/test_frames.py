@@ -14,9 +14,12 @@ from pika import frame, spec
 
 from mqkit import content_header
 from mqkit.drivers import frames, pika_wire
+from mqkit.drivers.aio_pika_frames import Assembly
 from mqkit.drivers.base import Incoming, Returned
 from mqkit.drivers.frames import HEAD
+from mqkit.drivers.pika_stream import Inbound
 from mqkit.message import Message, Properties
+from tests.tables import ENTRIES, payload, properties, short
 
 SHORT = st.text(st.characters(codec="utf-8"), max_size=60)
 MAYBE = st.one_of(st.none(), SHORT)
@@ -199,3 +202,24 @@ def test_names_that_pika_read_are_texts(raw: Any) -> None:
     assert pika_wire.returned(sent_back, properties) == Returned(
         312, "a", "a", "a", Properties(message_id="m")
     )
+
+
+@given(ENTRIES, st.integers(0, 3))
+def test_both_drivers_read_the_same(table: list[bytes], bodies: int) -> None:
+    """Whatever the headers are, each makes the same message of the same frames, and loses none."""
+    data = payload(properties(b"".join(table), message_id=short(b"m")), bodies)
+    method = b"\0\x3c\0\x3c" + short(b"tag") + b"\0" * 7 + b"\7\1" + short(b"x") + short(b"k\xff")
+    inbound, assembly = Inbound(), Assembly()
+    by_pika: list[Incoming] = []
+    inbound.on_delivery["tag"] = by_pika.append
+    by_aio_pika: Any = None
+    for kind, part in [(1, method), (2, data), *[(3, b"b")] * bodies]:
+        assert inbound.take(kind, b"before" + part + b"after", 6, 6 + len(part))
+        assert by_aio_pika is None
+        by_aio_pika = assembly.add(part)
+    (incoming,) = by_pika
+    raw, found, body = by_aio_pika
+    assert (raw, body, incoming.body) == (method, b"b" * bodies, b"b" * bodies)
+    assert repr(found) == repr(incoming.properties)
+    assert found.received == incoming.properties.received == (data[12:] if table else None)
+    assert (incoming.routing_key, incoming.exchange) == ("k\udcff", "x")

@@ -27,6 +27,7 @@ class FakePika:
         self.whole = False
         self._frame_buffer = b""
         self._body_max_length = 131_064
+        self.connection_state, self.CONNECTION_PROTOCOL = 1, 0
 
     def clock(self) -> float:
         return self.now
@@ -148,6 +149,16 @@ def test_data_before_the_heartbeats_were_agreed_on_goes_to_pika() -> None:
     pika._heartbeat_checker = None
     pika._on_data_available(b"x")
     assert pika.data == [b"x"]
+
+
+@pytest.mark.parametrize("words", [b"HTTP/1.1", b"\x15\3\3\0\2", b"AMQP\0\1\0\0"])
+def test_a_peer_that_is_no_broker_is_known_by_its_first_words(words: bytes) -> None:
+    """While the handshake is awaited; no heartbeat was agreed on then."""
+    pika = Watched(4)
+    pika._heartbeat_checker = None
+    pika.connection_state = pika.CONNECTION_PROTOCOL
+    with pytest.raises(exceptions.IncompatibleProtocolError):
+        pika._on_data_available(words)
 
 
 @pytest.mark.parametrize("place", ["_create_heartbeat_checker", "_on_data_available"])

@@ -130,12 +130,12 @@ def test_content_is_cut_at_frame_max(size: int, frame_max: int) -> None:
         (b"\x01\x00\x01\x00\x00\x00\x04\x00\xff\x00\xff\xce", 503),
         (b"\x01\x00\x01\x00\x00\x00\x02\x00\x0a\xce", 503),
         (b"\x01\x00\x01\x00\x00\x00\x05\x00\x3c\x00\x28\x00\xce", 501),
-        (b"\x02\x00\x01\x00\x00\x00\x03\x00\x3c\x00\xce", 502),
-        (b"\x02\x00\x01\x00\x00\x00\x10\x00\x3c\x00\x00" + bytes(8) + b"\x00\x01\x00\x00\xce", 502),
+        (b"\x02\x00\x01\x00\x00\x00\x03\x00\x3c\x00\xce", 501),
+        (b"\x02\x00\x01\x00\x00\x00\x10\x00\x3c\x00\x00" + bytes(8) + b"\x00\x01\x00\x00\xce", 541),
     ],
 )
 def test_what_is_no_frame_has_a_reply_code(data: bytes, code: int) -> None:
-    """End octet, type, cut method: 501; heartbeat on a channel: 505; unknown: 503; header: 502."""
+    """End octet, type, cut method: 501; heartbeat on a channel: 505; unknown: 503; header: 541."""
     with pytest.raises(ReplyError) as caught:
         read(data)
     assert caught.value.code == code

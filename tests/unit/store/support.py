@@ -7,13 +7,14 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from mqkit.errors import PublishError
 from mqkit.message import Delivery, Message, Properties
 from mqkit.store import Store
 from mqkit.store.database import Database, store_url
 from mqkit.store.outbox import Outbox
+from mqkit.store.schema import inbox, states
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -93,6 +94,20 @@ async def claimed(outbox: Outbox, now: datetime, limit: int = 500) -> list[str]:
     """Ids of the messages that a relay would get now."""
     async with outbox.claim(range(outbox.shards), limit, now) as claim:
         return [entry.message_id for entry in claim.entries]
+
+
+async def grow_old(store: Store, seconds: float) -> None:
+    """As if what the store remembers had been written so much earlier."""
+    async with store.transaction() as transaction:
+        for table in (inbox, states):
+            rows = await transaction.execute(select(table.c.message_id, table.c.keep_until))
+            for row in rows.all():
+                earlier = row.keep_until - timedelta(seconds=seconds)
+                await transaction.execute(
+                    table.update()
+                    .where(table.c.message_id == row.message_id)
+                    .values(keep_until=earlier)
+                )
 
 
 def is_sqlite(url: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import sqlite3
 import subprocess
@@ -13,14 +14,14 @@ import traceback
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import URL, make_url, text
 
 from mqkit.errors import ConfigurationError, StoreError
 from mqkit.store import Store
 from mqkit.store.database import Database, store_url
 from mqkit.store.engine import BESIDE
-from tests.support import ROOT
-from tests.unit.store.support import opened
+from tests.support import ROOT, eventually
+from tests.unit.store.support import FakeBroker, opened, publish
 
 SECRET = "s3cr3t"
 
@@ -38,6 +39,11 @@ SECRET = "s3cr3t"
         ("sqlite:///:memory:", "kept in a file"),
         ("sqlite:///file.db?mode=ro", "no parameters"),
         ("sqlite+pysqlite:///x", "not 'sqlite\\+pysqlite'"),
+        (f"sqlite://u:{SECRET}@host/x", "has no host"),
+        (f"postgresql://u:p@{SECRET}@host/db", "more than one @"),
+        (f"postgresql://u:p@{SECRET}/x@host/db", "more than one @"),
+        (f"postgresql://u:p@@{SECRET}@host:5432/db", "more than one @"),
+        (f"postgres://u:{SECRET}@host", "%40"),
     ],
 )
 def test_a_url_that_cannot_be_a_store_s_says_what_to_write(url: str, problem: str) -> None:
@@ -53,15 +59,59 @@ def test_urls_of_postgresql_are_read(scheme: str) -> None:
     assert store_url(f"{scheme}://u:p@host/db").drivername == "postgresql+asyncpg"
 
 
-async def test_a_password_is_in_no_text(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://user:{SECRET}@127.0.0.1:1/db",
+        f"postgresql://127.0.0.1:1/db?user=user&password={SECRET}",
+        f"postgresql://127.0.0.1:1/db?password={SECRET}&sslmode=no-such-mode",
+        f"postgresql://user@127.0.0.1:1/db?sslpassword={SECRET}",
+        f"postgresql://user@127.0.0.1:1/db?sslmode={SECRET}&sslpassword={SECRET}",
+        f"postgresql://user:p%40{SECRET}@127.0.0.1:1/db",
+        f"postgresql://user:p/{SECRET}?#@127.0.0.1:1/db",
+        f"postgresql://user:{SECRET}@127.0.0.1:1/db?password={SECRET}",
+        f"postgresql://user@127.0.0.1:1/db?password=first&password={SECRET}",
+    ],
+)
+async def test_a_password_is_in_no_text(url: str, caplog: pytest.LogCaptureFixture) -> None:
     """Neither in an error with its chain, nor in the log, nor where a store is printed."""
     caplog.set_level(logging.DEBUG)
-    store = Store(f"postgresql://user:{SECRET}@127.0.0.1:1/db")
+    store = Store(url)
     with pytest.raises(StoreError) as caught:
         await store.open()
     texts = [*traceback.format_exception(caught.value), caplog.text, repr(store), str(store)]
     assert SECRET not in "".join(texts)
     assert "127.0.0.1" in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["password", "query"])
+async def test_a_password_is_taken_from_either_place(
+    postgres_database: str, name: str, how: str
+) -> None:
+    """Of the URL: before the host, or, as libpq has it, among its parameters."""
+    secret = "p@:/?#&% w"
+    url = make_url(postgres_database)
+    async with Store(postgres_database, relay=False) as store, store.transaction() as transaction:
+        await transaction.execute(
+            text(f"CREATE ROLE \"{name}\" LOGIN SUPERUSER PASSWORD '{secret}'")
+        )
+    try:
+        if how == "password":
+            mine = url.set(username=name, password=secret)
+        else:
+            mine = URL.create(
+                url.drivername,
+                host=url.host,
+                port=url.port,
+                database=url.database,
+                query={"user": name, "password": secret},
+            )
+        async with Store(mine.render_as_string(hide_password=False), relay=False) as store:
+            await store.ping()
+    finally:
+        async with opened(postgres_database) as db, db.transaction() as connection:
+            await connection.execute(text(f'REASSIGN OWNED BY "{name}" TO CURRENT_USER'))
+            await connection.execute(text(f'DROP ROLE "{name}"'))
 
 
 async def test_parameters_of_libpq_are_taken(postgres_database: str) -> None:
@@ -120,6 +170,47 @@ async def test_a_file_that_cannot_be_opened_is_said_as_such(tmp_path: Path) -> N
     (tmp_path / "text.sqlite").write_text("no database, but a text of some length" * 30)
     with pytest.raises(StoreError, match="not a database"):
         await Store(f"sqlite:///{tmp_path / 'text.sqlite'}").open()
+
+
+def test_a_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    """With what is beside it, whatever the umask; the rights of one that is there stay."""
+    before = os.umask(0)
+    try:
+
+        async def use(file: str) -> list[int]:
+            async with Store(f"sqlite:///{tmp_path / file}") as store:
+                store.start(FakeBroker().send)
+                await publish(store, "m")
+                await eventually((tmp_path / f"{file}-relay").exists)
+                return sorted(p.stat().st_mode & 0o777 for p in tmp_path.glob(f"{file}*"))
+
+        assert asyncio.run(use("new.sqlite")) == [0o600] * 4
+        (tmp_path / "shared.sqlite").touch(0o660)
+        assert asyncio.run(use("shared.sqlite")) == [0o600, 0o660, 0o660, 0o660]
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("chosen", [None, logging.DEBUG])
+async def test_parameters_are_in_no_log(
+    database: str, chosen: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At no level of the root logger; where the application chose one for a library, it has it."""
+    loggers = [logging.getLogger(name) for name in ("sqlalchemy", "aiosqlite", "asyncpg")]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.NOTSET if chosen is None else chosen)
+        with caplog.at_level(logging.DEBUG):
+            async with Store(database, relay=False) as store, store.transaction() as transaction:
+                await transaction.execute(text("SELECT CAST(:x AS VARCHAR)"), {"x": SECRET})
+        if chosen is None:
+            assert SECRET not in caplog.text
+        else:
+            assert [logger.level for logger in loggers] == [chosen] * 3
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 OPENS = """

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,18 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from mqkit.errors import StoreError, StoreUnavailableError
+from mqkit.errors import (
+    ConfigurationError,
+    StatementError,
+    StoreError,
+    StoreUnavailableError,
+)
 from mqkit.store import Store, Transaction, engine
 from mqkit.store.engine import BESIDE
+from mqkit.store.uncounted import PATIENCE
 from mqkit.testing.postgres import PostgresServer
 from tests.support import eventually
-from tests.unit.store.support import delivery, make_work, work_of
+from tests.unit.store.support import FakeBroker, delivery, make_work, work_of
 
 Run = Callable[[Transaction], Awaitable[Any]]
 
@@ -340,3 +347,191 @@ async def test_handlers_that_use_up_the_pool_hold_up_neither_relay_nor_probe(
                 await asyncio.sleep(0.05)
         end.set()
         await running
+
+
+async def slow(transaction: Transaction) -> None:
+    """A statement of its own that takes its time."""
+    await transaction.execute(text("SELECT pg_sleep(20)"))
+
+
+async def test_a_slow_statement_counts_where_the_database_is_well(postgres_database: str) -> None:
+    """It fails after the store's time for one, and says how to have more."""
+    async with Store(postgres_database, relay=False, statement_timeout=0.3) as store:
+        for _ in range(2):
+            with pytest.raises(StatementError, match=r"longer than 0\.3 s.*statement_timeout"):
+                await store.once("h", delivery("m"), slow)
+            with pytest.raises(StatementError, match=r"longer than 0\.3 s"):
+                async with store.transaction() as transaction:
+                    await slow(transaction)
+        await store.once("h", delivery("m"), lambda t: t.execute(text("SELECT 1")))
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_statement_s_time_is_seconds(seconds: float) -> None:
+    """What is none is refused where it is given."""
+    with pytest.raises(ConfigurationError, match=r"Store\(statement_timeout=\.\.\.\) is seconds"):
+        Store("sqlite:///x", statement_timeout=seconds)
+
+
+@pytest.mark.parametrize(
+    ("setting", "statement", "problem"),
+    [
+        ("statement_timeout = 100", "SELECT pg_sleep(20)", "statement timeout"),
+        ("lock_timeout = 100", "LOCK TABLE work", "lock timeout"),
+        (
+            "temp_file_limit = '64kB'",
+            "SELECT n FROM generate_series(1, 1000000) n ORDER BY random()",
+            "temp_file_limit",
+        ),
+        ("work_mem = '64kB'", "SELECT pg_cancel_backend(pg_backend_pid())", "user request"),
+        ("default_transaction_read_only = on", "SELECT 1/0", "division by zero"),
+        ("transaction_read_only = on", "INSERT INTO work VALUES ('a')", "read-only"),
+    ],
+)
+async def test_what_the_database_does_to_a_handler_s_statement_counts(
+    postgres_database: str, setting: str, statement: str, problem: str
+) -> None:
+    """Whoever set the limit: the database is well, and a policy that never retries is obeyed."""
+
+    async def run(transaction: Transaction) -> None:
+        await transaction.execute(text(f"SET LOCAL {setting}"))
+        await transaction.execute(text(statement))
+
+    async with Store(postgres_database, relay=False) as store:
+        await make_work(store)
+        async with store.transaction() as locking:
+            await locking.execute(text("LOCK TABLE work IN ACCESS SHARE MODE"))
+            attempts, counted = 0, False
+            while not counted:
+                attempts += 1
+                with pytest.raises((DBAPIError, StoreError), match=problem) as caught:
+                    await store.once("h", delivery("m"), run)
+                counted = not isinstance(caught.value, StoreUnavailableError)
+        # The server gives reading only as a state of its own: it is taken for one for a while.
+        assert attempts == (PATIENCE + 1 if problem == "read-only" else 1)
+
+
+async def test_a_transaction_that_idles_for_longer_than_the_server_allows_counts(
+    postgres_database: str, name: str
+) -> None:
+    """Though the client sees a closed connection only."""
+
+    async def run(transaction: Transaction) -> None:
+        await transaction.execute(text("SELECT 1"))
+        await asyncio.sleep(0.5)
+        await transaction.execute(text("SELECT 1"))
+
+    limit = "SET idle_in_transaction_session_timeout = 300"
+    async with Store(postgres_database, relay=False) as store, store.transaction() as transaction:
+        await transaction.execute(text(f'ALTER DATABASE "{name}" {limit}'))
+    async with Store(postgres_database, relay=False) as store:
+        with pytest.raises(StatementError, match="closes one that idles"):
+            await store.once("h", delivery("m"), run)
+
+
+async def test_mqkit_s_own_statements_wait_for_others_at_no_message_s_cost(
+    postgres_database: str, name: str
+) -> None:
+    """Where an administrator's statement_timeout ends the wait for another run of the message."""
+    began, end = asyncio.Event(), asyncio.Event()
+
+    async def hold(_: Transaction) -> None:
+        began.set()
+        await end.wait()
+
+    async with Store(postgres_database, relay=False) as store, store.transaction() as transaction:
+        await transaction.execute(text(f'ALTER DATABASE "{name}" SET statement_timeout = 300'))
+    async with Store(postgres_database, relay=False) as store:
+        first = asyncio.create_task(store.once("h", delivery("m"), hold))
+        await began.wait()
+        with pytest.raises(StoreUnavailableError, match="statement timeout") as caught:
+            await store.once("h", delivery("m"), hold)
+        assert caught.value.wait is not None
+        end.set()
+        await first
+
+
+async def test_failures_that_do_not_count_wait_longer_each_time_and_have_an_end(
+    postgres_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as those of a message whose transactions lose their connection, while others do not."""
+
+    async def run(transaction: Transaction) -> None:
+        await transaction.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    waits: list[float] = []
+    async with Store(postgres_database, relay=False) as store:
+        for _ in range(PATIENCE):
+            with pytest.raises(StoreUnavailableError) as caught:
+                await store.once("h", delivery("m"), run)
+            assert caught.value.wait is not None
+            waits.append(caught.value.wait)
+        with pytest.raises(StatementError, match=rf"{PATIENCE + 1} times while the database"):
+            await store.once("h", delivery("m"), run)
+        with pytest.raises(StoreUnavailableError):
+            await store.once("h", delivery("m"), run)
+    assert all(a < b for a, b in pairwise(waits[:7]))
+    assert all(30 <= wait <= 60 for wait in waits[7:])
+    assert 60 < sum(waits) < 600
+    assert "h: 1 failures of the store's that cost no attempt; message m (failure 1" in caplog.text
+
+
+async def test_a_message_that_succeeds_is_forgotten_by_what_counts_failures(
+    postgres_database: str,
+) -> None:
+    """The next one of its id begins anew."""
+    kill = True
+
+    async def run(transaction: Transaction) -> None:
+        if kill:
+            await transaction.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    async with Store(postgres_database, relay=False) as store:
+        with pytest.raises(StoreUnavailableError):
+            await store.once("h", delivery("m"), run)
+        kill = False
+        await store.once("h", delivery("m"), run)
+        assert not store._open().uncounted._failures
+
+
+async def test_a_database_that_lets_nobody_write_is_away(postgres_database: str, name: str) -> None:
+    """However long it does: no message fails for it, and the probe of the pause says so."""
+
+    async def run(transaction: Transaction) -> None:
+        await insert(transaction, "a")
+
+    async with Store(postgres_database, relay=False) as store:
+        await make_work(store)
+        async with store.transaction() as transaction:
+            read_only = "SET default_transaction_read_only = on"
+            await transaction.execute(text(f'ALTER DATABASE "{name}" {read_only}'))
+    async with Store(postgres_database, relay=False, create_tables=False) as store:
+        with pytest.raises(StoreUnavailableError, match="read-only at the moment"):
+            await store.ping()
+        for _ in range(PATIENCE + 2):
+            with pytest.raises(StoreUnavailableError):
+                await store.once("h", delivery("m"), run)
+
+
+async def test_handlers_that_wait_for_the_only_writer_are_no_failure(
+    sqlite_database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Twenty of them wait for longer than for a lock, and the relay publishes each message once."""
+    monkeypatch.setattr("mqkit.store.database.LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(engine, "LOCK_TIMEOUT", 0.05)
+    broker = FakeBroker()
+
+    async def run(transaction: Transaction) -> None:
+        await asyncio.sleep(0.02)
+        await transaction.publish("e", "k", b"")
+
+    async with Store(sqlite_database, sweep=0.01) as store:
+        store.start(broker.send)
+        await asyncio.gather(*(store.once("h", delivery(str(i)), run) for i in range(20)))
+
+        async def is_done() -> bool:
+            return len(broker.confirmed) >= 20 and await store.pending() == 0
+
+        await eventually(is_done)
+    assert len(set(broker.confirmed)) == len(broker.confirmed) == 20
+    assert "nothing is published" not in caplog.text

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
 
-from mqkit.store import Store, Transaction
+from mqkit.dispatch import utc_now
+from mqkit.errors import MessageIdError, MessageIdReusedError
+from mqkit.outcome import DeadLetter, DeathReason, Requeue
+from mqkit.store import State, Store, Transaction
 from mqkit.store.inbox import PURGE_BATCH, claim, purge, result_text
 from mqkit.store.schema import inbox
 from mqkit.store.store import CLOCK_MARGIN
-from tests.unit.store.support import NOW, Jumping, delivery, make_work, opened, work_of
+from tests.unit.store.support import (
+    NOW,
+    Jumping,
+    delivery,
+    grow_old,
+    make_work,
+    opened,
+    work_of,
+)
 
 
 async def test_a_message_is_handled_once_by_each_handler(database: str) -> None:
@@ -140,7 +152,7 @@ def test_a_result_that_holds_itself_is_named_by_its_type() -> None:
 
 @pytest.mark.parametrize("jump", [-1, 1])
 async def test_a_row_outlives_its_window_under_clocks_that_jump_an_hour(
-    database: str, jump: int
+    sqlite_database: str, jump: int
 ) -> None:
     """No purge within the window deletes it, and one after window and margin does."""
     clock = Jumping()
@@ -149,7 +161,9 @@ async def test_a_row_outlives_its_window_under_clocks_that_jump_an_hour(
     async def run(_: Transaction) -> None:
         runs.append("run")
 
-    async with Store(database, relay=False, longest_retry=60, replay_age=60, clock=clock) as store:
+    async with Store(
+        sqlite_database, relay=False, longest_retry=60, replay_age=60, clock=clock
+    ) as store:
         await store.once("h", delivery("m"), run)
         clock.jump(hours=jump)
         clock.jump(seconds=store.window)
@@ -160,6 +174,38 @@ async def test_a_row_outlives_its_window_under_clocks_that_jump_an_hour(
         assert await store._purge() == 1
         await store.once("h", delivery("m"), run)
         assert runs == ["run", "run"]
+
+
+@pytest.mark.parametrize("days", [-400, -38, 38, 400])
+@pytest.mark.parametrize("who", ["handles", "purges"])
+async def test_a_host_with_a_wrong_clock_empties_no_inbox(
+    postgres_database: str, who: str, days: int
+) -> None:
+    """Its rows are kept as long as others', and its purges take none of theirs."""
+    wrong = {"clock": Jumping(utc_now() + timedelta(days=days)), "relay": False}
+    right = {"relay": False}
+    runs: list[str] = []
+
+    async def run(_: Transaction) -> None:
+        runs.append("run")
+
+    async with (
+        Store(postgres_database, **(wrong if who == "handles" else right)) as handles,
+        Store(postgres_database, **(wrong if who == "purges" else right)) as purges,
+    ):
+        await handles.once("h", delivery("m"), run)
+        handles.settled("h", delivery("n"), Requeue())
+        assert await handles.status("n") != []
+        assert await purges._purge() == 0
+        await handles.once("h", delivery("m"), run)
+        assert runs == ["run"]
+        assert await handles.status("n") != []
+        (status,) = await handles.status("m")
+        assert abs(status.updated_at - utc_now()) < timedelta(minutes=5)
+        await grow_old(handles, handles.window + CLOCK_MARGIN - 60)
+        assert await purges._purge() == 0
+        await grow_old(handles, 121)
+        assert await purges._purge() == 2
 
 
 async def test_a_purge_deletes_a_batch_of_what_is_old_and_nothing_else(database: str) -> None:
@@ -190,18 +236,17 @@ async def test_a_purge_deletes_a_batch_of_what_is_old_and_nothing_else(database:
 
 async def test_a_row_is_kept_as_long_as_the_one_who_handled_it_says(database: str) -> None:
     """Whoever purges: a relay of its own knows nothing of the window of each service."""
-    clock = Jumping()
 
     async def run(_: Transaction) -> str:
         return "run"
 
     async with (
-        Store(database, relay=False, clock=clock, replay_age=90 * 86_400) as long,
-        Store(database, relay=False, clock=clock, longest_retry=60, replay_age=60) as short,
+        Store(database, relay=False, replay_age=90 * 86_400) as long,
+        Store(database, relay=False, longest_retry=60, replay_age=60) as short,
     ):
         await long.once("h", delivery("long"), run)
         await short.once("h", delivery("short"), run)
-        clock.jump(days=80)
+        await grow_old(short, 80 * 86_400)
         assert await short._purge() == 1
         assert await short.status("short") == []
         assert await short.status("long") != []
@@ -209,15 +254,140 @@ async def test_a_row_is_kept_as_long_as_the_one_who_handled_it_says(database: st
 
 async def test_purges_side_by_side_do_not_wait_for_each_other(postgres_database: str) -> None:
     """The one that comes second deletes nothing, so that relays never hold each other up."""
-    clock = Jumping()
-    async with Store(postgres_database, relay=False, clock=clock) as store:
+    async with Store(postgres_database, relay=False) as store:
 
         async def run(_: Transaction) -> None: ...
 
         await store.once("h", delivery("m"), run)
-        clock.jump(days=100)
+        await grow_old(store, 100 * 86_400)
         database = store._open().database
         async with database.transaction() as connection:
-            assert await purge(connection, database.flavour, clock.now) == 1
+            assert await purge(connection, database.flavour, NOW) == 1
             async with asyncio.timeout(5):
                 assert await store._purge() == 0
+
+
+async def test_handlers_of_one_name_on_two_queues_each_have_their_effect(database: str) -> None:
+    """Two services of one code base: neither's row hides a message from the other."""
+
+    async def run(name: str) -> str:
+        return name
+
+    async with Store(database, relay=False) as eu, Store(database, relay=False) as us:
+        for _ in range(2):
+            assert await eu.once("h", delivery("m", queue="eu"), lambda _: run("eu")) == "eu"
+            assert await us.once("h", delivery("m", queue="us"), lambda _: run("us")) == "us"
+        assert [(s.queue, s.result) for s in await eu.status("m")] == [("eu", "eu"), ("us", "us")]
+
+
+async def test_states_of_handlers_of_one_name_are_told_apart(database: str) -> None:
+    """By their queues, also where one of them succeeded."""
+
+    async def run(_: Transaction) -> None: ...
+
+    async with Store(database, relay=False) as store:
+        for queue in ("eu", "us", "ap"):
+            store.received("h", delivery("m", queue=queue))
+        await store.status("m")
+        await store.once("h", delivery("m", queue="ap"), run)
+        found = {s.queue: s.state for s in await store.status("m")}
+        assert found == {"eu": State.RECEIVED, "us": State.RECEIVED, "ap": State.SUCCEEDED}
+
+
+async def test_another_body_of_a_known_id_is_refused(database: str) -> None:
+    """Neither is it run, nor is its sender told what came of the first one; a copy still is."""
+    runs: list[bytes] = []
+
+    async def once(body: bytes) -> Any:
+        async def run(_: Transaction) -> str:
+            runs.append(body)
+            return body.decode()
+
+        given = replace(delivery("m"), body=body)
+        return await store.once("h", given, run)
+
+    async with Store(database, relay=False) as store:
+        assert await once(b"5") == "5"
+        for other in (b"700", b"", b"5 "):
+            with pytest.raises(MessageIdReusedError, match=r"h handled .* 'm' before"):
+                await once(other)
+        assert await once(b"5") == "5"
+    assert runs == [b"5"]
+
+
+async def test_another_body_that_comes_at_the_same_time_is_refused_after_the_first_one_s_commit(
+    database: str,
+) -> None:
+    """It waits for that, and runs itself where the first one failed."""
+    began, end = asyncio.Event(), asyncio.Event()
+
+    async def first(_: Transaction) -> None:
+        began.set()
+        await end.wait()
+
+    async def second(_: Transaction) -> None:
+        raise AssertionError
+
+    async with Store(database, relay=False) as here, Store(database, relay=False) as there:
+        one = asyncio.create_task(here.once("h", replace(delivery("m"), body=b"1"), first))
+        await began.wait()
+        two = asyncio.create_task(there.once("h", replace(delivery("m"), body=b"2"), second))
+        end.set()
+        await one
+        with pytest.raises(MessageIdReusedError):
+            await two
+
+
+@pytest.mark.parametrize("message_id", ["a\0b", "\0", "a\ud800", "\udcff", "x" * 256, ""])
+async def test_an_id_that_no_database_keeps_is_refused_at_once(
+    database: str, message_id: str
+) -> None:
+    """With the reason, and without a run; what the state says of it is found again."""
+
+    async def run(_: Transaction) -> None:
+        raise AssertionError
+
+    async with Store(database, relay=False) as store:
+        with pytest.raises(MessageIdError, match=r"message_id.*its publisher must give it another"):
+            await store.once("h", delivery(message_id), run)
+        store.settled("h", delivery(message_id), DeadLetter(DeathReason.UNIDENTIFIED, OSError()))
+        if 0 < len(message_id) < 256:
+            (status,) = await store.status(message_id)
+            assert status.state is State.DEAD
+
+
+async def test_an_attempt_that_no_column_holds_prevents_no_effect(database: str) -> None:
+    """A header may say any number."""
+
+    async def run(_: Transaction) -> str:
+        return "run"
+
+    async with Store(database, relay=False) as store:
+        assert await store.once("h", delivery("m", attempt=2**62), run) == "run"
+        store.received("other", delivery("m", attempt=2**62))
+        assert [s.attempt for s in await store.status("m")] == [2**31 - 1] * 2
+
+
+async def test_a_row_of_the_inbox_takes_no_more_than_it_must(
+    postgres_database: str,
+) -> None:
+    """Its indexes take no more than half of what its rows do."""
+    async with Store(postgres_database, relay=False) as store:
+        async with store.transaction() as transaction:
+            await transaction.execute(
+                text(
+                    "INSERT INTO mqkit_inbox "
+                    "(message_id, handler, queue, attempt, handled_at, keep_until, body_hash) "
+                    "SELECT gen_random_uuid(), 'shop.ledger.post', 'ledger.post', 1, now(), "
+                    "date_trunc('minute', now()), n FROM generate_series(1, 20000) n"
+                )
+            )
+            found = await transaction.execute(
+                text(
+                    "SELECT pg_indexes_size('mqkit_inbox'), pg_table_size('mqkit_inbox'), "
+                    "(SELECT count(*) FROM mqkit_inbox)"
+                )
+            )
+            indexes, table, rows = tuple(found.one())
+        assert indexes < table / 2
+        assert (indexes + table) / rows < 190

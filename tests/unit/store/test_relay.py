@@ -15,17 +15,19 @@ from sqlalchemy import text, update
 from mqkit.errors import (
     BlockedError,
     ConnectionLostError,
+    ExchangeNotFoundError,
+    InvalidMessageError,
     NackedError,
     PublisherClosedError,
     PublishTimeoutError,
     StoreUnavailableError,
 )
 from mqkit.message import Message
-from mqkit.store import Store
+from mqkit.store import State, Store
 from mqkit.store import relay as relay_module
 from mqkit.store.database import Database
 from mqkit.store.outbox import Outbox
-from mqkit.store.relay import Relay
+from mqkit.store.relay import ODD_ATTEMPTS, Relay
 from mqkit.store.schema import outbox as table
 from tests.support import ROOT, eventually
 from tests.unit.store.support import NOW, FakeBroker, Jumping, claimed, opened, publish, refusal
@@ -234,7 +236,82 @@ async def test_a_refused_message_is_tried_again_and_holds_nobody_else(
         store.start(broker.send)
         await eventually(lambda: len(broker.confirmed) == 3)
     assert broker.written == ["b1", "a1", "a2"]
-    assert "message a1 was refused 2 times and stays in the outbox: " in caplog.text
+    assert caplog.text.count("message a1 was refused 1 times and stays in the outbox: ") == 1
+    assert "a1 was refused 2 times" not in caplog.text
+
+
+async def test_a_cause_of_refusals_is_one_line_a_minute(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many messages meet it, under whatever keys; another exchange has its own."""
+    broker, attempts = FakeBroker(), 0
+
+    async def refuse(message: Message) -> None:
+        nonlocal attempts
+        attempts += 1
+        text_ = f"{message.properties.message_id}: no such exchange"
+        raise refusal(ExchangeNotFoundError, text_)
+
+    broker.on_write = refuse
+    async with Store(database, sweep=0.05) as store:
+        async with store.transaction() as transaction:
+            for i in range(200):
+                await transaction.publish(f"e{i % 2}", f"k{i}", b"", key=f"k{i % 7}")
+        store.start(broker.send)
+        await eventually(lambda: attempts >= 30)
+        assert await store.pending() == 200
+    assert len([r for r in caplog.records if r.levelname == "ERROR"]) == 2
+
+
+async def test_what_can_never_be_published_is_set_aside_and_its_key_goes_on(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once; the row stays with its error, for status, and can be published later."""
+    broker = fail("bad", error=lambda: InvalidMessageError("a header cannot be encoded"))
+    async with Store(database, sweep=0.05) as store:
+        await publish(store, "a", "bad", "b", "c", key="k")
+        store.start(broker.send)
+        await eventually(lambda: broker.confirmed == ["a", "b", "c"])
+
+        async def is_empty() -> bool:
+            return await store.pending() == 0
+
+        await eventually(is_empty)
+        assert await store.dead() == 1
+        (status,) = await store.status("bad")
+        assert (status.state, status.handler) == (State.DEAD, None)
+        assert status.error == "InvalidMessageError: a header cannot be encoded"
+        assert caplog.text.count("message bad can never be published and is set aside") == 1
+        broker.on_write = None
+        async with store.transaction() as transaction:
+            await transaction.execute(
+                text("UPDATE mqkit_outbox SET shard = -1 - shard WHERE shard < 0")
+            )
+        await eventually(lambda: broker.confirmed == ["a", "b", "c", "bad"])
+
+
+async def test_what_no_driver_can_write_is_set_aside_after_some_attempts(
+    database: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been something else for once; a refusal of the broker never is the end."""
+    monkeypatch.setattr("mqkit.store.outbox.retry_wait", lambda _: 0.0)
+    broker = FakeBroker()
+
+    async def refuse(message: Message) -> None:
+        if message.properties.message_id == "odd":
+            raise TypeError("raw")
+        if message.properties.message_id == "full":
+            raise refusal(NackedError, "full")
+
+    broker.on_write = refuse
+    async with Store(database, sweep=0.01) as store:
+        await publish(store, "odd", "after", key="k")
+        await publish(store, "full", "behind", key="l")
+        store.start(broker.send)
+        await eventually(lambda: broker.confirmed == ["after"])
+        assert (await store.status("odd"))[0].attempt == ODD_ATTEMPTS
+        assert (await store.dead(), await store.pending()) == (1, 2)
+    assert "message odd can never be published" in caplog.text
 
 
 async def test_an_unexpected_failure_of_one_message_stops_no_other(

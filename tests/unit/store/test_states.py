@@ -179,7 +179,7 @@ async def test_notes_do_not_grow_without_bound(sqlite_database: str) -> None:
             recorder.begun("h", delivery(f"m{i}"), State.RECEIVED)
         assert len(recorder._notes) == MAX_NOTES
         assert recorder._dropped == 5
-        assert ("h", "m4") not in recorder._notes
+        assert ("h", "q", "m4") not in recorder._notes
 
 
 async def test_a_message_without_id_has_no_state(sqlite_database: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -162,6 +165,67 @@ async def test_an_error_that_a_savepoint_took_back_is_committed_over(database: s
         await make_work(store)
         await store.once("h", delivery("m"), run)
         assert await work_of(store) == ["a", "b"]
+
+
+NEVER: list[dict[str, Any]] = [
+    {"headers": {"x": 2**70}},
+    {"headers": {"x": -(2**63) - 1}},
+    {"headers": {"x": math.inf}},
+    {"headers": {"x": math.nan}},
+    {"headers": {"x": Decimal("1e300")}},
+    {"headers": {"x": Decimal("12345678901.55")}},
+    {"headers": {"x": datetime(1969, 1, 1)}},  # noqa: DTZ001 - the wrong one
+    {"headers": {"x": {1, 2}}},
+    {"headers": {"x": [(1, 2)]}},
+    {"headers": {"x": {"deep": {5: 1}}}},
+    {"headers": {"x": object()}},
+    {"headers": {"x": "\ud800"}},
+    {"headers": {"\ud800": 1}},
+    {"headers": {"a\0": 1}},
+    {"headers": {5: 1}},
+    {"headers": {"mqkit-attempt": 9}},
+    {"headers": {"x": "y" * 100_000}},
+    {"headers": [("a", 1)]},
+    {"priority": 1.5},
+    {"priority": "5"},
+    {"priority": True},
+    {"priority": 256},
+    {"expiration": "5000"},
+    {"expiration": math.nan},
+    {"expiration": -1},
+    {"persistent": "no"},
+    {"mandatory": None},
+    {"exchange": None},
+    {"exchange": "a\0b"},
+    {"routing_key": "a\0b"},
+    {"routing_key": None},
+    {"message_id": "a\0b"},
+    {"message_id": ""},
+    {"message_id": 5},
+    {"correlation_id": "\ud800"},
+    {"reply_to": "r" * 256},
+    {"type": b"x"},
+    {"body": {"x": object()}},
+    {"key": "\ud800"},
+]
+"""What no publish could ever write."""
+
+
+async def test_what_can_never_be_published_is_refused_and_the_transaction_is_good(
+    database: str,
+) -> None:
+    """A handler may catch the error and go on: its other messages and its work are committed."""
+    async with Store(database, relay=False) as store:
+        await make_work(store)
+        async with store.transaction() as transaction:
+            await transaction.execute(text("INSERT INTO work VALUES ('a')"))
+            for wrong in NEVER:
+                options = {"exchange": "e", "routing_key": "k", "body": {}, "key": "acc", **wrong}
+                with pytest.raises(InvalidMessageError):
+                    await transaction.publish(**options)
+            await transaction.publish("e", "k", {}, key="acc", expiration=timedelta(minutes=1))
+        assert await work_of(store) == ["a"]
+        assert await store.pending() == 1
 
 
 @pytest.mark.parametrize("key", [7, b"key", "a\0b"])

@@ -1,0 +1,107 @@
+"""Brings tables of an earlier version up to this one, where they stand, and with what is in them.
+
+Until 0.1 the keys of the inbox and of the states had no queue, and the inbox no hash of the body.
+Rows of that time have their queue, and go on to count: no message that was handled is so again.
+Processes of that version go on to work on the migrated inbox.
+
+Where the tables are not ours to change (`Store(create_tables=False)`), these are the statements for
+PostgreSQL. The first index takes its time on a large table; with CONCURRENTLY, made before the rest
+and outside of a transaction, it stops nobody meanwhile:
+
+    ALTER TABLE mqkit_inbox ADD COLUMN body_hash bigint;
+    CREATE UNIQUE INDEX CONCURRENTLY mqkit_inbox_key ON mqkit_inbox (
+        hashtextextended(message_id, 0), hashtextextended(handler || ' ' || queue, 0));
+    ALTER TABLE mqkit_inbox DROP CONSTRAINT mqkit_inbox_pkey;
+    ALTER TABLE mqkit_inbox REPLICA IDENTITY FULL;
+    ALTER TABLE mqkit_state DROP CONSTRAINT mqkit_state_pkey,
+        ADD PRIMARY KEY (message_id, handler, queue);
+
+In this order: the old key goes when the new one is there.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Table, inspect, select, text
+from sqlalchemy.engine import Inspector
+from sqlalchemy.schema import CreateIndex
+
+from mqkit.store.schema import INBOX_KEY, INBOX_KEY_OF_POSTGRES, inbox, metadata, states
+
+REPLICA_IDENTITY = "ALTER TABLE mqkit_inbox REPLICA IDENTITY FULL"
+"""Without a primary key, a table that is published to subscribers can delete no row otherwise."""
+
+
+def create_or_migrate(connection: Connection) -> None:
+    """Make the tables that are missing, and change those that another version made.
+
+    The caller holds a lock that keeps all others from it.
+    """
+    inspector = inspect(connection)
+    is_new = not inspector.has_table(inbox.name)
+    for table in (inbox, states):
+        if inspector.has_table(table.name) and _is_old(inspector, table):
+            if connection.dialect.name == "postgresql":
+                _migrate_postgres(connection, inspector, table)
+            else:
+                _make_anew(connection, inspector, table)
+    metadata.create_all(connection)
+    if is_new and connection.dialect.name == "postgresql":
+        connection.execute(text(REPLICA_IDENTITY))
+
+
+def missing(connection: Connection) -> list[str]:
+    """What is not there of the tables, or is as an earlier version made it."""
+    inspector, lacks = inspect(connection), []
+    for name, table in sorted(metadata.tables.items()):
+        if not inspector.has_table(name):
+            lacks.append(f"table {name}")
+            continue
+        there = {column["name"] for column in inspector.get_columns(name)}
+        columns = [f"column {name}.{c.name}" for c in table.columns if c.name not in there]
+        lacks += columns
+        if not columns and table in (inbox, states) and _is_old(inspector, table):
+            lacks.append(f"key of {name} with the queue in it")
+    return lacks
+
+
+def _is_old(inspector: Inspector, table: Table) -> bool:
+    key = inspector.get_pk_constraint(table.name)["constrained_columns"]
+    if table is states:
+        return "queue" not in key
+    there = {column["name"] for column in inspector.get_columns(table.name)}
+    indexes = {index["name"] for index in inspector.get_indexes(table.name)}
+    return bool(key) or "body_hash" not in there or INBOX_KEY not in indexes
+
+
+def _migrate_postgres(connection: Connection, inspector: Inspector, table: Table) -> None:
+    name = connection.dialect.identifier_preparer.quote
+    key = inspector.get_pk_constraint(table.name)["name"]
+    # At once, and not step by step: whoever has a weaker lock might wait for this one's next.
+    connection.execute(text(f"LOCK TABLE {table.name} IN ACCESS EXCLUSIVE MODE"))
+    if table is inbox:
+        connection.execute(
+            text("ALTER TABLE mqkit_inbox ADD COLUMN IF NOT EXISTS body_hash bigint")
+        )
+        connection.execute(CreateIndex(INBOX_KEY_OF_POSTGRES, if_not_exists=True))
+        connection.execute(text(REPLICA_IDENTITY))
+    if key is not None:
+        connection.execute(text(f"ALTER TABLE {table.name} DROP CONSTRAINT {name(key)}"))
+    if table is states:
+        connection.execute(
+            text("ALTER TABLE mqkit_state ADD PRIMARY KEY (message_id, handler, queue)")
+        )
+
+
+def _make_anew(connection: Connection, inspector: Inspector, table: Table) -> None:
+    """SQLite changes no key of a table: another one takes its rows, and its place."""
+    old = f"{table.name}_old"
+    there = {column["name"] for column in inspector.get_columns(table.name)}
+    indexes = inspector.get_indexes(table.name)
+    connection.execute(text(f"ALTER TABLE {table.name} RENAME TO {old}"))
+    for index in indexes:
+        connection.execute(text(f'DROP INDEX "{index["name"]}"'))
+    metadata.create_all(connection, tables=[table])
+    names = [column.name for column in table.columns if column.name in there]
+    rows = select(*(text(column) for column in names)).select_from(text(old))
+    connection.execute(table.insert().from_select(names, rows, include_defaults=False))
+    connection.execute(text(f"DROP TABLE {old}"))

@@ -1,0 +1,133 @@
+"""What an open store has: its database, and what runs beside."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from mqkit.errors import StatementError, StoreError, StoreUnavailableError
+from mqkit.shown import shown
+from mqkit.store.database import Database
+from mqkit.store.relay import Relay
+from mqkit.store.seldom import Seldom
+from mqkit.store.states import StateRecorder
+from mqkit.store.uncounted import PATIENCE, Key, Uncounted, wait_after
+from mqkit.store.wake import Notifier, listen
+
+logger = logging.getLogger(__name__)
+
+
+class Opened:
+    """What an open store has: its database, and what runs beside."""
+
+    def __init__(self, database: Database, recorder: StateRecorder) -> None:
+        self.database = database
+        self.recorder = recorder
+        self.relay: Relay | None = None
+        self.with_inbox: set[str] = set()
+        """Handlers that ask for a transaction: their successes are in the inbox."""
+        self.uncounted = Uncounted()
+        self._seldom = Seldom()
+        self._notifier: Notifier | None = None
+        if database.flavour.has_notify:
+            self._notifier = Notifier(database)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._relaying: asyncio.Task[None] | None = None
+        self._spawn(self.recorder.run(), "states")
+        if self._notifier is not None:
+            self._spawn(self._notifier.run(), "notifier")
+
+    def committed(self) -> None:
+        """There is something in the outbox: tell this process's relay, or else all others."""
+        if self.relay is not None:
+            self.relay.wake()
+        elif self._notifier is not None:
+            self._notifier.notify()
+
+    async def judge(self, key: Key, error: StoreUnavailableError | StatementError) -> StoreError:
+        """What a failure of a message's transaction is, once the database was asked how it is.
+
+        Where it answers, a statement that took too long counts; and so does what is not counted
+        otherwise, if one message meets it again and again.
+        """
+        if not await self.database.answers():
+            is_same = isinstance(error, StoreUnavailableError)
+            return error if is_same else StoreUnavailableError(str(error))
+        if isinstance(error, StatementError):
+            self.uncounted.ended(key)
+            return error
+        if await self._was_too_slow(error):
+            self.uncounted.ended(key)
+            return StatementError(
+                f"{error}; the transaction went on for {error.lost_after:.1f} s, and the server "
+                "closes one that idles, or goes on, for so long"
+            )
+        failures = self.uncounted.failed(key)
+        handler, _, message_id = key
+        if failures > PATIENCE and not error.lasting:
+            self.uncounted.ended(key)
+            return StatementError(
+                f"{error}; this message met such failures {failures} times while the database "
+                "answers, and this one counts for its handler's policy"
+            )
+        error.wait = wait_after(failures)
+        if count := self._seldom.due((handler, str(error))):
+            logger.warning(
+                "%s: %d failures of the store's that cost no attempt; message %s (failure %d of "
+                "it) is tried again in %.1f s: %s",
+                handler,
+                count,
+                shown(message_id),
+                failures,
+                error.wait,
+                error,
+            )
+        return error
+
+    async def _was_too_slow(self, error: StoreUnavailableError) -> bool:
+        if error.lost_after is None:
+            return False
+        limit = await self.database.closes_after()
+        return limit is not None and error.lost_after >= limit
+
+    def start_relay(self, relay: Relay) -> asyncio.Task[None]:
+        """Start a relay, and what tells it of commits."""
+        self.relay = relay
+        if self.database.flavour.has_listen:
+            self._spawn(listen(self.database, relay.wake), "listener")
+        self._relaying = asyncio.create_task(relay.run(), name="mqkit store relay")
+        return self._relaying
+
+    async def stop_relay(self, *, within: float) -> None:
+        """End the relay; its round gets so many seconds to end."""
+        if self.relay is not None and self._relaying is not None:
+            self.relay.stop()
+            await asyncio.wait([self._relaying], timeout=within)
+            if not self._relaying.done():
+                logger.warning("the relay did not end its round within %g s", within)
+                self._relaying.cancel()
+                await asyncio.wait([self._relaying])
+            self.relay = self._relaying = None
+
+    async def close(self, *, within: float) -> None:
+        """End all that runs beside, write what was noted, and disconnect."""
+        await self.stop_relay(within=within)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self.recorder.flush()
+        finally:
+            await self.database.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        task = asyncio.create_task(work, name=f"mqkit store {what}")
+        task.add_done_callback(_tell_of_failure)
+        self._tasks.append(task)
+
+
+def _tell_of_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("%s ended: %s", task.get_name(), error, exc_info=error)

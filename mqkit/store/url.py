@@ -1,0 +1,100 @@
+"""A store's URL: read, and shown without what is secret in it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from sqlalchemy import URL
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from mqkit.errors import ConfigurationError
+
+HOW_TO_WRITE = (
+    "write sqlite:///path/to/file, or postgresql://user:password@host/database, where special "
+    "characters of the password are percent-encoded (@ is %40)"
+)
+
+_SECRET = ("password", "sslpassword", "passphrase")
+"""Parameters whose values are shown nowhere."""
+
+SHORTEST_SECRET = 3
+"""Characters; what is shorter is in other words by chance."""
+
+
+def store_url(text: str) -> URL:
+    """Read a store's URL: `sqlite:///path`, or `postgresql://user:password@host/database`.
+
+    A URL of PostgreSQL may have the parameters that asyncpg takes of libpq's (`sslmode`, `user`,
+    `password`, ...).
+
+    :raises ConfigurationError: it is malformed, or of another database; it never quotes a password
+    """
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(f"the store's URL is malformed: {HOW_TO_WRITE}") from None
+    if url.drivername in ("sqlite", "sqlite+aiosqlite"):
+        return _sqlite(url)
+    if url.drivername in ("postgresql", "postgres", "postgresql+asyncpg"):
+        return _postgres(url)
+    raise ConfigurationError(
+        f"a store is kept in SQLite or PostgreSQL, not {url.drivername!r}: {HOW_TO_WRITE}"
+    )
+
+
+def _sqlite(url: URL) -> URL:
+    if url.host or url.username or url.password:
+        raise ConfigurationError(
+            "a store in SQLite is kept in a file of this machine, and its URL has no host: write "
+            "sqlite:///path/to/file"
+        )
+    if url.database in (None, "", ":memory:") or url.query:
+        raise ConfigurationError(
+            "a store in SQLite is kept in a file, and its URL has no parameters: "
+            "write sqlite:///path/to/file"
+        )
+    return url.set(drivername="sqlite+aiosqlite")
+
+
+def _postgres(url: URL) -> URL:
+    # What follows an @ that is part of the password is taken for the host, and would be shown.
+    if "@" in f"{url.host}{url.database}{url.username}":
+        raise ConfigurationError(f"the store's URL has more than one @: {HOW_TO_WRITE}")
+    if not url.database:
+        raise ConfigurationError(f"the store's URL names no database: {HOW_TO_WRITE}")
+    query = dict(url.query)
+    # libpq's other way to write them. In their places in the URL they are known for what they are.
+    user, password = _last(query.pop("user", None)), _last(query.pop("password", None))
+    # Not `set`, which takes None for 'as it is'.
+    return URL.create(
+        "postgresql+asyncpg",
+        username=url.username or user,
+        password=url.password or password,
+        host=url.host,
+        port=url.port,
+        database=url.database,
+        query=query,
+    )
+
+
+def _last(value: Any) -> str | None:
+    return value[-1] if isinstance(value, tuple) and value else value or None
+
+
+def shown(url: URL) -> str:
+    """A URL for people: without a password, and without its parameters' values."""
+    query = dict.fromkeys(url.query, "...")
+    return url.set(query=query).render_as_string(hide_password=True)
+
+
+def redacted(text: str, url: URL) -> str:
+    """A text without what is secret in the URL, however it is written there."""
+    secrets = [url.password, *(_last(url.query.get(name)) for name in _SECRET)]
+    for secret in secrets:
+        if secret is None or len(secret) < SHORTEST_SECRET:
+            continue
+        for written in sorted({secret, quote(secret), quote(secret, ""), quote_plus(secret)}):
+            text = text.replace(written, "***")
+    return text

@@ -1,0 +1,225 @@
+"""Tables of an earlier version: brought up to this one where they stand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from mqkit.errors import StoreError
+from mqkit.store import State, Store, Transaction
+from mqkit.store import migrate as migrations
+from mqkit.store.schema import inbox
+from tests.support import ROOT
+from tests.unit.store.support import delivery, publish
+
+OLD = """
+CREATE TABLE mqkit_inbox (
+    message_id VARCHAR(255) NOT NULL, handler VARCHAR(255) NOT NULL, queue VARCHAR(255) NOT NULL,
+    attempt INTEGER NOT NULL, handled_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    keep_until TIMESTAMP WITH TIME ZONE NOT NULL, result TEXT, PRIMARY KEY (message_id, handler)
+);
+CREATE INDEX ix_mqkit_inbox_keep_until ON mqkit_inbox (keep_until);
+CREATE TABLE mqkit_state (
+    message_id VARCHAR(255) NOT NULL, handler VARCHAR(255) NOT NULL, queue VARCHAR(255) NOT NULL,
+    state VARCHAR(16) NOT NULL, attempt INTEGER NOT NULL,
+    updated_at TIMESTAMP WITH TIME ZONE NOT NULL, keep_until TIMESTAMP WITH TIME ZONE NOT NULL,
+    retry_at TIMESTAMP WITH TIME ZONE, error_type TEXT, error TEXT, result TEXT,
+    PRIMARY KEY (message_id, handler)
+);
+CREATE INDEX ix_mqkit_state_keep_until ON mqkit_state (keep_until);
+INSERT INTO mqkit_inbox VALUES
+    ('m', 'h', 'q', 3, '2026-01-01 12:00:00.000000', '2099-01-01 12:00:00.000000', '{"n":1}'),
+    ('none', 'h', 'q', 1, '2026-01-01 12:00:00.000000', '2099-01-01 12:00:00.000000', NULL);
+INSERT INTO mqkit_state VALUES
+    ('s', 'h', 'q', 'retrying', 2, '2026-01-01 12:00:00.000000', '2099-01-01 12:00:00.000000',
+     NULL, 'E', 'text', NULL)
+"""
+"""What the version before made, with rows."""
+
+OLD_CLAIM = (
+    "INSERT INTO mqkit_inbox (message_id, handler, queue, attempt, handled_at, keep_until) "
+    "VALUES (:id, 'h', 'q', 1, '2026-01-01 12:00:00.000000', '2099-01-01 12:00:00.000000') "
+    "ON CONFLICT DO NOTHING"
+)
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str) -> AsyncIterator[AsyncEngine]:
+    """The database, without a store."""
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+async def run_all(url: str, statements: str) -> None:
+    """Statements, in one transaction."""
+    async with connected(url) as engine, engine.begin() as connection:
+        for statement in statements.split(";"):
+            await connection.exec_driver_sql(statement)
+
+
+async def never(_: Transaction) -> None:
+    """What was handled before must not be run again."""
+    raise AssertionError
+
+
+async def run(_: Transaction) -> str:
+    """What was not."""
+    return "run"
+
+
+async def test_what_was_handled_before_the_migration_is_not_handled_again(database: str) -> None:
+    """Whatever its body is: the rows of that time have no hash; all that they tell is kept."""
+    await run_all(database, OLD)
+    for _ in range(2):
+        async with Store(database, relay=False) as store:
+            assert await store.once("h", delivery("m"), never) == {"n": 1}
+            assert await store.once("h", delivery("none"), never) is None
+            (status,) = await store.status("m")
+            assert (status.state, status.attempt, status.queue) == (State.SUCCEEDED, 3, "q")
+            (status,) = await store.status("s")
+            assert (status.state, status.error) == (State.RETRYING, "text")
+    async with Store(database, relay=False) as store:
+        assert await store.once("h", delivery("m", queue="other"), run) == "run"
+        store.received("h", delivery("s", queue="other"))
+        assert len(await store.status("s")) == 2
+        await publish(store, "o")
+        assert await store.pending() == 1
+
+
+async def test_a_process_of_the_earlier_version_goes_on_beside(database: str) -> None:
+    """What either of them handled, the other one takes for handled."""
+    await run_all(database, OLD)
+    async with Store(database, relay=False) as store, connected(database) as engine:
+        await store.once("h", delivery("new"), run)
+        async with engine.begin() as connection:
+            taken = [
+                (await connection.execute(text(OLD_CLAIM), {"id": id_})).rowcount
+                for id_ in ("new", "m", "old")
+            ]
+        assert taken == [0, 0, 1]
+        await store.once("h", delivery("old"), never)
+
+
+OPENS = """
+import asyncio, sys
+from mqkit.message import Delivery, Properties
+from mqkit.store import Store
+
+async def never(_):
+    raise AssertionError
+
+async def main():
+    print("ready", flush=True)
+    sys.stdin.readline()
+    async with Store(sys.argv[1], relay=False) as store:
+        given = Delivery(properties=Properties(message_id="m"), queue="q")
+        assert await store.once("h", given, never) == {"n": 1}
+
+asyncio.run(main())
+"""
+
+
+async def test_four_processes_migrate_at_once(database: str) -> None:
+    """All of them open the store, and none takes what was handled for new."""
+    await run_all(database, OLD)
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-c", OPENS, database),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    ends = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
+    assert [process.returncode for process in processes] == [0] * 4, ends
+
+
+async def test_without_leave_to_change_tables_old_ones_are_refused(database: str) -> None:
+    """The error names what is missing; nothing is changed, and nothing handled."""
+    await run_all(database, OLD)
+    with pytest.raises(
+        StoreError, match=r"no column mqkit_inbox\.body_hash.*mqkit\.store\.migrate"
+    ):
+        await Store(database, create_tables=False).open()
+    await run_all(database, "ALTER TABLE mqkit_inbox ADD COLUMN body_hash BIGINT")
+    with pytest.raises(StoreError, match="no key of mqkit_inbox with the queue in it"):
+        await Store(database, create_tables=False).open()
+
+
+async def test_the_statements_for_a_migration_by_hand_do_it(postgres_database: str) -> None:
+    """Those of the module's docstring, one after the other."""
+    await run_all(postgres_database, OLD)
+    async with Store(postgres_database, relay=False):
+        pass
+    outbox = "CREATE TABLE IF NOT EXISTS mqkit_outbox AS SELECT 1 AS id"
+    await run_all(postgres_database, f"DROP TABLE mqkit_inbox; DROP TABLE mqkit_state; {outbox}")
+    await run_all(postgres_database, OLD)
+    documented = migrations.__doc__ or ""
+    statements = "\n".join(ln for ln in documented.splitlines() if ln.startswith("    "))
+    async with connected(postgres_database) as engine:
+        alone = engine.execution_options(isolation_level="AUTOCOMMIT")
+        for statement in filter(str.strip, statements.split(";")):
+            async with alone.connect() as connection:
+                await connection.exec_driver_sql(statement)
+    async with Store(postgres_database, relay=False, create_tables=False) as store:
+        assert await store.once("h", delivery("m"), never) == {"n": 1}
+        assert await key_of(postgres_database) == await fresh_key(postgres_database)
+
+
+async def key_of(url: str) -> Any:
+    """How PostgreSQL writes the key's index."""
+    async with connected(url) as engine, engine.connect() as connection:
+        found = await connection.execute(
+            text("SELECT indexdef FROM pg_indexes WHERE indexname = 'mqkit_inbox_key'")
+        )
+        return found.scalar_one()
+
+
+async def fresh_key(url: str) -> Any:
+    """The same of tables that are made anew."""
+    await run_all(url, "DROP TABLE mqkit_inbox; DROP TABLE mqkit_state")
+    async with Store(url, relay=False):
+        return await key_of(url)
+
+
+async def test_rows_of_a_published_table_can_be_deleted(postgres_database: str) -> None:
+    """A subscriber needs to know which: the inbox has no primary key that would tell."""
+    async with Store(postgres_database, relay=False) as store:
+        await store.once("h", delivery("m"), run)
+        async with store.transaction() as transaction:
+            await transaction.execute(text("CREATE PUBLICATION p FOR TABLE mqkit_inbox"))
+        async with store.transaction() as transaction:
+            await transaction.execute(text("DELETE FROM mqkit_inbox"))
+
+
+async def test_a_look_into_the_inbox_goes_by_its_key(postgres_database: str) -> None:
+    """And not through a table of millions of rows."""
+    async with Store(postgres_database, relay=False) as store:
+        flavour = store._open().database.flavour
+        for consumer in (None, ("h", "q")):
+            condition = flavour.of_inbox("m", consumer)
+            async with store.transaction() as transaction:
+                await transaction.execute(text("SET LOCAL enable_seqscan = off"))
+                look = select(inbox.c.result).where(condition)
+                compiled = look.compile(
+                    dialect=transaction.connection.dialect,
+                    compile_kwargs={"literal_binds": True},
+                )
+                plan = await transaction.connection.exec_driver_sql(f"EXPLAIN {compiled}")
+                assert "mqkit_inbox_key" in "".join(plan.scalars())
