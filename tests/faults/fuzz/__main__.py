@@ -164,7 +164,6 @@ def show(report: Report, where: str) -> None:
         f"{len(report.messages)} messages in {report.seconds:.1f} s ({where}); "
         f"connections lost: {report.lost}; processor time of 1.5 idle seconds: "
         f"{report.processor:.3f} s; most runs of a message: {runs} ({_what(report, number)}); "
-        f"dead letters whose headers changed: {len(report.headers_changed)}; "
         f"log records that could not be written: {report.unwritten}"
     )
     for text, times in report.critical.most_common():
