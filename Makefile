@@ -12,13 +12,14 @@ JOBS := 6
 # The interpreter for .venv:   make PYTHON=/path/to/python3 .venv
 PYTHON :=
 
-.PHONY: help demo test check bench faults conformance mutation broker postgres compiled lock clean .venv
+.PHONY: help demo test check bench faults conformance mutation broker postgres compiled lock clean test-pythons .venv
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo         sets up .venv, then runs the payment services on a bank statement'
 	@echo '                  (DATA=path names one; without it, one is generated)'
 	@echo 'make test         sets up .venv and a broker, then runs every test'
+	@echo 'make test-pythons runs the unit tests on each Python of the classifiers that is there'
 	@echo 'make check        format, lint, types, layers'
 	@echo 'make bench        mqkit and its peers side by side, into the README; some 20 minutes on a quiet'
 	@echo '                  machine (JSON=path; ROUNDS=5, SYSTEMS=mqkit,faststream,go: not into the README)'
@@ -57,6 +58,10 @@ demo: compiled
 
 test: broker postgres compiled
 	@$(PY) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+# In an environment for each, under .pythons.
+test-pythons: postgres compiled
+	@JOBS=$(JOBS) sh deploy/test-pythons.sh
 
 check: $(STAMP)
 	$(PY) -m ruff format --check $(SOURCES)
@@ -104,5 +109,5 @@ lock:
 	@sh deploy/lock.sh $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf .venv .bench .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .pythons .bench .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,6 +15,7 @@ from typing import Any
 
 from mqkit.codec import SLOW_BODY, check_received
 from mqkit.effects import EffectStore
+from mqkit.error_texts import log_error
 from mqkit.errors import (
     DecodeError,
     InvalidMessageError,
@@ -22,8 +23,6 @@ from mqkit.errors import (
     MessageIdReusedError,
     StoreError,
     StoreUnavailableError,
-    error_type,
-    log_error,
 )
 from mqkit.expiry import expired
 from mqkit.handler import Handler
@@ -115,12 +114,7 @@ class Dispatcher:
         decoder = self._handler.plan.decoder
         if decoder is None:
             return None
-        try:
-            return decoder.decode(delivery.body, delivery.properties, self._limits)
-        except (asyncio.CancelledError, KeyboardInterrupt) as error:
-            # Nothing is awaited here, and signals are the event loop's: it is a validator's own.
-            problem = f"a validator of the body failed with {error_type(error)}"
-        raise DecodeError(problem)
+        return decoder.decode(delivery.body, delivery.properties, self._limits)
 
     async def decode_aside(self, delivery: Delivery) -> Any:
         """As `decode`, in a thread: the loop goes on wherever a validator in Python runs.

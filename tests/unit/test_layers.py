@@ -19,6 +19,7 @@ LAYERS = {
     "lossless": 1,
     "schemas": 0,
     "traits": 1,
+    "error_texts": 0,
     "errors": 0,
     "field_tables": 0,
     "frozen": 0,
