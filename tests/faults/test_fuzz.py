@@ -13,7 +13,7 @@ import pytest
 from mqkit.drivers.base import Driver
 from tests.support import ROOT
 
-MESSAGES, SEED = 300, 4
+MESSAGES, SEED = 300, 9
 
 LIMIT = 90.0
 """Seconds for one run."""

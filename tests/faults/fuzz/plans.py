@@ -160,7 +160,8 @@ def _handler(random: Random, lane: str) -> Plan:
 
 
 def _raise(random: Random, act: str = "raise") -> Plan:
-    kind = random.choice(list(RAISED))
+    # What has no second attempt is a small part of all, and worth more of them.
+    kind = random.choice(list(FINAL if random.random() < 0.25 else RAISED))
     return Plan(act, kind, ENDS_DEAD, 1 if kind in FINAL.keys() - AMBIGUOUS else ATTEMPTS)
 
 
