@@ -224,7 +224,7 @@ class Database:
             if is_aborted(culprit):
                 raise StoreError(
                     "a statement of the store's transaction failed and the handler went on: "
-                    "nothing of it is committed; let the culprit out, or put the statement into "
+                    "nothing of it is committed; let the error out, or put the statement into "
                     "`async with transaction.connection.begin_nested()`"
                 ) from (watch.error or culprit)
             raise
