@@ -50,7 +50,7 @@ DEFAULT_POOL = 20
 CLOSE_TIMEOUT = 5.0
 """Seconds for the rollback of what is given up; after them its connection is thrown away."""
 
-PING_TIMEOUT = 5.0
+PING_TIMEOUT = 3.0
 """Seconds that the database has to answer whether it is well."""
 
 
