@@ -50,7 +50,7 @@ DEFAULT_POOL = 20
 CLOSE_TIMEOUT = 5.0
 """Seconds for the rollback of what is given up; after them its connection is thrown away."""
 
-PING_TIMEOUT = 5.0
+PING_TIMEOUT = 3.0
 """Seconds that the database has to answer whether it is well."""
 
 
@@ -207,25 +207,26 @@ class Database:
         began = asyncio.get_running_loop().time()
         try:
             yield connection
-        except (SQLAlchemyError, OSError) as error:
-            fault = watch.fault_of(error)
+        except (SQLAlchemyError, OSError, ExceptionGroup) as raised:
+            culprit = watch.culprit(raised)
+            fault = watch.fault_of(culprit)
             if fault is Fault.DATABASE:
-                unavailable = self._told(StoreUnavailableError, error)
-                unavailable.lasting = is_lasting(error)
-                if is_lost(error):
+                unavailable = self._told(StoreUnavailableError, culprit)
+                unavailable.lasting = is_lasting(culprit)
+                if is_lost(culprit):
                     unavailable.lost_after = asyncio.get_running_loop().time() - began
-                raise unavailable from self._cause(error)
+                raise unavailable from self._cause(culprit)
             if fault is Fault.TIMEOUT:
                 raise StatementError(
                     f"store {self}: a statement of the transaction took longer than "
                     f"{self._longest_statement:g} s; Store(statement_timeout=...) allows for more"
-                ) from error
-            if is_aborted(error):
+                ) from culprit
+            if is_aborted(culprit):
                 raise StoreError(
                     "a statement of the store's transaction failed and the handler went on: "
                     "nothing of it is committed; let the error out, or put the statement into "
                     "`async with transaction.connection.begin_nested()`"
-                ) from (watch.error or error)
+                ) from (watch.error or culprit)
             raise
         finally:
             # What was not committed is rolled back.
