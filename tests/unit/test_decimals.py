@@ -245,9 +245,7 @@ UNIONS: list[Any] = [
 
 
 @pytest.mark.parametrize("kind", UNIONS)
-@pytest.mark.parametrize(
-    "value", ["1", "true", '"1.5"', "0.5", '"x"', "[0.5]", '{"a": 1}', "null"]
-)
+@pytest.mark.parametrize("value", ["1", "true", '"1.5"', "0.5", '"x"', "[0.5]", '{"a": 1}', "null"])
 def test_a_value_beside_an_inexact_number_is_of_the_type_that_it_was(kind: Any, value: str) -> None:
     """What pydantic chooses in a union does not change with a number elsewhere in the body."""
     try:
