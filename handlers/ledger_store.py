@@ -25,6 +25,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 
 from handlers.double_entry import CUSTOMER_PREFIX, customer_account, double_entry
 from handlers.events import EntryRecorded
+from handlers.ledger_file import make_private
 from handlers.ledger_schema import metadata, postings, transactions
 
 BUSY_TIMEOUT = 10.0
@@ -273,8 +274,11 @@ async def open_ledger(path: Path) -> AsyncIterator[Ledger]:
 
     :raises LedgerError: the file cannot be opened, or is something else
     """
+    make_private(path)
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
+        # What is posted must not be in a log, whatever its level.
+        hide_parameters=True,
         connect_args={"timeout": BUSY_TIMEOUT},
     )
     event.listen(engine.sync_engine, "connect", _set_up)

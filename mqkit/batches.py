@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from mqkit.codec import SLOW_BODY
 from mqkit.dispatch import Dispatcher
 from mqkit.errors import BatchResultError, DecodeError, HandlerAbortedError
 from mqkit.expiry import expired
@@ -54,7 +55,10 @@ class Batcher:
         if delivery.expires is not None and (dead := expired(delivery, time.monotonic())):
             return dead
         try:
-            body = self._dispatcher.decode(delivery)
+            dispatcher, is_large = self._dispatcher, len(delivery.body) >= SLOW_BODY
+            body = (
+                await dispatcher.decode_aside(delivery) if is_large else dispatcher.decode(delivery)
+            )
         except DecodeError as error:
             return DeadLetter(DeathReason.UNDECODABLE, error)
         item = _Item(delivery, body, asyncio.get_running_loop().create_future())

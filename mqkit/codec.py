@@ -190,8 +190,6 @@ class BodyDecoder:
             if len(body) > LARGE_BODY:
                 return self._stopping_early(body)
             return self._validate(body)
-        except (KeyboardInterrupt, CancelledError):
-            raise
         except BaseException as error:  # noqa: BLE001 - a validator may raise anything
             problem = self._problem(error, body)
         if body.startswith(BOM_UTF8) and not body.startswith(BOM_UTF8, len(BOM_UTF8)):
@@ -249,8 +247,6 @@ class BodyDecoder:
             self._stopping_early(body)
         except ValidationError as error:
             return error
-        except (KeyboardInterrupt, CancelledError):
-            raise
         except BaseException:  # noqa: BLE001 - a validator that fails the second time only
             return None
         return None

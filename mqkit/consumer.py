@@ -17,7 +17,8 @@ from mqkit.connection import Connection
 from mqkit.dispatch import Clock, Dispatcher, utc_now
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.effects import EffectStore
-from mqkit.errors import HandlerPausedError, log_error
+from mqkit.error_texts import log_error
+from mqkit.errors import HandlerPausedError
 from mqkit.handler import Handler
 from mqkit.lanes import Lanes
 from mqkit.message import (

@@ -9,13 +9,8 @@ from datetime import UTC, datetime
 
 from mqkit import field_tables
 from mqkit.content_header import carry, names, without
-from mqkit.errors import (
-    HeadersTooLargeError,
-    InvalidMessageError,
-    error_text,
-    error_traceback,
-    error_type,
-)
+from mqkit.error_texts import error_text, error_traceback, error_type
+from mqkit.errors import HeadersTooLargeError, InvalidMessageError
 from mqkit.limits import MAX_HEADERS, table_size
 from mqkit.message import (
     RESERVED_PREFIX,

@@ -13,8 +13,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from mqkit.codec import check_received
+from mqkit.codec import SLOW_BODY, check_received
 from mqkit.effects import EffectStore
+from mqkit.error_texts import log_error
 from mqkit.errors import (
     DecodeError,
     InvalidMessageError,
@@ -22,7 +23,6 @@ from mqkit.errors import (
     MessageIdReusedError,
     StoreError,
     StoreUnavailableError,
-    log_error,
 )
 from mqkit.expiry import expired
 from mqkit.handler import Handler
@@ -85,7 +85,8 @@ class Dispatcher:
         if delivery.expires is not None and (dead := expired(delivery, time.monotonic())):
             return dead
         try:
-            body = self.decode(delivery)
+            is_large = len(delivery.body) >= SLOW_BODY
+            body = await self.decode_aside(delivery) if is_large else self.decode(delivery)
         except DecodeError as error:
             return DeadLetter(DeathReason.UNDECODABLE, error)
         if self._needs_message_id and not delivery.message_id:
@@ -114,6 +115,17 @@ class Dispatcher:
         if decoder is None:
             return None
         return decoder.decode(delivery.body, delivery.properties, self._limits)
+
+    async def decode_aside(self, delivery: Delivery) -> Any:
+        """As `decode`, in a thread: the loop goes on wherever a validator in Python runs.
+
+        pydantic itself lets no other thread run while it parses and validates, which takes some
+        tenths of a second for the largest body that there may be by default.
+        """
+        decoder = self._handler.plan.decoder
+        if decoder is None or not decoder.is_slow(delivery.body):
+            return self.decode(delivery)
+        return await asyncio.to_thread(self.decode, delivery)
 
     def decide(self, delivery: Delivery, error: BaseException, began: float) -> Outcome:
         """What the policy makes of a failure.

@@ -19,12 +19,8 @@ from typing import Any
 
 from mqkit.codec import encode
 from mqkit.effects import EffectStore, needs_transaction
-from mqkit.errors import (
-    HandlerAbortedError,
-    HandlerResultError,
-    HandlerTimeoutError,
-    error_type,
-)
+from mqkit.error_texts import error_type
+from mqkit.errors import HandlerAbortedError, HandlerResultError, HandlerTimeoutError
 from mqkit.handler import Handler
 from mqkit.injection import DELIVERIES, Provider
 from mqkit.limits import DEFAULT_LIMITS, Limits

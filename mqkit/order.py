@@ -17,7 +17,8 @@ from typing import Any
 
 from mqkit.copies import stamp
 from mqkit.dispatch import Clock, utc_now
-from mqkit.errors import DecodeError, OrderError, describe
+from mqkit.error_texts import describe
+from mqkit.errors import DecodeError, OrderError
 from mqkit.expiry import in_time
 from mqkit.handler import Handler
 from mqkit.keys import canonical

@@ -16,7 +16,8 @@ from typing import Any
 
 from mqkit import checked
 from mqkit.checked import Seconds
-from mqkit.errors import ConfigurationError, OptionError, describe
+from mqkit.error_texts import describe
+from mqkit.errors import ConfigurationError, OptionError
 from mqkit.outcome import (
     MAX_DELAY,
     Ack,

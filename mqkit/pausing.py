@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 from mqkit.dispatch import Clock
 from mqkit.effects import needs_transaction
-from mqkit.errors import ProbeTimeoutError, StoreUnavailableError, describe
+from mqkit.error_texts import describe
+from mqkit.errors import ProbeTimeoutError, StoreUnavailableError
 from mqkit.handler import Handler
 from mqkit.message import Delivery, elapsed_seconds
 from mqkit.outcome import Outcome

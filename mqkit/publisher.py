@@ -12,7 +12,8 @@ from mqkit import checked
 from mqkit.checked import Seconds
 from mqkit.codec import BodyDecoder, PydanticUserError
 from mqkit.connection import Connection
-from mqkit.errors import ConfigurationError, InvalidMessageError, OptionError, log_error
+from mqkit.error_texts import log_error
+from mqkit.errors import ConfigurationError, InvalidMessageError, OptionError
 from mqkit.frozen import maker
 from mqkit.ids import MessageIds
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits

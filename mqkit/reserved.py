@@ -17,8 +17,9 @@ it came from elsewhere. So they count on a delivery that came by mqkit's own way
 - On **all other** deliveries they are dropped.
 
 The number of a publish (`mqkit-publish`) is for the publisher's connection alone and always goes.
-`mqkit-unreadable` always stays: a driver puts it in the place of headers that cannot be decoded,
-and the message is dead-lettered. An outsider who writes it does that to a message of their own.
+`mqkit-unreadable` always stays: a driver adds it where it leaves out headers that cannot be
+decoded, and the message is dead-lettered. An outsider who writes it does that to a message of
+their own.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, TypeVar
 
-from mqkit.errors import log_error
+from mqkit.error_texts import log_error
 from mqkit.surroundings import Surroundings
 
 logger = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ from mqkit.acks import Acks
 from mqkit.copies import dead_letter_copy, fitted, forward_copy, retry_copy
 from mqkit.delay import DelayLadder
 from mqkit.dispatch import Clock, utc_now
+from mqkit.error_texts import describe, log_error
 from mqkit.errors import (
     BrokerError,
     ChannelClosedError,
@@ -26,8 +27,6 @@ from mqkit.errors import (
     InvalidMessageError,
     PublishError,
     UnroutableError,
-    describe,
-    log_error,
 )
 from mqkit.expiry import in_time, left
 from mqkit.message import Delivery, Message

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 from mqkit import checked
+from mqkit.declared_fields import argument_problems, field_problems
 from mqkit.errors import ConfigurationError
-from mqkit.limits import table_size
 from mqkit.names import check_name
-from mqkit.tables import table_problem
 
 ExchangeType = Literal["direct", "fanout", "topic", "headers"]
 QueueType = Literal["quorum", "classic"]
@@ -38,32 +37,11 @@ DEAD_SUFFIX = ".dead"
 SINGLE_ACTIVE = "x-single-active-consumer"
 """https://www.rabbitmq.com/docs/consumers#single-active-consumer"""
 
-MAX_ARGUMENTS = 4096
-"""Bytes: with a name, what is declared must fit into a frame, which has 8 KiB in the beginning."""
-
 EXPIRES = "x-expires"
 """https://www.rabbitmq.com/docs/ttl#queue-ttl"""
 
 MAX_PARTITIONS = 1000
 """Each is a queue of its own, and a consumer in each process."""
-
-
-def _field_problems(item: Exchange | Queue) -> Iterator[str]:
-    """What is wrong with the types of fields, whatever they say together."""
-    for each in fields(item):
-        value = getattr(item, each.name)
-        if each.type == "bool" and not isinstance(value, bool):
-            yield f"{each.name} is True or False, not {checked.shown(value)}"
-    yield from _argument_problems(item.arguments)
-
-
-def _argument_problems(arguments: object) -> Iterator[str]:
-    if not isinstance(arguments, Mapping):
-        yield f"arguments is a dict, not {checked.shown(arguments)}"
-    elif (size := table_size(arguments, MAX_ARGUMENTS)) is None or size > MAX_ARGUMENTS:
-        yield f"its arguments are nested too deeply, or take over {MAX_ARGUMENTS} bytes"
-    elif problem := table_problem(arguments, "argument"):
-        yield problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +66,7 @@ class Exchange:
                 f"exchange {self.name!r}: the type is direct, fanout, topic or headers, "
                 f"not {self.type!r}"
             )
-        for problem in _field_problems(self):
+        for problem in field_problems(self):
             raise ConfigurationError(f"exchange {self.name!r}: {problem}")
         if self.declare and self.name.startswith("amq."):
             raise ConfigurationError(
@@ -124,7 +102,7 @@ class Source:
             raise ConfigurationError(
                 f"{what}: the routing key {self.routing_key[:40]!r}... {problem}"
             )
-        for problem in _argument_problems(self.arguments):
+        for problem in argument_problems(self.arguments):
             raise ConfigurationError(f"{what}: {problem}")
 
 
@@ -162,7 +140,7 @@ class Queue:
             raise ConfigurationError(f"queue {self.name!r}: {problem}")
 
     def _problems(self) -> Iterator[str]:
-        yield from _field_problems(self)
+        yield from field_problems(self)
         if self.type not in ("quorum", "classic"):
             yield f"the type is quorum or classic, not {self.type!r}"
         if self.declare and self.name.startswith("amq."):

@@ -17,9 +17,14 @@ from mqkit.cli.relay import relay
 from mqkit.cli.run import run
 from mqkit.cli.status import status
 
+ABOUT = (
+    "Message handlers on RabbitMQ. No message is lost, and what a handler does in its store's "
+    "Transaction is done once."
+)
+
 app = typer.Typer(
     name="mqkit",
-    help="Message handlers on RabbitMQ that lose nothing and apply nothing twice.",
+    help=ABOUT,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -45,7 +50,7 @@ def _commands(
         typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which it is."),
     ] = False,
 ) -> None:
-    """Message handlers on RabbitMQ that lose nothing and apply nothing twice."""
+    """Message handlers on RabbitMQ: none is lost, and effects in a Transaction are made once."""
 
 
 def main() -> None:

@@ -51,9 +51,13 @@ def relay(
 ) -> None:
     """Publish what is committed to a store's outbox, until SIGTERM or SIGINT.
 
-    Any number of relays may run, here and within services (Store(relay=False) has none). On a
-    signal it waits for the confirms of what it has written. Where the broker or the database is
-    away, it tries again until they are back.
+    Any number of relays may run, here and within services (Store(relay=False) has none); on an
+    SQLite file one of them works at a time. On a signal it waits some seconds for the confirms of
+    what it has written. Where the broker is away, or the database after it was opened, it tries
+    again until they are back.
+
+    What the broker refuses stays in the outbox with what has its key, and is tried again. What no
+    publish can ever write stays there by itself.
 
     Exit code 0: stopped; 1: it failed, or the store could not be opened; 2: called wrongly.
     """

@@ -27,7 +27,11 @@ def status(
     store: StoreOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Tell what became of a message: with each handler that had it, and in the outbox.
+    """Tell what became of a message, as far as a store knows.
+
+    With each handler that had it in a service with this store, and whether it is in the outbox.
+    That it was handled is known for certain of handlers with a Transaction; other states are
+    written a moment later, and where a process is killed its latest are lost.
 
     Exit code 0: it is known; 1: it is not, or the store failed; 2: called wrongly.
     """

@@ -34,6 +34,9 @@ _KINDS = dict(PROPERTIES)
 
 _MALFORMED = (IndexError, struct.error)
 
+_PLAIN = {kind: size for kind, size in FIXED.items() if kind not in b"tLfd"}
+"""Bytes of the values that may be any, by the letters of their types."""
+
 _NUMBERS = {
     ord(kind): struct.Struct(f">{layout}")
     for kind, layout in zip("bBsuIilfd", "bBhHiIqfd", strict=True)
@@ -124,12 +127,14 @@ def _check(data: bytearray) -> list[int]:
             at += 1 + data[at]
         kind = data[at]
         at += 1
-        if kind in b"FA":
+        if (size := _PLAIN.get(kind)) is not None:
+            at += size
+        elif kind in b"FA":
             levels.append((at + 4 + int.from_bytes(data[at : at + 4]), kind == b"F"[0]))
             at += 4
         else:
             at += _check_value(data, at, kind)
-        if max(at, levels[-1][0]) > end:
+        if at > end or levels[-1][0] > end:
             raise _refused("a value is longer than what holds it")
     return starts
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from mqkit.errors import StoreError, StoreUnavailableError, error_text, error_type
+from mqkit.error_texts import error_text, error_type
+from mqkit.errors import StoreError, StoreUnavailableError
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
 from mqkit.store.database import Database

@@ -11,7 +11,7 @@ from mqkit import Queue
 from mqkit.declare import declare
 from mqkit.testing.brokers import Broker
 from mqkit.topology import Topology
-from tests.support import connected, eventually, running
+from tests.support import ServiceProcess, connected, eventually, running
 
 DELIVERY_LIMIT = 3
 """As `tests.faults.services.poisoned` declares it."""
@@ -88,9 +88,11 @@ async def test_neighbours_survive_a_policys_lower_limit(
                 with running(
                     "tests.faults.services:crowded", rabbitmq.url, tmp_path / "log", **environment
                 ) as process:
-                    await eventually(
-                        lambda process=process: process.process.poll() is not None or ended(), 30
-                    )
+
+                    async def is_over(running: ServiceProcess = process) -> bool:
+                        return running.process.poll() is not None or await ended()
+
+                    await eventually(is_over, 30)
                 if await ended():
                     break
             dead = await client.take(f"{queue}.dead")

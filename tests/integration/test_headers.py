@@ -7,14 +7,27 @@ from typing import Any
 
 import pika
 import pytest
+from pika.connection import Parameters
 from tenacity import stop_after_attempt, wait_fixed
 
-from mqkit import BrokerUrl, Delivery, Exchange, Queue, Reject, Retry, Runtime, Service
+from mqkit import (
+    BlockingPublisher,
+    BrokerUrl,
+    Delivery,
+    Exchange,
+    Queue,
+    Reject,
+    Retry,
+    Runtime,
+    Service,
+    content_header,
+)
 from mqkit.content_header import split
 from mqkit.drivers import pika_wire
 from mqkit.drivers.base import Driver, DriverChannel, Incoming
+from mqkit.errors import HeadersTooLargeError
 from mqkit.field_tables import entries
-from mqkit.message import Header, Properties
+from mqkit.message import Header, Message, Properties
 from mqkit.testing.broker import Broker
 from tests.support import connected, eventually
 from tests.tables import NASTY, entry, long, properties, short
@@ -155,8 +168,6 @@ async def test_a_routing_key_that_is_no_utf_8_is_kept(
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A defect in reading the content header of each message of the type 'planted'."""
-    from mqkit import content_header  # noqa: PLC0415 - for this fixture alone
-
     met: list[str] = []
     decode = content_header.decode
 
@@ -218,3 +229,33 @@ async def consume(channel: DriverChannel, queue: str, got: list[bytes]) -> None:
     """Declare a queue and consume it."""
     await channel.declare_queue(queue, exclusive=True)
     await channel.consume(queue, lambda each: got.append(each.body), lambda: None, no_ack=True)
+
+
+@pytest.mark.parametrize("client", ["engine", "blocking"])
+async def test_headers_over_a_small_frame_are_refused_and_harm_no_connection(
+    broker: Broker, name: str, client: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error has their size and the limit, which is what may be written."""
+    monkeypatch.setattr(Parameters, "DEFAULT_FRAME_MAX", 8192)
+    large = {"h": "x" * 9_000}
+    if client == "engine":
+        async with connected(broker.url) as opened, opened.channel() as channel:
+            with pytest.raises(HeadersTooLargeError) as caught:
+                channel.publish(Message("", name, b"", Properties(headers=large)))
+            fitting = Properties(headers={"h": "x" * (8192 - 8 - 26)})
+            assert content_header.START + len(content_header.encode(fitting, fitting.headers)) == (
+                8192 - 8
+            )
+            assert channel.publish(Message("", name, b"", fitting, mandatory=False)) == 1
+            await channel.declare_queue(name, exclusive=True)
+    else:
+
+        def publish() -> None:
+            with BlockingPublisher(broker.url, timeout=10) as publisher:
+                for headers in ({}, large, {}):
+                    publisher.publish("", name, {}, headers=headers, mandatory=False)
+
+        with pytest.raises(HeadersTooLargeError) as caught:
+            await asyncio.to_thread(publish)
+    assert caught.value.limit == 8192 - 8
+    assert caught.value.size > 9_000

@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
+import pytest
 from sqlalchemy import text
 from tenacity import stop_after_attempt, wait_none
 
-from mqkit import BrokerUrl, Delivery, Queue, Retry, Service
+from mqkit import BrokerUrl, Delivery, Exchange, Queue, Retry, Service
+from mqkit.errors import RequestFailedError
 from mqkit.runtime import Runtime
 from mqkit.store import State, Store, Transaction
 from mqkit.testing.brokers import Broker
+from mqkit.testing.postgres import PostgresServer
 from tests.support import Client, connected, eventually, running
 
 SERVICES = "tests.integration.store_services"
@@ -173,3 +176,87 @@ async def test_what_a_transaction_publishes_arrives_as_from_a_publisher(
         assert json.loads(incoming.body) == {"n": 1}
         assert incoming.properties.headers["x"] == b"\0"
         assert (incoming.properties.app_id, incoming.properties.persistent) == ("web", True)
+
+
+async def test_two_services_of_one_code_base_each_have_their_effect(
+    broker: Broker, database: str, name: str
+) -> None:
+    """On one store, with handlers of one name; each message has its effect in both, and once."""
+    events = Exchange(f"{name}.events", type="fanout")
+
+    def make(region: str) -> Service:
+        service = Service(f"{name}-{region}", retry=Retry.never(), store=Store(database))
+
+        @service.handler(Queue(f"{name}.{region}"), bind=[events.key("")])
+        async def post(body: dict[str, int], transaction: Transaction) -> None:
+            await transaction.execute(
+                text("INSERT INTO postings VALUES (:id, 1)"), {"id": f"{region}-{body['n']}"}
+            )
+
+        return service
+
+    expected = sorted(f"{region}-{n}" for region in ("eu", "us") for n in range(10))
+    url = BrokerUrl.parse(broker.url)
+    async with ledger(database) as store, connected(broker.url) as client:
+        async with Runtime(make("eu"), url), Runtime(make("us"), url):
+            for _ in range(2):
+                for n in range(10):
+                    await client.publisher.publish(events, "", {"n": n}, message_id=f"m{n}")
+
+            async def is_done() -> bool:
+                return await column(store, "order_id", "postings") == expected
+
+            await eventually(is_done)
+        assert await column(store, "order_id", "postings") == expected
+
+
+async def test_another_message_of_a_known_id_is_dead_lettered(
+    broker: Broker, database: str, name: str
+) -> None:
+    """With the reason, which its sender is told in the place of the first one's result."""
+    queue = Queue(f"{name}.pay")
+    service = Service(name, retry=Retry.never(), store=Store(database))
+
+    @service.handler(queue)
+    async def pay(body: dict[str, int], transaction: Transaction) -> dict[str, int]:
+        return {"paid": body["amount"]}
+
+    async with connected(broker.url) as client, Runtime(service, BrokerUrl.parse(broker.url)):
+        for _ in range(2):
+            answer = await client.publisher.request(
+                queue, {"amount": 5}, dict[str, int], message_id="pay-1", timeout=20
+            )
+            assert answer == {"paid": 5}
+        with pytest.raises(RequestFailedError) as caught:
+            await client.publisher.request(
+                queue, {"amount": 700}, dict[str, int], message_id="pay-1", timeout=20
+            )
+        assert caught.value.reason == "id-reused"
+        dead = await client.take(f"{name}.pay.dead")
+        assert dead.body == b'{"amount":700}'
+        assert dead.properties.headers["mqkit-reason"] == "id-reused"
+        assert dead.properties.headers["mqkit-attempts"] == 1
+
+
+async def test_a_slow_statement_is_run_as_often_as_the_policy_says(
+    broker: Broker, postgres: PostgresServer, name: str
+) -> None:
+    """And its message is dead-lettered with what to do about it."""
+    database = postgres.create_database(name)
+    service = Service(name, store=Store(database, statement_timeout=0.3))
+    runs: list[int] = []
+
+    @service.handler(Queue(f"{name}.in"), retry=Retry(stop=stop_after_attempt(2), wait=wait_none()))
+    async def handle(delivery: Delivery, transaction: Transaction) -> None:
+        runs.append(delivery.attempt)
+        await transaction.execute(text("SELECT pg_sleep(20)"))
+
+    try:
+        url = BrokerUrl.parse(broker.url)
+        async with connected(broker.url) as client, Runtime(service, url):
+            await client.publisher.publish("", f"{name}.in", b"", message_id="m")
+            dead = await client.take(f"{name}.in.dead")
+        assert runs == [1, 2]
+        assert "statement_timeout" in str(dead.properties.headers["mqkit-error-message"])
+    finally:
+        postgres.drop_database(name)

@@ -9,7 +9,8 @@ import pytest
 
 from mqkit import Delivery
 from mqkit.copies import dead_letter_copy, fitted, forward_copy, retry_copy
-from mqkit.errors import HeadersTooLargeError, InvalidMessageError, describe
+from mqkit.error_texts import describe
+from mqkit.errors import HeadersTooLargeError, InvalidMessageError
 from mqkit.limits import MAX_HEADERS, table_size
 from mqkit.message import (
     Header,

@@ -296,21 +296,29 @@ def test_a_number_beyond_a_decimal_is_refused() -> None:
 
 def test_a_decoder_is_used_by_threads() -> None:
     """Numbers of one body are not looked up in another one that is read at the same time."""
-    decoder = BodyDecoder(list[Annotated[Decimal, AfterValidator(lambda v: v)]])
-    wrong: list[str] = []
+    within, meanwhile, done = threading.Event(), threading.Event(), threading.Event()
 
-    def decode(digit: int) -> None:
-        number = f"9007199254740993.0{digit}"
-        body = f"[{', '.join([number] * 50)}]".encode()
-        read = [decoder.decode(body, Properties()) for _ in range(50)]
-        wrong.extend(number for each in read if each != [Decimal(number)] * 50)
+    def wait(value: Decimal) -> Decimal:
+        if threading.current_thread() is other:
+            within.set()
+            assert meanwhile.wait(10)
+        else:
+            meanwhile.set()
+            assert done.wait(10)
+        return value
 
-    threads = [threading.Thread(target=decode, args=(digit,)) for digit in range(1, 5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    def read_other() -> None:
+        found.extend(read_by(decoder, f"[1, {EXACT}]"))
+        done.set()
+
+    decoder = BodyDecoder(list[Annotated[Decimal, AfterValidator(wait)]])
+    found: list[Decimal] = []
+    other = threading.Thread(target=read_other)
+    other.start()
+    assert within.wait(10)
+    assert read_by(decoder, "[9007199254740993.02]") == [Decimal("9007199254740993.02")]
+    other.join()
+    assert found == [Decimal(1), Decimal(EXACT)]
 
 
 def test_a_validator_that_decodes_by_the_same_decoder_disturbs_nothing() -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AfterValidator, BeforeValidator
 from tenacity import RetryCallState, stop_after_attempt, stop_after_delay, wait_fixed
 
 from mqkit import Delivery, Queue, Reject, Retry, RetryLater, Service
+from mqkit.codec import SLOW_BODY
 from mqkit.dispatch import Dispatcher
 from mqkit.errors import HandlerAbortedError, InvalidMessageError
 from mqkit.message import HeaderValue, Properties
@@ -97,6 +100,24 @@ async def test_an_undecodable_body_never_reaches_the_handler() -> None:
     assert runs == []
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt, GeneratorExit])
+async def test_a_validator_that_raises_what_a_loop_raises_has_failed(
+    error: type[BaseException],
+) -> None:
+    """A decode awaits nothing: a cancellation in it is no end of the run, nor is an interrupt."""
+
+    def validate(_: Any) -> Any:
+        raise error
+
+    async def handle(body: Any) -> None:
+        raise AssertionError("it is not run")
+
+    handle.__annotations__["body"] = Annotated[int, BeforeValidator(validate)]
+    outcome = await outcome_of(handle)
+    assert isinstance(outcome, DeadLetter)
+    assert outcome.reason is DeathReason.UNDECODABLE
+
+
 @pytest.mark.parametrize(
     ("error", "attempt", "wanted"),
     [
@@ -146,6 +167,22 @@ async def test_a_cancelled_run_is_no_failure_where_its_message_was_given_back(
         assert isinstance(outcome, RetryAfter)
         assert isinstance(outcome.error, HandlerAbortedError)
     assert not task.cancelling()
+
+
+async def test_a_large_body_is_decoded_beside_the_loop() -> None:
+    """While a validator in Python runs, the loop goes on."""
+    go_on = threading.Event()
+
+    def wait(value: str) -> str:
+        assert go_on.wait(10), "the loop waits for the validator"
+        return value
+
+    async def handle(body: Any) -> int:
+        return len(body)
+
+    handle.__annotations__["body"] = Annotated[str, AfterValidator(wait)]
+    asyncio.get_running_loop().call_soon(go_on.set)
+    assert await outcome_of(handle, b'"' + b"x" * SLOW_BODY + b'"') == Ack(SLOW_BODY)
 
 
 async def test_a_lost_channel_overrides_the_outcome() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tenacity import stop_after_attempt, wait_none
 
 from mqkit import Delivery, Queue, Retry, Service
 from mqkit.dispatch import Dispatcher
@@ -14,6 +15,10 @@ from mqkit.errors import (
     HandlerError,
     HandlerTimeoutError,
     InvalidMessageError,
+    MessageIdError,
+    MessageIdReusedError,
+    StatementError,
+    StoreError,
     StoreUnavailableError,
 )
 from mqkit.message import Properties
@@ -40,6 +45,7 @@ class Notes:
     def __init__(self) -> None:
         self.results: dict[str | None, Any] = {}
         self.away = False
+        self.error: StoreError | None = None
 
     async def once(
         self, handler: str, delivery: Delivery, run: Callable[[Any], Awaitable[Any]]
@@ -47,6 +53,8 @@ class Notes:
         """Run it, or give what it gave before."""
         if self.away:
             raise StoreUnavailableError("away")
+        if self.error is not None:
+            raise self.error
         if delivery.message_id not in self.results:
             self.results[delivery.message_id] = await run(FakeTransaction())
         return self.results[delivery.message_id]
@@ -114,6 +122,36 @@ async def test_an_unavailable_store_costs_a_message_none_of_its_attempts() -> No
     outcome = await dispatcher(service).dispatch(message("a"))
     assert isinstance(outcome, RetryAfter)
     assert not outcome.counted
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MessageIdReusedError("another body"), DeathReason.ID_REUSED),
+        (MessageIdError("NUL"), DeathReason.UNIDENTIFIED),
+        (StatementError("slow"), DeathReason.ATTEMPTS_EXHAUSTED),
+        (StoreUnavailableError("away", wait=42.0), 42.0),
+    ],
+)
+async def test_what_a_store_says_of_a_message_is_its_outcome(
+    error: StoreError, reason: DeathReason | float
+) -> None:
+    """An id that is no good is no matter of the policy; a failure that counts is."""
+    store = Notes()
+    store.error = error
+    policy = Retry(stop=stop_after_attempt(1), wait=wait_none())
+    service = Service("s", retry=policy, store=store)  # type: ignore[arg-type]
+
+    @service.handler(Queue("q"))
+    async def handle(transaction: FakeTransaction) -> None:
+        raise AssertionError
+
+    outcome = await dispatcher(service).dispatch(message("a"))
+    if isinstance(outcome, RetryAfter):
+        assert (outcome.delay, outcome.counted) == (reason, False)
+    else:
+        assert isinstance(outcome, DeadLetter)
+        assert outcome.reason is reason
 
 
 async def test_a_run_past_its_timeout_is_a_failure_for_the_policy() -> None:

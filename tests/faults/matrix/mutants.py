@@ -115,8 +115,8 @@ MUTATIONS = (
         "acked although the database failed",
         (26,),
         "dispatch.py",
-        "delivery, RetryAfter(wait, error, elapsed=elapsed, counted=False))\n",
-        "delivery, Ack(None))\n",
+        "            return RetryAfter(wait, error, elapsed=elapsed, counted=False)\n",
+        "            return Ack(None)\n",
     ),
     _one(
         "failures of the database counted",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
 from datetime import date
@@ -105,6 +106,18 @@ async def test_an_entry_is_posted_once(tmp_path: Path) -> None:
             Decimal("700.10"),
             True,
         )
+
+
+async def test_its_file_is_its_owner_s_and_its_log_tells_nothing_of_what_is_in_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the level of the root logger."""
+    with caplog.at_level(logging.DEBUG):
+        async with open_ledger(tmp_path / "l") as ledger:
+            await ledger.post(entry(4711_0815))
+            modes = {path.stat().st_mode & 0o777 for path in tmp_path.glob("l*")}
+    assert modes == {0o600}
+    assert "47110815" not in caplog.text
 
 
 async def test_another_content_under_the_same_id_is_a_conflict(tmp_path: Path) -> None:
