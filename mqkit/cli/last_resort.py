@@ -136,8 +136,8 @@ class LastResort:
     def _tell(self) -> None:
         doing = self.doing()
         logger.critical(
-            "not ended %g s after the grace period%s: ending the process now; its messages go back "
-            "to their queues. Running: %s",
+            "not ended %g s after the grace period%s: ending the process now; what it had not "
+            "settled comes again. Running: %s",
             self._after,
             f", while {doing}" if doing else "",
             "; ".join(_running()),
