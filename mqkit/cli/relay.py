@@ -57,8 +57,8 @@ def relay(
 
     Any number of relays may run, here and within services (Store(relay=False) has none); on an
     SQLite file one of them works at a time. On a signal it waits some seconds for the confirms of
-    what it has written, on a second one no longer. Where the broker is away, or the database after it was opened, it tries
-    again until they are back.
+    what it has written, on a second one no longer. Where the broker is away, or the database after
+    it was opened, it tries again until they are back.
 
     What the broker refuses stays in the outbox with what has its key, and is tried again. What no
     publish can ever write stays there by itself.
