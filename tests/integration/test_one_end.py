@@ -111,12 +111,12 @@ async def send(client: Client, queue: Queue, hows: list[str]) -> None:
         assert result.error is None
 
 
-@pytest.mark.parametrize("kind", ["async", "def", "batch"])
+@pytest.mark.parametrize("kind", ["async", "def", "batch", "ordered"])
 async def test_whatever_a_handler_raises_its_message_is_dead_lettered(
     broker: Broker, name: str, kind: str
 ) -> None:
     """After as many runs as its policy says, while its neighbours are handled by the same slots."""
-    queue = Queue(f"{name}.q")
+    queue = Queue(f"{name}.q", partitions=1 if kind == "ordered" else None)
     runs: Counter[str] = Counter()
     service = Service(name, retry=TWICE)
 
@@ -137,8 +137,9 @@ async def test_whatever_a_handler_raises_its_message_is_dead_lettered(
     if kind == "batch":
         service.batch(queue, size=1, within=0.1, prefetch=2)(many)
     else:
-        given: Any = on_loop if kind == "async" else in_thread
-        service.handler(queue, prefetch=2, concurrency=2)(given)
+        given: Any = in_thread if kind == "def" else on_loop
+        order_by = "how" if kind == "ordered" else None
+        service.handler(queue, prefetch=2, concurrency=2, order_by=order_by)(given)
     failing = [*FAILURES, *(CANCELLING if kind != "def" else ())]
     hows = [*failing, "validator", "validator exits", *(f"fine {n}" for n in range(8))]
     async with connected(broker.url) as client, Runtime(service, BrokerUrl.parse(broker.url)) as r:
