@@ -94,11 +94,10 @@ def inexact_numbers(body: bytes, *, in_strings: bool = False) -> dict[float, Dec
                 lost[key] = exact if lost.get(key, exact) == exact else None
     if not lost:
         return lost
-    for number in numbers:
-        if not number.lstrip(b"-").isdigit():
-            key, exact = _both(number)
-            if key in lost and lost[key] != exact:
-                lost[key] = None
+    fractions = (number for number in numbers if not number.lstrip(b"-").isdigit())
+    for number in fractions:
+        if (key := float(number)) in lost and lost[key] != _both(number)[1]:
+            lost[key] = None
     return lost
 
 

@@ -66,8 +66,9 @@ def explain(
     if shown.error_count() <= MAX_BUILT:
         listed = shown.errors(include_url=False, include_input=False)
         lines = [_line(item) for item in listed[:MAX_SHOWN]]
-    if error.error_count() > len(lines):
-        lines.append(f"and {error.error_count() - len(lines)} more")
+    left = error.error_count() - len(lines)
+    if left > 0:
+        lines.append(f"and {left} more" if lines else f"it has {left} errors")
     if partly:
         lines.append("there may be more: it is large, and a list is read up to what is wrong in it")
     return f"the body is not a {cut(title, MAX_PLACE)}: " + "; ".join(lines)

@@ -93,6 +93,22 @@ def check_order(handler: Handler) -> None:
         )
 
 
+def check_wait(handler: Handler) -> None:
+    """See that the broker does not take back a message while its batch comes together, and runs.
+
+    :raises HandlerError: it would
+    """
+    if handler.batch is None:
+        return
+    limit, longest = consumer_timeout(handler.queue), handler.batch[1] + (handler.timeout or 0.0)
+    if longest >= limit:
+        raise HandlerError(
+            f"handler {handler.name}: its first message waits for a batch, and runs, for up to "
+            f"{longest:g} s; the broker takes it back after {limit:g} s (x-consumer-timeout). "
+            "Give the batch a shorter `within`, or the queue a longer timeout"
+        )
+
+
 def _check_key(order_by: Callable[[Any], Hashable], body_type: Any, what: str) -> None:
     """See that what `order_by` returns can be a key, as far as annotations show it."""
     annotation = annotation_of(order_by, body_type)

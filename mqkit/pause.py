@@ -143,6 +143,8 @@ class Status(StrEnum):
 class ConsumerState:
     """What a handler's consumer does now; what follows `status` is of a pause only.
 
+    But for `because` while it consumes: it may get nothing then, as its queue could not be bound.
+
     `next_probe` is None while a probe is under way, or a message is tried or waited for.
     """
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +31,7 @@ from mqkit.service import Service
 from mqkit.settings import BrokerUrl
 from mqkit.settle import OnSettled
 from mqkit.stalls import StallWatch
+from mqkit.upkeep import Upkeep
 from mqkit.values import ServiceValues
 from mqkit.wiring import Wiring
 
@@ -43,7 +45,7 @@ Under the 30 s that container platforms wait before they kill.
 
 DETACHED = ConsumerState(Status.DETACHED)
 
-CLOSING = 3.0
+CLOSING = 2.5
 """Seconds after the grace period in which cancelled handlers end, and everything is closed."""
 
 
@@ -105,6 +107,7 @@ class Runtime:
         self._consumers: list[Consumer] = []
         self._stalls = StallWatch(service.name, self._url.heartbeat, self._consumers)
         self._running: list[asyncio.Task[None]] = []
+        self._upkeep: Upkeep | None = None
         self._values = ServiceValues({Publisher: self.publisher})
         self._wiring = Wiring(
             service,
@@ -132,7 +135,13 @@ class Runtime:
     def states(self) -> dict[str, ConsumerState]:
         """What each handler's consumer does now, by the name of its queue: for health endpoints."""
         known = {queue: DETACHED for h in self.service.handlers for queue in _consumed(h)}
-        return known | {each.queue: each.state for each in self._consumers}
+        known |= {each.queue: each.state for each in self._consumers}
+        unbound = self._upkeep.problems if self._upkeep is not None else {}
+        return known | {
+            queue: replace(known[queue], because=problem)
+            for queue, problem in unbound.items()
+            if known[queue].status is Status.CONSUMING
+        }
 
     @property
     def in_flight(self) -> int:
@@ -270,6 +279,8 @@ class Runtime:
         if self._management is not None:
             watching = watch(self._management, self.service.name, self.service.topology.queues)
             self._running.append(asyncio.create_task(watching, name="mqkit policies"))
+        self._upkeep = Upkeep(self.service.handlers, self._consuming.channel)
+        self._running.append(asyncio.create_task(self._upkeep.run(), name="mqkit upkeep"))
         # Not before there is an exchange to relay to.
         if store is not None and (beside := store.start(self.publisher.send)) is not None:
             self._running.append(beside)

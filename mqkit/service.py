@@ -13,7 +13,7 @@ from mqkit import checked
 from mqkit.checked import Seconds
 from mqkit.effects import EffectStore, needs_transaction
 from mqkit.errors import ConfigurationError, HandlerError
-from mqkit.handler import Handler, check_order, refuse_asynchronous_arguments
+from mqkit.handler import Handler, check_order, check_wait, refuse_asynchronous_arguments
 from mqkit.injection import Provider, Scope, batch_plan, plan, provider
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.middleware import Middleware
@@ -299,6 +299,7 @@ class Service:
             batch=batch,
         )
         check_order(handler)
+        check_wait(handler)
         if not asynchronous:
             refuse_asynchronous_arguments(handler)
         self._check_store(handler)

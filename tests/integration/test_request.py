@@ -332,7 +332,7 @@ STRANGE: list[Properties] = [
 ]
 
 UNREADABLE: list[tuple[dict[str, HeaderValue], str | None, bytes]] = [
-    ({}, "text/plain", b"1"),
+    ({}, "text/csv", b"1"),
     ({}, "application/json", b"[" * 5000),
     ({}, "application/json", b"\xff"),
     ({Header.REPLY: "later"}, "application/json", b"1"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import pytest
 from tenacity import stop_after_attempt, wait_fixed
 
@@ -9,11 +12,14 @@ from mqkit import (
     BrokerUrl,
     Delivery,
     Exchange,
+    ExchangeNotFoundError,
     Queue,
     Retry,
     Runtime,
     Service,
     TopologyError,
+    UnroutableError,
+    upkeep,
 )
 from mqkit.declare import declare
 from mqkit.testing.brokers import Broker
@@ -184,3 +190,56 @@ async def test_dead_letters_that_are_there_get_a_handler_in_the_same_service(
     assert dead.properties.message_id == "m"
     assert dead.properties.headers["mqkit-queue"] == queue.dead_queue
     assert seen == [(1, queue.name), (2, queue.name)]
+
+
+@pytest.mark.parametrize("partitions", [None, 2])
+async def test_a_queue_whose_exchange_was_put_back_by_others_is_bound_again(
+    broker: Broker, name: str, monkeypatch: pytest.MonkeyPatch, partitions: int | None
+) -> None:
+    """As is one whose exchange nobody put back; the delay ladder's binding comes back, too."""
+    monkeypatch.setattr(upkeep, "EVERY", 0.2)
+    exchange = Exchange(f"{name}.x")
+    service = Service(name, retry=Retry(stop=stop_after_attempt(2), wait=wait_fixed(0.1)))
+    seen: list[bytes] = []
+    order: dict[str, Any] = {} if partitions is None else {"order_by": lambda body: body}
+
+    @service.handler(Queue(f"{name}.q", partitions=partitions), bind=[exchange.key("k")], **order)
+    async def handle(body: bytes) -> None:
+        seen.append(body)
+
+    async with connected(broker.url) as client, Runtime(service, BrokerUrl.parse(broker.url)):
+        for number in range(2):
+            await delete(broker.url, exchange=exchange.name)
+            if number:
+                async with client.channel() as channel:
+                    await channel.declare_exchange(exchange.name, "topic")
+
+            async def arrives(body: bytes = b"%d" % number) -> bool:
+                with contextlib.suppress(UnroutableError, ExchangeNotFoundError):
+                    await client.publisher.publish(exchange.name, "k", body)
+                return body in seen
+
+            await eventually(arrives)
+
+
+async def test_what_cannot_be_bound_again_is_told_by_the_state(
+    broker: Broker, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The exchange is somebody else's to declare; once it is back, all is well."""
+    monkeypatch.setattr(upkeep, "EVERY", 0.2)
+    exchange = Exchange(f"{name}.x", declare=False)
+    service = Service(name, retry=Retry.never())
+
+    @service.handler(Queue(f"{name}.q"), bind=[exchange.key("k")])
+    async def handle(body: bytes) -> None: ...
+
+    async with connected(broker.url) as client:
+        async with client.channel() as channel:
+            await channel.declare_exchange(exchange.name, "topic")
+        async with Runtime(service, BrokerUrl.parse(broker.url)) as runtime:
+            await delete(broker.url, exchange=exchange.name)
+            await eventually(lambda: exchange.name in runtime.states[f"{name}.q"].because)
+            async with client.channel() as channel:
+                await channel.declare_exchange(exchange.name, "topic")
+            await eventually(lambda: not runtime.states[f"{name}.q"].because)
+    assert caplog.text.count("it may get no messages") == 1

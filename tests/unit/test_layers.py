@@ -86,6 +86,7 @@ LAYERS = {
     "settle": 3,
     "stalls": 3,
     "told": 3,
+    "upkeep": 3,
     "values": 3,
     "waits": 3,
     "store": 4,

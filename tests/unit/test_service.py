@@ -205,3 +205,21 @@ def test_dead_letters_are_kept_as_they_are_declared(options: dict[str, Any]) -> 
     service.handler(Queue("q"))(handle)
     with pytest.raises(HandlerError, match=r"'q\.dead'"):
         service.handler(Queue("q.dead", **options))(handle)
+
+
+@pytest.mark.parametrize(
+    ("within", "timeout", "arguments"),
+    [(1800, None, {}), (1000, 900, {}), (5, None, {"x-consumer-timeout": 5000})],
+)
+def test_a_batch_that_the_broker_takes_back_is_refused(
+    within: float, timeout: float | None, arguments: dict[str, Any]
+) -> None:
+    """Its first message is held while it comes together, and while it runs."""
+    service = Service("s", retry=NEVER)
+
+    async def handle_all(orders: list[Order]) -> None: ...
+
+    queue = Queue("q", arguments=arguments)
+    with pytest.raises(HandlerError, match="the broker takes it back after"):
+        service.batch(queue, size=2, within=within, timeout=timeout)(handle_all)
+    service.batch(queue, size=2, within=1, timeout=timeout and 1)(handle_all)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 from collections import Counter, defaultdict
@@ -69,9 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             patience=options.patience,
         )
     if options.json:
-        pass
+        sys.stdout.write(f"{json.dumps(_summary(report))}\n")
     else:
-        show(report, f"{options.driver}, {(options.url and 'url') or options.broker}")
+        show(report, f"{options.driver}, {'url' if options.url else options.broker}")
     return HOLDS if report.holds else BROKEN
 
 
@@ -163,7 +164,6 @@ def show(report: Report, where: str) -> None:
         f"{len(report.messages)} messages in {report.seconds:.1f} s ({where}); "
         f"connections lost: {report.lost}; processor time of 1.5 idle seconds: "
         f"{report.processor:.3f} s; most runs of a message: {runs} ({_what(report, number)}); "
-        f"dead letters whose headers changed: {len(report.headers_changed)}; "
         f"log records that could not be written: {report.unwritten}"
     )
     for text, times in report.critical.most_common():

@@ -14,6 +14,7 @@ from tests.faults.fuzz.plans import AWAITABLES, DEAD, FAILS_ALWAYS, FAILS_ONCE
 from tests.faults.fuzz.raising import raised
 from tests.faults.fuzz.tap import number
 from tests.faults.fuzz.values import RESULTS
+from tests.faults.fuzz.wire import Raw
 
 TIMEOUT = 0.15
 """Seconds; the timeout of handlers that have one."""
@@ -42,9 +43,11 @@ class Acting:
         return None
 
     def began(self, delivery: Delivery) -> Fuzzed:
-        """Note a run."""
+        """Note a run, and whether the message is, at each attempt, what was published."""
         message = self.message(delivery)
         self.account.ran(message.number)
+        if changed := _changed(message.raw, delivery):
+            self.account.closed(f"attempt {delivery.attempt} at {message.number}: {changed}")
         return message
 
     async def asynchronously(self, delivery: Delivery) -> Any:
@@ -144,6 +147,24 @@ class Acting:
             return raised(message.plan.kind, message.number)
         self._done([delivery], [message])
         return None
+
+
+def _changed(raw: Raw, delivery: Delivery) -> str:
+    """What of a delivery is not as it was published; an id that is no UTF-8 is none to Python."""
+    if delivery.body != raw.body:
+        return "another body"
+    if _bytes(delivery.exchange) != raw.exchange:
+        return f"came from exchange {delivery.exchange!r}"
+    if _bytes(delivery.routing_key) != raw.routing_key:
+        return f"another routing key, {delivery.routing_key!r}"
+    wanted = raw.properties.get("message_id")
+    if wanted and delivery.message_id is not None and _bytes(delivery.message_id) != wanted:
+        return f"another message id, {delivery.message_id!r}"
+    return ""
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 async def _child(message: Fuzzed) -> None:

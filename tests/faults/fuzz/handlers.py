@@ -12,10 +12,11 @@ from typing import Any
 from pydantic import BaseModel, model_validator
 from tenacity import RetryCallState, stop_after_attempt
 
-from mqkit import Delivery, Limits, Queue, Retry, Service
+from mqkit import Delivery, Exchange, Limits, Queue, Retry, Service
 from mqkit.message import Message
 from mqkit.middleware import CallNext, HandlerCall
 from mqkit.outcome import Outcome
+from mqkit.topology import Source
 from tests.faults.fuzz.acts import OUTLASTED, TIMEOUT, Acting
 from tests.faults.fuzz.messages import BODY_LIMIT, HEADERS_LIMIT
 from tests.faults.fuzz.plans import ATTEMPTS
@@ -70,23 +71,29 @@ class Hostile:
         """The queue of a lane."""
         return Queue(f"{self._prefix}.{lane}", **options)
 
+    def fed(self, lane: str) -> list[Source]:
+        """An exchange that gives a lane whatever is published to it, under any routing key."""
+        return [Exchange(f"{self._prefix}.{lane}.in", type="fanout").key()]
+
     def _plain(self) -> None:
         acting, handler = self._acting, self.service.handler
         # One handler each: a function is registered once.
 
-        @handler(self.queue("async"))
+        @handler(self.queue("async"), bind=self.fed("async"))
         async def in_loop(delivery: Delivery) -> Any:
             return await acting.asynchronously(delivery)
 
-        @handler(self.queue("async-timeout"), timeout=TIMEOUT)
+        @handler(self.queue("async-timeout"), bind=self.fed("async-timeout"), timeout=TIMEOUT)
         async def in_loop_in_time(delivery: Delivery) -> Any:
             return await acting.asynchronously(delivery)
 
-        @handler(self.queue("def"), concurrency=8)
+        @handler(self.queue("def"), bind=self.fed("def"), concurrency=8)
         def in_thread(delivery: Delivery, body: bytes) -> Any:
             return acting.in_thread(delivery)
 
-        @handler(self.queue("def-timeout"), timeout=TIMEOUT, concurrency=8)
+        @handler(
+            self.queue("def-timeout"), bind=self.fed("def-timeout"), timeout=TIMEOUT, concurrency=8
+        )
         def in_thread_in_time(delivery: Delivery) -> Any:
             return acting.in_thread(delivery)
 
@@ -109,9 +116,9 @@ class Hostile:
 
         # The class is local, and annotations are texts here.
         validated.__annotations__["body"] = Model
-        self.service.handler(self.queue("model"))(validated)
+        self.service.handler(self.queue("model"), bind=self.fed("model"))(validated)
 
-        @self.service.handler(self.queue("any"))
+        @self.service.handler(self.queue("any"), bind=self.fed("any"))
         async def anything(delivery: Delivery, body: Any) -> Any:
             return await acting.asynchronously(delivery)
 
@@ -135,7 +142,7 @@ class Hostile:
             retry=lambda s: failing(s, "retry raises", True),
         )
 
-        @self.service.handler(self.queue("policy"), retry=policy)
+        @self.service.handler(self.queue("policy"), bind=self.fed("policy"), retry=policy)
         async def by_policy(delivery: Delivery) -> None:
             message = acting.began(delivery)
             if message.plan.act != "return":
@@ -163,7 +170,9 @@ class Hostile:
             acting.account.done(message.number)
             return result
 
-        @self.service.handler(self.queue("middleware"), middleware=[around])
+        @self.service.handler(
+            self.queue("middleware"), bind=self.fed("middleware"), middleware=[around]
+        )
         async def inside(delivery: Delivery) -> None:
             if acting.began(delivery).plan.act == "middleware swallows":
                 raise SwallowedError
@@ -189,7 +198,7 @@ class Hostile:
             return await acting.asynchronously(delivery)
 
         provided.__annotations__ |= {"one": Plain, "other": Asynchronous}
-        self.service.handler(self.queue("provider"))(provided)
+        self.service.handler(self.queue("provider"), bind=self.fed("provider"))(provided)
 
     def _batches(self) -> None:
         acting, batch = self._acting, self.service.batch
@@ -199,15 +208,29 @@ class Hostile:
             await asyncio.sleep({"block": 0.05, "outlast": OUTLASTED}.get(act, 0))
             return acting.batch(deliveries)
 
-        @batch(self.queue("batch"), size=BATCH, within=WITHIN, concurrency=2)
+        @batch(
+            self.queue("batch"), bind=self.fed("batch"), size=BATCH, within=WITHIN, concurrency=2
+        )
         async def many(bodies: list[Any], deliveries: list[Delivery]) -> Any:
             return await run(deliveries)
 
-        @batch(self.queue("batch-timeout"), size=BATCH, within=WITHIN, timeout=TIMEOUT)
+        @batch(
+            self.queue("batch-timeout"),
+            bind=self.fed("batch-timeout"),
+            size=BATCH,
+            within=WITHIN,
+            timeout=TIMEOUT,
+        )
         async def many_in_time(bodies: list[bytes], deliveries: list[Delivery]) -> Any:
             return await run(deliveries)
 
-        @batch(self.queue("batch-def"), size=BATCH, within=WITHIN, concurrency=2)
+        @batch(
+            self.queue("batch-def"),
+            bind=self.fed("batch-def"),
+            size=BATCH,
+            within=WITHIN,
+            concurrency=2,
+        )
         def many_in_thread(bodies: list[bytes], deliveries: list[Delivery]) -> Any:
             return acting.batch(deliveries)
 
@@ -223,11 +246,15 @@ class Hostile:
                 raise raised(message.plan.kind, message.number)
             return KEYS[message.plan.kind]()
 
-        @self.service.handler(self.queue("ordered", partitions=1), order_by=key)
+        @self.service.handler(
+            self.queue("ordered", partitions=1), bind=self.fed("ordered"), order_by=key
+        )
         async def in_order(delivery: Delivery, body: Any) -> Any:
             return await acting.asynchronously(delivery)
 
-        @self.service.handler(self.queue("partitioned", partitions=3), order_by=key)
+        @self.service.handler(
+            self.queue("partitioned", partitions=3), bind=self.fed("partitioned"), order_by=key
+        )
         async def in_partitions(delivery: Delivery, body: Any) -> Any:
             return await acting.asynchronously(delivery)
 

@@ -80,7 +80,11 @@ def generated(seed: int, number: int, prefix: str, *, modest: bool = False) -> F
     properties["headers"] = short(b"x-fuzz") + b"I" + struct.pack(">i", number) + entries
     if modest:
         properties = _modest(properties)
-    raw = Raw(f"{prefix}.{lane}".encode(), body, properties)
+    queue = f"{prefix}.{lane}"
+    raw = Raw(queue.encode(), body, properties)
+    if random.random() < 0.3:
+        key = random.choice(_ROUTING_KEYS)
+        raw = Raw(_as_text(key) if modest else key, body, properties, f"{queue}.in".encode())
     return Fuzzed(number, lane, content, plan, raw)
 
 
@@ -135,6 +139,8 @@ _ENCODINGS = (b"gzip", b"utf-8", b"UTF-16", b"identity", b"", *_TEXTS)
 
 _REPLY_TO = (b"no.such.queue", b"amq.rabbitmq.reply-to.nobody", b"*.#", *_TEXTS)
 
+_ROUTING_KEYS = (b"", b"order.accepted", b"#", b"*.*", b"a..b", *_TEXTS)
+
 _TIMES = (0, 1, 1_700_000_000, 253_402_300_800, 2**63, 2**64 - 1)
 
 _EXPIRATIONS = (b"0", b"1", b"60000", b"3600000", b"4294967295")
@@ -159,7 +165,8 @@ def _hostile(random: Random, number: int) -> tuple[str, bytes, dict[str, bytes]]
                 detail, properties["content_encoding"] = "", random.choice(_ENCODINGS)
             case "texts":
                 detail = ""
-                properties |= {each: random.choice(_TEXTS) for each in MARKED}
+                properties |= {each: random.choice(_TEXTS) for each in (*MARKED, "cluster_id")}
+                properties["user_id"] = b"guest"  # RabbitMQ lets nobody say another name
             case "expiration":
                 detail, properties["expiration"] = "", random.choice(_EXPIRATIONS)
             case _:

@@ -24,15 +24,18 @@ from tests.faults.fuzz.plans import LANES
 from tests.faults.fuzz.tables import meaning
 from tests.faults.fuzz.tap import Tap
 from tests.faults.fuzz.watch import IDLE, Watch, processor_time
-from tests.faults.fuzz.wire import Peer, Raw, RefusedError
+from tests.faults.fuzz.wire import PROPERTIES, Peer, Raw, RefusedError
 
-RATE = 60
+RATE = 25
 """Messages that end in a second at the least, on a machine that does other things, too."""
 
 GRACE = 5.0
 """Seconds; nothing is in flight any more when the service is told to stop."""
 
 CONNECTIONS = 2
+
+KEPT = frozenset(PROPERTIES) - {"headers", "delivery_mode", "expiration", "user_id", "cluster_id"}
+"""Properties that a dead letter has as its message had them."""
 
 LAST_RESORT_WAITS = (0.1, 0.1, 0.2, 0.4)
 """Seconds, in the place of mqkit's own, which take a quarter of a minute."""
@@ -51,8 +54,6 @@ class Report:
     seconds: float = 0.0
     processor: float = 0.0
     """Seconds of it that a second and a half took in which there was nothing to do."""
-    headers_changed: dict[int, str] = field(default_factory=dict)
-    """Dead letters that lack a header of their message, or have another value for it."""
 
     @property
     def holds(self) -> bool:
@@ -195,8 +196,14 @@ def _take(dead: Raw, report: Report) -> None:
     if dead.body != original.body:
         report.faults.append(f"message {number} has another body as a dead letter")
     lacking = _lacking(meaning(original.properties.get("headers", b"")), headers)
+    lacking += [
+        name.encode()
+        for name, value in original.properties.items()
+        if name in KEPT and value and properties.get(name) != value
+    ]
     if lacking:
-        report.headers_changed[number] = ", ".join(map(repr, lacking))[:200]
+        changed = ", ".join(map(repr, lacking))[:200]
+        report.faults.append(f"the dead letter of message {number} lacks or has changed {changed}")
 
 
 def _lacking(before: dict[bytes, Any], after: dict[bytes, Any]) -> list[bytes]:

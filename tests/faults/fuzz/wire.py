@@ -28,6 +28,7 @@ PROPERTIES = (
     "type",
     "user_id",
     "app_id",
+    "cluster_id",
 )
 """In the order of their flags, from the highest bit on (AMQP 0-9-1, section 1.8)."""
 
@@ -62,6 +63,7 @@ class Raw:
     routing_key: bytes
     body: bytes
     properties: Mapping[str, bytes] = field(default_factory=dict)
+    exchange: bytes = b""
 
 
 def short(data: bytes) -> bytes:
@@ -157,7 +159,7 @@ class Peer:
             self._socket.close()
 
     def publish(self, messages: Sequence[Raw]) -> None:
-        """Publish all to the default exchange, and return once all are confirmed.
+        """Publish all, and return once all are confirmed.
 
         :raises RefusedError: the broker refused one, or has no such queue
         """
@@ -202,7 +204,8 @@ class Peer:
 
     def _write(self, message: Raw) -> None:
         mandatory = b"\x01"
-        method = struct.pack(">HH", *PUBLISH) + b"\0\0" + short(b"") + short(message.routing_key)
+        method = struct.pack(">HH", *PUBLISH) + b"\0\0" + short(message.exchange)
+        method += short(message.routing_key)
         frames = [(METHOD, method + mandatory)]
         header = struct.pack(">HHQ", 60, 0, len(message.body)) + encoded(message.properties)
         frames.append((HEADER, header))
