@@ -25,7 +25,7 @@ from mqkit.cli.options import FAILED
 
 logger = logging.getLogger(__name__)
 
-AFTER_GRACE = 3.0
+AFTER_GRACE = 2.8
 """Seconds after the grace period in which handlers are cancelled and everything is closed."""
 
 LAST_WORD = 0.3
