@@ -1,4 +1,4 @@
-"""mqkit: message handlers on RabbitMQ that lose nothing and apply nothing twice."""
+"""mqkit: message handlers on RabbitMQ that lose nothing, and with a store apply nothing twice."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

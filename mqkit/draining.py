@@ -10,7 +10,7 @@ from mqkit.consumer import Consumer
 
 logger = logging.getLogger(__name__)
 
-CANCELLED_HANDLERS_WAIT = 1.5
+CANCELLED_HANDLERS_WAIT = 1.0
 """Seconds that cancelled handlers get to clean up after the grace period."""
 
 CANCEL_WAIT_MIN = 0.5

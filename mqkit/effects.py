@@ -43,8 +43,9 @@ class EffectStore(Protocol):
         ...
 
     async def open(self) -> None:
-        """Connect, and make the tables where they are missing.
+        """Connect, and make the tables where they are missing or of an earlier version.
 
+        :raises ConfigurationError: it is open on another event loop
         :raises StoreError: the database cannot be reached or used
         """
         ...
@@ -77,6 +78,8 @@ class EffectStore(Protocol):
         when this returns, and rolled back when it raises.
 
         :raises StoreUnavailableError: the database failed, not the handler
+        :raises StatementError: the transaction failed though the database is well
+        :raises MessageIdError: the store cannot keep its id, or knows it with another body
         """
         ...
 

@@ -45,7 +45,7 @@ Under the 30 s that container platforms wait before they kill.
 
 DETACHED = ConsumerState(Status.DETACHED)
 
-CLOSING = 3.0
+CLOSING = 2.4
 """Seconds after the grace period in which cancelled handlers end, and everything is closed."""
 
 

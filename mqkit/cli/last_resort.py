@@ -25,7 +25,7 @@ from mqkit.cli.options import FAILED
 
 logger = logging.getLogger(__name__)
 
-AFTER_GRACE = 3.5
+AFTER_GRACE = 2.8
 """Seconds after the grace period in which handlers are cancelled and everything is closed."""
 
 LAST_WORD = 0.3
@@ -136,8 +136,8 @@ class LastResort:
     def _tell(self) -> None:
         doing = self.doing()
         logger.critical(
-            "not ended %g s after the grace period%s: ending the process now; its messages go back "
-            "to their queues. Running: %s",
+            "not ended %g s after the grace period%s: ending the process now; what it had not "
+            "settled comes again. Running: %s",
             self._after,
             f", while {doing}" if doing else "",
             "; ".join(_running()),

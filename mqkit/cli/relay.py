@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mqkit import drivers
+from mqkit.cli.last_resort import LastResort
 from mqkit.cli.options import (
     StoreOption,
     broker_url,
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 NAME = "mqkit.relay"
 """What the connection is called in the broker's lists."""
+
+GRACE = 20.0
+"""Seconds for the confirms of what it has written, and 5 more until the process is gone."""
 
 
 def relay(
@@ -53,8 +57,8 @@ def relay(
 
     Any number of relays may run, here and within services (Store(relay=False) has none); on an
     SQLite file one of them works at a time. On a signal it waits some seconds for the confirms of
-    what it has written. Where the broker is away, or the database after it was opened, it tries
-    again until they are back.
+    what it has written, on a second one no longer. Where the broker is away, or the database after
+    it was opened, it tries again until they are back.
 
     What the broker refuses stays in the outbox with what has its key, and is tried again. What no
     publish can ever write stays there by itself.
@@ -70,12 +74,19 @@ def relay(
 
 
 async def _relay(database: str, broker: BrokerUrl, driver: Driver) -> None:
-    from mqkit.store import Store  # noqa: PLC0415 - SQLAlchemy would slow down all other commands
-
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    with LastResort(GRACE):
+        await _relay_until(stop, database, broker, driver)
+
+
+async def _relay_until(
+    stop: asyncio.Event, database: str, broker: BrokerUrl, driver: Driver
+) -> None:
+    from mqkit.store import Store  # noqa: PLC0415 - SQLAlchemy would slow down all other commands
+
     connection = Connection(broker, name=NAME, driver=driver)
     # Without an app_id: each message has the one that it was written with.
     publisher = Publisher(connection)

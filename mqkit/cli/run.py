@@ -123,8 +123,9 @@ def run(
 ) -> None:
     """Run a service until SIGTERM or SIGINT, then drain it.
 
-    A second signal ends the grace period. Exit code 0: stopped, all that was in flight is
-    settled; 1: it failed, or handlers outlasted the grace period; 2: it was called wrongly.
+    A second signal ends the grace period, and 5 s after it the process is gone. Exit code 0:
+    stopped, all that was in flight is settled; 1: it failed, handlers outlasted the grace period,
+    or something could not be closed; 2: it was called wrongly.
     """
     job = Job(
         service=service,

@@ -19,7 +19,7 @@ from mqkit.totals import Totals
 
 logger = logging.getLogger(__name__)
 
-OVERSTAY = AFTER_GRACE + 0.4
+OVERSTAY = AFTER_GRACE + 0.2
 """Seconds after its grace period in which a process must have ended, or it is killed.
 
 It ends itself before that, unless code in it holds the interpreter.

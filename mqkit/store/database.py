@@ -50,7 +50,7 @@ DEFAULT_POOL = 20
 CLOSE_TIMEOUT = 5.0
 """Seconds for the rollback of what is given up; after them its connection is thrown away."""
 
-PING_TIMEOUT = 5.0
+PING_TIMEOUT = 2.0
 """Seconds that the database has to answer whether it is well."""
 
 
@@ -69,6 +69,7 @@ class Database:
         self._pool = pool
         self._statement_timeout = statement_timeout
         self._engine: AsyncEngine | None = None
+        self._pings: set[asyncio.Task[None]] = set()
         # SQLite has one writer at a time: in this process they queue up in order, which is
         # fairer than its busy handler, and waits without a thread.
         self._places = Places(1 if self._is_sqlite else pool)
@@ -118,6 +119,8 @@ class Database:
 
     async def close(self) -> None:
         """Disconnect."""
+        if self._pings:
+            await asyncio.wait(self._pings, timeout=CLOSE_TIMEOUT)
         if self._engine is not None:
             engine, self._engine = self._engine, None
             await engine.dispose()
@@ -132,12 +135,15 @@ class Database:
 
     async def answers(self) -> bool:
         """Whether it is well, as far as can be seen within a few seconds."""
+        ping = asyncio.create_task(self.ping(), name="mqkit store ping")
+        self._pings.add(ping)
+        ping.add_done_callback(self._pings.discard)
         try:
-            async with asyncio.timeout(PING_TIMEOUT):
-                await self.ping()
-        except (StoreError, SQLAlchemyError, OSError):
-            return False
-        return True
+            await asyncio.wait([ping], timeout=PING_TIMEOUT)
+        finally:
+            # Giving back a connection that hangs takes its time, which nobody here waits for.
+            ping.cancel()
+        return ping.done() and not ping.cancelled() and ping.exception() is None
 
     async def closes_after(self) -> float | None:
         """Seconds after which the server closes the connection of a transaction that is slow.
@@ -207,25 +213,26 @@ class Database:
         began = asyncio.get_running_loop().time()
         try:
             yield connection
-        except (SQLAlchemyError, OSError) as error:
-            fault = watch.fault_of(error)
+        except (SQLAlchemyError, OSError, ExceptionGroup) as raised:
+            culprit = watch.culprit(raised)
+            fault = watch.fault_of(culprit)
             if fault is Fault.DATABASE:
-                unavailable = self._told(StoreUnavailableError, error)
-                unavailable.lasting = is_lasting(error)
-                if is_lost(error):
+                unavailable = self._told(StoreUnavailableError, culprit)
+                unavailable.lasting = is_lasting(culprit)
+                if is_lost(culprit):
                     unavailable.lost_after = asyncio.get_running_loop().time() - began
-                raise unavailable from self._cause(error)
+                raise unavailable from self._cause(culprit)
             if fault is Fault.TIMEOUT:
                 raise StatementError(
                     f"store {self}: a statement of the transaction took longer than "
                     f"{self._longest_statement:g} s; Store(statement_timeout=...) allows for more"
-                ) from error
-            if is_aborted(error):
+                ) from culprit
+            if is_aborted(culprit):
                 raise StoreError(
                     "a statement of the store's transaction failed and the handler went on: "
                     "nothing of it is committed; let the error out, or put the statement into "
                     "`async with transaction.connection.begin_nested()`"
-                ) from (watch.error or error)
+                ) from (watch.error or culprit)
             raise
         finally:
             # What was not committed is rolled back.

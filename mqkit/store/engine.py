@@ -81,6 +81,14 @@ class Watch:
         self.fault = fault_of(error, of_handler=self.of_handler)
         self.transient = self.transient or self.fault is Fault.DATABASE
 
+    def culprit(self, raised: Exception) -> Exception:
+        """The database's error among what a group of tasks raised; else what was raised itself."""
+        if isinstance(raised, ExceptionGroup):
+            found = raised.subgroup(lambda error: error is self.error)
+            if found is not None and isinstance(self.error, Exception):
+                return self.error
+        return raised
+
     def fault_of(self, error: BaseException) -> Fault:
         """Whom an error blames; what is not the database's doing, the statement or its caller."""
         if error is self.error:

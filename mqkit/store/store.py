@@ -28,7 +28,7 @@ from mqkit.settings import Settings
 from mqkit.shown import shown
 from mqkit.store import inbox, outbox
 from mqkit.store.database import DEFAULT_POOL, Database, store_url
-from mqkit.store.engine import STATEMENT_TIMEOUT, watch_of
+from mqkit.store.engine import watch_of
 from mqkit.store.opened import Opened
 from mqkit.store.outbox import Outbox
 from mqkit.store.owner import Owner
@@ -61,8 +61,8 @@ class Store:
     `url` is `sqlite:///path` or `postgresql://user:password@host/database`; without it, the
     environment's `MQKIT_STORE` is read when the store is opened. `relay` says whether its service
     runs a relay for the outbox; `mqkit relay` is one in a process of its own. `create_tables=False`
-    leaves them to migrations (`mqkit.store.metadata`). `pool` is how many connections to
-    PostgreSQL it may have.
+    leaves them to migrations (`mqkit.store.metadata`). `pool` is how many transactions go on at a
+    time on PostgreSQL; three connections more are for what is not a handler's.
 
     It belongs to the event loop that it is opened on, until it is closed there: a service in
     another thread, with a loop of its own, has a store of its own.
@@ -89,16 +89,17 @@ class Store:
         sweep: Seconds = DEFAULT_SWEEP,
         longest_retry: Seconds = DEFAULT_LONGEST_RETRY,
         replay_age: Seconds = DEFAULT_REPLAY_AGE,
-        statement_timeout: Seconds = STATEMENT_TIMEOUT,
+        statement_timeout: Seconds | None = None,
         limits: Limits = DEFAULT_LIMITS,
         clock: Clock = utc_now,
     ) -> None:
         self._sweep = checked.seconds(sweep, "Store(sweep=...)", over=0)
         self._longest_retry = checked.seconds(longest_retry, "Store(longest_retry=...)", over=0)
         self._replay_age = checked.seconds(replay_age, "Store(replay_age=...)", over=0)
-        self._statement_timeout = checked.seconds(
-            statement_timeout, "Store(statement_timeout=...)", over=0
-        )
+        self._statement_timeout: float | None = None
+        if statement_timeout is not None:
+            what = "Store(statement_timeout=...)"
+            self._statement_timeout = checked.seconds(statement_timeout, what, over=0)
         self._pool = checked.count(pool, "Store(pool=...)")
         self._limits = checked_limits(limits, "Store(limits=...)")
         self._url = None if url is None else store_url(url)

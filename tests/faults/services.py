@@ -110,3 +110,25 @@ async def idle(url: BrokerUrl, stop: asyncio.Event) -> None:
 async def failing(url: BrokerUrl, stop: asyncio.Event) -> None:
     """Cannot live."""
     raise RuntimeError("no place to be")
+
+
+interrupting = Service("interrupting", retry=Retry.never())
+
+
+@interrupting.handler(Queue(QUEUE))
+def interrupt(body: dict[str, str]) -> None:
+    """Raises what a Ctrl-C raises, in a thread, or exits."""
+    note(f"run {body['raises']}")
+    if body["raises"] == "KeyboardInterrupt":
+        raise KeyboardInterrupt
+    if body["raises"] == "SystemExit":
+        raise SystemExit(7)
+
+
+interrupting_loop = Service("interrupting-loop", retry=Retry.never())
+
+
+@interrupting_loop.handler(Queue(QUEUE))
+async def interrupt_the_loop(body: dict[str, str]) -> None:
+    """As `interrupt`, on the event loop."""
+    interrupt(body)

@@ -39,6 +39,9 @@ GRACE = 1.0
 MARGIN = 5.0
 """Seconds after it within which every process must be gone."""
 
+STARTS = 90.0
+"""Seconds for it to start, on a machine that has much else to do."""
+
 MESSAGES = 4
 
 AWAY = "amqp://guest:guest@127.0.0.1:1/"
@@ -286,14 +289,16 @@ async def _prepare(way: Way, count: int, stop: Stop, client: Client, queue: str)
         return 0
     if way.reads:
         await eventually(
-            lambda: stop.log.read_text().count(": consuming") >= count, 30, "its processes' start"
+            lambda: stop.log.read_text().count(": consuming") >= count,
+            STARTS,
+            "its processes' start",
         )
     if not way.begins:
         return 0
     for number in range(MESSAGES):
         await client.publisher.publish("", queue, {"number": number})
     wanted = count if way.reads else 1  # one that fills the pipe may hold up the other's start
-    await eventually(lambda: stop.begun() >= wanted, 30, "its handlers' start")
+    await eventually(lambda: stop.begun() >= wanted, STARTS, "its handlers' start")
     if not way.reads:
         await asyncio.sleep(1.0)  # the pipe is full by then
     return MESSAGES

@@ -124,3 +124,51 @@ async def test_a_service_stops_while_its_broker_is_away(tmp_path: Path) -> None:
         await process.says("trying again")
         process.send(signal.SIGTERM)
         assert await process.ends(10) == 0
+
+
+@pytest.mark.parametrize("service", ["slow", "threaded"])
+async def test_an_interrupt_drains_as_sigterm_does(
+    mqkit_embedded: Broker, name: str, tmp_path: Path, service: str
+) -> None:
+    """Ctrl-C lets the handler in flight finish, in the loop and in a thread, and it exits 0."""
+    out, queue = tmp_path / "out", f"{name}.q"
+    environment = {"MQKIT_TEST_QUEUE": queue, "MQKIT_TEST_OUT": str(out)}
+    async with connected(mqkit_embedded.url) as client:
+        with running(
+            f"tests.faults.services:{service}", mqkit_embedded.url, tmp_path / "log", **environment
+        ) as process:
+            await process.says("consuming")
+            await client.publisher.publish("", queue, {"seconds": 1.0})
+            await eventually(lambda: lines(out) == ["began"])
+            process.send(signal.SIGINT)
+            assert await process.ends() == 0, process.text()
+        assert lines(out) == ["began", "finished"]
+        assert await client.messages(queue) == 0
+    assert "SIGINT: stopping" in process.text()
+
+
+@pytest.mark.parametrize("service", ["interrupting", "interrupting_loop"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_what_a_handler_raises_ends_no_process(
+    mqkit_embedded: Broker, name: str, tmp_path: Path, service: str, loop: str
+) -> None:
+    """A KeyboardInterrupt or SystemExit of its own fails its message, and all else goes on."""
+    out, queue = tmp_path / "out", f"{name}.q"
+    environment = {"MQKIT_TEST_QUEUE": queue, "MQKIT_TEST_OUT": str(out)}
+    async with connected(mqkit_embedded.url) as client:
+        with running(
+            f"tests.faults.services:{service}",
+            mqkit_embedded.url,
+            tmp_path / "log",
+            *("--loop", loop),
+            **environment,
+        ) as process:
+            await process.says("consuming")
+            for raises in ("KeyboardInterrupt", "SystemExit", "nothing"):
+                await client.publisher.publish("", queue, {"raises": raises}, message_id=raises)
+            await eventually(lambda: len(lines(out)) == 3, what=f"three runs in {process.text()}")
+            dead = [(await client.take(f"{queue}.dead")).properties.message_id for _ in range(2)]
+            process.send(signal.SIGTERM)
+            assert await process.ends() == 0, process.text()
+        assert sorted(map(str, dead)) == ["KeyboardInterrupt", "SystemExit"]
+        assert await client.messages(queue) == 0

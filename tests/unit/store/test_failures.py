@@ -198,6 +198,21 @@ async def test_a_connection_that_is_lost_is_the_database_s_fault(
         assert await work_of(store) == ["again"]
 
 
+async def test_a_connection_that_is_lost_in_a_group_of_tasks_is_the_database_s_fault(
+    postgres_database: str,
+) -> None:
+    """Whatever else the group raised."""
+
+    async def run(transaction: Transaction) -> None:
+        async with asyncio.TaskGroup() as group:
+            kill = text("SELECT pg_terminate_backend(pg_backend_pid())")
+            group.create_task(transaction.execute(kill))
+
+    async with Store(postgres_database, relay=False) as store:
+        with pytest.raises(StoreUnavailableError):
+            await store.once("h", delivery("m"), run)
+
+
 async def test_a_restart_costs_idle_connections_no_message(
     own_postgres: PostgresServer, name: str
 ) -> None:
