@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from mqkit.shown import shown
 
 MAX_TEXT = 4_000
@@ -15,8 +17,14 @@ class MqkitError(Exception):
     escaped (`mqkit.shown`). What an error has as attributes is as it came.
     """
 
+    has_lines: ClassVar[bool] = False
+    """Whether mqkit itself writes its text on several lines, as where it shows the end of a log."""
+
     def __str__(self) -> str:
-        return shown(super().__str__(), MAX_TEXT)
+        text = super().__str__()
+        if not self.has_lines:
+            return shown(text, MAX_TEXT)
+        return "\n".join(shown(line, MAX_TEXT) for line in text.splitlines())
 
 
 # --- what the programmer or the operator wrote -------------------------------------------------

@@ -40,9 +40,13 @@ URL_TIMEOUT = 15.0
 class BrokerStartError(BrokerError):
     """A broker was found but did not come up; the message holds the end of its log."""
 
+    has_lines = True
+
 
 class BrokerControlError(BrokerError):
     """A broker's node could not be told what a test asked for (rabbitmqctl, kill, stop, start)."""
+
+    has_lines = True
 
 
 class Broker(abc.ABC):

@@ -42,6 +42,8 @@ __all__ = [
 class BrokerNotFoundError(BrokerError):
     """No RabbitMQ is to be had; the message says how to provide one, for each way."""
 
+    has_lines = True
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerSpec:

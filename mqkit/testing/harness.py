@@ -62,6 +62,8 @@ Advance = Callable[[float], Awaitable[None]]
 class HarnessError(MqkitError):
     """A test asked the harness for what cannot be."""
 
+    has_lines = True
+
 
 class HarnessTimeoutError(HarnessError):
     """What a test waited for did not come; the message says how far it came."""

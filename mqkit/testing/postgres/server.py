@@ -39,6 +39,8 @@ POLL_INTERVAL = 0.05
 class PostgresError(MqkitError):
     """The root of what goes wrong with a PostgreSQL server for tests."""
 
+    has_lines = True
+
 
 class PostgresNotFoundError(PostgresError):
     """No PostgreSQL is to be had; the message says how to provide one, for each way."""
