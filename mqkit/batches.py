@@ -16,8 +16,9 @@ from mqkit.dispatch import Dispatcher
 from mqkit.errors import BatchResultError, DecodeError, HandlerAbortedError
 from mqkit.expiry import expired
 from mqkit.handler import Handler
+from mqkit.invoker import aborted
 from mqkit.message import Delivery
-from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue
+from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, instruction
 from mqkit.window import Window
 
 
@@ -165,4 +166,7 @@ class Batcher:
                 return Ack(result, self._invoker.as_reply(delivery, result))
             except BaseException as problem:  # noqa: BLE001 - no result, or one that no reply holds
                 error = problem
+        if not isinstance(error, Exception) and instruction(error) is error:
+            failure = aborted(error)
+            failure.__cause__, error = error, failure
         return self._dispatcher.decide(delivery, error, began)

@@ -15,6 +15,7 @@ OpenChannel = Callable[[], Awaitable[DriverChannel]]
 
 NOT_FOUND = 404
 ACCESS_REFUSED = 403
+CONNECTION_FORCED = 320
 RESOURCE_LOCKED = 405
 
 _INEQUIVALENT = re.compile(
@@ -43,7 +44,7 @@ async def declare(open_channel: OpenChannel, topology: Topology) -> None:
             try:
                 await step(channel)
             except ChannelClosedError as error:
-                if not error.code:
+                if error.code in (0, CONNECTION_FORCED):
                     raise
                 if look is None or error.code != ACCESS_REFUSED:
                     problems.append(explain(what, error.code, error.text))

@@ -125,7 +125,7 @@ class Invoker:
         except BaseException as error:
             if _is_thrown_away(error) or instruction(error) is not error:
                 raise
-            raise _aborted(error) from error
+            raise aborted(error) from error
         return result
 
     def _innermost(self) -> CallNext:
@@ -256,7 +256,7 @@ class Invoker:
         return made[kind]
 
 
-def _aborted(error: BaseException) -> HandlerAbortedError:
+def aborted(error: BaseException) -> HandlerAbortedError:
     """A failure that the policy can judge: tenacity's default retries `Exception` only."""
     return HandlerAbortedError(
         f"the handler ended with {error_type(error)}; it, or something that it awaited, was "
@@ -296,7 +296,7 @@ def _told_by_future(run: Callable[[], Any]) -> Any:
     except BaseException as error:
         if instruction(error) is not error:
             raise
-        raise _aborted(error) from error
+        raise aborted(error) from error
 
 
 _DONE = frozenset({str, int, float, bool, bytes, list, dict, tuple, Decimal})

@@ -154,6 +154,25 @@ async def test_whatever_a_handler_raises_its_message_is_dead_lettered(
     assert runs == dict.fromkeys(failing, 2) | {f"fine {n}": 1 for n in range(8)}
 
 
+async def test_what_a_batch_returns_for_a_message_is_judged_as_if_it_was_raised(
+    broker: Broker, name: str
+) -> None:
+    """Whatever it is derived from, as `gather(return_exceptions=True)` may return it."""
+    queue = Queue(f"{name}.q")
+    runs: Counter[str] = Counter()
+    service = Service(name, retry=TWICE)
+
+    @service.batch(queue, size=4, within=0.1)
+    async def handle(bodies: list[Body]) -> list[BaseException | None]:
+        runs.update(body.how for body in bodies)
+        return [FAILURES[each.how]() if each.how in FAILURES else None for each in bodies]
+
+    async with connected(broker.url) as client, Runtime(service, BrokerUrl.parse(broker.url)):
+        await send(client, queue, ["fine", "base", "group", "exit"])
+        await eventually(lambda: are_dead(client, queue, 3))
+    assert runs == {"fine": 1, "base": 2, "group": 2, "exit": 2}
+
+
 @pytest.mark.parametrize("fault", [ZeroDivisionError, Broken, Gone])
 async def test_a_message_that_mqkit_cannot_settle_runs_once_and_is_kept(
     broker: Broker, name: str, fault: type[BaseException], monkeypatch: pytest.MonkeyPatch
