@@ -11,21 +11,12 @@ THRESHOLD = 10_000
 A message's objects are no garbage while its handler waits. With some hundred of them under way,
 looking at them again and again takes more time than handling them."""
 
-
 FULL = 100
 """For a broker: times that it looks at what is new or younger before it looks at all there is.
 
 What waits in queues is no garbage, and goes without the collector. To look at a million messages
 takes seconds, in which nobody is served; Python's own default is 10.
 """
-
-
-def spare_broker() -> None:
-    """Let the collector look less often, and seldom at what the broker holds for long."""
-    spare_collector()
-    if gc.isenabled():
-        first, second, full = gc.get_threshold()
-        gc.set_threshold(first, second, max(full, FULL))
 
 
 def spare_collector() -> None:
@@ -38,3 +29,11 @@ def spare_collector() -> None:
     first, *others = gc.get_threshold()
     if gc.isenabled() and 0 < first < THRESHOLD:
         gc.set_threshold(THRESHOLD, *others)
+
+
+def spare_broker() -> None:
+    """Let the collector look less often, and seldom at what the broker holds for long."""
+    spare_collector()
+    if gc.isenabled():
+        first, second, full = gc.get_threshold()
+        gc.set_threshold(first, second, max(full, FULL))
