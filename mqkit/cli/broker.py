@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,10 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 5672
 """AMQP's own (IANA)."""
 
-DEFAULT_USER = "guest:guest"
+DEFAULT_USER = "guest"
+
+PASSWORD_VARIABLE = "MQKIT_BROKER_PASSWORD"  # noqa: S105 - its name
+"""The environment's: other users of the machine cannot see it, as they see a command line."""
 
 
 def broker(
@@ -34,8 +38,31 @@ def broker(
         ),
     ] = None,
     user: Annotated[
-        str, typer.Option(metavar="NAME:PASSWORD", help="Who may log in.")
+        str,
+        typer.Option(
+            metavar="NAME[:PASSWORD]",
+            help="Who may log in. A password that stands here is seen by every user of this "
+            "machine; without one it is --password-file's, else the environment's "
+            f"{PASSWORD_VARIABLE}, else, for guest, guest.",
+        ),
     ] = DEFAULT_USER,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The file that has the password of --user, alone.",
+            show_default=False,
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="How much memory messages may take until publishers are blocked: 2GiB, 500MB, or "
+            "a share as 40%, which is the default, of what this machine or its control group has.",
+            show_default=False,
+        ),
+    ] = None,
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning, error or critical.")
     ] = "warning",
@@ -47,13 +74,54 @@ def broker(
     2: it was called wrongly.
     """
     level = log_level_number(log_level)
-    name, colon, password = user.partition(":")
-    if not (name and colon and password):
-        raise typer.BadParameter("it takes NAME:PASSWORD", param_hint="--user")
+    users = _users(user, password_file)
     log_to_stderr(level)
     from mqkit.cli import embedded  # noqa: PLC0415 - the other commands start without it, sooner
+    from mqkit.embedded import limit_of  # noqa: PLC0415 - as above
 
-    embedded.serve(host=host, port=port, data=data, users={name: password})
+    try:
+        limit = None if memory_limit is None else limit_of(memory_limit)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--memory-limit") from error
+    embedded.serve(host=host, port=port, data=data, users=users, memory_limit=limit)
+
+
+def _users(user: str, password_file: Path | None) -> dict[str, str]:
+    """Who may log in, with the password from where it is given.
+
+    :raises typer.BadParameter: there is no name or no password, or there are two passwords
+    """
+    name, colon, password = user.partition(":")
+    if colon and password_file is not None:
+        raise typer.BadParameter(
+            "the password is in --user already; give one of the two", param_hint="--password-file"
+        )
+    if not colon and password_file is not None:
+        password = _password_in(password_file)
+    elif not colon:
+        default = DEFAULT_USER if name == DEFAULT_USER else ""
+        password = os.environ.get(PASSWORD_VARIABLE, default)
+    if not (name and password):
+        raise typer.BadParameter(
+            f"it takes NAME:PASSWORD, or NAME with --password-file or the environment's "
+            f"{PASSWORD_VARIABLE}",
+            param_hint="--user",
+        )
+    return {name: password}
+
+
+def _password_in(path: Path) -> str:
+    """What a file has, without the end of its line.
+
+    :raises typer.BadParameter: it cannot be read; nothing of what it has is in the words
+    """
+    try:
+        return path.read_text(encoding="utf-8").strip("\r\n")
+    except OSError as error:
+        why = str(error.strerror)
+    except UnicodeDecodeError:
+        why = "it is no UTF-8"
+    raise typer.BadParameter(f"{path} cannot be read: {why}", param_hint="--password-file")
 
 
 def check_broker_choice(url: str | None, data: Path | None, *, embedded: bool) -> None:

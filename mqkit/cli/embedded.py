@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from mqkit.cli.collector import spare_broker
 from mqkit.embedded import PRODUCT, DataError, EmbeddedServer, ServerThread, version
 from mqkit.errors import BrokerError
 
@@ -24,12 +25,20 @@ class EmbeddedBrokerError(BrokerError):
     """The embedded broker could not start, or had to stop; the message says why."""
 
 
-def serve(*, host: str, port: int, data: Path | None, users: Mapping[str, str]) -> None:
+def serve(
+    *,
+    host: str,
+    port: int,
+    data: Path | None,
+    users: Mapping[str, str],
+    memory_limit: int | None = None,
+) -> None:
     """Run an embedded broker until SIGTERM or SIGINT.
 
+    :param memory_limit: bytes; None is a share of what the machine has
     :raises EmbeddedBrokerError: it could not start, or not keep what it was given
     """
-    server = EmbeddedServer(host=host, port=port, data=data, users=users)
+    server = EmbeddedServer(host=host, port=port, data=data, users=users, memory_limit=memory_limit)
     try:
         asyncio.run(_serve(server, data))
     except DataError as error:
@@ -62,6 +71,7 @@ def embedded_broker(data: Path | None = None) -> Iterator[str]:
 
 async def _serve(server: EmbeddedServer, data: Path | None) -> None:
     stop = asyncio.Event()
+    spare_broker()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

@@ -7,6 +7,7 @@ and `declarations` (what the methods do) -> `vhost` (routing) -> `queue` (order,
 """
 
 from mqkit.embedded.errors import DataError, EmbeddedBrokerError
+from mqkit.embedded.memory import limit_of
 from mqkit.embedded.node import PRODUCT, version
 from mqkit.embedded.server import ConnectionInfo, EmbeddedServer, MessageInfo, QueueInfo
 from mqkit.embedded.thread import ServerThread
@@ -20,5 +21,6 @@ __all__ = [
     "MessageInfo",
     "QueueInfo",
     "ServerThread",
+    "limit_of",
     "version",
 ]

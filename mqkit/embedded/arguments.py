@@ -5,6 +5,7 @@ https://www.rabbitmq.com/docs/queues#optional-arguments
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -166,6 +167,36 @@ def _arguments(given: Mapping[str, Any], type_: str) -> QueueArguments:
     )
 
 
+def consumer_priority(
+    given: Mapping[str, Any], queue: QueueArguments, name: str, vhost: str
+) -> int:
+    """Check the arguments of a consumer, and return its priority.
+
+    :raises ReplyError: 406 for one of streams', or a priority that is no integer
+    """
+    for argument in given:
+        if argument in CONSUMERS_OF_STREAMS:
+            raise precondition_failed(
+                f"invalid arg '{argument}' for queue '{name}' in vhost '{vhost}' of queue type "
+                f"rabbit_{queue.type}_queue"
+            )
+    priority = given.get("x-priority", 0)
+    if (why := _integer(priority)) is not None:
+        raise precondition_failed(
+            f"invalid arg 'x-priority' for queue '{name}' in vhost '{vhost}': {why}"
+        )
+    return int(priority)
+
+
+def expiration_fault(text: str) -> str | None:
+    """What is wrong with the `expiration` of a message, in RabbitMQ's words; None if nothing is."""
+    found = re.match(r"[+-]?[0-9]+", text)
+    if found is None:
+        return "no_integer"
+    rest = text[found.end() :]
+    return f'{{leftover_string,"{rest}"}}' if rest else _milliseconds(int(found[0]))
+
+
 def _seconds(milliseconds: int | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
 
@@ -286,6 +317,11 @@ STREAMS_ONLY = frozenset(
         "x-initial-cluster-size",
     }
 )
+
+CONSUMERS_OF_STREAMS = frozenset(
+    {"x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"}
+)
+"""Arguments of consumers that only streams take."""
 
 QUORUM_REFUSES = STREAMS_ONLY | {
     "x-max-priority",

@@ -1,15 +1,15 @@
-"""What `basic.*`, `confirm.*`, `channel.flow` and `tx.*` methods do."""
+"""What `basic.*`, `confirm.*` and `channel.flow` methods do."""
 
 from __future__ import annotations
 
-import re
 import secrets
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pamqp import commands
 
-from mqkit.embedded.arguments import MAX_MILLISECONDS
-from mqkit.embedded.channel import Channel
+from mqkit.embedded.arguments import consumer_priority, expiration_fault
+from mqkit.embedded.channel import Channel, Unacked
 from mqkit.embedded.consumers import Consumer
 from mqkit.embedded.declarations import readable_queue
 from mqkit.embedded.errors import (
@@ -22,11 +22,16 @@ from mqkit.embedded.errors import (
 from mqkit.embedded.frames import ReceivedHeader
 from mqkit.embedded.message import Message, header_routing_keys
 from mqkit.embedded.reply_to import NAME as REPLY_TO
+from mqkit.embedded.transactions import Settle
+from mqkit.embedded.vhost import Target
+
+AT_ONCE = 100
+"""Queues that a message is offered to without a look at the time."""
 
 Published = tuple[commands.Basic.Publish, ReceivedHeader, bytes]
 
 
-def publish(channel: Channel, published: Published) -> None:
+def publish(channel: Channel, published: Published) -> Iterator[None] | None:
     """`basic.publish` with its content: route it, return it if it must be, confirm it later."""
     method, header, body = published
     channel.next_publish()
@@ -47,16 +52,24 @@ def publish(channel: Channel, published: Published) -> None:
         )
     _check_expiration(properties.expiration)
     keys = (method.routing_key, *header_routing_keys(properties.headers or {}))
-    message = Message(exchange.name, keys, properties, body, header)
+    message = Message(exchange.name, keys, properties, body, header.raw)
     if "BCC" in message.headers:
         # Nobody is to see who else got it.
         message = message.with_headers({"BCC": None})
     if properties.reply_to == REPLY_TO:
         message = _with_reply_key(channel, message)
-    routed, taken = vhost.publish(exchange, message)
-    if not routed and method.mandatory:
+    targets = vhost.targets(exchange, message)
+    if channel.transaction is not None:
+        channel.transaction.publish(message, targets, mandatory=method.mandatory)
+        return None
+    if len(targets) > AT_ONCE:
+        return _offer(channel, message, targets)
+    taken = [target.offer(message) for target in targets]
+    message.condense()
+    if not targets and method.mandatory:
         channel.return_(message)
-    channel.confirm_later(taken=taken)
+    channel.confirm_later(taken=all(taken))
+    return None
 
 
 def qos(channel: Channel, method: commands.Basic.Qos) -> None:
@@ -80,9 +93,7 @@ def consume(channel: Channel, method: commands.Basic.Consume) -> None:
         return
     queue = readable_queue(channel, method.queue)
     arguments = dict(method.arguments or {})
-    priority = arguments.get("x-priority", 0)
-    if not isinstance(priority, int) or isinstance(priority, bool):
-        raise precondition_failed(f"Invalid x-priority: {priority!r}")
+    priority = consumer_priority(arguments, queue.options, queue.name, channel.vhost.name)
     single = queue.options.single_active_consumer
     # As in RabbitMQ: quorum queues take no notice of it.
     exclusive = method.exclusive and not queue.options.is_quorum
@@ -138,32 +149,28 @@ def get(channel: Channel, method: commands.Basic.Get) -> None:
 
 def ack(channel: Channel, method: commands.Basic.Ack) -> None:
     """`basic.ack`."""
-    settled = channel.settle(method.delivery_tag, multiple=method.multiple)
-    for each in settled:
-        if each.entry in each.queue.unacked:
-            each.queue.acknowledge(each.entry)
-    for queue in {each.queue for each in settled}:
-        queue.serve()
+    _settle(channel, method.delivery_tag, _acknowledge, multiple=method.multiple)
 
 
 def nack(channel: Channel, method: commands.Basic.Nack) -> None:
     """`basic.nack`, RabbitMQ's extension: it does not count towards a delivery limit (4.3)."""
-    tag, multiple, requeue = method.delivery_tag, method.multiple, method.requeue
-    _refuse(channel, tag, multiple=multiple, requeue=requeue, counts=False)
+    how = _give_back_uncounted if method.requeue else _reject
+    _settle(channel, method.delivery_tag, how, multiple=method.multiple)
 
 
 def reject(channel: Channel, method: commands.Basic.Reject) -> None:
     """`basic.reject`: it counts towards a delivery limit."""
-    tag = method.delivery_tag or 0
-    _refuse(channel, tag, multiple=False, requeue=method.requeue, counts=True)
+    how = _give_back if method.requeue else _reject
+    _settle(channel, method.delivery_tag or 0, how, multiple=False)
 
 
 def recover(channel: Channel, method: commands.Basic.Recover) -> None:
     """`basic.recover`: all that is unacknowledged goes back to its queues, uncounted (4.3)."""
     if not method.requeue:
         raise not_implemented("requeue=false")
-    channel.requeue_all(counts=False)
+    # Before what comes back is delivered again, as RabbitMQ's own order is.
     channel.send(commands.Basic.RecoverOk())
+    channel.requeue_all(counts=False)
 
 
 def recover_async(channel: Channel, method: commands.Basic.RecoverAsync) -> None:
@@ -175,6 +182,8 @@ def recover_async(channel: Channel, method: commands.Basic.RecoverAsync) -> None
 
 def confirm_select(channel: Channel, method: commands.Confirm.Select) -> None:
     """`confirm.select`: publishes are numbered from here, and confirmed."""
+    if channel.transaction is not None:
+        raise precondition_failed("cannot switch from tx to confirm mode")
     channel.confirming = True
     channel.answer(method, commands.Confirm.SelectOk())
 
@@ -186,18 +195,42 @@ def flow(channel: Channel, method: commands.Channel.Flow) -> None:
     channel.send(commands.Channel.FlowOk(True))
 
 
-def transaction(_: Channel, method: Any) -> None:
-    """`tx.*`: refused, rather than accepted and not kept."""
-    raise not_implemented(
-        f"{method.name}: transactions are not implemented by this broker; use publisher confirms"
-    )
+def _offer(channel: Channel, message: Message, targets: Sequence[Target]) -> Iterator[None]:
+    """Offer a message to very many queues, one after the other."""
+    all_taken = True
+    for target in targets:
+        all_taken = target.offer(message) and all_taken
+        yield
+    message.condense()
+    channel.confirm_later(taken=all_taken)
 
 
-def _refuse(channel: Channel, tag: int, *, multiple: bool, requeue: bool, counts: bool) -> None:
-    settled = channel.settle(tag, multiple=multiple)
-    if requeue:
-        channel.requeue(settled, counts=counts)
-        return
+def _settle(channel: Channel, tag: int, how: Settle, *, multiple: bool) -> None:
+    """Settle deliveries, now or at the commit."""
+    taken = channel.take(tag, multiple=multiple)
+    if channel.transaction is not None:
+        channel.transaction.settle(how, taken)
+    else:
+        how(channel, channel.settled(taken))
+
+
+def _acknowledge(_: Channel, settled: list[Unacked]) -> None:
+    for each in settled:
+        if each.entry in each.queue.unacked:
+            each.queue.acknowledge(each.entry)
+    for queue in {each.queue for each in settled}:
+        queue.serve()
+
+
+def _give_back(channel: Channel, settled: list[Unacked]) -> None:
+    channel.requeue(settled, counts=True)
+
+
+def _give_back_uncounted(channel: Channel, settled: list[Unacked]) -> None:
+    channel.requeue(settled, counts=False)
+
+
+def _reject(_: Channel, settled: list[Unacked]) -> None:
     for each in settled:
         if each.entry in each.queue.unacked:
             each.queue.reject(each.entry)
@@ -225,12 +258,8 @@ def _with_reply_key(channel: Channel, message: Message) -> Message:
 
 
 def _check_expiration(expiration: str | None) -> None:
-    if expiration is None:
-        return
-    if not re.fullmatch(r"[0-9]+", expiration):
-        raise precondition_failed(f"invalid expiration '{expiration[:50]}': no_integer")
-    if int(expiration) > MAX_MILLISECONDS:
-        raise precondition_failed(f"invalid expiration '{expiration[:50]}'")
+    if expiration is not None and (why := expiration_fault(expiration)) is not None:
+        raise precondition_failed(f"invalid expiration '{expiration}': {why}")
 
 
 HANDLERS: dict[type, Any] = {
@@ -246,7 +275,4 @@ HANDLERS: dict[type, Any] = {
     commands.Basic.RecoverAsync: recover_async,
     commands.Confirm.Select: confirm_select,
     commands.Channel.Flow: flow,
-    commands.Tx.Select: transaction,
-    commands.Tx.Commit: transaction,
-    commands.Tx.Rollback: transaction,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +15,7 @@ from mqkit.embedded.errors import ReplyError, precondition_failed, unexpected_co
 from mqkit.embedded.frames import Method, ReceivedHeader
 from mqkit.embedded.message import Entry, Message
 from mqkit.embedded.queue import Queue
+from mqkit.embedded.transactions import Transaction
 from mqkit.embedded.vhost import VirtualHost
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ ENCODED_BODY = 4096
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes; RabbitMQ's own default since 4.0 (`max_message_size`)."""
+
+MAX_BODY_EVER = 512 * 1024 * 1024
+"""Bytes; a header that announces more closes the connection (RabbitMQ 4.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,8 @@ class _Content:
     missing: int
 
 
-Handler = Callable[["Channel", Any], None]
+Handler = Callable[["Channel", Any], Iterator[None] | None]
+"""What does a method: at once, or in the short steps of what it returns."""
 
 
 class Channel:
@@ -70,6 +75,8 @@ class Channel:
         self.last_queue = ""
         """What an empty queue name means: the one declared last on this channel."""
         self.confirming = False
+        self.transaction: Transaction | None = None
+        """What waits for `tx.commit`; None on a channel without transactions."""
         self.reply_key: str | None = None
         """Where answers to this channel arrive (direct reply-to)."""
         self.reply_tag = ""
@@ -148,8 +155,8 @@ class Channel:
         method = frames.Return(312, "NO_ROUTE", message.exchange, message.routing_key)
         self._send_content(method, message)
 
-    def settle(self, tag: int, *, multiple: bool) -> list[Unacked]:
-        """Take out what an ack, nack or reject is about, oldest first.
+    def take(self, tag: int, *, multiple: bool) -> dict[int, Unacked]:
+        """Take out what an ack, nack or reject is about, oldest first; then it is to be `settled`.
 
         :raises ReplyError: 406, the tag is not one of an unacknowledged delivery
         """
@@ -157,25 +164,25 @@ class Channel:
             found = self.unacked.pop(tag, None)
             if found is None:
                 raise precondition_failed(f"unknown delivery tag {tag}")
-            tags = []
-            settled = [found]
-        else:
-            # Tag 0 is all (AMQP 0-9-1, section 1.8.3.13).
-            # Tags count up, so those behind it need not be looked at.
-            tags = list(itertools.takewhile(lambda each: not tag or each <= tag, self.unacked))
-            if not tags and tag > self._tag:
-                raise precondition_failed(f"unknown delivery tag {tag}")
-            if tag and tag not in self.unacked:
-                raise precondition_failed(f"unknown delivery tag {tag}")
-            settled = [self.unacked.pop(each) for each in tags]
-        for each in settled:
+            return {tag: found}
+        # Tag 0 is all (AMQP 0-9-1, section 1.8.3.13).
+        if tag and tag not in self.unacked:
+            raise precondition_failed(f"unknown delivery tag {tag}")
+        # Tags count up, so those behind it need not be looked at.
+        tags = list(itertools.takewhile(lambda each: not tag or each <= tag, self.unacked))
+        return {each: self.unacked.pop(each) for each in tags}
+
+    @staticmethod
+    def settled(taken: dict[int, Unacked]) -> list[Unacked]:
+        """Count deliveries that were taken out no more towards their consumers' prefetch."""
+        for each in taken.values():
             if each.consumer is not None:
                 each.consumer.unacked -= 1
-        return settled
+        return list(taken.values())
 
     def requeue_all(self, *, counts: bool) -> None:
         """Give all that is unacknowledged back to its queues."""
-        self.requeue(self.settle(0, multiple=True), counts=counts)
+        self.requeue(self.settled(self.take(0, multiple=True)), counts=counts)
 
     @staticmethod
     def requeue(settled: Iterable[Unacked], *, counts: bool) -> None:
@@ -231,6 +238,8 @@ class Channel:
         self.consumers.clear()
         for consumer in consumers:
             consumer.queue.remove_consumer(consumer)
+        if self.transaction is not None:
+            self.transaction.rollback()
         self.requeue_all(counts=True)
         for consumer in consumers:
             self.vhost.consumer_left(consumer.queue)
@@ -250,11 +259,12 @@ class Channel:
 
     def _send_content(self, method: Method, message: Message) -> None:
         frame_max = self.connection.frame_max
-        content = message.encoded.get((self.number, frame_max))
+        kept = message.encoded or {}
+        content = kept.get((self.number, frame_max))
         if content is None:
             content = frames.content(self.number, message.content_header(), message.body, frame_max)
-            if len(message.encoded) < ENCODED_KEPT and len(message.body) <= ENCODED_BODY:
-                message.encoded[self.number, frame_max] = content
+            if message.is_shared and len(kept) < ENCODED_KEPT and len(message.body) <= ENCODED_BODY:
+                message.encoded = {**kept, (self.number, frame_max): content}
         self.connection.write(frames.method(self.number, method) + content)
 
     def _method(self, method: Method) -> None:
@@ -265,8 +275,23 @@ class Channel:
             return
         handler = self._methods.get(type(method))
         if handler is None:
-            raise ReplyError(503, f"unimplemented method {method.name}")
-        handler(self, method)
+            raise ReplyError(503, "unimplemented method")
+        if (work := handler(self, method)) is not None:
+            self._carry_on(work, method)
+
+    def _carry_on(self, work: Iterator[None], method: Method) -> None:
+        """Do what takes several turns; meanwhile no frame of this connection is taken."""
+
+        def steps() -> Iterator[None]:
+            try:
+                yield from work
+            except ReplyError as error:
+                if error.hard:
+                    error.about = frames.ids(method)
+                    raise
+                self._fail(error, method)
+
+        self.connection.turn.carry_on(steps())
 
     def _header(self, header: ReceivedHeader) -> None:
         content = self._content
@@ -282,10 +307,11 @@ class Channel:
             )
         if header.weight:
             self._expected_content("header")
-        if header.body_size > MAX_BODY:
-            self._content = None
-            raise precondition_failed(
-                f"message size {header.body_size} is larger than configured max size {MAX_BODY}"
+        if header.body_size > MAX_BODY_EVER:
+            raise ReplyError(
+                501,
+                f"content body size {header.body_size} exceeds maximum allowed size "
+                f"{MAX_BODY_EVER}",
             )
         content.header = header
         content.missing = header.body_size
@@ -298,7 +324,8 @@ class Channel:
             raise unexpected_content()
         if content.header is None:
             self._expected_content("header")
-        content.parts.append(part.value)
+        if content.header.body_size <= MAX_BODY:
+            content.parts.append(part.value)
         content.missing -= len(part.value)
         if content.missing < 0:
             raise ReplyError(501, "content body frame exceeds remaining content size")
@@ -308,16 +335,23 @@ class Channel:
     @staticmethod
     def _expected_content(what: str) -> NoReturn:
         # What came instead does not matter to RabbitMQ either.
+        of_class = " for class 60" if what == "header" else ""
         raise ReplyError(
-            505, f"expected content {what} for class 60, got non content {what} frame instead"
+            505, f"expected content {what}{of_class}, got non content {what} frame instead"
         )
 
     def _publish(self, content: _Content) -> None:
         self._content = None
         assert content.header is not None
-        self._methods[commands.Basic.Publish](
-            self, (content.method, content.header, b"".join(content.parts))
-        )
+        if (size := content.header.body_size) > MAX_BODY:
+            # Only now, as RabbitMQ: a client that is told sooner has not sent all of it yet.
+            raise precondition_failed(
+                f"message size {size} is larger than configured max size {MAX_BODY}"
+            )
+        publish = self._methods[commands.Basic.Publish]
+        work = publish(self, (content.method, content.header, b"".join(content.parts)))
+        if work is not None:
+            self._carry_on(work, content.method)
 
     def _fail(self, error: ReplyError, frame: frames.Frame) -> None:
         about = frame if isinstance(frame, Method) else commands.Basic.Publish()

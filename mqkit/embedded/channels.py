@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pamqp import commands
 
-from mqkit.embedded import basics, declarations, frames
+from mqkit.embedded import basics, declarations, frames, transactions
 from mqkit.embedded.channel import Channel
 from mqkit.embedded.errors import ReplyError, not_allowed, unexpected_content
 from mqkit.embedded.frames import Method
@@ -15,7 +15,11 @@ from mqkit.embedded.frames import Method
 if TYPE_CHECKING:
     from mqkit.embedded.connection import Connection
 
-METHODS: dict[type, Any] = {**declarations.HANDLERS, **basics.HANDLERS}
+METHODS: dict[type, Any] = {
+    **declarations.HANDLERS,
+    **basics.HANDLERS,
+    **transactions.HANDLERS,
+}
 
 
 class Channels:
@@ -85,7 +89,7 @@ class Channels:
         vhost = self._connection.vhost
         assert vhost is not None
         self._channels[number] = Channel(number, self._connection, vhost, METHODS)
-        self._send(number, commands.Channel.OpenOk())
+        self._send(number, frames.ChannelOpenOk())
 
     def _send(self, number: int, method: Method) -> None:
         self._connection.write(frames.method(number, method))

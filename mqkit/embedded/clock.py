@@ -59,9 +59,16 @@ class Clock:
 
     def __init__(
         self,
-        monotonic: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] | None = None,
+        wall: Callable[[], float] | None = None,
     ) -> None:
+        """Begin at the real time.
+
+        :param monotonic: seconds that never go back; by default `time.monotonic`, as it is now
+        :param wall: seconds since 1970; by default `time.time`, as it is now
+        """
+        # Looked up here, not where this is defined: whoever replaces them replaces them for this.
+        monotonic, wall = monotonic or time.monotonic, wall or time.time
         self.on_change: Callable[[], None] = lambda: None
         self._monotonic = monotonic
         self._wall_start = wall() - monotonic()

@@ -5,10 +5,13 @@ come in which state and what is done then, and what is not in it is an error:
 
     HEADER --protocol header--> STARTING --start-ok--> TUNING --tune-ok--> OPENING --open--> OPEN
     OPEN --an error of the peer's--> CLOSING --close-ok--> CLOSED
-    any --connection.close, or an error before OPENING--> CLOSED
+    any --connection.close--> LEAVING --close-ok, or the peer's end--> CLOSED
+    any --an error before OPENING--> CLOSED
 
-Frames of other channels are taken in OPEN only. In CLOSING everything but close-ok is dropped.
-CLOSED means: write what is left, then end the stream. (AMQP 0-9-1, sections 2.2.4 and 4.10.)
+Frames of other channels are taken in OPEN only. In CLOSING everything but close-ok is dropped, and
+in LEAVING, too: `connection.close` was answered, and what the peer has still sent is read, since
+to end a stream with something unread in it makes a reset, in which the answer gets lost. CLOSED
+means: write what is left, then end the stream. (AMQP 0-9-1, sections 2.2.4 and 4.10.)
 """
 
 from __future__ import annotations
@@ -18,17 +21,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from pamqp import body, commands, heartbeat
+from pamqp import commands, heartbeat
 
 from mqkit.embedded import frames, handshake
 from mqkit.embedded.channels import Channels
-from mqkit.embedded.errors import (
-    DataError,
-    HandshakeError,
-    ReplyError,
-)
+from mqkit.embedded.errors import DataError, HandshakeError, ReplyError
 from mqkit.embedded.frames import PROTOCOL_HEADER, FrameReader, Method
 from mqkit.embedded.node import Node
+from mqkit.embedded.turns import Turn
 from mqkit.embedded.users import User
 from mqkit.embedded.vhost import VirtualHost
 
@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 OUTPUT_HIGH = 1024 * 1024
 """Bytes that may wait to be written before deliveries to this connection are held up."""
+
+WRITE_COST = 512
+"""Bytes that each write counts besides its own: many small ones take their time, too."""
 
 
 class State(enum.Enum):
@@ -47,6 +50,7 @@ class State(enum.Enum):
     OPENING = enum.auto()
     OPEN = enum.auto()
     CLOSING = enum.auto()
+    LEAVING = enum.auto()
     CLOSED = enum.auto()
 
 
@@ -58,9 +62,18 @@ class Connection:
         node: Node,
         *,
         on_output: Callable[[], None] = lambda: None,
+        on_more: Callable[[], None] | None = None,
+        turn: float | None = None,
         from_loopback: bool = True,
         name: str = "a client",
     ) -> None:
+        """Wait for the peer's protocol header.
+
+        :param on_more: called when there is more to do without anything new from the stream:
+            `receive` no bytes, soon; by default that is done at once
+        :param turn: seconds after which `receive` leaves what is left for another turn, so that
+            others have theirs; None is no bound
+        """
         self.node = node
         self.name = name
         self.state = State.HEADER
@@ -69,7 +82,12 @@ class Connection:
         """Seconds, as agreed; 0 is none."""
         self.is_writable = True
         """False while the stream takes no more; the shell sets it, and calls `drained` after."""
+        self.has_more = False
+        """What was received has not all been done: nothing more is to be read until it is."""
         self._on_output = on_output
+        self._on_more = on_more or (lambda: self.receive(b""))
+        self.turn = Turn(turn)
+        """What it may do at once; its work goes before further frames."""
         self._from_loopback = from_loopback
         self._reader = FrameReader(handshake.FRAME_MIN)
         self._output: list[bytes] = []
@@ -105,11 +123,6 @@ class Connection:
         return self.state is State.CLOSED
 
     @property
-    def is_closing(self) -> bool:
-        """True while the answer to our `connection.close` is waited for."""
-        return self.state is State.CLOSING
-
-    @property
     def is_open(self) -> bool:
         """True between open-ok and the end."""
         return self.state is State.OPEN
@@ -132,7 +145,7 @@ class Connection:
         if not self._output:
             self._on_output()
         self._output.append(data)
-        self._waiting += len(data)
+        self._waiting += len(data) + WRITE_COST
 
     def output(self) -> bytes:
         """All that is to be written; afterwards nothing is."""
@@ -157,6 +170,7 @@ class Connection:
         if self.state is State.CLOSED:
             return
         self._reader.feed(data)
+        self.has_more = False
         try:
             self._read()
         except HandshakeError as error:
@@ -177,6 +191,8 @@ class Connection:
     def lost(self) -> None:
         """The stream is gone."""
         self.output()
+        # What was taken of a peer that is gone is done.
+        self.turn.finish()
         self._end()
         self.node.settle()
 
@@ -193,8 +209,7 @@ class Connection:
             self._is_blocked = False
             if self.can("connection.blocked"):
                 self._send(commands.Connection.Unblocked())
-            self.receive(b"")
-            self._on_output()
+            self._leave_for_later()
 
     def confirm(self) -> None:
         """Send the confirms of all channels; what they confirm is durable now."""
@@ -202,15 +217,27 @@ class Connection:
             channel.confirm()
 
     def _read(self) -> None:
+        """Take frames until the stream has no more, or the turn is over."""
         if self.state is State.HEADER and not self._read_header():
+            return
+        self.turn.begin()
+        if not self.turn.worked():
+            self._leave_for_later()
             return
         for number, frame in self._reader:
             self._frame(number, frame)
             if self.state is State.CLOSED:
                 self._reader.clear()
                 return
+            if not self.turn.worked() or (self.turn.is_over and not self._is_blocked):
+                self._leave_for_later()
+                return
             if self._is_blocked:
                 return
+
+    def _leave_for_later(self) -> None:
+        self.has_more = True
+        self._on_more()
 
     def _read_header(self) -> bool:
         size = len(PROTOCOL_HEADER)
@@ -229,7 +256,10 @@ class Connection:
     def _frame(self, number: int, frame: frames.Frame) -> None:
         if isinstance(frame, heartbeat.Heartbeat):
             return
-        if self.state is State.CLOSING:
+        if self.state is State.LEAVING and isinstance(frame, commands.Connection.Close):
+            self._send(commands.Connection.CloseOk())
+            return
+        if self.state in (State.CLOSING, State.LEAVING):
             if isinstance(frame, commands.Connection.CloseOk | commands.Connection.Close):
                 self._end()
             return
@@ -254,21 +284,21 @@ class Connection:
             handler(self, frame)
         except ReplyError as error:
             assert isinstance(frame, Method)
-            self._fail(error, *frames.ids(frame))
+            # Who fails to log in is told no more than that.
+            about = (0, 0) if self.state is State.STARTING else frames.ids(frame)
+            self._fail(error, *about)
 
     def _on_channel(self, number: int, frame: frames.Frame) -> None:
-        if self._must_block(frame):
-            self._block()
-            # It is read again when the alarm is over.
-            self._reader.put_back(number, frame)
-            return
+        # Whoever publishes is read no further after a content header, or a part of a body, as in
+        # RabbitMQ; a message without a body is taken, and the next one is not.
+        blocks = not isinstance(frame, Method) and self.node.alarm is not None
         try:
             self._channels.receive(number, frame)
         except ReplyError as error:
             self._fail(error, *error.about)
-
-    def _must_block(self, frame: frames.Frame) -> bool:
-        return self.node.alarm is not None and isinstance(frame, body.ContentBody)
+        else:
+            if blocks:
+                self._block()
 
     def _block(self) -> None:
         self._is_blocked = True
@@ -309,10 +339,7 @@ class Connection:
     def _close(self, _: commands.Connection.Close) -> None:
         self._release()
         self._send(commands.Connection.CloseOk())
-        self._end()
-
-    def _close_ok(self, _: commands.Connection.CloseOk) -> None:
-        self._end()
+        self.state = State.LEAVING
 
     def _update_secret(self, _: commands.Connection.UpdateSecret) -> None:
         self._send(commands.Connection.UpdateSecretOk())
@@ -326,7 +353,7 @@ class Connection:
         if self.state in (State.HEADER, State.STARTING) and error.code != 403:  # noqa: PLR2004
             self._end()
             return
-        if self.state in (State.CLOSING, State.CLOSED):
+        if self.state in (State.CLOSING, State.LEAVING, State.CLOSED):
             self._end()
             return
         self._release()
@@ -364,7 +391,6 @@ TABLE: dict[State, dict[type, Callable[[Connection, Any], None]]] = {
     },
     State.OPEN: {
         commands.Connection.Close: Connection._close,  # noqa: SLF001
-        commands.Connection.CloseOk: Connection._close_ok,  # noqa: SLF001
         commands.Connection.UpdateSecret: Connection._update_secret,  # noqa: SLF001
     },
 }

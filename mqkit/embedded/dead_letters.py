@@ -46,7 +46,7 @@ def dead_letter(queue: Queue, entry: Entry, reason: str, wall: Callable[[], floa
         message.body,
         None,
         deaths,
-        origin=message.header or message.origin,
+        origin=message.unchanged,
     )
 
 

@@ -120,9 +120,11 @@ def bind_queue(channel: Channel, method: commands.Queue.Bind) -> None:
 def unbind_queue(channel: Channel, method: commands.Queue.Unbind) -> None:
     """`queue.unbind`; what is not there is unbound already."""
     to, key = _queue_to_bind(channel, method)
-    if to.name in channel.vhost.queues:
+    arguments = method.arguments or {}
+    if channel.vhost.is_bound(method.exchange, to, key, arguments):
+        # Only then does it matter whose the queue is.
         channel.vhost.queue(to.name, channel.connection)
-    channel.vhost.unbind(method.exchange, to, key, method.arguments or {})
+    channel.vhost.unbind(method.exchange, to, key, arguments)
     channel.answer(method, commands.Queue.UnbindOk())
 
 
@@ -137,8 +139,9 @@ def delete_queue(channel: Channel, method: commands.Queue.Delete) -> None:
     vhost = channel.vhost
     name = _name(channel, method.queue)
     _check(channel, "configure", "queue", name)
-    count = 0
-    if name in vhost.queues:
+    if name not in vhost.queues:
+        channel.answer(method, commands.Queue.DeleteOk(0))
+    else:
         queue = vhost.queue(name, channel.connection)
         for flag, is_set in (("if-unused", method.if_unused), ("if-empty", method.if_empty)):
             if is_set and queue.options.is_quorum:
@@ -150,8 +153,9 @@ def delete_queue(channel: Channel, method: commands.Queue.Delete) -> None:
             raise precondition_failed(f"queue '{name}' in vhost '{vhost.name}' in use")
         if method.if_empty and queue.ready:
             raise precondition_failed(f"queue '{name}' in vhost '{vhost.name}' not empty")
-        count = vhost.delete_queue(queue)
-    channel.answer(method, commands.Queue.DeleteOk(count))
+        # Before its consumers are told, as RabbitMQ's own order is.
+        channel.answer(method, commands.Queue.DeleteOk(len(queue.ready)))
+        vhost.delete_queue(queue)
 
 
 def readable_queue(channel: Channel, name: str) -> Queue:

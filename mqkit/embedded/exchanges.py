@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import random
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mqkit.embedded.bindings import Binding, Bindings, Destination, words
+from mqkit.embedded.bindings import Binding, Bindings, Destination, Index, words
 from mqkit.embedded.errors import ReplyError, precondition_failed
 from mqkit.embedded.frames import type_name
-from mqkit.embedded.matching import HEADER_MATCHES, headers_match, topic_matches
+from mqkit.embedded.header_index import HeaderIndex
+from mqkit.embedded.matching import HEADER_MATCHES
 from mqkit.embedded.message import Message
+from mqkit.embedded.topics import Topics
 
 DEFAULT = ""
 """The exchange that routes to the queue of the routing key's name, and is bound to nothing."""
 
-TYPES = ("direct", "fanout", "topic", "headers")
+LOCAL_RANDOM, MODULUS_HASH = "x-local-random", "x-modulus-hash"
+
+TYPES = ("direct", "fanout", "topic", "headers", LOCAL_RANDOM, MODULUS_HASH)
+"""Those that RabbitMQ 4.3 has without a plugin."""
 
 PREDECLARED = {
     "amq.direct": "direct",
@@ -39,7 +46,13 @@ class Exchange:
     auto_delete: bool = False
     internal: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
-    bindings: Bindings = field(default_factory=Bindings)
+    bindings: Bindings = field(init=False)
+    _topics: Topics = field(init=False, default_factory=Topics)
+    _headers: HeaderIndex = field(init=False, default_factory=HeaderIndex)
+
+    def __post_init__(self) -> None:
+        indexes: dict[str, Index] = {"topic": self._topics, "headers": self._headers}
+        self.bindings = Bindings(indexes.get(self.type))
 
     @property
     def alternate(self) -> str | None:
@@ -51,17 +64,30 @@ class Exchange:
         if self.type == "fanout":
             yield from (binding.destination for binding in self.bindings)
         elif self.type == "headers":
-            for binding in self.bindings:
-                if headers_match(binding.arguments, message.headers):
-                    yield binding.destination
+            for binding in self._headers.matching(message.headers):
+                yield binding.destination
         elif self.type == "direct":
             for key in message.routing_keys:
                 yield from (binding.destination for binding in self.bindings.with_key(key))
-        else:
-            split = [words(key) for key in message.routing_keys]
-            for binding in self.bindings:
-                if any(topic_matches(binding.words, key) for key in split):
+        elif self.type == "topic":
+            for key in message.routing_keys:
+                for binding in self._topics.matching(words(key)):
                     yield binding.destination
+        elif self.bindings:
+            yield self._one_of_them(message)
+
+    def _one_of_them(self, message: Message) -> Destination:
+        """Where one of the bindings leads: any of them, or one that goes by the routing keys.
+
+        Which of them a key goes to is always the same, and not the same as with RabbitMQ, whose
+        hash is Erlang's.
+        """
+        found = [binding.destination for binding in self.bindings]
+        if self.type == LOCAL_RANDOM:
+            return random.choice(found)
+        found.sort(key=lambda to: (to.kind, to.name))
+        keys = "\0".join(message.routing_keys).encode("utf-8", "surrogateescape")
+        return found[zlib.crc32(keys) % len(found)]
 
     def bind(self, destination: Destination, routing_key: str, arguments: dict[str, Any]) -> bool:
         """Add a binding; False if there was the same one.
@@ -70,6 +96,8 @@ class Exchange:
         """
         if self.type == "headers":
             _check_header_match(arguments)
+        if self.type == LOCAL_RANDOM and routing_key:
+            raise precondition_failed(f"Non empty binding '{routing_key}' key not permitted")
         if self.bindings.find(destination, routing_key, arguments) is not None:
             return False
         self.bindings.add(Binding(destination, routing_key, arguments))
@@ -79,22 +107,22 @@ class Exchange:
 def _check_header_match(arguments: Mapping[str, Any]) -> None:
     how = arguments.get("x-match", "all")
     if not isinstance(how, str):
-        raise precondition_failed(f"Invalid x-match field type: {type(how).__name__}")
+        raise precondition_failed(
+            f"Invalid x-match field type {type_name(how)} (value {how}); expected longstr"
+        )
     if how not in HEADER_MATCHES:
         raise precondition_failed(
-            f"Invalid x-match field value {how!r}; expected all, any, all-with-x or any-with-x"
+            f'Invalid x-match field value <<"{how}">>; expected all, any, all-with-x, or any-with-x'
         )
 
 
 def checked_type(name: str) -> str:
     """The type if this broker has it.
 
-    :raises ReplyError: 406 for an unknown one, 540 for one of a plugin of RabbitMQ's
+    :raises ReplyError: 406, as RabbitMQ says of a plugin's type without the plugin
     """
     if name in TYPES:
         return name
-    if name.startswith("x-"):
-        raise ReplyError(540, f"exchange type '{name}' is a plugin's, which this broker lacks")
     raise precondition_failed(f"unknown exchange type '{name}'")
 
 

@@ -102,7 +102,6 @@ class FrameReader:
         self.frame_max = frame_max
         """Bytes of a whole frame; 0 is no limit."""
         self._buffer = bytearray()
-        self._again: tuple[int, Frame] | None = None
         self._is_lost = False
 
     def feed(self, data: bytes) -> None:
@@ -124,11 +123,6 @@ class FrameReader:
     def clear(self) -> None:
         """Forget what was received and not read."""
         self._buffer.clear()
-        self._again = None
-
-    def put_back(self, channel: int, frame: Frame) -> None:
-        """Give the frame that was read last once more; reading must stop after that."""
-        self._again = (channel, frame)
 
     def __iter__(self) -> Iterator[tuple[int, Frame]]:
         """Channel number and frame, for each that is complete.
@@ -143,9 +137,6 @@ class FrameReader:
                 yield 0, commands.Connection.CloseOk()
             del self._buffer[: 1 - len(CLOSE_OK)]
             return
-        if self._again is not None:
-            again, self._again = self._again, None
-            yield again
         if self._size(self._buffer, 0) is None:
             return
         start = 0
@@ -198,6 +189,8 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
         return 0, heartbeat.Heartbeat()
     if kind == constants.FRAME_BODY:
         return channel, body.ContentBody(payload)
+    if kind == constants.FRAME_HEADER and not channel:
+        raise ReplyError(505, "content on channel 0")
     if kind == constants.FRAME_HEADER:
         return channel, ReceivedHeader(payload)
     try:
@@ -285,6 +278,19 @@ def _with_key(
     method.routing_key = key
     end = len(data) - after
     return data[: end - 1] + len(encoded).to_bytes(1) + encoded + data[end:]
+
+
+class ChannelOpenOk(commands.Channel.OpenOk):
+    """pamqp writes the text "0" here, where RabbitMQ sends an empty long string.
+
+    There are clients that read these four octets as a number and go wrong over any other.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def validate(self) -> None:
+        """The empty string is what RabbitMQ sends."""
 
 
 class QueueDeclareOk(commands.Queue.DeclareOk):

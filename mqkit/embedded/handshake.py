@@ -79,7 +79,9 @@ def log_in(
     if user is not None:
         return user
     refusal = access_refused(
-        f"Login was refused using authentication mechanism {method.mechanism}", hard=True
+        f"Login was refused using authentication mechanism {method.mechanism}. For details see "
+        "the broker logfile.",
+        hard=True,
     )
     if tell:
         raise refusal

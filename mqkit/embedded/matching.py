@@ -1,6 +1,7 @@
-"""Does a message match a binding? Topic patterns and header tables, decided purely.
+"""Does a message match one binding? Topic patterns and header tables, decided purely.
 
-AMQP 0-9-1, section 3.1.3, and https://www.rabbitmq.com/docs/exchanges for the `x-` forms.
+Many at once are `topics` and `header_index`. AMQP 0-9-1, section 3.1.3, and
+https://www.rabbitmq.com/docs/exchanges for the `x-` forms.
 """
 
 from __future__ import annotations
@@ -35,17 +36,26 @@ def headers_match(wanted: Mapping[str, Any], headers: Mapping[str, Any]) -> bool
     Arguments that begin with `x-` are left out unless `x-match` ends in `-with-x`; an argument
     without a value (void) asks only for the header to be there.
     """
-    how = wanted.get("x-match", "all")
-    with_x = how in ("all-with-x", "any-with-x")
-    pairs = [
+    found = (
+        name in headers and (value is None or _same(value, headers[name]))
+        for name, value in header_pairs(wanted)
+    )
+    return any(found) if is_any(wanted) else all(found)
+
+
+def header_pairs(wanted: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The pairs that a header binding asks for."""
+    with_x = wanted.get("x-match", "all") in ("all-with-x", "any-with-x")
+    return [
         (name, value)
         for name, value in wanted.items()
         if name != "x-match" and (with_x or not name.startswith("x-"))
     ]
-    found = (
-        name in headers and (value is None or _same(value, headers[name])) for name, value in pairs
-    )
-    return any(found) if how in ("any", "any-with-x") else all(found)
+
+
+def is_any(wanted: Mapping[str, Any]) -> bool:
+    """True if one of the pairs is enough for a header binding."""
+    return wanted.get("x-match") in ("any", "any-with-x")
 
 
 def _same(wanted: Any, value: Any) -> bool:

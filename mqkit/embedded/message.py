@@ -11,6 +11,7 @@ from pamqp import commands
 
 from mqkit.embedded.errors import precondition_failed
 from mqkit.embedded.frames import ReceivedHeader, type_name
+from mqkit.embedded.memory import MESSAGE_BYTES
 from mqkit.embedded.tables import encode_header
 
 Properties = commands.Basic.Properties
@@ -44,24 +45,49 @@ class Message:
     exchange: str
     routing_keys: tuple[str, ...]
     """The publisher's routing key first, then what `CC` and `BCC` added."""
-    properties: Properties
+    _properties: Properties | None
     body: bytes
-    header: ReceivedHeader | None = None
+    header: bytes | None = None
+    """The payload of its content header frame, where it is as it was received."""
     deaths: tuple[Death, ...] = ()
-    encoded: dict[tuple[int, int], bytes] = field(default_factory=dict)
-    """Content frames by channel number and frame_max; see `frames.content`."""
-    origin: ReceivedHeader | None = None
+    origin: tuple[bytes, Properties] | None = None
     """Where `header` is None: the one that `properties` are a change of."""
+    persistent: bool = field(init=False)
+    """Survives a restart of the broker, in a durable queue (delivery mode 2)."""
+    holders: int = field(init=False, default=0)
+    """Queues and transactions that have it; kept by `Memory`."""
+    is_shared: bool = field(init=False, default=False)
+    """Several queues have it: what is encoded for one consumer serves another one."""
+    encoded: dict[tuple[int, int], bytes] | None = field(init=False, default=None)
+    """Content frames by channel number and frame_max, of one that is shared."""
+
+    def __post_init__(self) -> None:
+        mode = self.properties.delivery_mode
+        self.persistent = mode == 2  # noqa: PLR2004 - the specification's value
+
+    @property
+    def properties(self) -> Properties:
+        """Its properties; do not change them."""
+        found = self._properties
+        if found is None:
+            assert self.header is not None
+            found = self._properties = ReceivedHeader(self.header).properties
+        return found
+
+    @property
+    def footprint(self) -> int:
+        """Bytes that it takes, more or less."""
+        return MESSAGE_BYTES + len(self.body) + len(self.header or b"")
+
+    def condense(self) -> None:
+        """Let go of what can be had from `header` again: it may wait for long."""
+        if self.header is not None:
+            self._properties = None
 
     @property
     def routing_key(self) -> str:
         """What `basic.deliver` says."""
         return self.routing_keys[0] if self.routing_keys else ""
-
-    @property
-    def persistent(self) -> bool:
-        """Survives a restart of the broker, in a durable queue (delivery mode 2)."""
-        return self.properties.delivery_mode == 2  # noqa: PLR2004 - the specification's value
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -80,17 +106,19 @@ class Message:
             self.body,
             None,
             self.deaths,
-            origin=self.header or self.origin,
+            origin=self.unchanged,
         )
+
+    @property
+    def unchanged(self) -> tuple[bytes, Properties] | None:
+        """The header that a change of this message is a change of; None if there is none."""
+        return self.origin if self.header is None else (self.header, self.properties)
 
     def content_header(self) -> bytes:
         """The payload of its content header frame."""
         if self.header is not None:
-            return self.header.raw
-        if self.origin is not None:
-            origin = self.origin
-            return encode_header(self.properties, len(self.body), origin.raw, origin.properties)
-        return encode_header(self.properties, len(self.body))
+            return self.header
+        return encode_header(self.properties, len(self.body), *(self.origin or ()))
 
 
 @dataclass(slots=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -11,13 +12,19 @@ from typing import TYPE_CHECKING
 from mqkit.embedded.clock import Clock
 from mqkit.embedded.errors import MAX_TEXT
 from mqkit.embedded.journal import Forgetful, Journal
+from mqkit.embedded.memory import Memory
 from mqkit.embedded.users import Permissions, Users
 from mqkit.embedded.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from mqkit.embedded.connection import Connection
 
+logger = logging.getLogger(__name__)
+
 PRODUCT = "mqkit embedded broker"
+
+LOW_ON_MEMORY = "low on memory"
+"""RabbitMQ's own words for it, in `connection.blocked`."""
 
 DEFAULT_USERS = {"guest": "guest"}
 
@@ -40,17 +47,23 @@ class Node:
         clock: Clock | None = None,
         journal: Journal | None = None,
         users: Mapping[str, str] = DEFAULT_USERS,
+        memory_limit: int | None = None,
     ) -> None:
+        """Start with the virtual host '/'.
+
+        :param memory_limit: bytes that messages may take until publishers are blocked; None is
+            no limit
+        """
         self.clock = Clock() if clock is None else clock
         self.journal: Journal = Forgetful() if journal is None else journal
         self.users = Users(users)
         self.vhosts: dict[str, VirtualHost] = {}
         self.connections: set[Connection] = set()
-        self.alarm: str | None = None
-        """Why publishers are blocked; None if they are not."""
+        self.memory = Memory(memory_limit, self._memory_alarm)
         self.unconfirmed: set[Connection] = set()
         """Connections that wait for their confirms."""
         self._deferred: deque[Callable[[], None]] = deque()
+        self._blocked_by_hand: str | None = None
         self._first_users = tuple(users)
         self.add_vhost("/")
 
@@ -58,7 +71,7 @@ class Node:
         """Add a virtual host, for the users that the broker began with; one that is there stays."""
         if name in self.vhosts:
             return self.vhosts[name]
-        vhost = VirtualHost(name, self.clock, self.journal, self._deferred.append)
+        vhost = VirtualHost(name, self.clock, self.journal, self._deferred.append, self.memory)
         self.vhosts[name] = vhost
         for user in self._first_users:
             self.users[user].permissions[name] = Permissions.of()
@@ -78,16 +91,39 @@ class Node:
             user.permissions.pop(name, None)
         self.journal.drop_vhost(name)
 
+    @property
+    def alarm(self) -> str | None:
+        """Why publishers are blocked; None if they are not."""
+        return self._blocked_by_hand or (LOW_ON_MEMORY if self.memory.is_high else None)
+
     def block(self, reason: str) -> None:
         """Take no more messages from publishers, as RabbitMQ does when memory or disk run out."""
         # It goes out as a short string.
-        self.alarm = reason.encode()[:MAX_TEXT].decode(errors="ignore")
+        self._blocked_by_hand = reason.encode()[:MAX_TEXT].decode(errors="ignore")
 
     def unblock(self) -> None:
-        """Take messages again."""
-        self.alarm = None
-        for connection in list(self.connections):
-            connection.unblock()
+        """Take messages again, unless they take too much memory."""
+        self._blocked_by_hand = None
+        self._end_alarm()
+
+    def _memory_alarm(self, begins: bool) -> None:
+        used, limit = self.memory.used, self.memory.limit
+        if begins:
+            logger.warning(
+                "messages take %d bytes of memory, over the limit of %s: publishers are blocked "
+                "until consumers have taken some of them",
+                used,
+                limit,
+            )
+        else:
+            logger.warning("messages take %d bytes of memory: publishers go on", used)
+            # Not from within what lets go of a message.
+            self._deferred.append(self._end_alarm)
+
+    def _end_alarm(self) -> None:
+        if self.alarm is None:
+            for connection in list(self.connections):
+                connection.unblock()
 
     def settle(self) -> None:
         """Do what has been put off, make it durable, then confirm it.

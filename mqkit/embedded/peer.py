@@ -8,13 +8,22 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mqkit.embedded import frames
-from mqkit.embedded.connection import Connection
+from mqkit.embedded.connection import Connection, State
 from mqkit.embedded.node import Node
 
 logger = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that a peer may take to be let in; RabbitMQ's default."""
+
+TURN = 0.01
+"""Seconds that a peer may have the broker for, while others wait."""
+
+LEAVE_TIMEOUT = 30.0
+"""Seconds that a peer may take to end the stream once its `connection.close` was answered.
+
+As with RabbitMQ, or its heartbeat's interval where that is shorter.
+"""
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a peer may take to end the connection, or to read what is left for it."""
@@ -63,7 +72,8 @@ class Peer(asyncio.Protocol):
         self._flushing = False
         self._choked = False
         """More waits for the peer than it may leave unread."""
-        self._ending = False
+        self._end_at: float | None = None
+        """When the socket is closed at the latest, once it is to be."""
         self._received = self._sent = self._loop.time()
         self._watch: asyncio.TimerHandle | None = None
 
@@ -75,6 +85,8 @@ class Peer(asyncio.Protocol):
         self._connection = Connection(
             self._shell.node,
             on_output=self._flush_soon,
+            on_more=self._continue_soon,
+            turn=TURN,
             from_loopback=address.startswith(LOOPBACK),
             name=f"{address}:{port}",
         )
@@ -86,12 +98,7 @@ class Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received = self._loop.time()
-        was_open = self._connection.is_open
-        self._shell.attempt(lambda: self._connection.receive(data))
-        if self._connection.is_open and not was_open:
-            self._beat()
-        if self._connection.is_blocked:
-            self._transport.pause_reading()
+        self._take(data)
 
     def pause_writing(self) -> None:
         self._connection.is_writable = False
@@ -102,7 +109,7 @@ class Peer(asyncio.Protocol):
         self._go_on()
 
     def connection_lost(self, _: Exception | None) -> None:
-        self._ending = True
+        self._end_at = 0.0
         if self._watch is not None:
             self._watch.cancel()
         try:
@@ -120,6 +127,28 @@ class Peer(asyncio.Protocol):
         self._flush()
         self._close()
 
+    def _take(self, data: bytes) -> None:
+        connection = self._connection
+        was_open = connection.is_open
+        self._shell.attempt(lambda: connection.receive(data))
+        if connection.is_open and not was_open:
+            self._beat()
+        if not self._may_read():
+            self._transport.pause_reading()
+
+    def _may_read(self) -> bool:
+        connection = self._connection
+        return not (connection.is_blocked or connection.has_more or self._choked)
+
+    def _continue_soon(self) -> None:
+        self._loop.call_soon(self._continue)
+
+    def _continue(self) -> None:
+        """Go on with what one turn was not enough for."""
+        if not self.gone.done():
+            self._take(b"")
+            self._flush()
+
     def _flush_soon(self) -> None:
         if not self._flushing:
             self._flushing = True
@@ -136,18 +165,21 @@ class Peer(asyncio.Protocol):
             self._choked = self._transport.get_write_buffer_size() > UNREAD_MOST
         if connection.is_closed:
             self._close()
-        elif connection.is_closing:
+        elif connection.state is State.CLOSING:
             # Its answer is read, whatever held it up; one that does not answer would stay for ever.
             self._transport.resume_reading()
             self._end_within(CLOSE_TIMEOUT)
+        elif connection.state is State.LEAVING:
+            self._transport.resume_reading()
+            self._end_within(min(connection.heartbeat or LEAVE_TIMEOUT, LEAVE_TIMEOUT))
         else:
             self._go_on()
 
     def _go_on(self) -> None:
         """Read, and let deliveries go on, as far as they may."""
-        if self._choked:
+        if not self._may_read():
             self._transport.pause_reading()
-        elif not self._connection.is_blocked and not self._transport.is_reading():
+        elif not self._transport.is_reading():
             # What it sent in the meantime was not seen: its silence is counted from here.
             self._received = self._loop.time()
             self._transport.resume_reading()
@@ -163,8 +195,9 @@ class Peer(asyncio.Protocol):
         self._end_within(CLOSE_TIMEOUT)
 
     def _end_within(self, seconds: float) -> None:
-        if not self._ending:
-            self._ending = True
+        end_at = self._loop.time() + seconds
+        if self._end_at is None or end_at < self._end_at:
+            self._end_at = end_at
             self._rewatch(seconds, self._transport.abort)
 
     def _handshake_is_late(self) -> None:

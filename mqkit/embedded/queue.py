@@ -47,6 +47,10 @@ class Host(Protocol):
         """An entry has left the queue for good."""
         ...
 
+    def discarded(self, entries: Iterable[Entry]) -> None:
+        """Entries have gone with their queue."""
+        ...
+
 
 class Queue:
     """One queue of one virtual host."""
@@ -79,6 +83,7 @@ class Queue:
         self.unacked: dict[Entry, Consumer | None] = {}
         self.held = Held()
         self._host = host
+        self._is_deleted = False
         self._count = 0
         self._message_timer: Timer | None = None
         self._may_expire = False
@@ -90,9 +95,13 @@ class Queue:
 
     def offer(self, message: Message) -> bool:
         """Take a message; False if the queue is full and refuses it."""
+        if self._is_deleted:
+            # It was there when the message was routed.
+            return True
         entry = self._entry(message)
         if self.options.overflow != "drop-head" and self._would_overflow(entry):
             if self.options.overflow == "reject-publish-dlx":
+                self._host.stored(self, entry)
                 self._host.dead_letter(self, entry, MAXLEN)
             return False
         self._host.stored(self, entry)
@@ -195,7 +204,8 @@ class Queue:
 
     def close(self) -> None:
         """The queue is deleted: nothing of it is due, and late acks are about nothing."""
-        self.ready.clear()
+        self._is_deleted = True
+        self._host.discarded([*self.ready.clear(), *self.unacked, *(e for e, _ in self.held)])
         self.unacked.clear()
         self.held.clear()
         for timer in (self._expiry_timer, self._message_timer):

@@ -39,12 +39,13 @@ class Replies:
         """True if somebody waits there."""
         return key in self._waiting
 
-    def deliver(self, message: Message) -> bool:
-        """Hand an answer over; False if it is addressed to no asker of this broker's.
+    def is_ours(self, key: str) -> bool:
+        """True if it is of this broker's making; whoever waited there may have gone."""
+        return key.startswith(self._prefix)
 
-        As with RabbitMQ 4.3, it is routed though its asker has gone, and is dropped then.
-        """
+    def offer(self, message: Message) -> bool:
+        """Hand an answer over; as with RabbitMQ 4.3, it is dropped if its asker has gone."""
         deliver = self._waiting.get(message.routing_key)
         if deliver is not None:
             deliver(message)
-        return message.routing_key.startswith(self._prefix)
+        return True

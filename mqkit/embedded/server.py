@@ -17,7 +17,9 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
+from mqkit.embedded.clock import Clock
 from mqkit.embedded.errors import DataError
+from mqkit.embedded.memory import default_limit
 from mqkit.embedded.node import DEFAULT_USERS, Node
 from mqkit.embedded.peer import Peer
 from mqkit.embedded.store import Store
@@ -67,8 +69,11 @@ class EmbeddedServer:
 
     With `data` durable queues outlive it, in a file in that directory; without it everything is
     in memory. With `fsync=False` they outlive this process and not the machine, for tests:
-    nothing then waits for the disk. `port` 0 is a free one. `users` are names and passwords; the
-    first of them is in `url`, which holds its password: do not log it.
+    nothing then waits for the disk. Publishers are blocked while messages take more than
+    `memory_limit` bytes of memory, by default a share (`memory.SHARE`) of what the machine has, or
+    the control group. `clock` makes the clock that everything in a queue waits on. `port` 0 is a
+    free one. `users` are names and passwords; the first of them is in `url`, which holds its
+    password: do not log it.
 
     Where the file cannot be written any more, the broker drops its connections without a confirm
     and stops listening; `failed` tells why, and so does every call that changes something.
@@ -86,6 +91,8 @@ class EmbeddedServer:
         data: Path | str | None = None,
         users: Mapping[str, str] = DEFAULT_USERS,
         fsync: bool = True,
+        memory_limit: int | None = None,
+        clock: Callable[[], Clock] = Clock,
     ) -> None:
         if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= MAX_PORT:
             raise ValueError(f"a port is a whole number from 0 to {MAX_PORT}, not {port!r}")
@@ -96,6 +103,8 @@ class EmbeddedServer:
         if not self._users:
             raise ValueError("a broker that nobody may log in to is of no use; give it users")
         self._fsync = fsync
+        self._clock = clock
+        self._memory_limit = default_limit() if memory_limit is None else memory_limit
         self._node: Node | None = None
         self._server: asyncio.Server | None = None
         self._peers: set[Peer] = set()
@@ -142,7 +151,12 @@ class EmbeddedServer:
         loop = asyncio.get_running_loop()
         store = Store(self._data, fsync=self._fsync) if self._data is not None else None
         try:
-            self._node = Node(journal=store, users=self._users)
+            self._node = Node(
+                clock=self._clock(),
+                journal=store,
+                users=self._users,
+                memory_limit=self._memory_limit,
+            )
             if store is not None:
                 store.restore(self._node)
             self._server = await loop.create_server(
@@ -226,11 +240,11 @@ class EmbeddedServer:
         return len(connections)
 
     def block(self, reason: str) -> None:
-        """Take no more messages, as RabbitMQ does when memory or disk run out."""
+        """Take no more messages, as when memory runs out."""
         self.node.block(reason)
 
     def unblock(self) -> None:
-        """Take messages again."""
+        """Take messages again, unless they take too much memory."""
         with self._change():
             self.node.unblock()
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pamqp import decode
 
@@ -19,47 +19,20 @@ from mqkit.embedded.frames import MALFORMED, ReceivedHeader
 from mqkit.embedded.journal import Journal
 from mqkit.embedded.message import Death, Entry, Message
 from mqkit.embedded.queue import Queue
+from mqkit.embedded.store_file import FILE, MOVE, advice, open_file, shrink
 from mqkit.embedded.tables import encode_table
 
 if TYPE_CHECKING:
-    from mqkit.embedded.clock import Clock
+    from mqkit.embedded.clock import Clock, Timer
     from mqkit.embedded.node import Node
 
-FILE = "mqkit-broker.sqlite"
+T = TypeVar("T")
 
-APPLICATION = int.from_bytes(b"mqkb")
-"""SQLite's `application_id`: another program's file is left alone."""
+SHRINK_AFTER = 100
+"""Messages that have gone before it is seen whether the file can be smaller."""
 
-VERSION = 2
-"""Of the tables below; a file of another version is left alone."""
-
-PRIMARY_CODE = 0xFF
-"""SQLite's extended result codes have the plain one in their lowest octet."""
-
-MOVE = "put back a copy, or move it away to begin with an empty one"
-
-SCHEMA = """
-CREATE TABLE vhosts (name TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE exchanges (
-    vhost TEXT, name TEXT, type TEXT, auto_delete INT, internal INT, arguments BLOB,
-    PRIMARY KEY (vhost, name)
-) WITHOUT ROWID;
-CREATE TABLE queues (
-    position INTEGER PRIMARY KEY, vhost TEXT, name TEXT, auto_delete INT, arguments BLOB,
-    UNIQUE (vhost, name)
-);
-CREATE TABLE bindings (
-    position INTEGER PRIMARY KEY, vhost TEXT, source TEXT, kind TEXT, destination TEXT,
-    routing_key TEXT, arguments BLOB
-);
-CREATE INDEX bindings_of ON bindings (vhost, source);
-CREATE TABLE entries (
-    vhost TEXT, queue TEXT, number INT, exchange TEXT, routing_keys TEXT, header BLOB, body BLOB,
-    deaths TEXT, priority INT, expires_at REAL, delivery_count INT,
-    acquired_count INT,
-    PRIMARY KEY (vhost, queue, number)
-) WITHOUT ROWID;
-"""
+SHRINK_PAUSE = 0.05
+"""Seconds between two steps of making it smaller."""
 
 
 class Store(Journal):
@@ -76,62 +49,16 @@ class Store(Journal):
         self._clock: Clock | None = None
         self._changed = False
         self._error: str | None = None
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(
-                self._path, isolation_level=None, check_same_thread=False
-            )
-        except (OSError, sqlite3.Error) as error:
-            raise DataError(
-                f"the data directory {directory} cannot be used: {error}; name one that this "
-                "user may write to"
-            ) from error
-        try:
-            self._open(fsync=fsync)
-        except sqlite3.Error as error:
-            self._database.close()
-            raise DataError(f"{self._file} cannot be used: {_advice(error)}") from error
-        except DataError:
-            self._database.close()
-            raise
+        self._ids: dict[tuple[str, str], int] = {}
+        """The numbers of the queues in the file, by virtual host and name."""
+        self._gone = 0
+        """Messages that have gone since the file's size was looked at."""
+        self._shrinking: Timer | None = None
+        self._database = open_file(directory, fsync=fsync)
 
     @property
     def _file(self) -> str:
         return f"the broker's file {self._path}"
-
-    def _open(self, *, fsync: bool) -> None:
-        execute = self._database.execute
-        execute("PRAGMA busy_timeout=0")
-        execute("PRAGMA locking_mode=EXCLUSIVE")
-        # Before anything is changed in a file that may be somebody else's.
-        self._is_new()
-        execute("PRAGMA journal_mode=WAL")
-        # A confirm says that the message is on disk.
-        execute(f"PRAGMA synchronous={'FULL' if fsync else 'OFF'}")
-        execute("BEGIN EXCLUSIVE")
-        if self._is_new():
-            for statement in SCHEMA.split(";\n"):
-                execute(statement)
-            execute(f"PRAGMA application_id={APPLICATION}")
-            execute(f"PRAGMA user_version={VERSION}")
-        execute("COMMIT")
-
-    def _is_new(self) -> bool:
-        """True for an empty file.
-
-        :raises DataError: it has something else than this broker's data
-        """
-        (application,) = self._database.execute("PRAGMA application_id").fetchone()
-        (version,) = self._database.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if not version and not tables and not application:
-            return True
-        if (application, version) != (APPLICATION, VERSION):
-            raise DataError(
-                f"{self._path} is not a file of this version's broker; name another directory, "
-                "or move it away"
-            )
-        return False
 
     def restore(self, node: Node) -> None:
         """Put what the file has into a new broker.
@@ -147,7 +74,7 @@ class Store(Journal):
             self._restore_bindings(node)
             self._restore_entries(node)
         except sqlite3.Error as error:
-            raise DataError(f"{self._file} cannot be used: {_advice(error)}") from error
+            raise DataError(f"{self._file} cannot be used: {advice(error)}") from error
         except (*MALFORMED, AttributeError, ReplyError) as error:
             raise DataError(f"{self._file} is damaged: {error!r}; {MOVE}") from error
         node.settle()
@@ -166,9 +93,10 @@ class Store(Journal):
             )
 
     def _restore_queues(self, node: Node) -> None:
-        for vhost, name, auto_delete, blob in self._database.execute(
-            "SELECT vhost, name, auto_delete, arguments FROM queues ORDER BY position"
+        for position, vhost, name, auto_delete, blob in self._database.execute(
+            "SELECT position, vhost, name, auto_delete, arguments FROM queues ORDER BY position"
         ):
+            self._ids[vhost, name] = position
             arguments = _table(blob)
             host = node.vhosts[vhost]
             host.queues[name] = Queue(
@@ -190,19 +118,23 @@ class Store(Journal):
             )
 
     def _restore_entries(self, node: Node) -> None:
-        for row in self._database.execute("SELECT * FROM entries ORDER BY vhost, queue, number"):
-            vhost, queue, number, exchange, keys, header, body, deaths, *rest = row
+        queues = {
+            number: node.vhosts[vhost].queues[name] for (vhost, name), number in self._ids.items()
+        }
+        for row in self._database.execute("SELECT * FROM entries ORDER BY queue, number"):
+            queue, number, exchange, keys, header, body, deaths, *rest = row
             priority, expires_at, delivery_count, acquired_count = rest
-            received = ReceivedHeader(header)
             message = Message(
                 exchange,
                 tuple(json.loads(keys)),
-                received.properties,
+                ReceivedHeader(header).properties,
                 body,
-                received,
-                tuple(_death(each) for each in json.loads(deaths)),
+                header,
+                tuple(_death(each) for each in json.loads(deaths or "[]")),
             )
-            node.vhosts[vhost].queues[queue].restore(
+            message.condense()
+            node.memory.hold(message)
+            queues[queue].restore(
                 Entry(
                     message,
                     number,
@@ -222,7 +154,9 @@ class Store(Journal):
         self._write("INSERT OR IGNORE INTO vhosts VALUES (?)", vhost)
 
     def drop_vhost(self, vhost: str) -> None:
-        for table in ("exchanges", "queues", "bindings", "entries"):
+        for queue in [name for host, name in self._ids if host == vhost]:
+            self.drop_queue(vhost, queue)
+        for table in ("exchanges", "bindings"):
             self._write(f"DELETE FROM {table} WHERE vhost = ?", vhost)  # noqa: S608 - our own names
         self._write("DELETE FROM vhosts WHERE name = ?", vhost)
 
@@ -244,17 +178,21 @@ class Store(Journal):
 
     def put_queue(self, vhost: str, queue: Queue) -> None:
         if queue.durable and queue.owner is None:
-            self._write(
+            cursor = self._write(
                 "INSERT INTO queues (vhost, name, auto_delete, arguments) VALUES (?, ?, ?, ?)",
                 vhost,
                 queue.name,
                 queue.auto_delete,
                 encode_table(queue.arguments),
             )
+            assert cursor.lastrowid is not None
+            self._ids[vhost, queue.name] = cursor.lastrowid
 
     def drop_queue(self, vhost: str, queue: str) -> None:
-        self._write("DELETE FROM queues WHERE vhost = ? AND name = ?", vhost, queue)
-        self._write("DELETE FROM entries WHERE vhost = ? AND queue = ?", vhost, queue)
+        number = self._ids.pop((vhost, queue), None)
+        if number is not None:
+            self._write("DELETE FROM queues WHERE position = ?", number)
+            self._gone += self._write("DELETE FROM entries WHERE queue = ?", number).rowcount
 
     def put_binding(
         self, vhost: str, source: str, to: Destination, routing_key: str, arguments: dict[str, Any]
@@ -300,16 +238,16 @@ class Store(Journal):
 
     def put_entry(self, vhost: str, queue: str, entry: Entry) -> None:
         message = entry.message
+        deaths = [asdict(death) for death in message.deaths]
         self._write(
-            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            vhost,
-            queue,
+            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            self._ids[vhost, queue],
             entry.number,
             message.exchange,
             json.dumps(message.routing_keys),
             message.content_header(),
             message.body,
-            json.dumps([asdict(death) for death in message.deaths]),
+            json.dumps(deaths) if deaths else None,
             entry.priority,
             None if entry.expires_at is None else entry.expires_at + self._wall_offset(),
             entry.delivery_count,
@@ -319,41 +257,56 @@ class Store(Journal):
     def update_entry(self, vhost: str, queue: str, entry: Entry) -> None:
         self._write(
             "UPDATE entries SET delivery_count = ?, acquired_count = ? "
-            "WHERE vhost = ? AND queue = ? AND number = ?",
+            "WHERE queue = ? AND number = ?",
             entry.delivery_count,
             entry.acquired_count,
-            vhost,
-            queue,
+            self._ids[vhost, queue],
             entry.number,
         )
 
     def drop_entry(self, vhost: str, queue: str, entry: Entry) -> None:
-        self._write(
-            "DELETE FROM entries WHERE vhost = ? AND queue = ? AND number = ?",
-            vhost,
-            queue,
-            entry.number,
-        )
+        number = self._ids[vhost, queue]
+        self._write("DELETE FROM entries WHERE queue = ? AND number = ?", number, entry.number)
+        self._gone += 1
 
     def commit(self) -> None:
         if self._changed or self._error is not None:
             self._execute("COMMIT")
             self._changed = False
+            if self._gone >= SHRINK_AFTER and self._shrinking is None:
+                self._gone = 0
+                self._shrink_soon()
 
     def close(self) -> None:
+        if self._shrinking is not None:
+            self._shrinking.cancel()
         self._database.close()
 
-    def _write(self, statement: str, *values: Any) -> None:
+    def _shrink_soon(self) -> None:
+        assert self._clock is not None
+        self._shrinking = self._clock.call_at(self._clock.now() + SHRINK_PAUSE, self._shrink)
+
+    def _shrink(self) -> None:
+        """Make the file smaller by a step; a large one is not done in one go."""
+        self._shrinking = None
+        # Within a transaction it cannot be done; what makes one goes on to its commit.
+        if self._changed or self._attempt(lambda: shrink(self._database)):
+            self._shrink_soon()
+
+    def _write(self, statement: str, *values: Any) -> sqlite3.Cursor:
         if not self._changed:
             self._execute("BEGIN IMMEDIATE")
             self._changed = True
-        self._execute(statement, *values)
+        return self._execute(statement, *values)
 
-    def _execute(self, statement: str, *values: Any) -> None:
+    def _execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        return self._attempt(lambda: self._database.execute(statement, values))
+
+    def _attempt(self, work: Callable[[], T]) -> T:
         if self._error is not None:
             raise DataError(self._error)
         try:
-            self._database.execute(statement, values)
+            return work()
         except sqlite3.Error as error:
             self._error = (
                 f"{self._file} cannot be written: {error}; what was confirmed is in it: start the "
@@ -364,15 +317,6 @@ class Store(Journal):
     def _wall_offset(self) -> float:
         assert self._clock is not None
         return self._clock.wall() - self._clock.now()
-
-
-def _advice(error: sqlite3.Error) -> str:
-    """What SQLite says, and what to do about it."""
-    if error.sqlite_errorcode & PRIMARY_CODE in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return "another broker uses it; stop that one, or name another directory"
-    if error.sqlite_errorcode & PRIMARY_CODE in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return f"it is damaged, or no broker's ({error}); {MOVE}"
-    return f"{error}; name a directory that this user may write to"
 
 
 def _table(blob: bytes) -> dict[str, Any]:

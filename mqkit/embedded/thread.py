@@ -32,8 +32,16 @@ class ServerThread:
         data: Path | str | None = None,
         users: Mapping[str, str] = DEFAULT_USERS,
         fsync: bool = True,
+        memory_limit: int | None = None,
     ) -> None:
-        self._server = EmbeddedServer(host=host, port=port, data=data, users=users, fsync=fsync)
+        self._server = EmbeddedServer(
+            host=host,
+            port=port,
+            data=data,
+            users=users,
+            fsync=fsync,
+            memory_limit=memory_limit,
+        )
         self._lifecycle = threading.Lock()
         """Of `start` and `stop`, which take their time."""
         self._submitting = threading.Lock()
@@ -140,7 +148,7 @@ class ServerThread:
         return self._call(lambda: self._server.close_connections(reason))
 
     def block(self, reason: str) -> None:
-        """Take no more messages, as RabbitMQ does when memory or disk run out."""
+        """Take no more messages, as when memory runs out."""
         self._call(lambda: self._server.block(reason))
 
     def unblock(self) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from mqkit.embedded import arguments as queue_arguments
-from mqkit.embedded import dead_letters, exchanges
+from mqkit.embedded import dead_letters, exchanges, routing
 from mqkit.embedded.bindings import Destination
 from mqkit.embedded.clock import Clock
 from mqkit.embedded.errors import (
@@ -19,10 +19,19 @@ from mqkit.embedded.errors import (
 from mqkit.embedded.exchanges import DEFAULT, PREDECLARED, RESERVED_PREFIX, Exchange
 from mqkit.embedded.frames import type_name
 from mqkit.embedded.journal import Journal
+from mqkit.embedded.memory import Memory
 from mqkit.embedded.message import Entry, Message
 from mqkit.embedded.queue import Queue
 from mqkit.embedded.reply_to import PREFIX as REPLY_PREFIX
 from mqkit.embedded.reply_to import Replies
+
+
+class Target(Protocol):
+    """What takes messages."""
+
+    def offer(self, message: Message) -> bool:
+        """Take it; False if there is no room."""
+        ...
 
 
 class VirtualHost:
@@ -34,6 +43,7 @@ class VirtualHost:
         clock: Clock,
         journal: Journal,
         defer: Callable[[Callable[[], None]], None],
+        memory: Memory,
     ) -> None:
         """Start with the predeclared exchanges.
 
@@ -42,6 +52,7 @@ class VirtualHost:
         """
         self.name = name
         self.clock = clock
+        self.memory = memory
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {DEFAULT: Exchange(DEFAULT, "direct", durable=True)}
         self.replies = Replies()
@@ -229,8 +240,16 @@ class VirtualHost:
 
         :raises ReplyError: 406, the arguments are no header exchange's
         """
+        self._check_queue_type(source, to, routing_key)
         if source.bind(to, routing_key, arguments) and source.durable and self._is_durable(to):
             self._journal.put_binding(self.name, source.name, to, routing_key, arguments)
+
+    def is_bound(
+        self, name: str, to: Destination, routing_key: str, arguments: Mapping[str, Any]
+    ) -> bool:
+        """True if there is this binding from the exchange of this name."""
+        source = self.exchanges.get(name)
+        return source is not None and source.bindings.find(to, routing_key, arguments) is not None
 
     def unbind(
         self, name: str, to: Destination, routing_key: str, arguments: Mapping[str, Any]
@@ -246,35 +265,16 @@ class VirtualHost:
     # Messages
 
     def route(self, exchange: Exchange, message: Message) -> list[Queue]:
-        """The queues that a message goes to, each once, in the order in which they were found."""
-        found: dict[str, Queue] = {}
-        seen = {exchange.name}
-        waiting = [exchange]
-        while waiting:
-            current = waiting.pop(0)
-            names: list[Destination] = (
-                [Destination("queue", key) for key in message.routing_keys]
-                if current.name == DEFAULT
-                else list(current.destinations(message))
-            )
-            queues = [to.name for to in names if to.kind == "queue" and to.name in self.queues]
-            nexts = [to.name for to in names if to.kind == "exchange"]
-            if not queues and not nexts and current.alternate is not None:
-                nexts = [current.alternate]
-            found.update((name, self.queues[name]) for name in queues)
-            for name in nexts:
-                if name in self.exchanges and name not in seen:
-                    seen.add(name)
-                    waiting.append(self.exchanges[name])
-        return list(found.values())
+        """The queues that a message goes to, each once."""
+        return routing.route(exchange, message, self.exchanges, self.queues)
 
-    def publish(self, exchange: Exchange, message: Message) -> tuple[bool, bool]:
-        """Route a message and offer it to each queue; whether it was routed, and all took it."""
+    def targets(self, exchange: Exchange, message: Message) -> Sequence[Target]:
+        """What a published message is to be offered to: queues, or one who waits for an answer."""
         if exchange.name == DEFAULT and message.routing_key.startswith(REPLY_PREFIX):
-            return self.replies.deliver(message), True
+            return (self.replies,) if self.replies.is_ours(message.routing_key) else ()
         queues = self.route(exchange, message)
-        taken = [queue.offer(message) for queue in queues]
-        return bool(queues), all(taken)
+        message.is_shared = len(queues) > 1
+        return queues
 
     # What a queue needs around it (`queue.Host`)
 
@@ -298,6 +298,7 @@ class VirtualHost:
 
     def stored(self, queue: Queue, entry: Entry) -> None:
         """Keep it, if the queue is durable and the message persistent."""
+        self.memory.hold(entry.message)
         if self._keeps(queue, entry):
             self._journal.put_entry(self.name, queue.name, entry)
 
@@ -308,8 +309,14 @@ class VirtualHost:
 
     def removed(self, queue: Queue, entry: Entry) -> None:
         """Keep it no longer."""
+        self.memory.let_go(entry.message)
         if self._keeps(queue, entry):
             self._journal.drop_entry(self.name, queue.name, entry)
+
+    def discarded(self, entries: Iterable[Entry]) -> None:
+        """Let go of them; with their queue, they have gone from the journal."""
+        for entry in entries:
+            self.memory.let_go(entry.message)
 
     def _publish_dead(self, exchange: str, message: Message) -> bool:
         """True if at least one queue took it, and none refused it."""
@@ -358,6 +365,18 @@ class VirtualHost:
         if to.kind == "queue":
             return self.queues[to.name].durable and self.queues[to.name].owner is None
         return self.exchanges[to.name].durable
+
+    def _check_queue_type(self, source: Exchange, to: Destination, routing_key: str) -> None:
+        """See that what is bound to a local random exchange is a classic queue."""
+        if source.type != exchanges.LOCAL_RANDOM or routing_key:
+            return
+        queue = self.queues.get(to.name) if to.kind == "queue" else None
+        if queue is None:
+            raise precondition_failed("Destination not found")
+        if queue.options.is_quorum:
+            raise precondition_failed(
+                "Queue type rabbit_quorum_queue not valid for this exchange type"
+            )
 
     def _check_owner(self, queue: Queue, connection: object) -> None:
         if queue.owner is not None and queue.owner is not connection:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from mqkit.embedded import version
 from tests.integration.test_cli import mqkit
 from tests.support import ROOT, connected, eventually, running
@@ -66,6 +68,28 @@ async def test_a_data_directory_outlives_the_process(tmp_path: Path) -> None:
         async with connected(url) as client:
             kept = await client.take("q")
         assert (kept.properties.message_id, kept.body) == ("kept", b'{"n":1}')
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+async def test_its_password_is_not_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--user NAME has its password from --password-file, or else from the environment."""
+    monkeypatch.setenv("MQKIT_BROKER_PASSWORD", "of the environment")
+    secret = tmp_path / "secret"
+    secret.write_text("of:the file\n")
+    for options, password in (
+        (("--user", "app", "--password-file", str(secret)), "of%3Athe%20file"),
+        (("--user", "app"), "of%20the%20environment"),
+        (("--user", "app:of:the line"), "of%3Athe%20line"),
+    ):
+        with broker_process(*options) as (url, process, line):
+            assert "of" not in line.partition("amqp://")[2].partition(",")[0]
+            async with connected(url.replace("guest:guest", f"app:{password}")) as client:
+                await client.declare("q")
+            process.send_signal(signal.SIGINT)
+            out, error = process.communicate(timeout=10)
+            assert (out, error) == ("", "")
 
 
 def test_wrong_calls() -> None:
@@ -78,6 +102,11 @@ def test_wrong_calls() -> None:
         (["broker", "--port", "0", "--data", __file__], 1, "cannot be used"),
         (["broker", "--port", "0", "--user", "nobody"], 2, "NAME:PASSWORD"),
         (["broker", "--port", "70000"], 2, "--port"),
+        (["broker", "--user", "a:b", "--password-file", __file__], 2, "--user already"),
+        (["broker", "--user", "a", "--password-file", "nonesuch"], 2, "cannot be read"),
+        (["broker", "--user", "a", "--password-file", "/dev/null"], 2, "it takes NAME"),
+        (["broker", "--user", ":secret"], 2, "it takes NAME"),
+        (["broker", "--memory-limit", "much"], 2, "no size such as 2GiB"),
         (
             ["run", "tests.faults.services:slow", "--embedded", "--url", "amqp://h"],
             2,
@@ -93,6 +122,7 @@ def test_wrong_calls() -> None:
         assert done.returncode == code, done.stderr
         assert words in done.stderr
         assert "Traceback" not in done.stderr
+        assert "secret" not in done.stderr
 
 
 async def test_a_service_runs_on_a_broker_inside_its_process(tmp_path: Path) -> None:

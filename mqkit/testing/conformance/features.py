@@ -15,10 +15,16 @@ class Feature(enum.StrEnum):
 
     PREFETCH_PER_CONSUMER_ONLY = "has no prefetch for a whole channel"
     BODY_SIZE_IS_CHECKED = "refuses a body that is longer than its header says"
+    HUGE_BODY_CLOSES = "closes the connection for a header of more than 512 MiB"
+    BODY_LIMIT = "refuses a body of more than 16 MiB"
+    OWN_HEADERS = "writes content headers anew: in order, with properties of any bytes"
+    STREAM_ARGUMENTS = "refuses arguments of streams for consumers of other queues"
+    ROUTED_WHEN_PUBLISHED = "finds where a message of a transaction goes as it is published"
+    LOCAL_RANDOM = "has the exchange type x-local-random"
+    MODULUS_HASH = "has the exchange type x-modulus-hash"
     EMPTY_TYPE_IS_THE_DEFAULT = "takes an empty queue type for the default one"
     NO_COUNT_AT_FIRST = "tells the delivery count of a quorum queue from the second delivery on"
     ROUTED_REPLIES = "takes every direct reply for routed"
-    TRANSACTIONS = "has transactions"
     UNKNOWN_TYPE_CLOSES_THE_CHANNEL = "closes no more than the channel for an unknown exchange type"
     RETURNS_FIRST = "puts what came back to a quorum queue before the rest"
     STRICT_QUORUM_PRIORITIES = "delivers by 32 priorities from quorum queues"
@@ -35,6 +41,8 @@ class Feature(enum.StrEnum):
 LACKS: Mapping[str, Mapping[Feature, str]] = {
     "4.3": {},
     "4.0": {
+        Feature.HUGE_BODY_CLOSES: "it waited for the rest",
+        Feature.MODULUS_HASH: "it was a plugin's before 4.3",
         Feature.PREFETCH_PER_CONSUMER_ONLY: "global QoS is denied by default from 4.3",
         Feature.BODY_SIZE_IS_CHECKED: "it waited for ever for the rest of less than nothing",
         Feature.ROUTED_REPLIES: "a direct reply was no queue then, and so returned if mandatory",
@@ -44,6 +52,13 @@ LACKS: Mapping[str, Mapping[Feature, str]] = {
         Feature.ACQUIRED_COUNT: "x-acquired-count came with 4.3",
     },
     "3.10": {
+        Feature.HUGE_BODY_CLOSES: "it waited for the rest",
+        Feature.BODY_LIMIT: "128 MiB by default before 4.0",
+        Feature.OWN_HEADERS: "it passed headers on as they came, and read properties first",
+        Feature.STREAM_ARGUMENTS: "it took them, and heeded none",
+        Feature.ROUTED_WHEN_PUBLISHED: "a name of the default exchange was looked up at the commit",
+        Feature.LOCAL_RANDOM: "it came with 4.0",
+        Feature.MODULUS_HASH: "it was a plugin's before 4.3",
         Feature.PREFETCH_PER_CONSUMER_ONLY: "global QoS is denied by default from 4.3",
         Feature.UNKNOWN_TYPE_CLOSES_THE_CHANNEL: "closed the connection with 503 then",
         Feature.BODY_SIZE_IS_CHECKED: "it waited for ever for the rest of less than nothing",
@@ -61,7 +76,6 @@ LACKS: Mapping[str, Mapping[Feature, str]] = {
         Feature.OWN_DEATHS_ONLY: "before 4.0 an x-death header that a client sent was counted on",
     },
     "embedded": {
-        Feature.TRANSACTIONS: "tx is refused with 540: confirms do what services need of it",
         Feature.QUORUM_REJECT_PUBLISH_DLX: "it says that it does not do it, rather than drop",
     },
 }

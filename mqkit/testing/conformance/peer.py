@@ -47,6 +47,17 @@ def content_header(size: int, properties: bytes = b"\0\0", class_id: int = 60) -
     return struct.pack(">HHQ", class_id, 0, size) + properties
 
 
+def message_bytes(channel: int, key: str, payload: bytes, *, mandatory: bool = False) -> bytes:
+    """The frames of a message to the queue of a name."""
+    publish = commands.Basic.Publish(routing_key=key, mandatory=mandatory)
+    content = raw_frame(BODY, channel, payload) if payload else b""
+    return (
+        frame.marshal(publish, channel)
+        + raw_frame(HEADER, channel, content_header(len(payload)))
+        + content
+    )
+
+
 class Peer:
     """One TCP connection to the broker."""
 

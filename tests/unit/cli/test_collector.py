@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mqkit.cli.collector import THRESHOLD, spare_collector
+from mqkit.cli.collector import FULL, THRESHOLD, spare_broker, spare_collector
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +51,11 @@ def test_what_was_imported_is_not_looked_at_again() -> None:
     gc.unfreeze()
     spare_collector()
     assert gc.get_freeze_count() > 1000
+
+
+@pytest.mark.parametrize(("found", "then"), [(10, FULL), (1000, 1000)])
+def test_a_broker_seldom_has_all_looked_at(found: int, then: int) -> None:
+    """What waits in a broker's queues is seldom looked at; a setting that is higher is kept."""
+    gc.set_threshold(700, 10, found)
+    spare_broker()
+    assert gc.get_threshold() == (THRESHOLD, 10, then)

@@ -196,14 +196,36 @@ def test_a_body_longer_than_announced_is_refused(node: Node) -> None:
     assert peer.last().reply_code == 501
 
 
-def test_a_message_over_the_limit_is_refused_unread(node: Node) -> None:
-    """A header that announces 17 MiB closes the channel with 406 before the body comes."""
+def test_a_message_over_the_limit_is_refused_when_it_has_come(node: Node) -> None:
+    """17 MiB close the channel with 406 at their end, as RabbitMQ does; none of it is kept."""
     peer = opened(node)
     peer.declare()
-    head = header.ContentHeader(0, 17 * 1024 * 1024, commands.Basic.Properties())
+    size = 17 * 1024 * 1024
+    head = header.ContentHeader(0, size, commands.Basic.Properties())
     peer.send(commands.Basic.Publish(0, "", "q"), head)
+    part = marshal(body.ContentBody(bytes(64 * 1024)), 1)
+    tracemalloc.start()
+    try:
+        for _ in range(size // (64 * 1024) - 1):
+            peer.send_bytes(part)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert not peer.of(commands.Channel.Close)
+    assert most < 2 * 1024 * 1024
+    peer.send_bytes(part)
     assert peer.last().reply_code == 406
     assert peer.connection.is_open
+
+
+def test_a_message_over_any_limit_is_refused_unread(node: Node) -> None:
+    """A header that announces more than 512 MiB closes the connection with 501 (RabbitMQ 4.3)."""
+    peer = opened(node)
+    peer.declare()
+    head = header.ContentHeader(0, 512 * 1024 * 1024 + 1, commands.Basic.Properties())
+    peer.send(commands.Basic.Publish(0, "", "q"), head)
+    assert peer.last().reply_code == 501
+    assert (peer.last().class_id, peer.last().method_id) == (60, 40)
 
 
 def test_tables_within_tables_do_not_exhaust_the_stack(node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import pytest
@@ -189,3 +190,11 @@ def test_whoever_drives_it_is_told_of_an_earlier_timer(clock: Clock) -> None:
     clock.call_at(120, lambda: None)
     clock.call_at(105, lambda: None)
     assert len(calls) == 2
+
+
+def test_it_takes_the_time_that_there_is_when_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever replaces `time.monotonic` and `time.time` replaces them for clocks made after it."""
+    monkeypatch.setattr(time, "monotonic", lambda: 5.0)
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    clock = Clock()
+    assert (clock.now(), clock.wall()) == (5.0, 1000.0)

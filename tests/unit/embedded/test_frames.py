@@ -82,19 +82,16 @@ def test_a_frame_that_is_incomplete_is_not_copied() -> None:
 
 
 def test_reading_may_stop_and_go_on() -> None:
-    """A frame that is put back comes again, and what followed it comes after it."""
+    """What follows the frame at which reading stopped comes when it goes on, all of it."""
     reader = FrameReader(131072)
     reader.feed(STREAM)
     found = []
     for number, frame in reader:
         found.append(said(number, frame))
         if len(found) == 4:
-            reader.put_back(number, found_frame := frame)
-            assert isinstance(found_frame, body.ContentBody)
             break
     again = [said(*each) for each in reader]
-    assert again[0] == found[3]
-    assert found[:3] + again == read(STREAM)
+    assert found + again == read(STREAM)
 
 
 @pytest.mark.parametrize("frame_max", [8192, 131072])

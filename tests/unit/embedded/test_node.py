@@ -126,10 +126,7 @@ def test_a_circle_of_deaths_neither_recurses_nor_stays(node: Node) -> None:
             arguments=arguments,
         )
     client.declare("q400")
-    node.vhosts["/"].publish(
-        node.vhosts["/"].exchanges[""],
-        Message("", ("q0",), commands.Basic.Properties(), b"m"),
-    )
+    node.vhosts["/"].queues["q0"].offer(Message("", ("q0",), commands.Basic.Properties(), b"m"))
     node.settle()
     node.advance(1)
     assert client.depth("q400") == 1
@@ -220,7 +217,7 @@ def test_a_queue_that_is_gone_leaves_no_timer(node: Node, how: str) -> None:
         "q", durable=True, auto_delete=False, owner=None, connection=None, arguments=arguments
     )
     for _ in range(3):
-        vhost.publish(vhost.exchanges[""], Message("", ("q",), commands.Basic.Properties(), b"m"))
+        queue.offer(Message("", ("q",), commands.Basic.Properties(), b"m"))
     node.advance(5)
     assert len(queue.held) == 3
     assert node.clock.wait() is not None
@@ -355,7 +352,7 @@ def test_acks_of_many_cost_what_they_settle(node: Node) -> None:
             client.connection.receive(ack)
         taken = time.process_time() - start
         assert len(queue_of(node).unacked) == unacked - 400
-        client.call(commands.Queue.Delete(0, "q"), commands.Queue.DeleteOk)
+        client.send(commands.Queue.Delete(0, "q"))
         client.connection.lost()
         return taken
 

@@ -103,7 +103,7 @@ def test_properties_that_are_no_text_are_passed_on() -> None:
         cluster_id=bad,
     )
     head = ReceivedHeader(payload(encoded, 1))
-    message = Message("", ("q",), head.properties, b"m", head)
+    message = Message("", ("q",), head.properties, b"m", head.raw)
     assert message.content_header() == payload(
         properties(
             entry(b"x", b"b", b"\1") + NASTY["name that is no UTF-8"],

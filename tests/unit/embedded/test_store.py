@@ -16,7 +16,8 @@ from mqkit.embedded.clock import Clock
 from mqkit.embedded.errors import DataError
 from mqkit.embedded.message import Message
 from mqkit.embedded.node import Node
-from mqkit.embedded.store import FILE, Store
+from mqkit.embedded.store import Store
+from mqkit.embedded.store_file import APPLICATION, FILE
 from mqkit.embedded.vhost import VirtualHost
 from tests.unit.embedded.support import Client, opened, publish
 
@@ -351,7 +352,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     assert (tmp_path / FILE).read_bytes() == b"garbage" * 1000
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, 99])
+@pytest.mark.parametrize("version", [0, 1, 2, 3, 99])
 def test_a_file_of_another_program(tmp_path: Path, version: int) -> None:
     """Another program's SQLite file is refused, and no octet of it is changed."""
     other = sqlite3.connect(tmp_path / FILE)
@@ -441,6 +442,162 @@ def test_a_directory_that_may_not_be_written_to(tmp_path: Path, *, exists: bool)
     directory = tmp_path if exists else tmp_path / "data"
     with without_privileges(), pytest.raises(DataError, match="this user may write to"):
         Store(directory)
+
+
+# Size, and who may read it
+
+SECOND = """
+CREATE TABLE vhosts (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE exchanges (
+    vhost TEXT, name TEXT, type TEXT, auto_delete INT, internal INT, arguments BLOB,
+    PRIMARY KEY (vhost, name)
+) WITHOUT ROWID;
+CREATE TABLE queues (
+    position INTEGER PRIMARY KEY, vhost TEXT, name TEXT, auto_delete INT, arguments BLOB,
+    UNIQUE (vhost, name)
+);
+CREATE TABLE bindings (
+    position INTEGER PRIMARY KEY, vhost TEXT, source TEXT, kind TEXT, destination TEXT,
+    routing_key TEXT, arguments BLOB
+);
+CREATE INDEX bindings_of ON bindings (vhost, source);
+CREATE TABLE entries (
+    vhost TEXT, queue TEXT, number INT, exchange TEXT, routing_keys TEXT, header BLOB, body BLOB,
+    deaths TEXT, priority INT, expires_at REAL, delivery_count INT,
+    acquired_count INT,
+    PRIMARY KEY (vhost, queue, number)
+) WITHOUT ROWID;
+"""
+"""The tables as they were in the second version."""
+
+
+def test_a_file_of_the_second_version_is_brought_to_this_one(tmp_path: Path) -> None:
+    """Queues, bindings and messages of an earlier broker's file are there, deaths and all."""
+    directory = tmp_path / "data"
+    broker = Broker(directory)
+    client = broker.client()
+    declare(client, "dead")
+    declare(client, "q", **{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
+    client.call(commands.Queue.Bind(0, "q", "amq.topic", "a.#"), commands.Queue.BindOk)
+    for number in range(3):
+        client.send_bytes(publish("", "q", b"%d" % number, delivery_mode=2, headers={"n": 1}))
+    client.send(commands.Basic.Get(0, "q"), commands.Basic.Reject(1, requeue=False))
+    broker.store.close()
+    make_it_of_the_second_version(directory / FILE)
+    broker = Broker(directory)
+    assert [message.body for message in broker.messages("q")] == [b"1", b"2"]
+    (dead,) = broker.messages("dead")
+    assert dead.headers["x-death"][0]["queue"] == "q"
+    assert [(d.queue, d.reason) for d in dead.deaths] == [("q", "rejected")]
+    client = broker.client()
+    client.send_bytes(publish("amq.topic", "a.b", b"new", delivery_mode=2))
+    broker.restart()
+    assert [message.body for message in broker.messages("q")] == [b"1", b"2", b"new"]
+    assert auto_vacuum(broker) == 2
+    broker.store.close()
+
+
+def make_it_of_the_second_version(path: Path) -> None:
+    """Write what a file has into the tables of the second version, as its broker did."""
+    new = sqlite3.connect(path)
+    rows = {
+        table: new.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - our own names
+        for table in ("vhosts", "exchanges", "queues", "bindings")
+    }
+    entries = new.execute(
+        "SELECT q.vhost, q.name, e.number, e.exchange, e.routing_keys, e.header, e.body, "
+        "coalesce(e.deaths, '[]'), e.priority, e.expires_at, e.delivery_count, e.acquired_count "
+        "FROM entries e JOIN queues q ON q.position = e.queue"
+    ).fetchall()
+    new.close()
+    path.unlink()
+    old = sqlite3.connect(path)
+    old.executescript(SECOND)
+    for table, found in {**rows, "entries": entries}.items():
+        for row in found:
+            marks = ", ".join("?" * len(row))
+            old.execute(f"INSERT INTO {table} VALUES ({marks})", row)  # noqa: S608
+    old.execute(f"PRAGMA application_id={APPLICATION}")
+    old.execute("PRAGMA user_version=2")
+    old.commit()
+    old.close()
+    path.chmod(0o644)
+
+
+def auto_vacuum(broker: Broker) -> int:
+    """The file's `auto_vacuum`."""
+    return int(broker.store._database.execute("PRAGMA auto_vacuum").fetchone()[0])
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of all files."""
+    return sum(path.stat().st_size for path in directory.iterdir())
+
+
+def test_a_message_takes_little_more_than_its_body(broker: Broker) -> None:
+    """10,000 messages of 1 KiB take less than 1.5 KiB each, SQLite's log included."""
+    client = broker.client()
+    declare(client, "q")
+    for number in range(100):
+        frames = [
+            publish("", "q", bytes(1024), delivery_mode=2, message_id=f"{number * 100 + at:032}")
+            for at in range(100)
+        ]
+        client.send_bytes(b"".join(frames))
+    assert size_of(broker.directory) / 10_000 < 1536
+
+
+@pytest.mark.parametrize("how", ["ack", "purge", "delete"])
+def test_a_file_is_small_again_once_it_is_empty(broker: Broker, how: str) -> None:
+    """Of 20 MB nothing but spare pages is left soon after the last message has gone."""
+    client = broker.client()
+    declare(client, "q")
+    for _ in range(20):
+        client.send_bytes(publish("", "q", bytes(10_000), delivery_mode=2) * 100)
+    assert size_of(broker.directory) > 20_000_000
+    if how == "ack":
+        client.send(commands.Basic.Consume(0, "q", "c"))
+        while broker.vhost.queues["q"].ready:
+            client.collect()
+            client.connection.drained()
+        for tag in range(100, 2001, 100):
+            client.send(commands.Basic.Ack(tag, multiple=True))
+    elif how == "purge":
+        client.send(commands.Queue.Purge(0, "q"))
+    else:
+        client.send(commands.Queue.Delete(0, "q"))
+    broker.node.advance(2)
+    assert size_of(broker.directory) < 3_000_000
+    assert broker.node.clock.wait() is None, "it looks for ever"
+    declare(client, "r")
+    client.send_bytes(publish("", "r", b"m", delivery_mode=2))
+    broker.restart()
+    assert bodies(broker, "r") == [b"m"]
+
+
+def test_nobody_else_may_read_it(broker: Broker) -> None:
+    """The directory and the files in it are their owner's alone, those from before as well."""
+    client = broker.client()
+    declare(client, "q")
+    client.send_bytes(publish("", "q", b"m", delivery_mode=2))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in broker.directory.iterdir()}
+    assert set(modes.values()) == {0o600}, modes
+    assert broker.directory.stat().st_mode & 0o777 == 0o700
+    broker.store.close()
+    (broker.directory / FILE).chmod(0o644)
+    broker.start()
+    assert (broker.directory / FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_another_programs_file_keeps_its_mode(tmp_path: Path) -> None:
+    """What is refused is not touched."""
+    other = sqlite3.connect(tmp_path / FILE)
+    other.execute("CREATE TABLE theirs (x)")
+    other.close()
+    (tmp_path / FILE).chmod(0o644)
+    with pytest.raises(DataError, match="not a file of this version's broker"):
+        Store(tmp_path)
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o644
 
 
 # Writes that fail

@@ -74,7 +74,7 @@ def received() -> Message:
         PARTS[name] for name, _ in tables.PROPERTIES if name in PARTS
     )
     head = ReceivedHeader(raw)
-    return Message("x", ("k",), head.properties, b"body", head)
+    return Message("x", ("k",), head.properties, b"body", raw)
 
 
 def test_a_header_is_split_into_its_properties() -> None:
@@ -103,7 +103,7 @@ def test_a_message_without_headers_gets_some() -> None:
     """The table is there when it was not, and the properties stay."""
     raw = tables.encode_header(commands.Basic.Properties(priority=4), 1)
     head = ReceivedHeader(raw)
-    message = Message("x", ("k",), head.properties, b"1", head).with_headers({"a": "b"})
+    message = Message("x", ("k",), head.properties, b"1", raw).with_headers({"a": "b"})
     assert tables.split(message.content_header()) == {
         "headers": table({"a": b"S\x00\x00\x00\x01b"}),
         "priority": b"\x04",

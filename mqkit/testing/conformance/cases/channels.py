@@ -1,11 +1,11 @@
-"""Channels, their errors, flow and transactions (AMQP 0-9-1, sections 1.5 and 1.9)."""
+"""Channels, their errors and flow (AMQP 0-9-1, section 1.5)."""
 
 from __future__ import annotations
 
 from pamqp import commands
 
 from mqkit.testing.conformance.env import BytesEnv, Env, expect_closed, expect_connection_closed
-from mqkit.testing.conformance.features import Feature
+from mqkit.testing.conformance.peer import METHOD, message_bytes, raw_frame
 from mqkit.testing.conformance.suite import case
 
 
@@ -91,68 +91,30 @@ async def flow_off(env: Env) -> None:
         await channel.flow(active=False)
 
 
-@case("channels", needs={Feature.TRANSACTIONS})
-async def commit_publishes(env: Env) -> None:
-    """What is published in a transaction reaches its queue when that is committed, not before."""
-    channel, other = await env.channel(), await env.channel()
-    queue = await env.queue(other)
-    await channel.tx_select()
-    await channel.publish("", queue, b"m")
-    await channel.round_trip()
-    assert await other.bodies(queue) == []
-    await channel.tx_commit()
-    assert await other.bodies(queue) == [b"m"]
+@case("channels", about="bytes")
+async def opening_answers_with_nothing(env: BytesEnv) -> None:
+    """channel.open-ok carries an empty long string, which some clients read as a number: 0."""
+    peer = await env.peer()
+    await peer.open()
+    await peer.send(commands.Channel.Open(), 3)
+    open_ok = b"\x00\x14\x00\x0b" + bytes(4)
+    expected = raw_frame(METHOD, 3, open_ok)
+    assert await peer.receive_bytes(len(expected)) == expected
 
 
-@case("channels", needs={Feature.TRANSACTIONS})
-async def rollback_publishes_nothing(env: Env) -> None:
-    """What is published in a transaction that is rolled back reaches no queue."""
-    channel = await env.channel()
-    queue = await env.queue(channel)
-    await channel.tx_select()
-    await channel.publish("", queue, b"m")
-    await channel.tx_rollback()
-    await channel.tx_commit()
-    assert await channel.bodies(queue) == []
-
-
-@case("channels", needs={Feature.TRANSACTIONS})
-async def rollback_takes_acks_back(env: Env) -> None:
-    """What is acked in a transaction that is rolled back may be acked again."""
-    channel = await env.channel()
-    queue = await env.queue(channel)
-    await channel.publish("", queue, b"m")
-    await channel.tx_select()
-    delivery = await channel.get(queue)
-    assert delivery is not None
-    await channel.ack(delivery.tag)
-    await channel.tx_rollback()
-    await channel.ack(delivery.tag)
-    await channel.tx_commit()
-    await channel.close()
-    assert (await (await env.channel()).queue_declare(queue, passive=True)).messages == 0
-
-
-@case("channels", needs={Feature.TRANSACTIONS})
-async def commit_without_select(env: Env) -> None:
-    """Committing or rolling back on a channel that is not transactional closes it with 406."""
-    for act in ("tx_commit", "tx_rollback"):
-        channel = await env.channel()
-        async with expect_closed(channel, 406, "channel is not transactional"):
-            await getattr(channel, act)()
-
-
-@case("channels", needs={Feature.TRANSACTIONS})
-async def transactions_or_confirms(env: Env) -> None:
-    """A channel is transactional or it confirms: asking for the other closes it with 406."""
-    channel = await env.channel()
-    await channel.tx_select()
-    async with expect_closed(channel, 406, "cannot switch from tx to confirm mode"):
-        await channel.confirm_select()
-    channel = await env.channel()
-    await channel.confirm_select()
-    async with expect_closed(channel, 406, "cannot switch from confirm to tx mode"):
-        await channel.tx_select()
+@case("channels", about="bytes")
+async def closing_under_load(env: BytesEnv) -> None:
+    """What was on its way when an error closed the channel is dropped, contents and all."""
+    peer = await env.opened()
+    load = message_bytes(1, env.name, bytes(10_000)) * 200
+    await peer.send(commands.Basic.Ack(99), 1)
+    await peer.send_bytes(load)
+    await peer.send(commands.Channel.Close(200, "", 0, 0), 1)
+    await peer.expect(commands.Channel.Close, 1)
+    await peer.expect(commands.Channel.CloseOk, 1)
+    await peer.send_bytes(load)
+    await peer.send(commands.Channel.CloseOk(), 1)
+    await peer.open_channel(1)
 
 
 @case("channels", about="bytes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pamqp import commands
 
 from mqkit.testing.conformance.env import QUEUE_TYPES, BytesEnv, Env, expect_closed
+from mqkit.testing.conformance.features import Feature
 from mqkit.testing.conformance.suite import case
 
 
@@ -273,8 +274,35 @@ async def priority_is_a_number(env: Env) -> None:
     """Consuming with an `x-priority` that is no number closes the channel with 406."""
     channel = await env.channel()
     queue = await env.queue(channel)
-    async with expect_closed(channel, 406, "PRECONDITION_FAILED"):
+    text = f"invalid arg 'x-priority' for queue '{queue}'"
+    async with expect_closed(channel, 406, text):
         await channel.consume(queue, arguments={"x-priority": "high"})
+
+
+@case("consuming", needs={Feature.STREAM_ARGUMENTS})
+async def arguments_of_streams(env: Env) -> None:
+    """Consuming from a queue with an argument that only streams take closes the channel: 406."""
+    arguments: dict[str, object] = {
+        "x-stream-offset": "first",
+        "x-stream-filter": "f",
+        "x-stream-match-unfiltered": True,
+    }
+    for type_ in QUEUE_TYPES:
+        for name, value in arguments.items():
+            channel = await env.channel()
+            queue = await env.queue(channel, x_queue_type=type_)
+            async with expect_closed(channel, 406, f"invalid arg '{name}' for queue '{queue}'"):
+                await channel.consume(queue, arguments={name: value})
+
+
+@case("consuming")
+async def other_arguments_are_taken(env: Env) -> None:
+    """Arguments of a consumer that mean nothing are taken."""
+    for type_ in QUEUE_TYPES:
+        channel = await env.channel()
+        queue = await env.queue(channel, x_queue_type=type_)
+        await channel.consume(queue, arguments={"x-foo": True, "x-bar": 1})
+        await channel.round_trip()
 
 
 @case("consuming")
@@ -287,3 +315,16 @@ async def waiting_consumer_is_served(env: Env) -> None:
         consumer = await channel.consume(queue)
         await channel.publish("", queue, b"3")
         assert [delivery.body for delivery in await consumer.take(3)] == [b"1", b"2", b"3"]
+
+
+@case("consuming", about="bytes")
+async def deleting_is_answered_first(env: BytesEnv) -> None:
+    """queue.delete is answered before the queue's consumer on that channel is cancelled."""
+    peer = await env.opened()
+    await peer.send(commands.Queue.Declare(queue=env.name, exclusive=True), 1)
+    await peer.expect(commands.Queue.DeclareOk, 1)
+    await peer.send(commands.Basic.Consume(queue=env.name, consumer_tag="mine"), 1)
+    await peer.expect(commands.Basic.ConsumeOk, 1)
+    await peer.send(commands.Queue.Delete(queue=env.name), 1)
+    await peer.expect(commands.Queue.DeleteOk, 1)
+    assert (await peer.expect(commands.Basic.Cancel, 1)).consumer_tag == "mine"

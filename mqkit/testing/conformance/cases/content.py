@@ -177,3 +177,52 @@ async def immediate(env: BytesEnv) -> None:
     await peer.send(commands.Basic.Publish(exchange="", routing_key="a", immediate=True), 1)
     await peer.send_bytes(raw_frame(HEADER, 1, content_header(0)))
     await peer.expect_close(540, "immediate=true", class_id=60, method_id=40)
+
+
+@case("content", about="bytes", needs={Feature.BODY_LIMIT})
+async def too_long_a_body(env: BytesEnv) -> None:
+    """A body of more than 16 MiB closes the channel with 406 when the whole of it has come."""
+    peer = await env.opened()
+    size, step = 16 * 1024 * 1024 + 1, 100_000
+    await peer.send(publish(env.name), 1)
+    await peer.send_bytes(raw_frame(HEADER, 1, content_header(size)))
+    frame = raw_frame(BODY, 1, bytes(step))
+    for _ in range(size // step):
+        await peer.send_bytes(frame)
+    # Another channel is served meanwhile: nothing was said of this one.
+    await peer.open_channel(2)
+    await peer.send_bytes(raw_frame(BODY, 1, bytes(size % step)))
+    await peer.expect_channel_close(
+        1, 406, f"message size {size} is larger than configured max size {size - 1}"
+    )
+    await peer.open_channel(1)
+
+
+@case("content", about="bytes", needs={Feature.HUGE_BODY_CLOSES})
+async def too_long_a_body_for_any(env: BytesEnv) -> None:
+    """A header that announces more than 512 MiB closes the connection with 501 at once."""
+    peer = await env.opened()
+    size = 512 * 1024 * 1024 + 1
+    await peer.send(publish(env.name), 1)
+    await peer.send_bytes(raw_frame(HEADER, 1, content_header(size)))
+    await peer.expect_close(
+        501,
+        f"content body size {size} exceeds maximum allowed size {size - 1}",
+        class_id=60,
+        method_id=40,
+    )
+
+
+@case("content", about="bytes")
+async def what_came_instead_of_content(env: BytesEnv) -> None:
+    """The words of a 505 tell whether a content header was to come, or a body."""
+    text = "expected content header for class 60, got non content header frame instead"
+    peer = await env.opened()
+    await peer.send(publish(env.name), 1)
+    await peer.send(commands.Basic.Get(queue=env.name), 1)
+    await peer.expect_close(505, text, class_id=60, method_id=40)
+    peer = await env.opened()
+    await peer.send(publish(env.name), 1)
+    await peer.send_bytes(raw_frame(HEADER, 1, content_header(3)) * 2)
+    text = "expected content body, got non content body frame instead"
+    await peer.expect_close(505, text, class_id=60, method_id=40)

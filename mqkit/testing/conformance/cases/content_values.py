@@ -5,6 +5,7 @@ from __future__ import annotations
 from pamqp import commands
 
 from mqkit.testing.conformance.env import BytesEnv
+from mqkit.testing.conformance.features import Feature
 from mqkit.testing.conformance.peer import (
     FRAME_HEADER,
     HEADER,
@@ -79,7 +80,7 @@ async def many_levels(env: BytesEnv) -> None:
         assert await passed_on(env, properties) == properties
 
 
-@case("content", about="bytes")
+@case("content", about="bytes", needs={Feature.OWN_HEADERS})
 async def headers_in_their_order(env: BytesEnv) -> None:
     """Headers come in the order of their names, of each name the first."""
     table = b"\x01zV" + b"\x01aB\x01" + b"\x01mV" + b"\x01aB\x02"
@@ -87,7 +88,7 @@ async def headers_in_their_order(env: BytesEnv) -> None:
     assert await passed_on(env, b"\x20\x00" + long(table)) == expected
 
 
-@case("content", about="bytes")
+@case("content", about="bytes", needs={Feature.OWN_HEADERS})
 async def booleans_and_unsigned_numbers(env: BytesEnv) -> None:
     """A boolean comes as 0 or 1, and an unsigned 64-bit number as a signed one, at any level."""
     sent = b"\x01aA" + long(b"t\x02L" + b"\xff" * 8) + b"\x01bt\xff" + b"\x01cL" + b"\xff" * 8
@@ -95,7 +96,7 @@ async def booleans_and_unsigned_numbers(env: BytesEnv) -> None:
     assert await passed_on(env, b"\x20\x00" + long(sent)) == b"\x20\x00" + long(came)
 
 
-@case("content", about="bytes")
+@case("content", about="bytes", needs={Feature.OWN_HEADERS})
 async def properties_of_any_bytes(env: BytesEnv) -> None:
     """Properties that are no UTF-8, any priority, mode and time are delivered as they are."""
     properties = (

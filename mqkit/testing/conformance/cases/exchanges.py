@@ -123,6 +123,69 @@ async def unknown_type(env: Env) -> None:
         await channel.exchange_declare(env.new_name("x"), "nonesuch")
 
 
+@case("exchanges", needs={Feature.UNKNOWN_TYPE_CLOSES_THE_CHANNEL})
+async def type_of_a_plugin(env: Env) -> None:
+    """Declaring an exchange of a plugin's type without the plugin closes the channel with 406."""
+    channel = await (await env.connection()).channel()
+    async with expect_closed(channel, 406, "unknown exchange type 'x-delayed-message'"):
+        await channel.exchange_declare(env.new_name("x"), "x-delayed-message")
+
+
+@case("exchanges", needs={Feature.LOCAL_RANDOM})
+async def local_random_goes_to_one(env: Env) -> None:
+    """An exchange of type `x-local-random` routes a message to one queue, whatever its key."""
+    channel = await (await env.connection()).channel()
+    exchange = await env.exchange(channel, "x-local-random")
+    await channel.publish_confirmed(exchange, "k", b"nowhere", mandatory=True)
+    assert [returned.body for returned in channel.returns] == [b"nowhere"]
+    queues = [await env.queue(channel, exchange) for _ in range(2)]
+    for number in range(40):
+        verdict = await channel.publish_confirmed(
+            exchange, f"k{number}", b"%d" % number, mandatory=True
+        )
+        assert verdict == "ack"
+    found = [await channel.bodies(queue) for queue in queues]
+    assert sorted(int(body) for bodies in found for body in bodies) == list(range(40))
+    assert all(found), "40 of 40 to one of two"
+
+
+@case("exchanges", needs={Feature.LOCAL_RANDOM})
+async def local_random_takes_classic_queues(env: Env) -> None:
+    """To `x-local-random` only classic queues are bound, without a key; else it is 406."""
+    channel = await (await env.connection()).channel()
+    exchange = await env.exchange(channel, "x-local-random")
+    classic = await env.queue(channel)
+    quorum = await env.queue(channel, x_queue_type="quorum")
+    async with expect_closed(channel, 406, "Non empty binding 'k' key not permitted"):
+        await channel.queue_bind(classic, exchange, "k")
+    channel = await env.channel()
+    async with expect_closed(channel, 406, "Queue type rabbit_quorum_queue not valid"):
+        await channel.queue_bind(quorum, exchange)
+    for key, text in (("", "Destination not found"), ("k", "Non empty binding 'k' key")):
+        channel = await env.channel()
+        async with expect_closed(channel, 406, text):
+            await channel.exchange_bind("amq.fanout", exchange, key)
+
+
+@case("exchanges", needs={Feature.MODULUS_HASH})
+async def modulus_hash_goes_by_the_key(env: Env) -> None:
+    """An exchange of type `x-modulus-hash` routes to one queue, the same for the same keys."""
+    channel = await (await env.connection()).channel()
+    exchange = await env.exchange(channel, "x-modulus-hash")
+    await channel.publish_confirmed(exchange, "k", b"nowhere", mandatory=True)
+    assert [returned.body for returned in channel.returns] == [b"nowhere"]
+    queues = [await env.queue(channel, exchange, f"any{number}") for number in range(3)]
+    rounds = []
+    for _ in range(2):
+        for number in range(60):
+            await channel.publish_confirmed(exchange, f"k{number}", b"%d" % number)
+        rounds.append([await channel.bodies(queue) for queue in queues])
+    first, second = rounds
+    assert sorted(int(body) for bodies in first for body in bodies) == list(range(60))
+    assert all(first), "none of 60 keys to one of three"
+    assert second == first
+
+
 @case("exchanges")
 async def default_exchange_is_not_declared(env: Env) -> None:
     """Declaring the default exchange, passively or not, is refused with 403."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from pamqp import commands, frame
 
 from mqkit.testing.conformance.env import BytesEnv
-from mqkit.testing.conformance.peer import BODY, HEADER, METHOD, content_header, raw_frame
+from mqkit.testing.conformance.peer import (
+    BODY,
+    HEADER,
+    METHOD,
+    content_header,
+    message_bytes,
+    raw_frame,
+)
 from mqkit.testing.conformance.suite import case
 
 
@@ -199,3 +206,28 @@ async def heartbeats_unasked(env: BytesEnv) -> None:
     peer = await env.opened()
     await peer.send_bytes(raw_frame(8, 0, b"") * 3)
     await peer.open_channel(2)
+
+
+@case("protocol", about="bytes")
+async def connection_close_under_load(env: BytesEnv) -> None:
+    """connection.close is answered though content is on its way, and what comes is read on."""
+    peer = await env.opened()
+    load = message_bytes(1, env.name, bytes(10_000)) * 200
+    await peer.send_bytes(load)
+    await peer.send(commands.Connection.Close(200, "bye", 0, 0))
+    await peer.send_bytes(load)
+    await peer.expect(commands.Connection.CloseOk, 0)
+    await peer.send_bytes(load)
+    # A second answer tells that the stream was neither ended nor reset by what came since.
+    await peer.send(commands.Connection.Close(200, "bye", 0, 0))
+    await peer.expect(commands.Connection.CloseOk, 0)
+    await peer.send(commands.Connection.CloseOk())
+    await peer.expect_eof()
+
+
+@case("protocol", about="bytes")
+async def close_ok_unasked(env: BytesEnv) -> None:
+    """A connection.close-ok that nothing asked for closes the connection with 504."""
+    peer = await env.opened()
+    await peer.send(commands.Connection.CloseOk())
+    await peer.expect_close(504, "unexpected method in connection state running", class_id=10)

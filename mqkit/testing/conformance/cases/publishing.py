@@ -226,10 +226,22 @@ async def user_id_of_the_user(env: Env) -> None:
 @case("publishing")
 async def invalid_expiration(env: Env) -> None:
     """An `expiration` that is no whole number of milliseconds, 0 to ten years, is a 406."""
-    for expiration in ("soon", "-1", "1.5", " 5", "0x10", str(10 * 365 * 24 * 3600 * 1000 + 1)):
+    most = 10 * 365 * 24 * 3600 * 1000
+    wrong = {
+        "soon": "no_integer",
+        "-1": "{value_negative,-1}",
+        "1.5": '{leftover_string,".5"}',
+        " 5": "no_integer",
+        "0x10": '{leftover_string,"x10"}',
+        str(most + 1): f"{{value_too_large,{most + 1}}}",
+    }
+    for expiration, why in wrong.items():
         channel = await env.channel()
-        async with expect_closed(channel, 406, "invalid expiration"):
+        async with expect_closed(channel, 406, f"invalid expiration '{expiration}': {why}"):
             await channel.publish("amq.direct", "key", expiration=expiration)
+    channel = await env.channel()
+    for expiration in ("0", "+5", str(most)):
+        assert await channel.publish_confirmed("amq.direct", "key", expiration=expiration) == "ack"
 
 
 @case("publishing")

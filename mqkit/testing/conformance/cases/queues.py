@@ -92,6 +92,19 @@ async def exclusive_is_locked(env: Env) -> None:
 
 
 @case("queues")
+async def exclusive_is_not_unbound(env: Env) -> None:
+    """Unbinding another connection's exclusive queue is a 405; of what is not bound, nothing."""
+    owner = await env.channel()
+    queue = env.new_name()
+    await owner.queue_declare(queue, durable=False, exclusive=True)
+    await owner.queue_bind(queue, "amq.direct", queue)
+    channel = await (await env.connection()).channel()
+    await channel.queue_unbind(queue, "amq.direct", f"{queue}.other")
+    async with expect_closed(channel, 405, "RESOURCE_LOCKED"):
+        await channel.queue_unbind(queue, "amq.direct", queue)
+
+
+@case("queues")
 async def delete_if_unused(env: Env) -> None:
     """Deleting a queue that has a consumer, if unused, closes the channel with 406."""
     consuming, channel = await env.channel(), await env.channel()

@@ -12,6 +12,7 @@ from mqkit.testing.conformance.env import (
     expect_closed,
     expect_connection_closed,
 )
+from mqkit.testing.conformance.peer import message_bytes
 from mqkit.testing.conformance.suite import case
 from mqkit.testing.conformance.values import Delivery
 
@@ -303,3 +304,19 @@ async def purge_leaves_unacked(env: Env) -> None:
         assert await other.queue_purge(queue) == 1
         await channel.nack(delivery.tag)
         assert (await env.arrives(other, queue)).body == b"1"
+
+
+@case("settling", about="bytes")
+async def recover_is_answered_first(env: BytesEnv) -> None:
+    """basic.recover is answered before what it gives back is delivered again."""
+    peer = await env.opened()
+    await peer.send(commands.Queue.Declare(queue=env.name, exclusive=True), 1)
+    await peer.expect(commands.Queue.DeclareOk, 1)
+    await peer.send(commands.Basic.Consume(queue=env.name), 1)
+    await peer.expect(commands.Basic.ConsumeOk, 1)
+    await peer.send_bytes(message_bytes(1, env.name, b""))
+    await peer.expect(commands.Basic.Deliver, 1)
+    await peer.receive()
+    await peer.send(commands.Basic.Recover(requeue=True), 1)
+    await peer.expect(commands.Basic.RecoverOk, 1)
+    assert (await peer.expect(commands.Basic.Deliver, 1)).redelivered
