@@ -308,7 +308,7 @@ class Attachment:
             return
         headers = incoming.properties.headers
         limit = self._handler.queue.delivery_limit
-        if (times := came_back(headers)) >= min(2 if self._lives_on else 1, max(1, limit // 2)):
+        if (times := came_back(headers)) >= (max(1, limit // 2) if self._lives_on else 1):
             logger.log(
                 logging.INFO if times < limit // 2 else logging.WARNING,
                 "%s: message %s was delivered %s times without an ack; it is handled alone",

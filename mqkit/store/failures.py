@@ -43,6 +43,7 @@ _SQLSTATES = frozenset(
     {
         "40001",  # could not serialize
         "40P01",  # chosen as a deadlock's victim
+        "55P03",  # a lock was not available within lock_timeout, which the store itself sets
         "53000",  # out of resources
         "53100",  # the disk is full
         "53300",  # too many connections
@@ -53,7 +54,6 @@ _SQLSTATES = frozenset(
 
 _OF_WHOSE_STATEMENT = frozenset(
     {
-        "55P03",  # a lock was not available within lock_timeout
         "57014",  # cancelled: by statement_timeout, or by an administrator
         "25P03",  # idle in a transaction for too long
         "25P04",  # a transaction that took too long

@@ -25,6 +25,8 @@ ERROR_LINES = 15
 class ProgramError(MqkitError):
     """A system's program failed; the message holds the end of what it wrote."""
 
+    has_lines = True
+
 
 class Started(Protocol):
     """What can be started, and how it is called."""

@@ -49,6 +49,7 @@ class Ledger:
         self.accounts = [f"account-{number}" for number in range(ACCOUNTS)]
         self.events: list[tuple[str, Event]] = []
         """What came to the queue of the events: message id and body, in order."""
+        self._orders: dict[str, dict[str, Any]] = {}
         self.sent: set[str] = set()
         """The keys of the orders."""
 
@@ -85,9 +86,12 @@ class Ledger:
         """
         debit, credit = random.sample(between or self.accounts, 2)
         amount = Decimal(random.randint(1, 10**10)).scaleb(-PLACES)
-        fields = {"debit": debit, "credit": credit, "amount": str(amount), **order}
         key = key or self.bench.key()
         self.sent.add(key)
+        # A key sent again is the same message: another body under it would be refused.
+        fields = self._orders.setdefault(
+            key, {"debit": debit, "credit": credit, "amount": str(amount), **order}
+        )
         return await self.bench.publish(publisher, "", queue, key=key, fields=fields)
 
     async def send_many(
