@@ -172,14 +172,19 @@ def consumer_priority(
 ) -> int:
     """Check the arguments of a consumer, and return its priority.
 
-    :raises ReplyError: 406 for one of streams', or a priority that is no integer
+    :raises ReplyError: 406 for one of streams', or a priority that is no integer; 540 for one that
+        quorum queues of RabbitMQ have and these have not
     """
     for argument in given:
-        if argument in CONSUMERS_OF_STREAMS:
+        if argument in CONSUMERS_OF_STREAMS or (
+            argument in CONSUMERS_OF_QUORUM and not queue.is_quorum
+        ):
             raise precondition_failed(
                 f"invalid arg '{argument}' for queue '{name}' in vhost '{vhost}' of queue type "
                 f"rabbit_{queue.type}_queue"
             )
+        if argument in CONSUMERS_OF_QUORUM:
+            raise not_implemented(f"argument '{argument}' is not implemented by this broker")
     priority = given.get("x-priority", 0)
     if (why := _integer(priority)) is not None:
         raise precondition_failed(
@@ -322,6 +327,9 @@ CONSUMERS_OF_STREAMS = frozenset(
     {"x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"}
 )
 """Arguments of consumers that only streams take."""
+
+CONSUMERS_OF_QUORUM = frozenset({"x-consumer-timeout"})
+"""Arguments of consumers that only RabbitMQ 4.3's quorum queues take, and do something with."""
 
 QUORUM_REFUSES = STREAMS_ONLY | {
     "x-max-priority",
