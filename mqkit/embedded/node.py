@@ -74,7 +74,9 @@ class Node:
         vhost = VirtualHost(name, self.clock, self.journal, self._deferred.append, self.memory)
         self.vhosts[name] = vhost
         for user in self._first_users:
-            self.users[user].permissions[name] = Permissions.of()
+            # One may have been deleted since.
+            if user in self.users:
+                self.users[user].permissions[name] = Permissions.of()
         self.journal.put_vhost(name)
         return vhost
 

@@ -129,3 +129,12 @@ def test_the_first_users_may_do_everything_everywhere() -> None:
             node.users["later"].check("configure", "queue", "q", vhost)
     node.delete_vhost("v")
     assert set(node.users["first"].permissions) == {"/"}
+
+
+def test_a_virtual_host_can_be_added_without_a_first_user() -> None:
+    """Of the users that the broker began with, one that has been deleted is passed over."""
+    node = Node(users={"first": "x", "second": "y"})
+    node.users.delete("first")
+    node.add_vhost("v")
+    assert set(node.users["second"].permissions) == {"/", "v"}
+    assert "first" not in node.users
