@@ -76,9 +76,9 @@ class EmbeddedServer:
     password: do not log it.
 
     Where the file cannot be written any more, the broker drops its connections without a confirm
-    and stops listening; `failed` tells why, and so does every call that changes something.
+    and stops listening; `failed` tells why, and so does every call that changes what the file keeps.
 
-    :raises ValueError: there is no user
+    :raises ValueError: there is no user, or the port is none
     :raises DataError: (on entry) the directory cannot be used
     :raises OSError: (on entry) the address cannot be listened on
     """
@@ -199,7 +199,7 @@ class EmbeddedServer:
     async def advance(self, seconds: float | timedelta) -> None:
         """Let time pass at once, for everything that waits in a queue.
 
-        :raises ValueError: `seconds` is negative, or no time
+        :raises ValueError: `seconds` is negative, over 1e9, or no time
         """
         with self._change():
             self.node.advance(seconds)
@@ -226,6 +226,7 @@ class EmbeddedServer:
         """Say what a user may do in a virtual host: three regular expressions on names.
 
         :raises KeyError: there is no such user or virtual host
+        :raises re.error: one of them is no regular expression
         """
         self.node.users[user].permissions[self.node.vhosts[vhost].name] = Permissions.of(
             configure, write, read
@@ -263,7 +264,10 @@ class EmbeddedServer:
         ]
 
     def queues(self, vhost: str = "/") -> list[QueueInfo]:
-        """The queues of a virtual host, in the order of their declaration."""
+        """The queues of a virtual host, in the order of their declaration.
+
+        :raises KeyError: there is no such virtual host
+        """
         return [
             QueueInfo(
                 queue.name,
@@ -278,7 +282,7 @@ class EmbeddedServer:
     def messages(self, queue: str, vhost: str = "/") -> list[MessageInfo]:
         """The messages that wait in a queue, in the order of going out; they stay there.
 
-        :raises KeyError: there is no such queue
+        :raises KeyError: there is no such queue or virtual host
         """
         found = self.node.vhosts[vhost].queues[queue]
         return [
