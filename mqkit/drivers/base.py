@@ -3,7 +3,8 @@
 A driver translates; it decides nothing. It does not recover, retry, count or settle: that is
 `connection`, `publisher` and `settle`, once for all drivers.
 
-Each promise below has its case in `mqkit.testing.conformance`, under "drivers".
+The promises below have their cases in `mqkit.testing.conformance`, under "drivers"; all but those
+of `extra_headers`, of `reject` and of a close in order, which mqkit's own tests hold.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class MessageInfo:
     exchange: str
     routing_key: str
     properties: Mapping[str, Any]
-    """Those that are set, by their AMQP names; `headers` among them."""
+    """Those that are set, but for empty texts, by their AMQP names; `headers` among them."""
     body: bytes
 
 
@@ -76,7 +76,8 @@ class EmbeddedServer:
     password: do not log it.
 
     Where the file cannot be written any more, the broker drops its connections without a confirm
-    and stops listening; `failed` tells why, and so does every call that changes what the file keeps.
+    and stops listening; `failed` tells why, and so does every call that changes what is in the
+    file.
 
     :raises ValueError: there is no user, or the port is none
     :raises DataError: (on entry) the directory cannot be used

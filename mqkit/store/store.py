@@ -56,7 +56,8 @@ class Store:
     """Keeps what messages did, in SQLite or PostgreSQL, so that each has its effect once.
 
     Given to a service (`Service(store=...)`), it is opened and closed with it. Elsewhere, in a web
-    application, it is a context manager, and `transaction()` publishes what commits.
+    application, it is a context manager without a relay: what a `transaction()` publishes is
+    committed with it, and waits for the relay of a service or of `mqkit relay`.
 
     `url` is `sqlite:///path` or `postgresql://user:password@host/database`; without it, the
     environment's `MQKIT_STORE` is read when the store is opened. `relay` says whether its service
@@ -318,7 +319,8 @@ class Store:
     async def status(self, message_id: str) -> list[MessageStatus]:
         """What became of a message: one for each handler that had it, none if it is not known.
 
-        A state other than success may be a quarter of a second old.
+        The success of a handler with a transaction is told as soon as it is committed; what another
+        process knows besides may come a quarter of a second later.
 
         :raises StoreUnavailableError: the database is away
         """

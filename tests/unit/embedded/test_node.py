@@ -387,7 +387,7 @@ def test_a_deep_queue_is_drained_in_one_go(node: Node) -> None:
 def test_a_consumer_timeout_that_nothing_would_come_of_is_refused(
     node: Node, type_: str, close: Any, code: int, text: str
 ) -> None:
-    """A consumer's `x-consumer-timeout` is refused by name: RabbitMQ's classic queues do so, too."""
+    """A consumer's `x-consumer-timeout` is refused by name; on classic queues as by RabbitMQ."""
     client = opened(node)
     declare = commands.Queue.Declare(0, "q", durable=True, arguments={"x-queue-type": type_})
     client.call(declare, commands.Queue.DeclareOk)
