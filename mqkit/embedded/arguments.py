@@ -339,7 +339,11 @@ QUORUM_REFUSES = STREAMS_ONLY | {
 }
 
 CLASSIC_REFUSES = STREAMS_ONLY | {
+    "x-consumer-disconnected-timeout",
     "x-consumer-timeout",
+    "x-delayed-retry-max",
+    "x-delayed-retry-min",
+    "x-delayed-retry-type",
     "x-delivery-limit",
     "x-dead-letter-strategy",
     "x-max-in-memory-bytes",

@@ -375,24 +375,3 @@ def test_a_deep_queue_is_drained_in_one_go(node: Node) -> None:
         taken += output
     assert taken.count(b"\x00\x3c\x00\x3c") == 10_000
     assert queue_of(node).unacked == {}
-
-
-@pytest.mark.parametrize(
-    ("type_", "close", "code", "text"),
-    [
-        ("quorum", commands.Connection.Close, 540, "argument 'x-consumer-timeout' is not impl"),
-        ("classic", commands.Channel.Close, 406, "invalid arg 'x-consumer-timeout' for queue 'q'"),
-    ],
-)
-def test_a_consumer_timeout_that_nothing_would_come_of_is_refused(
-    node: Node, type_: str, close: Any, code: int, text: str
-) -> None:
-    """A consumer's `x-consumer-timeout` is refused by name; on classic queues as by RabbitMQ."""
-    client = opened(node)
-    declare = commands.Queue.Declare(0, "q", durable=True, arguments={"x-queue-type": type_})
-    client.call(declare, commands.Queue.DeclareOk)
-    client.send(commands.Basic.Consume(0, "q", arguments={"x-consumer-timeout": 60_000}))
-    told = client.last()
-    assert isinstance(told, close)
-    assert told.reply_code == code
-    assert text in told.reply_text
