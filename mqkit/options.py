@@ -152,6 +152,18 @@ def checked_middleware(middleware: Middleware, what: str) -> Middleware:
     return middleware
 
 
+def checked_middlewares(middleware: Iterable[Middleware], what: str) -> tuple[Middleware, ...]:
+    """Functions to go around handlers.
+
+    :raises HandlerError: it is no iterable, or one of it is none
+    """
+    if not isinstance(middleware, Iterable):
+        raise HandlerError(
+            f"{what}: middleware takes a list of functions, not {checked.shown(middleware)}"
+        )
+    return tuple(checked_middleware(each, what) for each in middleware)
+
+
 def checked_pause(pause: Pause | None, what: str) -> Pause | None:
     """A pause, or None.
 

@@ -23,6 +23,7 @@ from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.handler import Handler
 from mqkit.middleware import Middleware
+from mqkit.options import checked_middlewares
 from mqkit.pause import ConsumerState, Status
 from mqkit.policies import Management, watch
 from mqkit.publish_many import OnConfirmed
@@ -115,7 +116,7 @@ class Runtime:
             self._publishing,
             self.publisher,
             values=self._values.made,
-            middleware=(*middleware, *service.middleware),
+            middleware=(*checked_middlewares(middleware, "Runtime(...)"), *service.middleware),
             clock=clock,
             on_settled=on_settled,
         )

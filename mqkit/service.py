@@ -22,7 +22,7 @@ from mqkit.options import (
     DEFAULT_PREFETCH,
     MAX_PREFETCH,
     checked_batch,
-    checked_middleware,
+    checked_middlewares,
     checked_order,
     checked_pause,
     checked_retry,
@@ -90,7 +90,7 @@ class Service:
         check_name("a service", name, MAX_SERVICE_NAME)
         self.name = name
         self.retry = checked_retry(retry, f"service {name!r}")
-        self.middleware = tuple(checked_middleware(m, f"service {name!r}") for m in middleware)
+        self.middleware = checked_middlewares(middleware, f"service {name!r}")
         self.connection = connection
         self.store = store
         self.limits = checked_limits(limits, f"service {name!r}: limits")
@@ -290,7 +290,7 @@ class Service:
             retry=policy,
             prefetch=prefetch,
             concurrency=concurrency,
-            middleware=tuple(checked_middleware(m, what) for m in middleware),
+            middleware=checked_middlewares(middleware, what),
             plan=(plan if batch is None else batch_plan)(function, what, self._providers),
             timeout=checked_timeout(timeout, queue, what),
             cancel_when_lost=cancel_when_lost,
