@@ -159,7 +159,10 @@ class BlockingPublisher:
         return message.properties.message_id or ""
 
     def send(self, message: Message, *, timeout: Seconds | None = None) -> None:
-        """Publish a message that is ready to be written; raises as `publish` does."""
+        """Publish a message that is ready to be written; raises as `publish` does.
+
+        The publisher's limits are not for it.
+        """
         seconds = self._seconds(timeout)
         deadline = time.monotonic() + seconds
         check_encodable(message)

@@ -151,6 +151,15 @@ def takes(function: object, arguments: int) -> bool:
     return True
 
 
+def is_hashable(value: object) -> bool:
+    """Whether it can be a key of a dict."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
 def shown(value: object) -> str:
     """A value in an error's text: its repr, the start of a long one, or its type if that fails."""
     try:

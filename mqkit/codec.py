@@ -202,6 +202,16 @@ class BodyDecoder:
         """Whether a body may take so long to decode that an event loop should not wait for it."""
         return self._adapter is not None and len(body) >= SLOW_BODY
 
+    def complete(self) -> None:
+        """Look up what the type names, for one that must be readable now.
+
+        :raises NameError: a name in it stands for nothing
+        :raises PydanticUserError: pydantic cannot validate that type
+        """
+        if self._adapter is not None and not self._adapter.pydantic_complete:
+            self._adapter.rebuild()
+            self._prepare(self._adapter)
+
     def _prepare(self, adapter: TypeAdapter[Any]) -> None:
         self._title = getattr(adapter.validator, "title", self._title)
         self._decimals = reads_decimals(cast("Schema", adapter.core_schema))

@@ -212,9 +212,17 @@ class Connection:
                 exc_info=None if isinstance(error, MqkitError) else error,
             )
 
+        drawn = wait_random_exponential(multiplier=RECOVERY_WAIT_UNIT, max=RECOVERY_WAIT_MAX)
+
+        def wait(state: RetryCallState) -> float:
+            if deadline is None:
+                return drawn(state)
+            # Not past the deadline: there is a last attempt at it.
+            return min(drawn(state), max(deadline - (state.seconds_since_start or 0.0), 0.0))
+
         attempts = AsyncRetrying(
             stop=stop_never if deadline is None else stop_after_delay(deadline),
-            wait=wait_random_exponential(multiplier=RECOVERY_WAIT_UNIT, max=RECOVERY_WAIT_MAX),
+            wait=wait,
             retry=retry_if_exception(lambda error: worth_trying_again(error, first=first)),
             before_sleep=log_wait,
             reraise=True,

@@ -184,7 +184,7 @@ class ConnectionLostError(PublishError):
 
 
 class PublisherClosedError(PublishError):
-    """The publisher was closed before it wrote the message."""
+    """The publisher was closed before the message was confirmed, or before it was written."""
 
 
 class InvalidMessageError(MqkitError):

@@ -128,7 +128,10 @@ class Delivery:
     """
     queue: str = ""
     attempt: int = 1
-    """1 for the first run of the handler, counted in mqkit's own header."""
+    """1 for the first run of the handler, counted in mqkit's own header.
+
+    Where an order is kept, the process that holds the message counts; the next one begins anew.
+    """
     redelivered: bool = False
     """The broker's flag. False does not mean new: see `attempt` and `message_id`."""
     tag: int = 0

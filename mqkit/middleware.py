@@ -28,7 +28,9 @@ Middleware = Callable[[HandlerCall, CallNext], Awaitable[Any]]
 """`async def middleware(call, call_next)`: await `call_next(call)` to go on.
 
 What it raises decides the outcome as if the handler had raised it; what it returns, returns
-to the middleware outside it. One that does not go on has the message acknowledged unhandled.
+to the middleware outside it, and of the outermost one it counts as what the handler returned: the
+reply to a request, the results of a batch. One that does not go on and returns None has the
+message, or the whole batch, acknowledged unhandled.
 """
 
 

@@ -139,29 +139,23 @@ def checked_retry(retry: Retry | None, what: str) -> Retry | None:
     return retry
 
 
-def checked_middleware(middleware: Middleware, what: str) -> Middleware:
-    """A function to go around a handler.
+def checked_middleware(middleware: Iterable[Middleware], what: str) -> tuple[Middleware, ...]:
+    """Functions to go around a handler.
 
-    :raises HandlerError: it is none
-    """
-    if not callable(middleware) or not is_async(middleware) or not checked.takes(middleware, 2):
-        raise HandlerError(
-            f"{what}: a middleware is an `async def` function of (call, call_next), "
-            f"not {middleware!r}"
-        )
-    return middleware
-
-
-def checked_middlewares(middleware: Iterable[Middleware], what: str) -> tuple[Middleware, ...]:
-    """Functions to go around handlers.
-
-    :raises HandlerError: it is no iterable, or one of it is none
+    :raises HandlerError: they are not in a list, or one of them is none
     """
     if not isinstance(middleware, Iterable):
         raise HandlerError(
-            f"{what}: middleware takes a list of functions, not {checked.shown(middleware)}"
+            f"{what}: middleware takes functions in a list, not {checked.shown(middleware)}"
         )
-    return tuple(checked_middleware(each, what) for each in middleware)
+    functions = tuple(middleware)
+    for each in functions:
+        if not callable(each) or not is_async(each) or not checked.takes(each, 2):
+            raise HandlerError(
+                f"{what}: a middleware is an `async def` function of (call, call_next), "
+                f"not {checked.shown(each)}"
+            )
+    return functions
 
 
 def checked_pause(pause: Pause | None, what: str) -> Pause | None:

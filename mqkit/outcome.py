@@ -47,6 +47,7 @@ class Ack:
 class RetryAfter:
     """Publish a copy that comes back to the same queue after `delay` seconds, then acknowledge.
 
+    A handler that keeps an order has no copy: its message is held in the process for that time.
     `elapsed` is the seconds from the message's first failure to the next attempt. An attempt that
     is not `counted` ended by no fault of the message, and has the same number again.
     """
@@ -74,7 +75,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Give the message back to its queue unhandled (shutdown)."""
+    """Give the message back to its queue unsettled: at a stop, or where its run was given up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,10 @@ T = TypeVar("T")
 
 
 class Publisher:
-    """Publishes with confirms, on a connection of its own. A handler asks for one by annotation.
+    """Publishes with confirms. A handler asks for one by annotation.
+
+    A service that opens its connections itself has one for publishing alone: an alarm stops all
+    that a publishing connection says, and so would hold up the acks.
 
     Messages are persistent and mandatory unless stated otherwise. When the connection is lost,
     unconfirmed messages are published again under the same `message_id` until their deadline.
@@ -115,6 +118,8 @@ class Publisher:
         :raises BlockedError: the broker blocks publishers until the timeout; nothing was written
         :raises PublishTimeoutError: no confirm within the timeout; it may be stored
         :raises ConnectionLostError: no connection at the timeout; see its `may_be_stored`
+        :raises PublisherClosedError: `close` was called, or the service ended, before it was
+            confirmed; see its `may_be_stored`
         """
         outgoing = _outgoing(
             exchange=exchange,
@@ -303,9 +308,12 @@ class Publisher:
 
 def _decoder(reply_type: Any) -> BodyDecoder:
     try:
-        return BodyDecoder(reply_type)
-    except (PydanticUserError, NameError) as error:
+        decoder = BodyDecoder(reply_type)
+        # Found with the reply, it would be an error after the request was handled.
+        decoder.complete()
+    except (PydanticUserError, NameError, SyntaxError) as error:
         raise ConfigurationError(f"a reply cannot be a {reply_type!r}: {error}") from error
+    return decoder
 
 
 def _way(route: Source | Queue) -> tuple[str, str]:

@@ -37,8 +37,9 @@ class Retry:
 
     `stop`, `wait` and `retry` are tenacity's own strategies, or functions that take its
     `RetryCallState`. By default every `Exception` is retried; `stop` and `wait` must be said.
-    A wait is in seconds, a number or a timedelta, is rounded up to 0.1 s, and may be 310 days at
-    most: what is longer, infinity among it, is that, and what is negative is 0.
+    A wait is in seconds, a number or a timedelta, is rounded up to whole tenths of one, and may
+    be 310 days at most: what is longer, infinity among it, is that. What is negative is 0, and
+    with 0 it comes again at once.
 
     `stop_after_delay` counts from the first failure of the message, over all processes: its waits
     and runs, but not what it stood in its queue for nobody to take it.
@@ -87,7 +88,8 @@ class Retry:
         `elapsed` is the seconds since its first failure. Pure but for what a strategy draws
         at random.
 
-        :raises PolicyError: a strategy answered with what is no answer
+        :raises PolicyError: a strategy answered with what is no answer; what it raises itself is
+            passed on
         """
         error = instruction(error)
         if isinstance(error, Reject):

@@ -23,7 +23,7 @@ from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.handler import Handler
 from mqkit.middleware import Middleware
-from mqkit.options import checked_middlewares
+from mqkit.options import checked_middleware
 from mqkit.pause import ConsumerState, Status
 from mqkit.policies import Management, watch
 from mqkit.publish_many import OnConfirmed
@@ -53,11 +53,12 @@ CLOSING = 2.4
 class Runtime:
     """One service running in this process, on two connections: one consumes, one publishes.
 
-    As an asynchronous context manager it starts on entry and drains on exit; `run` does both
-    and waits in between. `grace` is in seconds. `connect_deadline` is how many seconds the first
-    connection may take; None tries for ever. `middleware` goes around the service's own. A
-    service that has a connection of its own takes neither `url` nor `driver`. `management` is the
-    URL of the broker's management API, by which policies are seen that break what is promised.
+    A connection that the application has lent is both. As an asynchronous context manager it
+    starts on entry and drains on exit; `run` does both and waits in between. `grace` is in seconds.
+    `connect_deadline` is after how many seconds the first connection is not tried again; None tries
+    for ever. `middleware` goes around the service's own. A service that has a connection of its own
+    takes neither `url` nor `driver`. `management` is the URL of the broker's management API, by
+    which policies are seen that break what is promised.
 
     `on_settled` and `on_confirmed` observe what becomes of deliveries and what the service's
     publisher has published, copies of deliveries included (`mqkit.settle.OnSettled`,
@@ -66,8 +67,8 @@ class Runtime:
 
     It runs once: after its end, and beside it, another run takes another `Runtime`.
 
-    :raises ConfigurationError: the service has no handlers, a time cannot be what it was given, or
-        there is no broker, two of them, or a connection that cannot be used
+    :raises ConfigurationError: the service has no handlers, an option cannot be what it was given,
+        or there is no broker, two of them, or a connection that cannot be used
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class Runtime:
             self._publishing,
             self.publisher,
             values=self._values.made,
-            middleware=(*checked_middlewares(middleware, "Runtime(...)"), *service.middleware),
+            middleware=(*checked_middleware(middleware, "Runtime"), *service.middleware),
             clock=clock,
             on_settled=on_settled,
         )
@@ -204,7 +205,10 @@ class Runtime:
     async def queue_state(self, name: str) -> QueueState:
         """Ready messages and consumers of a queue, from a passive declare.
 
-        :raises TopologyError: there is no such queue
+        Where there is no connection now, it waits for one, before the start too.
+
+        :raises TopologyError: there is no such queue, or this user may not see it
+        :raises ConnectError: the runtime has ended
         :raises ChannelClosedError: the connection was lost meanwhile
         """
         channel = await self._consuming.channel()

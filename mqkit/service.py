@@ -22,7 +22,7 @@ from mqkit.options import (
     DEFAULT_PREFETCH,
     MAX_PREFETCH,
     checked_batch,
-    checked_middlewares,
+    checked_middleware,
     checked_order,
     checked_pause,
     checked_retry,
@@ -71,7 +71,8 @@ class Service:
     `pause` says when a handler that does not state its own stops consuming for a while, because
     something that it depends on is down. Each handler is paused by itself.
 
-    :raises ConfigurationError: the name is empty, or the limits are no `Limits`
+    :raises ConfigurationError: the name is empty or too long, or an option is not what it takes;
+        the connection is looked at when a `Runtime` is made of it
     """
 
     def __init__(
@@ -90,8 +91,12 @@ class Service:
         check_name("a service", name, MAX_SERVICE_NAME)
         self.name = name
         self.retry = checked_retry(retry, f"service {name!r}")
-        self.middleware = checked_middlewares(middleware, f"service {name!r}")
+        self.middleware = checked_middleware(middleware, f"service {name!r}")
         self.connection = connection
+        if store is not None and not callable(getattr(store, "once", None)):
+            raise ConfigurationError(
+                f"service {name!r}: store takes Store(...), not {checked.shown(store)}"
+            )
         self.store = store
         self.limits = checked_limits(limits, f"service {name!r}: limits")
         self.pause = checked_pause(pause, f"service {name!r}")
@@ -129,6 +134,10 @@ class Service:
         :raises HandlerError: the type is provided already, or the factory cannot be used
         """
         self._check_not_running(f"provide({type_!r})")
+        if not checked.is_hashable(type_):
+            raise HandlerError(
+                f"service {self.name!r}: provide takes a type, not {checked.shown(type_)}"
+            )
         if type_ in self._providers:
             raise HandlerError(f"service {self.name!r}: {type_!r} is provided already")
         self._providers[type_] = provider(type_, factory, scope, self._providers)
@@ -216,8 +225,8 @@ class Service:
         message by its own attempts, and each is settled by itself.
 
         `concurrency` is how many runs there are at a time, and `prefetch` by default twice what
-        they take. The other options are those of `handler`, and hold for a run. A batch takes no
-        store's transaction, which is for one message.
+        they take, 65,535 at most. The other options are those of `handler`, and hold for a run. A
+        batch takes no store's transaction, which is for one message.
 
         :raises HandlerError: anything about it cannot work; the message names the handler
         """
@@ -290,7 +299,7 @@ class Service:
             retry=policy,
             prefetch=prefetch,
             concurrency=concurrency,
-            middleware=checked_middlewares(middleware, what),
+            middleware=checked_middleware(middleware, what),
             plan=(plan if batch is None else batch_plan)(function, what, self._providers),
             timeout=checked_timeout(timeout, queue, what),
             cancel_when_lost=cancel_when_lost,

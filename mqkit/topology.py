@@ -48,7 +48,7 @@ MAX_PARTITIONS = 1000
 class Exchange:
     """An exchange. `declare=False` takes one that somebody else declares, and names its type.
 
-    :raises ConfigurationError: the name is empty, too long, or reserved for the broker
+    :raises ConfigurationError: its name or another field cannot be declared
     """
 
     name: str
@@ -173,10 +173,10 @@ class Queue:
 
     def _partition_problems(self, partitions: int) -> Iterator[str]:
         if not checked.is_whole(partitions, 1, MAX_PARTITIONS):
-            yield (
-                f"partitions is 1 to {MAX_PARTITIONS}, a whole number, "
-                f"not {checked.shown(partitions)}"
-            )
+            given = checked.shown(partitions)
+            yield f"partitions is 1 to {MAX_PARTITIONS}, a whole number, not {given}"
+        elif len(self.partition(partitions - 1).encode()) > MAX_QUEUE_NAME:
+            yield f"its partitions' names, with their numbers, are over {MAX_QUEUE_NAME} bytes"
         if self.exclusive:
             yield "an exclusive queue has one consumer in any case, and cannot be partitioned"
         if SINGLE_ACTIVE in self.arguments:
@@ -357,7 +357,7 @@ class Topology:
         if queue.dead_letters:
             queues = (dead_letter_queue(queue), *queues)
         return cls(
-            exchanges=tuple({source.exchange.name: source.exchange for source in sources}.values()),
+            exchanges=_union("exchange", (source.exchange for source in sources)),
             queues=queues,
             bindings=tuple(Binding(queue.name, source) for source in sources),
         )

@@ -71,8 +71,8 @@ def run(
     connect_deadline: Annotated[
         float | None,
         typer.Option(
-            help="Seconds in which the first connection must succeed. Default: try for ever.",
-            min=0,
+            help="Seconds, more than 0, after which the first connection is not tried again. "
+            "Default: try for ever.",
             callback=seconds_option(over=0),
             show_default=False,
         ),
@@ -87,8 +87,9 @@ def run(
     management: Annotated[
         str | None,
         typer.Option(
-            help="The broker's management API, http[s]://user:password@host:15672: at the start, "
-            "say which policies break what mqkit promises. Default: the environment's "
+            help="The broker's management API, http[s]://user:password@host:15672: say which "
+            "policies break what mqkit promises, at the start and when one is set later. "
+            "Default: the environment's "
             "MQKIT_MANAGEMENT; without either, nobody looks.",
             show_default=False,
         ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from mqkit.checked import shown
 from mqkit.drivers.base import Driver
 from mqkit.errors import ConfigurationError
 from mqkit.settings import BrokerUrl
@@ -51,12 +52,17 @@ def chosen(
     """Where a service's broker is, and by which driver to go there.
 
     :param connection: what `Service(connection=...)` was given
-    :raises ConfigurationError: there is no broker, or two of them
+    :raises ConfigurationError: there is no broker, or two of them, or what is no driver
     """
     if connection is None:
         if not isinstance(url, BrokerUrl):
             raise ConfigurationError(
                 f"service {service!r} has no broker: give a BrokerUrl, or Service(connection=...)"
+            )
+        if driver is not None and not callable(getattr(driver, "connect", None)):
+            raise ConfigurationError(
+                f"service {service!r}: a driver is what mqkit.drivers.named() returns, "
+                f"not {shown(driver)}"
             )
         return url, driver or named()
     if url is not None or driver is not None:

@@ -7,7 +7,7 @@ import gc
 import logging
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ForwardRef
 
 import pytest
 from pydantic import BaseModel
@@ -303,6 +303,9 @@ async def test_what_cannot_be_asked_is_refused_before_it_is_written(world: World
     request = world.client.publisher.request
     with pytest.raises(ConfigurationError, match="a reply cannot be"):
         await request(world.route, {"n": 1}, World)
+    for unknown in ("Nowhere", list[ForwardRef("Nowhere")], "1 +"):  # type: ignore[misc]
+        with pytest.raises(ConfigurationError, match="a reply cannot be"):
+            await request(world.route, {"n": 1}, unknown)
     with pytest.raises(InvalidMessageError, match="not to str"):
         await request("ledger", {"n": 1}, Answer)  # type: ignore[call-overload]
     with pytest.raises(InvalidMessageError, match="mqkit's own"):

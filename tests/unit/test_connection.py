@@ -148,6 +148,17 @@ async def test_at_the_start_a_refusal_is_not_tried_again() -> None:
         assert driver.hosts == ["h"]
 
 
+async def test_no_wait_goes_past_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a wait is drawn, the last attempt is at the deadline, and its error is told."""
+    monkeypatch.setattr("mqkit.connection.wait_random_exponential", lambda **_: lambda _: 60.0)
+    driver = MovingDriver(*[ConnectError("nobody there")] * 10)
+    connection = Connection(BrokerUrl.parse("amqp://h"), name="test", driver=cast("Driver", driver))
+    async with asyncio.timeout(5):
+        with pytest.raises(ConnectError, match="nobody there"):
+            await connection.open(0.05)
+    assert len(driver.hosts) >= 2
+
+
 @pytest.mark.usefixtures("no_waits")
 async def test_a_host_that_refuses_is_left_for_the_next_one() -> None:
     """One of a cluster's nodes may not know the user yet, or its name be none of a host."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import (
+    BrokerUrl,
     ConfigurationError,
     Delivery,
     Exchange,
@@ -18,6 +19,7 @@ from mqkit import (
     Publisher,
     Queue,
     Retry,
+    Runtime,
     Service,
 )
 
@@ -74,12 +76,53 @@ def test_an_argument_that_cannot_be_resolved_is_named(function: Any, words: str)
         ({"prefetch": 5, "concurrency": 6}, "concurrency is 1 to its prefetch of 5"),
         ({"bind": [Exchange("x")]}, "bind takes exchange.key"),
         ({"middleware": [len]}, "a middleware is an `async def` function"),
+        ({"middleware": 3}, "middleware takes functions in a list"),
     ],
 )
 def test_a_wrong_option_is_named(options: dict[str, Any], words: str) -> None:
     """Each option that cannot work is refused with its name."""
     with pytest.raises(HandlerError) as caught:
         Service("s").handler(Queue("q"), **{"retry": NEVER, **options})(handle)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"middleware": handle}, "middleware takes functions in a list"),
+        ({"store": 3}, "store takes Store(...), not 3"),
+        ({"limits": 3}, "limits takes Limits"),
+        ({"pause": 3}, "pause takes Pause"),
+    ],
+)
+def test_a_wrong_option_of_a_service_is_named(options: dict[str, Any], words: str) -> None:
+    """It is refused where it is given, and not by what runs the service."""
+    with pytest.raises(ConfigurationError) as caught:
+        Service("s", **options)
+    assert words in str(caught.value)
+
+
+def test_what_is_no_type_cannot_be_provided() -> None:
+    """A list of types cannot be looked up by an annotation."""
+    with pytest.raises(HandlerError, match=r"provide takes a type, not \[\]"):
+        Service("s").provide([], list)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"middleware": [3]}, "a middleware is an `async def` function"),
+        ({"middleware": 3}, "middleware takes functions in a list"),
+        ({"driver": 3}, "a driver is what mqkit.drivers.named"),
+        ({"driver": "pika"}, "a driver is what mqkit.drivers.named"),
+    ],
+)
+def test_a_wrong_option_of_a_run_is_named(options: dict[str, Any], words: str) -> None:
+    """It is refused before anything is connected, and not when the first message comes."""
+    service = Service("s", retry=NEVER)
+    service.handler(Queue("q"))(handle)
+    with pytest.raises(ConfigurationError) as caught:
+        Runtime(service, BrokerUrl.parse("amqp://h"), **options)
     assert words in str(caught.value)
 
 

@@ -33,6 +33,8 @@ def test_a_dead_letter_queue_never_drops() -> None:
     [
         (lambda: Queue(""), "needs a name"),
         (lambda: Queue("q" * 191), "over 190 bytes"),
+        (lambda: Queue("q" * 187, partitions=101), "partitions' names"),
+        (lambda: Queue("ü" * 94 + "q", partitions=2), "partitions' names"),
         (lambda: Queue("amq.q"), "belong to the broker"),
         (
             lambda: Queue("q", type="lazy"),  # type: ignore[arg-type]
@@ -86,3 +88,11 @@ def test_one_name_in_two_ways_is_a_contradiction() -> None:
     other = Topology.of_queue(Queue("b"), [Exchange("x", type="fanout").key()])
     with pytest.raises(ConfigurationError, match="type is 'topic' in one and 'fanout'"):
         one.merge(other)
+    with pytest.raises(ConfigurationError, match="type is 'topic' in one and 'fanout'"):
+        Topology.of_queue(Queue("a"), [exchange.key("k"), Exchange("x", type="fanout").key()])
+
+
+def test_a_name_is_as_long_as_its_partitions_let_it_be() -> None:
+    """The one partition of a queue is the queue itself; of several, each has its number."""
+    for queue in (Queue("q" * 190, partitions=1), Queue("q" * 186, partitions=1000)):
+        assert max(len(each.name) for each in (queue, *queue.partition_queues())) == 190
