@@ -30,7 +30,8 @@ from mqkit.schemas import Schema, stop_early, validator
 
 LARGE_BODY = 16 * 1024
 """Bytes of a body that is validated up to the first wrong item of each list. Of a smaller one all
-errors are counted, which takes 10 ms at most, or so many times that as a union has choices."""
+errors are counted. That takes 10 ms at most for a list of single values, and so many times that as
+a union has choices, or a model in a list has fields without a default."""
 
 SLOW_BODY = 256 * 1024
 """Bytes of a body that may hold an event loop for longer than it should be."""
@@ -127,8 +128,8 @@ def check_received(body: bytes, properties: Properties, limits: Limits) -> None:
     headers = properties.headers
     if Header.UNREADABLE in headers:
         raise DecodeError(
-            "its headers cannot be decoded: they are nested too deeply, or hold a time after the "
-            "year 9999; they are left out"
+            "its headers cannot be decoded: they are nested too deeply, or of a type that AMQP "
+            "does not have; those are left out"
         )
     if headers and limits.headers_problem(headers) is not None:
         added = (RESERVED_PREFIX, *_FROM_THE_BROKER)

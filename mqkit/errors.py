@@ -188,7 +188,7 @@ class PublisherClosedError(PublishError):
 
 
 class InvalidMessageError(MqkitError):
-    """A message cannot be sent as it is: its body, a header or a property is not encodable."""
+    """A message cannot be sent as it is: something of it is not encodable, or over `Limits`."""
 
 
 class HeadersTooLargeError(InvalidMessageError):
@@ -287,7 +287,7 @@ class RequestFailedError(RequestError):
 
 
 class DecodeError(MqkitError):
-    """A body does not decode, or does not validate as the type that its handler asks for."""
+    """A message does not decode, is over `Limits`, or is not of the type that is asked for."""
 
 
 class OrderError(MqkitError):

@@ -27,7 +27,7 @@ MAX_HEADERS = 2**32 - 1
 """Bytes: a table's length is a 32-bit number (AMQP 0-9-1, section 4.2.5.5)."""
 
 MAX_DEPTH = 200
-"""Levels: pydantic's parser of JSON goes no deeper."""
+"""Levels: pydantic's parser of JSON goes no deeper (by one more for an array)."""
 
 MAX_HEADER_DEPTH = 32
 """Tables and arrays within each other in the headers, which are the first. The broker's own
@@ -43,7 +43,7 @@ class Limits:
 
     A body is 16 MiB by default, as RabbitMQ 4 takes it (`max_message_size`). Headers must fit into
     one frame, of 128 KiB by default (`frame_max`), together with what is added to them later: by
-    mqkit to a dead letter (8 KiB), and by the broker to what it dead-letters itself. So they are
+    mqkit to a dead letter (9 KiB), and by the broker to what it dead-letters itself. So they are
     64 KiB.
 
     With `unique_keys`, JSON in which an object has a key twice is over the limits, too. Without it,

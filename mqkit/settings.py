@@ -100,8 +100,18 @@ class BrokerUrl:
     connect_timeout: float = DEFAULT_CONNECT_TIMEOUT
 
     def __post_init__(self) -> None:
-        if not self.hosts or not all(isinstance(host, Host) for host in self.hosts):
+        is_tuple = isinstance(self.hosts, tuple) and bool(self.hosts)
+        if not is_tuple or not all(isinstance(host, Host) for host in self.hosts):
             raise BrokerUrlError("BrokerUrl(hosts=...) takes a tuple of Host")
+        if not isinstance(self.password, SecretStr):
+            # Not shown; nor would repr() hide it.
+            raise BrokerUrlError("BrokerUrl(password=...) takes a pydantic.SecretStr")
+        if not isinstance(self.username, str) or not isinstance(self.vhost, str):
+            raise BrokerUrlError("BrokerUrl(username=..., vhost=...) are text")
+        if self.tls is not None and not isinstance(self.tls, Tls):
+            raise BrokerUrlError(
+                f"BrokerUrl(tls=...) is Tls or None, not {checked.shown(self.tls)}"
+            )
         what, error = "BrokerUrl({}=...)", BrokerUrlError
         checked.count(self.heartbeat, what.format("heartbeat"), most=MAX_HEARTBEAT, error=error)
         timeout = checked.seconds(

@@ -24,7 +24,8 @@ PASSWORD_VARIABLE = "MQKIT_BROKER_PASSWORD"  # noqa: S105 - its name
 
 def broker(
     host: Annotated[
-        str, typer.Option(help="The address to listen on. The user guest may come from here only.")
+        str,
+        typer.Option(help="The address to listen on. The user guest may come over loopback only."),
     ] = DEFAULT_HOST,
     port: Annotated[
         int, typer.Option(help="0 takes a free one, which is printed.", min=0, max=65535)

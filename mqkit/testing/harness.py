@@ -30,7 +30,7 @@ from mqkit.checked import Seconds
 from mqkit.connection import Connection
 from mqkit.drivers.base import Driver
 from mqkit.embedded import EmbeddedServer
-from mqkit.errors import MqkitError
+from mqkit.errors import MqkitError, OptionError
 from mqkit.middleware import Middleware
 from mqkit.publisher import Publisher
 from mqkit.runtime import Runtime
@@ -134,6 +134,8 @@ async def _place(
         return server.url, server.advance
     if isinstance(on, str):
         return url or on, None
+    if not isinstance(on, Broker | None):
+        raise OptionError(f"harness(on=...) is a broker, a URL or None, not {checked.shown(on)}")
     if on is not None and url is None:
         # In a thread: on a RabbitMQ it takes two runs of rabbitmqctl.
         name = f"{VHOST_PREFIX}{secrets.token_hex(6)}"

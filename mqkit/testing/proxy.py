@@ -46,6 +46,10 @@ OCTET = 0xFF
 T = TypeVar("T")
 
 
+def _is_of_bytes(pattern: object) -> bool:
+    return isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, bytes)
+
+
 class ProxyClosedError(MqkitError):
     """The proxy was used outside its `with` block."""
 
@@ -154,7 +158,7 @@ class TcpProxy:
     # --- what becomes of the connections -----------------------------------------------------
 
     def cut(self, *, reset: bool = False) -> int:
-        """Close both sides of the present connections, and say how many there were.
+        """Close both sides of the present connections, and say how many were relayed.
 
         With `reset` both peers get a TCP reset, which most see as an error rather than as the
         end of the stream; bytes that they did not read yet may be lost with it.
@@ -184,6 +188,10 @@ class TcpProxy:
             checked.count(count, "cut_after(count=...)")
         if isinstance(pattern, bytes):
             pattern = re.compile(re.escape(pattern))
+        if not (pattern is None or _is_of_bytes(pattern)):
+            raise ConfigurationError(
+                "cut_after(pattern=...) is bytes, or a compiled pattern of them"
+            )
         trap = Trap(count, pattern, reset)
         self._set(direction, lambda faults: faults.lay(trap))
         return trap.sprung

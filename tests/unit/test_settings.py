@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -88,6 +89,24 @@ def test_a_password_is_never_shown(password: str, encoded: bool, tail: str) -> N
             assert url.password.get_secret_value() == password
     assert password not in shown
     assert written not in shown
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"password": "sesame"},
+        {"username": 3},
+        {"vhost": None},
+        {"tls": True},
+        {"hosts": [Host("h", 1)]},
+        {"hosts": ()},
+    ],
+)
+def test_what_is_made_by_hand_is_checked(made: dict[str, Any]) -> None:
+    """A field of another type is named, and a password that repr() would show is refused unseen."""
+    with pytest.raises(BrokerUrlError, match=next(iter(made))) as caught:
+        BrokerUrl(**{"hosts": (Host("h", 1),), **made})
+    assert "sesame" not in str(caught.value)
 
 
 def test_the_text_of_a_url_can_be_read_again() -> None:

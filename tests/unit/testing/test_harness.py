@@ -455,6 +455,14 @@ async def test_a_service_without_handlers_is_refused() -> None:
     assert threading.active_count() == threads
 
 
+@pytest.mark.parametrize("option", [{"on": 5}, {"middleware": 5}, {"middleware": [print]}])
+async def test_an_option_that_cannot_be_is_named(option: dict[str, Any]) -> None:
+    """It is a ConfigurationError before anything is connected, whatever it was given."""
+    with pytest.raises(ConfigurationError, match=next(iter(option))):
+        async with harness(shop(), **option):
+            pass
+
+
 async def test_a_harness_is_cheap(mqkit_embedded: Broker) -> None:
     """A test of a handler computes little more than a service and a client do that only start."""
     service = shop()

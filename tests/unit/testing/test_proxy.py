@@ -608,6 +608,8 @@ def test_outside_its_block_it_says_so(far: FarSide) -> None:
         lambda proxy: proxy.cut_after("to_broker", count=1, pattern=b"x"),
         lambda proxy: proxy.cut_after("to_broker", count=0),
         lambda proxy: proxy.cut_after("to_broker", pattern=b""),
+        lambda proxy: proxy.cut_after("to_broker", pattern="x"),
+        lambda proxy: proxy.cut_after("to_broker", pattern=re.compile("x")),
     ],
 )
 def test_what_makes_no_sense_is_refused(proxy: TcpProxy, call: object) -> None:
