@@ -287,11 +287,11 @@ def test_keys_are_shown_short_and_on_one_line(key: str) -> None:
 
 def test_few_errors_are_shown_and_the_rest_counted() -> None:
     """Of a body of usual size each one counts; only some are told."""
-    decoder = BodyDecoder(list[int])
+    decoder = BodyDecoder(list[str])
     for count in (20, 21, 999, 2_000):
         with pytest.raises(DecodeError) as caught:
-            decoder.decode(b"[" + b",".join([b'"x"'] * count) + b"]", Properties())
-        shown = str(caught.value).count("Input should be a valid integer")
+            decoder.decode(b"[" + b",".join([b"1"] * count) + b"]", Properties())
+        shown = str(caught.value).count("Input should be a valid string")
         assert 1 <= shown <= 20
         assert (f"and {count - shown} more" in str(caught.value)) == (count > shown)
         assert len(str(caught.value)) < 3_000
