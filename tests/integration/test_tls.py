@@ -17,6 +17,7 @@ from mqkit import (
     BlockingPublisher,
     BrokerUrl,
     ConnectError,
+    Delivery,
     Queue,
     Reject,
     Retry,
@@ -128,9 +129,9 @@ async def test_a_service_outlives_a_certificate_without_its_key(
     service = Service(name, retry=Retry(stop=stop_after_attempt(2), wait=wait_fixed(0)))
 
     @service.handler(Queue(f"{name}.q"))
-    async def handle(body: str) -> None:
+    async def handle(body: str, delivery: Delivery) -> None:
         handled.append(body)
-        if len(handled) % 2:
+        if delivery.attempt == 1:
             raise LookupError  # its retry goes by the connection that publishes
         raise Reject("as it should be")
 
@@ -151,8 +152,10 @@ async def test_a_service_outlives_a_certificate_without_its_key(
                 assert "trying again" in caplog.text
                 pair.replace("renewed")
                 await client.publisher.publish("", f"{name}.q", "two")
-                assert (await client.take(f"{name}.q.dead")).body == b'"two"'
-                assert handled == ["one", "one", "two", "two"]
+                # The first one comes again where its ack was lost with the connection.
+                while (await client.take(f"{name}.q.dead")).body != b'"two"':
+                    assert "two" not in handled[:-2]
+                assert (handled[:2], handled[-2:]) == (["one"] * 2, ["two"] * 2)
                 assert runtime.in_flight == 0
     assert "given up" not in caplog.text
 

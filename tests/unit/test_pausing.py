@@ -344,9 +344,11 @@ class Transaction:
 
 
 class Store:
-    """What of a store a pause needs."""
+    """What of a store a pause needs, and a service."""
 
     async def ping(self) -> None: ...
+
+    async def once(self, *_: Any) -> None: ...
 
 
 @pytest.mark.parametrize(
