@@ -1,4 +1,4 @@
-"""The file of the ledger's database: what is in it is nobody else's, and in no log."""
+"""Opens the ledger's database file, readable by its owner only, and keeps its SQL out of logs."""
 
 from __future__ import annotations
 

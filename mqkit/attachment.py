@@ -121,7 +121,7 @@ class Attachment:
         self._changed.set()
 
     async def hold_less(self, prefetch: int) -> None:
-        """Consume nothing until what follows, and never more than so many messages ahead."""
+        """Stop consuming for a while, and consume with a lower prefetch from then on."""
         self._most = min(self._most, prefetch)
         if self._channel is not None and self._is_single:
             await self._channel.close(in_order=True)

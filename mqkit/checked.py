@@ -81,7 +81,7 @@ def flag(value: object, option: str, *, error: type[ConfigurationError] = Option
 
 
 def name(value: object, option: str, *, error: type[ConfigurationError] = OptionError) -> str:
-    """A name that the broker is told of.
+    """Check a name that is sent to the broker.
 
     :raises OptionError: it is no text, empty, over 255 bytes long, or not to be written in UTF-8;
         or `error` instead
@@ -139,7 +139,7 @@ def is_whole(value: object, least: int, most: int | None = None) -> bool:
 
 
 def takes(function: object, arguments: int) -> bool:
-    """Whether it can be called with so many arguments, as far as its signature tells."""
+    """Return whether a function takes this number of arguments, by its signature."""
     if not callable(function):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Ends this process in a stated time after it was told to stop, whatever holds it up.
+"""Ends a process that was told to stop and has not ended by itself within a stated time.
 
 A thread cannot be stopped, a coroutine may refuse to be, a loop may be blocked, a log may go to a
 pipe that nobody reads, and the interpreter waits for threads on its way out. A thread of its own
