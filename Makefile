@@ -40,7 +40,7 @@ broker: $(STAMP)
 	@$(PY) -m mqkit.testing || { [ $$? -eq 1 ] && sh deploy/install-broker.sh && $(PY) -m mqkit.testing; }
 
 postgres: $(STAMP)
-	@$(PY) -m mqkit.testing.postgres || { [ $$? -eq 1 ] && sh deploy/install-postgres.sh && $(PY) -m mqkit.testing.postgres; }
+	@$(PY) -m tests.postgres || { [ $$? -eq 1 ] && sh deploy/install-postgres.sh && $(PY) -m tests.postgres; }
 	@PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v pgbouncer >/dev/null || sh deploy/install-pgbouncer.sh
 
 # Once, and not by every process that starts, where PYTHONDONTWRITEBYTECODE keeps it from being kept.
@@ -99,7 +99,7 @@ faults: broker postgres compiled
 # On the embedded broker and RabbitMQ 4.3, 4.0 and 3.10 (containers), into the README's table.
 BROKERS := embedded 4.3 4.0 3.10
 conformance: $(STAMP)
-	$(PY) -m mqkit.testing.conformance $(addprefix --broker ,$(BROKERS)) --into README.md
+	$(PY) -m tests.conformance.suite $(addprefix --broker ,$(BROKERS)) --into README.md
 
 # Breaks the embedded broker, one place at a time, until every case of the suite has failed once.
 mutation: $(STAMP)

@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mqkit.blocking import BlockingPublisher
+    from mqkit.blocking.publisher import BlockingPublisher
     from mqkit.errors import (
         BlockedError,
         BrokerError,
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from mqkit.message import Delivery
     from mqkit.middleware import CallNext, HandlerCall, Middleware
     from mqkit.outcome import Reject, RetryLater
-    from mqkit.outgoing import Outgoing
     from mqkit.pause import Pause
-    from mqkit.publish_many import PublishResult
-    from mqkit.publisher import Publisher
+    from mqkit.publishing.outgoing import Outgoing
+    from mqkit.publishing.pipeline import PublishResult
+    from mqkit.publishing.publisher import Publisher
+    from mqkit.registration.service import Service
     from mqkit.retry import Retry
     from mqkit.runtime import Runtime
-    from mqkit.service import Service
     from mqkit.settings import BrokerUrl
     from mqkit.topology import Exchange, Queue
 
@@ -91,7 +91,7 @@ __all__ = [
 
 _HOMES = {
     "BlockedError": "mqkit.errors",
-    "BlockingPublisher": "mqkit.blocking",
+    "BlockingPublisher": "mqkit.blocking.publisher",
     "BrokerError": "mqkit.errors",
     "BrokerUrl": "mqkit.settings",
     "BrokerUrlError": "mqkit.errors",
@@ -110,13 +110,13 @@ _HOMES = {
     "Middleware": "mqkit.middleware",
     "MqkitError": "mqkit.errors",
     "NackedError": "mqkit.errors",
-    "Outgoing": "mqkit.outgoing",
+    "Outgoing": "mqkit.publishing.outgoing",
     "Pause": "mqkit.pause",
     "PublishError": "mqkit.errors",
     "PublishRefusedError": "mqkit.errors",
-    "PublishResult": "mqkit.publish_many",
+    "PublishResult": "mqkit.publishing.pipeline",
     "PublishTimeoutError": "mqkit.errors",
-    "Publisher": "mqkit.publisher",
+    "Publisher": "mqkit.publishing.publisher",
     "Queue": "mqkit.topology",
     "Reject": "mqkit.outcome",
     "ReplyLostError": "mqkit.errors",
@@ -127,7 +127,7 @@ _HOMES = {
     "Retry": "mqkit.retry",
     "RetryLater": "mqkit.outcome",
     "Runtime": "mqkit.runtime",
-    "Service": "mqkit.service",
+    "Service": "mqkit.registration.service",
     "TopologyError": "mqkit.errors",
     "UnroutableError": "mqkit.errors",
 }

@@ -11,7 +11,7 @@ from typing import Any, cast
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from mqkit.content import (
+from mqkit.bodies.content import (
     BOM_UTF8,
     BYTES,
     JSON,
@@ -20,13 +20,13 @@ from mqkit.content import (
     is_json,
     is_utf16_or_32,
 )
-from mqkit.decimals import ExactValidator, may_lose_digits, pattern_of, reads_decimals
+from mqkit.bodies.decimals import ExactValidator, may_lose_digits, pattern_of, reads_decimals
+from mqkit.bodies.explain import MAX_BUILT, MAX_PART, MAX_PLACE, MAX_TEXT, cut, explain
+from mqkit.bodies.lossless import loss, marks_in
+from mqkit.bodies.schemas import Schema, stop_early, validator
 from mqkit.errors import DecodeError, InvalidMessageError, MqkitError
-from mqkit.explain import MAX_BUILT, MAX_PART, MAX_PLACE, MAX_TEXT, cut, explain
 from mqkit.limits import DEFAULT_LIMITS, Limits
-from mqkit.lossless import loss, marks_in
 from mqkit.message import RESERVED_PREFIX, Header, Properties
-from mqkit.schemas import Schema, stop_early, validator
 
 LARGE_BODY = 4 * 1024
 """Bytes of a body that is validated up to the first wrong item of each list. Of a smaller one all

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mqkit.shown import shown
+from mqkit.logging.shown import shown
 
 MAX_TEXT = 4_000
 """Characters of an error's text."""
@@ -14,7 +14,7 @@ class MqkitError(Exception):
     """The root of all errors raised by mqkit.
 
     Its text is one line that can be shown anywhere: what it quotes of a message or of a peer is
-    escaped (`mqkit.shown`). What an error has as attributes is as it came.
+    escaped (`mqkit.logging.shown`). What an error has as attributes is as it came.
     """
 
     has_lines: ClassVar[bool] = False

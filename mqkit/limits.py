@@ -14,7 +14,7 @@ from decimal import Decimal
 from itertools import accumulate, repeat
 from typing import Any
 
-from mqkit.checked import count, flag, shown
+from mqkit.checks.checked import count, flag, shown
 from mqkit.errors import ConfigurationError, OptionError
 
 MIB = 1024 * 1024

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 HeaderValue = (
     None
@@ -82,7 +86,7 @@ class Properties:
     received: bytes | None = field(default=None, compare=False, repr=False)
     """Of a delivery that has headers, or odd properties: its flags and properties as they came."""
     carried: Carried | None = field(default=None, compare=False, repr=False)
-    """Of a copy: what is written as it came with the original (`mqkit.content_header.carry`)."""
+    """Of a copy: written as it came with the original (`mqkit.amqp.content_header.carry`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ class Delivery:
 
     @property
     def headers(self) -> Mapping[str, HeaderValue]:
-        """The message's headers; of mqkit's own, those that are believed (`mqkit.reserved`).
+        """The message's headers; of mqkit's own, those believed (`mqkit.consuming.headers`).
 
         Bytes in a name that are no UTF-8 are surrogates (PEP 383): `name.encode("utf-8",
         "surrogateescape")` gives them back. A long string that is no UTF-8 is bytes, a time after
@@ -230,3 +234,32 @@ def attempt_number(headers: Mapping[str, HeaderValue]) -> int:
     if isinstance(attempt, int) and not isinstance(attempt, bool) and attempt >= 1:
         return attempt
     return 1
+
+
+def maker(cls: Callable[P, T]) -> Callable[P, T]:
+    """Return what makes instances of a frozen dataclass as fast as of one that is not frozen.
+
+    The `__init__` of a frozen one goes by `object.__setattr__` for each field, which for a
+    message's 13 properties takes a microsecond: three times as long as this does.
+
+    It is a class with the same slots that is not frozen, whose instances change their class once
+    they are filled: the two have one layout (the Python reference, 3.3.2.4 "__slots__").
+
+    :param cls: a dataclass with `slots=True`, without a base, a `__post_init__` or an `__init__`
+    """
+    fields: list[tuple[str, Any, Any]] = []
+    for each in dataclasses.fields(cast(Any, cls)):
+        default: dict[str, Any] = {"kw_only": each.kw_only}
+        if each.default is not dataclasses.MISSING:
+            default["default"] = each.default
+        if each.default_factory is not dataclasses.MISSING:
+            default["default_factory"] = each.default_factory
+        fields.append((each.name, each.type, field(**default)))
+
+    def freeze(self: Any) -> None:
+        self.__class__ = cls
+
+    twin = dataclasses.make_dataclass(
+        f"_{cls.__name__}", fields, slots=True, eq=False, namespace={"__post_init__": freeze}
+    )
+    return cast(Callable[P, T], twin)

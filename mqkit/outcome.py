@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mqkit import checked
-from mqkit.checked import Seconds
+from mqkit.checks import checked
+from mqkit.checks.checked import Seconds
 from mqkit.errors import OptionError
 
 

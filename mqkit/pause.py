@@ -14,10 +14,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from mqkit import checked
-from mqkit.checked import Seconds
-from mqkit.error_texts import describe
+from mqkit.checks import checked
+from mqkit.checks.checked import Seconds
 from mqkit.errors import ConfigurationError, OptionError
+from mqkit.logging.error_texts import describe
 from mqkit.outcome import (
     MAX_DELAY,
     Ack,

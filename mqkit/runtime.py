@@ -10,31 +10,32 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from mqkit import checked, drivers
-from mqkit.checked import Seconds
-from mqkit.closing import Closing, Step
-from mqkit.connection import Connection
-from mqkit.consumer import Consumer
-from mqkit.declare import declare
-from mqkit.delay import check_permissions
-from mqkit.dispatch import Clock, utc_now
-from mqkit.draining import CANCELLED_HANDLERS_WAIT, Drain
+from mqkit import drivers
+from mqkit.broker.connection import Connection
+from mqkit.broker.declare import declare
+from mqkit.broker.delays import check_permissions
+from mqkit.broker.policies import Management, watch
+from mqkit.broker.upkeep import Upkeep
+from mqkit.checks import checked
+from mqkit.checks.checked import Seconds
+from mqkit.clock import Clock, utc_now
+from mqkit.consuming.consumer import Consumer
+from mqkit.consuming.settler import OnSettled
+from mqkit.consuming.wiring import Wiring
 from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
-from mqkit.handler import Handler
+from mqkit.lifecycle.closing import Closing, Step
+from mqkit.lifecycle.draining import CANCELLED_HANDLERS_WAIT, Drain
+from mqkit.lifecycle.stalls import StallWatch
+from mqkit.lifecycle.values import ServiceValues
 from mqkit.middleware import Middleware
-from mqkit.options import checked_middleware
 from mqkit.pause import ConsumerState, Status
-from mqkit.policies import Management, watch
-from mqkit.publish_many import OnConfirmed
-from mqkit.publisher import Publisher
-from mqkit.service import Service
+from mqkit.publishing.pipeline import OnConfirmed
+from mqkit.publishing.publisher import Publisher
+from mqkit.registration.handler import Handler
+from mqkit.registration.options import checked_middleware
+from mqkit.registration.service import Service
 from mqkit.settings import BrokerUrl
-from mqkit.settle import OnSettled
-from mqkit.stalls import StallWatch
-from mqkit.upkeep import Upkeep
-from mqkit.values import ServiceValues
-from mqkit.wiring import Wiring
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +62,10 @@ class Runtime:
     which policies are seen that break what is promised.
 
     `on_settled` and `on_confirmed` observe what becomes of deliveries and what the service's
-    publisher has published, copies of deliveries included (`mqkit.settle.OnSettled`,
-    `mqkit.publisher.OnConfirmed`). Nothing else is told the whole truth: a middleware sees what a
-    handler did, and not what became of the message. `on_stop` is called when it begins to stop.
+    publisher has published, copies of deliveries included (`mqkit.consuming.settler.OnSettled`,
+    `mqkit.publishing.publisher.OnConfirmed`). Nothing else is told the whole truth: a middleware
+    sees what a handler did, and not what became of the message. `on_stop` is called when it
+    begins to stop.
 
     It runs once: after its end, and beside it, another run takes another `Runtime`.
 

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mqkit import checked
+from mqkit.checks import checked
 from mqkit.errors import BrokerUrlError
 
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}

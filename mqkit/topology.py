@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
-from mqkit import checked
-from mqkit.declared_fields import argument_problems, field_problems
+from mqkit.amqp.arguments import argument_problems, field_problems
+from mqkit.checks import checked
+from mqkit.checks.names import check_name
 from mqkit.errors import ConfigurationError
-from mqkit.names import check_name
 
 ExchangeType = Literal["direct", "fanout", "topic", "headers"]
 QueueType = Literal["quorum", "classic"]

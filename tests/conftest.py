@@ -18,13 +18,13 @@ import uvloop
 
 from mqkit import drivers
 from mqkit.drivers.base import Driver
-from mqkit.testing.broker import Broker
-from mqkit.testing.postgres import (
+from mqkit.testing.brokers.broker import Broker
+from tests.postgres import (
     PostgresNotFoundError,
     PostgresServer,
     find_postgres,
 )
-from mqkit.testing.postgres import start as start_postgres
+from tests.postgres import start as start_postgres
 from tests.selection import ALL_VERSIONS, IN_TURN, group, left_out
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import pika
 
 from mqkit import BrokerUrl, Publisher
-from mqkit.connection import Connection
-from mqkit.drivers import named, pika_wire
+from mqkit.broker.connection import Connection
+from mqkit.drivers import named
 from mqkit.drivers.base import DriverChannel, Incoming
+from mqkit.drivers.pika import convert as pika_wire
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,7 +12,7 @@ import typer
 from mqkit import __version__
 from mqkit.cli.broker import broker
 from mqkit.cli.options import errors_as_exit_codes
-from mqkit.cli.publish import publish
+from mqkit.cli.publish.command import publish
 from mqkit.cli.relay import relay
 from mqkit.cli.run import run
 from mqkit.cli.status import status

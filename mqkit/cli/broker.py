@@ -77,14 +77,14 @@ def broker(
     level = log_level_number(log_level)
     users = _users(user, password_file)
     log_to_stderr(level)
-    from mqkit.cli import embedded  # noqa: PLC0415 - the other commands start without it, sooner
+    from mqkit.cli import embedded_broker  # noqa: PLC0415 - the other commands start without it, sooner
     from mqkit.embedded import limit_of  # noqa: PLC0415 - as above
 
     try:
         limit = None if memory_limit is None else limit_of(memory_limit)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--memory-limit") from error
-    embedded.serve(host=host, port=port, data=data, users=users, memory_limit=limit)
+    embedded_broker.serve(host=host, port=port, data=data, users=users, memory_limit=limit)
 
 
 def _users(user: str, password_file: Path | None) -> dict[str, str]:

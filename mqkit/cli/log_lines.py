@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from mqkit.shown import shown
+from mqkit.logging.shown import shown
 
 MAX_MESSAGE = 10_000
 """Characters of a record, and of each line of its traceback."""

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from mqkit import checked
+from mqkit.checks import checked
 from mqkit.cli.labels import label_output
 from mqkit.cli.log_lines import LineFormatter
 from mqkit.errors import (
@@ -23,7 +23,7 @@ from mqkit.errors import (
     OptionError,
     ServiceNotFoundError,
 )
-from mqkit.service import Service
+from mqkit.registration.service import Service
 from mqkit.settings import BrokerUrl, Settings
 
 FAILED = 1

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mqkit import drivers
+from mqkit.broker.connection import Connection
 from mqkit.cli.last_resort import LastResort
 from mqkit.cli.options import (
     StoreOption,
@@ -18,9 +19,8 @@ from mqkit.cli.options import (
     log_to_stderr,
     store_option,
 )
-from mqkit.connection import Connection
 from mqkit.drivers.base import Driver
-from mqkit.publisher import Publisher
+from mqkit.publishing.publisher import Publisher
 from mqkit.settings import BrokerUrl
 
 logger = logging.getLogger(__name__)

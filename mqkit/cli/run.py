@@ -17,7 +17,6 @@ import typer
 from mqkit import drivers
 from mqkit.cli.broker import check_broker_choice
 from mqkit.cli.collector import spare_collector
-from mqkit.cli.job import Job
 from mqkit.cli.labels import finish_output
 from mqkit.cli.last_resort import LastResort
 from mqkit.cli.loop import ASYNCIO, UVLOOP, runner
@@ -28,7 +27,8 @@ from mqkit.cli.options import (
     log_to_stderr,
     seconds_option,
 )
-from mqkit.cli.supervise import Supervisor
+from mqkit.cli.supervisor.protocol import Job
+from mqkit.cli.supervisor.supervisor import Supervisor
 from mqkit.errors import ConfigurationError
 from mqkit.runtime import DEFAULT_GRACE, Runtime
 
@@ -161,7 +161,7 @@ def run(
 
 
 def _embedded_broker(data: Path | None) -> contextlib.AbstractContextManager[str]:
-    from mqkit.cli.embedded import embedded_broker  # noqa: PLC0415 - most services run without it
+    from mqkit.cli.embedded_broker import embedded_broker  # noqa: PLC0415 - most services run without it
 
     return embedded_broker(data)
 
@@ -172,7 +172,7 @@ def _supervise(job: Job, processes: int) -> int:
 
 def _reload(job: Job) -> int:
     try:
-        from mqkit.cli.reload import Reloader  # noqa: PLC0415 - what it needs is an extra
+        from mqkit.cli.supervisor.reload import Reloader  # noqa: PLC0415 - what it needs is an extra
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("watchfiles"):
             raise

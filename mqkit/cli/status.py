@@ -13,7 +13,7 @@ import typer
 from pydantic_core import to_json, to_jsonable_python
 
 from mqkit.cli.options import FAILED, StoreOption, store_option
-from mqkit.shown import shown
+from mqkit.logging.shown import shown
 
 MAX_RESULT = 2_000
 """Characters of a result, and of an error's text, that are shown; --json has all of it."""

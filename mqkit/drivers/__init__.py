@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from mqkit.checked import shown
+from mqkit.checks.checked import shown
 from mqkit.drivers.base import Driver
 from mqkit.errors import ConfigurationError
 from mqkit.settings import BrokerUrl
@@ -26,11 +26,11 @@ def named(name: str | None = None) -> Driver:
     """
     match name or DEFAULT:
         case "pika":
-            from mqkit.drivers.pika import PikaDriver  # noqa: PLC0415 - only where it is used
+            from mqkit.drivers.pika.driver import PikaDriver  # noqa: PLC0415 - only where it is used
 
             return PikaDriver()
         case "aio-pika":
-            from mqkit.drivers.aio_pika import AioPikaDriver  # noqa: PLC0415 - as above
+            from mqkit.drivers.aio_pika.driver import AioPikaDriver  # noqa: PLC0415 - as above
 
             return AioPikaDriver()
     raise ConfigurationError(f"there is no driver {name!r}; there are {' and '.join(NAMES)}")
@@ -41,9 +41,9 @@ def of_application(connection: Any) -> tuple[BrokerUrl, Driver]:
 
     :raises ConfigurationError: it is neither a plain aio-pika connection nor a function
     """
-    from mqkit.drivers import aio_pika_lent  # noqa: PLC0415 - only where it is used
+    from mqkit.drivers.aio_pika import borrowed  # noqa: PLC0415 - only where it is used
 
-    return aio_pika_lent.APPLICATION, aio_pika_lent.of_application(connection)
+    return borrowed.APPLICATION, borrowed.of_application(connection)
 
 
 def chosen(

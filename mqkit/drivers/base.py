@@ -3,7 +3,7 @@
 A driver translates; it decides nothing. It does not recover, retry, count or settle: that is
 `connection`, `publisher` and `settle`, once for all drivers.
 
-The promises below have their cases in `mqkit.testing.conformance`, under "drivers"; all but those
+The promises below have their cases in `tests.conformance.suite`, under "drivers"; all but those
 of `extra_headers`, of `reject` and of a close in order, which mqkit's own tests hold.
 """
 

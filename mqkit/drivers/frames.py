@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-from mqkit import content_header
-from mqkit.field_tables import text
+from mqkit.amqp import content_header
+from mqkit.amqp.field_tables import text
 from mqkit.message import HeaderValue, Message
 
 METHOD, HEADER, BODY = 1, 2, 3

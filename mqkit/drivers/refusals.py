@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mqkit.drivers.wire import root_text
+from mqkit.drivers.common import root_text
 from mqkit.errors import AuthenticationError, ConnectError, VirtualHostError
 from mqkit.settings import BrokerUrl, Host
 

@@ -6,11 +6,11 @@ as it does it; the rest it refuses by name. It imports nothing else of mqkit. A 
 and `declarations` (what the methods do) -> `vhost` (routing) -> `queue` (order, limits, death).
 """
 
+from mqkit.embedded.engine.memory import limit_of
+from mqkit.embedded.engine.node import PRODUCT, version
 from mqkit.embedded.errors import DataError, EmbeddedBrokerError
-from mqkit.embedded.memory import limit_of
-from mqkit.embedded.node import PRODUCT, version
-from mqkit.embedded.server import ConnectionInfo, EmbeddedServer, MessageInfo, QueueInfo
-from mqkit.embedded.thread import ServerThread
+from mqkit.embedded.server.server import ConnectionInfo, EmbeddedServer, MessageInfo, QueueInfo
+from mqkit.embedded.server.thread import ServerThread
 
 __all__ = [
     "PRODUCT",

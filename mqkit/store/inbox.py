@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import MessageIdError, MessageIdReusedError, StoreError
 from mqkit.message import Delivery
-from mqkit.store.flavour import Flavour
+from mqkit.store.database.dialects import Flavour
 from mqkit.store.schema import MAX_ID, inbox, states
-from mqkit.store.wire import writable
+from mqkit.store.serialization import writable
 
 PURGE_LOCK = -1
 """Locked like a shard of the outbox, of which none has this number."""

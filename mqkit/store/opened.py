@@ -8,13 +8,13 @@ from collections.abc import Coroutine
 from typing import Any
 
 from mqkit.errors import StatementError, StoreError, StoreUnavailableError
-from mqkit.shown import shown
-from mqkit.store.database import Database
+from mqkit.logging.shown import shown
+from mqkit.store.database.pool import Database
+from mqkit.store.notify import Notifier, listen
 from mqkit.store.relay import Relay
 from mqkit.store.seldom import Seldom
 from mqkit.store.states import StateRecorder
 from mqkit.store.uncounted import PATIENCE, Key, Uncounted, wait_after
-from mqkit.store.wake import Notifier, listen
 
 logger = logging.getLogger(__name__)
 

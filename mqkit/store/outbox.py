@@ -21,10 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreError
 from mqkit.message import Message
-from mqkit.store.database import Database
-from mqkit.store.flavour import Flavour, key_hash
+from mqkit.store.database.dialects import Flavour, key_hash
+from mqkit.store.database.pool import Database
 from mqkit.store.schema import outbox
-from mqkit.store.wire import properties_from_text, properties_to_text, writable
+from mqkit.store.serialization import properties_from_text, properties_to_text, writable
 
 MAX_RETRY_WAIT = 60.0
 """Seconds; no wait between two attempts to publish a message that was refused is longer."""

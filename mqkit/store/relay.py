@@ -13,8 +13,7 @@ import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 
-from mqkit.dispatch import Clock
-from mqkit.effects import SendWithin
+from mqkit.clock import Clock
 from mqkit.errors import (
     BlockedError,
     ConnectionLostError,
@@ -25,7 +24,8 @@ from mqkit.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from mqkit.shown import shown
+from mqkit.logging.shown import shown
+from mqkit.registration.transactions import SendWithin
 from mqkit.store.outbox import Entry, Outbox
 from mqkit.store.seldom import Seldom
 

@@ -17,15 +17,15 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from mqkit.error_texts import error_text, error_type
 from mqkit.errors import StoreError, StoreUnavailableError
+from mqkit.logging.error_texts import error_text, error_type
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
-from mqkit.store.database import Database
-from mqkit.store.flavour import Flavour
+from mqkit.store.database.dialects import Flavour
+from mqkit.store.database.pool import Database
 from mqkit.store.inbox import HIGHEST_ATTEMPT, result_text
 from mqkit.store.schema import MAX_ID, states
-from mqkit.store.wire import writable
+from mqkit.store.serialization import writable
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from mqkit.store.database import Database
+from mqkit.store.database.pool import Database
 from mqkit.store.inbox import kept_result
 from mqkit.store.schema import inbox, outbox, states
+from mqkit.store.serialization import writable
 from mqkit.store.states import State
-from mqkit.store.wire import writable
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,9 @@ from typing import Any, Self
 
 from sqlalchemy import URL
 
-from mqkit import checked
-from mqkit.checked import Seconds
-from mqkit.dispatch import Clock, utc_now
-from mqkit.effects import HandlerPolicy, SendWithin
+from mqkit.checks import checked
+from mqkit.checks.checked import Seconds
+from mqkit.clock import Clock, utc_now
 from mqkit.errors import (
     ConfigurationError,
     StatementError,
@@ -22,16 +21,17 @@ from mqkit.errors import (
     StoreUnavailableError,
 )
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
+from mqkit.logging.shown import shown
 from mqkit.message import Delivery
 from mqkit.outcome import Outcome, RetryLater
+from mqkit.registration.transactions import HandlerPolicy, SendWithin
 from mqkit.settings import Settings
-from mqkit.shown import shown
 from mqkit.store import inbox, outbox
-from mqkit.store.database import DEFAULT_POOL, Database, store_url
-from mqkit.store.engine import watch_of
+from mqkit.store.database.engine import watch_of
+from mqkit.store.database.owner import Owner
+from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
 from mqkit.store.opened import Opened
 from mqkit.store.outbox import Outbox
-from mqkit.store.owner import Owner
 from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
 from mqkit.store.schema import MAX_ID
 from mqkit.store.states import State, StateRecorder

@@ -10,12 +10,14 @@ from sqlalchemy import Executable
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from mqkit.checked import Seconds, is_utf8, shown
-from mqkit.drivers import frames, pika_wire, wire
+from mqkit.checks.checked import Seconds, is_utf8, shown
+from mqkit.drivers import common as wire
+from mqkit.drivers import frames
+from mqkit.drivers.pika import convert as pika_wire
 from mqkit.errors import InvalidMessageError
 from mqkit.limits import DEFAULT_LIMITS, MAX_HEADERS, Limits
 from mqkit.message import HeaderValue, Message
-from mqkit.outgoing import Outgoing, to_message
+from mqkit.publishing.outgoing import Outgoing, to_message
 from mqkit.topology import Exchange
 
 

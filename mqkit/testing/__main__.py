@@ -10,8 +10,8 @@ import os
 import sys
 
 from mqkit.errors import BrokerError, ConfigurationError
-from mqkit.testing.brokers import BrokerSpec, find_brokers
-from mqkit.testing.containers import Engine
+from mqkit.testing.brokers.containers import Engine
+from mqkit.testing.brokers.finder import BrokerSpec, find_brokers
 
 
 def main() -> int:

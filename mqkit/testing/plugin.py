@@ -27,8 +27,7 @@ import pytest
 
 if TYPE_CHECKING:
     from mqkit.errors import MqkitError
-    from mqkit.testing.broker import Broker
-    from mqkit.testing.brokers import BrokerSpec
+    from mqkit.testing.brokers import Broker, BrokerSpec
     from mqkit.testing.proxy import TcpProxy
 
 CHOICES = ("embedded", "rabbitmq", "all")
@@ -45,7 +44,7 @@ class BrokerPool:
     @contextlib.contextmanager
     def hold(self, spec: BrokerSpec) -> Iterator[Broker]:
         """Start the broker unless it runs; it ends when nobody holds it any more."""
-        from mqkit.testing.brokers import start  # noqa: PLC0415 - this module is cheap to import
+        from mqkit.testing.brokers import start  # noqa: PLC0415 - cheap to import
 
         broker, holders = self._running.get(spec) or (start(spec), 0)
         self._running[spec] = broker, holders + 1
@@ -81,7 +80,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def mqkit_rabbitmq(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """A real RabbitMQ (`mqkit.testing.broker.Broker`), each one found in turn.
+    """A real RabbitMQ (a `Broker`), each one found in turn.
 
     It is started for the first test that asks and ended after the last one.
     """
@@ -91,8 +90,8 @@ def mqkit_rabbitmq(request: pytest.FixtureRequest) -> Iterator[Broker]:
 
 @pytest.fixture(scope="session")
 def mqkit_embedded(pytestconfig: pytest.Config) -> Iterator[Broker]:
-    """The embedded broker (`mqkit.testing.embedded.EmbeddedBroker`), one for the session."""
-    from mqkit.testing.brokers import EMBEDDED  # noqa: PLC0415 - this module is cheap to import
+    """The embedded broker (an `EmbeddedBroker`), one for the session."""
+    from mqkit.testing.brokers import EMBEDDED  # noqa: PLC0415 - cheap to import
 
     with _held(pytestconfig, EMBEDDED) as broker:
         yield broker
@@ -100,7 +99,7 @@ def mqkit_embedded(pytestconfig: pytest.Config) -> Iterator[Broker]:
 
 @pytest.fixture(scope="session")
 def mqkit_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """The broker that `--mqkit-broker` chooses (`mqkit.testing.broker.Broker`), or each of them."""
+    """The broker that `--mqkit-broker` chooses (a `Broker`), or each of them."""
     with _held(request.config, request.param) as broker:
         yield broker
 
@@ -112,7 +111,7 @@ def mqkit_vhost(mqkit_broker: Broker) -> Iterator[str]:
     On a RabbitMQ it takes three runs of rabbitmqctl, some 2 s in all; on one that was named by
     MQKIT_TEST_URL it needs MQKIT_TEST_CTL.
     """
-    from mqkit.testing.broker import BrokerControlError  # noqa: PLC0415 - as above
+    from mqkit.testing.brokers import BrokerControlError  # noqa: PLC0415 - as above
 
     name = f"{VHOST_PREFIX}{secrets.token_hex(6)}"
     try:
@@ -131,7 +130,7 @@ def mqkit_harness(mqkit_broker: Broker, mqkit_vhost: str) -> Callable[..., Any]:
     takes the options of `mqkit.testing.harness.harness`, and `h` is its `Harness`. Several
     services of one test are on the same virtual host, and reach each other.
     """
-    from mqkit.testing.harness import harness  # noqa: PLC0415 - this module is cheap to import
+    from mqkit.testing.harness import harness  # noqa: PLC0415 - cheap to import
 
     return functools.partial(harness, on=mqkit_broker, url=mqkit_vhost)
 
@@ -139,7 +138,7 @@ def mqkit_harness(mqkit_broker: Broker, mqkit_vhost: str) -> Callable[..., Any]:
 @pytest.fixture
 def mqkit_proxy() -> Iterator[Callable[[str], TcpProxy]]:
     """`mqkit_proxy(url)` starts a `mqkit.testing.proxy.TcpProxy`, which ends with the test."""
-    from mqkit.testing.proxy import TcpProxy  # noqa: PLC0415 - this module is cheap to import
+    from mqkit.testing.proxy import TcpProxy  # noqa: PLC0415 - cheap to import
 
     with contextlib.ExitStack() as stack:
         yield lambda url: stack.enter_context(TcpProxy(url))
@@ -147,7 +146,7 @@ def mqkit_proxy() -> Iterator[Callable[[str], TcpProxy]]:
 
 def _found(config: pytest.Config) -> Sequence[BrokerSpec | MqkitError]:
     """Look for brokers once, and not at all where no test asks for one."""
-    from mqkit.errors import MqkitError  # noqa: PLC0415 - this module is cheap to import
+    from mqkit.errors import MqkitError  # noqa: PLC0415 - cheap to import
     from mqkit.testing.brokers import find_brokers  # noqa: PLC0415 - as above
 
     if _FOUND not in config.stash:
@@ -160,7 +159,7 @@ def _found(config: pytest.Config) -> Sequence[BrokerSpec | MqkitError]:
 
 
 def _chosen(config: pytest.Config) -> Sequence[BrokerSpec | MqkitError]:
-    from mqkit.testing.brokers import EMBEDDED  # noqa: PLC0415 - this module is cheap to import
+    from mqkit.testing.brokers import EMBEDDED  # noqa: PLC0415 - cheap to import
 
     choice = config.getoption("--mqkit-broker") or config.getini("mqkit_broker")
     if choice not in CHOICES:

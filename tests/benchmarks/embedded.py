@@ -27,9 +27,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mqkit import BrokerUrl
-from mqkit.connection import Connection
+from mqkit.broker.connection import Connection
 from mqkit.drivers.base import DriverChannel, Incoming
-from mqkit.drivers.pika import PikaDriver
+from mqkit.drivers.pika.driver import PikaDriver
 from mqkit.message import Message, Properties
 
 ROOT = Path(__file__).parents[2]

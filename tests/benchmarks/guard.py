@@ -39,9 +39,9 @@ from mqkit import (
     Service,
     drivers,
 )
-from mqkit.connection import Connection
-from mqkit.declare import declare
-from mqkit.testing.brokers import find_brokers, start
+from mqkit.broker.connection import Connection
+from mqkit.broker.declare import declare
+from mqkit.testing.brokers.finder import find_brokers, start
 from tests.benchmarks.side_by_side.room import Room, own_vhost
 from tests.benchmarks.side_by_side.systems import raw_pika
 from tests.benchmarks.side_by_side.systems.base import PREFETCH, WINDOW, Job, Meter, Order

@@ -48,13 +48,13 @@ from mqkit import (
     Service,
     drivers,
 )
+from mqkit.broker.connection import Connection
+from mqkit.broker.declare import declare
 from mqkit.codec import BodyDecoder
-from mqkit.connection import Connection
-from mqkit.declare import declare
-from mqkit.dispatch import Dispatcher
+from mqkit.consuming.dispatcher import Dispatcher
 from mqkit.drivers.base import DriverChannel, Incoming
-from mqkit.outgoing import to_message
-from mqkit.testing.brokers import find_brokers, start
+from mqkit.publishing.outgoing import to_message
+from mqkit.testing.brokers.finder import find_brokers, start
 from tests.benchmarks.side_by_side.machine import machine
 from tests.benchmarks.side_by_side.room import Room, own_vhost
 from tests.benchmarks.side_by_side.systems.base import PREFETCH, WINDOW, Job, Order

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mqkit.middleware import CallNext, HandlerCall
-from mqkit.testing.broker import Broker
+from mqkit.testing.brokers.broker import Broker
 from tests.benchmarks import guard
 from tests.benchmarks.side_by_side.room import Room
 

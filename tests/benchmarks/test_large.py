@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from mqkit.testing.broker import Broker
+from mqkit.testing.brokers.broker import Broker
 from tests.benchmarks.large import __main__ as command
 from tests.benchmarks.large.cases import CASES, Bench, Course, lateness, together
 from tests.benchmarks.side_by_side.room import Room

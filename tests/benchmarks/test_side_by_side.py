@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from mqkit.testing.broker import Broker
+from mqkit.testing.brokers.broker import Broker
 from tests.benchmarks.side_by_side import __main__ as command
 from tests.benchmarks.side_by_side.chart import chart
 from tests.benchmarks.side_by_side.figures import Row, Spread, ratios

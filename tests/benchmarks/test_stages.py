@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mqkit.testing.broker import Broker
+from mqkit.testing.brokers.broker import Broker
 from tests.benchmarks import stages
 from tests.benchmarks.side_by_side.room import Room
 

@@ -36,10 +36,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mqkit.testing.conformance import runner
-from mqkit.testing.conformance.clients import CLIENTS
-from mqkit.testing.conformance.env import Session, Target
-from mqkit.testing.conformance.suite import Case, collect
+from tests.conformance.suite import runner
+from tests.conformance.suite.clients import CLIENTS
+from tests.conformance.suite.env import Session, Target
+from tests.conformance.suite.suite import Case, collect
 
 PACKAGE = "mqkit.embedded"
 

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from mqkit.testing.broker import Broker
-from mqkit.testing.conformance.clients import CLIENTS, Client
-from mqkit.testing.conformance.env import Session
-from mqkit.testing.conformance.runner import run_case
-from mqkit.testing.conformance.suite import Case, collect
-from mqkit.testing.conformance.targets import target_of
+from mqkit.testing.brokers.broker import Broker
+from tests.conformance.suite.clients import CLIENTS, Client
+from tests.conformance.suite.env import Session
+from tests.conformance.suite.runner import run_case
+from tests.conformance.suite.suite import Case, collect
+from tests.conformance.suite.targets import target_of
 
 PAIRS = [
     pytest.param(client, case, id=f"{client.label}-{case.id}")

@@ -31,17 +31,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from mqkit.cli.collector import spare_collector
 from mqkit.cli.loop import runner
 from mqkit.drivers.base import Incoming
-from mqkit.outgoing import Outgoing
+from mqkit.publishing.outgoing import Outgoing
 from mqkit.store import metadata as store_metadata
 from mqkit.store.schema import outbox
-from mqkit.testing.brokers import find_brokers
-from mqkit.testing.brokers import start as start_broker
-from mqkit.testing.postgres import find_postgres
-from mqkit.testing.postgres import start as start_postgres
+from mqkit.testing.brokers.finder import find_brokers
+from mqkit.testing.brokers.finder import start as start_broker
 from tests.faults.deaths import Deaths
 from tests.faults.ledger import PLACES, account, effect, metadata, posting
 from tests.faults.nurseries import Nursery
 from tests.faults.store_services import EVENTS, QUEUE
+from tests.postgres import find_postgres
+from tests.postgres import start as start_postgres
 from tests.support import Client, connected, eventually
 
 ACCOUNTS = 1000

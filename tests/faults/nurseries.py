@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mqkit.testing import processes
+from mqkit.testing.brokers import processes
 from tests.support import ROOT, eventually
 
 LOG_LINES = 40

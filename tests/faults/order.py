@@ -27,9 +27,9 @@ from rich.console import Console
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import BrokerUrl, Delivery, Outgoing, Queue, Retry, Runtime, Service
-from mqkit.declare import declare
-from mqkit.testing.brokers import find_brokers
-from mqkit.testing.brokers import start as start_broker
+from mqkit.broker.declare import declare
+from mqkit.testing.brokers.finder import find_brokers
+from mqkit.testing.brokers.finder import start as start_broker
 from tests.faults.deaths import Deaths
 from tests.faults.nurseries import Nursery
 from tests.support import Client, connected

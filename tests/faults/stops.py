@@ -26,10 +26,10 @@ from pathlib import Path
 from rich.console import Console
 
 from mqkit import Queue
-from mqkit.declare import declare
-from mqkit.testing import processes
-from mqkit.testing.embedded import EmbeddedBroker
-from mqkit.testing.proxy import TcpProxy
+from mqkit.broker.declare import declare
+from mqkit.testing.brokers import processes
+from mqkit.testing.brokers.embedded import EmbeddedBroker
+from mqkit.testing.proxy.proxy import TcpProxy
 from mqkit.topology import Topology
 from tests.support import ROOT, Client, connected, delete, eventually
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import BrokerUrl, Delivery, Publisher, Queue, Retry, Runtime, Service
-from mqkit.connection import Connection
+from mqkit.broker.connection import Connection
 from mqkit.drivers import named
 from mqkit.store import Store, Transaction
 from tests.faults.ledger import FailedOnPurposeError, Order, post

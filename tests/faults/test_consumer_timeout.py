@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import pytest
 
 from mqkit import BrokerUrl, Delivery, Queue, Retry, Runtime, Service
-from mqkit.declare import declare
-from mqkit.testing.broker import Broker
+from mqkit.broker.declare import declare
+from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from mqkit import BrokerUrl, Delivery, Queue, Retry, Runtime, Service
-from mqkit.declare import declare
-from mqkit.testing.brokers import Broker
-from mqkit.testing.proxy import TcpProxy
+from mqkit.broker.declare import declare
+from mqkit.testing.brokers.finder import Broker
+from mqkit.testing.proxy.proxy import TcpProxy
 from tests.support import connected, eventually, running
 
 

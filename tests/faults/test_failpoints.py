@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mqkit.settle import Settler
+from mqkit.consuming.settler import Settler
 from tests.faults import failpoints
 from tests.support import ROOT
 
@@ -52,7 +52,7 @@ def example(monkeypatch: pytest.MonkeyPatch, function: Any) -> Callable[[], Any]
     return lambda: Settler.__new__(Settler).example()  # type: ignore[attr-defined]
 
 
-PATH = "mqkit.settle.Settler.example"
+PATH = "mqkit.consuming.settler.Settler.example"
 
 
 @pytest.mark.parametrize(("when", "ran"), [("before", []), ("after", ["ran"])])
@@ -116,7 +116,7 @@ def test_a_point_that_is_none_is_refused(tickets: Path, monkeypatch: pytest.Monk
     with pytest.raises(LookupError, match=r"no fail point 'retry-confirmd': one of retry-conf"):
         failpoints.arm("retry-confirmd", tickets)
     with pytest.raises(AttributeError):
-        failpoints.arm("after:mqkit.settle.Settler.no_such", tickets)
+        failpoints.arm("after:mqkit.consuming.settler.Settler.no_such", tickets)
 
     def method(_: Settler) -> Any:
         yield 1

@@ -11,10 +11,10 @@ import pytest
 from mqkit import BrokerUrl
 from mqkit.drivers import NAMES, named
 from mqkit.drivers.base import DriverChannel, DriverConnection
-from mqkit.drivers.wire import SILENT
+from mqkit.drivers.common import SILENT
 from mqkit.message import Message
-from mqkit.testing.broker import Broker
-from mqkit.testing.brokers import BrokerNotFoundError, BrokerSpec, find_brokers, start
+from mqkit.testing.brokers.broker import Broker
+from mqkit.testing.brokers.finder import BrokerNotFoundError, BrokerSpec, find_brokers, start
 from tests.support import connected, eventually
 
 pytestmark = pytest.mark.in_turn

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mqkit.testing.brokers import BrokerNotFoundError, BrokerSpec, find_brokers, start
+from mqkit.testing.brokers.finder import BrokerNotFoundError, BrokerSpec, find_brokers, start
 from tests.faults.matrix import __main__ as command
 from tests.faults.matrix.bench import Bench, tail
 from tests.faults.matrix.execute import execute

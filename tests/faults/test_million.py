@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mqkit.testing.broker import Broker
-from mqkit.testing.postgres import PostgresServer
+from mqkit.testing.brokers.broker import Broker
 from tests.faults.matrix.room import Rooms
 from tests.faults.million import run
+from tests.postgres import PostgresServer
 
 pytestmark = pytest.mark.in_turn
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from mqkit.errors import BrokerError
-from mqkit.testing import processes
-from mqkit.testing.brokers import Broker
+from mqkit.testing.brokers import processes
+from mqkit.testing.brokers.finder import Broker
 from tests.faults import failpoints
 from tests.faults.nurseries import Nursery
 from tests.support import ROOT, Client, connected, eventually

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mqkit.testing.broker import Broker
+from mqkit.testing.brokers.broker import Broker
 from tests.faults.matrix.room import Rooms
 from tests.faults.order import run
 

@@ -13,10 +13,10 @@ import pytest
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import BrokerUrl, Delivery, Queue, Retry, Runtime, Service
-from mqkit.declare import declare
+from mqkit.broker.declare import declare
 from mqkit.errors import BrokerError
-from mqkit.testing.brokers import Broker
-from mqkit.testing.proxy import TcpProxy
+from mqkit.testing.brokers.finder import Broker
+from mqkit.testing.proxy.proxy import TcpProxy
 from tests.support import connected, delete, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")

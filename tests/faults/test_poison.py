@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mqkit import Queue
-from mqkit.declare import declare
-from mqkit.testing.brokers import Broker
+from mqkit.broker.declare import declare
+from mqkit.testing.brokers.finder import Broker
 from mqkit.topology import Topology
 from tests.support import ServiceProcess, connected, eventually, running
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from mqkit.cli.job import Job
-from mqkit.cli.supervise import Supervisor
+from mqkit.cli.supervisor.protocol import Job
+from mqkit.cli.supervisor.supervisor import Supervisor
 from mqkit.store import Store
-from mqkit.testing import processes
-from mqkit.testing.brokers import Broker
+from mqkit.testing.brokers import processes
+from mqkit.testing.brokers.finder import Broker
 from tests.support import ROOT, Client, ServiceProcess, connected, eventually
 
 pytestmark = pytest.mark.in_turn

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from handlers.generate import statement_lines
-from mqkit.testing.brokers import Broker
+from mqkit.testing.brokers.finder import Broker
 from tests.support import ROOT
 
 pytestmark = pytest.mark.in_turn

@@ -17,7 +17,7 @@ from handlers import ledger, statements
 from handlers.events import EntryRecorded
 from handlers.generate import statement_lines
 from mqkit import Outgoing
-from mqkit.declare import declare
+from mqkit.broker.declare import declare
 from mqkit.drivers.base import Incoming
 from tests.faults.test_replay_faults import ledger_pid, lines_posted, out_of_order, posted
 from tests.support import ROOT, connected, eventually, running

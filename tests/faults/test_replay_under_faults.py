@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from handlers.generate import statement_lines
-from mqkit.testing.broker import Broker
-from mqkit.testing.brokers import BrokerNotFoundError, BrokerSpec, find_brokers, start
+from mqkit.testing.brokers.broker import Broker
+from mqkit.testing.brokers.finder import BrokerNotFoundError, BrokerSpec, find_brokers, start
 from tests.faults import failpoints
 from tests.faults.test_replay_faults import REAL, lines_posted, out_of_order, posted, statement
 from tests.support import ROOT

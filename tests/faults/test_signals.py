@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mqkit.testing.brokers import Broker
+from mqkit.testing.brokers.finder import Broker
 from tests.support import connected, eventually, running
 
 pytestmark = pytest.mark.in_turn

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mqkit.testing.brokers import Broker
+from mqkit.testing.brokers.finder import Broker
 from tests.faults.stops import WAYS, Result, run, table
 
 BY_NAME = {way.what: way for way in WAYS}

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import pika
 
-from mqkit.drivers import pika_wire as wire
+from mqkit.drivers.pika import convert as wire
 from mqkit.settings import BrokerUrl
-from mqkit.testing.broker import Broker
+from mqkit.testing.brokers.broker import Broker
 
 
 @contextlib.contextmanager

@@ -19,14 +19,15 @@ import pytest
 
 from mqkit import BrokerUrl, ConnectError, Delivery, InvalidMessageError, Queue, Retry, Runtime
 from mqkit import Service as MqkitService
-from mqkit.confirms import Acked, ConfirmChannel
-from mqkit.drivers import named, pika_wire
+from mqkit.drivers import named
 from mqkit.drivers.base import Closed, Driver, DriverChannel, DriverConnection, Incoming, Returned
-from mqkit.drivers.wire import SILENT
+from mqkit.drivers.common import SILENT
+from mqkit.drivers.pika import convert as pika_wire
 from mqkit.errors import BrokerUrlError, ChannelClosedError
 from mqkit.message import Header, Message, Properties
-from mqkit.testing.broker import Broker
-from mqkit.testing.proxy import TcpProxy
+from mqkit.publishing.confirms import Acked, ConfirmChannel
+from mqkit.testing.brokers.broker import Broker
+from mqkit.testing.proxy.proxy import TcpProxy
 from tests.support import connected, delete, eventually, peer
 
 

@@ -26,11 +26,11 @@ from mqkit import (
     Service,
     drivers,
 )
-from mqkit.connection import Connection
-from mqkit.drivers.aio_pika_link import Alarms
+from mqkit.broker.connection import Connection
+from mqkit.drivers.aio_pika.connection import Alarms
 from mqkit.errors import AuthenticationError, LentConnectionError
-from mqkit.testing.broker import Broker
-from mqkit.testing.proxy import TcpProxy
+from mqkit.testing.brokers.broker import Broker
+from mqkit.testing.proxy.proxy import TcpProxy
 from tests.support import connected, eventually, running
 
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from tenacity import stop_after_attempt, wait_none
 
 from mqkit import BrokerUrl, Delivery, Outgoing, Queue, Reject, Retry, Runtime, Service
-from mqkit.declare import declare
-from mqkit.testing.broker import Broker
+from mqkit.broker.declare import declare
+from mqkit.testing.brokers.broker import Broker
 from tests.support import Client, connected, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")

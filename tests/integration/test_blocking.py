@@ -10,9 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from mqkit import Limits, Publisher, Queue, Retry, Runtime, Service
-from mqkit.blocking import BlockingPublisher
-from mqkit.connection import Connection
-from mqkit.drivers.pika import PikaDriver
+from mqkit.blocking.publisher import BlockingPublisher
+from mqkit.broker.connection import Connection
+from mqkit.drivers.pika.driver import PikaDriver
 from mqkit.errors import (
     AuthenticationError,
     ExchangeNotFoundError,
@@ -25,7 +25,7 @@ from mqkit.errors import (
 )
 from mqkit.message import Message, Properties
 from mqkit.settings import BrokerUrl
-from mqkit.testing.broker import Broker
+from mqkit.testing.brokers.broker import Broker
 from tests.integration.blocking_support import (
     QueueOnBroker,
     channel_of,

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mqkit.blocking import BlockingPublisher
-from mqkit.blocking_lanes import Lane
-from mqkit.drivers.pika_blocking import BlockingLink
+from mqkit.blocking.connection import BlockingLink
+from mqkit.blocking.publisher import BlockingPublisher
+from mqkit.blocking.queue import Lane
 from mqkit.errors import (
     BlockedError,
     ConnectionLostError,
@@ -23,8 +23,8 @@ from mqkit.errors import (
     PublishTimeoutError,
 )
 from mqkit.settings import BrokerUrl
-from mqkit.testing.broker import Broker
-from mqkit.testing.proxy import TcpProxy
+from mqkit.testing.brokers.broker import Broker
+from mqkit.testing.proxy.proxy import TcpProxy
 from tests.integration.blocking_support import (
     QueueOnBroker,
     alarm,
@@ -239,7 +239,7 @@ def test_a_forgotten_publisher_ends(
     broker: Broker, queue: QueueOnBroker, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The threads of a publisher that was dropped unclosed end by themselves."""
-    monkeypatch.setattr("mqkit.blocking_lanes.IDLE_SLICE", 0.05)
+    monkeypatch.setattr("mqkit.blocking.queue.IDLE_SLICE", 0.05)
     publisher = BlockingPublisher(broker.url, name=name)
     publisher.publish("", queue.name, b"")
     del publisher
@@ -277,7 +277,7 @@ def test_a_publish_at_the_interpreters_end_is_refused_at_once(
     """In a `__del__`, where no thread runs any more: it says so, and nobody waits for a timeout."""
     script = (
         "import sys, time\n"
-        "from mqkit.blocking import BlockingPublisher\n"
+        "from mqkit.blocking.publisher import BlockingPublisher\n"
         "class Last:\n"
         "    publisher, queue, now = BlockingPublisher(sys.argv[1]), sys.argv[2], time.monotonic\n"
         "    def __del__(self):\n"
@@ -312,7 +312,7 @@ def test_an_unclosed_publisher_lets_the_process_end(
     """A script that never closes its publisher publishes at exit, too, and ends at once."""
     script = (
         "import atexit, sys\n"
-        "from mqkit.blocking import BlockingPublisher\n"
+        "from mqkit.blocking.publisher import BlockingPublisher\n"
         "publisher = BlockingPublisher(sys.argv[1])\n"
         "atexit.register(publisher.publish, '', sys.argv[2], b'', message_id='at-exit')\n"
         "publisher.publish('', sys.argv[2], b'', message_id='first')\n"

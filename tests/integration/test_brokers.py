@@ -16,23 +16,23 @@ from pathlib import Path
 import pika
 import pytest
 
-from mqkit.drivers.pika_wire import parameters
+from mqkit.drivers.pika.convert import parameters
 from mqkit.errors import ConnectError
 from mqkit.settings import BrokerUrl
-from mqkit.testing import probe
-from mqkit.testing.broker import BrokerControlError
-from mqkit.testing.brokers import (
+from mqkit.testing.brokers import probe
+from mqkit.testing.brokers.broker import BrokerControlError
+from mqkit.testing.brokers.finder import (
     Broker,
     BrokerNotFoundError,
     BrokerSpec,
     find_brokers,
     start,
 )
-from mqkit.testing.nodes import NodeBroker
+from mqkit.testing.brokers.nodes import NodeBroker
 
 HOLDER = """
 import os, sys, time
-from mqkit.testing.brokers import BrokerSpec, start
+from mqkit.testing.brokers.finder import BrokerSpec, start
 with start(BrokerSpec("node", "node", sys.argv[1])) as node:
     print(node.home, flush=True)
     time.sleep(100)

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from mqkit.settings import BrokerUrl
-from mqkit.testing.broker import Broker
-from mqkit.testing.proxy import TcpProxy
+from mqkit.testing.brokers.broker import Broker
+from mqkit.testing.proxy.proxy import TcpProxy
 from tests.integration.blocking_support import (
     QueueOnBroker,
     alarm,

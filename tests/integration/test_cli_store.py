@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import make_url
 
 from mqkit.store import Store
-from mqkit.testing.brokers import Broker
+from mqkit.testing.brokers.finder import Broker
 from tests.integration.test_cli import SECRET, mqkit
 from tests.support import ROOT, ServiceProcess, connected, eventually, peer
 

@@ -19,10 +19,10 @@ from mqkit import (
     Runtime,
     Service,
 )
-from mqkit.connection import Connection
+from mqkit.broker.connection import Connection
 from mqkit.drivers import named
 from mqkit.errors import AuthenticationError, VirtualHostError
-from mqkit.testing.brokers import Broker
+from mqkit.testing.brokers.finder import Broker
 from tests.support import connected, eventually, peer
 
 pytestmark = pytest.mark.usefixtures("driver")

@@ -21,9 +21,9 @@ import pytest
 from pamqp import body, commands
 
 from mqkit.embedded import DataError, EmbeddedServer, ServerThread
-from mqkit.embedded import peer as peers
-from mqkit.embedded.connection import OUTPUT_HIGH, Connection
-from mqkit.embedded.message import Message
+from mqkit.embedded.engine.message import Message
+from mqkit.embedded.server import peer as peers
+from mqkit.embedded.session.connection import OUTPUT_HIGH, Connection
 from tests.integration.embedded_wire import Wire, connected, message
 from tests.support import eventually
 

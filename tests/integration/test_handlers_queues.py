@@ -6,8 +6,8 @@ from pydantic import BaseModel
 
 from handlers.queues import QueueLook, dead_letters, look
 from mqkit import BrokerUrl, Queue, Retry, Runtime, Service
-from mqkit.declare import declare
-from mqkit.testing.broker import Broker
+from mqkit.broker.declare import declare
+from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, delete, eventually
 
 

@@ -21,12 +21,12 @@ from mqkit import (
     Service,
     TopologyError,
 )
-from mqkit.injection import Provider
+from mqkit.lifecycle.values import ServiceValues
 from mqkit.message import Message
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
-from mqkit.testing.brokers import Broker
-from mqkit.testing.harness import HarnessError, harness
-from mqkit.values import ServiceValues
+from mqkit.registration.injection import Provider
+from mqkit.testing.brokers.finder import Broker
+from mqkit.testing.harness.run import HarnessError, harness
 from tests.support import connected, delete, eventually
 
 SHORT = 0.3

@@ -20,15 +20,15 @@ from mqkit import (
     Retry,
     Runtime,
     Service,
-    content_header,
 )
-from mqkit.content_header import split
-from mqkit.drivers import pika_wire
+from mqkit.amqp import content_header
+from mqkit.amqp.content_header import split
+from mqkit.amqp.field_tables import entries
 from mqkit.drivers.base import Driver, DriverChannel, Incoming
+from mqkit.drivers.pika import convert as pika_wire
 from mqkit.errors import HeadersTooLargeError
-from mqkit.field_tables import entries
 from mqkit.message import Header, Message, Properties
-from mqkit.testing.broker import Broker
+from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, eventually
 from tests.tables import NASTY, entry, long, properties, short
 

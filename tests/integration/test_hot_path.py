@@ -25,7 +25,7 @@ from mqkit import (
     Runtime,
     Service,
 )
-from mqkit.testing.brokers import Broker
+from mqkit.testing.brokers.finder import Broker
 from tests.support import connected, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")

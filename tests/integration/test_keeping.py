@@ -9,9 +9,9 @@ import pytest
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import BrokerUrl, Pause, Queue, Retry, Runtime, Service
-from mqkit.declare import declare
+from mqkit.broker.declare import declare
 from mqkit.pause import Status
-from mqkit.testing.broker import Broker
+from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")

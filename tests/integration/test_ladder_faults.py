@@ -7,8 +7,8 @@ import asyncio
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import BrokerError, BrokerUrl, Delivery, Queue, Retry, Runtime, Service
-from mqkit.delay import DelayLadder, bind
-from mqkit.testing.brokers import Broker
+from mqkit.broker.delays import DelayLadder, bind
+from mqkit.testing.brokers.finder import Broker
 from tests.support import connected, delete, eventually
 
 

@@ -25,9 +25,9 @@ from mqkit import (
     Service,
     TopologyError,
 )
-from mqkit.declare import declare
+from mqkit.broker.declare import declare
 from mqkit.message import HeaderValue, Message, Properties
-from mqkit.testing.brokers import Broker
+from mqkit.testing.brokers.finder import Broker
 from mqkit.topology import Topology
 from tests.integration.blocking_support import channel_of
 from tests.support import connected, eventually

@@ -13,12 +13,12 @@ from pydantic import BaseModel, field_validator
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import BrokerUrl, Delivery, Outgoing, Queue, Retry, Runtime, Service
-from mqkit.consumer import LAST_RESORT_WAITS
-from mqkit.dispatch import Dispatcher
+from mqkit.consuming.consumer import LAST_RESORT_WAITS
+from mqkit.consuming.dispatcher import Dispatcher
+from mqkit.consuming.settler import Settler
 from mqkit.outcome import DeadLetter, Outcome
-from mqkit.publisher import Publisher
-from mqkit.settle import Settler
-from mqkit.testing.broker import Broker
+from mqkit.publishing.publisher import Publisher
+from mqkit.testing.brokers.broker import Broker
 from tests.support import Client, connected, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")
@@ -209,7 +209,7 @@ async def test_the_broker_ends_what_no_dead_letter_can_be_written_for(
     broker: Broker, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After several attempts, each with a longer wait, the message dies by the broker's hand."""
-    monkeypatch.setattr("mqkit.consumer.LAST_RESORT_WAITS", (0.05, 0.1, 0.2))
+    monkeypatch.setattr("mqkit.consuming.consumer.LAST_RESORT_WAITS", (0.05, 0.1, 0.2))
     assert list(LAST_RESORT_WAITS) == sorted(LAST_RESORT_WAITS)
     queue = Queue(f"{name}.q")
     runs, tried = Counter[str](), Counter[str]()
@@ -238,7 +238,7 @@ async def test_a_message_of_a_queue_of_others_comes_to_an_end_too(
     rabbitmq: Broker, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its dead letters may go nowhere, so that it goes back: as often as its queue allows."""
-    monkeypatch.setattr("mqkit.consumer.LAST_RESORT_WAITS", (0.01,))
+    monkeypatch.setattr("mqkit.consuming.consumer.LAST_RESORT_WAITS", (0.01,))
     queue = Queue(f"{name}.q", declare=False)
     runs: Counter[str] = Counter()
     service = Service(name, retry=Retry.never())
@@ -319,7 +319,7 @@ async def test_a_store_that_cannot_note_a_message_changes_nothing(
         if incoming.properties.message_id == "odd":
             raise ZeroDivisionError
 
-    monkeypatch.setattr("mqkit.consumer.drop_unbelievable", faulty)
+    monkeypatch.setattr("mqkit.consuming.consumer.drop_unbelievable", faulty)
     async with connected(broker.url) as client, Runtime(service, BrokerUrl.parse(broker.url)):
         await send(client, queue, ["odd", "fine"])
         dead = await client.take(queue.dead_queue)
@@ -427,10 +427,10 @@ async def test_a_dead_letter_keeps_the_applications_headers_in_a_small_frame(
 def limit_frames(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Let both drivers believe that the broker takes frames of this size at most."""
     monkeypatch.setattr(
-        "mqkit.drivers.pika_stream.StreamConnection.payload_max", property(lambda _: size - 8)
+        "mqkit.drivers.pika.connection.StreamConnection.payload_max", property(lambda _: size - 8)
     )
     monkeypatch.setattr(
-        "mqkit.drivers.aio_pika_link.AioPikaConnection.frame_max", property(lambda _: size)
+        "mqkit.drivers.aio_pika.connection.AioPikaConnection.frame_max", property(lambda _: size)
     )
 
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import BrokerUrl, Delivery, Outgoing, Queue, Reject, Retry, Runtime, Service
-from mqkit.declare import declare
-from mqkit.testing.broker import Broker
+from mqkit.broker.declare import declare
+from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")

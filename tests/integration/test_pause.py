@@ -10,11 +10,11 @@ import pytest
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import BrokerUrl, Delivery, Pause, Queue, Retry, Runtime, Service
-from mqkit.declare import declare
+from mqkit.broker.declare import declare
 from mqkit.errors import StoreUnavailableError
 from mqkit.outcome import Outcome
 from mqkit.pause import Status
-from mqkit.testing.brokers import Broker
+from mqkit.testing.brokers.finder import Broker
 from tests.support import Client, connected, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")

@@ -9,8 +9,8 @@ import pytest
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import BrokerUrl, Delivery, Exchange, Queue, Retry, Runtime, Service, TopologyError
-from mqkit.delay import PREFIX
-from mqkit.testing.broker import Broker
+from mqkit.broker.delays import PREFIX
+from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, eventually
 
 

@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from mqkit.testing import processes
-from mqkit.testing.postgres import (
+from mqkit.testing.brokers import processes
+from tests.postgres import (
     PostgresControlError,
     PostgresNotFoundError,
     PostgresServer,
@@ -26,11 +26,11 @@ from mqkit.testing.postgres import (
     find_postgres,
     start,
 )
-from mqkit.testing.postgres.node import NodePostgres
+from tests.postgres.node import NodePostgres
 
 HOLDER = """
 import os, sys, time
-from mqkit.testing.postgres import find_postgres, start
+from tests.postgres import find_postgres, start
 with start(find_postgres(os.environ)) as server:
     if sys.argv[1] == "paused":
         server.pause()

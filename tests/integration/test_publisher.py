@@ -29,9 +29,9 @@ from mqkit import (
     UnroutableError,
     drivers,
 )
-from mqkit.connection import Connection
-from mqkit.gate import PROBE_AFTER
-from mqkit.testing.brokers import Broker
+from mqkit.broker.connection import Connection
+from mqkit.publishing.channel import PROBE_AFTER
+from mqkit.testing.brokers.finder import Broker
 from tests.support import connected, delete, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")

@@ -19,8 +19,8 @@ from mqkit import (
     PublishTimeoutError,
     UnroutableError,
 )
-from mqkit.testing.brokers import Broker
-from mqkit.testing.proxy import TcpProxy
+from mqkit.testing.brokers.finder import Broker
+from mqkit.testing.proxy.proxy import TcpProxy
 from tests.support import Client, connected, delete, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")

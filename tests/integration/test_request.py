@@ -38,9 +38,9 @@ from mqkit import (
 )
 from mqkit.message import Header, HeaderValue, Message, Properties
 from mqkit.outcome import DeathReason
-from mqkit.requests import ReplyChannel
-from mqkit.testing.brokers import Broker
-from mqkit.testing.harness import harness
+from mqkit.publishing.requests import ReplyChannel
+from mqkit.testing.brokers.finder import Broker
+from mqkit.testing.harness.run import harness
 from tests.support import Client, connected, delete, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")
@@ -396,7 +396,7 @@ async def test_a_reply_to_nobody_does_not_fail_the_message(
     broker: Broker, world: World, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whether its asker is gone, or its reply queue was never there: the message is acked."""
-    caplog.set_level(logging.INFO, "mqkit.settle")
+    caplog.set_level(logging.INFO, "mqkit.consuming.settler")
     asking = asyncio.create_task(world.ask(seconds=-1, message_id="gone"))
     await eventually(lambda: world.runs == ["gone"])
     await world.client.publisher.close()

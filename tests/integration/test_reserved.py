@@ -11,7 +11,7 @@ from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import BrokerUrl, Delivery, Exchange, Queue, Reject, Retry, Runtime, Service
 from mqkit.message import HeaderValue, Message, Properties
-from mqkit.testing.brokers import Broker
+from mqkit.testing.brokers.finder import Broker
 from tests.support import Client, connected, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")

@@ -13,9 +13,9 @@ import pytest
 from tenacity import stop_after_attempt, wait_chain, wait_fixed
 
 from mqkit import BrokerUrl, Delivery, Exchange, Queue, Retry, RetryLater, Runtime, Service
-from mqkit.delay import DelayLadder
+from mqkit.broker.delays import DelayLadder
 from mqkit.outcome import MAX_DELAY
-from mqkit.testing.brokers import Broker
+from mqkit.testing.brokers.finder import Broker
 from tests.support import connected, eventually
 
 WAITS = (0.3, 1.0, 2.5)

@@ -14,7 +14,7 @@ import pytest
 
 from mqkit import BrokerUrl, Delivery, Queue, Retry, Runtime, Service
 from mqkit.errors import ConfigurationError, HandlerError
-from mqkit.testing.brokers import Broker
+from mqkit.testing.brokers.finder import Broker
 from tests.support import connected, eventually
 
 FORGED = "m1\n2026-01-01 00:00:00,000 CRITICAL ledger: forged\x1b[2J\u202e"

@@ -12,10 +12,10 @@ import pytest
 from mqkit import BrokerUrl, Delivery, Queue, Retry, Runtime, Service
 from mqkit.drivers import named
 from mqkit.drivers.base import DriverChannel, DriverConnection, Incoming
-from mqkit.drivers.wire import SILENT
+from mqkit.drivers.common import SILENT
 from mqkit.message import Message
-from mqkit.testing.broker import Broker
-from mqkit.testing.proxy import Direction, TcpProxy
+from mqkit.testing.brokers.broker import Broker
+from mqkit.testing.proxy.proxy import Direction, TcpProxy
 from tests.support import connected, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")

@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from mqkit import BrokerUrl, Outgoing, Queue, Retry, Runtime, Service
-from mqkit.declare import declare
-from mqkit.testing.broker import Broker
+from mqkit.broker.declare import declare
+from mqkit.testing.brokers.broker import Broker
 from tests.support import Client, connected, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")

@@ -17,8 +17,8 @@ from mqkit import BrokerUrl, Delivery, Exchange, Queue, Retry, Service
 from mqkit.errors import RequestFailedError
 from mqkit.runtime import Runtime
 from mqkit.store import State, Store, Transaction
-from mqkit.testing.brokers import Broker
-from mqkit.testing.postgres import PostgresServer
+from mqkit.testing.brokers.finder import Broker
+from tests.postgres import PostgresServer
 from tests.support import Client, connected, eventually, running
 
 SERVICES = "tests.integration.store_services"

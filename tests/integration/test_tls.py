@@ -25,9 +25,9 @@ from mqkit import (
     Service,
     drivers,
 )
+from mqkit.blocking.connection import BlockingLink
 from mqkit.drivers.base import Driver
-from mqkit.drivers.pika_blocking import BlockingLink
-from mqkit.testing.broker import Broker
+from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, eventually
 from tests.tls_front import CERTIFICATES, TlsFront
 

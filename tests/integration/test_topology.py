@@ -19,10 +19,10 @@ from mqkit import (
     Service,
     TopologyError,
     UnroutableError,
-    upkeep,
 )
-from mqkit.declare import declare
-from mqkit.testing.brokers import Broker
+from mqkit.broker import upkeep
+from mqkit.broker.declare import declare
+from mqkit.testing.brokers.finder import Broker
 from mqkit.topology import Topology
 from tests.support import connected, delete, eventually
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from mqkit import BrokerUrl, Delivery, Queue, Retry, Runtime, Service, topology, waits
-from mqkit.declare import declare
-from mqkit.testing.broker import Broker
+from mqkit import BrokerUrl, Delivery, Queue, Retry, Runtime, Service, topology
+from mqkit.broker.declare import declare
+from mqkit.consuming import waits
+from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, eventually
 
 TIMEOUT = 2.0

@@ -19,7 +19,7 @@ from mqkit import ConfigurationError, DecodeError, InvalidMessageError, Limits, 
 from mqkit.codec import BodyDecoder, check_received
 from mqkit.limits import MAX_DEPTH, MAX_HEADER_DEPTH, is_deeper, table_size
 from mqkit.message import Properties
-from mqkit.outgoing import to_message
+from mqkit.publishing.outgoing import to_message
 
 QUICKLY = 5.0
 """Seconds; generous, where what is meant takes milliseconds and its opposite minutes."""

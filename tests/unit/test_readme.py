@@ -14,8 +14,8 @@ from mqkit import Delivery, Reject, Service
 from mqkit.message import Header, Properties
 from mqkit.outcome import DeathReason
 from mqkit.store import Store
-from mqkit.testing.harness import harness
-from mqkit.testing.postgres import PostgresServer
+from mqkit.testing.harness.run import harness
+from tests.postgres import PostgresServer
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 

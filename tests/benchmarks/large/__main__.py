@@ -4,7 +4,7 @@
     python -m tests.benchmarks.large --only delays --messages 20000
 
 In full it takes about an hour, and some GiB of the broker's disk. Each process that is measured
-is one of its own; the broker is what `mqkit.testing.brokers` finds.
+is one of its own; the broker is what `mqkit.testing.brokers.finder` finds.
 
 Exit codes: 0 all was measured; 1 a process or the broker failed; 2 it was called wrongly.
 """
@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mqkit.errors import ConfigurationError, MqkitError
-from mqkit.testing.brokers import find_brokers, start
+from mqkit.testing.brokers.finder import find_brokers, start
 from tests.benchmarks.large.cases import CASES, Bench, Result
 from tests.benchmarks.side_by_side.machine import machine
 from tests.benchmarks.side_by_side.room import Room, own_vhost

@@ -34,10 +34,10 @@ from mqkit import (
     Service,
     drivers,
 )
+from mqkit.broker.connection import Connection
+from mqkit.broker.declare import declare
 from mqkit.cli.collector import spare_collector
 from mqkit.cli.loop import runner
-from mqkit.connection import Connection
-from mqkit.declare import declare
 from tests.benchmarks.side_by_side.systems.base import BODY, Order, orders, peak_memory, say
 
 MARKS = 10

@@ -20,14 +20,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from mqkit.errors import BrokerError, ConfigurationError, MqkitError
-from mqkit.testing.brokers import find_brokers, start
-from mqkit.testing.conformance.table import put_into
+from mqkit.testing.brokers.finder import find_brokers, start
 from tests.benchmarks.side_by_side.chart import chart
 from tests.benchmarks.side_by_side.machine import BUSY, machine
 from tests.benchmarks.side_by_side.registry import GO, build_go, check_python, entries
 from tests.benchmarks.side_by_side.report import BEGIN, END, Report
 from tests.benchmarks.side_by_side.room import Room, own_vhost
 from tests.benchmarks.side_by_side.rounds import Plan, describe, measure_all
+from tests.conformance.suite.table import put_into
 
 DONE, FAILED, WRONG = 0, 1, 2
 

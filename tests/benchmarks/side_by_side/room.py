@@ -11,7 +11,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from mqkit.errors import MqkitError
 from mqkit.settings import BrokerUrl
-from mqkit.testing.broker import Broker, BrokerControlError
+from mqkit.testing.brokers.broker import Broker, BrokerControlError
 from tests.benchmarks.side_by_side.systems.base import BODY, PREFETCH
 
 SUFFIXES = ("", ".dead", ".DQ", ".XQ")

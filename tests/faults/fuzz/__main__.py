@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mqkit import drivers
-from mqkit.testing.brokers import EMBEDDED, BrokerSpec, find_brokers, start
+from mqkit.testing.brokers.finder import EMBEDDED, BrokerSpec, find_brokers, start
 from tests.faults.fuzz.account import end_of
 from tests.faults.fuzz.mutants import MUTANTS
 from tests.faults.fuzz.plans import DONE

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mqkit.delay import level_name
+from mqkit.broker.delays import level_name
 from mqkit.outcome import DELAY_LEVELS, DeathReason
 from mqkit.topology import DEAD_SUFFIX
 from tests.faults.fuzz.messages import Fuzzed

@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mqkit import retry
-from mqkit.batches import Batcher
-from mqkit.consumer import Consumer
-from mqkit.dispatch import Dispatcher
+from mqkit.consuming.batching import Batcher
+from mqkit.consuming.consumer import Consumer
+from mqkit.consuming.dispatcher import Dispatcher
+from mqkit.consuming.invoker import Invoker
+from mqkit.consuming.lanes import Lanes
+from mqkit.consuming.settler import Settler
 from mqkit.errors import HandlerAbortedError
-from mqkit.invoker import Invoker
-from mqkit.lanes import Lanes
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
-from mqkit.settle import Settler
 
 SOME = 20
 """One in so many is enough, where not all are broken."""

@@ -9,8 +9,9 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mqkit import BrokerUrl, consumer, drivers
-from mqkit.delay import UNDELIVERABLE, level_name
+from mqkit import BrokerUrl, drivers
+from mqkit.broker.delays import UNDELIVERABLE, level_name
+from mqkit.consuming import consumer
 from mqkit.message import Header
 from mqkit.outcome import DELAY_LEVELS, DeathReason
 from mqkit.pause import Status

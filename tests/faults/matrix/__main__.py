@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mqkit.errors import ConfigurationError
-from mqkit.testing.containers import Engine, EngineError
+from mqkit.testing.brokers.containers import Engine, EngineError
 from tests.faults.matrix.figures import HOLDS, Figures
 from tests.faults.matrix.row import LONG_FAULTS, Row, rows
 from tests.faults.matrix.side_by_side import run_all

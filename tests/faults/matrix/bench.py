@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from mqkit import BrokerUrl, Publisher, Runtime, Service
+from mqkit.broker.connection import Connection
 from mqkit.cli.options import LOG_FORMAT
-from mqkit.connection import Connection
 from mqkit.drivers import named
 from mqkit.errors import PublishError
-from mqkit.testing.broker import Broker
-from mqkit.testing.proxy import TcpProxy
+from mqkit.testing.brokers.broker import Broker
+from mqkit.testing.proxy.proxy import TcpProxy
 from tests.faults.matrix.figures import Figures
 from tests.faults.matrix.journal import Journal
 from tests.faults.matrix.room import Room, with_parameters

@@ -8,9 +8,9 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 
-from mqkit.testing.broker import Broker
-from mqkit.testing.containers import ContainerBroker
-from mqkit.testing.nodes import NodeBroker
+from mqkit.testing.brokers.broker import Broker
+from mqkit.testing.brokers.containers import ContainerBroker
+from mqkit.testing.brokers.nodes import NodeBroker
 
 
 @contextlib.contextmanager

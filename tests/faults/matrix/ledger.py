@@ -17,12 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from mqkit import Publisher
 from mqkit.store import metadata as store_metadata
 from mqkit.store.schema import outbox
-from mqkit.testing.postgres import PostgresServer, find_postgres
-from mqkit.testing.postgres import start as start_postgres
-from mqkit.testing.postgres.node import NodePostgres
 from tests.faults.ledger import PLACES, Event, account, effect, metadata, posting
 from tests.faults.matrix.row import Bench
 from tests.faults.store_services import EVENTS, QUEUE
+from tests.postgres import PostgresServer, find_postgres
+from tests.postgres import start as start_postgres
+from tests.postgres.node import NodePostgres
 from tests.support import Client, eventually
 
 Kind = Literal["postgres", "sqlite"]

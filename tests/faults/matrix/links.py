@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 
 from mqkit import Runtime
-from mqkit.connection import Connection
+from mqkit.broker.connection import Connection
 from mqkit.settings import DEFAULT_HEARTBEAT
 from tests.faults.matrix.bench import Bench
 

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from mqkit.testing.broker import Broker
+from mqkit.testing.brokers.broker import Broker
 
 BATCH = 8
 """Rooms that are made at once: a run of rabbitmqctl takes half a second, a room a tenth."""
@@ -75,7 +75,7 @@ class Rooms:
     def take(self) -> Room:
         """One that nobody had.
 
-        :raises mqkit.testing.broker.BrokerControlError: the broker refused
+        :raises mqkit.testing.brokers.broker.BrokerControlError: the broker refused
         """
         if not self._free:
             made = [Room(self.broker) for _ in range(BATCH)]

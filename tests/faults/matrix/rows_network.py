@@ -11,7 +11,7 @@ import time
 from mqkit import Runtime
 from mqkit.errors import ConnectError, ConnectionLostError, PublishError
 from mqkit.settings import DEFAULT_HEARTBEAT
-from mqkit.testing.proxy import Direction, TcpProxy
+from mqkit.testing.proxy.proxy import Direction, TcpProxy
 from tests.faults.matrix.bench import RECOVERY_BUDGET, RECOVERY_LIMIT
 from tests.faults.matrix.links import SILENCE, all_noticed, connections, heartbeat, noticed_within
 from tests.faults.matrix.row import Bench, row

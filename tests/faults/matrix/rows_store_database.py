@@ -11,9 +11,11 @@ from unittest import mock
 
 from sqlalchemy import func, insert, select, text
 
-from mqkit import Delivery, dispatch
+from mqkit import Delivery
+from mqkit.consuming import dispatcher as dispatch
 from mqkit.outcome import Outcome, RetryAfter
-from mqkit.store import Store, engine
+from mqkit.store import Store
+from mqkit.store.database import engine
 from mqkit.store.schema import inbox
 from tests.faults.ledger import Event, hold
 from tests.faults.matrix.ledger import Ledger, ledger

@@ -9,7 +9,7 @@ import time
 from mqkit import Delivery, Queue
 from mqkit.outcome import Ack, Outcome
 from mqkit.store import Store
-from mqkit.testing.proxy import ACK_FRAME, TcpProxy
+from mqkit.testing.proxy.proxy import ACK_FRAME, TcpProxy
 from tests.faults.matrix.hurt import consumer_timeout
 from tests.faults.matrix.ledger import Ledger, ledger
 from tests.faults.matrix.row import Bench, row

@@ -8,7 +8,7 @@ from unittest import mock
 
 from sqlalchemy import func, insert, select
 
-from mqkit.dispatch import utc_now
+from mqkit.clock import utc_now
 from mqkit.store import Store, relay
 from mqkit.store.schema import inbox, outbox
 from tests.faults.matrix.ledger import Ledger, ledger

@@ -8,7 +8,7 @@ import json
 import time
 
 from mqkit import Exchange, Publisher, Queue
-from mqkit.declare import declare
+from mqkit.broker.declare import declare
 from mqkit.errors import ChannelClosedError, ExchangeNotFoundError, NackedError, UnroutableError
 from mqkit.topology import UNLIMITED_DELIVERIES
 from tests.faults.matrix.bench import RECOVERY_BUDGET

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 
 from mqkit import Queue
-from mqkit.declare import declare
+from mqkit.broker.declare import declare
 from mqkit.topology import Topology
 from tests.faults.matrix.row import Bench, row
 from tests.support import Client, eventually

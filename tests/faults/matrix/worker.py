@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mqkit.errors import ConnectError, MqkitError
 from mqkit.settings import BrokerUrl
-from mqkit.testing import probe
-from mqkit.testing.containers import ContainerBroker, full_name
+from mqkit.testing.brokers import probe
+from mqkit.testing.brokers.containers import ContainerBroker, full_name
 from tests.faults.matrix.execute import execute
 from tests.faults.matrix.figures import Figures
 from tests.faults.matrix.room import Rooms

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika import frame, spec
 
-from mqkit import content_header
-from mqkit.drivers import frames, pika_wire
-from mqkit.drivers.aio_pika_frames import Assembly
+from mqkit.amqp import content_header
+from mqkit.drivers import frames
+from mqkit.drivers.aio_pika.assembly import Assembly
 from mqkit.drivers.base import Incoming, Returned
 from mqkit.drivers.frames import HEAD
-from mqkit.drivers.pika_stream import Inbound
+from mqkit.drivers.pika import convert as pika_wire
+from mqkit.drivers.pika.connection import Inbound
 from mqkit.message import Message, Properties
 from tests.tables import ENTRIES, payload, properties, short
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from pamqp import base, body, commands, frame, header
 from pamqp.heartbeat import Heartbeat
 
-from mqkit.embedded.connection import Connection
-from mqkit.embedded.node import Node
+from mqkit.embedded.engine.node import Node
+from mqkit.embedded.session.connection import Connection
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 

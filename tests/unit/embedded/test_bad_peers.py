@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from pamqp import body, commands, header
 
-from mqkit.embedded.node import Node
+from mqkit.embedded.engine.node import Node
 from tests.unit.embedded.support import PROTOCOL_HEADER, Client, marshal, opened, publish
 
 STRINGS = 10_000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mqkit.testing.postgres import PostgresServer, find_postgres, start
+from tests.postgres import PostgresServer, find_postgres, start
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 from mqkit.errors import PublishError
 from mqkit.message import Delivery, Message, Properties
 from mqkit.store import Store
-from mqkit.store.database import Database, store_url
+from mqkit.store.database.pool import Database, store_url
 from mqkit.store.outbox import Outbox
 from mqkit.store.schema import inbox, states
 

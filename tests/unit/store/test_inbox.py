@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
-from mqkit.dispatch import utc_now
+from mqkit.clock import utc_now
 from mqkit.errors import MessageIdError, MessageIdReusedError
 from mqkit.outcome import DeadLetter, DeathReason, Requeue
 from mqkit.store import State, Store, Transaction

@@ -12,7 +12,7 @@ from sqlalchemy import select, text, update
 from mqkit.errors import StoreError, UnroutableError
 from mqkit.message import Message, Properties
 from mqkit.store import outbox
-from mqkit.store.database import Database
+from mqkit.store.database.pool import Database
 from mqkit.store.outbox import MAX_RETRY_WAIT, Outbox, retry_wait
 from mqkit.store.schema import outbox as table
 from tests.unit.store.support import NOW, claimed, opened, refusal

@@ -19,10 +19,10 @@ from sqlalchemy import text
 from mqkit.errors import ConnectionLostError, NackedError
 from mqkit.message import Message, Properties
 from mqkit.store import outbox
-from mqkit.store.database import Database
+from mqkit.store.database.pool import Database
 from mqkit.store.outbox import Claim, Outbox
 from mqkit.store.relay import Relay
-from mqkit.testing.postgres import find_postgres, start
+from tests.postgres import find_postgres, start
 from tests.support import eventually
 from tests.unit.store.support import is_sqlite, opened, refusal
 

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import URL, make_url, text
 
 from mqkit.store import Store, Transaction
-from mqkit.testing.probe import free_ports
+from mqkit.testing.brokers.probe import free_ports
 from tests.support import eventually
 from tests.unit.store.support import FakeBroker, delivery, make_work, publish, work_of
 

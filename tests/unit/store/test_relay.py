@@ -25,7 +25,7 @@ from mqkit.errors import (
 from mqkit.message import Message
 from mqkit.store import State, Store
 from mqkit.store import relay as relay_module
-from mqkit.store.database import Database
+from mqkit.store.database.pool import Database
 from mqkit.store.outbox import Outbox
 from mqkit.store.relay import ODD_ATTEMPTS, Relay
 from mqkit.store.schema import outbox as table

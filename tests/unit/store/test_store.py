@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event, text
 
 from mqkit import Delivery, Queue, Retry, Service
-from mqkit.dispatch import Dispatcher
+from mqkit.consuming.dispatcher import Dispatcher
 from mqkit.errors import ConfigurationError, HandlerError, StoreError
 from mqkit.outcome import Ack, RetryLater
 from mqkit.store import Store, Transaction

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent.parent
 
 NAMED_BROKER = """
 import os
-from mqkit.testing.embedded import EmbeddedBroker
+from mqkit.testing.brokers.embedded import EmbeddedBroker
 
 broker = EmbeddedBroker()
 os.environ["MQKIT_TEST_URL"] = broker.url
@@ -260,7 +260,7 @@ def test_a_broker_is_started_once_for_all_fixtures(project: Project) -> None:
     project.write(
         """
 import pytest
-from mqkit.testing import brokers
+from mqkit.testing.brokers import finder as brokers
 
 started = []
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from mqkit import BrokerUrl, Outgoing, Publisher, Queue, Retry, Runtime, Service, drivers
+from mqkit.broker.connection import Connection
+from mqkit.broker.declare import declare
 from mqkit.cli.collector import spare_collector
-from mqkit.connection import Connection
-from mqkit.declare import declare
 from tests.benchmarks.side_by_side.systems.base import (
     PREFETCH,
     WINDOW,

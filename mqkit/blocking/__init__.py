@@ -1,0 +1,1 @@
+"""The publisher for synchronous code, and the threads and connections behind it."""

@@ -1,0 +1,1 @@
+"""What the codec works with: content types, schemas, exact numbers, and explained errors."""

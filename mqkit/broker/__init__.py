@@ -1,0 +1,1 @@
+"""A connection that recovers, and what is declared on it: topology and the delay ladder."""

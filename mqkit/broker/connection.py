@@ -1,0 +1,272 @@
+"""A connection that comes back: over a list of hosts, with jittered waits, for any driver."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_delay,
+    stop_never,
+    wait_random_exponential,
+)
+
+from mqkit.drivers.base import Driver, DriverChannel, DriverConnection
+from mqkit.errors import (
+    AuthenticationError,
+    BrokerError,
+    ChannelClosedError,
+    ConnectError,
+    LentConnectionError,
+    MqkitError,
+    VirtualHostError,
+)
+from mqkit.logging.shown import shown
+from mqkit.settings import BrokerUrl, Host
+
+logger = logging.getLogger(__name__)
+
+RECOVERY_WAIT_UNIT = 0.2
+"""Seconds; the n-th wait is drawn between 0 and 2^n of these, so that clients spread out."""
+
+RECOVERY_WAIT_MAX = 4.0
+"""Seconds; no wait between two rounds over the hosts is longer."""
+
+
+SHORT_LIFE = 1.0
+"""Seconds; a connection that is lost sooner says that the broker may not be well yet."""
+
+
+def worth_trying_again(error: BaseException, *, first: bool) -> bool:
+    """Whether an attempt to connect that ended so is followed by another; `first`, or to recover.
+
+    At the start a wrong password is somebody's mistake. Later it is a broker that is starting and
+    does not know its users yet, or a certificate that is being replaced: anything may become right.
+    """
+    if first:
+        refused = isinstance(error, AuthenticationError | VirtualHostError)
+        return isinstance(error, BrokerError) and not refused
+    return isinstance(error, Exception) and not isinstance(error, LentConnectionError)
+
+
+class Connection:
+    """One connection to the broker that is opened again whenever it is lost, whatever the reason.
+
+    What was right at the start (credentials, certificates, a virtual host) may be wrong for a while
+    in between and become right again; nobody would notice a connection that was given up. Only one
+    that the application lent cannot be opened again.
+
+    What was built on a lost connection is gone; whoever holds channels watches their `closed`
+    and asks `channel()` for new ones.
+    """
+
+    def __init__(self, url: BrokerUrl, *, name: str, driver: Driver) -> None:
+        self.name = name
+        self._url = url
+        self._driver = driver
+        self._current: DriverConnection | None = None
+        self._up = asyncio.Event()
+        self._host = 0
+        self._keeper: asyncio.Task[None] | None = None
+        self._closing = False
+        self._failure: BaseException | None = None
+        self._ended = asyncio.Event()
+        self._generation = 0
+        self._blocked: str | None = None
+        self._unblocked = asyncio.Event()
+        self._unblocked.set()
+        self._blocking = asyncio.Event()
+
+    @property
+    def is_up(self) -> bool:
+        """True while there is an open connection."""
+        return self._current is not None and not self._current.closed.done()
+
+    @property
+    def generation(self) -> int:
+        """How many connections there have been; what was declared on an older one may be gone."""
+        return self._generation
+
+    @property
+    def server(self) -> str:
+        """The broker's product and version; 'no broker' before the first connection."""
+        return self._current.server if self._current else "no broker"
+
+    @property
+    def blocked(self) -> str | None:
+        """Why the broker blocks publishers on this connection (an alarm), or None."""
+        return self._blocked
+
+    async def open(self, deadline: float | None = None) -> None:
+        """Connect, trying again until `deadline` seconds have passed; None is without end.
+
+        :raises AuthenticationError: the credentials were refused (not tried again)
+        :raises VirtualHostError: the virtual host was refused (not tried again)
+        :raises ConnectError: the deadline passed
+        """
+        self._use(await self._connect(deadline, first=True))
+        self._keeper = asyncio.create_task(self._keep(), name=f"mqkit connection {self.name}")
+        self._keeper.add_done_callback(self._on_keeper_done)
+
+    async def channel(self) -> DriverChannel:
+        """A new channel, as soon as there is a connection.
+
+        :raises ConnectError: this connection was closed
+        :raises ChannelClosedError: the broker refused to open one
+        """
+        while True:
+            connection = await self._connected()
+            try:
+                return await connection.channel()
+            except ChannelClosedError:
+                if not connection.closed.done():
+                    raise
+
+    async def given_up(self) -> None:
+        """Wait until it is lost and cannot be opened again.
+
+        :raises ConnectError: it is, and tells why
+        """
+        await self._ended.wait()
+        raise self._given_up()
+
+    async def unblocked(self) -> None:
+        """Wait until the broker does not block publishers."""
+        await self._unblocked.wait()
+
+    async def blocking(self) -> None:
+        """Wait until the broker blocks publishers."""
+        await self._blocking.wait()
+
+    async def close(self) -> None:
+        """Close for good; waiting callers of `channel()` get `ConnectError`."""
+        self._closing = True
+        self._up.set()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])  # `_on_keeper_done` tells of its failure
+        if self._current is not None:
+            await self._current.close()
+
+    async def _connected(self) -> DriverConnection:
+        while not self._closing:
+            if self._current is not None and not self._current.closed.done():
+                return self._current
+            self._up.clear()
+            await self._up.wait()
+        if self._failure is not None:
+            raise self._given_up()
+        raise ConnectError(f"connection {self.name}: it was closed")
+
+    def _given_up(self) -> ConnectError:
+        error = ConnectError(f"connection {self.name} is given up: {self._failure}")
+        error.__cause__ = self._failure
+        return error
+
+    async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        short_lives = 0
+        while self._current is not None:
+            born = loop.time()
+            why = await asyncio.shield(self._current.closed)
+            short_lives = short_lives + 1 if loop.time() - born < SHORT_LIFE else 0
+            logger.warning("%s: connection lost: %s", self.name, shown(why.text))
+            self._set_blocked(None)
+            if short_lives > 1:
+                # A broker that drops whoever connects must not be run at in a tight loop.
+                longest = min(RECOVERY_WAIT_UNIT * 2 ** min(short_lives, 8), RECOVERY_WAIT_MAX)
+                await asyncio.sleep(random.uniform(0, longest))
+            self._use(await self._connect(None, first=False))
+
+    def _on_keeper_done(self, keeper: asyncio.Task[None]) -> None:
+        if keeper.cancelled() or keeper.exception() is None:
+            return
+        self._failure = keeper.exception()
+        self._ended.set()
+        logger.critical(
+            "%s: recovery failed and is given up: %s",
+            self.name,
+            self._failure,
+            exc_info=None if isinstance(self._failure, MqkitError) else self._failure,
+        )
+        self._closing = True
+        self._up.set()
+
+    def _use(self, connection: DriverConnection) -> None:
+        self._current = connection
+        self._generation += 1
+        self._up.set()
+
+    async def _connect(self, deadline: float | None, *, first: bool) -> DriverConnection:
+        def log_wait(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            logger.warning(
+                "%s: %s; trying again in %.1f s",
+                self.name,
+                error if isinstance(error, MqkitError) else repr(error),
+                state.upcoming_sleep,
+                exc_info=None if isinstance(error, MqkitError) else error,
+            )
+
+        drawn = wait_random_exponential(multiplier=RECOVERY_WAIT_UNIT, max=RECOVERY_WAIT_MAX)
+
+        def wait(state: RetryCallState) -> float:
+            if deadline is None:
+                return drawn(state)
+            # Not past the deadline: there is a last attempt at it.
+            return min(drawn(state), max(deadline - (state.seconds_since_start or 0.0), 0.0))
+
+        attempts = AsyncRetrying(
+            stop=stop_never if deadline is None else stop_after_delay(deadline),
+            wait=wait,
+            retry=retry_if_exception(lambda error: worth_trying_again(error, first=first)),
+            before_sleep=log_wait,
+            reraise=True,
+        )
+        return await attempts(self._try_each_host, first=first)
+
+    async def _try_each_host(self, *, first: bool) -> DriverConnection:
+        hosts = self._url.hosts
+        problems: list[str] = []
+        for _ in hosts:
+            host = hosts[self._host % len(hosts)]
+            try:
+                connection = await self._connect_to(host)
+            except ConnectError as error:
+                if not worth_trying_again(error, first=first):
+                    raise
+                self._host += 1
+                problems.append(str(error))
+            else:
+                logger.info("%s: connected to %s at %s", self.name, connection.server, host)
+                return connection
+        raise ConnectError("; ".join(problems))
+
+    async def _connect_to(self, host: Host) -> DriverConnection:
+        try:
+            return await self._driver.connect(
+                self._url, host, name=self.name, on_blocked=self._set_blocked
+            )
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Of somebody's own making: it would end whoever keeps this connection, unnoticed.
+            raise ConnectError(f"the attempt to connect to {host} was cancelled") from error
+
+    def _set_blocked(self, reason: str | None) -> None:
+        if reason == self._blocked:
+            return
+        self._blocked = reason
+        if reason is None:
+            self._blocking.clear()
+            self._unblocked.set()
+            logger.info("%s: the broker takes messages again", self.name)
+            return
+        self._unblocked.clear()
+        self._blocking.set()
+        logger.warning("%s: the broker blocks publishers: %s", self.name, shown(reason))

@@ -1,0 +1,1 @@
+"""`mqkit publish`: the lines of a file, confirmed one by one."""

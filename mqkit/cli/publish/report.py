@@ -1,0 +1,175 @@
+"""What `mqkit publish` shows: how far it is while it runs, and what became of the lines."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mqkit.logging.shown import shown
+
+SHOWN = 20
+"""Groups of failed lines that are listed on the screen; --json lists every line."""
+
+MAX_REMARK = 2_000
+"""Characters of a remark; what it quotes may be long."""
+
+LINE_EVERY = 2.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+FRAME_EVERY = 0.1
+"""Seconds between two looks of the bar; telling it of each line would take as long as sending."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the file's lines."""
+
+    journal: Path
+    lines: int = 0
+    """Not blank, and read so far."""
+    confirmed: int = 0
+    skipped: int = 0
+    """Confirmed by an earlier run."""
+    changed: int = 0
+    """Confirmed by an earlier run with another content; sent as new messages."""
+    unknown: int = 0
+    """Written, and not waited for to the end."""
+    unnoted: int = 0
+    """Confirmed, but the journal could not be written."""
+    failed: list[tuple[int, str]] = field(default_factory=list)
+    """Line number and what was wrong."""
+    seconds: float = 0.0
+    interrupted: bool = False
+    stopped_by: str | None = None
+    """An error that every further line would meet."""
+
+    @property
+    def is_complete(self) -> bool:
+        """True if every line of the file is confirmed, and noted."""
+        return not (
+            self.failed or self.unknown or self.unnoted or self.stopped_by or self.interrupted
+        )
+
+    def fail(self, number: int, problem: str) -> None:
+        """Count a failed line."""
+        # Many lines fail alike, and all are kept for the report.
+        self.failed.append((number, sys.intern(problem)))
+
+    def as_json(self) -> dict[str, object]:
+        """The figures for a program."""
+        return {
+            "lines": self.lines,
+            "confirmed": self.confirmed,
+            "skipped": self.skipped,
+            "changed": self.changed,
+            "unknown": self.unknown,
+            "unnoted": self.unnoted,
+            "failed": [{"line": number, "error": error} for number, error in sorted(self.failed)],
+            "seconds": round(self.seconds, 3),
+            "interrupted": self.interrupted,
+            "stopped_by": self.stopped_by,
+            "journal": str(self.journal),
+        }
+
+
+class Shown:
+    """Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self._console = Console(stderr=True)
+        self._total = total
+        self._bar = Progress(
+            TextColumn("published"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._every = LINE_EVERY if self._bar.disable else FRAME_EVERY
+        self._next = time.monotonic() + self._every
+        self._task = self._bar.add_task("published", total=total)
+
+    def __enter__(self) -> None:
+        self._bar.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def log_handler(self) -> logging.Handler:
+        """Writes warnings above the bar, or to stderr where there is none."""
+        if self._bar.disable:
+            return logging.StreamHandler()
+        return RichHandler(
+            console=self._console, show_time=False, show_level=False, show_path=False
+        )
+
+    def show(self, outcome: Outcome, *, last: bool = False) -> None:
+        """Show how far it is, unless it was shown just now."""
+        if time.monotonic() < self._next and not last:
+            return
+        self._next = time.monotonic() + self._every
+        done = outcome.confirmed + outcome.skipped + len(outcome.failed)
+        self._bar.update(self._task, completed=done)
+        if self._bar.disable and not last:
+            self._console.print(f"{done:,} of {self._total:,} lines", highlight=False)
+
+
+def report(outcome: Outcome, *, as_json: bool) -> None:
+    """Say what became of the lines: the figures on stdout, what went wrong on stderr."""
+    if as_json:
+        typer.echo(json.dumps(outcome.as_json()))
+        return
+    rate = f" in {outcome.seconds:.1f} s" if outcome.confirmed else ""
+    typer.echo(
+        f"{outcome.confirmed:,} confirmed{rate}, {outcome.skipped:,} skipped (confirmed by an "
+        f"earlier run), {len(outcome.failed):,} failed"
+    )
+    reasons = _by_reason(outcome.failed)
+    remarks = [f"{lines}: {problem}" for lines, problem in reasons[:SHOWN]]
+    if len(reasons) > SHOWN:
+        remarks.append(
+            f"and {len(reasons) - SHOWN} more; --json lists them all, and so does {outcome.journal}"
+        )
+    if outcome.changed:
+        remarks.append(
+            f"{outcome.changed:,} lines are not what they were when an earlier run sent them: "
+            "they were sent as new messages"
+        )
+    if outcome.stopped_by:
+        remarks.append(f"stopped: {outcome.stopped_by}")
+    if outcome.unknown:
+        remarks.append(
+            f"{outcome.unknown:,} lines were sent and not confirmed yet; they may be stored, and "
+            "--resume sends them again under the same message ids"
+        )
+    if outcome.unnoted:
+        remarks.append(
+            f"{outcome.unnoted:,} confirmed lines are missing in the journal; --resume would send "
+            "them again under the same message ids"
+        )
+    if outcome.interrupted:
+        remarks.append("interrupted; --resume goes on with the lines that are left")
+    for remark in remarks:
+        typer.echo(shown(remark, MAX_REMARK), err=True)
+
+
+def _by_reason(failed: list[tuple[int, str]]) -> list[tuple[str, str]]:
+    """Failed lines as a person reads them: neighbours that failed alike in one."""
+    grouped: list[tuple[str, str]] = []
+    for problem, group in itertools.groupby(sorted(failed), key=lambda item: item[1]):
+        numbers = [number for number, _ in group]
+        first, last = numbers[0], numbers[-1]
+        lines = f"line {first}" if first == last else f"{len(numbers):,} lines, {first} to {last}"
+        grouped.append((lines, problem))
+    return grouped

@@ -1,0 +1,1 @@
+"""Keeps the processes of `mqkit run --processes` running."""

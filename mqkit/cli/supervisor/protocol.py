@@ -1,0 +1,103 @@
+"""What a process of `mqkit run` is to do, and what it and its supervisor say to each other.
+
+They are joined by a socket. The supervisor writes the job, and later `STOP` and `HURRY`; the
+process writes reports. Each is one line. The end of the socket says that the other side is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter
+
+from mqkit import drivers
+from mqkit.cli.loop import check_loop
+from mqkit.cli.options import broker_url
+from mqkit.cli.supervisor.totals import Totals
+from mqkit.consuming.settler import OnSettled
+from mqkit.publishing.pipeline import OnConfirmed
+from mqkit.registration.service import Service
+from mqkit.runtime import Runtime
+
+STOP = b"stop\n"
+"""Drain, and end. Saying it twice is saying it once."""
+
+HURRY = b"hurry\n"
+"""End the grace period."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The options of `mqkit run` that concern the process which runs the service."""
+
+    service: str
+    """MODULE:SERVICE."""
+    grace: float
+    url: str | None = field(default=None, repr=False)
+    """As it was given, password and all; None leaves it to the environment or the service."""
+    connect_deadline: float | None = None
+    driver: str | None = None
+    management: str | None = field(default=None, repr=False)
+    """The URL of the management API; None leaves it to the environment."""
+    loop: str | None = None
+    log_level: int
+    number: int | None = None
+    """Which of several processes it is, from 1; None if it is the only one."""
+
+    def check(self) -> None:
+        """See that what needs no service is right.
+
+        :raises ConfigurationError: it is not
+        """
+        if self.url is not None:
+            broker_url(self.url)
+        if self.driver is not None:
+            drivers.named(self.driver)
+        check_loop(self.loop)
+
+    def runtime(
+        self,
+        service: Service,
+        *,
+        on_settled: OnSettled | None = None,
+        on_confirmed: OnConfirmed | None = None,
+        on_stop: Callable[[], None] = lambda: None,
+    ) -> Runtime:
+        """What runs the service as the options say.
+
+        :raises ConfigurationError: there is no broker, or the service cannot be run
+        """
+        has_its_own = self.url is None and service.connection is not None
+        return Runtime(
+            service,
+            None if has_its_own else broker_url(self.url),
+            grace=self.grace,
+            connect_deadline=self.connect_deadline,
+            driver=None if self.driver is None else drivers.named(self.driver),
+            on_settled=on_settled,
+            on_confirmed=on_confirmed,
+            on_stop=on_stop,
+            # Of several processes the first one says what is wrong for all of them.
+            management=self.management_url() if self.number in (None, 1) else None,
+        )
+
+    def management_url(self) -> str | None:
+        """The option, or the environment's `MQKIT_MANAGEMENT`."""
+        return self.management or os.environ.get("MQKIT_MANAGEMENT")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a process is; the first one says that it hears what it is told."""
+
+    ready: bool
+    """Whether it has consumed all its queues at once, or paused some of them."""
+    totals: Totals
+    files: tuple[str, ...] = ()
+    """In the first report: the files of the modules that it has imported."""
+
+
+JOBS = TypeAdapter(Job)
+REPORTS = TypeAdapter(Report)

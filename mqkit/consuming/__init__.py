@@ -1,0 +1,1 @@
+"""Consumes a queue: each delivery is run to its outcome, and settled."""

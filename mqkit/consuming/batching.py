@@ -1,0 +1,172 @@
+"""Batches: messages that are handled together, and settled each by itself.
+
+A message waits for its batch to fill, or for the time of the first one in it to pass. It is decoded
+before that, so that one that is no body of its handler is dead-lettered alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from mqkit.codec import SLOW_BODY
+from mqkit.consuming.dispatcher import Dispatcher
+from mqkit.consuming.expiry import expired
+from mqkit.consuming.invoker import aborted
+from mqkit.errors import BatchResultError, DecodeError, HandlerAbortedError
+from mqkit.message import Delivery
+from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, instruction
+from mqkit.publishing.window import Window
+from mqkit.registration.handler import Handler
+
+
+@dataclass(eq=False, slots=True)
+class _Item:
+    """One message of a batch."""
+
+    delivery: Delivery
+    body: Any
+    outcome: asyncio.Future[Outcome]
+
+
+@dataclass(eq=False, slots=True)
+class _Batch:
+    items: list[_Item] = field(default_factory=list)
+    timer: asyncio.TimerHandle | None = None
+
+
+class Batcher:
+    """Runs the handler of one consumer for as many messages as come together."""
+
+    def __init__(self, handler: Handler, dispatcher: Dispatcher) -> None:
+        assert handler.batch is not None, "it handles batches"
+        self._size, self._within = handler.batch
+        self._handler = handler
+        self._dispatcher = dispatcher
+        self._invoker = dispatcher.invoker
+        self._window = Window(handler.concurrency)
+        self._open: _Batch | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    async def dispatch(self, delivery: Delivery) -> Outcome:
+        """What becomes of a message, once its batch was handled."""
+        if delivery.expires is not None and (dead := expired(delivery, time.monotonic())):
+            return dead
+        try:
+            dispatcher, is_large = self._dispatcher, len(delivery.body) >= SLOW_BODY
+            body = (
+                await dispatcher.decode_aside(delivery) if is_large else dispatcher.decode(delivery)
+            )
+        except DecodeError as error:
+            return DeadLetter(DeathReason.UNDECODABLE, error)
+        item = _Item(delivery, body, asyncio.get_running_loop().create_future())
+        self._add(item)
+        try:
+            outcome = await item.outcome
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                raise
+            task.uncancel()
+            outcome = Requeue()
+        return Lost() if delivery.lost else outcome
+
+    def stop(self) -> None:
+        """Wait for nothing more: what came is handled now, and so is what comes yet."""
+        self._stopping = True
+        self._close()
+
+    def _add(self, item: _Item) -> None:
+        batch = self._open
+        if batch is None:
+            batch = self._open = _Batch()
+            loop = asyncio.get_running_loop()
+            batch.timer = loop.call_later(self._within, self._close)
+        batch.items.append(item)
+        if len(batch.items) >= self._size or self._stopping:
+            self._close()
+
+    def _close(self) -> None:
+        batch, self._open = self._open, None
+        if batch is None:
+            return
+        if batch.timer is not None:
+            batch.timer.cancel()
+        task = asyncio.create_task(self._handle(batch.items))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _handle(self, items: list[_Item]) -> None:
+        await self._window.wait()
+        try:
+            # Those that were lost, or cancelled, while they waited are somebody else's.
+            left = [i for i in items if not (i.outcome.done() or i.delivery.lost)]
+            if left:
+                await self._run(left)
+        except Exception as error:  # noqa: BLE001 - raised for each message, where it is settled
+            for item in items:
+                if not item.outcome.done():
+                    item.outcome.set_exception(error)
+        finally:
+            self._window.give()
+            for item in items:
+                if not item.outcome.done():
+                    item.outcome.set_result(Requeue())
+
+    async def _run(self, items: list[_Item]) -> None:
+        began = time.monotonic()
+        deliveries = tuple(item.delivery for item in items)
+        run = asyncio.ensure_future(
+            self._invoker.invoke_batch(deliveries, [item.body for item in items])
+        )
+        # A run that nobody waits for any more is cancelled; one that some wait for goes on.
+        waiting = asyncio.ensure_future(asyncio.wait([item.outcome for item in items]))
+        await asyncio.wait([run, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not run.done():
+            run.cancel()
+            await asyncio.wait([run])
+        results = self._results(run, len(items))
+        for item, result in zip(items, results, strict=True):
+            if not item.outcome.done():
+                item.outcome.set_result(self._judge(item.delivery, result, began))
+        if not self._handler.is_async:
+            await self._invoker.wait_for_thread(deliveries[0])
+
+    def _results(self, run: asyncio.Future[Any], count: int) -> list[Any]:
+        """What came of each: an exception is a failure."""
+        if run.cancelled():  # by itself: else there is nobody left to tell
+            return [HandlerAbortedError(f"handler {self._handler.name} cancelled its task")] * count
+        if (error := run.exception()) is not None:
+            return [error] * count
+        results = run.result()
+        if results is None:
+            return [None] * count
+        if not isinstance(results, list | tuple) or len(results) != count:
+            returned = (
+                f"{len(results)} of them"
+                if isinstance(results, list | tuple)
+                else type(results).__name__
+            )
+            wrong = BatchResultError(
+                f"handler {self._handler.name} was given {count} messages and returned {returned}; "
+                "it returns None if all are done, or a list with a result or an exception for each"
+            )
+            return [wrong] * count
+        return list(results)
+
+    def _judge(self, delivery: Delivery, result: Any, began: float) -> Outcome:
+        error = result
+        if not isinstance(result, BaseException):
+            try:
+                self._invoker.check_result(result)
+                return Ack(result, self._invoker.as_reply(delivery, result))
+            except BaseException as problem:  # noqa: BLE001 - no result, or one that no reply holds
+                error = problem
+        if not isinstance(error, Exception) and instruction(error) is error:
+            failure = aborted(error)
+            failure.__cause__, error = error, failure
+        return self._dispatcher.decide(delivery, error, began)

@@ -1,0 +1,389 @@
+"""Calls a handler: its middleware, arguments, transaction, timeout, thread; and encodes its reply.
+
+Whatever anybody's code raises in there comes out as an `Exception`, which the policy can judge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from decimal import Decimal
+from types import TracebackType
+from typing import Any
+
+from mqkit.codec import encode
+from mqkit.errors import HandlerAbortedError, HandlerResultError, HandlerTimeoutError
+from mqkit.limits import DEFAULT_LIMITS, Limits
+from mqkit.logging.error_texts import error_type
+from mqkit.logging.shown import shown
+from mqkit.message import Delivery
+from mqkit.middleware import CallNext, HandlerCall, Middleware, compose
+from mqkit.outcome import instruction
+from mqkit.registration.handler import Handler
+from mqkit.registration.injection import DELIVERIES, Provider
+from mqkit.registration.transactions import EffectStore, needs_transaction
+
+logger = logging.getLogger(__name__)
+
+Reply = tuple[bytes, str]
+"""A result as a body and its content type."""
+
+
+class Invoker:
+    """Calls one handler, for a message or for a batch of them.
+
+    `values` holds what lives as long as the service: type to value. `executor` runs `def`
+    handlers. A handler that asks for a transaction of the `store` runs inside of one, and is not
+    run at all for a message that it has handled before.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        handler: Handler,
+        *,
+        middleware: tuple[Middleware, ...],
+        values: Mapping[Any, Any],
+        providers: Mapping[Any, Provider],
+        executor: Executor | None,
+        store: EffectStore | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self._service = service
+        self._handler = handler
+        self._values = values
+        self._providers = providers
+        self._executor = executor
+        self._limits = limits
+        self._threads: dict[Delivery, Future[Any]] = {}
+        self._store = store if needs_transaction(handler.plan, providers) else None
+        # Most handlers take only these, and nothing has to be made and closed for a message.
+        self._fixed = {n: values[k] for n, k in handler.plan.injected.items() if k in values}
+        self._taking_delivery = [n for n, k in handler.plan.injected.items() if k is Delivery]
+        self._taking_all = [n for n, k in handler.plan.injected.items() if k == DELIVERIES]
+        known = len(self._fixed) + len(self._taking_delivery) + len(self._taking_all)
+        self._is_plain = known == len(handler.plan.injected)
+        around = (*middleware, *handler.middleware)
+        self._has_middleware = bool(around)
+        self._run = compose(around, self._innermost())
+
+    @property
+    def needs_message_id(self) -> bool:
+        """Whether a message without an id cannot be handled: a store knows it again by that."""
+        return self._store is not None
+
+    async def invoke(self, delivery: Delivery, body: Any) -> tuple[Any, Reply | None]:
+        """Call the handler for a message; what it returned, and the reply where one is asked for.
+
+        :raises Exception: whatever it, or anything around it, raised; `HandlerAbortedError` for
+            what is no `Exception`, a cancel of the running task included
+        """
+        result = await self._call(HandlerCall(self._service, self._handler.name, delivery, body))
+        return result, self.as_reply(delivery, result)
+
+    async def invoke_batch(self, deliveries: tuple[Delivery, ...], bodies: list[Any]) -> Any:
+        """Call the handler for all of them, and return what it returned; raises as `invoke`."""
+        name = self._handler.name
+        return await self._call(HandlerCall(self._service, name, deliveries[0], bodies, deliveries))
+
+    def as_reply(self, delivery: Delivery, result: Any) -> Reply | None:
+        """The result as a body and its content type, where the message asks for a reply.
+
+        :raises InvalidMessageError: it cannot be written, which is a failure of the handler
+        """
+        return encode(result, limits=self._limits) if delivery.properties.reply_to else None
+
+    async def wait_for_thread(self, delivery: Delivery) -> None:
+        """Wait until no thread runs for the delivery any more.
+
+        One goes on after its run was cancelled or timed out. Until it ends it is as if the handler
+        still ran: a message that comes again would be handled twice at the same time, and another
+        one would find no thread.
+        """
+        thread = self._threads.pop(delivery, None)
+        if thread is not None and not thread.done():
+            logger.warning(
+                "%s: message %s: its thread goes on; no other run takes its place before it ends",
+                self._handler.name,
+                shown(delivery.message_id),
+            )
+            await asyncio.wait([asyncio.wrap_future(thread)])
+
+    async def _call(self, call: HandlerCall) -> Any:
+        try:
+            result = await self._run(call)
+            if self._has_middleware and result is not None:
+                self.check_result(result)
+        except Exception:
+            raise
+        except BaseException as error:
+            if _is_thrown_away(error) or instruction(error) is not error:
+                raise
+            raise aborted(error) from error
+        return result
+
+    def _innermost(self) -> CallNext:
+        """What a run is without its middleware; each of these steps costs a message a little."""
+        if self._store is not None:
+            return self._call_in_transaction
+        if self._handler.timeout is not None:
+            return self._call_in_time
+        return self._call_function
+
+    async def _call_in_transaction(self, call: HandlerCall) -> Any:
+        assert self._store is not None
+        return await self._store.once(
+            self._handler.name,
+            call.delivery,
+            functools.partial(self._run_in_transaction, call),
+        )
+
+    async def _run_in_transaction(self, call: HandlerCall, transaction: Any) -> Any:
+        made = {type(transaction): transaction}
+        if self._handler.timeout is None:
+            result = await self._call_function(call, made)
+        else:
+            result = await self._call_in_time(call, made)
+        self.as_reply(call.delivery, result)  # one that cannot be sent must fail before the commit
+        return result
+
+    async def _call_in_time(self, call: HandlerCall, made: dict[Any, Any] | None = None) -> Any:
+        timeout = self._handler.timeout
+        deadline = asyncio.timeout(timeout)
+        try:
+            async with deadline:
+                return await self._call_function(call, made)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            for delivery in call.deliveries or (call.delivery,):
+                delivery.overdue = True
+            raise HandlerTimeoutError(
+                f"handler {self._handler.name} ran past its timeout of {timeout:g} s"
+            ) from error
+
+    async def _call_function(self, call: HandlerCall, made: dict[Any, Any] | None = None) -> Any:
+        plan = self._handler.plan
+        arguments = dict(self._fixed)
+        for name in self._taking_delivery:
+            arguments[name] = call.delivery
+        for name in self._taking_all:
+            arguments[name] = list(call.deliveries)
+        if plan.body is not None:
+            arguments[plan.body] = call.body
+        if self._is_plain:
+            return await self._call_with(call, arguments)
+        made = {} if made is None else made
+        failure: list[BaseException] = []
+        try:
+            stack: contextlib.AsyncExitStack[bool | None] = contextlib.AsyncExitStack()
+            async with stack:
+                try:
+                    for name, kind in plan.injected.items():
+                        if name not in arguments:
+                            arguments[name] = await self._value(kind, call.delivery, stack, made)
+                    return await self._call_with(call, arguments)
+                except BaseException as error:
+                    failure.append(error)
+                    raise
+            # A provider has swallowed what was thrown into it; the message would be acked.
+            raise failure[0]
+        finally:
+            failure.clear()  # with the traceback it would be a cycle
+
+    async def _call_with(self, call: HandlerCall, arguments: dict[str, Any]) -> Any:
+        if self._handler.is_async:
+            result = await self._handler.function(**arguments)
+        else:
+            run = functools.partial(
+                contextvars.copy_context().run, self._handler.function, **arguments
+            )
+            result = await self._in_thread(call.delivery, run)
+        if result is not None:
+            self.check_result(result)
+        return result
+
+    def check_result(self, result: Any) -> None:
+        """See that nothing of what was returned has yet to run.
+
+        :raises HandlerResultError: it is a coroutine or the like, whose body has not run
+        """
+        if type(result) in _DONE or not _is_unrun(result):
+            return
+        if inspect.iscoroutine(result):
+            result.close()  # else Python warns that it was never awaited
+        raise HandlerResultError(
+            f"handler {self._handler.name}, or a middleware, returned a {type(result).__name__}, "
+            "whose body has not run to its end: await it, and write the handler, and whatever is "
+            "around it, as `async def` without `yield`"
+        )
+
+    async def _in_thread(self, delivery: Delivery, run: Callable[[], Any]) -> Any:
+        assert self._executor is not None
+        thread = self._executor.submit(_told_by_future, run)
+        self._threads[delivery] = thread
+        try:
+            return await asyncio.wrap_future(thread)
+        finally:
+            if thread.done():
+                del self._threads[delivery]
+            del thread  # it holds the error, whose traceback holds this frame
+
+    async def _value(
+        self,
+        kind: Any,
+        delivery: Delivery,
+        stack: contextlib.AsyncExitStack,
+        made: dict[Any, Any],
+    ) -> Any:
+        if kind is Delivery:
+            return delivery
+        if kind in self._values:
+            return self._values[kind]
+        if kind not in made:
+            provider = self._providers[kind]
+            arguments = {
+                name: await self._value(needed, delivery, stack, made)
+                for name, needed in provider.parameters.items()
+            }
+            made[kind] = await make(provider, arguments, stack)
+        return made[kind]
+
+
+def aborted(error: BaseException) -> HandlerAbortedError:
+    """A failure that the policy can judge: tenacity's default retries `Exception` only."""
+    return HandlerAbortedError(
+        f"the handler ended with {error_type(error)}; it, or something that it awaited, was "
+        "cancelled or left"
+    )
+
+
+def _is_thrown_away(error: BaseException) -> bool:
+    """Whether Python throws the running coroutine away, rather than a handler raising this.
+
+    A coroutine that is not run to its end gets GeneratorExit, and may not go on. No task runs then:
+    those of a loop that runs are held by it.
+    """
+    if not isinstance(error, GeneratorExit):
+        return False
+    try:
+        return asyncio.current_task() is None
+    except RuntimeError:
+        return True
+
+
+def _told_by_future(run: Callable[[], Any]) -> Any:
+    """Run it, and raise nothing that a future does not take, or that is more than a failure.
+
+    A future with a StopIteration would never be done, and GeneratorExit throws away the coroutine
+    that waits for it.
+
+    :raises RuntimeError: it ended with StopIteration; a coroutine's makes the same (PEP 479)
+    :raises HandlerAbortedError: it ended with what is no `Exception`
+    """
+    try:
+        return run()
+    except StopIteration as error:
+        raise RuntimeError(f"the handler raised {error_type(error)}") from error
+    except Exception:
+        raise
+    except BaseException as error:
+        if instruction(error) is not error:
+            raise
+        raise aborted(error) from error
+
+
+_DONE = frozenset({str, int, float, bool, bytes, list, dict, tuple, Decimal})
+"""Types of which nothing has yet to run: most results are of these."""
+
+
+def _is_unrun(result: Any) -> bool:
+    """Whether a result is awaitable, or a generator: its body has yet to run."""
+    return inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result)
+
+
+async def make(
+    provider: Provider, arguments: Mapping[str, Any], stack: contextlib.AsyncExitStack
+) -> Any:
+    """A provider's value; what must be closed is left with `stack`."""
+    value = provider.factory(**arguments)
+    if inspect.isawaitable(value):
+        value = await value
+    if isinstance(value, contextlib.AbstractAsyncContextManager) and _is_manager(provider):
+        return await stack.enter_async_context(_Closing(value))
+    if isinstance(value, contextlib.AbstractContextManager) and _is_manager(provider):
+        return await stack.enter_async_context(_Closing(_Asynchronous(value)))
+    return value
+
+
+class _Asynchronous(contextlib.AbstractAsyncContextManager[Any]):
+    """A plain context manager as an asynchronous one."""
+
+    def __init__(self, manager: contextlib.AbstractContextManager[Any]) -> None:
+        self._manager = manager
+
+    async def __aenter__(self) -> Any:
+        return self._manager.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return self._manager.__exit__(kind, error, traceback)
+
+
+class _Closing(contextlib.AbstractAsyncContextManager[Any]):
+    """A provider's value, whose close raises no error that contextlib cannot take.
+
+    Its stacks follow the chain of `__context__` to its end, and one that is a cycle has none: the
+    event loop would stand still for ever.
+    """
+
+    def __init__(self, manager: contextlib.AbstractAsyncContextManager[Any]) -> None:
+        self._manager = manager
+
+    async def __aenter__(self) -> Any:
+        return await self._manager.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        try:
+            return await self._manager.__aexit__(kind, error, traceback)
+        except BaseException as failure:
+            _break_cycle(failure)
+            raise
+
+
+_CONTEXT = BaseException.__dict__["__context__"]
+"""Read by this, since a subclass may hide its own."""
+
+
+def _break_cycle(error: BaseException) -> None:
+    """End a chain of contexts where it comes back to an error that is in it already."""
+    seen = {id(error)}
+    while (context := _CONTEXT.__get__(error)) is not None:
+        if id(context) in seen:
+            _CONTEXT.__set__(error, None)
+            return
+        seen.add(id(context))
+        error = context
+
+
+def _is_manager(provider: Provider) -> bool:
+    """Whether the factory is a generator function; another's value may happen to be closable."""
+    return hasattr(provider.factory, "__wrapped__") and (
+        inspect.isgeneratorfunction(provider.factory.__wrapped__)
+        or inspect.isasyncgenfunction(provider.factory.__wrapped__)
+    )

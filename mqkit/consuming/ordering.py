@@ -1,0 +1,194 @@
+"""Order: which messages go one after the other, and how one is retried without letting others pass.
+
+The key of a message is what `order_by` says of its body. Messages of one key take their turns in
+the order of their queue; a message that failed is held, and tried again before the next of its key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import replace
+from typing import Any
+
+from mqkit.clock import Clock, stamp, utc_now
+from mqkit.consuming.expiry import in_time
+from mqkit.errors import DecodeError, OrderError
+from mqkit.logging.error_texts import describe
+from mqkit.logging.shown import shown
+from mqkit.message import Delivery, Header
+from mqkit.outcome import DeadLetter, DeathReason, Forward, Lost, Outcome, Requeue, RetryAfter
+from mqkit.registration.handler import Handler
+from mqkit.registration.keys import canonical
+from mqkit.topology import consumer_timeout
+
+logger = logging.getLogger(__name__)
+
+HELD = 0.8
+"""The share of the broker's consumer timeout that a message is held at most, waits and runs."""
+
+LOOK = 0.25
+"""Seconds between two looks, while a message is held, at whether it is lost meanwhile."""
+
+
+class Keys:
+    """The keys of a handler's messages."""
+
+    def __init__(self, handler: Handler, decode: Callable[[Delivery], Any]) -> None:
+        self._decode = decode
+        self._handler = handler.name
+        order_by = handler.order_by
+        assert order_by is not None, "an ordered handler has one"
+        self._order_by: Callable[[Any], Hashable] = order_by
+
+    def of(self, delivery: Delivery) -> str | None:
+        """The key, as `keys.canonical` writes it; None is a message that keeps no order.
+
+        :raises DecodeError: the body cannot be decoded
+        :raises OrderError: `order_by` failed, or what it returned is no key
+        """
+        body = self._decode(delivery)
+        try:
+            key = self._order_by(body)
+            if inspect.iscoroutine(key):
+                key.close()  # nobody awaits it
+            return canonical(key)
+        except BaseException as error:
+            why = f": {error}" if isinstance(error, OrderError) else ""
+            raise OrderError(
+                f"handler {self._handler}: order_by failed for a body of type "
+                f"{type(body).__name__}: {type(error).__name__}{why}"
+            ) from error
+
+    def lane(self, delivery: Delivery) -> str | None:
+        """The key; None where there is none to be had, whose run then fails over the same.
+
+        It is called where a message comes in, from a driver's callback, and raises nothing.
+        """
+        try:
+            return self.of(delivery)
+        except BaseException:  # noqa: BLE001 - whatever a validator of the application's raised
+            return None
+
+
+def partition_of(key: Any, partitions: int) -> int:
+    """Which partition a key is in: the same one in every process, of every version of Python.
+
+    :raises OrderError: it is none
+    """
+    return zlib.crc32(str(canonical(key)).encode("utf-8", "surrogatepass")) % partitions
+
+
+class Splitter:
+    """Sends each message of a partitioned queue to the partition of its key."""
+
+    def __init__(self, handler: Handler, keys: Keys) -> None:
+        self._queue = handler.queue
+        self._keys = keys
+
+    async def dispatch(self, delivery: Delivery) -> Outcome:
+        """Decide where it goes; what has no key can be in any partition."""
+        try:
+            key = self._keys.of(delivery)
+        except DecodeError as error:
+            return DeadLetter(DeathReason.UNDECODABLE, error)
+        except OrderError as error:
+            return DeadLetter(DeathReason.UNORDERED, error)
+        spread = delivery.message_id if key is None else key
+        return Forward(self._queue.partition(partition_of(spread, self._queue.partitions or 1)))
+
+
+class InOrder:
+    """Runs a message to its end, its retries included, while the next of its key waits.
+
+    The waits of a policy are spent here and not on the broker, which would let others pass. What
+    would be held for so long that the broker takes it back is dead-lettered.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        dispatch: Callable[[Delivery], Awaitable[Outcome]],
+        keys: Keys,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._clock = clock
+        self._name = handler.name
+        self._dispatch = dispatch
+        self._keys = keys
+        self._longest = HELD * consumer_timeout(handler.queue)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Hold nothing any more: what waits for its next attempt is given back."""
+        self._stopping.set()
+
+    async def dispatch(self, delivery: Delivery) -> Outcome:
+        """Run it until it is done or dead, or this side stops."""
+        began = asyncio.get_running_loop().time()
+        try:
+            self._keys.of(delivery)
+        except OrderError as error:
+            return DeadLetter(DeathReason.UNORDERED, error)
+        except DecodeError:
+            pass  # the dispatcher says so
+        while True:
+            outcome = await self._dispatch(delivery)
+            if not isinstance(outcome, RetryAfter):
+                return outcome
+            late = in_time(delivery, outcome, time.monotonic())
+            if not isinstance(late, RetryAfter):
+                return late
+            held = asyncio.get_running_loop().time() - began
+            if held + outcome.delay > self._longest:
+                return self._held_too_long(outcome, held)
+            logger.info(
+                "%s: message %s: attempt %d failed, held for a retry in %.1f s: %s",
+                self._name,
+                shown(delivery.message_id),
+                delivery.attempt,
+                outcome.delay,
+                describe(outcome.error),
+            )
+            if (given_up := await self._wait(delivery, outcome.delay)) is not None:
+                return given_up
+            self._begin_next_attempt(delivery, outcome)
+
+    async def _wait(self, delivery: Delivery, seconds: float) -> Outcome | None:
+        """Hold it; what ends that early is an outcome."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not delivery.lost:
+            if self._stopping.is_set():
+                return Requeue()
+            left = end - loop.time()
+            if left <= 0:
+                return None
+            try:
+                async with asyncio.timeout(min(left, LOOK)):
+                    await self._stopping.wait()
+            except TimeoutError:
+                continue
+        return Lost()
+
+    def _held_too_long(self, outcome: RetryAfter, held: float) -> DeadLetter:
+        error = OrderError(
+            f"handler {self._name}: the message was held for {held:.1f} s, and its next attempt "
+            f"is due in {outcome.delay:g} s; the broker would take it back before that"
+        )
+        error.__cause__ = outcome.error
+        return DeadLetter(DeathReason.HELD_TOO_LONG, error)
+
+    def _begin_next_attempt(self, delivery: Delivery, outcome: RetryAfter) -> None:
+        """Note on the delivery what a copy would say in its headers."""
+        headers = {
+            Header.FIRST_FAILURE: stamp(self._clock()),
+            **delivery.headers,
+            Header.ELAPSED: round(outcome.elapsed * 1000),
+        }
+        delivery.properties = replace(delivery.properties, headers=headers)
+        delivery.attempt += 1 if outcome.counted else 0

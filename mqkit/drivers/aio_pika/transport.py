@@ -1,0 +1,184 @@
+"""The stream under an aiormq connection that mqkit opens, and what goes wrong in opening it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiormq
+import yarl
+from aiormq.connection import TransportFactory
+from pamqp import commands
+from pamqp import frame as pamqp_frame
+from pamqp.exceptions import PAMQPException, UnmarshalingException
+
+from mqkit.drivers import common as wire
+from mqkit.drivers import refusals
+from mqkit.drivers.aio_pika import convert as aio_pika_wire
+from mqkit.errors import ConnectError
+from mqkit.settings import BrokerUrl, Host
+
+MAX_HEARTBEAT = 65534
+"""Seconds; aiormq (7.2.4) takes 65535 for 'off'."""
+
+ACCESS_REFUSED = 403
+NOT_ALLOWED = 530
+
+
+class NotAmqpError(Exception):
+    """The peer's first words are no broker's."""
+
+
+def address(url: BrokerUrl, host: Host) -> yarl.URL:
+    """What aiormq reads from a URL, made of values that were checked; the stream has the rest."""
+    return yarl.URL.build(
+        scheme="amqps" if url.tls else "amqp",
+        host="broker",  # yarl refuses some names; the stream goes to the true one
+        port=host.port,
+        user=url.username,
+        password=url.password.get_secret_value(),
+        path="/",
+        query={"heartbeat": str(min(url.heartbeat, MAX_HEARTBEAT))},
+    )
+
+
+class Stream(TransportFactory):
+    """Opens the stream for one aiormq connection, can drop it, and knows how long it is silent.
+
+    :raises BrokerUrlError: the URL's TLS files cannot be used
+    """
+
+    def __init__(self, url: BrokerUrl, host: Host) -> None:
+        self._host = host
+        self._tls = wire.tls_context(url.tls) if url.tls else None
+        self._server_name = (url.tls.server_name or host.name) if url.tls else None
+        self.silence = wire.Silence(url.heartbeat, time.monotonic)
+        """How long the peer may still say nothing."""
+        self._reader: _Reader | None = None
+        self._transport: asyncio.WriteTransport | None = None
+
+    async def create(
+        self,
+        url: yarl.URL,  # noqa: ARG002 - the stream goes to the host that it was made for
+        **_: Any,
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Called by aiormq when it connects."""
+        loop = asyncio.get_running_loop()
+        reader = self._reader = _Reader(self.silence, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _protocol = await loop.create_connection(
+            lambda: protocol,
+            self._host.name,
+            self._host.port,
+            ssl=self._tls,
+            server_hostname=self._server_name,
+        )
+        self._transport = transport
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    def opened(self, on_end: Callable[[], None], frame_max: int) -> None:
+        """Keep the peer's words no longer: the connection is open. Tell `on_end` of their end.
+
+        From now on no frame is larger than `frame_max` octets; 0 is no limit.
+        """
+        if self._reader is not None:
+            self._reader.words = None
+            self._reader.frame_max = frame_max
+            self._reader.ended.add_done_callback(lambda _: on_end())
+
+    def refusal(self) -> commands.Connection.Close | None:
+        """The `connection.close` with which the broker answered the attempt to open, if it did."""
+        words = bytes(self._reader.words or b"") if self._reader is not None else b""
+        try:
+            while words:
+                size, _, frame = pamqp_frame.unmarshal(words)
+                if isinstance(frame, commands.Connection.Close):
+                    return frame
+                words = words[size:]
+        except PAMQPException:
+            return None
+        return None
+
+    def abort(self) -> None:
+        """Drop the stream at once, and what is not sent with it."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class _Reader(asyncio.StreamReader):
+    """Notes when the peer speaks and ends, and what it says until the connection is open.
+
+    aiormq reads a frame in three parts: its type, its channel and size, its payload and end.
+    Here it is read as a whole, and given out as `aio_pika_wire.passed_by` says.
+    """
+
+    def __init__(self, silence: wire.Silence, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._silence = silence
+        self.ended: asyncio.Future[None] = loop.create_future()
+        """Done when the peer says nothing more."""
+        self.words: bytearray | None = bytearray()
+        self._parts: list[bytes] = []
+        self.frame_max = 0
+
+    def feed_data(self, data: Any) -> None:
+        self._silence.end(len(data))
+        if self.words is not None:
+            self.words += data
+            if problem := refusals.stranger(bytes(self.words)):
+                # aiormq would take the peer's words for a frame's length, and wait for the rest.
+                self.set_exception(NotAmqpError(problem))
+                return
+        super().feed_data(data)
+
+    def feed_eof(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+        super().feed_eof()
+
+    async def readexactly(self, n: int) -> bytes:  # noqa: ARG002 - the parts are read as wholes
+        """Called by aiormq, for each part of a frame."""
+        if not self._parts:
+            self._parts = await self._read_frame()
+        return self._parts.pop()
+
+    async def _read_frame(self) -> list[bytes]:
+        (kind,) = await self._read(_TYPE)
+        start = await self._read(_CHANNEL_AND_SIZE)
+        rest = await self._read(int.from_bytes(start[2:]) + 1)
+        kind, payload = aio_pika_wire.passed_by(kind, rest[:-1])
+        return [payload + rest[-1:], start[:2] + len(payload).to_bytes(4), bytes((kind,))]
+
+    async def _read(self, n: int) -> bytes:
+        if self.frame_max and n > self.frame_max:
+            raise UnmarshalingException("it is larger than was agreed on", n)
+        self._silence.frame(whole=n == _TYPE)
+        return await super().readexactly(n)
+
+
+_TYPE, _CHANNEL_AND_SIZE = 1, 6
+"""Bytes of the first two parts of a frame (AMQP 0-9-1, section 4.2.3)."""
+
+
+def connect_error(
+    error: BaseException, refusal: commands.Connection.Close | None, url: BrokerUrl, host: Host
+) -> ConnectError:
+    """The error for a connection that could not be opened."""
+    code = refusal.reply_code if refusal is not None else None
+    if code == ACCESS_REFUSED or isinstance(
+        error, aiormq.exceptions.AuthenticationError | aiormq.exceptions.ProbableAuthenticationError
+    ):
+        return refusals.login_refused(host)
+    if code == NOT_ALLOWED:
+        return refusals.vhost_refused(host, url.vhost)
+    if refusal is not None:
+        return ConnectError(
+            f"no connection to the broker at {host}: ({code}) {refusal.reply_text!r}"
+        )
+    if isinstance(error, aiormq.exceptions.IncompatibleProtocolError):
+        return refusals.not_amqp(host)
+    if isinstance(error.__cause__, asyncio.IncompleteReadError | ConnectionError):
+        return refusals.no_word(url, host)
+    return refusals.no_connection(url, host, error)

@@ -1,0 +1,1 @@
+"""The default driver, on pika."""

@@ -1,0 +1,156 @@
+"""mqkit's values in pika's types and back; shared by the pika driver and the blocking publisher."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pika
+from pika import exceptions, frame
+
+from mqkit.amqp import content_header, field_tables
+from mqkit.drivers import common as wire
+from mqkit.drivers import refusals
+from mqkit.drivers.base import Closed, Incoming, Returned
+from mqkit.drivers.frames import END, HEAD, HEADER
+from mqkit.errors import ConnectError
+from mqkit.message import Properties
+from mqkit.settings import BrokerUrl, Host
+
+ENCODING_ERRORS = (
+    exceptions.UnsupportedAMQPFieldException,
+    exceptions.ShortStringTooLong,
+    struct.error,
+    UnicodeError,
+    OverflowError,
+    TypeError,
+    ValueError,
+    AssertionError,
+    RecursionError,
+    AttributeError,
+)
+"""What pika and `mqkit.drivers.frames` raise for what they cannot encode; none of it is written."""
+
+
+def quiet_pika() -> None:
+    """Keep pika's own log to what is critical, unless the application chose a level for it."""
+    wire.quiet("pika")
+
+
+def parameters(url: BrokerUrl, host: Host, name: str) -> pika.ConnectionParameters:
+    """The parameters for one attempt on one host."""
+    return pika.ConnectionParameters(
+        host=host.name,
+        port=host.port,
+        virtual_host=url.vhost,
+        credentials=pika.PlainCredentials(
+            url.username, url.password.get_secret_value(), erase_on_connect=True
+        ),
+        heartbeat=url.heartbeat,
+        socket_timeout=url.connect_timeout,
+        stack_timeout=url.connect_timeout,
+        connection_attempts=1,
+        ssl_options=(
+            pika.SSLOptions(wire.tls_context(url.tls), url.tls.server_name or host.name)
+            if url.tls
+            else None
+        ),
+        client_properties={"connection_name": name, "product": "mqkit"},
+    )
+
+
+class EncodedProperties(pika.BasicProperties):  # type: ignore[misc]
+    """Properties that pika writes as mqkit encodes them: it cannot write a float (1.4.4)."""
+
+    def __init__(self, properties: Properties) -> None:
+        super().__init__()
+        self._encoded = content_header.encode(properties, properties.headers)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the content header."""
+        return content_header.START + len(self._encoded)
+
+    def encode(self) -> list[bytes]:
+        """Called by pika for the content header's frame."""
+        return [self._encoded]
+
+
+class ReceivedProperties(pika.BasicProperties):  # type: ignore[misc]
+    """Properties that mqkit has decoded in pika's place."""
+
+    def __init__(self, decoded: Properties) -> None:
+        super().__init__()
+        self.decoded = decoded
+
+
+def header_frame(buffer: bytes) -> tuple[int, frame.Header] | None:
+    """What pika's `decode_frame` returns, for the frame of a content header; else None.
+
+    pika would read a float as an int (1.4.4), and end the connection over tables that are deep.
+
+    :raises Exception: one of `field_tables.UNREADABLE`, for what is no content header
+    """
+    if len(buffer) < HEAD.size:
+        return None
+    kind, channel, length = HEAD.unpack_from(buffer)
+    end = HEAD.size + length
+    if kind != HEADER or len(buffer) <= end or buffer[end] != END:
+        return None
+    size, properties = content_header.decode(buffer, HEAD.size, end)
+    return end + 1, frame.Header(channel, size, ReceivedProperties(properties))
+
+
+def incoming(method: Any, properties: ReceivedProperties, body: bytes) -> Incoming:
+    """A `basic.get-ok` as received."""
+    return Incoming(
+        method.delivery_tag,
+        method.redelivered,
+        _name(method.exchange),
+        _name(method.routing_key),
+        properties.decoded,
+        body,
+    )
+
+
+def returned(method: Any, properties: ReceivedProperties) -> Returned:
+    """A `basic.return` as received."""
+    return Returned(
+        method.reply_code,
+        _name(method.reply_text),
+        _name(method.exchange),
+        _name(method.routing_key),
+        properties.decoded,
+    )
+
+
+def _name(value: str | bytes) -> str:
+    """A short string as received; pika hands over the bytes of one that is no UTF-8."""
+    return field_tables.text(value) if isinstance(value, bytes) else value
+
+
+def closed(reason: BaseException) -> Closed:
+    """Why a connection or channel closed, from the exception that pika hands over."""
+    if isinstance(reason, exceptions.ConnectionClosed | exceptions.ChannelClosed):
+        by_us = isinstance(
+            reason, exceptions.ConnectionClosedByClient | exceptions.ChannelClosedByClient
+        )
+        return Closed(0 if by_us else reason.reply_code, str(reason.reply_text))
+    if isinstance(reason, exceptions.AMQPHeartbeatTimeout):
+        return Closed(0, wire.SILENT)
+    return Closed(0, wire.root_text(reason))
+
+
+def connect_error(error: BaseException, url: BrokerUrl, host: Host) -> ConnectError:
+    """The error for a connection that could not be opened."""
+    if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
+        return refusals.login_refused(host)
+    if isinstance(error, exceptions.ProbableAccessDeniedError) and "(530)" in wire.root_text(error):
+        return refusals.vhost_refused(host, url.vhost)
+    if isinstance(error, exceptions.IncompatibleProtocolError) and not any(
+        # pika says so too where the stream ended before the peer said anything.
+        known in str(error)
+        for known in ("StreamLost", refusals.TLS_RECORD)
+    ):
+        return refusals.not_amqp(host)
+    return refusals.no_connection(url, host, error)

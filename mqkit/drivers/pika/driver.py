@@ -1,0 +1,131 @@
+"""The default driver, on `pika.adapters.asyncio_connection`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from pika import exceptions
+from pika.channel import Channel
+
+from mqkit.drivers import common as wire
+from mqkit.drivers import refusals
+from mqkit.drivers.base import Closed, Driver, DriverConnection
+from mqkit.drivers.pika import convert as pika_wire
+from mqkit.drivers.pika.channel import PikaChannel
+from mqkit.drivers.pika.connection import StreamConnection
+from mqkit.errors import ChannelClosedError
+from mqkit.settings import BrokerUrl, Host
+
+
+class PikaDriver(Driver):
+    """pika, driven by the running event loop."""
+
+    name = "pika"
+
+    async def connect(
+        self,
+        url: BrokerUrl,
+        host: Host,
+        *,
+        name: str,
+        on_blocked: Callable[[str | None], None],
+    ) -> PikaConnection:
+        pika_wire.quiet_pika()
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[None] = loop.create_future()
+        closed: asyncio.Future[Closed] = loop.create_future()
+
+        def on_open(_: Any) -> None:
+            if not opened.done():
+                opened.set_result(None)
+
+        def on_open_error(_: Any, error: BaseException) -> None:
+            if not opened.done():
+                opened.set_exception(pika_wire.connect_error(error, url, host))
+
+        def on_close(_: Any, reason: BaseException) -> None:
+            if not closed.done():
+                closed.set_result(pika_wire.closed(reason))
+
+        parameters = pika_wire.parameters(url, host, name)
+        parameters.stack_timeout = None  # it would still pass after the attempt was given up
+        try:
+            connection = StreamConnection(parameters, on_open, on_open_error, on_close, loop)
+        except Exception as error:
+            raise pika_wire.connect_error(error, url, host) from error
+        connection.add_on_connection_blocked_callback(
+            lambda _, frame: on_blocked(str(frame.method.reason))
+        )
+        connection.add_on_connection_unblocked_callback(lambda *_: on_blocked(None))
+        try:
+            async with asyncio.timeout(url.connect_timeout):
+                await asyncio.shield(opened)
+        except BaseException as error:
+            _abandon(connection, opened)
+            if isinstance(error, TimeoutError):
+                raise refusals.not_in_time(host, url.connect_timeout) from error
+            raise
+        return PikaConnection(connection, closed)
+
+
+def _abandon(connection: StreamConnection, opened: asyncio.Future[None]) -> None:
+    connection.abandon()
+    # Nobody awaits it any more; an error that still arrives is the abort's own.
+    opened.add_done_callback(lambda f: f.cancelled() or f.exception())
+
+
+class PikaConnection(DriverConnection):
+    """One open connection."""
+
+    def __init__(self, connection: StreamConnection, closed: asyncio.Future[Closed]) -> None:
+        self._connection = connection
+        self._closed = closed
+        properties = connection.server_properties or {}
+        self._server = f"{properties.get('product', 'broker')} {properties.get('version', '?')}"
+
+    @property
+    def server(self) -> str:
+        return self._server
+
+    @property
+    def closed(self) -> asyncio.Future[Closed]:
+        return self._closed
+
+    async def channel(self) -> PikaChannel:
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[None] = loop.create_future()
+        closed: asyncio.Future[Closed] = loop.create_future()
+
+        def on_open(channel: Channel) -> None:
+            if opened.cancelled():
+                channel.close()  # whoever asked for it has gone meanwhile
+            elif not opened.done():
+                opened.set_result(None)
+
+        def on_close(_: Any, reason: BaseException) -> None:
+            why = pika_wire.closed(reason)
+            if not closed.done():
+                closed.set_result(why)
+            if not opened.done():
+                opened.set_exception(ChannelClosedError(why.code, why.text))
+
+        try:
+            channel = self._connection.channel(on_open_callback=on_open)
+        except exceptions.ConnectionWrongStateError as error:
+            raise ChannelClosedError(0, "the connection is closed") from error
+        channel.add_on_close_callback(on_close)
+        await opened
+        return PikaChannel(self._connection, channel, closed)
+
+    async def close(self) -> None:
+        if self._connection.is_open:
+            self._connection.close()
+        done, _ = await asyncio.wait([self._closed], timeout=wire.CLOSE_TIMEOUT)
+        if not done:
+            # pika has no public way to drop a stream whose peer does not answer.
+            self._connection._terminate_stream(  # noqa: SLF001
+                exceptions.StreamLostError("the broker did not answer connection.close")
+            )
+            await asyncio.wait([self._closed], timeout=wire.CLOSE_TIMEOUT)

@@ -1,0 +1,150 @@
+"""The broker without sockets: virtual hosts, users, time, and what is to be kept."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from mqkit.embedded.engine.clock import Clock
+from mqkit.embedded.engine.durable.journal import Forgetful, Journal
+from mqkit.embedded.engine.memory import Memory
+from mqkit.embedded.engine.users import Permissions, Users
+from mqkit.embedded.engine.vhost import VirtualHost
+from mqkit.embedded.errors import MAX_TEXT
+
+if TYPE_CHECKING:
+    from mqkit.embedded.session.connection import Connection
+
+logger = logging.getLogger(__name__)
+
+PRODUCT = "mqkit embedded broker"
+
+LOW_ON_MEMORY = "low on memory"
+"""RabbitMQ's own words for it, in `connection.blocked`."""
+
+DEFAULT_USERS = {"guest": "guest"}
+
+
+def version() -> str:
+    """The version of mqkit that this broker came with."""
+    return metadata.version("mqkit")
+
+
+class Node:
+    """One broker. It does no I/O but its journal's: bytes come and go by its connections.
+
+    Whoever lets something happen (bytes of a client, a timer, a call) calls `settle` when that
+    has ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        journal: Journal | None = None,
+        users: Mapping[str, str] = DEFAULT_USERS,
+        memory_limit: int | None = None,
+    ) -> None:
+        """Start with the virtual host '/'.
+
+        :param memory_limit: bytes that messages may take until publishers are blocked; None is
+            no limit
+        """
+        self.clock = Clock() if clock is None else clock
+        self.journal: Journal = Forgetful() if journal is None else journal
+        self.users = Users(users)
+        self.vhosts: dict[str, VirtualHost] = {}
+        self.connections: set[Connection] = set()
+        self.memory = Memory(memory_limit, self._memory_alarm)
+        self.unconfirmed: set[Connection] = set()
+        """Connections that wait for their confirms."""
+        self._deferred: deque[Callable[[], None]] = deque()
+        self._blocked_by_hand: str | None = None
+        self._first_users = tuple(users)
+        self.add_vhost("/")
+
+    def add_vhost(self, name: str) -> VirtualHost:
+        """Add a virtual host, for the users that the broker began with; one that is there stays."""
+        if name in self.vhosts:
+            return self.vhosts[name]
+        vhost = VirtualHost(name, self.clock, self.journal, self._deferred.append, self.memory)
+        self.vhosts[name] = vhost
+        for user in self._first_users:
+            # One may have been deleted since.
+            if user in self.users:
+                self.users[user].permissions[name] = Permissions.of()
+        self.journal.put_vhost(name)
+        return vhost
+
+    def delete_vhost(self, name: str) -> None:
+        """Delete a virtual host with all that is in it, and close its connections."""
+        vhost = self.vhosts.pop(name, None)
+        if vhost is None:
+            return
+        for connection in [c for c in self.connections if c.vhost is vhost]:
+            connection.force_close(f"vhost '{name}' is deleted")
+        for queue in list(vhost.queues.values()):
+            vhost.delete_queue(queue, cancel=False)
+        for user in self.users:
+            user.permissions.pop(name, None)
+        self.journal.drop_vhost(name)
+
+    @property
+    def alarm(self) -> str | None:
+        """Why publishers are blocked; None if they are not."""
+        return self._blocked_by_hand or (LOW_ON_MEMORY if self.memory.is_high else None)
+
+    def block(self, reason: str) -> None:
+        """Take no more messages from publishers, as RabbitMQ does when memory or disk run out."""
+        # It goes out as a short string.
+        self._blocked_by_hand = reason.encode()[:MAX_TEXT].decode(errors="ignore")
+
+    def unblock(self) -> None:
+        """Take messages again, unless they take too much memory."""
+        self._blocked_by_hand = None
+        self._end_alarm()
+
+    def _memory_alarm(self, begins: bool) -> None:
+        used, limit = self.memory.used, self.memory.limit
+        if begins:
+            logger.warning(
+                "messages take %d bytes of memory, over the limit of %s: publishers are blocked "
+                "until consumers have taken some of them",
+                used,
+                limit,
+            )
+        else:
+            logger.warning("messages take %d bytes of memory: publishers go on", used)
+            # Not from within what lets go of a message.
+            self._deferred.append(self._end_alarm)
+
+    def _end_alarm(self) -> None:
+        if self.alarm is None:
+            for connection in list(self.connections):
+                connection.unblock()
+
+    def settle(self) -> None:
+        """Do what has been put off, make it durable, then confirm it.
+
+        :raises DataError: it could not be made durable; nothing is confirmed then
+        """
+        while self._deferred:
+            self._deferred.popleft()()
+        self.journal.commit()
+        while self.unconfirmed:
+            self.unconfirmed.pop().confirm()
+
+    def run_due(self) -> None:
+        """Run the timers that are due by now."""
+        self.clock.run_due(after_each=self.settle)
+
+    def advance(self, seconds: float | timedelta) -> None:
+        """Let time pass at once, with all that falls due on the way.
+
+        :raises ValueError: `seconds` is negative, or no time
+        """
+        self.clock.advance(seconds, self.settle)

@@ -1,0 +1,1 @@
+"""The broker on sockets, on an event loop or in a thread."""

@@ -1,0 +1,1 @@
+"""A client's connection and its channels, without a socket."""

@@ -1,0 +1,1 @@
+"""Bytes to frames, tables and content headers, and back."""

@@ -1,0 +1,1 @@
+"""What a running service starts and ends, beside its consumers."""

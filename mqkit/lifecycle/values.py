@@ -1,0 +1,38 @@
+"""What a service's providers make once for its life, and how that is closed again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from mqkit.consuming.invoker import make
+from mqkit.lifecycle.closing import Step
+from mqkit.registration.injection import Provider
+
+
+class ServiceValues:
+    """Values that live as long as the service, by their type."""
+
+    def __init__(self, made: dict[Any, Any]) -> None:
+        """Make nothing yet.
+
+        :param made: what is there without a provider
+        """
+        self.made = made
+        self._closing: list[Step] = []
+
+    async def make(self, providers: Mapping[Any, Provider]) -> None:
+        """Make the values of those providers whose scope is the service."""
+        for kind, provider in providers.items():
+            if provider.scope != "service":
+                continue
+            arguments = {name: self.made[needed] for name, needed in provider.parameters.items()}
+            # One for each, so that none which hangs holds up the others.
+            stack = contextlib.AsyncExitStack()
+            self._closing.append((f"its {getattr(kind, '__qualname__', kind)}", stack.aclose))
+            self.made[kind] = await make(provider, arguments, stack)
+
+    def closing(self) -> list[Step]:
+        """How to close them, the last one made first."""
+        return self._closing[::-1]

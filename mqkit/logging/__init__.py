@@ -1,0 +1,1 @@
+"""How errors and foreign text are shown in a log, and in an error."""

@@ -1,0 +1,1 @@
+"""Publishes a message, and tells what the broker said of it."""

@@ -1,0 +1,206 @@
+"""What an application asks to be published, and the checked message made from it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from mqkit.amqp.tables import table_problem
+from mqkit.checks.checked import MAX_SHORT, Seconds, as_seconds, is_whole, shown, text_problem
+from mqkit.codec import encode
+from mqkit.errors import InvalidMessageError
+from mqkit.limits import DEFAULT_LIMITS, Limits
+from mqkit.message import RESERVED_PREFIX, HeaderValue, Message, Properties, maker
+from mqkit.topology import Exchange
+
+_message, _properties = maker(Message), maker(Properties)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message to publish. `body` is bytes as they are, or anything pydantic writes as JSON.
+
+    `message_id` is the message's stable identity; a random one is given where it is None.
+    `expiration` is in seconds, as a number or a timedelta, and is kept in milliseconds. A time in
+    the headers is kept in seconds.
+    """
+
+    exchange: Exchange | str
+    routing_key: str
+    body: object
+    message_id: str | None = None
+    headers: Mapping[str, HeaderValue] | None = field(default_factory=dict)
+    content_type: str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    type: str | None = None
+    expiration: Seconds | None = None
+    priority: int | None = None
+    persistent: bool = True
+    mandatory: bool = True
+
+
+def to_message(
+    outgoing: Outgoing,
+    app_id: str | None,
+    now: datetime | None = None,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    new_id: Callable[[], object] = uuid.uuid4,
+) -> Message:
+    """The message to write; `new_id` gives it an id where it has none.
+
+    :raises InvalidMessageError: the body, a header or a property cannot be sent, or is over the
+        limits; it names which
+    """
+    exchange = outgoing.exchange
+    exchange_name = exchange.name if isinstance(exchange, Exchange) else exchange
+    for problem in _problems(outgoing, exchange_name):
+        raise _invalid(outgoing, exchange_name, problem)
+    headers = _headers(outgoing, exchange_name, limits) if outgoing.headers else {}
+    body, content_type = _encoded(outgoing, exchange_name, limits)
+    # Without the fields' names, which would double what making these takes.
+    properties = _properties(
+        content_type,
+        None,
+        headers,
+        outgoing.persistent,
+        outgoing.priority,
+        outgoing.correlation_id,
+        outgoing.reply_to,
+        None if outgoing.expiration is None else _expiration(outgoing.expiration),
+        outgoing.message_id or str(new_id()),
+        now or datetime.now(UTC),
+        outgoing.type,
+        None,
+        app_id,
+    )
+    return _message(exchange_name, outgoing.routing_key, body, properties, outgoing.mandatory)
+
+
+def _invalid(outgoing: Outgoing, exchange: object, problem: str) -> InvalidMessageError:
+    message_id = _name(outgoing.message_id)
+    if isinstance(outgoing.message_id, str):
+        message_id = message_id[1:-1]
+    return InvalidMessageError(
+        f"message {message_id} to exchange {_name(exchange)} with routing key "
+        f"{_name(outgoing.routing_key)}: {problem}"
+    )
+
+
+def _name(value: object) -> str:
+    """A name for an error's text; the start of one that is too long to be a name."""
+    if not isinstance(value, str):
+        return shown(value)
+    return repr(value if len(value) <= MAX_SHORT else f"{value[:_SHOWN]}...")
+
+
+def _problems(  # noqa: C901 - one step a field, and no call that a message could do without
+    outgoing: Outgoing, exchange: object
+) -> Iterator[str]:
+    """What is wrong with all but the headers and the body; the first one is told."""
+    if not isinstance(exchange, str):
+        yield f"the exchange is an Exchange or its name, not {shown(exchange)}"
+    elif problem := _text_problem("exchange", exchange):
+        yield problem
+    if problem := _text_problem("routing_key", outgoing.routing_key):
+        yield problem
+    for name in _SHORT_TEXTS:
+        value = getattr(outgoing, name)
+        if value is not None and (problem := _text_problem(name, value)):
+            yield problem
+    if outgoing.message_id == "":
+        yield "message_id is empty; leave it out for one that mqkit makes"
+    if outgoing.expiration is not None:
+        seconds = as_seconds(outgoing.expiration)
+        if seconds is None or not 0 <= seconds <= MAX_EXPIRATION:
+            yield (
+                f"expiration is seconds from 0 to {MAX_EXPIRATION}, as a number or a timedelta, "
+                f"not {shown(outgoing.expiration)}"
+            )
+    if outgoing.priority is not None and not is_whole(outgoing.priority, 0, MAX_PRIORITY):
+        yield (f"priority is 0 to {MAX_PRIORITY}, a whole number, not {shown(outgoing.priority)}")
+    persistent: Any = outgoing.persistent
+    if persistent is not True and persistent is not False:
+        yield f"persistent is True or False, not {shown(persistent)}"
+    mandatory: Any = outgoing.mandatory
+    if mandatory is not True and mandatory is not False:
+        yield f"mandatory is True or False, not {shown(mandatory)}"
+
+
+def _text_problem(name: str, value: object) -> str | None:
+    if not isinstance(value, str):
+        return f"{name} is text, not {shown(value)}"
+    # Without a call for nearly all of them; every message has some.
+    if value.isascii() and len(value) <= MAX_SHORT and "\0" not in value:
+        return None
+    problem = text_problem(value)
+    return problem and f"{name} {problem}"
+
+
+def _headers(outgoing: Outgoing, exchange: str, limits: Limits) -> dict[str, HeaderValue]:
+    given: Any = outgoing.headers
+    if type(given) is not dict and not isinstance(given, Mapping):
+        raise _invalid(outgoing, exchange, f"headers is a dict, not a {type(given).__name__}")
+    try:
+        headers = dict(given)
+        problem = limits.headers_problem(headers) or table_problem(headers, "header")
+    except Exception as error:
+        # A mapping of the application's own can raise whatever it likes.
+        told = f"headers cannot be read: {type(error).__name__}"
+        raise _invalid(outgoing, exchange, told) from error
+    if problem is not None:
+        raise _invalid(outgoing, exchange, problem)
+    for name in _COPIES:
+        if not isinstance(headers.get(name, []), list):
+            told = f"header {name!r}: RabbitMQ takes a list of routing keys under that name"
+            raise _invalid(outgoing, exchange, told)
+    for name in headers:
+        if name.startswith(RESERVED_PREFIX):
+            told = f"header {shown(name)}: names under {RESERVED_PREFIX!r} are mqkit's own"
+            raise _invalid(outgoing, exchange, told)
+    return headers
+
+
+def _encoded(outgoing: Outgoing, exchange: str, limits: Limits) -> tuple[bytes, str]:
+    try:
+        return encode(outgoing.body, outgoing.content_type, limits)
+    except InvalidMessageError as error:
+        raise _invalid(outgoing, exchange, str(error)) from error
+    except Exception as error:
+        # What a model's own serializer raises, which may quote the body.
+        told = f"its body cannot be encoded: {type(outgoing.body).__name__}: {type(error).__name__}"
+        raise _invalid(outgoing, exchange, told) from error
+
+
+def _expiration(given: Seconds) -> float:
+    """Seconds; of what is shorter than a millisecond one of those, and not 0, which is at once."""
+    seconds = as_seconds(given)
+    assert seconds is not None
+    return max(seconds, 0.001) if seconds else 0.0
+
+
+_SHOWN = 40
+"""Characters shown of what is too long."""
+
+_COPIES = ("CC", "BCC")
+"""More routing keys (https://www.rabbitmq.com/docs/sender-selected); over anything else the broker
+closes the channel, with all that is in flight on it."""
+
+_SHORT_TEXTS = (
+    "message_id",
+    "correlation_id",
+    "reply_to",
+    "type",
+    "content_type",
+)
+"""Fields sent as short strings (AMQP 0-9-1, section 4.2.5.3)."""
+
+MAX_EXPIRATION = 4_294_967
+"""Seconds: RabbitMQ takes at most 2^32 - 1 milliseconds (https://www.rabbitmq.com/docs/ttl)."""
+
+MAX_PRIORITY = 255
+"""The property is one octet (AMQP 0-9-1, section 1.8)."""

@@ -1,0 +1,198 @@
+"""Requests: many in flight at once on one channel, which takes their replies as well.
+
+Direct reply-to (https://www.rabbitmq.com/docs/direct-reply-to): a request is published on the
+channel that consumes the replies, without acks. The broker keeps no reply; where the channel is
+gone, so are the replies of all that was asked on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Self
+
+from mqkit.broker.connection import Connection
+from mqkit.drivers.base import Closed, DriverChannel, Incoming, Returned
+from mqkit.errors import (
+    BrokerError,
+    ChannelClosedError,
+    ReplyLostError,
+    RequestError,
+    RequestTimeoutError,
+)
+from mqkit.message import Message
+from mqkit.publishing.channel import Gate, Progress, Stage
+from mqkit.publishing.confirms import Acked, ConfirmChannel, Gone, Nacked, Verdict
+from mqkit.publishing.replies import DIRECT_REPLY_TO
+from mqkit.publishing.verdicts import nacked, refusal, unroutable
+
+logger = logging.getLogger(__name__)
+
+CORRELATION_BYTES = 16
+"""Random bytes of a correlation id. Whoever gets one request sees where its channel's replies go;
+what it cannot do is to answer another one, whose id it cannot guess."""
+
+ASK_AGAIN = (
+    "it may have been handled; ask again under the same message_id, which a handler with a store "
+    "answers from what it did the first time"
+)
+
+Answer = asyncio.Future[Incoming | Gone]
+
+
+class ReplyChannel(ConfirmChannel):
+    """A confirm channel that also takes the replies to what was asked on it."""
+
+    def __init__(self, channel: DriverChannel) -> None:
+        super().__init__(channel)
+        self._asked: dict[str, Answer] = {}
+        self._closing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, channel: DriverChannel) -> Self:
+        """Put a new channel into confirm mode, and consume its replies."""
+        replies = await super().open(channel)
+        await replies._consume()  # noqa: SLF001 - its own class
+        return replies
+
+    async def _consume(self) -> None:
+        await self._channel.consume(DIRECT_REPLY_TO, self._on_reply, self._on_cancel, no_ack=True)
+
+    def ask(self, request: Message, answer: Answer) -> asyncio.Future[Verdict]:
+        """Write a request; `answer` gets the reply to its correlation id, until `forget`.
+
+        :raises InvalidMessageError: as `write`
+        :raises ChannelClosedError: as `write`
+        """
+        verdict = self.write(request)
+        self._asked[request.properties.correlation_id or ""] = answer
+        return verdict
+
+    def forget(self, request: Message) -> None:
+        """Nobody waits for the reply any more."""
+        self._asked.pop(request.properties.correlation_id or "", None)
+
+    def _on_reply(self, reply: Incoming) -> None:
+        answer = self._asked.get(reply.properties.correlation_id or "")
+        if answer is None or answer.done():
+            logger.debug("a reply that nobody waits for (any more) is dropped")
+        else:
+            answer.set_result(reply)
+
+    def _on_cancel(self) -> None:
+        # No reply comes after it, so all that wait must be told; the next request opens another.
+        self._closing = asyncio.ensure_future(self.close())
+
+    def _on_closed(self, closed: asyncio.Future[Closed]) -> None:
+        # The answers first: who is told that its publish is gone looks for its answer next.
+        asked, self._asked = self._asked, {}
+        for answer in asked.values():
+            if not answer.done():
+                answer.set_result(Gone(closed.result()))
+        super()._on_closed(closed)
+
+
+class Requester:
+    """Publishes requests over one connection and waits for their replies.
+
+    `on_confirmed` is told of each request that is stored.
+    """
+
+    def __init__(
+        self, connection: Connection, *, window: int, on_confirmed: Callable[[Message], None]
+    ) -> None:
+        self._window = asyncio.Semaphore(window)
+        self._gate = Gate(connection, ReplyChannel.open)
+        self._on_confirmed = on_confirmed
+
+    async def ask(self, request: Message, seconds: float) -> Incoming:
+        """Publish `request` once, and return the first reply; raises as `Publisher.request`."""
+        properties = replace(
+            request.properties,
+            correlation_id=secrets.token_urlsafe(CORRELATION_BYTES),
+            reply_to=DIRECT_REPLY_TO,
+        )
+        request = replace(request, properties=properties, mandatory=True)
+        progress = Progress()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._answer(request, progress)
+        except TimeoutError:
+            raise self._deadline_passed(request, progress, seconds) from None
+
+    async def close(self) -> None:
+        """Refuse further requests; those that wait for their reply have lost it."""
+        await self._gate.close()
+
+    async def _answer(self, request: Message, progress: Progress) -> Incoming:
+        answer: Answer = asyncio.get_running_loop().create_future()
+        channel: ReplyChannel | None = None
+        try:
+            async with self._window:
+                channel, verdict = await self._write(request, answer, progress)
+                # A reply may come before the confirm, and then says more than that.
+                await asyncio.wait((verdict, answer), return_when=asyncio.FIRST_COMPLETED)
+            replied = answer.done() and isinstance(answer.result(), Incoming)
+            if replied or _is_stored(request, verdict.result()):
+                progress.stage = Stage.REPLY
+                self._on_confirmed(request)
+            reply = await answer
+            if isinstance(reply, Gone):
+                raise _lost(request, reply.why, progress)
+            return reply
+        finally:
+            if channel is not None:
+                channel.forget(request)
+
+    async def _write(
+        self, request: Message, answer: Answer, progress: Progress
+    ) -> tuple[ReplyChannel, asyncio.Future[Verdict]]:
+        while True:
+            channel = await self._gate.ready(request, progress)
+            try:
+                verdict = channel.ask(request, answer)
+            except ChannelClosedError:
+                continue
+            progress.written, progress.stage = True, Stage.CONFIRM
+            return channel, verdict
+
+    def _deadline_passed(self, request: Message, progress: Progress, seconds: float) -> BrokerError:
+        if progress.stage is not Stage.REPLY:
+            return self._gate.deadline_passed(request, progress, seconds)
+        return _error(RequestTimeoutError, request, f"no reply within {seconds:g} s; {ASK_AGAIN}")
+
+
+def _is_stored(request: Message, verdict: Verdict) -> bool:
+    """False where the channel is gone, of which the answer tells."""
+    match verdict:
+        case Nacked():
+            raise nacked(request)
+        case Returned():
+            raise unroutable(request, verdict)
+        case Acked():
+            return True
+        case Gone():
+            return False
+
+
+def _lost(request: Message, why: Closed, progress: Progress) -> BrokerError:
+    """It is not written again: unlike a message, a request must not be handled twice unasked."""
+    if progress.stage is Stage.CONFIRM and (error := refusal(request, why)) is not None:
+        return error
+    return _error(
+        ReplyLostError,
+        request,
+        f"its channel closed before the reply came ({why.text}); {ASK_AGAIN}",
+    )
+
+
+def _error(kind: type[RequestError], request: Message, problem: str) -> RequestError:
+    return kind(
+        problem,
+        exchange=request.exchange,
+        routing_key=request.routing_key,
+        message_id=request.properties.message_id,
+    )

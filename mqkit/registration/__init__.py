@@ -1,0 +1,1 @@
+"""What a service declares, checked when it is declared. No I/O."""

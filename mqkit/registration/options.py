@@ -1,0 +1,227 @@
+"""What a handler and a service are told at registration, checked: each error says what, and why."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import typing
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Hashable, Iterable
+from typing import Any
+
+from mqkit.checks import checked
+from mqkit.checks.checked import Seconds
+from mqkit.errors import HandlerError
+from mqkit.middleware import Middleware
+from mqkit.pause import Pause
+from mqkit.retry import Retry
+from mqkit.topology import Queue, Source, consumer_timeout
+
+DEFAULT_PREFETCH = 100
+"""Messages that the broker may send ahead of their acks, per handler."""
+
+DEFAULT_CONCURRENCY = 20
+"""Runs of one handler at the same time."""
+
+MAX_PREFETCH = 65535
+"""`basic.qos` carries a short (AMQP 0-9-1, section 1.8.3.1)."""
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """The function's module and qualified name."""
+    module = getattr(function, "__module__", None) or "?"
+    return f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives something to await."""
+    return any(inspect.iscoroutinefunction(each) for each in _callees(function))
+
+
+def _callees(function: Callable[..., Any]) -> tuple[Any, ...]:
+    """What a call runs: the function behind a partial one or a static method, its `__call__`."""
+    while isinstance(function, functools.partial | staticmethod):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    if isinstance(function, type):
+        return (function,)
+    return (function, getattr(function, "__call__", None))  # noqa: B004 - the method is inspected
+
+
+def refuse_unrun(function: Callable[..., Any], what: str) -> None:
+    """See that a call of the handler runs its body, as far as that can be seen.
+
+    What this cannot see is an error when the handler is called (`HandlerResultError`).
+
+    :raises HandlerError: a call would give a generator, or a coroutine that nobody awaits
+    """
+    callees = [each for each in _callees(function) if each is not None]
+    for each in callees:
+        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            raise HandlerError(
+                f"{what}: it has a `yield`, and calling it would not run its body; a handler "
+                "returns what it has to say. For what must be closed after a message there is "
+                "service.provide"
+            )
+    if is_async(function):
+        return
+    inner = [inspect.unwrap(each) for each in callees]
+    if any(inspect.iscoroutinefunction(each) or _is_generator(each) for each in inner):
+        raise HandlerError(
+            f"{what}: a decorator around it is a plain `def`, and calling that would not run the "
+            "body; make the decorator's inner function `async def`, and await the handler in it "
+            "(one that does run it to its end must not set `__wrapped__`, as functools.wraps does)"
+        )
+    returned = _returned(callees[-1] if not inspect.isfunction(callees[0]) else callees[0])
+    if returned is not None and issubclass(returned, _UNRUN):
+        raise HandlerError(
+            f"{what}: by its annotation it returns {returned.__name__}, whose body would not have "
+            "run; write it as `async def`, without `yield`, and await inside"
+        )
+
+
+def _is_generator(function: Any) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _returned(function: Any) -> type | None:
+    """The class that a function says that it returns, without its parameters; None is another."""
+    try:
+        annotation = typing.get_type_hints(function).get("return")
+    except (NameError, TypeError, AttributeError):  # told where the arguments are resolved
+        return None
+    kind = typing.get_origin(annotation) or annotation
+    return kind if isinstance(kind, type) else None
+
+
+_UNRUN = (Awaitable, Generator, AsyncIterator)
+"""Types of results whose body has yet to run: coroutines, futures, generators."""
+
+
+def checked_sources(bind: Iterable[Source], what: str) -> tuple[Source, ...]:
+    """What a queue is bound to.
+
+    :raises HandlerError: it is something else
+    """
+    sources = tuple(bind) if isinstance(bind, Iterable) else (bind,)
+    if not isinstance(bind, Iterable) or not all(isinstance(each, Source) for each in sources):
+        wrong = next((each for each in sources if not isinstance(each, Source)), bind)
+        raise HandlerError(
+            f"{what}: bind takes exchange.key(...), in a list, not {checked.shown(wrong)}"
+        )
+    return sources
+
+
+def checked_runs(prefetch: int, concurrency: int | None, what: str) -> tuple[int, int]:
+    """How many messages are sent ahead, and how many runs there are at a time.
+
+    :raises HandlerError: they are no numbers, or out of their ranges
+    """
+    ahead = checked.count(prefetch, f"{what}: prefetch", most=MAX_PREFETCH, error=HandlerError)
+    if concurrency is None:
+        return ahead, min(ahead, DEFAULT_CONCURRENCY)
+    if not checked.is_whole(concurrency, 1, ahead):
+        raise HandlerError(
+            f"{what}: concurrency is 1 to its prefetch of {ahead}, a whole number, "
+            f"not {checked.shown(concurrency)}"
+        )
+    return ahead, int(concurrency)
+
+
+def checked_retry(retry: Retry | None, what: str) -> Retry | None:
+    """A failure policy, or None.
+
+    :raises HandlerError: it is none
+    """
+    if retry is not None and not isinstance(retry, Retry):
+        raise HandlerError(
+            f"{what}: retry takes Retry(stop=..., wait=...) or Retry.never(), not {retry!r}"
+        )
+    return retry
+
+
+def checked_middleware(middleware: Iterable[Middleware], what: str) -> tuple[Middleware, ...]:
+    """Functions to go around a handler.
+
+    :raises HandlerError: they are not in a list, or one of them is none
+    """
+    if not isinstance(middleware, Iterable):
+        raise HandlerError(
+            f"{what}: middleware takes functions in a list, not {checked.shown(middleware)}"
+        )
+    functions = tuple(middleware)
+    for each in functions:
+        if not callable(each) or not is_async(each) or not checked.takes(each, 2):
+            raise HandlerError(
+                f"{what}: a middleware is an `async def` function of (call, call_next), "
+                f"not {checked.shown(each)}"
+            )
+    return functions
+
+
+def checked_pause(pause: Pause | None, what: str) -> Pause | None:
+    """A pause, or None.
+
+    :raises HandlerError: it is none
+    """
+    if pause is not None and not isinstance(pause, Pause):
+        raise HandlerError(f"{what}: pause takes Pause(on=...), not {pause!r}")
+    return pause
+
+
+def checked_order(
+    order_by: Callable[[Any], Hashable] | str | None, what: str
+) -> Callable[[Any], Hashable] | None:
+    """A function of the body, from such a function or the name of an attribute.
+
+    :raises HandlerError: it is none
+    """
+    if order_by is None:
+        return None
+    if isinstance(order_by, str):
+        if not order_by.isidentifier():
+            raise HandlerError(f"{what}: order_by={order_by!r} is not the name of an attribute")
+        return operator.attrgetter(order_by)
+    if not callable(order_by) or is_async(order_by) or not checked.takes(order_by, 1):
+        raise HandlerError(
+            f"{what}: order_by takes a function of the body, or the name of an attribute of it, "
+            f"not {order_by!r}"
+        )
+    return order_by
+
+
+def checked_timeout(timeout: Seconds | None, queue: Queue, what: str) -> float | None:
+    """Seconds, or None.
+
+    :raises HandlerError: it is none
+    """
+    if timeout is None:
+        return None
+    limit = consumer_timeout(queue)
+    seconds = checked.as_seconds(timeout)
+    if seconds is None or not 0 < seconds < limit:
+        raise HandlerError(
+            f"{what}: timeout is more than 0 s and less than the consumer timeout of queue "
+            f"{queue.name!r}, {limit:g} s, not {checked.shown(timeout)}"
+        )
+    return seconds
+
+
+def checked_batch(size: int, within: Seconds, what: str) -> tuple[int, float]:
+    """How many messages, and how many seconds.
+
+    :raises HandlerError: it is none
+    """
+    if not checked.is_whole(size, 1, MAX_PREFETCH):
+        raise HandlerError(
+            f"{what}: size is a whole number from 1 to {MAX_PREFETCH}, not {checked.shown(size)}"
+        )
+    seconds = checked.as_seconds(within)
+    if seconds is None or not 0 < seconds < LONG:
+        raise HandlerError(
+            f"{what}: within is more than 0 s and less than {LONG:g}, not {checked.shown(within)}"
+        )
+    return size, seconds
+
+
+LONG = 3600.0
+"""Seconds that nobody waits for a batch to come together."""

@@ -1,0 +1,385 @@
+"""A service: the handlers that one process runs, and everything stated about them.
+
+Registration does all the checking and no I/O; `runtime` runs what is registered here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from mqkit.checks import checked
+from mqkit.checks.checked import Seconds
+from mqkit.checks.names import check_name
+from mqkit.errors import ConfigurationError, HandlerError
+from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
+from mqkit.middleware import Middleware
+from mqkit.pause import Pause
+from mqkit.registration.handler import (
+    Handler,
+    check_order,
+    check_wait,
+    refuse_asynchronous_arguments,
+)
+from mqkit.registration.injection import Provider, Scope, batch_plan, plan, provider
+from mqkit.registration.options import (
+    DEFAULT_PREFETCH,
+    MAX_PREFETCH,
+    checked_batch,
+    checked_middleware,
+    checked_order,
+    checked_pause,
+    checked_retry,
+    checked_runs,
+    checked_sources,
+    checked_timeout,
+    is_async,
+    name_of,
+    refuse_unrun,
+)
+from mqkit.registration.transactions import EffectStore, needs_transaction
+from mqkit.retry import Retry
+from mqkit.topology import (
+    DEAD_SUFFIX,
+    Queue,
+    Source,
+    Topology,
+    difference,
+    handled_dead_letters,
+)
+
+MAX_SERVICE_NAME = 200
+"""Bytes: it is the `app-id` of messages, a short string, and begins the names of connections."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Service:
+    """A named set of handlers.
+
+    `retry` and `middleware` hold for every handler that does not state its own policy, and
+    around every handler's own middleware.
+
+    `connection` is an aio-pika connection for the service to use, instead of a URL: an open one
+    (`aio_pika.connect`), which stays the application's to close and to recover, or an async
+    function without arguments that opens one, which mqkit calls for each connection that it
+    needs and again to recover, and whose connections mqkit closes. A lent one carries consuming
+    and publishing, so that an alarm of the broker holds up its acks as well.
+
+    `store` (`mqkit.store.Store`) keeps what became of each message, and has transactions for
+    handlers that ask for one, so that a message that comes twice has one effect.
+
+    `limits` are for the messages that its handlers get and those that its publisher publishes.
+    What is over them is dead-lettered undecoded, and refused, respectively.
+
+    `pause` says when a handler that does not state its own stops consuming for a while, because
+    something that it depends on is down. Each handler is paused by itself.
+
+    :raises ConfigurationError: the name is empty or too long, or an option is not what it takes;
+        the connection is looked at when a `Runtime` is made of it
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        retry: Retry | None = None,
+        middleware: Iterable[Middleware] = (),
+        connection: Any = None,
+        store: EffectStore | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        pause: Pause | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError(f"a service needs a name; got {name!r}")
+        check_name("a service", name, MAX_SERVICE_NAME)
+        self.name = name
+        self.retry = checked_retry(retry, f"service {name!r}")
+        self.middleware = checked_middleware(middleware, f"service {name!r}")
+        self.connection = connection
+        if store is not None and not callable(getattr(store, "once", None)):
+            raise ConfigurationError(
+                f"service {name!r}: store takes Store(...), not {checked.shown(store)}"
+            )
+        self.store = store
+        self.limits = checked_limits(limits, f"service {name!r}: limits")
+        self.pause = checked_pause(pause, f"service {name!r}")
+        self.running: set[int] = set()
+        """The runtimes that run it now, by their `id`; they know the handlers of their start."""
+        self._handlers: dict[str, Handler] = {}
+        self._providers: dict[Any, Provider] = {}
+        self._topology = Topology()
+
+    def __repr__(self) -> str:
+        return f"Service({self.name!r}, {len(self._handlers)} handlers)"
+
+    @property
+    def handlers(self) -> tuple[Handler, ...]:
+        """The handlers, in the order of their registration."""
+        return tuple(self._handlers.values())
+
+    @property
+    def providers(self) -> dict[Any, Provider]:
+        """Type to provider; a copy."""
+        return dict(self._providers)
+
+    @property
+    def topology(self) -> Topology:
+        """All that the handlers need on the broker."""
+        return self._topology
+
+    def provide(self, type_: Any, factory: Callable[..., Any], *, scope: Scope = "message") -> None:
+        """Let handlers that are registered after this take an argument of `type_`.
+
+        `factory` may be a function, a coroutine function, or a generator function (plain or
+        asynchronous) used as a context manager; its own arguments are injected too. With
+        scope='message' it runs for each message, and with 'service' once, before the first.
+
+        :raises HandlerError: the type is provided already, or the factory cannot be used
+        """
+        self._check_not_running(f"provide({type_!r})")
+        if not checked.is_hashable(type_):
+            raise HandlerError(
+                f"service {self.name!r}: provide takes a type, not {checked.shown(type_)}"
+            )
+        if type_ in self._providers:
+            raise HandlerError(f"service {self.name!r}: {type_!r} is provided already")
+        self._providers[type_] = provider(type_, factory, scope, self._providers)
+
+    def handler(
+        self,
+        queue: Queue,
+        *,
+        bind: Iterable[Source] = (),
+        retry: Retry | None = None,
+        prefetch: int = DEFAULT_PREFETCH,
+        concurrency: int | None = None,
+        middleware: Iterable[Middleware] = (),
+        timeout: Seconds | None = None,
+        cancel_when_lost: bool = False,
+        pause: Pause | None = None,
+        order_by: Callable[[Any], Hashable] | str | None = None,
+    ) -> Callable[[F], F]:
+        """Register the decorated function for a queue; the function itself stays as it is.
+
+        `bind` takes what `Exchange.key()` returns. `prefetch` is how many messages the broker
+        sends ahead of their acks, `concurrency` how many runs there are at a time (by default
+        20, or `prefetch` if that is less). `async def` runs on the event loop, `def` in threads.
+
+        `timeout` is how many seconds one run may take; what takes longer has failed, and the
+        retry policy says what becomes of the message. It must be less than the broker's consumer
+        timeout (30 minutes by default), after which the broker gives the message to somebody
+        else. A thread cannot be stopped: it goes on, and sees `delivery.overdue`.
+
+        `cancel_when_lost` cancels a run whose channel has closed. The broker delivers its message
+        again in any case. Without it the run goes on, and sees `delivery.lost`.
+
+        `pause` says when something that the handler depends on is down, so that its queue is left
+        alone until that is back. A handler that takes a store's transaction pauses while the
+        store is unavailable in any case; a pause `on` that error says how.
+
+        `order_by` keeps an order: the key of a message is this function of its body, or the body's
+        attribute of this name. Messages of one key are handled one after the other in the order of
+        their queue, also over processes, and those of different keys at the same time. A message
+        that failed is held for its retry, and only its key waits. The queue must have
+        `partitions`; each of them has the handler's `prefetch` and `concurrency`. A policy that
+        could hold a message past the consumer timeout is refused. A key of None keeps no order.
+
+        :raises HandlerError: anything about it cannot work; the message names the handler
+        """
+
+        def register(function: F) -> F:
+            self._register(
+                function,
+                queue,
+                sources=checked_sources(bind, f"handler {name_of(function)}"),
+                retry=retry,
+                prefetch=prefetch,
+                concurrency=concurrency,
+                middleware=middleware,
+                timeout=timeout,
+                cancel_when_lost=cancel_when_lost,
+                pause=pause,
+                order_by=order_by,
+            )
+            return function
+
+        return register
+
+    def batch(
+        self,
+        queue: Queue,
+        *,
+        size: int,
+        within: Seconds,
+        bind: Iterable[Source] = (),
+        retry: Retry | None = None,
+        prefetch: int | None = None,
+        concurrency: int = 1,
+        middleware: Iterable[Middleware] = (),
+        timeout: Seconds | None = None,
+        pause: Pause | None = None,
+    ) -> Callable[[F], F]:
+        """Register the decorated function for many messages of a queue at a time.
+
+        It takes a list of bodies, `list[Order]`, and may take `list[Delivery]`. A run is for `size`
+        messages, or for those that have come `within` so many seconds of the first. What it raises
+        is the failure of all of them; else it returns None if all are done, or a list with one
+        result for each, of which an exception is that message's failure. The policy judges each
+        message by its own attempts, and each is settled by itself.
+
+        `concurrency` is how many runs there are at a time, and `prefetch` by default twice what
+        they take, 65,535 at most. The other options are those of `handler`, and hold for a run. A
+        batch takes no store's transaction, which is for one message.
+
+        :raises HandlerError: anything about it cannot work; the message names the handler
+        """
+
+        def register(function: F) -> F:
+            what = f"handler {name_of(function)}"
+            batch = checked_batch(size, within, what)
+            runs = checked.count(concurrency, f"{what}: concurrency", error=HandlerError)
+            ahead = min(2 * size * runs, MAX_PREFETCH) if prefetch is None else prefetch
+            if checked.is_whole(ahead, 1) and ahead < size:
+                raise HandlerError(
+                    f"{what}: with a prefetch of {ahead} no batch of {size} ever comes together"
+                )
+            self._register(
+                function,
+                queue,
+                sources=checked_sources(bind, f"handler {name_of(function)}"),
+                retry=retry,
+                prefetch=ahead,
+                concurrency=concurrency,
+                middleware=middleware,
+                timeout=timeout,
+                cancel_when_lost=False,
+                pause=pause,
+                order_by=None,
+                batch=batch,
+            )
+            return function
+
+        return register
+
+    def _register(
+        self,
+        function: Callable[..., Any],
+        queue: Queue,
+        *,
+        sources: tuple[Source, ...],
+        retry: Retry | None,
+        prefetch: int,
+        concurrency: int | None,
+        middleware: Iterable[Middleware],
+        timeout: Seconds | None,
+        cancel_when_lost: bool,
+        pause: Pause | None,
+        order_by: Callable[[Any], Hashable] | str | None,
+        batch: tuple[int, float] | None = None,
+    ) -> None:
+        if not callable(function):
+            raise HandlerError(f"service {self.name!r}: {function!r} is not a function")
+        name = name_of(function)
+        what = f"handler {name}"
+        self._check_not_running(what)
+        self._check_queue(what, queue)
+        refuse_unrun(function, what)
+        policy = checked_retry(retry, what) or self.retry
+        if policy is None:
+            raise HandlerError(
+                f"{what}: no failure policy. Say retry=Retry(stop=..., wait=...), or "
+                "retry=Retry.never(), here or once on the service"
+            )
+        prefetch, concurrency = checked_runs(prefetch, concurrency, what)
+        checked.flag(cancel_when_lost, f"{what}: cancel_when_lost", error=HandlerError)
+        asynchronous = is_async(function)
+        handler = Handler(
+            name=name,
+            function=function,
+            is_async=asynchronous,
+            queue=queue,
+            sources=sources,
+            retry=policy,
+            prefetch=prefetch,
+            concurrency=concurrency,
+            middleware=checked_middleware(middleware, what),
+            plan=(plan if batch is None else batch_plan)(function, what, self._providers),
+            timeout=checked_timeout(timeout, queue, what),
+            cancel_when_lost=cancel_when_lost,
+            pause=checked_pause(pause, what) or self.pause,
+            order_by=checked_order(order_by, what),
+            batch=batch,
+        )
+        check_order(handler)
+        check_wait(handler)
+        if not asynchronous:
+            refuse_asynchronous_arguments(handler)
+        self._check_store(handler)
+        try:
+            handlers, topology = self._with(handler)
+        except ConfigurationError as error:
+            raise HandlerError(f"{what}: {error}") from error
+        self._topology = topology
+        self._handlers = handlers
+
+    def _with(self, handler: Handler) -> tuple[dict[str, Handler], Topology]:
+        """The handlers and the topology with one more of them."""
+        handlers = {**self._handlers, handler.queue.name: handler}
+        dead = handlers.get(handler.queue.dead_queue)
+        alive = handlers.get(handler.queue.name.removesuffix(DEAD_SUFFIX))
+        if dead is None and (alive is None or alive is handler):
+            return handlers, self._topology.merge(handler.topology())
+        for letters, of in ((dead, handler), (handler, alive)):
+            if letters is not None and of is not None and letters is not of:
+                queue = handled_dead_letters(letters.queue, of.queue)
+                handlers[queue.name] = replace(handlers[queue.name], queue=queue)
+        topology = Topology()
+        for each in handlers.values():
+            topology = topology.merge(each.topology())
+        return handlers, topology
+
+    def _check_not_running(self, what: str) -> None:
+        if self.running:
+            raise HandlerError(
+                f"{what}: service {self.name!r} runs already, with what was registered before its "
+                "start; register all of it first, or give it to a Service of its own"
+            )
+
+    def _check_store(self, handler: Handler) -> None:
+        if not needs_transaction(handler.plan, self._providers):
+            return
+        for other in self._handlers.values():
+            if other.name == handler.name:
+                raise HandlerError(
+                    f"handler {handler.name}: it is registered for queue {other.queue.name!r} "
+                    f"already; for {handler.queue.name!r} too, a message that is in both queues "
+                    "would be handled for one of them only: give each a function of its own"
+                )
+        if self.store is None:
+            raise HandlerError(
+                f"handler {handler.name}: it takes a store's transaction, and service "
+                f"{self.name!r} has no store; say Service(..., store=Store(...))"
+            )
+
+    def _check_queue(self, what: str, queue: Queue) -> None:
+        if not isinstance(queue, Queue):
+            raise HandlerError(f"{what}: the first argument is a Queue, not {queue!r}")
+        if not queue.dead_letters:
+            raise HandlerError(
+                f"{what}: queue {queue.name!r} has dead_letters=False, and a message that fails "
+                "would have nowhere to go"
+            )
+        other = self._handlers.get(queue.name)
+        if other is None:
+            return
+        if other.queue != queue:
+            raise HandlerError(
+                f"{what}: queue {queue.name!r} is declared in another way by handler "
+                f"{other.name}: {difference(other.queue, queue)}"
+            )
+        raise HandlerError(
+            f"{what}: queue {queue.name!r} already has the handler {other.name}, and each would "
+            "get only some of its messages; give each its own queue"
+        )

@@ -1,0 +1,110 @@
+"""What a store does for a running service: the seam between the hot path and `mqkit.store`.
+
+The hot path knows this protocol only. `mqkit.store.Store` is what implements it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from mqkit.message import Delivery, Message
+from mqkit.outcome import Outcome
+from mqkit.registration.injection import TRANSACTIONAL, Plan, Provider
+
+
+class SendWithin(Protocol):
+    """Publishes a message and returns once it is confirmed: `Publisher.send`."""
+
+    def __call__(self, message: Message, *, timeout: float | None = None) -> Awaitable[None]: ...
+
+
+class HandlerPolicy(Protocol):
+    """What a store must know of a handler in order to keep its inbox long enough."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def longest_retry(self) -> float:
+        """Seconds: an upper bound of what all retries of one message may take."""
+        ...
+
+
+class EffectStore(Protocol):
+    """Keeps what a message did, so that it is done once, and what became of each message."""
+
+    def check(self, handlers: tuple[HandlerPolicy, ...]) -> None:
+        """Refuse handlers whose messages could come back after their inbox rows are gone.
+
+        :raises ConfigurationError: one of them retries for longer than the inbox remembers
+        """
+        ...
+
+    async def open(self) -> None:
+        """Connect, and make the tables where they are missing or of an earlier version.
+
+        :raises ConfigurationError: it is open on another event loop
+        :raises StoreError: the database cannot be reached or used
+        """
+        ...
+
+    def start(self, send: SendWithin) -> asyncio.Task[None] | None:
+        """Start what goes on beside the handlers (the relay); ends only by `stop`, or an error."""
+        ...
+
+    async def stop(self) -> None:
+        """End what `start` started: what is being published is confirmed and marked first."""
+        ...
+
+    async def close(self) -> None:
+        """Write what is left to write, and disconnect."""
+        ...
+
+    async def ping(self) -> None:
+        """Return if the database answers.
+
+        :raises StoreUnavailableError: it does not
+        """
+        ...
+
+    async def once(
+        self, handler: str, delivery: Delivery, run: Callable[[Any], Awaitable[Any]]
+    ) -> Any:
+        """Run a handler in a transaction that holds its inbox row, or not at all if there is one.
+
+        Returns what the handler returned, now or the first time. The transaction is committed
+        when this returns, and rolled back when it raises.
+
+        :raises StoreUnavailableError: the database failed, not the handler
+        :raises StatementError: the transaction failed though the database is well
+        :raises MessageIdError: the store cannot keep its id, or knows it with another body
+        """
+        ...
+
+    def received(self, handler: str, delivery: Delivery) -> None:
+        """Note that a message came. Returns at once; it is written soon after."""
+        ...
+
+    def processing(self, handler: str, delivery: Delivery) -> None:
+        """Note that its handler runs."""
+        ...
+
+    def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
+        """Note what became of it."""
+        ...
+
+
+def needs_transaction(plan: Plan, providers: Mapping[Any, Provider]) -> bool:
+    """Whether an argument of the handler is a store's transaction, or is made from one."""
+    return any(_needs(kind, providers) for kind in plan.injected.values())
+
+
+def _needs(kind: Any, providers: Mapping[Any, Provider]) -> bool:
+    if getattr(kind, TRANSACTIONAL, False):
+        return True
+    provider = providers.get(kind)
+    return provider is not None and any(
+        _needs(needed, providers) for needed in provider.parameters.values()
+    )

@@ -1,0 +1,1 @@
+"""The store's database: connections, transactions, dialects, failures and migrations."""

@@ -1,0 +1,267 @@
+"""SQLAlchemy's engine for a store, and what it is told to look after.
+
+An engine's transactions are watched: which of its errors came from the database, whether one was
+swallowed, and that nobody but mqkit commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import URL, event
+from sqlalchemy.exc import DisconnectionError, PendingRollbackError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from mqkit.errors import StoreError
+from mqkit.store.database.failures import Fault, fault_of, sqlstate
+from mqkit.store.database.opening import open_postgres, open_sqlite
+
+LOCK_TIMEOUT = 30.0
+"""Seconds that a statement waits for a lock, before its message is tried again later."""
+
+STATEMENT_TIMEOUT = 60.0
+"""Seconds for a statement on PostgreSQL, where a store says nothing else.
+
+A server that hangs would hold its callers for ever.
+"""
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds."""
+
+BESIDE = 3
+"""Connections for what is not a handler's: the listener, the relay, and all else in turn.
+
+They are its own, so that handlers that use up the pool never hold up what they have committed.
+"""
+
+WATCH = "mqkit_watch"
+"""The execution option that holds a transaction's `Watch`."""
+
+READING = "mqkit_reading"
+"""The execution option of a transaction that only reads."""
+
+LOGGERS = ("sqlalchemy", "aiosqlite", "asyncpg")
+"""What the libraries below log with."""
+
+_PIN_SESSION = (
+    "SELECT set_config('synchronous_commit', CASE s WHEN 'off' THEN 'on' ELSE s END, false) "
+    "FROM current_setting('synchronous_commit') AS s"
+)
+"""With 'off', a server that crashes forgets transactions whose messages are acked; what is between
+'local' and 'remote_apply' is a choice of what more than the server's own disk is waited for."""
+
+_ABORTED = "25P02"
+"""A statement in a transaction of which another has failed."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """What happened in one transaction."""
+
+    error: BaseException | None = None
+    """The latest error that the database gave, whoever caught it; not that one had come before."""
+    fault: Fault = Fault.STATEMENT
+    """Whom that one blames."""
+    transient: bool = False
+    """Whether one of them blamed the database."""
+    of_handler: bool = False
+    """Whether statements are the handler's now, and not mqkit's."""
+    unpinned: bool = False
+    """Whether a statement had to do with how a commit gets to the disk."""
+    may_commit: bool = False
+    in_doubt: bool = False
+    """Whether a commit began and did not end well: the connection may still be in a transaction."""
+
+    def saw(self, error: BaseException) -> None:
+        """Note an error that the database gave."""
+        self.error = error
+        self.fault = fault_of(error, of_handler=self.of_handler)
+        self.transient = self.transient or self.fault is Fault.DATABASE
+
+    def culprit(self, raised: Exception) -> Exception:
+        """The database's error among what a group of tasks raised; else what was raised itself."""
+        if isinstance(raised, ExceptionGroup):
+            found = raised.subgroup(lambda error: error is self.error)
+            if found is not None and isinstance(self.error, Exception):
+                return self.error
+        return raised
+
+    def fault_of(self, error: BaseException) -> Fault:
+        """Whom an error blames; what is not the database's doing, the statement or its caller."""
+        if error is self.error:
+            return self.fault
+        # The caller swallowed the cause, and went on.
+        swallowed = is_aborted(error) or isinstance(error, PendingRollbackError)
+        return Fault.DATABASE if self.transient and swallowed else Fault.STATEMENT
+
+
+def is_aborted(error: BaseException) -> bool:
+    """Whether it only says that another statement of the transaction had failed before."""
+    return sqlstate(error) == _ABORTED
+
+
+def make_engine(
+    url: URL, pool: int, *, pooled: bool = False, statement_timeout: float | None = None
+) -> AsyncEngine:
+    """An engine of SQLite, or of PostgreSQL with `pool` connections and those beside.
+
+    :param pooled: whether a pooler (PgBouncer) stands before the server, which may give each
+        transaction another session
+    :param statement_timeout: seconds; None: as long as others
+    """
+    for name in LOGGERS:
+        # They log parameters of statements. One that the application chose a level for keeps it.
+        if logging.getLogger(name).level == logging.NOTSET:
+            logging.getLogger(name).setLevel(logging.WARNING)
+    if url.get_backend_name() == "sqlite":
+        engine = _sqlite(url)
+    else:
+        engine = _postgres(url, pool, pooled=pooled, timeout=statement_timeout)
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def note(context: Any) -> None:
+        watch = _watch(context.connection)
+        error = context.sqlalchemy_exception or context.original_exception
+        if watch is not None and not is_aborted(error):
+            watch.saw(error)
+
+    @event.listens_for(engine.sync_engine, "commit")
+    def refuse(connection: Any) -> None:
+        watch = _watch(connection)
+        if watch is None:
+            return
+        watch.in_doubt = True
+        if not watch.may_commit:
+            raise StoreError(
+                "a transaction of the store is not committed by hand: it is when the handler "
+                "returns; begin_nested() makes a savepoint"
+            )
+
+    return engine
+
+
+def watch_of(connection: AsyncConnection) -> Watch:
+    """What is noted of the transaction that goes on."""
+    watch = _watch(connection.sync_connection)
+    assert watch is not None
+    return watch
+
+
+def _watch(connection: Any) -> Watch | None:
+    if connection is None:
+        return None
+    watch: Watch | None = connection.get_execution_options().get(WATCH)
+    return watch
+
+
+def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float | None) -> AsyncEngine:
+    # The URL's parameters are libpq's (sslmode, ...), which asyncpg knows in a DSN only.
+    query = url.set(drivername="postgresql", username=None, password=None, host=None, port=None)
+    dsn = query.set(database=None).render_as_string(hide_password=False)
+    arguments: dict[str, Any] = {
+        "async_creator_fn": open_postgres,
+        "dsn": dsn.replace("postgresql://?", "postgresql:///?") if url.query else None,
+        "timeout": CONNECT_TIMEOUT,
+        "command_timeout": STATEMENT_TIMEOUT if timeout is None else timeout,
+    }
+    options: dict[str, Any] = {}
+    if pooled:
+        # What a session would have to remember, it may not: the next statement's may be another.
+        arguments["statement_cache_size"] = arguments["prepared_statement_cache_size"] = 0
+        arguments["prepared_statement_name_func"] = lambda: ""
+        options["isolation_level"] = "READ COMMITTED"
+    else:
+        arguments["server_settings"] = {
+            "application_name": "mqkit",
+            "lock_timeout": str(int(LOCK_TIMEOUT * 1000)),
+            # A claim reads what was committed before it got its locks, and no older snapshot.
+            "default_transaction_isolation": "read committed",
+            # A worker that vanished lets go of its rows within half a minute, not 2 hours.
+            "tcp_keepalives_idle": "15",
+            "tcp_keepalives_interval": "5",
+            "tcp_keepalives_count": "3",
+        }
+    engine = create_async_engine(
+        url.set(query={}),
+        pool_size=pool + BESIDE,
+        max_overflow=0,
+        pool_timeout=LOCK_TIMEOUT,
+        # Parameters may hold what must not be in a log.
+        hide_parameters=True,
+        connect_args=arguments,
+        **options,
+    )
+    if pooled:
+        _set_up_in_transactions(engine.sync_engine.dialect)
+    else:
+        _pin_sessions(engine)
+
+    @event.listens_for(engine.sync_engine, "before_cursor_execute")
+    def look(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "synchronous_commit" in statement and (watch := _watch(connection)) is not None:
+            watch.unpinned = True
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def replace_lost(connection: Any, *_: Any) -> None:
+        # Seen without a question to the server, which asking each time would cost.
+        if connection.driver_connection.is_closed():
+            raise DisconnectionError
+
+    return engine
+
+
+def _pin_sessions(engine: AsyncEngine) -> None:
+    """Have commits wait for the disk, whatever the database, the user or a later reload says."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def pin(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(_PIN_SESSION)
+        cursor.close()
+        connection.commit()
+
+
+def _set_up_in_transactions(dialect: Any) -> None:
+    """Have SQLAlchemy's questions to a new connection go to one session of the server."""
+    for name in ("setup_asyncpg_json_codec", "setup_asyncpg_jsonb_codec"):
+        set_up = getattr(dialect, name)
+
+        async def in_transaction(connection: Any, set_up: Any = set_up) -> None:
+            async with connection.driver_connection.transaction():
+                await set_up(connection)
+
+        setattr(dialect, name, in_transaction)
+
+
+def _sqlite(url: URL) -> AsyncEngine:
+    arguments = {"timeout": LOCK_TIMEOUT, "isolation_level": None, "async_creator_fn": open_sqlite}
+    engine = create_async_engine(url, hide_parameters=True, connect_args=arguments)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        # With NORMAL, a power cut could undo commits whose messages are acked.
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def keep(context: Any) -> None:
+        # What was cancelled is still done, in the connection's thread and in order. Closed as lost,
+        # it could keep its transaction, and with it the only write lock, for as long as something
+        # refers to one of its cursors (https://sqlite.org/c3ref/close.html); rolled back, it is as
+        # good as new.
+        if isinstance(context.original_exception, asyncio.CancelledError):
+            context.is_disconnect = False
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        # The write lock at once: a transaction that read first could not always get it later.
+        reading = connection.get_execution_options().get(READING, False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,316 @@
+"""A connection pool with transactions whose failures are told apart: the database's, or a caller's.
+
+SQLite and PostgreSQL differ in how they lock and how they begin; here, in `engine` and in
+`flavour`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from mqkit.errors import (
+    ConfigurationError,
+    StatementError,
+    StoreError,
+    StoreUnavailableError,
+)
+from mqkit.store.database.dialects import Flavour
+from mqkit.store.database.engine import (
+    CONNECT_TIMEOUT,
+    LOCK_TIMEOUT,
+    READING,
+    STATEMENT_TIMEOUT,
+    WATCH,
+    Watch,
+    is_aborted,
+    make_engine,
+)
+from mqkit.store.database.failures import Fault, is_lasting, is_lost
+from mqkit.store.database.places import Places
+from mqkit.store.database.postgres import Postgres, is_pooled
+from mqkit.store.database.sqlite import Sqlite
+from mqkit.store.database.url import redacted, shown, store_url
+from mqkit.store.migrate import create_or_migrate, missing
+
+__all__ = ["DEFAULT_POOL", "Database", "store_url"]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_POOL = 20
+"""Handlers' transactions that one store runs at a time."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds for the rollback of what is given up; after them its connection is thrown away."""
+
+PING_TIMEOUT = 2.0
+"""Seconds that the database has to answer whether it is well."""
+
+
+_Kind = TypeVar("_Kind", bound=StoreError)
+
+
+class Database:
+    """An engine, opened and closed; safe to use from many tasks of one loop."""
+
+    def __init__(
+        self, url: URL, *, pool: int = DEFAULT_POOL, statement_timeout: float | None = None
+    ) -> None:
+        self.url = url
+        self._is_sqlite = url.get_backend_name() == "sqlite"
+        self.flavour: Flavour = Sqlite(url.database or "") if self._is_sqlite else Postgres()
+        self._pool = pool
+        self._statement_timeout = statement_timeout
+        self._engine: AsyncEngine | None = None
+        self._pings: set[asyncio.Task[None]] = set()
+        # SQLite has one writer at a time: in this process they queue up in order, which is
+        # fairer than its busy handler, and waits without a thread.
+        self._places = Places(1 if self._is_sqlite else pool)
+
+    def __str__(self) -> str:
+        return shown(self.url)
+
+    async def open(self, *, create_tables: bool) -> None:
+        """Connect, and make what tables are missing or of an earlier version.
+
+        :raises StoreError: it cannot be reached, or refuses, or has no tables; the message says why
+        """
+        try:
+            await self._connect()
+            if create_tables:
+                self.flavour.make_private()
+                async with self.transaction() as connection:
+                    await self.flavour.lock_schema(connection)
+                    await connection.run_sync(create_or_migrate)
+            await self._check_tables()
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, SQLAlchemyError):
+                raise self._told(StoreError, error) from self._cause(error)
+            raise
+
+    async def _connect(self) -> None:
+        try:
+            if not self._is_sqlite:
+                # As behind a pooler first, which works in any case.
+                self._engine = self._make_engine(pooled=True)
+                async with self.reading() as connection:
+                    if await is_pooled(connection):
+                        self.flavour = Postgres(pooled=True)
+                        return
+                await self._engine.dispose()
+            self._engine = self._make_engine(pooled=False)
+        except (NoSuchModuleError, ModuleNotFoundError) as error:
+            raise ConfigurationError(
+                f"the driver for {self} is not installed ({error}): pip install 'mqkit[postgres]'"
+            ) from error
+
+    def _make_engine(self, *, pooled: bool) -> AsyncEngine:
+        return make_engine(
+            self.url, self._pool, pooled=pooled, statement_timeout=self._statement_timeout
+        )
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._pings:
+            await asyncio.wait(self._pings, timeout=CLOSE_TIMEOUT)
+        if self._engine is not None:
+            engine, self._engine = self._engine, None
+            await engine.dispose()
+
+    async def ping(self) -> None:
+        """Return if it answers.
+
+        :raises StoreUnavailableError: it does not
+        """
+        async with self.reading() as connection:
+            await self.flavour.ping(connection)
+
+    async def answers(self) -> bool:
+        """Whether it is well, as far as can be seen within a few seconds."""
+        ping = asyncio.create_task(self.ping(), name="mqkit store ping")
+        self._pings.add(ping)
+        ping.add_done_callback(self._pings.discard)
+        try:
+            await asyncio.wait([ping], timeout=PING_TIMEOUT)
+        finally:
+            # Giving back a connection that hangs takes its time, which nobody here waits for.
+            ping.cancel()
+        return ping.done() and not ping.cancelled() and ping.exception() is None
+
+    async def closes_after(self) -> float | None:
+        """Seconds after which the server closes the connection of a transaction that is slow.
+
+        :raises StoreUnavailableError: it is away
+        """
+        async with self.reading() as connection:
+            return await self.flavour.closes_after(connection)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, *, beside: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction that may write: committed at the end of the block, else rolled back.
+
+        What goes on `beside` the handlers does not wait for them, or for one of them only.
+
+        :raises StoreUnavailableError: the database failed; where it failed in the commit, nobody
+            knows whether the transaction is committed
+        :raises StoreError: a statement had failed in it, or somebody ended it by hand
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            if self._is_sqlite or not beside:
+                await stack.enter_async_context(self._place(front=beside))
+            watch = Watch()
+            connection = await stack.enter_async_context(self._connection(watch))
+            begun = _transaction_of(connection)
+            await self.flavour.begun(connection, LOCK_TIMEOUT)
+            yield connection
+            watch.of_handler = False
+            if _transaction_of(connection) is not begun or not begun.is_active:
+                raise StoreError("the store's transaction was ended by hand, and is rolled back")
+            if watch.error is not None:
+                await self.flavour.check_alive(connection)
+            await self.flavour.committing(connection, unpinned=watch.unpinned)
+            watch.may_commit = True
+            await connection.commit()
+            watch.in_doubt = False
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only reads, and waits for no writer."""
+        async with self._connection(Watch(), reading=True) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def _connection(
+        self, watch: Watch, *, reading: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
+        if self._engine is None:
+            raise StoreError(f"store {self} is not open")
+        failures: tuple[type[Exception], ...] = (
+            SQLAlchemyError,
+            OSError,
+            *self.flavour.connect_errors(),
+        )
+        connection = self._engine.connect()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT + LOCK_TIMEOUT):
+                await connection.start()
+                await connection.execution_options(**{WATCH: watch, READING: reading})
+                await connection.begin()
+        except failures as error:
+            await self._let_go(connection)
+            raise self._told(StoreUnavailableError, error) from self._cause(error)
+        except BaseException:
+            await self._let_go(connection)
+            raise
+        began = asyncio.get_running_loop().time()
+        try:
+            yield connection
+        except (SQLAlchemyError, OSError, ExceptionGroup) as raised:
+            culprit = watch.culprit(raised)
+            fault = watch.fault_of(culprit)
+            if fault is Fault.DATABASE:
+                unavailable = self._told(StoreUnavailableError, culprit)
+                unavailable.lasting = is_lasting(culprit)
+                if is_lost(culprit):
+                    unavailable.lost_after = asyncio.get_running_loop().time() - began
+                raise unavailable from self._cause(culprit)
+            if fault is Fault.TIMEOUT:
+                raise StatementError(
+                    f"store {self}: a statement of the transaction took longer than "
+                    f"{self._longest_statement:g} s; Store(statement_timeout=...) allows for more"
+                ) from culprit
+            if is_aborted(culprit):
+                raise StoreError(
+                    "a statement of the store's transaction failed and the handler went on: "
+                    "nothing of it is committed; let the error out, or put the statement into "
+                    "`async with transaction.connection.begin_nested()`"
+                ) from (watch.error or culprit)
+            raise
+        finally:
+            # What was not committed is rolled back.
+            await self._let_go(connection, throw_away=watch.in_doubt)
+
+    @contextlib.asynccontextmanager
+    async def _place(self, *, front: bool) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                place = self._places.one(front=front, nested_timeout=LOCK_TIMEOUT)
+                await stack.enter_async_context(place)
+            except TimeoutError as error:
+                raise StoreUnavailableError(
+                    f"store {self}: a transaction within another one waited in vain: all of its "
+                    f"{self._places.count} transactions at a time went on for more than "
+                    f"{LOCK_TIMEOUT:g} s; SQLite has one writer, PostgreSQL as many as "
+                    "Store(pool=...) says"
+                ) from error
+            yield
+
+    @property
+    def _longest_statement(self) -> float:
+        given = self._statement_timeout
+        return STATEMENT_TIMEOUT if given is None else given
+
+    async def _check_tables(self) -> None:
+        if not self.flavour.exists():
+            raise StoreError(f"store {self}: there is no such file")
+        async with self.reading() as connection:
+            lacks = await connection.run_sync(missing)
+        if lacks:
+            raise StoreError(
+                f"store {self} has no {' and no '.join(lacks)}: migrate it "
+                "(mqkit.store.metadata; mqkit.store.migrate has the statements), or, where "
+                "the store may make and change them, open a Store(create_tables=True) once"
+            )
+
+    async def _let_go(self, connection: AsyncConnection, *, throw_away: bool = False) -> None:
+        """Give it back to the pool; one that cannot be rolled back is thrown away."""
+        closing = asyncio.ensure_future(self._close(connection, throw_away=throw_away))
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await asyncio.wait([closing])
+            raise
+
+    async def _close(self, connection: AsyncConnection, *, throw_away: bool) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                if throw_away:
+                    await self.flavour.throw_away(connection)
+                await connection.close()
+        except (SQLAlchemyError, OSError) as error:
+            logger.debug("a connection was lost before it was given back: %s", _first_line(error))
+            with contextlib.suppress(SQLAlchemyError, OSError):
+                await connection.invalidate()
+
+    def _told(self, kind: type[_Kind], error: BaseException) -> _Kind:
+        return kind(f"store {self}: {redacted(_first_line(error), self.url)}")
+
+    def _cause(self, error: BaseException) -> BaseException | None:
+        """What to raise from: not a driver's error that tells what is secret."""
+        chain: BaseException | None = error
+        text = ""
+        seen: set[int] = set()
+        while chain is not None and id(chain) not in seen:
+            seen.add(id(chain))
+            text += f"{chain}\n{chain!r}\n"
+            chain = chain.__cause__ or chain.__context__
+        return error if redacted(text, self.url) == text else None
+
+
+def _transaction_of(connection: AsyncConnection) -> Any:
+    return connection.sync_connection and connection.sync_connection.get_transaction()
+
+
+def _first_line(error: BaseException) -> str:
+    """What went wrong, without the statement and without its parameters."""
+    cause: Any = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    lines = str(cause).splitlines()
+    return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__

@@ -1,0 +1,144 @@
+"""What SQLite does: one writer at a time, and one relay."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sqlalchemy import Column, ColumnElement, Executable, Select, Table, bindparam, select, text
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mqkit.errors import StoreError
+from mqkit.store.database.dialects import PRIVATE
+from mqkit.store.schema import inbox
+
+
+async def _driver(connection: AsyncConnection) -> Any:
+    return (await connection.get_raw_connection()).driver_connection
+
+
+class Sqlite:
+    """One writer at a time, and one relay: it holds a lock on a file beside the database."""
+
+    shards = 1
+    holds_shards_by_transaction = False
+    has_notify = has_listen = False
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+
+    insert = staticmethod(sqlite.insert)
+
+    async def lock_schema(self, connection: AsyncConnection) -> None:
+        """The transaction holds the write lock already."""
+
+    async def insert_locked(
+        self,
+        connection: AsyncConnection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        keys: Collection[str],  # noqa: ARG002 - the transaction has the only write lock already
+    ) -> None:
+        await connection.execute(table.insert().inline(), rows)
+
+    def kept(self, table: Table, keep: timedelta, now: datetime) -> Mapping[str, Any]:
+        return {"keep_until": now + keep} | ({"handled_at": now} if "handled_at" in table.c else {})
+
+    def kept_columns(self, table: Table) -> Mapping[str, ColumnElement[Any]]:  # noqa: ARG002
+        return {}
+
+    def delete_old(self, table: Table, limit: int, now: datetime) -> Executable:
+        return text(
+            f"DELETE FROM {table.name} WHERE rowid IN ("  # noqa: S608 - a table of ours
+            f"SELECT rowid FROM {table.name} WHERE keep_until < :now "
+            f"ORDER BY keep_until LIMIT {limit})"
+        ).bindparams(bindparam("now", now, type_=table.c.keep_until.type))
+
+    def of_inbox(self, message_id: str, consumer: tuple[str, str] | None) -> ColumnElement[bool]:
+        mine = inbox.c.message_id == message_id
+        if consumer is None:
+            return mine
+        handler, queue = consumer
+        return mine & (inbox.c.handler == handler) & (inbox.c.queue == queue)
+
+    async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
+        """All of it is set up with the connection."""
+
+    async def committing(self, connection: AsyncConnection, *, unpinned: bool) -> None:
+        """Within a transaction SQLite refuses to change how it gets to the disk."""
+
+    async def ping(self, connection: AsyncConnection) -> None:
+        await connection.execute(text("SELECT 1"))
+
+    async def closes_after(self, connection: AsyncConnection) -> float | None:  # noqa: ARG002
+        return None
+
+    def make_private(self) -> None:
+        # What SQLite makes beside it gets the same rights. One that is there keeps its own. Where
+        # it cannot be made, SQLite says so.
+        with contextlib.suppress(OSError):
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE))
+
+    async def lock_shards(
+        self,
+        connection: AsyncConnection,  # noqa: ARG002
+        shards: Sequence[int],
+    ) -> Sequence[int]:
+        return shards
+
+    def filled_shards(self, table: Table) -> Select[Any]:
+        return select(table.c.shard).where(table.c.shard >= 0).limit(1)
+
+    def of_shards(
+        self,
+        table: Table,
+        shards: Sequence[int],  # noqa: ARG002 - it has but one
+        condition: ColumnElement[bool],
+        limit: int,
+    ) -> Select[Any]:
+        mine = select(table).where(table.c.shard >= 0, condition)
+        return mine.order_by(table.c.id).limit(limit)
+
+    def is_one_of(self, column: Column[Any], values: Sequence[int]) -> ColumnElement[bool]:
+        return column.in_(values)
+
+    async def check_alive(self, connection: AsyncConnection) -> None:
+        # A full disk, say, ends the whole transaction, and the COMMIT after that is a success.
+        driver = await _driver(connection)
+        if not driver.in_transaction:
+            raise StoreError("SQLite rolled the store's transaction back after a failed statement")
+
+    async def throw_away(self, connection: AsyncConnection) -> None:
+        # A connection that is closed keeps its transaction while any of its cursors is there.
+        await (await _driver(connection)).rollback()
+        await connection.invalidate()
+
+    def exists(self) -> bool:
+        return self._path.exists()
+
+    def connect_errors(self) -> tuple[type[Exception], ...]:
+        return ()
+
+    @contextlib.asynccontextmanager
+    async def relaying(self) -> AsyncIterator[bool]:
+        # The system lets go of it when the process dies, however it does; a row in the database
+        # would need a clock to tell a dead owner from a slow one.
+        with self._lock_file() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def _lock_file(self) -> BinaryIO:
+        def private(path: str, flags: int) -> int:
+            return os.open(path, flags, PRIVATE)
+
+        return open(f"{self._path}-relay", "ab", opener=private)

@@ -1,0 +1,79 @@
+"""Hints between processes that there is something in the outbox: PostgreSQL's LISTEN and NOTIFY.
+
+They are hints: sent after the commit and not within it, since a NOTIFY in a transaction makes all
+commits of the database wait for each other. One that is lost costs a sweep's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from mqkit.errors import StoreError
+from mqkit.store.database.dialects import NOTIFY_CHANNEL
+from mqkit.store.database.pool import Database
+
+logger = logging.getLogger(__name__)
+
+NOTIFY_EVERY = 0.01
+"""Seconds; commits within this time are told of together."""
+
+LISTEN_AGAIN = 5.0
+"""Seconds until a lost listener comes back."""
+
+
+class Notifier:
+    """Tells other processes of commits, a few at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._due = asyncio.Event()
+
+    def notify(self) -> None:
+        """Tell them soon."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Tell them, until cancelled."""
+        while True:
+            await self._due.wait()
+            await asyncio.sleep(NOTIFY_EVERY)
+            self._due.clear()
+            try:
+                async with self._database.transaction(beside=True) as connection:
+                    await connection.execute(
+                        text("SELECT pg_notify(:channel, '')"), {"channel": NOTIFY_CHANNEL}
+                    )
+            except (StoreError, SQLAlchemyError) as error:
+                logger.debug("relays were not told of a commit, and find it themselves: %s", error)
+
+
+async def listen(database: Database, wake: Callable[[], None]) -> None:
+    """Call `wake` whenever some process tells of a commit; until cancelled."""
+
+    def on_notify(*_: Any) -> None:
+        wake()
+
+    while True:
+        try:
+            async with database.reading() as connection:
+                raw = await connection.get_raw_connection()
+                driver: Any = raw.driver_connection
+                await connection.rollback()
+                await driver.add_listener(NOTIFY_CHANNEL, on_notify)
+                lost = asyncio.Event()
+                driver.add_termination_listener(lambda *_, lost=lost: lost.set())
+                try:
+                    wake()  # for what was told of before
+                    await lost.wait()
+                finally:
+                    if not driver.is_closed():
+                        await driver.remove_listener(NOTIFY_CHANNEL, on_notify)
+        except Exception as error:  # noqa: BLE001 - the driver's own errors too: it is but a hint
+            logger.debug("no hints of commits for a while: %s", error)
+        await asyncio.sleep(LISTEN_AGAIN)

@@ -1,0 +1,168 @@
+"""What is known of each message on its way through a service: expected, waiting, or at its end.
+
+A message's way through one queue is a journey. It begins when its publish is confirmed or when
+it is first settled, whichever is seen first: the broker may deliver a message before its
+publisher hears of the confirm. It is under way, or waits in the delay ladder until it is due, or
+has ended. Pure: time is given, and who waits for a change is told by `Journeys.changed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from mqkit.broker.delays import ticks
+from mqkit.logging.shown import shown
+from mqkit.message import Delivery
+from mqkit.outcome import DELAY_TICK, Ack, DeadLetter, Outcome, RetryAfter
+from mqkit.testing.harness.records import Attempt, Result
+
+MAX_DESCRIBED = 10
+"""How many journeys an error tells of; the rest are counted."""
+
+
+@dataclass(slots=True, eq=False)
+class Journey:
+    """One message in one queue, over all its attempts."""
+
+    message_id: str | None
+    queue: str
+    is_published: bool
+    """Whether its publish was seen; it may have been another client's."""
+    next_attempt: int = 1
+    due: float | None = None
+    """When its retry comes back, in seconds of the harness's clock; None if it waits for none."""
+    attempts: list[Attempt] = field(default_factory=list)
+    has_ended: bool = False
+
+    def is_waiting(self, now: float) -> bool:
+        """Whether its retry is not due yet."""
+        return self.due is not None and self.due > now
+
+    def is_under_way(self, now: float) -> bool:
+        """Whether it can go on without time passing."""
+        return not self.has_ended and not self.is_waiting(now)
+
+    def result(self) -> Result:
+        """What became of it; to be asked once it has ended."""
+        return Result(self.message_id, self.queue, tuple(self.attempts))
+
+    def describe(self, now: float) -> str:
+        """Where it is, for a person."""
+        what = f"message {shown(self.message_id)} in {self.queue}"
+        done = ", ".join(_told(attempt) for attempt in self.attempts)
+        if self.is_waiting(now):
+            assert self.due is not None
+            left = self.due - now
+            return f"{what}: {done}; attempt {self.next_attempt} is due in {left:,.1f} s"
+        return f"{what}: {done or 'published'}; attempt {self.next_attempt} has not ended"
+
+
+class Journeys:
+    """All journeys, and the moment of the next change."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._all: dict[tuple[str, str | None], list[Journey]] = {}
+        self._open: set[Journey] = set()
+        self.changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done at the next change, when another one takes its place."""
+
+    def published(self, message_id: str | None, queue: str) -> None:
+        """A publish of the message to this queue was confirmed."""
+        journeys = self._all.setdefault((queue, message_id), [])
+        for journey in journeys:
+            if not journey.is_published:
+                journey.is_published = True
+                return
+        self._begin(journeys, Journey(message_id, queue, is_published=True))
+
+    def settled(self, delivery: Delivery, outcome: Outcome) -> None:
+        """A delivery was settled."""
+        journey = self._of(delivery)
+        journey.attempts.append(Attempt(delivery.attempt, outcome))
+        journey.due = None
+        if isinstance(outcome, Ack | DeadLetter):
+            journey.has_ended = True
+            self._open.discard(journey)
+        elif isinstance(outcome, RetryAfter):
+            journey.next_attempt = delivery.attempt + (1 if outcome.counted else 0)
+            # The broker counts from when it took the copy, which was before now.
+            journey.due = self._now() + ticks(outcome.delay) * DELAY_TICK
+        self._change()
+
+    def find(self, message_id: str, queue: str | None = None) -> list[Journey]:
+        """The journeys of a message, in the order of their beginnings for each queue."""
+        return [
+            journey
+            for (where, known), journeys in self._all.items()
+            if known == message_id and queue in (None, where)
+            for journey in journeys
+        ]
+
+    def under_way(self) -> list[Journey]:
+        """Those that can go on without time passing."""
+        now = self._now()
+        return [journey for journey in self._open if journey.is_under_way(now)]
+
+    def unended(self) -> list[Journey]:
+        """Those that have not come to their end."""
+        return list(self._open)
+
+    def next_due(self) -> float | None:
+        """When the next retry comes back; None if none is waited for."""
+        return min(self._dues(), default=None)
+
+    def late(self, journeys: Iterable[Journey], left: float) -> str | None:
+        """Which of them cannot end within `left` seconds, because its retry is due later."""
+        now = self._now()
+        for journey in journeys:
+            if journey.due is not None and journey.due - now > left:
+                return journey.describe(now)
+        return None
+
+    def describe(self, journeys: Iterable[Journey]) -> str:
+        """Where they are, for a person."""
+        now = self._now()
+        found = [journey.describe(now) for journey in journeys]
+        more = [f"and {len(found) - MAX_DESCRIBED} more"] if len(found) > MAX_DESCRIBED else []
+        return "; ".join(found[:MAX_DESCRIBED] + more) or "nothing is known of it"
+
+    def _dues(self) -> Iterator[float]:
+        now = self._now()
+        for journey in self._open:
+            if journey.due is not None and journey.is_waiting(now):
+                yield journey.due
+
+    def _of(self, delivery: Delivery) -> Journey:
+        """The journey that a delivery belongs to: copies of one message may be on several."""
+        journeys = self._all.setdefault((delivery.queue, delivery.message_id), [])
+        for journey in journeys:
+            if not journey.has_ended and journey.next_attempt == delivery.attempt:
+                return journey
+        # Another client's message, a publish whose confirm is not seen yet, or a second copy.
+        second_copy = bool(journeys) and delivery.attempt > 1
+        journey = Journey(delivery.message_id, delivery.queue, is_published=second_copy)
+        journey.next_attempt = delivery.attempt
+        self._begin(journeys, journey)
+        return journey
+
+    def _begin(self, journeys: list[Journey], journey: Journey) -> None:
+        journeys.append(journey)
+        self._open.add(journey)
+        self._change()
+
+    def _change(self) -> None:
+        changed, self.changed = self.changed, self.changed.get_loop().create_future()
+        if not changed.done():
+            changed.set_result(None)
+
+
+def _told(attempt: Attempt) -> str:
+    outcome = attempt.outcome
+    if isinstance(outcome, RetryAfter):
+        how = f"failed with {type(outcome.error).__name__}, retry in {outcome.delay:g} s"
+    else:
+        how = type(outcome).__name__.lower()
+    return f"attempt {attempt.number} {how}"

@@ -1,0 +1,85 @@
+"""What a harness sees of the service that it runs: the observers, and the lists that they fill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mqkit.message import Delivery, Header, Message
+from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
+from mqkit.registration.service import Service
+from mqkit.testing.harness.journeys import Journeys
+from mqkit.testing.harness.records import DeadLettered, Handled, Published, Retried, decoded
+from mqkit.testing.harness.routing import queues_for
+
+_OUTCOMES = {Header.ATTEMPT, Header.REASON, Header.REPLY}
+"""Headers that only a retry, a dead letter and a reply have."""
+
+
+class Watch:
+    """Observes one service; `now` is seconds of the harness's clock."""
+
+    def __init__(self, service: Service, now: Callable[[], float]) -> None:
+        self.published: list[Published] = []
+        self.handled: list[Handled] = []
+        self.retried: list[Retried] = []
+        self.dead_lettered: list[DeadLettered] = []
+        self.journeys = Journeys(now)
+        self.nowhere: dict[str, str] = {}
+        """Messages of the test that reach no queue of the service, and how they were published."""
+        self._service = service
+        self._handlers = {handler.queue.name: handler.name for handler in service.handlers}
+
+    def on_settled(self, delivery: Delivery, outcome: Outcome) -> None:
+        """A delivery of the service was settled."""
+        run: dict[str, Any] = {
+            "handler": self._handlers[delivery.queue],
+            "queue": delivery.queue,
+            "message_id": delivery.message_id,
+            "exchange": delivery.exchange,
+            "routing_key": delivery.routing_key,
+            "attempt": delivery.attempt,
+            "body": decoded(delivery.body, delivery.properties),
+            "properties": delivery.properties,
+        }
+        match outcome:
+            case Ack():
+                self.handled.append(Handled(**run))
+            case RetryAfter(delay, error):
+                self.retried.append(Retried(**run, delay=delay, error=error))
+            case DeadLetter(reason, error):
+                self.dead_lettered.append(DeadLettered(**run, reason=reason, error=error))
+            case _:
+                pass  # it was lost or given back, and comes again
+        self.journeys.settled(delivery, outcome)
+
+    def on_service_publish(self, message: Message) -> None:
+        """The service published a message, or what is told as an outcome: a copy, a reply."""
+        properties = message.properties
+        if _OUTCOMES & properties.headers.keys():
+            return
+        body = decoded(message.body, properties)
+        self.published.append(Published(message.exchange, message.routing_key, body, properties))
+        self._expect(message)
+
+    def on_own_publish(self, message: Message) -> None:
+        """The test published a message."""
+        if self._expect(message):
+            return
+        message_id = message.properties.message_id or ""
+        self.nowhere[message_id] = (
+            f"message {message_id} to exchange {message.exchange!r} with routing key "
+            f"{message.routing_key!r} goes to no queue of service {self._service.name!r} "
+            f"({', '.join(self._handlers)})"
+        )
+
+    def _expect(self, message: Message) -> set[str]:
+        found = queues_for(
+            self._service.topology,
+            message.exchange,
+            message.routing_key,
+            message.properties.headers,
+        ) & set(self._handlers)
+        for queue in found:
+            self.journeys.published(message.properties.message_id, queue)
+        return found

@@ -1,0 +1,205 @@
+"""Recovery, with a driver that decides when a connection dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from mqkit import BrokerUrl, ConnectError
+from mqkit.broker.connection import Connection
+from mqkit.drivers.base import Closed, Driver, DriverConnection
+from mqkit.errors import (
+    AuthenticationError,
+    BrokerUrlError,
+    ConfigurationError,
+    LentConnectionError,
+    VirtualHostError,
+)
+from mqkit.settings import Host
+
+
+class DyingConnection:
+    """Lost as soon as somebody looks."""
+
+    server = "RabbitMQ of the test"
+
+    def __init__(self) -> None:
+        self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+
+    async def close(self) -> None:
+        """Be closed."""
+
+
+class DyingDriver:
+    """Each connection opens, and dies at once."""
+
+    name = "dying"
+
+    def __init__(self) -> None:
+        self.connects = 0
+        self.hosts: list[Host] = []
+
+    async def connect(
+        self, url: BrokerUrl, host: Host, *, name: str, on_blocked: Callable[[str | None], None]
+    ) -> DriverConnection:
+        self.connects += 1
+        self.hosts.append(host)
+        connection = DyingConnection()
+        connection.closed.set_result(Closed(320, "dropped"))
+        return cast("DriverConnection", connection)
+
+
+async def test_a_broker_that_drops_everybody_is_not_run_at_in_a_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the second short life on, a growing jittered wait goes before each connection."""
+    waits: list[float] = []
+    sleep = asyncio.sleep
+    enough = asyncio.Event()
+
+    async def noted(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) >= 12:
+            enough.set()
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    monkeypatch.setattr("mqkit.broker.connection.random.uniform", lambda _, longest: longest)
+    driver = DyingDriver()
+    connection = Connection(BrokerUrl.parse("amqp://h"), name="test", driver=cast("Driver", driver))
+    await connection.open(1)
+    await asyncio.wait_for(enough.wait(), 5)
+    await connection.close()
+    assert waits[:4] == [0.8, 1.6, 3.2, 4.0]
+    assert driver.connects <= len(waits) + 2
+
+
+class MovingDriver:
+    """Opens connections, except where the next of `errors` is raised instead."""
+
+    name = "moving"
+
+    def __init__(self, *errors: BaseException | None) -> None:
+        self.errors = list(errors)
+        self.hosts: list[str] = []
+        self.opened: list[DyingConnection] = []
+
+    async def connect(
+        self, url: BrokerUrl, host: Host, *, name: str, on_blocked: Callable[[str | None], None]
+    ) -> DriverConnection:
+        self.hosts.append(host.name)
+        if self.errors and (error := self.errors.pop(0)) is not None:
+            raise error
+        self.opened.append(DyingConnection())
+        return cast("DriverConnection", self.opened[-1])
+
+
+@pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between attempts to connect."""
+    monkeypatch.setattr("mqkit.broker.connection.RECOVERY_WAIT_UNIT", 0.0)
+
+
+@pytest.mark.usefixtures("no_waits")
+@pytest.mark.parametrize(
+    "error",
+    [
+        AuthenticationError("refused"),
+        VirtualHostError("refused"),
+        BrokerUrlError("the TLS files cannot be used"),
+        ConfigurationError("the function returned no connection"),
+        ConnectError("no connection"),
+        OSError("too many open files"),
+        ValueError("a defect"),
+        asyncio.CancelledError(),
+    ],
+    ids=repr,
+)
+async def test_a_lost_connection_is_tried_again_whatever_the_reason(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was right at the start may be wrong for a while; each attempt that fails is told."""
+    driver = MovingDriver(None, error, error, error)
+    connection = Connection(BrokerUrl.parse("amqp://h"), name="test", driver=cast("Driver", driver))
+    await connection.open(1)
+    driver.opened[0].closed.set_result(Closed(320, "dropped"))
+    async with asyncio.timeout(5):
+        while not driver.opened[1:]:
+            await asyncio.sleep(0)
+    assert len(driver.hosts) == 5
+    assert caplog.text.count("trying again in") == 3
+    assert str(error) in caplog.text
+    await connection.close()
+
+
+@pytest.mark.usefixtures("no_waits")
+async def test_at_the_start_a_refusal_is_not_tried_again() -> None:
+    """It is somebody's mistake then, and they wait for the answer."""
+    for error in (AuthenticationError("a"), VirtualHostError("v"), BrokerUrlError("u")):
+        driver = MovingDriver(error)
+        connection = Connection(
+            BrokerUrl.parse("amqp://h,i"), name="test", driver=cast("Driver", driver)
+        )
+        with pytest.raises(type(error)):
+            await connection.open(5)
+        assert driver.hosts == ["h"]
+
+
+async def test_no_wait_goes_past_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a wait is drawn, the last attempt is at the deadline, and its error is told."""
+    monkeypatch.setattr(
+        "mqkit.broker.connection.wait_random_exponential", lambda **_: lambda _: 60.0
+    )
+    driver = MovingDriver(*[ConnectError("nobody there")] * 10)
+    connection = Connection(BrokerUrl.parse("amqp://h"), name="test", driver=cast("Driver", driver))
+    async with asyncio.timeout(5):
+        with pytest.raises(ConnectError, match="nobody there"):
+            await connection.open(0.05)
+    assert len(driver.hosts) >= 2
+
+
+@pytest.mark.usefixtures("no_waits")
+async def test_a_host_that_refuses_is_left_for_the_next_one() -> None:
+    """One of a cluster's nodes may not know the user yet, or its name be none of a host."""
+    errors = (None, AuthenticationError("refused"), ConnectError("'a..b' cannot be"), None)
+    driver = MovingDriver(*errors)
+    connection = Connection(
+        BrokerUrl.parse("amqp://h,a..b,i"), name="test", driver=cast("Driver", driver)
+    )
+    await connection.open(1)
+    driver.opened[0].closed.set_result(Closed(320, "dropped"))
+    async with asyncio.timeout(5):
+        while not driver.opened[1:]:
+            await asyncio.sleep(0)
+    assert driver.hosts == ["h", "h", "a..b", "i"]
+    await connection.close()
+
+
+async def test_a_lent_connection_that_is_closed_is_given_up() -> None:
+    """Whoever watches is told, and so is who asks for a channel."""
+    driver = MovingDriver(None, LentConnectionError("it is closed"))
+    connection = Connection(BrokerUrl.parse("amqp://h"), name="test", driver=cast("Driver", driver))
+    await connection.open(1)
+    watching = asyncio.create_task(connection.given_up())
+    await asyncio.sleep(0)
+    assert not watching.done()
+    driver.opened[0].closed.set_result(Closed(320, "dropped"))
+    for waiting in (watching, connection.channel()):
+        with pytest.raises(ConnectError, match="is given up: it is closed"):
+            await asyncio.wait_for(waiting, 5)
+    await connection.close()
+
+
+async def test_a_closed_connection_gives_no_channels() -> None:
+    """After close(), a waiting caller gets ConnectError instead of waiting for ever."""
+    connection = Connection(
+        BrokerUrl.parse("amqp://h"), name="test", driver=cast("Driver", DyingDriver())
+    )
+    waiting = asyncio.create_task(connection.channel())
+    await asyncio.sleep(0)
+    await connection.close()
+    with pytest.raises(ConnectError, match="it was closed"):
+        await waiting

@@ -1,0 +1,432 @@
+"""Tasks that are used again: what runs at the same time, what each run sees, how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import decimal
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mqkit.consuming.workers import IDLE, TURN, Runners
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+
+
+class Source:
+    """Items that may run, so many at a time."""
+
+    def __init__(self, run: Callable[[int], Awaitable[None]], at_a_time: int = 100) -> None:
+        self.ready: deque[int] = deque()
+        self.running = 0
+        self.most = 0
+        self._at_a_time = at_a_time
+        self._work = run
+        self.tasks: list[asyncio.Task[None] | None] = []
+        self.runners: Runners[int] = Runners(self._take, self._waiting, self._run)
+
+    def add(self, *items: int) -> None:
+        self.ready.extend(items)
+        self.runners.look()
+
+    async def done(self) -> None:
+        """Wait until nothing waits and nothing runs."""
+        async with asyncio.timeout(10):
+            while self.ready or self.runners.current:
+                await asyncio.sleep(0)
+
+    def _waiting(self) -> int:
+        return min(self._at_a_time - self.running, len(self.ready))
+
+    def _take(self) -> int | None:
+        if not self._waiting():
+            return None
+        self.running += 1
+        self.most = max(self.most, self.running)
+        return self.ready.popleft()
+
+    async def _run(self, item: int) -> None:
+        self.tasks.append(asyncio.current_task())
+        try:
+            await self._work(item)
+        finally:
+            self.running -= 1
+
+
+async def test_runs_that_wait_for_nothing_share_one_task() -> None:
+    """A hundred items that never wait are run in their order by a single task."""
+    ran: list[int] = []
+
+    async def work(item: int) -> None:
+        ran.append(item)
+
+    source = Source(work)
+    source.add(*range(50))
+    await source.done()
+    source.add(*range(50, 100))
+    await source.done()
+    assert ran == list(range(100))
+    assert len(set(source.tasks)) == 1
+    source.runners.close()
+
+
+async def test_runs_that_wait_do_so_at_the_same_time() -> None:
+    """Where every run waits, as many as may do so together, and the others take their places."""
+    gate = asyncio.Event()
+
+    async def work(_: int) -> None:
+        await gate.wait()
+
+    source = Source(work, at_a_time=60)
+    source.add(*range(200))
+    async with asyncio.timeout(10):
+        while source.running < 60:
+            await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert source.running == 60
+    gate.set()
+    await source.done()
+    assert len(source.tasks) == 200
+    assert source.most == 60
+    assert len(set(source.tasks)) <= 61
+    source.runners.close()
+
+
+async def test_one_that_waits_does_not_hold_what_comes_behind_it() -> None:
+    """An item that waits forever in the middle holds neither those before nor those after it."""
+    forever = asyncio.Event()
+    ran: list[int] = []
+
+    async def work(item: int) -> None:
+        if item == 3:
+            await forever.wait()
+        ran.append(item)
+
+    source = Source(work)
+    source.add(*range(10))
+    async with asyncio.timeout(10):
+        while len(ran) < 9:
+            await asyncio.sleep(0)
+    source.add(10)
+    async with asyncio.timeout(10):
+        while len(ran) < 10:
+            await asyncio.sleep(0)
+    forever.set()
+    await source.done()
+    assert ran == [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 3]
+    source.runners.close()
+
+
+async def test_a_run_sees_no_context_of_another() -> None:
+    """A context variable that a run sets is unset in every other run, and the outer one is seen."""
+    outer: contextvars.ContextVar[str] = contextvars.ContextVar("outer")
+    outer.set("of the beginning")
+    seen: list[tuple[str, str]] = []
+
+    async def work(item: int) -> None:
+        seen.append((variable.get("unset"), outer.get("unset")))
+        if item % 3 == 0:
+            variable.set(f"of {item}")
+            outer.set("changed")
+        if item % 2 == 0:
+            await asyncio.sleep(0)
+
+    source = Source(work)
+    source.add(*range(30))
+    await source.done()
+    assert seen == [("unset", "of the beginning")] * 30
+    source.runners.close()
+
+
+async def test_a_value_that_cannot_be_compared_is_no_leak() -> None:
+    """A context variable whose value refuses to be compared goes no further, and harms no run."""
+
+    class Odd:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, _: object) -> bool:
+            raise RuntimeError("not to be compared")
+
+    odd: contextvars.ContextVar[Odd] = contextvars.ContextVar("odd")
+    odd.set(Odd())
+    seen = []
+
+    async def work(_: int) -> None:
+        seen.append(odd.get())
+        odd.set(Odd())
+
+    source = Source(work)
+    source.add(1, 2, 3)
+    await source.done()
+    assert len(seen) == 3
+    assert len(set(map(id, seen))) == 1
+    source.runners.close()
+
+
+async def test_a_precision_set_for_one_run_holds_for_no_other() -> None:
+    """Each run finds the settings of decimal arithmetic, and its signals, as of the beginning."""
+    decimal.setcontext(decimal.Context(prec=30))  # in the test's own task
+    assert Decimal(1) / 3
+    seen: list[tuple[int, bool, bool]] = []
+
+    async def work(item: int) -> None:
+        context = decimal.getcontext()
+        inexact = context.flags[decimal.Inexact]
+        seen.append((context.prec, context.traps[decimal.FloatOperation], inexact))
+        assert Decimal(1) / 3
+        if item % 3 == 0:
+            context.prec = 4
+        if item % 3 == 1:
+            context.traps[decimal.FloatOperation] = True
+        if item % 4 == 0:
+            decimal.setcontext(decimal.Context(prec=5))
+        await asyncio.sleep(0)
+
+    source = Source(work)
+    source.add(*range(12))
+    await source.done()
+    source.add(*range(12))
+    await source.done()
+    assert seen == [(30, False, False)] * 24
+    assert decimal.getcontext().prec == 30
+    source.runners.close()
+
+
+async def test_runs_that_calculate_share_a_task() -> None:
+    """Decimal arithmetic, also with a precision for a while, is no reason for another task."""
+
+    async def work(item: int) -> None:
+        with decimal.localcontext() as context:
+            context.prec = 5
+            assert Decimal(item) / 7 != Decimal(item) * 7 or not item
+
+    source = Source(work)
+    source.add(*range(20))
+    await source.done()
+    assert len(set(source.tasks)) == 1
+    source.runners.close()
+
+
+async def test_cancelling_a_run_ends_only_that_run() -> None:
+    """A cancelled task's run ends, the others go on, and new ones run on tasks of their own."""
+    gate = asyncio.Event()
+    ended: list[int] = []
+    cancelled: list[int] = []
+
+    async def work(item: int) -> None:
+        try:
+            await gate.wait()
+            ended.append(item)
+        except asyncio.CancelledError:
+            cancelled.append(item)
+            if item != 2:  # 2 keeps it to itself
+                raise
+
+    source = Source(work)
+    source.add(1, 2, 3, 4)
+    async with asyncio.timeout(10):
+        while source.running < 4:
+            await asyncio.sleep(0)
+    for task, item in source.runners.current.items():
+        if item in (1, 2):
+            task.cancel()
+    async with asyncio.timeout(10):
+        while source.running > 2:
+            await asyncio.sleep(0)
+    gate.set()
+    source.add(5, 6, 7, 8)
+    await source.done()
+    assert sorted(cancelled) == [1, 2]
+    assert sorted(ended) == [3, 4, 5, 6, 7, 8]
+    source.runners.close()
+
+
+async def test_a_run_that_cancels_its_own_task_harms_no_other() -> None:
+    """A run that cancels its own task and then returns is the only one to see it."""
+    ran: list[int] = []
+
+    async def work(item: int) -> None:
+        if item == 1:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            return
+        await asyncio.sleep(0)
+        ran.append(item)
+
+    source = Source(work)
+    source.add(0, 1, 2, 3)
+    await source.done()
+    assert sorted(ran) == [0, 2, 3]
+    source.runners.close()
+
+
+async def test_what_a_run_raises_is_logged_and_the_rest_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An exception out of a run is logged as critical, and those behind it run all the same."""
+    ran: list[int] = []
+
+    async def work(item: int) -> None:
+        if item == 1:
+            raise ValueError("a defect")
+        ran.append(item)
+
+    source = Source(work)
+    with caplog.at_level(logging.CRITICAL, logger="mqkit"):
+        source.add(0, 1, 2, 3)
+        await source.done()
+    assert ran == [0, 2, 3]
+    assert [r.levelname for r in caplog.records] == ["CRITICAL"]
+    assert "a defect" in caplog.text
+    source.runners.close()
+
+
+async def test_the_loop_turns_while_there_is_a_backlog() -> None:
+    """Runs that wait for nothing let the loop turn, however many there are."""
+    loop = asyncio.get_running_loop()
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_later(0, turn)
+
+    async def work(_: int) -> None:
+        until = loop.time() + TURN / 2
+        while loop.time() < until:
+            pass
+
+    source = Source(work)
+    loop.call_soon(turn)
+    source.add(*range(40))
+    await source.done()
+    assert turns >= 10
+    assert len(set(source.tasks)) == 1
+    source.runners.close()
+
+
+async def test_drained_waits_for_what_runs() -> None:
+    """`drained` returns once the last run has ended, and at once where nothing runs."""
+    gate = asyncio.Event()
+    ended: list[int] = []
+
+    async def work(item: int) -> None:
+        await gate.wait()
+        ended.append(item)
+
+    source = Source(work)
+    async with asyncio.timeout(10):
+        await source.runners.drained()
+        source.add(1, 2)
+        while source.running < 2:
+            await asyncio.sleep(0)
+        waiting = [asyncio.create_task(source.runners.drained()) for _ in range(2)]
+        await asyncio.sleep(0)
+        waiting.pop().cancel()  # who waits no longer disturbs nobody
+        assert not waiting[0].done()
+        gate.set()
+        await waiting[0]
+    assert sorted(ended) == [1, 2]
+    source.runners.close()
+
+
+async def test_few_runners_are_kept_for_later() -> None:
+    """After many runs at the same time, only some of their tasks stay."""
+    before = len(asyncio.all_tasks())
+    gate = asyncio.Event()
+
+    async def work(_: int) -> None:
+        await gate.wait()
+
+    source = Source(work, at_a_time=500)
+    source.add(*range(500))
+    async with asyncio.timeout(10):
+        while source.running < 500:
+            await asyncio.sleep(0)
+        gate.set()
+        await source.done()
+        while len(asyncio.all_tasks()) > before + IDLE:
+            await asyncio.sleep(0)
+    source.runners.close()
+
+
+async def test_closed_runners_leave_no_task() -> None:
+    """After `close` nothing new runs, what runs goes on to its end, and no task is left then."""
+    before = asyncio.all_tasks()
+    gate = asyncio.Event()
+    ended: list[int] = []
+
+    async def work(item: int) -> None:
+        if item > 1:
+            await gate.wait()
+        ended.append(item)
+
+    source = Source(work)
+    source.add(*range(4))
+    async with asyncio.timeout(10):
+        while source.running < 2 or source.ready:
+            await asyncio.sleep(0)
+        source.runners.close()
+        source.add(4)
+        gate.set()
+        await source.runners.drained()
+        while asyncio.all_tasks() != before:
+            await asyncio.sleep(0)
+    assert sorted(ended) == [0, 1, 2, 3]
+    assert list(source.ready) == [4]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from(["ends", "raises", "sets", "cancelled"])),
+        max_size=40,
+    ),
+    st.integers(1, 6),
+)
+def test_each_item_is_run_once_in_the_order_of_their_beginnings(
+    plan: list[tuple[int, str]], at_a_time: int
+) -> None:
+    """However long the runs wait, and however they end, each item begins once, in order."""
+
+    async def main() -> None:
+        begun: list[int] = []
+
+        async def work(item: int) -> None:
+            begun.append(item)
+            assert variable.get("unset") == "unset"
+            turns, end = plan[item]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if end == "sets":
+                variable.set("set")
+            elif end == "raises":
+                raise ValueError(item)
+            elif end == "cancelled":
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+
+        logging.getLogger("mqkit.consuming.workers").disabled = True
+        try:
+            source = Source(work, at_a_time)
+            for item in range(len(plan)):
+                source.add(item)
+                if item % 7 == 6:
+                    await asyncio.sleep(0)
+            await source.done()
+        finally:
+            logging.getLogger("mqkit.consuming.workers").disabled = False
+        assert begun == list(range(len(plan)))
+        assert source.most <= at_a_time
+        assert source.running == 0
+        source.runners.close()
+
+    asyncio.run(main())

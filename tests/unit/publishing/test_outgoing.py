@@ -1,0 +1,165 @@
+"""What is checked before a message is written."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, model_serializer
+
+from mqkit import Exchange, InvalidMessageError, Outgoing, Queue
+from mqkit.publishing.outgoing import to_message
+
+NO_PRIORITIES: tuple[Any, ...] = ("5", 1.5, 1.0, True, math.nan, -1, 10**5000, [], b"5")
+
+NO_TIMES: tuple[Any, ...] = (
+    "5000",
+    b"5",
+    True,
+    math.nan,
+    math.inf,
+    -1,
+    timedelta(seconds=-1),
+    timedelta(days=60),
+    10**400,
+    Decimal(5),
+    [],
+)
+
+TEXTS = ("routing_key", "message_id", "correlation_id", "reply_to", "type", "content_type")
+
+
+class Odd(Mapping[str, Any]):
+    """A mapping of the application's own, which fails."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["a"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_a_message_is_safe_unless_stated_otherwise() -> None:
+    """Persistent, mandatory, with an id and a time of its own."""
+    message = to_message(Outgoing(Exchange("x"), "k", {"a": 1}), "app")
+    assert (message.exchange, message.routing_key, message.body) == ("x", "k", b'{"a":1}')
+    assert message.mandatory
+    assert message.properties.persistent
+    assert message.properties.message_id
+    assert message.properties.timestamp
+    assert message.properties.app_id == "app"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"exchange": 5}, "an Exchange or its name"),
+        ({"routing_key": None}, "routing_key is text"),
+        ({"routing_key": "k" * 256}, "routing_key is over 255 bytes"),
+        ({"message_id": 7}, "message_id is text"),
+        ({"exchange": "x" * 256}, "exchange is over 255 bytes"),
+        ({"exchange": "\udc80"}, "exchange has a character that UTF-8 cannot write"),
+        ({"correlation_id": "\udc80"}, "correlation_id has a character"),
+        ({"headers": {"mqkit-attempt": 1}}, "mqkit's own"),
+        ({"headers": {"": 1}}, "a header's name"),
+        ({"expiration": -1}, "expiration is seconds"),
+        ({"priority": 256}, "priority is 0 to 255"),
+        *(({"expiration": value}, "expiration is seconds") for value in NO_TIMES),
+        *(({"priority": value}, "priority is 0 to 255") for value in NO_PRIORITIES),
+        *(({name: 5}, f"{name} is text, not 5") for name in TEXTS),
+        *(({name: b"x"}, f"{name} is text, not b'x'") for name in TEXTS),
+        *(({name: "a\0b"}, f"{name} has a NUL character") for name in TEXTS),
+        *(({name: "\ud800"}, f"{name} has a character that UTF-8 cannot") for name in TEXTS),
+        *(({name: "\u00e9" * 128}, f"{name} is over 255 bytes long") for name in TEXTS),
+        ({"exchange": None}, "an Exchange or its name, not None"),
+        ({"exchange": Queue("q")}, "an Exchange or its name, not Queue"),
+        ({"message_id": ""}, "message_id is empty"),
+        ({"message_id": uuid.UUID(int=5)}, "message_id is text, not UUID"),
+        ({"persistent": "no"}, "persistent is True or False"),
+        ({"mandatory": 1}, "mandatory is True or False"),
+        ({"headers": [("a", 1)]}, "headers is a dict, not a list"),
+        ({"headers": "a"}, "headers is a dict, not a str"),
+        ({"headers": {5: 1}}, "a header's name is text of 1 to 255 bytes, not 5"),
+        ({"headers": {"\ud800": 1}}, "a header's name is text"),
+        ({"headers": {"a\0": 1}}, "has a NUL character"),
+        ({"headers": {"n": 2**70}}, "header 'n' is a whole number that takes over 64 bits"),
+        ({"headers": {"n": (1, 2)}}, "header 'n' is a tuple; there may be text"),
+        ({"headers": {"n": [{1}]}}, "header 'n' holds a value that is a set"),
+        ({"headers": {"n": {"a": {5: 1}}}}, "holds a table in which the name 5 is no text"),
+        ({"headers": {"n": math.nan}}, "header 'n' is no finite number"),
+        ({"headers": {"n": Decimal("1E+12")}}, "header 'n' is a Decimal of more digits"),
+        ({"headers": {"n": datetime(2020, 1, 1)}}, "header 'n' is a datetime without a time zone"),  # noqa: DTZ001 - the wrong one
+        ({"headers": {"CC": "other"}}, "header 'CC': RabbitMQ takes a list of routing keys"),
+        ({"headers": {"BCC": None}}, "header 'BCC': RabbitMQ takes a list of routing keys"),
+        ({"headers": Odd()}, "headers cannot be read: KeyError"),
+    ],
+)
+def test_what_cannot_be_sent_is_named(options: dict[str, Any], words: str) -> None:
+    """A wrong option is an InvalidMessageError that names it."""
+    outgoing = Outgoing(**{"exchange": "x", "routing_key": "k", "body": {}, **options})
+    with pytest.raises(InvalidMessageError) as caught:
+        to_message(outgoing, None)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (5, 5),
+        (0, 0),
+        (0.0001, 0.001),
+        (timedelta(minutes=1), 60),
+        (timedelta(microseconds=1), 0.001),
+    ],
+)
+def test_an_expiration_is_a_number_or_a_timedelta(given: Any, kept: float) -> None:
+    """What is shorter than a millisecond is one: 0 would expire the message at once."""
+    message = to_message(Outgoing("x", "k", {}, expiration=given), None)
+    assert message.properties.expiration == kept
+
+
+@pytest.mark.parametrize("headers", [None, {}, {"a": 1}, MappingProxyType({"a": 1})])
+def test_headers_are_any_mapping_or_none(headers: Any) -> None:
+    """They are copied: what the application does with its own afterwards changes nothing."""
+    message = to_message(Outgoing("x", "k", {}, headers=headers), None)
+    assert message.properties.headers == (headers or {})
+    assert message.properties.headers is not headers
+
+
+def test_a_headers_value_is_not_quoted() -> None:
+    """It may be secret."""
+    wrong: Any = {"card": {"4111111111111111"}}
+    with pytest.raises(InvalidMessageError) as caught:
+        to_message(Outgoing("x", "k", {}, headers=wrong), None)
+    assert "4111" not in str(caught.value)
+
+
+class Failing(BaseModel):
+    """A model that cannot be written."""
+
+    @model_serializer
+    def serialize(self) -> dict[str, str]:
+        raise KeyError("amount")
+
+
+def released() -> memoryview:
+    """Bytes that are no longer there."""
+    view = memoryview(b"x")
+    view.release()
+    return view
+
+
+@pytest.mark.parametrize("body", [Failing(), released(), object(), {"a": {1, object()}}])
+def test_whatever_a_body_raises_is_the_messages_error(body: object) -> None:
+    """Be it a model's own serializer."""
+    with pytest.raises(InvalidMessageError, match="message m to exchange 'x' with routing key 'k'"):
+        to_message(Outgoing("x", "k", body, message_id="m"), None)

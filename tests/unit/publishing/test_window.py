@@ -1,0 +1,82 @@
+"""Places in a window, and deadlines that share a timer."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from mqkit.publishing.window import Deadlines, Window
+
+
+async def test_places_are_given_in_the_order_of_asking() -> None:
+    """Who comes later does not pass who waits, and a place is never given twice or lost."""
+    window = Window(2)
+    assert window.take()
+    assert window.take()
+    assert not window.take()
+    got: list[int] = []
+
+    async def wait(number: int) -> None:
+        await window.wait()
+        got.append(number)
+
+    tasks = [asyncio.create_task(wait(number)) for number in range(3)]
+    await asyncio.sleep(0)
+    window.give()
+    assert not window.take()
+    await tasks[0]
+    tasks[1].cancel()
+    window.give()
+    await tasks[2]
+    assert got == [0, 2]
+    window.give()
+    window.give()
+    assert [window.take() for _ in range(3)] == [True, True, False]
+
+
+async def test_a_place_given_to_one_who_is_cancelled_goes_on() -> None:
+    """A place that reaches a cancelled caller is the next one's."""
+    window = Window(1)
+    assert window.take()
+    first, second = (asyncio.create_task(window.wait()) for _ in range(2))
+    await asyncio.sleep(0)
+    window.give()
+    first.cancel()
+    await second
+    await asyncio.wait([first])
+    assert first.cancelled()
+    assert not window.take()
+
+
+async def test_what_has_nothing_in_time_is_late() -> None:
+    """Each future gets the value at its own deadline and not before; what is done is left alone."""
+    loop = asyncio.get_running_loop()
+    deadlines: Deadlines[str] = Deadlines("late")
+    soon, done, later = (loop.create_future() for _ in range(3))
+    deadlines.watch(soon, 0.02)
+    deadlines.watch(done, 0.02)
+    deadlines.watch(later, 60)
+    done.set_result("known")
+    assert await soon == "late"
+    assert done.result() == "known"
+    assert not later.done()
+    next_one = loop.create_future()
+    deadlines.watch(next_one, 0.02)
+    assert await next_one == "late"
+    later.set_result("known")
+
+
+async def test_each_of_a_line_has_its_own_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was given as many seconds later is not late together with the first one."""
+    now = 0.0
+    monkeypatch.setattr("mqkit.publishing.window.time", SimpleNamespace(monotonic=lambda: now))
+    deadlines: Deadlines[str] = Deadlines("late")
+    first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
+    deadlines.watch(first, 0.02)
+    now = 10.0
+    deadlines.watch(second, 0.02)
+    assert await first == "late"
+    assert not second.done()
+    second.set_result("known")

@@ -1,0 +1,88 @@
+"""Properties as text, and back."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mqkit.message import Properties
+from mqkit.store.serialization import properties_from_text, properties_to_text, writable
+
+texts = st.text(st.characters(codec=None), max_size=8)
+names = st.one_of(texts, st.sampled_from(["$mqkit", "bytes", "table"]))
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    texts,
+    st.binary(max_size=8),
+    st.decimals(allow_nan=False, allow_infinity=False, places=4),
+    st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5))])),
+)
+values = st.recursive(
+    leaves,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+@given(headers=st.dictionaries(names, values, max_size=4), expiration=st.floats(0, 1e6))
+def test_whatever_a_message_has_comes_back(headers: dict[str, Any], expiration: float) -> None:
+    """Values and their types, also of tables that look like a tag of ours."""
+    properties = Properties(headers=headers, expiration=expiration, message_id="m", priority=0)
+    back = properties_from_text(properties_to_text(properties))
+    assert back == properties
+    assert types(back.headers) == types(headers)
+
+
+def types(value: Any) -> Any:
+    """The types of a value and of all within it: True == 1, and 1 == 1.0 == Decimal(1)."""
+    match value:
+        case dict():
+            return {key: types(item) for key, item in value.items()}
+        case list():
+            return [types(item) for item in value]
+        case _:
+            return type(value)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"$mqkit": ["bytes", "AA=="]},
+        {"$mqkit": ["table", []]},
+        {"$mqkit": None},
+        {"$mqkit": {"$mqkit": ["time", "x"]}, "more": b"\xff"},
+    ],
+)
+def test_a_table_with_the_tag_as_a_key_is_a_table(table: dict[str, Any]) -> None:
+    """It is never taken for the value that the tag stands for elsewhere."""
+    properties = Properties(headers={"h": table, "l": [table, Decimal("1.10")]})
+    assert properties_from_text(properties_to_text(properties)) == properties
+
+
+def test_the_text_is_json_of_what_is_set() -> None:
+    """What is not set takes no room."""
+    text = properties_to_text(Properties(message_id="m", headers={"d": Decimal("1.10")}))
+    assert json.loads(text) == {
+        "headers": {"d": {"$mqkit": ["decimal", "1.10"]}},
+        "persistent": True,
+        "message_id": "m",
+    }
+
+
+@given(texts)
+def test_a_writable_text_is_utf8_without_nul(text: str) -> None:
+    """It is what every database takes; what was fine stays as it was."""
+    written = writable(text)
+    assert "\0" not in written
+    assert written.encode().decode() == written
+    if "\0" not in text and text.isascii():
+        assert written == text
