@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pika
-from pika import exceptions, spec
+from pika import exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.select_connection import SelectConnection
 
-from mqkit.drivers import common as wire
 from mqkit.drivers.base import Returned
+from mqkit.drivers.frames import too_large
 from mqkit.drivers.pika import convert as pika_wire
-from mqkit.drivers.pika.heartbeat import HeartbeatConnection
+from mqkit.drivers.pika.mixin import ConnectionMixin
 from mqkit.errors import ChannelClosedError
 from mqkit.message import Message
 from mqkit.publishing.confirms import Acked, Gone, Nacked, Verdict
@@ -32,11 +32,8 @@ PROBE_BODY = b"?"
 that one without a body is still answered (seen on 4.0.5 and 4.3.6)."""
 
 
-class _SelectConnection(HeartbeatConnection, SelectConnection):  # type: ignore[misc]
+class _SelectConnection(ConnectionMixin, SelectConnection):  # type: ignore[misc]
     """What is under a `BlockingConnection`."""
-
-    def _read_frame(self) -> tuple[int, Any]:
-        return pika_wire.header_frame(bytes(self._frame_buffer)) or super()._read_frame()
 
 
 class BlockingLink:
@@ -99,7 +96,7 @@ class BlockingLink:
     def publish(self, message: Message) -> Verdict:
         """Write a message and wait for the broker's verdict, for as long as the connection lives.
 
-        The message must have passed `check_encodable`, and `prepare` come before it. One at a
+        The message must have passed `check_writable`, and `prepare` come before it. One at a
         time: that is what pika offers here, and it leaves no doubt whose verdict it is.
 
         :raises HeadersTooLargeError: its headers do not fit a frame of this connection; nothing
@@ -111,7 +108,7 @@ class BlockingLink:
         # Of pika's connection under it, which has no public way to tell; pika checks bodies alone.
         limit = self._connection._impl._body_max_length  # noqa: SLF001
         if properties.size > limit:
-            raise wire.too_large(message, properties.size, limit)
+            raise too_large(message, properties.size, limit)
         try:
             self._channel.basic_publish(
                 message.exchange,
@@ -183,18 +180,6 @@ class BlockingLink:
     def _on_probe_returned(self, *_: Any) -> None:
         self._probe_answered = True
         self._last_answer = time.monotonic()
-
-
-def check_encodable(message: Message) -> None:
-    """Encode all of a message but its body, to find now what pika cannot write.
-
-    :raises InvalidMessageError: a name, a header or a property cannot be encoded
-    """
-    try:
-        pika_wire.EncodedProperties(message.properties)
-        spec.Basic.Publish(exchange=message.exchange, routing_key=message.routing_key).encode()
-    except pika_wire.ENCODING_ERRORS as error:
-        raise wire.unencodable(message, error) from error
 
 
 def _returned(error: exceptions.UnroutableError) -> Returned:

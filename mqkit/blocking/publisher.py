@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from mqkit.blocking.connection import check_encodable
 from mqkit.blocking.pending import Job
 from mqkit.blocking.queue import Lanes
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
+from mqkit.drivers.frames import check_writable
 from mqkit.errors import PublisherClosedError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message
@@ -165,7 +165,7 @@ class BlockingPublisher:
         """
         seconds = self._seconds(timeout)
         deadline = time.monotonic() + seconds
-        check_encodable(message)
+        check_writable(message)
         if self._closed:
             raise publish_error(PublisherClosedError, message, "the publisher is closed")
         if sys.is_finalizing():

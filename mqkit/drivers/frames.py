@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mqkit.amqp import content_header
 from mqkit.amqp.field_tables import text
+from mqkit.errors import HeadersTooLargeError, InvalidMessageError
 from mqkit.message import HeaderValue, Message
 
 METHOD, HEADER, BODY = 1, 2, 3
@@ -31,6 +33,26 @@ _BODY_SIZE = struct.Struct(">Q")
 _TAG_AND_FLAGS = struct.Struct(">QB")
 
 _MULTIPLE = _REDELIVERED = 1
+
+SHORT_BODY = 16 * 1024
+"""Bytes up to which a body is copied into one piece with its frames, which is cheaper."""
+
+MAX_SHORT = 255
+"""Bytes of a short string."""
+
+NO_LIMIT = 2**32 - 1
+"""Bytes that a frame's payload can have at all (AMQP 0-9-1, section 4.2.3)."""
+
+ENCODING_ERRORS = (
+    struct.error,
+    UnicodeError,
+    OverflowError,
+    TypeError,
+    ValueError,
+    RecursionError,
+    AttributeError,
+)
+"""What encoding raises for what AMQP cannot hold; none of it is written."""
 
 
 def confirm(frame: bytes, at: int) -> tuple[int, bool]:
@@ -82,45 +104,54 @@ def short(frame: bytes, at: int) -> tuple[str, int]:
 
 
 def publish(
-    channel: int, message: Message, headers: Mapping[str, HeaderValue], limit: int
+    channel: int,
+    message: Message,
+    limit: int,
+    extra_headers: Mapping[str, HeaderValue] | None = None,
 ) -> list[bytes | memoryview]:
-    """A publish as pieces to be written one after the other; the body is not copied if it is long.
+    """Encode a publish as pieces to be written in turn; a long body is not copied.
 
-    :param headers: the message's, and what goes with them
     :param limit: bytes that a frame's payload may have
-    :raises HeaderTooLargeError: the properties take more than that
-    :raises Exception: one of `pika_wire.ENCODING_ERRORS`
+    :param extra_headers: written with the message's own, and in place of those of the same name
+    :raises HeadersTooLargeError: headers and properties take more than a frame's payload
+    :raises InvalidMessageError: a name, header or property cannot be encoded
     """
     body = message.body
-    size = len(body)
-    exchange, key = message.exchange.encode(), message.routing_key.encode()
-    properties = content_header.encode(message.properties, headers)
-    if len(exchange) > MAX_SHORT or len(key) > MAX_SHORT:
-        raise ValueError(f"a name is over {MAX_SHORT} bytes long")
-    header_size = content_header.START + len(properties)
-    if header_size > limit:
-        raise HeaderTooLargeError(header_size, limit)
-    start = b"".join(
-        (
-            HEAD.pack(METHOD, channel, 9 + len(exchange) + len(key)),
-            b"\x00\x3c\x00\x28\x00\x00",
-            bytes((len(exchange),)),
-            exchange,
-            bytes((len(key),)),
-            key,
-            b"\x01\xce" if message.mandatory else b"\x00\xce",
-            HEAD.pack(HEADER, channel, header_size),
-            b"\x00\x3c\x00\x00",
-            _BODY_SIZE.pack(size),
-            properties,
-            b"\xce" + HEAD.pack(BODY, channel, min(size, limit)) if size else b"\xce",
+    headers = message.properties.headers
+    if extra_headers:
+        headers = {**headers, **extra_headers} if headers else extra_headers
+    try:
+        size = len(body)
+        exchange, key = message.exchange.encode(), message.routing_key.encode()
+        properties = content_header.encode(message.properties, headers)
+        if len(exchange) > MAX_SHORT or len(key) > MAX_SHORT:
+            raise ValueError(f"a name is over {MAX_SHORT} bytes long")
+        header_size = content_header.START + len(properties)
+        if header_size > limit:
+            raise too_large(message, header_size, limit)
+        start = b"".join(
+            (
+                HEAD.pack(METHOD, channel, 9 + len(exchange) + len(key)),
+                b"\x00\x3c\x00\x28\x00\x00",
+                bytes((len(exchange),)),
+                exchange,
+                bytes((len(key),)),
+                key,
+                b"\x01\xce" if message.mandatory else b"\x00\xce",
+                HEAD.pack(HEADER, channel, header_size),
+                b"\x00\x3c\x00\x00",
+                _BODY_SIZE.pack(size),
+                properties,
+                b"\xce" + HEAD.pack(BODY, channel, min(size, limit)) if size else b"\xce",
+            )
         )
-    )
-    if not size:
-        return [start]
-    if size <= SHORT_BODY and size <= limit:
-        return [b"".join((start, body, b"\xce"))]
-    whole = memoryview(body)
+        if not size:
+            return [start]
+        if size <= SHORT_BODY and size <= limit:
+            return [b"".join((start, body, b"\xce"))]
+        whole = memoryview(body)
+    except ENCODING_ERRORS as error:
+        raise _unencodable(message, error) from error
     pieces: list[bytes | memoryview] = [start, whole[:limit]]
     for begin in range(limit, size, limit):
         piece = whole[begin : begin + limit]
@@ -129,12 +160,32 @@ def publish(
     return pieces
 
 
-SHORT_BODY = 16 * 1024
-"""Bytes up to which a body is copied into one piece with its frames, which is cheaper."""
+def check_writable(message: Message) -> None:
+    """Encode all of a message but its body, to find out now whether it can be published.
 
-MAX_SHORT = 255
-"""Bytes of a short string."""
+    The broker's limit for headers (`frame_max`) is not known here.
+
+    :raises InvalidMessageError: a name, header or property cannot be encoded
+    """
+    publish(0, replace(message, body=b""), NO_LIMIT)
 
 
-class HeaderTooLargeError(Exception):
-    """The bytes of a message's content header, and those that a frame's payload may have."""
+def _unencodable(message: Message, error: BaseException) -> InvalidMessageError:
+    """Make the error for a message that cannot be encoded."""
+    return InvalidMessageError(
+        f"message {message.properties.message_id} to exchange {message.exchange!r}: a header or "
+        f"property cannot be encoded ({type(error).__name__}); headers take text, bytes, numbers, "
+        "booleans, Decimal, datetime, None, and lists and dicts of those; names and short "
+        "properties are 255 bytes at most"
+    )
+
+
+def too_large(message: Message, size: int, limit: int) -> HeadersTooLargeError:
+    """Make the error for headers that do not fit a frame, as they must (AMQP 0-9-1, 4.2.6.1)."""
+    return HeadersTooLargeError(
+        f"message {message.properties.message_id} to exchange {message.exchange!r}: its "
+        f"headers and properties take {size} bytes, and the broker takes {limit} at most "
+        "(frame_max)",
+        size=size,
+        limit=limit,
+    )

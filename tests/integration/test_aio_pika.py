@@ -21,7 +21,7 @@ from mqkit import BrokerUrl, ConnectError, Delivery, InvalidMessageError, Queue,
 from mqkit import Service as MqkitService
 from mqkit.drivers import named
 from mqkit.drivers.base import Closed, Driver, DriverChannel, DriverConnection, Incoming, Returned
-from mqkit.drivers.common import SILENT
+from mqkit.drivers.heartbeat import SILENT
 from mqkit.drivers.pika import convert as pika_wire
 from mqkit.errors import BrokerUrlError, ChannelClosedError
 from mqkit.message import Header, Message, Properties

@@ -17,7 +17,7 @@ from typing import Any
 import aiormq
 from aio_pika.abc import AbstractConnection, AbstractRobustConnection
 
-from mqkit.drivers import common as wire
+from mqkit.drivers import common
 from mqkit.drivers.aio_pika.connection import AioPikaConnection, OwnedConnection
 from mqkit.drivers.aio_pika.receiver import read_for
 from mqkit.drivers.base import Closed, Driver
@@ -69,7 +69,7 @@ def of_application(source: Any) -> Driver:
     if isinstance(source, AbstractRobustConnection):
         raise ConfigurationError(NOT_ROBUST)
     if isinstance(source, AbstractConnection):
-        return LentDriver(source)
+        return BorrowedDriver(source)
     if not callable(source):
         raise ConfigurationError(f"{TAKES}, not {type(source).__name__}")
     try:
@@ -79,7 +79,7 @@ def of_application(source: Any) -> Driver:
     return OpeningDriver(source)
 
 
-class LentDriver(Driver):
+class BorrowedDriver(Driver):
     """Hands out one connection that the application has opened, as long as it is open."""
 
     name = "aio-pika"
@@ -196,7 +196,7 @@ def _under(connection: AbstractConnection) -> aiormq.abc.AbstractConnection | No
 
 def _quiet() -> None:
     # Its warnings are the application's to see; its debug log has bodies, headers and tokens.
-    wire.quiet("aio_pika", "aiormq", "pamqp", level=logging.INFO)
+    common.quiet("aio_pika", "aiormq", "pamqp", level=logging.INFO)
 
 
 def _connect_error(error: Exception) -> ConnectError:
@@ -208,4 +208,4 @@ def _connect_error(error: Exception) -> ConnectError:
             f"{failed}: the broker refused it, and aiormq does not tell why (a virtual host "
             "that does not exist, for example)"
         )
-    return ConnectError(f"{failed}: {wire.root_text(error)}")
+    return ConnectError(f"{failed}: {common.root_text(error)}")

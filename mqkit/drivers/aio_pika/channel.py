@@ -18,7 +18,7 @@ from pamqp.body import ContentBody
 from pika import amqp_object, spec
 
 from mqkit.drivers import frames
-from mqkit.drivers.aio_pika import convert as wire
+from mqkit.drivers.aio_pika import convert
 from mqkit.drivers.aio_pika.assembly import Assembly, Calls, Inbox
 from mqkit.drivers.base import Closed, DriverChannel, Incoming, QueueState, Returned
 from mqkit.drivers.common import BY_US, CLOSE_TIMEOUT, DEFECT, INTERNAL_ERROR, defect
@@ -29,7 +29,7 @@ REPLY_SUCCESS = 200
 """The reply code of a close in peace (AMQP 0-9-1, section 1.2 "Constants")."""
 
 
-class Link(Protocol):
+class ConnectionPort(Protocol):
     """The connection, as its channels see it."""
 
     @property
@@ -53,15 +53,15 @@ class Link(Protocol):
 class AioPikaChannel(DriverChannel):
     """One channel."""
 
-    def __init__(self, link: Link, number: int) -> None:
+    def __init__(self, connection: ConnectionPort, number: int) -> None:
         self.number = number
         self.frames = Inbox(self._receive)
-        self._link = link
+        self._connection = connection
         self._open = False
         self._closing = False
         self._parting = Closed(0, BY_US)
         self._closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
-        self._calls = Calls(link.write)
+        self._calls = Calls(connection.write)
         self._assembly = Assembly()
         self._published = 0
         self._on_delivery: dict[str, Callable[[Incoming], None]] = {}
@@ -183,7 +183,9 @@ class AioPikaChannel(DriverChannel):
         self, message: Message, extra_headers: Mapping[str, HeaderValue] | None = None
     ) -> int:
         self._ensure_open()
-        self._link.write(wire.publish(self.number, message, self._link.frame_max, extra_headers))
+        self._connection.write(
+            convert.publish(self.number, message, self._connection.frame_max, extra_headers)
+        )
         self._published += 1
         return self._published
 
@@ -229,15 +231,15 @@ class AioPikaChannel(DriverChannel):
 
     def ack(self, tag: int, multiple: bool = False) -> None:
         self._ensure_open()
-        self._link.write(wire.method(self.number, spec.Basic.Ack(tag, multiple)))
+        self._connection.write(convert.method(self.number, spec.Basic.Ack(tag, multiple)))
 
     def nack(self, tag: int, *, requeue: bool) -> None:
         self._ensure_open()
-        self._link.write(wire.method(self.number, spec.Basic.Nack(tag, requeue=requeue)))
+        self._connection.write(convert.method(self.number, spec.Basic.Nack(tag, requeue=requeue)))
 
     def reject(self, tag: int, *, requeue: bool) -> None:
         self._ensure_open()
-        self._link.write(wire.method(self.number, spec.Basic.Reject(tag, requeue=requeue)))
+        self._connection.write(convert.method(self.number, spec.Basic.Reject(tag, requeue=requeue)))
 
     async def close(self, *, in_order: bool = False) -> None:
         if in_order:
@@ -256,8 +258,8 @@ class AioPikaChannel(DriverChannel):
         # channel closes, and has passed on all that came before it answers a cancel.
         cancels = [spec.Basic.Cancel(consumer_tag=tag) for tag in self._on_delivery]
         self._calls.finish(
-            ((wire.method(self.number, each), (commands.Basic.CancelOk,)) for each in cancels),
-            wire.method(self.number, close),
+            ((convert.method(self.number, each), (commands.Basic.CancelOk,)) for each in cancels),
+            convert.method(self.number, close),
         )
 
     def end(self, why: Closed) -> None:
@@ -275,7 +277,7 @@ class AioPikaChannel(DriverChannel):
         return await self._await(method, *answers)
 
     async def _await(self, method: amqp_object.Method, *answers: type) -> Any:
-        return await self._calls.send(wire.method(self.number, method), answers)
+        return await self._calls.send(convert.method(self.number, method), answers)
 
     def _ensure_open(self) -> None:
         if not self._open:
@@ -342,13 +344,13 @@ class AioPikaChannel(DriverChannel):
 
     def _on_close(self, frame: commands.Channel.Close) -> None:
         # aiormq gives the number away now, but nothing may be opened under it before close-ok.
-        self._link.keep(self)
-        self._link.write(wire.method(self.number, spec.Channel.CloseOk()))
+        self._connection.keep(self)
+        self._connection.write(convert.method(self.number, spec.Channel.CloseOk()))
         if not self._closing:
-            self._link.release(self)
+            self._connection.release(self)
         self.end(Closed(frame.reply_code or 0, frame.reply_text or ""))
 
     def _on_close_ok(self) -> None:
         if self._closing:
-            self._link.release(self)
+            self._connection.release(self)
             self.end(self._parting)

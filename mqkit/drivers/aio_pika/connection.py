@@ -18,7 +18,7 @@ from typing import Any, Self, cast
 from aiormq.abc import AbstractConnection, ChannelFrame
 from pamqp import commands
 
-from mqkit.drivers.aio_pika import convert as wire
+from mqkit.drivers.aio_pika import convert
 from mqkit.drivers.aio_pika.channel import AioPikaChannel
 from mqkit.drivers.base import Closed, DriverConnection
 from mqkit.drivers.common import BY_US, CLOSE_TIMEOUT
@@ -166,7 +166,7 @@ class AioPikaConnection(DriverConnection):
             self.end(Closed(0, f"writing failed: {error}"))
 
     def _on_gone(self, gone: asyncio.Future[Any]) -> None:
-        self.end(wire.closed(None if gone.cancelled() else gone.exception()))
+        self.end(convert.closed(None if gone.cancelled() else gone.exception()))
 
 
 class OwnedConnection(AioPikaConnection):

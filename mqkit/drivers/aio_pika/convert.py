@@ -17,10 +17,8 @@ import aiormq
 from aiormq.connection import EXCEPTION_MAPPING
 from pika import amqp_object, frame
 
-from mqkit.drivers import common as wire
-from mqkit.drivers import frames
+from mqkit.drivers import common, frames
 from mqkit.drivers.base import Closed
-from mqkit.drivers.pika import convert as pika_wire
 from mqkit.message import HeaderValue, Message
 
 _CODES = {error: code for code, error in EXCEPTION_MAPPING.items()}
@@ -42,18 +40,8 @@ def publish(
     :raises InvalidMessageError: a header or property cannot be encoded, or all of them together
         do not fit into one frame, as they must (AMQP 0-9-1, section 4.2.6.1)
     """
-    headers = {**message.properties.headers, **(extra_headers or {})}
-    limit = frame_max - wire.FRAME_OVERHEAD if frame_max else _NO_LIMIT
-    try:
-        return b"".join(frames.publish(channel, message, headers, limit))
-    except frames.HeaderTooLargeError as error:
-        raise wire.too_large(message, *error.args) from error
-    except pika_wire.ENCODING_ERRORS as error:
-        raise wire.unencodable(message, error) from error
-
-
-_NO_LIMIT = 2**32 - 1
-"""Bytes that a frame can have (AMQP 0-9-1, section 4.2.3)."""
+    limit = frame_max - common.FRAME_OVERHEAD if frame_max else frames.NO_LIMIT
+    return b"".join(frames.publish(channel, message, limit, extra_headers))
 
 
 CHANNEL_CLOSE, CONNECTION_CLOSE = b"\0\x14\0\x28", b"\0\x0a\0\x32"
@@ -81,17 +69,17 @@ def passed_by(kind: int, payload: bytes) -> tuple[int, bytes]:
 def closed(reason: BaseException | None) -> Closed:
     """Why a connection closed, from what aiormq says of it."""
     if reason is None or isinstance(reason, asyncio.CancelledError):
-        return Closed(0, wire.BY_US)
+        return Closed(0, common.BY_US)
     if isinstance(reason, aiormq.exceptions.ConnectionClosed):
         code = _CODES.get(type(reason))
         if code is None:
             first = reason.args[0] if reason.args else 0
             code = first if isinstance(first, int) else 0
-        text = str(reason.args[-1]) if reason.args else wire.BY_US
+        text = str(reason.args[-1]) if reason.args else common.BY_US
         return Closed(0 if code in (0, 200) else code, text)
     if isinstance(reason.__cause__, asyncio.IncompleteReadError):
         return Closed(0, "the broker ended the stream without a word")
-    text = wire.root_text(reason.__cause__ or reason)
+    text = common.root_text(reason.__cause__ or reason)
     if isinstance(reason, aiormq.exceptions.ProtocolSyntaxError):
         return Closed(0, f"aiormq cannot read what the broker sent: {text}")
     return Closed(0, text)

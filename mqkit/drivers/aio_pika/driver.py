@@ -2,7 +2,7 @@
 
 aio-pika's own classes are left aside where mqkit opens the connection itself: its plain connection
 (10.2.1) never completes its `closed` when it is lost, and opens and drops streams that nobody can
-reach. A connection that the application opened with aio-pika is used by `aio_pika_lent`.
+reach. A connection that the application opened with aio-pika is used by `borrowed`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from collections.abc import Callable
 
 import aiormq
 
-from mqkit.drivers import common as wire
-from mqkit.drivers import refusals
+from mqkit.drivers import common, refusals
 from mqkit.drivers.aio_pika.connection import AioPikaConnection, OwnedConnection
 from mqkit.drivers.aio_pika.transport import Stream, address, connect_error
 from mqkit.drivers.base import Closed, Driver
@@ -39,7 +38,7 @@ class AioPikaDriver(Driver):
         name: str,
         on_blocked: Callable[[str | None], None],
     ) -> AioPikaConnection:
-        wire.quiet("aiormq", "pamqp")
+        common.quiet("aiormq", "pamqp")
         stream = Stream(url, host)
         connection = _Aiormq(
             address(url, host),
@@ -114,11 +113,11 @@ class _OwnConnection(OwnedConnection):
             self._end_of_stream = loop.call_later(END_TIMEOUT, self._drop)
 
     def _look(self) -> None:
-        if self._stream.silence.left > 0:
+        if self._stream.monitor.left > 0:
             self._watch = self._look_later()
             return
-        self.end(Closed(0, self._stream.silence.why))
+        self.end(Closed(0, self._stream.monitor.why))
         self._drop()  # aiormq ends its own tasks when the stream ends
 
     def _look_later(self) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(self._stream.silence.left, self._look)
+        return asyncio.get_running_loop().call_later(self._stream.monitor.left, self._look)

@@ -17,7 +17,7 @@ from pamqp.body import ContentBody
 from pamqp.exceptions import PAMQPException
 
 from mqkit.drivers import frames
-from mqkit.drivers.aio_pika import convert as aio_pika_wire
+from mqkit.drivers.aio_pika import convert
 from mqkit.drivers.aio_pika.channel import AioPikaChannel
 from mqkit.errors import ConfigurationError
 
@@ -70,7 +70,7 @@ async def _next(
             f"Server connection unexpectedly closed: {error!r}"
         ) from error
     if rest[-1] == frames.END and isinstance(connection.channels.get(number), AioPikaChannel):
-        kind, payload = aio_pika_wire.passed_by(kind, rest[:-1])
+        kind, payload = convert.passed_by(kind, rest[:-1])
         if kind == frames.BODY:
             return 0, number, ContentBody(payload)
         start, rest = frames.HEAD.pack(kind, number, len(payload)), payload + rest[-1:]

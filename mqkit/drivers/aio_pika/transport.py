@@ -14,9 +14,9 @@ from pamqp import commands
 from pamqp import frame as pamqp_frame
 from pamqp.exceptions import PAMQPException, UnmarshalingException
 
-from mqkit.drivers import common as wire
-from mqkit.drivers import refusals
-from mqkit.drivers.aio_pika import convert as aio_pika_wire
+from mqkit.drivers import common, refusals
+from mqkit.drivers.aio_pika import convert
+from mqkit.drivers.heartbeat import HeartbeatMonitor
 from mqkit.errors import ConnectError
 from mqkit.settings import BrokerUrl, Host
 
@@ -52,9 +52,9 @@ class Stream(TransportFactory):
 
     def __init__(self, url: BrokerUrl, host: Host) -> None:
         self._host = host
-        self._tls = wire.tls_context(url.tls) if url.tls else None
+        self._tls = common.tls_context(url.tls) if url.tls else None
         self._server_name = (url.tls.server_name or host.name) if url.tls else None
-        self.silence = wire.Silence(url.heartbeat, time.monotonic)
+        self.monitor = HeartbeatMonitor(url.heartbeat, time.monotonic)
         """How long the peer may still say nothing."""
         self._reader: _Reader | None = None
         self._transport: asyncio.WriteTransport | None = None
@@ -66,7 +66,7 @@ class Stream(TransportFactory):
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Called by aiormq when it connects."""
         loop = asyncio.get_running_loop()
-        reader = self._reader = _Reader(self.silence, loop=loop)
+        reader = self._reader = _Reader(self.monitor, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _protocol = await loop.create_connection(
             lambda: protocol,
@@ -111,12 +111,12 @@ class _Reader(asyncio.StreamReader):
     """Notes when the peer speaks and ends, and what it says until the connection is open.
 
     aiormq reads a frame in three parts: its type, its channel and size, its payload and end.
-    Here it is read as a whole, and given out as `aio_pika_wire.passed_by` says.
+    Here it is read as a whole, and given out as `convert.passed_by` says.
     """
 
-    def __init__(self, silence: wire.Silence, *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, monitor: HeartbeatMonitor, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
-        self._silence = silence
+        self._monitor = monitor
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the peer says nothing more."""
         self.words: bytearray | None = bytearray()
@@ -124,7 +124,7 @@ class _Reader(asyncio.StreamReader):
         self.frame_max = 0
 
     def feed_data(self, data: Any) -> None:
-        self._silence.end(len(data))
+        self._monitor.received(len(data))
         if self.words is not None:
             self.words += data
             if problem := refusals.stranger(bytes(self.words)):
@@ -148,13 +148,13 @@ class _Reader(asyncio.StreamReader):
         (kind,) = await self._read(_TYPE)
         start = await self._read(_CHANNEL_AND_SIZE)
         rest = await self._read(int.from_bytes(start[2:]) + 1)
-        kind, payload = aio_pika_wire.passed_by(kind, rest[:-1])
+        kind, payload = convert.passed_by(kind, rest[:-1])
         return [payload + rest[-1:], start[:2] + len(payload).to_bytes(4), bytes((kind,))]
 
     async def _read(self, n: int) -> bytes:
         if self.frame_max and n > self.frame_max:
             raise UnmarshalingException("it is larger than was agreed on", n)
-        self._silence.frame(whole=n == _TYPE)
+        self._monitor.frame_state(whole=n == _TYPE)
         return await super().readexactly(n)
 
 

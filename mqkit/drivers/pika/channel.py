@@ -10,10 +10,9 @@ from typing import Any
 from pika import spec
 from pika.channel import Channel
 
-from mqkit.drivers import common as wire
-from mqkit.drivers import frames
+from mqkit.drivers import common, frames
 from mqkit.drivers.base import Closed, DriverChannel, Incoming, QueueState, Returned
-from mqkit.drivers.pika import convert as pika_wire
+from mqkit.drivers.pika import convert
 from mqkit.drivers.pika.connection import StreamConnection, ack
 from mqkit.errors import ChannelClosedError
 from mqkit.message import HeaderValue, Message
@@ -128,7 +127,7 @@ class PikaChannel(DriverChannel):
         on_return: Callable[[Returned], None],
     ) -> None:
         def returned(_: Any, method: Any, properties: Any, __: bytes) -> None:
-            on_return(pika_wire.returned(method, properties))
+            on_return(convert.returned(method, properties))
 
         self._channel.add_on_return_callback(returned)
         # Confirms go to `on_confirm`, and pika hears of none.
@@ -139,15 +138,7 @@ class PikaChannel(DriverChannel):
         self, message: Message, extra_headers: Mapping[str, HeaderValue] | None = None
     ) -> int:
         self._ensure_open()
-        headers = message.properties.headers
-        if extra_headers:
-            headers = {**headers, **extra_headers} if headers else extra_headers
-        try:
-            pieces = frames.publish(self._number, message, headers, self._connection.payload_max)
-        except frames.HeaderTooLargeError as error:
-            raise wire.too_large(message, *error.args) from error
-        except pika_wire.ENCODING_ERRORS as error:
-            raise wire.unencodable(message, error) from error
+        pieces = frames.publish(self._number, message, self._connection.payload_max, extra_headers)
         self._connection.emit(pieces)
         self._published += 1
         return self._published
@@ -211,7 +202,7 @@ class PikaChannel(DriverChannel):
             self._channel.basic_get(
                 queue,
                 lambda _, method, properties, body: self._on_got(
-                    pika_wire.incoming(method, properties, body)
+                    convert.incoming(method, properties, body)
                 ),
             )
             try:
@@ -239,7 +230,7 @@ class PikaChannel(DriverChannel):
                 # pika cancels what is not being cancelled, and knows no other way to close.
                 self._channel._cancelled.update(self._channel.consumer_tags)  # noqa: SLF001
             self._channel.close()
-        await asyncio.wait([self._closed], timeout=wire.CLOSE_TIMEOUT)
+        await asyncio.wait([self._closed], timeout=common.CLOSE_TIMEOUT)
 
     async def _call(self, send: Callable[[Callable[[Any], None]], object]) -> Any:
         """Send a method and await its answer, which may come after the caller is gone."""

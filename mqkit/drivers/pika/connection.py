@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pika import exceptions
+from pika.adapters.asyncio_connection import AsyncioConnection
 
 from mqkit.amqp import content_header
-from mqkit.drivers import common as wire
-from mqkit.drivers import frames
+from mqkit.drivers import common, frames
 from mqkit.drivers.base import Incoming
-from mqkit.drivers.pika.mended import MendedConnection
+from mqkit.drivers.pika.mixin import ConnectionMixin
 from mqkit.message import Properties, maker
 
 RECEIVE = 64 * 1024
@@ -100,7 +100,38 @@ class Inbound:
             on_delivery(_incoming(tag, redelivered, exchange, routing_key, properties, body))
 
 
-class StreamConnection(MendedConnection):
+class AbandonableConnection(ConnectionMixin, AsyncioConnection):  # type: ignore[misc]
+    """pika's connection for asyncio, whose attempt to connect may be given up.
+
+    pika (1.4.4) fails there in ways that nobody hears of.
+    """
+
+    _is_unlinked = False
+
+    def abandon(self) -> None:
+        """Give up the attempt to connect; its stream ends, also where it is only on its way."""
+        self._is_unlinked = self._transport is None
+        if not (self.is_closed or self.is_closing):
+            self.close()
+
+    def _proto_connection_made(self, transport: Any) -> None:
+        if self._is_unlinked:
+            # pika has ended the attempt, and goes on with its stream as if it had not.
+            transport.abort()
+        else:
+            super()._proto_connection_made(transport)
+
+    def _proto_connection_lost(self, error: BaseException | None) -> None:
+        if not self._is_unlinked:
+            super()._proto_connection_lost(error)
+
+    def _on_connection_workflow_done(self, result: Any) -> None:
+        # pika reports an attempt that was aborted by a class, and then fails an assertion, with
+        # a traceback in the log, because that is no exception.
+        super()._on_connection_workflow_done(result() if isinstance(result, type) else result)
+
+
+class StreamConnection(AbandonableConnection):
     """A connection whose channels may take frames before pika does. It sends frames together."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -182,7 +213,7 @@ class StreamConnection(MendedConnection):
             inbound = self._inbound.get(number)
             try:
                 taken = inbound is not None and inbound.take(kind, buffer, start, end)
-            except Exception:  # noqa: BLE001 - the rule of `wire.defect`
+            except Exception:  # noqa: BLE001 - the rule of `common.defect`
                 self._on_defect(number)
                 taken = True
             if not taken:
@@ -202,9 +233,9 @@ class StreamConnection(MendedConnection):
             self._on_defect(number)
 
     def _on_defect(self, number: int) -> None:
-        wire.defect()
+        common.defect()
         if (inbound := self._inbound.get(number)) is not None:
             inbound.break_off()
         channel = self._channels.get(number)
         if channel is not None and channel.is_open:
-            channel.close(wire.INTERNAL_ERROR, wire.DEFECT)
+            channel.close(common.INTERNAL_ERROR, common.DEFECT)

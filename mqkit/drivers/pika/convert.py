@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import pika
 from pika import exceptions, frame
 
 from mqkit.amqp import content_header, field_tables
-from mqkit.drivers import common as wire
-from mqkit.drivers import refusals
+from mqkit.drivers import common, refusals
 from mqkit.drivers.base import Closed, Incoming, Returned
 from mqkit.drivers.frames import END, HEAD, HEADER
 from mqkit.errors import ConnectError
 from mqkit.message import Properties
 from mqkit.settings import BrokerUrl, Host
 
-ENCODING_ERRORS = (
-    exceptions.UnsupportedAMQPFieldException,
-    exceptions.ShortStringTooLong,
-    struct.error,
-    UnicodeError,
-    OverflowError,
-    TypeError,
-    ValueError,
-    AssertionError,
-    RecursionError,
-    AttributeError,
-)
-"""What pika and `mqkit.drivers.frames` raise for what they cannot encode; none of it is written."""
-
 
 def quiet_pika() -> None:
     """Keep pika's own log to what is critical, unless the application chose a level for it."""
-    wire.quiet("pika")
+    common.quiet("pika")
 
 
 def parameters(url: BrokerUrl, host: Host, name: str) -> pika.ConnectionParameters:
@@ -51,7 +35,7 @@ def parameters(url: BrokerUrl, host: Host, name: str) -> pika.ConnectionParamete
         stack_timeout=url.connect_timeout,
         connection_attempts=1,
         ssl_options=(
-            pika.SSLOptions(wire.tls_context(url.tls), url.tls.server_name or host.name)
+            pika.SSLOptions(common.tls_context(url.tls), url.tls.server_name or host.name)
             if url.tls
             else None
         ),
@@ -136,16 +120,15 @@ def closed(reason: BaseException) -> Closed:
             reason, exceptions.ConnectionClosedByClient | exceptions.ChannelClosedByClient
         )
         return Closed(0 if by_us else reason.reply_code, str(reason.reply_text))
-    if isinstance(reason, exceptions.AMQPHeartbeatTimeout):
-        return Closed(0, wire.SILENT)
-    return Closed(0, wire.root_text(reason))
+    return Closed(0, common.root_text(reason))
 
 
 def connect_error(error: BaseException, url: BrokerUrl, host: Host) -> ConnectError:
     """The error for a connection that could not be opened."""
     if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
         return refusals.login_refused(host)
-    if isinstance(error, exceptions.ProbableAccessDeniedError) and "(530)" in wire.root_text(error):
+    is_refused = isinstance(error, exceptions.ProbableAccessDeniedError)
+    if is_refused and "(530)" in common.root_text(error):
         return refusals.vhost_refused(host, url.vhost)
     if isinstance(error, exceptions.IncompatibleProtocolError) and not any(
         # pika says so too where the stream ended before the peer said anything.

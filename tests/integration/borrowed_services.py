@@ -16,10 +16,10 @@ async def open_connection() -> aio_pika.abc.AbstractConnection:
     )
 
 
-service = Service("lent", retry=Retry.never(), connection=open_connection)
+service = Service("borrowed", retry=Retry.never(), connection=open_connection)
 
 
-@service.handler(Queue(os.environ.get("TEST_QUEUE", "lent.q")))
+@service.handler(Queue(os.environ.get("TEST_QUEUE", "borrowed.q")))
 async def note(body: bytes) -> None:
     """Say what came."""
     print(f"handled {body.decode()}", flush=True)  # noqa: T201 - the test reads it

@@ -301,7 +301,7 @@ async def test_mqkit_run_takes_the_service_s_connection(
     environment = {"TEST_OWN_URL": broker.url, "TEST_QUEUE": f"{name}.q"}
     log = tmp_path / "log"
     with running(
-        "tests.integration.lent_services:service", "amqp://127.0.0.1:1/", log, **environment
+        "tests.integration.borrowed_services:service", "amqp://127.0.0.1:1/", log, **environment
     ) as process:
         await process.says("consuming")
         async with connected(broker.url) as client:
@@ -312,7 +312,7 @@ async def test_mqkit_run_takes_the_service_s_connection(
         process.send(signal.SIGTERM)
         assert await process.ends() == 0
     with running(
-        "tests.integration.lent_services:service",
+        "tests.integration.borrowed_services:service",
         "amqp://127.0.0.1:1/",
         log,
         "--url",

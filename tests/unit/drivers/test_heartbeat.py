@@ -1,27 +1,27 @@
-"""What the drivers share."""
+"""How long a broker may say nothing, on a clock of the test's own."""
 
 from __future__ import annotations
 
 import pytest
 
-from mqkit.drivers import common as wire
+from mqkit.drivers.heartbeat import GARBLED, SILENCE, SILENT, HeartbeatMonitor
 from mqkit.settings import DEFAULT_HEARTBEAT
 
 
 def test_silence_has_its_limit_and_begins_anew_with_each_octet() -> None:
     """Two and a half heartbeats after the last octet nothing is left."""
     now = 100.0
-    silence = wire.Silence(4, lambda: now)
-    assert silence.left == 10
+    monitor = HeartbeatMonitor(4, lambda: now)
+    assert monitor.left == 10
     now += 9
-    assert silence.left == 1
-    silence.end()
-    assert silence.left == 10
+    assert monitor.left == 1
+    monitor.received()
+    assert monitor.left == 10
     now += 10
-    assert silence.left <= 0
+    assert monitor.left <= 0
 
 
-@pytest.mark.parametrize("heartbeats", [wire.SILENCE, 3], ids=["mqkit", "RabbitMQ"])
+@pytest.mark.parametrize("heartbeats", [SILENCE, 3], ids=["mqkit", "RabbitMQ"])
 def test_either_side_notices_in_time_by_default(heartbeats: float) -> None:
     """A gap between heartbeats and a slow network fit in, and 15 s are not passed.
 
@@ -36,15 +36,15 @@ def test_either_side_notices_in_time_by_default(heartbeats: float) -> None:
 def test_a_frame_must_become_whole() -> None:
     """It has three heartbeats, and a second more for each 400 octets that came."""
     now = 100.0
-    silence = wire.Silence(4, lambda: now)
-    silence.frame(whole=False)
+    monitor = HeartbeatMonitor(4, lambda: now)
+    monitor.frame_state(whole=False)
     now += 9
-    silence.end(800)
-    silence.frame(whole=False)
-    assert silence.left == 5
-    assert silence.why == wire.GARBLED
-    silence.frame(whole=True)
-    assert silence.left == 10
-    assert silence.why == wire.SILENT
-    silence.frame(whole=False)
-    assert silence.left == 10
+    monitor.received(800)
+    monitor.frame_state(whole=False)
+    assert monitor.left == 5
+    assert monitor.why == GARBLED
+    monitor.frame_state(whole=True)
+    assert monitor.left == 10
+    assert monitor.why == SILENT
+    monitor.frame_state(whole=False)
+    assert monitor.left == 10
