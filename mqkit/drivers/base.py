@@ -14,8 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mqkit.errors import ChannelClosedError
 from mqkit.message import HeaderValue, Message, Properties
 from mqkit.settings import BrokerUrl, Host
+
+REPLY_SUCCESS = 200
+"""The reply code of a close in peace (AMQP 0-9-1, section 1.2 "Constants")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,11 @@ class Closed:
     @property
     def by_broker(self) -> bool:
         """True if the broker closed it in words, rather than by vanishing."""
-        return self.code not in (0, 200)
+        return self.code not in (0, REPLY_SUCCESS)
+
+    def error(self) -> ChannelClosedError:
+        """Make the error for what was asked of what closed."""
+        return ChannelClosedError(self.code, self.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ import logging
 import os
 import ssl
 import sys
+from collections.abc import Mapping
 from typing import Any
 
+from mqkit.drivers.base import Closed
 from mqkit.errors import BrokerUrlError
 from mqkit.settings import Tls
 
@@ -27,6 +29,14 @@ DEFECT = "this side could not deal with a frame"
 
 BY_US = "Normal shutdown"
 """Why a connection or channel closed that this side closed."""
+
+NOT_OPEN = Closed(0, "the connection is closed")
+"""Why a connection opens no channel."""
+
+
+def product(server_properties: Mapping[str, Any]) -> str:
+    """Name the broker's product and version, from what it tells of itself in `connection.start`."""
+    return f"{server_properties.get('product', 'broker')} {server_properties.get('version', '?')}"
 
 
 def defect() -> None:

@@ -12,7 +12,6 @@ from aiormq.abc import FrameType
 
 from mqkit.amqp import content_header
 from mqkit.drivers.base import Closed
-from mqkit.errors import ChannelClosedError
 from mqkit.message import Properties
 
 
@@ -117,7 +116,7 @@ class Calls:
         waiting, self._waiting = [*self._waiting, *self._refused], deque()
         for call in waiting:
             if not call.future.done():
-                call.future.set_exception(ChannelClosedError(why.code, why.text))
+                call.future.set_exception(why.error())
                 call.future.exception()  # those of `finish` are awaited by nobody
 
     def _send_next(self) -> None:

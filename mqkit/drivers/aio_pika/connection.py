@@ -21,7 +21,7 @@ from pamqp import commands
 from mqkit.drivers.aio_pika import convert
 from mqkit.drivers.aio_pika.channel import AioPikaChannel
 from mqkit.drivers.base import Closed, DriverConnection
-from mqkit.drivers.common import BY_US, CLOSE_TIMEOUT
+from mqkit.drivers.common import BY_US, CLOSE_TIMEOUT, NOT_OPEN, product
 from mqkit.errors import ChannelClosedError, ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -50,8 +50,7 @@ class AioPikaConnection(DriverConnection):
         self._to_free: list[AioPikaChannel] = []
         self._left: asyncio.Future[None] | None = None
         self._anything = asyncio.Event()
-        properties: dict[str, Any] = connection.server_properties
-        self._server = f"{properties.get('product', 'broker')} {properties.get('version', '?')}"
+        self._server = product(connection.server_properties)
         self._gone = connection.closing
         self._gone.add_done_callback(self._on_gone)
         self._writing = asyncio.create_task(self._write(), name="mqkit aio-pika writer")
@@ -72,7 +71,7 @@ class AioPikaConnection(DriverConnection):
 
     async def channel(self) -> AioPikaChannel:
         if self._closed.done():
-            raise ChannelClosedError(0, "the connection is closed")
+            raise NOT_OPEN.error()
         channel = AioPikaChannel(self, self._free_number())
         self._channels.add(channel)
         self.keep(channel)

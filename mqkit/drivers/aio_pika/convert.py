@@ -18,7 +18,7 @@ from aiormq.connection import EXCEPTION_MAPPING
 from pika import amqp_object, frame
 
 from mqkit.drivers import common, frames
-from mqkit.drivers.base import Closed
+from mqkit.drivers.base import REPLY_SUCCESS, Closed
 from mqkit.message import HeaderValue, Message
 
 _CODES = {error: code for code, error in EXCEPTION_MAPPING.items()}
@@ -76,7 +76,7 @@ def closed(reason: BaseException | None) -> Closed:
             first = reason.args[0] if reason.args else 0
             code = first if isinstance(first, int) else 0
         text = str(reason.args[-1]) if reason.args else common.BY_US
-        return Closed(0 if code in (0, 200) else code, text)
+        return Closed(0 if code == REPLY_SUCCESS else code, text)
     if isinstance(reason.__cause__, asyncio.IncompleteReadError):
         return Closed(0, "the broker ended the stream without a word")
     text = common.root_text(reason.__cause__ or reason)

@@ -14,7 +14,6 @@ from mqkit.drivers.base import Closed, Driver, DriverConnection
 from mqkit.drivers.pika import convert
 from mqkit.drivers.pika.channel import PikaChannel
 from mqkit.drivers.pika.connection import StreamConnection
-from mqkit.errors import ChannelClosedError
 from mqkit.settings import BrokerUrl, Host
 
 
@@ -81,8 +80,7 @@ class PikaConnection(DriverConnection):
     def __init__(self, connection: StreamConnection, closed: asyncio.Future[Closed]) -> None:
         self._connection = connection
         self._closed = closed
-        properties = connection.server_properties or {}
-        self._server = f"{properties.get('product', 'broker')} {properties.get('version', '?')}"
+        self._server = common.product(connection.server_properties or {})
 
     @property
     def server(self) -> str:
@@ -108,12 +106,12 @@ class PikaConnection(DriverConnection):
             if not closed.done():
                 closed.set_result(why)
             if not opened.done():
-                opened.set_exception(ChannelClosedError(why.code, why.text))
+                opened.set_exception(why.error())
 
         try:
             channel = self._connection.channel(on_open_callback=on_open)
         except exceptions.ConnectionWrongStateError as error:
-            raise ChannelClosedError(0, "the connection is closed") from error
+            raise common.NOT_OPEN.error() from error
         channel.add_on_close_callback(on_close)
         await opened
         return PikaChannel(self._connection, channel, closed)

@@ -127,6 +127,25 @@ def test_what_cannot_be_encoded_is_an_invalid_message(message: Message, headers:
     assert isinstance(caught.value.__cause__, frames.ENCODING_ERRORS)
 
 
+def test_what_can_be_written_is_known_without_its_body() -> None:
+    """Headers of any size may be; what cannot be encoded is refused with its id and exchange."""
+    many = Properties(headers={"h": "x" * 1_000_000})
+    frames.check_writable(Message("", "q", None, many))  # type: ignore[arg-type]
+    bad = Properties(message_id="m", headers={"h": object()})  # type: ignore[dict-item]
+    with pytest.raises(InvalidMessageError, match="message m to exchange 'x': a header or"):
+        frames.check_writable(Message("x", "q", b"", bad))
+
+
+def test_extra_headers_are_written_with_the_message_s_own() -> None:
+    """In the place of those of the same name; the message's stay as they are."""
+    own = Message("", "q", b"", Properties(headers={"a": 1, "b": 2}))
+    both = Message("", "q", b"", Properties(headers={"a": 1, "b": 3, "c": 4}))
+    assert frames.publish(1, own, 1000, {"b": 3, "c": 4}) == frames.publish(1, both, 1000)
+    bare = Message("", "q", b"")
+    assert frames.publish(1, bare, 1000, own.properties.headers) == frames.publish(1, own, 1000)
+    assert own.properties.headers == {"a": 1, "b": 2}
+
+
 @pytest.mark.parametrize("size", [frames.SHORT_BODY, frames.SHORT_BODY + 1, 100_000])
 def test_a_long_body_is_cut_into_frames_and_not_copied(size: int) -> None:
     """It is the same octets as pika's; what is long goes as it is in memory."""
