@@ -1,4 +1,4 @@
-"""What the fields of a declaration may be, each by itself."""
+"""Checks the fields of an exchange, queue or binding, each by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_ARGUMENTS = 4096
 
 
 def field_problems(item: Any) -> Iterator[str]:
-    """Say what is wrong with the types of the fields, whatever they say together."""
+    """List the fields that have a wrong type, and what is wrong with the arguments."""
     for each in fields(item):
         value = getattr(item, each.name)
         if each.type == "bool" and not isinstance(value, bool):
@@ -24,7 +24,7 @@ def field_problems(item: Any) -> Iterator[str]:
 
 
 def argument_problems(arguments: object) -> Iterator[str]:
-    """Say why a declaration or a binding cannot have these `x-` arguments."""
+    """List why an exchange, queue or binding cannot have these arguments (`x-...`)."""
     if not isinstance(arguments, Mapping):
         yield f"arguments is a dict, not {checked.shown(arguments)}"
     elif (size := table_size(arguments, MAX_ARGUMENTS)) is None or size > MAX_ARGUMENTS:

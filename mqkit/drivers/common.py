@@ -1,4 +1,4 @@
-"""What the drivers share: the values, texts and settings that are no client library's own."""
+"""Constants and functions that the drivers share: close reasons, TLS, logging, error texts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def product(server_properties: Mapping[str, Any]) -> str:
 
 
 def defect() -> None:
-    """Log what was raised while a frame was dealt with, or by a callback that was told of it.
+    """Log the exception that dealing with a frame, or a callback for it, has just raised.
 
     The rule of all drivers: it must not rise into the client library, which would end the
     connection under all consumers. Whoever calls this closes the frame's channel, and no more.
@@ -51,7 +51,7 @@ def defect() -> None:
 
 
 def quiet(*loggers: str, level: int = logging.CRITICAL) -> None:
-    """Keep a client library's own log to `level`, unless the application chose one for it.
+    """Set a client library's loggers to `level`, unless the application chose one for them.
 
     It logs the same failures that mqkit raises; and bodies, headers and tokens with them.
     """
@@ -62,7 +62,7 @@ def quiet(*loggers: str, level: int = logging.CRITICAL) -> None:
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:
-    """How to check the broker's certificate.
+    """Make the TLS context by which the broker's certificate is checked, and this side's is sent.
 
     :raises BrokerUrlError: the URL's TLS files cannot be used
     """
@@ -82,7 +82,7 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
 
 
 def root_text(error: BaseException) -> str:
-    """The innermost reason: libraries wrap an OSError several times, and print all wrappers."""
+    """Return the innermost reason of an error: libraries wrap an OSError several times."""
     seen: Any = error
     for _ in range(8):
         inner = getattr(seen, "exceptions", None) or getattr(seen, "exception", None) or seen.args

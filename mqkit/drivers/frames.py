@@ -1,4 +1,4 @@
-"""The frames of messages as bytes, for the hot path: read and written with no object in between.
+"""Encodes and decodes the frames that every message takes, with no object in between.
 
 The drivers use these for what comes and goes with every message, in the place of their libraries'
 codecs. Layouts: AMQP 0-9-1, sections 2.3.5 "Frame details" and 4.2; the fields' order, 1.8 "Basic".
@@ -56,13 +56,13 @@ ENCODING_ERRORS = (
 
 
 def confirm(frame: bytes, at: int) -> tuple[int, bool]:
-    """The delivery tag of a confirm whose fields begin at `at`, and whether it is `multiple`."""
+    """Decode a confirm whose fields begin at `at`: delivery tag, and whether it is `multiple`."""
     tag, flags = _TAG_AND_FLAGS.unpack_from(frame, at)
     return tag, bool(flags & _MULTIPLE)
 
 
 def deliver(frame: bytes, at: int) -> tuple[str, int, bool, str, str]:
-    """Of a `basic.deliver`: consumer tag, delivery tag, redelivered, exchange, routing key.
+    """Decode a `basic.deliver`: consumer tag, delivery tag, redelivered, exchange, routing key.
 
     Names that are no UTF-8 are read as `field_tables.text` does; RabbitMQ takes them.
     """
@@ -82,7 +82,7 @@ def deliver(frame: bytes, at: int) -> tuple[str, int, bool, str, str]:
 
 
 def got(frame: bytes, at: int) -> tuple[int, bool, str, str]:
-    """Of a `basic.get-ok`: delivery tag, redelivered, exchange, routing key."""
+    """Decode a `basic.get-ok`: delivery tag, redelivered, exchange, routing key."""
     tag, flags = _TAG_AND_FLAGS.unpack_from(frame, at)
     exchange, end = short(frame, at + 9)
     key, _ = short(frame, end)
@@ -90,7 +90,7 @@ def got(frame: bytes, at: int) -> tuple[int, bool, str, str]:
 
 
 def returned(frame: bytes, at: int) -> tuple[int, str, str, str]:
-    """Of a `basic.return`: reply code, reply text, exchange, routing key."""
+    """Decode a `basic.return`: reply code, reply text, exchange, routing key."""
     reason, end = short(frame, at + 2)
     exchange, end = short(frame, end)
     key, _ = short(frame, end)
@@ -98,7 +98,7 @@ def returned(frame: bytes, at: int) -> tuple[int, str, str, str]:
 
 
 def short(frame: bytes, at: int) -> tuple[str, int]:
-    """A short string, and where it ends."""
+    """Decode a short string; return it and where it ends."""
     end = at + 1 + frame[at]
     return text(frame[at + 1 : end]), end
 

@@ -1,4 +1,4 @@
-"""How long a broker may say nothing before its connection counts as lost."""
+"""Tells when a broker that sends nothing, or no whole frame, counts as gone."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ GARBLED = "what the broker sent has not become a whole frame, as if its size wer
 
 
 class HeartbeatMonitor:
-    """How long the broker may still say nothing, on a connection with such a heartbeat.
+    """Measures how long the broker of a connection may still be silent.
 
-    Octets end a silence, be they a whole frame or not; but what is begun must become whole.
+    Any octets end a silence, but a frame that has begun must become whole in time.
     """
 
     def __init__(self, heartbeat: float, clock: Callable[[], float]) -> None:
@@ -44,12 +44,12 @@ class HeartbeatMonitor:
         self._frame_octets = 0
 
     def received(self, octets: int = 1) -> None:
-        """Have heard the broker."""
+        """Note that the broker sent octets."""
         self._began = self._clock()
         self._frame_octets += octets
 
     def frame_state(self, *, whole: bool) -> None:
-        """Be told that no frame lacks a part, or that one does, be it a new one or not."""
+        """Note whether all frames are whole, or the last one still lacks a part."""
         if whole:
             self._frame_began = None
         elif self._frame_began is None:
@@ -57,12 +57,12 @@ class HeartbeatMonitor:
 
     @property
     def left(self) -> float:
-        """Seconds until the broker counts as gone; 0 or less, and it does."""
+        """Seconds until the broker counts as gone; it does at 0 or less."""
         return min(self._began + self._limit, self._frame_end) - self._clock()
 
     @property
     def why(self) -> str:
-        """What to say of a connection that nothing is left for."""
+        """Why the connection is lost, once nothing is left."""
         return SILENT if self._began + self._limit <= self._frame_end else GARBLED
 
     @property

@@ -21,7 +21,7 @@ CLOSING = Closed(0, "it is closing")
 
 
 class MethodChannel(DriverChannel):
-    """Sends the methods that declare and bind, whatever the client library under it."""
+    """Declares, binds and keeps a list of consumers, whatever the client library under it."""
 
     def __init__(
         self, closed: asyncio.Future[Closed], on_delivery: dict[str, Callable[[Incoming], None]]
@@ -129,9 +129,9 @@ class MethodChannel(DriverChannel):
     def _add_consumer(
         self, on_delivery: Callable[[Incoming], None], on_cancel: Callable[[], None]
     ) -> str:
-        """Make a consumer tag, and have its callbacks found by it.
+        """Keep the callbacks of a consumer under a new consumer tag, and return that.
 
-        It is this side's own, so that a delivery in the same packet as consume-ok finds them.
+        The tag is not the broker's, so that a delivery in the same packet as consume-ok finds them.
         """
         tag = f"mqkit-{uuid.uuid4().hex}"
         self._on_delivery[tag], self._on_cancel[tag] = on_delivery, on_cancel

@@ -1,4 +1,4 @@
-"""A channel of the aio-pika driver, on the frames that an aiormq connection hands over.
+"""The channel of the aio-pika driver, which reads the frames that an aiormq connection hands on.
 
 It stands beside aiormq's own channel class, in its place in the connection, because that one
 (7.2.4) matches returns by message id, closes the channel when a call is cancelled, runs consumers
@@ -26,11 +26,11 @@ from mqkit.message import HeaderValue, Message, Properties
 
 
 class ConnectionPort(Protocol):
-    """The connection, as its channels see it."""
+    """What a channel asks of its connection."""
 
     @property
     def frame_max(self) -> int:
-        """The most bytes of a frame; 0 is any number."""
+        """How many bytes a frame may have; 0 is any number."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -38,7 +38,7 @@ class ConnectionPort(Protocol):
         ...
 
     def keep(self, channel: AioPikaChannel) -> None:
-        """Take the number out of use again: something of this channel is still to come."""
+        """Keep the number in use: something of this channel is still to come."""
         ...
 
     def release(self, channel: AioPikaChannel) -> None:
@@ -47,7 +47,7 @@ class ConnectionPort(Protocol):
 
 
 class AioPikaChannel(MethodChannel):
-    """One channel."""
+    """An AMQP channel on an aiormq connection."""
 
     def __init__(self, connection: ConnectionPort, number: int) -> None:
         super().__init__(asyncio.get_running_loop().create_future(), {})
@@ -68,7 +68,7 @@ class AioPikaChannel(MethodChannel):
         return self._open
 
     async def open(self) -> None:
-        """Open it on the broker.
+        """Open the channel on the broker.
 
         :raises ChannelClosedError: the connection was lost
         """
@@ -152,7 +152,7 @@ class AioPikaChannel(MethodChannel):
         await asyncio.wait([self._closed], timeout=CLOSE_TIMEOUT)
 
     def begin_to_close(self, code: int = REPLY_SUCCESS, text: str = BY_US) -> None:
-        """Tell the broker, and take no more; `closed` is done when it has answered."""
+        """Send `channel.close` and take no more calls; `closed` is done when that is answered."""
         if self._closing or self._closed.done():
             return
         self._open, self._closing = False, True
@@ -167,7 +167,7 @@ class AioPikaChannel(MethodChannel):
         )
 
     def end(self, why: Closed) -> None:
-        """Be closed, and tell everyone who waits for something of this channel."""
+        """Mark the channel as closed, and fail everyone who waits for something of it."""
         if self._closed.done():
             return
         self._open = False

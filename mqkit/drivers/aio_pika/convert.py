@@ -1,4 +1,4 @@
-"""What the aio-pika driver writes, and what of the frames that come aiormq is not shown.
+"""Encodes what the aio-pika driver writes, and hides from aiormq what it cannot read.
 
 What is written is encoded by mqkit and pika, so that both drivers write the same bytes. pamqp,
 which aiormq writes with, would change values (4.0.1): it writes floats in single precision, cuts
@@ -25,7 +25,7 @@ _CODES = {error: code for code, error in EXCEPTION_MAPPING.items()}
 
 
 def method(channel: int, call: amqp_object.Method) -> bytes:
-    """A method frame."""
+    """Encode a method frame."""
     return bytes(frame.Method(channel, call).marshal())
 
 
@@ -35,7 +35,7 @@ def publish(
     frame_max: int,
     extra_headers: Mapping[str, HeaderValue] | None = None,
 ) -> bytes:
-    """The frames of a publish.
+    """Encode the frames of a publish.
 
     :raises InvalidMessageError: a header or property cannot be encoded, or all of them together
         do not fit into one frame, as they must (AMQP 0-9-1, section 4.2.6.1)
@@ -52,7 +52,7 @@ _CONTENT_METHODS = tuple(
 
 
 def passed_by(kind: int, payload: bytes) -> tuple[int, bytes]:
-    """A frame's type and payload as aiormq and pamqp are to see them.
+    """Return a frame's type and payload as aiormq and pamqp are to see them.
 
     A content header, and a method that one follows, becomes a body frame: which it is, its place in
     the stream tells. Of a close's text only what is UTF-8 is left; nothing promises that all is.
@@ -67,7 +67,7 @@ def passed_by(kind: int, payload: bytes) -> tuple[int, bytes]:
 
 
 def closed(reason: BaseException | None) -> Closed:
-    """Why a connection closed, from what aiormq says of it."""
+    """Return why a connection closed, from the exception that aiormq ended it with."""
     if reason is None or isinstance(reason, asyncio.CancelledError):
         return Closed(0, common.BY_US)
     if isinstance(reason, aiormq.exceptions.ConnectionClosed):

@@ -1,4 +1,4 @@
-"""The driver for services that are at home on aio-pika: on the aiormq connections under it.
+"""The driver for services whose application uses aio-pika: on aiormq, the library under that.
 
 aio-pika's own classes are left aside where mqkit opens the connection itself: its plain connection
 (10.2.1) never completes its `closed` when it is lost, and opens and drops streams that nobody can
@@ -26,7 +26,7 @@ END_TIMEOUT = 1.0
 
 
 class AioPikaDriver(Driver):
-    """aio-pika's connections."""
+    """Opens aiormq connections, and looks itself whether the broker is silent."""
 
     name = "aio-pika"
 
@@ -64,13 +64,13 @@ class AioPikaDriver(Driver):
 
 
 def _is_cancelled() -> bool:
-    """Whether it is the caller who cancels; aiormq cancels its own tasks when it fails."""
+    """Return whether the caller cancels; aiormq cancels its own tasks when it fails."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 
 
 class _Aiormq(aiormq.Connection):
-    """Leaves the broker's silence to `_OwnConnection`.
+    """aiormq's connection without its own look at the broker's silence, which is late.
 
     aiormq's own look at it (7.2.4) would come later, after three heartbeats and 3 s more, and goes
     by whole frames: on a slow network it takes a large one, or even a heartbeat, for silence.
@@ -80,7 +80,7 @@ class _Aiormq(aiormq.Connection):
 
 
 class _OwnConnection(OwnedConnection):
-    """A connection that mqkit opened.
+    """A connection that mqkit opened, and gives up when the broker is silent.
 
     It looks itself for silence, and for the end of the stream: aiormq (7.2.4) is not done with that
     before all it had to write is gone, which nobody reads any more.

@@ -1,4 +1,4 @@
-"""A channel of the default driver."""
+"""The channel of the default driver, on pika's channel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mqkit.message import HeaderValue, Message
 
 
 class PikaChannel(MethodChannel):
-    """One open channel."""
+    """An open AMQP channel; messages and confirms come to it past pika."""
 
     def __init__(
         self, connection: StreamConnection, channel: Channel, closed: asyncio.Future[Closed]
@@ -184,11 +184,11 @@ class PikaChannel(MethodChannel):
             self._got.set_result(incoming)
 
     def _give_back(self, got: asyncio.Future[Incoming | None]) -> None:
-        """Requeue what nobody waits for; it would be held until the channel closes."""
+        """Requeue a message whose caller is gone; it would be held until the channel closes."""
         if got.exception() is None and (incoming := got.result()) is not None and self.is_open:
             self.nack(incoming.tag, requeue=True)
 
 
 def _not_here(*_: Any) -> None:
-    """What pika wants to call for messages and confirms, which do not come by pika."""
+    """Raise: pika is given this to call for messages and confirms, which do not come by pika."""
     raise AssertionError("pika got a frame that was to be taken before")

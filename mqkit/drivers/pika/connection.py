@@ -1,4 +1,4 @@
-"""pika's connection with the hot path laid around pika: messages, acks and confirms.
+"""pika's connection, with messages, acks and confirms read and written without pika.
 
 pika (1.4.4) makes objects of every frame that comes, asks its callbacks, and sends each frame by a
 system call of its own: three for a publish. Here the frames of messages go from the socket's bytes
@@ -34,12 +34,12 @@ _incoming = maker(Incoming)
 
 
 def ack(channel: int, tag: int, *, multiple: bool) -> bytes:
-    """The frame of a `basic.ack` (AMQP 0-9-1, section 1.8.3.13)."""
+    """Encode the frame of a `basic.ack` (AMQP 0-9-1, section 1.8.3.13)."""
     return _ACK.pack(frames.METHOD, channel, 13, frames.ACK, tag, multiple, frames.END)
 
 
 class Inbound:
-    """What comes by one channel and is not left to pika: deliveries and confirms."""
+    """Reads the deliveries and confirms of one channel, which are not left to pika."""
 
     def __init__(self) -> None:
         self.on_delivery: dict[str, Callable[[Incoming], None]] = {}
@@ -83,7 +83,7 @@ class Inbound:
             self._deliver()
 
     def break_off(self) -> None:
-        """Take what still comes as nobody's, but for the answers that a close waits for."""
+        """Drop what still comes, but for the answers that a close waits for."""
         self.is_broken = True
         self.on_delivery.clear()
         self._method = None
@@ -109,7 +109,7 @@ class AbandonableConnection(ConnectionMixin, AsyncioConnection):  # type: ignore
     _is_unlinked = False
 
     def abandon(self) -> None:
-        """Give up the attempt to connect; its stream ends, also where it is only on its way."""
+        """Give up the attempt to connect; its stream ends, even one that is being opened."""
         self._is_unlinked = self._transport is None
         if not (self.is_closed or self.is_closing):
             self.close()
@@ -132,7 +132,7 @@ class AbandonableConnection(ConnectionMixin, AsyncioConnection):  # type: ignore
 
 
 class StreamConnection(AbandonableConnection):
-    """A connection whose channels may take frames before pika does. It sends frames together."""
+    """Hands frames to channels before pika sees them, and writes many frames at once."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._inbound: dict[int, Inbound] = {}
@@ -150,7 +150,7 @@ class StreamConnection(AbandonableConnection):
         return inbound
 
     def detach(self, number: int) -> None:
-        """Leave what comes by the channel to pika again."""
+        """Leave the channel's frames to pika again."""
         self._inbound.pop(number, None)
 
     def emit(self, pieces: Iterable[bytes | memoryview]) -> None:
@@ -200,7 +200,7 @@ class StreamConnection(AbandonableConnection):
             raise exceptions.InvalidFrameError("a frame is larger than was agreed on")
 
     def _take_frames(self, buffer: bytes) -> int:
-        """Deal with all whole frames; how many bytes they are."""
+        """Deal with all whole frames; return how many bytes they are."""
         at, size = 0, len(buffer)
         while size - at > _FRAME_START:
             kind, number, length = frames.HEAD.unpack_from(buffer, at)

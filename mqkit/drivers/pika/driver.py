@@ -18,7 +18,7 @@ from mqkit.settings import BrokerUrl, Host
 
 
 class PikaDriver(Driver):
-    """pika, driven by the running event loop."""
+    """Opens pika's connections on the running event loop."""
 
     name = "pika"
 
@@ -75,7 +75,7 @@ def _abandon(connection: StreamConnection, opened: asyncio.Future[None]) -> None
 
 
 class PikaConnection(DriverConnection):
-    """One open connection."""
+    """An open pika connection."""
 
     def __init__(self, connection: StreamConnection, closed: asyncio.Future[Closed]) -> None:
         self._connection = connection

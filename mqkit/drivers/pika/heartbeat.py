@@ -1,4 +1,4 @@
-"""Heartbeats on pika's connections, which notice a broker's silence as soon as aio-pika's do."""
+"""Sends heartbeats on pika's connections, and ends them when the broker is silent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mqkit.drivers.heartbeat import HeartbeatMonitor
 
 
 class Heartbeats:
-    """Stands in the place of pika's `HeartbeatChecker`: sends heartbeats and expects octets.
+    """Sends heartbeats and watches for octets, in the place of pika's `HeartbeatChecker`.
 
     That one (1.4.4) looks once in each heartbeat and five seconds, so that a silence may last twice
     as long; and it counts whole frames, so that a large one on a slow network is taken for silence.
@@ -31,21 +31,21 @@ class Heartbeats:
         self._looking = self._later(self._monitor.left, self._look)
 
     def octets(self, count: int) -> None:
-        """Be told that the broker sent something, a whole frame or less."""
+        """Note that the broker sent octets, a whole frame or less."""
         self._monitor.received(count)
 
     def frames(self, *, some: bool, rest: bool) -> None:
-        """Be told whether this was the end of some frames, and the beginning of one more."""
+        """Note whether some frames became whole, and whether one more has begun."""
         if some or not rest:
             self._monitor.frame_state(whole=True)
         if rest:
             self._monitor.frame_state(whole=False)
 
     def received(self) -> None:
-        """Called by pika at each heartbeat of the broker, which is octets as any other frame."""
+        """Do nothing; called by pika at each heartbeat, whose octets are counted already."""
 
     def stop(self) -> None:
-        """Called by pika when the connection closes."""
+        """Stop the timers; called by pika when the connection closes."""
         for timer in (self._sending, self._looking):
             self._connection._adapter_remove_timeout(timer)  # noqa: SLF001
 
