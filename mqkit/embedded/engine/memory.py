@@ -11,10 +11,8 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mqkit.embedded.engine.message import Message
+from mqkit.embedded.engine.message import Message
 
 SHARE = 0.4
 """Of the machine's memory, or of the control group's, that messages may take.
@@ -24,9 +22,6 @@ RabbitMQ's own is 0.6; this broker is rarely alone, and its count is an estimate
 
 LOW = 0.9
 """Of the limit: below that an alarm ends. At the limit itself it would come and go all the time."""
-
-MESSAGE_BYTES = 340
-"""What a message takes beside its body and its content header: measured, CPython 3.11."""
 
 ENTRY_BYTES = 150
 """What its place in one queue takes."""

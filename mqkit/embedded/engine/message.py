@@ -9,12 +9,14 @@ from typing import Any
 
 from pamqp import commands
 
-from mqkit.embedded.engine.memory import MESSAGE_BYTES
 from mqkit.embedded.errors import precondition_failed
 from mqkit.embedded.wire.frames import ReceivedHeader, type_name
 from mqkit.embedded.wire.tables import encode_header
 
 Properties = commands.Basic.Properties
+
+MESSAGE_BYTES = 340
+"""Bytes that a message takes beside its body and its content header: measured, CPython 3.11."""
 
 DELIVERY_COUNT = "x-delivery-count"
 ACQUIRED_COUNT = "x-acquired-count"

@@ -7,17 +7,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from mqkit.embedded.engine.clock import Clock
 from mqkit.embedded.engine.durable.journal import Forgetful, Journal
 from mqkit.embedded.engine.memory import Memory
-from mqkit.embedded.engine.users import Permissions, Users
+from mqkit.embedded.engine.users import Permissions, User, Users
 from mqkit.embedded.engine.vhost import VirtualHost
 from mqkit.embedded.errors import MAX_TEXT
-
-if TYPE_CHECKING:
-    from mqkit.embedded.session.connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +29,35 @@ DEFAULT_USERS = {"guest": "guest"}
 def version() -> str:
     """The version of mqkit that this broker came with."""
     return metadata.version("mqkit")
+
+
+class Client(Protocol):
+    """A client's connection, as the engine sees it."""
+
+    name: str
+    vhost: VirtualHost | None
+    """What it opened; None before."""
+    heartbeat: int
+    """Seconds, as agreed; 0 is none."""
+    client_properties: dict[str, Any]
+
+    @property
+    def is_open(self) -> bool: ...
+
+    @property
+    def user(self) -> User: ...
+
+    def force_close(self, reason: str) -> None:
+        """Close the connection, and tell the client why."""
+        ...
+
+    def unblock(self) -> None:
+        """Read on from a publisher that was blocked by an alarm."""
+        ...
+
+    def confirm(self) -> None:
+        """Send the confirms that wait: what they confirm is durable."""
+        ...
 
 
 class Node:
@@ -58,9 +84,9 @@ class Node:
         self.journal: Journal = Forgetful() if journal is None else journal
         self.users = Users(users)
         self.vhosts: dict[str, VirtualHost] = {}
-        self.connections: set[Connection] = set()
+        self.connections: set[Client] = set()
         self.memory = Memory(memory_limit, self._memory_alarm)
-        self.unconfirmed: set[Connection] = set()
+        self.unconfirmed: set[Client] = set()
         """Connections that wait for their confirms."""
         self._deferred: deque[Callable[[], None]] = deque()
         self._blocked_by_hand: str | None = None

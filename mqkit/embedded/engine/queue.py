@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mqkit.embedded.engine.arguments import QueueArguments
 from mqkit.embedded.engine.clock import Clock, Timer
-from mqkit.embedded.engine.consumers import Consumer, Consumers
+from mqkit.embedded.engine.consumers import Consumers
 from mqkit.embedded.engine.message import ACQUIRED_COUNT, DELIVERY_COUNT, Entry, Message
 from mqkit.embedded.engine.ready import Held, Ready
 
@@ -21,8 +22,46 @@ QUORUM_DEFAULT_PRIORITY = 4
 """Of a message without one, in a quorum queue."""
 
 
+class Receiver(Protocol):
+    """The channel of a consumer, as the engine sees it."""
+
+    def can_take(self) -> bool:
+        """Return True if a delivery may be sent now."""
+        ...
+
+    def deliver(self, consumer: Consumer, entry: Entry, message: Message) -> None:
+        """Send a message to one of the channel's consumers."""
+        ...
+
+    def consumer_gone(self, consumer: Consumer, *, tell: bool) -> None:
+        """Forget a consumer whose queue was deleted, and tell the client if `tell`."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Consumer:
+    """One `basic.consume`."""
+
+    tag: str
+    queue: Queue
+    channel: Receiver
+    no_ack: bool = False
+    exclusive: bool = False
+    priority: int = 0
+    prefetch: int = 0
+    """Unacknowledged messages that it may have; 0 is no limit."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    unacked: int = 0
+
+    def can_take(self) -> bool:
+        """Return True if a message may be sent to it now."""
+        return (
+            self.no_ack or not self.prefetch or self.unacked < self.prefetch
+        ) and self.channel.can_take()
+
+
 class Host(Protocol):
-    """What a queue needs around it."""
+    """What a queue needs around it; `VirtualHost` is one."""
 
     @property
     def clock(self) -> Clock: ...
@@ -73,7 +112,7 @@ class Queue:
         self.owner = owner
         """The connection that alone may use it; None where any may."""
         self.arguments = dict(arguments or {})
-        self.consumers = Consumers(
+        self.consumers: Consumers[Consumer] = Consumers(
             single_active=options.single_active_consumer, takeover=options.is_quorum
         )
         self.ready = Ready(

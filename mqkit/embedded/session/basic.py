@@ -9,9 +9,9 @@ from typing import Any
 from pamqp import commands
 
 from mqkit.embedded.engine.arguments import consumer_priority, expiration_fault
-from mqkit.embedded.engine.consumers import Consumer
 from mqkit.embedded.engine.direct_reply import NAME as REPLY_TO
 from mqkit.embedded.engine.message import Message, header_routing_keys
+from mqkit.embedded.engine.queue import Consumer
 from mqkit.embedded.engine.vhost import Target
 from mqkit.embedded.errors import (
     access_refused,
@@ -20,15 +20,14 @@ from mqkit.embedded.errors import (
     precondition_failed,
     resource_locked,
 )
-from mqkit.embedded.session.channel import Channel, Unacked
+from mqkit.embedded.session.channel import Channel
+from mqkit.embedded.session.content import Published
 from mqkit.embedded.session.declare import readable_queue
-from mqkit.embedded.session.transactions import Settle
-from mqkit.embedded.wire.frames import ReceivedHeader
+from mqkit.embedded.session.unacked import acknowledge, requeue, requeue_uncounted
+from mqkit.embedded.session.unacked import reject as dead_letter
 
 AT_ONCE = 100
 """Queues that a message is offered to without a look at the time."""
-
-Published = tuple[commands.Basic.Publish, ReceivedHeader, bytes]
 
 
 def publish(channel: Channel, published: Published) -> Iterator[None] | None:
@@ -149,19 +148,19 @@ def get(channel: Channel, method: commands.Basic.Get) -> None:
 
 def ack(channel: Channel, method: commands.Basic.Ack) -> None:
     """`basic.ack`."""
-    _settle(channel, method.delivery_tag, _acknowledge, multiple=method.multiple)
+    channel.settle(method.delivery_tag, acknowledge, multiple=method.multiple)
 
 
 def nack(channel: Channel, method: commands.Basic.Nack) -> None:
     """`basic.nack`, RabbitMQ's extension: it does not count towards a delivery limit (4.3)."""
-    how = _give_back_uncounted if method.requeue else _reject
-    _settle(channel, method.delivery_tag, how, multiple=method.multiple)
+    how = requeue_uncounted if method.requeue else dead_letter
+    channel.settle(method.delivery_tag, how, multiple=method.multiple)
 
 
 def reject(channel: Channel, method: commands.Basic.Reject) -> None:
     """`basic.reject`: it counts towards a delivery limit."""
-    how = _give_back if method.requeue else _reject
-    _settle(channel, method.delivery_tag or 0, how, multiple=False)
+    how = requeue if method.requeue else dead_letter
+    channel.settle(method.delivery_tag or 0, how, multiple=False)
 
 
 def recover(channel: Channel, method: commands.Basic.Recover) -> None:
@@ -170,14 +169,14 @@ def recover(channel: Channel, method: commands.Basic.Recover) -> None:
         raise not_implemented("requeue=false")
     # Before what comes back is delivered again, as RabbitMQ's own order is.
     channel.send(commands.Basic.RecoverOk())
-    channel.requeue_all(counts=False)
+    channel.recover()
 
 
 def recover_async(channel: Channel, method: commands.Basic.RecoverAsync) -> None:
     """`basic.recover-async`: as `basic.recover`, without an answer."""
     if not method.requeue:
         raise not_implemented("requeue=false")
-    channel.requeue_all(counts=False)
+    channel.recover()
 
 
 def confirm_select(channel: Channel, method: commands.Confirm.Select) -> None:
@@ -203,39 +202,6 @@ def _offer(channel: Channel, message: Message, targets: Sequence[Target]) -> Ite
         yield
     message.condense()
     channel.confirm_later(taken=all_taken)
-
-
-def _settle(channel: Channel, tag: int, how: Settle, *, multiple: bool) -> None:
-    """Settle deliveries, now or at the commit."""
-    taken = channel.take(tag, multiple=multiple)
-    if channel.transaction is not None:
-        channel.transaction.settle(how, taken)
-    else:
-        how(channel, channel.settled(taken))
-
-
-def _acknowledge(_: Channel, settled: list[Unacked]) -> None:
-    for each in settled:
-        if each.entry in each.queue.unacked:
-            each.queue.acknowledge(each.entry)
-    for queue in {each.queue for each in settled}:
-        queue.serve()
-
-
-def _give_back(channel: Channel, settled: list[Unacked]) -> None:
-    channel.requeue(settled, counts=True)
-
-
-def _give_back_uncounted(channel: Channel, settled: list[Unacked]) -> None:
-    channel.requeue(settled, counts=False)
-
-
-def _reject(_: Channel, settled: list[Unacked]) -> None:
-    for each in settled:
-        if each.entry in each.queue.unacked:
-            each.queue.reject(each.entry)
-    for queue in {each.queue for each in settled}:
-        queue.serve()
 
 
 def _consume_replies(channel: Channel, method: commands.Basic.Consume, tag: str) -> None:

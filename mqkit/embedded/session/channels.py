@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 from pamqp import commands
 
 from mqkit.embedded.errors import ReplyError, not_allowed, unexpected_content
-from mqkit.embedded.session import basic as basics
-from mqkit.embedded.session import declare as declarations
-from mqkit.embedded.session import transactions
-from mqkit.embedded.session.channel import Channel
+from mqkit.embedded.session import basic, declare, tx
+from mqkit.embedded.session.channel import Channel, Handler, Session
 from mqkit.embedded.wire import frames
 from mqkit.embedded.wire.frames import Method
 
-if TYPE_CHECKING:
-    from mqkit.embedded.session.connection import Connection
-
-METHODS: dict[type, Any] = {
-    **declarations.HANDLERS,
-    **basics.HANDLERS,
-    **transactions.HANDLERS,
-}
+METHODS: dict[type, Handler] = {**declare.HANDLERS, **basic.HANDLERS, **tx.HANDLERS}
+"""What each method of a channel does."""
 
 
 class Channels:
     """By number, those that are open or that wait for the client's close-ok."""
 
-    def __init__(self, connection: Connection, limit: int) -> None:
+    def __init__(self, connection: Session, limit: int) -> None:
         self.limit = limit
         """How many may be open at a time, as RabbitMQ understands channel_max."""
         self._connection = connection
