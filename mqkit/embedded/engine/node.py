@@ -1,4 +1,4 @@
-"""The broker without sockets: virtual hosts, users, time, and what is to be kept."""
+"""The broker without sockets: its virtual hosts, users, clock, connections and alarms."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ DEFAULT_USERS = {"guest": "guest"}
 
 
 def version() -> str:
-    """The version of mqkit that this broker came with."""
+    """Return the version of mqkit that this broker came with."""
     return metadata.version("mqkit")
 
 
 class Client(Protocol):
-    """A client's connection, as the engine sees it."""
+    """What the engine uses of a client's connection; `session.connection.Connection` is one."""
 
     name: str
     vhost: VirtualHost | None
@@ -61,7 +61,7 @@ class Client(Protocol):
 
 
 class Node:
-    """One broker. It does no I/O but its journal's: bytes come and go by its connections.
+    """One broker. It does no I/O but for its journal: connections bring and take the bytes.
 
     Whoever lets something happen (bytes of a client, a timer, a call) calls `settle` when that
     has ended.
@@ -154,7 +154,7 @@ class Node:
                 connection.unblock()
 
     def settle(self) -> None:
-        """Do what has been put off, make it durable, then confirm it.
+        """Do what was put off, make everything durable, then send the confirms.
 
         :raises DataError: it could not be made durable; nothing is confirmed then
         """
@@ -169,7 +169,7 @@ class Node:
         self.clock.run_due(after_each=self.settle)
 
     def advance(self, seconds: float | timedelta) -> None:
-        """Let time pass at once, with all that falls due on the way.
+        """Move the clock forward at once, and run all that falls due on the way.
 
         :raises ValueError: `seconds` is negative, or no time
         """

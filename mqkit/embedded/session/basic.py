@@ -31,7 +31,7 @@ AT_ONCE = 100
 
 
 def publish(channel: Channel, published: Published) -> Iterator[None] | None:
-    """`basic.publish` with its content: route it, return it if it must be, confirm it later."""
+    """Do `basic.publish` with its content: route it, return it if it must be, confirm it later."""
     method, header, body = published
     channel.next_publish()
     vhost, connection = channel.vhost, channel.connection
@@ -72,7 +72,7 @@ def publish(channel: Channel, published: Published) -> Iterator[None] | None:
 
 
 def qos(channel: Channel, method: commands.Basic.Qos) -> None:
-    """`basic.qos`: for each consumer that starts after it, with `global` as well.
+    """Do `basic.qos`: for each consumer that starts after it, with `global` as well.
 
     RabbitMQ 4.3 has no prefetch shared by a channel any more, unless it is told to.
     """
@@ -83,7 +83,7 @@ def qos(channel: Channel, method: commands.Basic.Qos) -> None:
 
 
 def consume(channel: Channel, method: commands.Basic.Consume) -> None:
-    """`basic.consume`."""
+    """Do `basic.consume`."""
     tag = method.consumer_tag or f"amq.ctag-{secrets.token_urlsafe(16)}"
     if tag in channel.consumers or tag == channel.reply_tag:
         raise not_allowed(f"attempt to reuse consumer tag '{tag}'")
@@ -117,7 +117,7 @@ def consume(channel: Channel, method: commands.Basic.Consume) -> None:
 
 
 def cancel(channel: Channel, method: commands.Basic.Cancel) -> None:
-    """`basic.cancel`; a tag that is not there is cancelled already."""
+    """Do `basic.cancel`; a tag that is not there is cancelled already."""
     tag = method.consumer_tag or ""
     consumer = channel.consumers.get(tag)
     if consumer is not None:
@@ -129,7 +129,7 @@ def cancel(channel: Channel, method: commands.Basic.Cancel) -> None:
 
 
 def get(channel: Channel, method: commands.Basic.Get) -> None:
-    """`basic.get`."""
+    """Do `basic.get`."""
     queue = readable_queue(channel, method.queue)
     if queue.options.is_quorum and queue.options.single_active_consumer:
         raise resource_locked(
@@ -147,24 +147,24 @@ def get(channel: Channel, method: commands.Basic.Get) -> None:
 
 
 def ack(channel: Channel, method: commands.Basic.Ack) -> None:
-    """`basic.ack`."""
+    """Do `basic.ack`."""
     channel.settle(method.delivery_tag, acknowledge, multiple=method.multiple)
 
 
 def nack(channel: Channel, method: commands.Basic.Nack) -> None:
-    """`basic.nack`, RabbitMQ's extension: it does not count towards a delivery limit (4.3)."""
+    """Do `basic.nack`, RabbitMQ's extension: it does not count towards a delivery limit (4.3)."""
     how = requeue_uncounted if method.requeue else dead_letter
     channel.settle(method.delivery_tag, how, multiple=method.multiple)
 
 
 def reject(channel: Channel, method: commands.Basic.Reject) -> None:
-    """`basic.reject`: it counts towards a delivery limit."""
+    """Do `basic.reject`: it counts towards a delivery limit."""
     how = requeue if method.requeue else dead_letter
     channel.settle(method.delivery_tag or 0, how, multiple=False)
 
 
 def recover(channel: Channel, method: commands.Basic.Recover) -> None:
-    """`basic.recover`: all that is unacknowledged goes back to its queues, uncounted (4.3)."""
+    """Do `basic.recover`: what is unacknowledged goes back to its queues, uncounted (4.3)."""
     if not method.requeue:
         raise not_implemented("requeue=false")
     # Before what comes back is delivered again, as RabbitMQ's own order is.
@@ -173,14 +173,14 @@ def recover(channel: Channel, method: commands.Basic.Recover) -> None:
 
 
 def recover_async(channel: Channel, method: commands.Basic.RecoverAsync) -> None:
-    """`basic.recover-async`: as `basic.recover`, without an answer."""
+    """Do `basic.recover-async`: as `basic.recover`, without an answer."""
     if not method.requeue:
         raise not_implemented("requeue=false")
     channel.recover()
 
 
 def confirm_select(channel: Channel, method: commands.Confirm.Select) -> None:
-    """`confirm.select`: publishes are numbered from here, and confirmed."""
+    """Do `confirm.select`: publishes are numbered from here, and confirmed."""
     if channel.transaction is not None:
         raise precondition_failed("cannot switch from tx to confirm mode")
     channel.confirming = True
@@ -188,7 +188,7 @@ def confirm_select(channel: Channel, method: commands.Confirm.Select) -> None:
 
 
 def flow(channel: Channel, method: commands.Channel.Flow) -> None:
-    """`channel.flow`: RabbitMQ does not stop deliveries by it, and prefetch does that better."""
+    """Do `channel.flow`: RabbitMQ does not stop deliveries by it, and prefetch does that better."""
     if not method.active:
         raise not_implemented("active=false")
     channel.send(commands.Channel.FlowOk(True))
@@ -215,7 +215,7 @@ def _consume_replies(channel: Channel, method: commands.Basic.Consume, tag: str)
 
 
 def _with_reply_key(channel: Channel, message: Message) -> Message:
-    """What answers the message must know where to; the pseudo-queue's name would not tell."""
+    """Put the channel's own reply key into `reply_to`, which named the pseudo-queue only."""
     if channel.reply_key is None:
         raise precondition_failed("fast reply consumer does not exist")
     changed = message.with_headers({})

@@ -1,4 +1,4 @@
-"""A channel: puts messages together from their frames, numbers deliveries, closes on errors."""
+"""A channel: has methods carried out, numbers deliveries and publishes, closes on errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ENCODED_BODY = 4096
 
 
 class Session(Protocol):
-    """The connection of a channel, as its channels see it."""
+    """What a channel uses of its connection; `connection.Connection` is one."""
 
     vhost: VirtualHost | None
     """What it opened; None before."""
@@ -139,7 +139,7 @@ class Channel:
         self.connection.write(frames.method(self.number, method))
 
     def can_take(self) -> bool:
-        """True if a delivery may be sent now."""
+        """Return True if a delivery may be sent now."""
         return not self.is_closing and self.connection.can_take()
 
     def deliver(self, consumer: Consumer, entry: Entry, message: Message) -> None:
@@ -238,19 +238,19 @@ class Channel:
                 self.send(commands.Basic.Nack(tag, multiple, False))
 
     def consumer_gone(self, consumer: Consumer, *, tell: bool) -> None:
-        """A consumer's queue is gone; the client is told if it understands that."""
+        """Forget a consumer whose queue is gone; the client is told if it understands that."""
         self.consumers.pop(consumer.tag, None)
         if tell and not self.is_closing and self.connection.can("consumer_cancel_notify"):
             self.send(commands.Basic.Cancel(consumer.tag, nowait=True))
 
     def stop_consumer(self, consumer: Consumer) -> None:
-        """End a consumer by its own wish."""
+        """End a consumer because the client cancels it."""
         del self.consumers[consumer.tag]
         consumer.queue.remove_consumer(consumer)
         self.vhost.consumer_left(consumer.queue)
 
     def release(self) -> None:
-        """End the consumers and give back what is unacknowledged: the channel is gone."""
+        """End the consumers of a channel that is gone, and give back what is unacknowledged."""
         consumers = list(self.consumers.values())
         self.consumers.clear()
         for consumer in consumers:
@@ -265,7 +265,7 @@ class Channel:
         self._content = None
 
     def serve(self) -> None:
-        """Let the queues of its consumers go on, after something held them up."""
+        """Let the queues of its consumers deliver again, after something held them up."""
         for queue in {consumer.queue for consumer in self.consumers.values()}:
             queue.serve()
 
@@ -296,7 +296,7 @@ class Channel:
             self._carry_on(work, method)
 
     def _carry_on(self, work: Iterator[None], method: Method) -> None:
-        """Do what takes several turns; meanwhile no frame of this connection is taken."""
+        """Do work that may take several turns; meanwhile no frame of this connection is taken."""
 
         def steps() -> Iterator[None]:
             try:
@@ -310,7 +310,7 @@ class Channel:
         self.connection.turn.carry_on(steps())
 
     def _expecting(self) -> Content:
-        """The message that a frame of content belongs to."""
+        """Return the message that a frame of content belongs to."""
         if self._content is None:
             raise unexpected_content()
         return self._content

@@ -1,4 +1,4 @@
-"""The channels of one connection: opening, closing, and which of them a frame is for."""
+"""The channels of one connection: opens and closes them, and gives each its frames."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METHODS: dict[type, Handler] = {**declare.HANDLERS, **basic.HANDLERS, **tx.HANDL
 
 
 class Channels:
-    """By number, those that are open or that wait for the client's close-ok."""
+    """The channels, by number, that are open or that wait for the client's close-ok."""
 
     def __init__(self, connection: Session, limit: int) -> None:
         self.limit = limit
@@ -29,11 +29,11 @@ class Channels:
         return len(self._channels)
 
     def __iter__(self) -> Iterator[Channel]:
-        """Those that are there now; they may go meanwhile."""
+        """Return those that are there now; they may go meanwhile."""
         return iter(list(self._channels.values()))
 
     def receive(self, number: int, frame: frames.Frame) -> None:
-        """Take a frame of a channel.
+        """Give a frame to its channel.
 
         :raises ReplyError: a hard error, about the method that it came of
         """
@@ -48,7 +48,7 @@ class Channels:
             raise
 
     def release(self) -> None:
-        """Close all, without a word."""
+        """Close all channels, without telling the client."""
         for number, channel in list(self._channels.items()):
             del self._channels[number]
             channel.release()

@@ -56,7 +56,7 @@ class State(enum.Enum):
 
 
 class Connection:
-    """One client. `on_output` is called when there is something to write, or an end to make."""
+    """One client; `on_output` is called when there is something to write, or to end."""
 
     def __init__(
         self,
@@ -121,11 +121,11 @@ class Connection:
         return self.state is State.OPEN
 
     def can(self, capability: str) -> bool:
-        """True if the client said that it understands this extension."""
+        """Return True if the client said that it understands this extension."""
         return self._capabilities.get(capability) is True
 
     def can_take(self) -> bool:
-        """True if deliveries may be written; if not, `drained` lets them go on."""
+        """Return True if deliveries may be written; if not, `drained` lets them go on."""
         if self.is_writable and self._waiting < OUTPUT_HIGH and self.state is State.OPEN:
             return True
         self._held_up = True
@@ -141,14 +141,14 @@ class Connection:
         self._waiting += len(data) + WRITE_COST
 
     def output(self) -> bytes:
-        """All that is to be written; afterwards nothing is."""
+        """Return all that is to be written; afterwards nothing is."""
         data = b"".join(self._output)
         self._output.clear()
         self._waiting = 0
         return data
 
     def drained(self) -> None:
-        """The stream takes more: let deliveries that were held up go on."""
+        """Let deliveries that were held up go on: the stream takes more."""
         if not self._held_up:
             return
         self._held_up = False
@@ -167,7 +167,7 @@ class Connection:
         try:
             self._read()
         except HandshakeError as error:
-            logger.info("%s: %s", self.name, error)
+            logger.info("%s: closing without a reply: %s", self.name, error)
             self._end()
         except ReplyError as error:
             self._fail(error, *error.about)
@@ -182,7 +182,7 @@ class Connection:
         self.node.settle()
 
     def lost(self) -> None:
-        """The stream is gone."""
+        """End the connection after its stream: what was received is done, nothing is sent."""
         self.output()
         # What was taken of a peer that is gone is done.
         self.turn.finish()
@@ -190,14 +190,14 @@ class Connection:
         self.node.settle()
 
     def force_close(self, reason: str) -> None:
-        """Close it in words (320), as an operator does."""
+        """Close the connection with a 320 and a reason, as an operator does."""
         if self.state is State.OPEN:
             self._fail(ReplyError(320, reason), 0, 0)
         else:
             self._end()
 
     def unblock(self) -> None:
-        """The alarm is over: read on."""
+        """Read on: the alarm is over."""
         if self.is_blocked:
             self.is_blocked = False
             if self.can("connection.blocked"):

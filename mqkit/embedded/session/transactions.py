@@ -31,7 +31,7 @@ class Transaction:
     """What one channel has done since its last commit or rollback."""
 
     def __init__(self, memory: Memory, return_: Callable[[Message], None]) -> None:
-        """Begin with nothing done.
+        """Start with nothing held.
 
         :param memory: counts the messages that wait for the commit
         :param return_: gives a mandatory message back to the client that published it

@@ -13,7 +13,7 @@ from mqkit.embedded.session.transactions import Transaction
 
 
 def select(channel: Channel, _: commands.Tx.Select) -> None:
-    """`tx.select`; twice is once."""
+    """Do `tx.select`; twice is once."""
     if channel.confirming:
         raise precondition_failed("cannot switch from confirm to tx mode")
     if channel.transaction is None:
@@ -22,14 +22,14 @@ def select(channel: Channel, _: commands.Tx.Select) -> None:
 
 
 def commit(channel: Channel, _: commands.Tx.Commit) -> Iterator[None]:
-    """`tx.commit`: it is answered once all of it is done and durable."""
+    """Do `tx.commit`: it is answered once all of it is done and durable."""
     yield from _transaction(channel).commit()
     channel.connection.settle()
     channel.send(commands.Tx.CommitOk())
 
 
 def rollback(channel: Channel, _: commands.Tx.Rollback) -> None:
-    """`tx.rollback`."""
+    """Do `tx.rollback`."""
     _transaction(channel)
     channel.roll_back()
     channel.send(commands.Tx.RollbackOk())
