@@ -35,7 +35,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from tests.conformance.suite import runner
 from tests.conformance.suite.clients import CLIENTS
@@ -96,11 +96,7 @@ class Mutant:
 def mutants(module: str, source: str) -> Iterator[Mutant]:
     """Each way to change one place."""
     tree = ast.parse(source)
-    docstrings = {
-        id(node.body[0])
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)
-    }
+    docstrings = {id(node.value) for node in ast.walk(tree) if is_docstring(node)}
     functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
     inside = {line for f in functions for line in range(f.lineno, (f.end_lineno or 0) + 1)}
     for index, node in enumerate(ast.walk(tree)):
@@ -114,6 +110,15 @@ def mutants(module: str, source: str) -> Iterator[Mutant]:
             mutant = Mutant(module, line_of(node, change), change, unparsed)
             mutant.at_import = mutant.line not in inside
             yield mutant
+
+
+def is_docstring(node: ast.AST) -> TypeGuard[ast.Expr]:
+    """True for a statement that is only a text, after whatever it is about."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 def line_of(node: ast.AST, change: str) -> int:
@@ -184,6 +189,8 @@ def _of_constant(node: ast.Constant) -> Iterator[Change]:
 
 def _of_body(body: Sequence[ast.stmt]) -> Iterator[Change]:
     for at, statement in enumerate(body):
+        if is_docstring(statement):
+            continue
         if isinstance(statement, ast.Expr | ast.Assign | ast.AugAssign | ast.Raise | ast.Delete):
             words = f"without: {ast.unparse(statement)[:90]}"
             yield words, partial(_pass, at)
