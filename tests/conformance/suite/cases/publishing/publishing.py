@@ -50,7 +50,7 @@ HEADERS: dict[str, Any] = {
 
 
 def confirmed(confirms: Iterable[Confirm]) -> set[int]:
-    """The numbers of the messages that are confirmed; none twice."""
+    """Return the numbers of the messages that are confirmed; none twice."""
     found: set[int] = set()
     for confirm in confirms:
         first = 1 if confirm.multiple else confirm.tag

@@ -40,7 +40,7 @@ async def start_ok(
 
 
 def amqplain_response(username: str, password: str) -> str:
-    """A table without its length."""
+    """Encode the response of AMQPLAIN: a table without its length."""
     return encode.field_table({"LOGIN": username, "PASSWORD": password})[4:].decode()
 
 

@@ -8,7 +8,7 @@ from tests.conformance.suite.suite import case
 
 
 async def with_alternate(env: Env, channel: WireChannel, alternate: str) -> str:
-    """A direct exchange that has an alternate one."""
+    """Declare a direct exchange that has an alternate one."""
     exchange = env.new_name("x")
     await channel.exchange_declare(exchange, arguments={"alternate-exchange": alternate})
     return exchange

@@ -31,12 +31,12 @@ MALFORMED = {
 
 
 def long(data: bytes) -> bytes:
-    """What begins with its length."""
+    """Put the length of some bytes, in four octets, in front of them."""
     return len(data).to_bytes(4) + data
 
 
 async def passed_on(env: BytesEnv, properties: bytes, key: bytes | None = None) -> bytes:
-    """The flags and properties that come back of a message that has these."""
+    """Publish a message with these properties; returns the flags and properties that come back."""
     beside, peer = await env.channel(), await env.opened()
     queue = await env.queue(beside)
     if key is not None:
@@ -56,7 +56,7 @@ async def passed_on(env: BytesEnv, properties: bytes, key: bytes | None = None) 
 
 
 async def frame_of(peer: Peer) -> bytes:
-    """The payload of the next frame, as it is."""
+    """Return the payload of the next frame, as it is."""
     start = await peer.receive_bytes(FRAME_HEADER.size)
     return (await peer.receive_bytes(FRAME_HEADER.unpack(start)[2] + 1))[:-1]
 

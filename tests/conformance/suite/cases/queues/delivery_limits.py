@@ -25,7 +25,7 @@ async def limited(env: Env, channel: WireChannel, limit: int | None) -> tuple[st
 
 
 async def give_back(consumer: Consumer, act: Act, times: int) -> list[Delivery]:
-    """Reject or nack what comes, so many times."""
+    """Reject or nack the next message, so many times."""
     deliveries = []
     for _ in range(times):
         deliveries.append(await consumer.next())

@@ -26,7 +26,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 async def failure(env: DriverEnv, url: BrokerUrl) -> ConnectError:
-    """The error of a connection that cannot be opened, which must come in time."""
+    """Open a connection that cannot be opened, and return its error, which must come in time."""
     try:
         async with asyncio.timeout(ANSWER):
             await env.driver_connection(url=url)
@@ -36,7 +36,7 @@ async def failure(env: DriverEnv, url: BrokerUrl) -> ConnectError:
 
 
 def that_says(words: bytes) -> Serve:
-    """What a listener does that says something of its own, and waits until the peer leaves."""
+    """Make a listener that sends these bytes, and waits until the peer leaves."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(words)

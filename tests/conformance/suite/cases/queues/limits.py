@@ -16,7 +16,7 @@ BODIES = [b"1", b"2", b"3"]
 def answers(
     channel: WireChannel, queue: str, verdict: Literal["ack", "nack"]
 ) -> Callable[[], Awaitable[bool]]:
-    """Whether the queue answers a publish so."""
+    """Make a check that the queue answers a publish with this verdict."""
 
     async def check() -> bool:
         return await channel.publish_confirmed("", queue) == verdict

@@ -12,7 +12,7 @@ Headers = Mapping[str, Any]
 
 
 async def topic(env: Env, binding: str, *keys: str) -> list[str]:
-    """Those of the keys that a topic exchange routes to a queue bound with the pattern."""
+    """Return the keys that a topic exchange routes to a queue bound with the pattern."""
     channel = await env.channel()
     exchange = await env.exchange(channel, "topic")
     queue = await env.queue(channel, exchange, binding)
@@ -22,7 +22,7 @@ async def topic(env: Env, binding: str, *keys: str) -> list[str]:
 
 
 async def headers(env: Env, arguments: Headers, *sent: Headers) -> list[Headers]:
-    """Those of the headers that a headers exchange routes to a queue bound with the arguments."""
+    """Return the headers that a headers exchange routes to a queue bound with the arguments."""
     channel = await env.channel()
     exchange = await env.exchange(channel, "headers")
     queue = await env.queue(channel)

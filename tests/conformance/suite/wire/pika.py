@@ -23,7 +23,7 @@ from tests.conformance.suite.values import (
     Properties,
     Returned,
 )
-from tests.conformance.suite.wire import Raw, Wire
+from tests.conformance.suite.wire.base import Raw, Wire
 
 PROPERTIES = tuple(Properties.__dataclass_fields__)
 
@@ -239,7 +239,7 @@ def _closed(reason: BaseException) -> Closed:
 
 
 def _refused(error: BaseException) -> ConnectionClosedError:
-    """The broker's code is in the text of what pika wraps around it."""
+    """Find the broker's code in the text of what pika wraps around it."""
     text = repr(error)
     found = re.search(r"\((\d{3}),|\((\d{3})\)", text)
     return ConnectionClosedError(int(found[1] or found[2]) if found else NOT_SENT, text)

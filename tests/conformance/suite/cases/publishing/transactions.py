@@ -13,7 +13,7 @@ from tests.conformance.suite.values import Delivery
 
 
 async def held(env: Env, type_: str, bodies: int) -> tuple[WireChannel, str, list[Delivery]]:
-    """A transactional channel that holds so many deliveries of a new queue."""
+    """Open a transactional channel that holds so many deliveries of a new queue."""
     channel, other = await env.channel(), await env.channel()
     queue = await env.queue(other, x_queue_type=type_)
     await other.publish_all("", queue, [b"%d" % number for number in range(bodies)])

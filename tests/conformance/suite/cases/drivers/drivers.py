@@ -15,7 +15,7 @@ from tests.conformance.suite.suite import case
 
 
 def is_closed(channel: DriverChannel) -> None:
-    """Claim that a channel says so itself."""
+    """Claim that a channel says that it is closed."""
     assert not channel.is_open
 
 

@@ -29,7 +29,7 @@ from tests.conformance.suite.values import (
     Properties,
     Returned,
 )
-from tests.conformance.suite.wire import Raw, Wire
+from tests.conformance.suite.wire.base import Raw, Wire
 
 CODES = {error: code for code, error in EXCEPTION_MAPPING.items()}
 """aiormq turns a connection's reply code into a class of exception; this is the way back."""
@@ -293,7 +293,7 @@ def _connection_closed(error: BaseException | None) -> Closed:
 
 
 def _channel_gone(error: BaseException | None) -> Closed:
-    """A channel that this side closed, or that went with its connection."""
+    """Make the error for a channel that this side closed, or that went with its connection."""
     if isinstance(error, aiormq.exceptions.AMQPConnectionError):
         return _connection_closed(error)
     return Closed(NOT_SENT, repr(error))

@@ -25,7 +25,7 @@ INTERNAL_ERROR = 541
 
 
 async def gone(env: Env, queue: str) -> Callable[[], Awaitable[bool]]:
-    """Whether there is no such queue; asked by binding it, which is no use of the queue."""
+    """Make a check that there is no such queue, by binding it: that does not count as its use."""
     channel = await (await env.connection()).channel()
 
     async def check() -> bool:
