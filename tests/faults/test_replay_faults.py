@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.generate import statement_lines
+from handlers.replay.generate import statement_lines
 from mqkit.testing.brokers.finder import Broker
 from tests.support import ROOT
 

@@ -15,7 +15,7 @@ import pytest
 
 from handlers import ledger, statements
 from handlers.events import EntryRecorded
-from handlers.generate import statement_lines
+from handlers.replay.generate import statement_lines
 from mqkit import Outgoing
 from mqkit.broker.declare import declare
 from mqkit.drivers.base import Incoming
@@ -35,23 +35,24 @@ FAILS = 25
 LEDGER_FAILS = f"""
 import sys
 if "handlers.ledger:service" in sys.orig_argv:
-    from handlers import ledger_store
+    from handlers.accounting import store
 
-    post, failed = ledger_store.Ledger.post, set()
+    post, failed = store.Ledger.post, set()
 
     async def fail_once(self, entry):
         if entry.source_line % {FAILS} == 0 and entry.source_line not in failed:
             failed.add(entry.source_line)
-            raise ledger_store.LedgerUnavailableError("for the test")
+            raise store.LedgerUnavailableError("for the test")
         return await post(self, entry)
 
-    ledger_store.Ledger.post = fail_once
+    store.Ledger.post = fail_once
 """
 
 STATEMENTS_FAIL = f"""
 import sys
 if "handlers.statements:service" in sys.orig_argv:
-    from mqkit import PublishError, publisher
+    from mqkit import PublishError
+    from mqkit.publishing import publisher
 
     publish, failed = publisher.Publisher.publish, set()
 

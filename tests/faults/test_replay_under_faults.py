@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.generate import statement_lines
+from handlers.replay.generate import statement_lines
 from mqkit.testing.brokers.broker import Broker
 from mqkit.testing.brokers.finder import BrokerNotFoundError, BrokerSpec, find_brokers, start
 from tests.faults import failpoints
@@ -27,7 +27,7 @@ SETTLED = 10.0
 it without a leader (RabbitMQ 3.10)."""
 
 BEFORE_COMMIT = "before:sqlalchemy.ext.asyncio.AsyncConnection.commit"
-BEFORE_ACK = "after:handlers.ledger_store.Ledger._post_together"
+BEFORE_ACK = "after:handlers.accounting.store.Ledger._post_together"
 
 ROUNDS = 3 if os.environ.get("MQKIT_TEST_LONG") else 1
 

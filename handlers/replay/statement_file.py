@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from handlers.statements import FIELDS, RowError, split_row
+from handlers.bank_format import FIELDS, RowError, split_row
 
 MAX_LINE = 64 * 1024
 """Bytes in one line; a real row has under 100. A longer one is no statement's."""

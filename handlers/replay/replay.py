@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from handlers import statements
+from handlers.accounting.store import Ledger, LedgerUnavailableError, open_ledger
+from handlers.bank_format import RowError, parse_row
 from handlers.ledger import POST_QUEUE
-from handlers.ledger_process import LedgerProcess
-from handlers.ledger_store import Ledger, LedgerUnavailableError, open_ledger
-from handlers.progress import ReplayProgress
-from handlers.queues import POLL, dead_letters, look
-from handlers.reconcile import LastDays, reconcile
-from handlers.report import Rejection, Report
-from handlers.statement_file import Row, Statement
+from handlers.replay.ledger_process import LedgerProcess
+from handlers.replay.progress import ReplayProgress
+from handlers.replay.queues import POLL, dead_letters, look
+from handlers.replay.reconcile import LastDays, reconcile
+from handlers.replay.report import Rejection, Report
+from handlers.replay.statement_file import Row, Statement
 from mqkit import (
     BrokerUrl,
     CallNext,
@@ -67,8 +68,8 @@ class _Rows:
         rows = cls()
         for row in statement.read():
             rows.total += 1
-            with contextlib.suppress(statements.RowError):
-                entry = statements.parse_row(row.data)
+            with contextlib.suppress(RowError):
+                entry = parse_row(row.data)
                 rows.ids.add(entry.transaction_id)
                 rows.last_days.add(entry)
         return rows

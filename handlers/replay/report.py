@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from handlers.reconcile import ROUNDING, Agreement, Reconciliation
+from handlers.replay.reconcile import ROUNDING, Agreement, Reconciliation
 
 SHOWN = 20
 """Rejected rows, and accounts that are off, that the table lists; it counts the others."""

@@ -23,10 +23,10 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random
 
-from handlers.double_entry import CUSTOMER_PREFIX, customer_account, double_entry
+from handlers.accounting.database import make_private
+from handlers.accounting.double_entry import CUSTOMER_PREFIX, customer_account, double_entry
+from handlers.accounting.schema import metadata, postings, transactions
 from handlers.events import EntryRecorded
-from handlers.ledger_file import make_private
-from handlers.ledger_schema import metadata, postings, transactions
 
 BUSY_TIMEOUT = 10.0
 """Seconds that SQLite waits for another process's write to end."""

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
-from handlers.statements import FIELDS
+from handlers.bank_format import FIELDS
 
 DEFAULT_SEED = 1993
 DEFAULT_ROWS = 5000
