@@ -8,7 +8,8 @@ from pathlib import Path
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from tenacity import retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from handlers.accounting.store import ConflictError, Ledger, LedgerUnavailableError, open_ledger
+from handlers.accounting.errors import ConflictError, LedgerUnavailableError
+from handlers.accounting.store import Ledger, open_ledger
 from handlers.events import EntryRecorded
 from handlers.statements import ENTRIES
 from mqkit import Queue, Reject, Retry, Service

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from handlers.accounting.store import LedgerError
+from handlers.accounting.errors import LedgerError
 from handlers.replay import generate as generator
 from handlers.replay.ledger_process import LedgerProcessError
 from handlers.replay.progress import ReplayProgress

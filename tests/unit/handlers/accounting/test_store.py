@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from handlers.accounting.store import ConflictError, Ledger, LedgerError, Posted, open_ledger
+from handlers.accounting.errors import ConflictError, LedgerError
+from handlers.accounting.store import Ledger, Posted, open_ledger
 from handlers.events import EntryRecorded
 from tests.unit.handlers.entries import entry
 
