@@ -66,11 +66,6 @@ class AccountResult:
     recorded: Decimal
     """The nearest of the balances that the bank recorded on the account's last day."""
 
-    @property
-    def difference(self) -> Decimal:
-        """The ledger's balance less the bank's."""
-        return self.ledger - self.recorded
-
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
