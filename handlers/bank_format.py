@@ -82,7 +82,7 @@ def parse_row(row: bytes, *, file: str = "", line: int = 0) -> EntryRecorded:
 
 
 def split_row(row: bytes) -> list[str]:
-    """The fields of one line, unquoted.
+    """Split one line into its fields, unquoted.
 
     :raises RowError: it is not UTF-8, or its quotes do not pair
     """
@@ -98,7 +98,7 @@ def split_row(row: bytes) -> list[str]:
 
 
 def row_account(row: bytes) -> bytes | None:
-    """What a row is ordered by: its account's digits, without quotes or leading zeros.
+    """Return what a row is ordered by: its account's digits, without quotes or leading zeros.
 
     Well-formed rows have the same one if they are of the same account, and only then. It is cheap
     and raises nothing: what a malformed row has in that place does not matter, as it is refused.

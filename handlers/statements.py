@@ -8,28 +8,17 @@ from handlers.bank_format import RowError, parse_row, row_account
 from handlers.events import EntryRecorded
 from mqkit import Delivery, Exchange, Publisher, PublishError, Queue, Reject, Retry, Service
 
+STATEMENTS = Exchange("statements", type="direct")
+ROW_KEY = "row"
 FILE_HEADER = "file"
 LINE_HEADER = "line"
 """The headers of a row's message that say where it stands: the file's name and the line in it."""
 
-ROW_KEY = "row"
-
-
-def entry_message_id(entry: EntryRecorded) -> str:
-    """The message's identity, which is the bank's: the same entry is the same message."""
-    return f"bank-entry-{entry.transaction_id}"
-
-
-def entry_routing_key(entry: EntryRecorded) -> str:
-    """`entry.credit.576`: a service may bind to one direction, and to some accounts."""
-    return f"entry.{entry.direction}.{entry.account_id}"
-
-
-STATEMENTS = Exchange("statements", type="direct")
-ENTRIES = Exchange("bank.entries", type="topic")
 ROWS_QUEUE = Queue("statements.rows", partitions=1)
 """One partition, and so no publish more for a row: one process reads rows faster than the ledger
 posts their entries, and another one takes over where it dies."""
+
+ENTRIES = Exchange("bank.entries", type="topic")
 
 service = Service(
     "statements",
@@ -70,7 +59,18 @@ async def record(row: bytes, delivery: Delivery, publisher: Publisher) -> None:
     )
 
 
+def entry_routing_key(entry: EntryRecorded) -> str:
+    """Return `entry.credit.576`: a service may bind to one direction, and to some accounts."""
+    return f"entry.{entry.direction}.{entry.account_id}"
+
+
+def entry_message_id(entry: EntryRecorded) -> str:
+    """Return the message's identity, which is the bank's: the same entry is the same message."""
+    return f"bank-entry-{entry.transaction_id}"
+
+
 def _origin(delivery: Delivery) -> tuple[str, int]:
+    """Return the file and the line that the row's headers name; empty and 0 where they do not."""
     file = delivery.headers.get(FILE_HEADER)
     line = delivery.headers.get(LINE_HEADER)
     return (

@@ -1,4 +1,4 @@
-"""What the ledger cannot do, and whether it may be tried again."""
+"""The errors of the ledger: what may pass, and what will not."""
 
 
 class LedgerError(Exception):

@@ -53,7 +53,7 @@ class Posted(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Both sides of the whole ledger."""
+    """The debits and the credits of the whole ledger, summed."""
 
     debits: Decimal
     credits: Decimal
@@ -62,7 +62,7 @@ class Totals:
 
     @property
     def balanced(self) -> bool:
-        """Debits equal credits, over all and in each transaction."""
+        """Whether debits equal credits, over all and in each transaction."""
         return self.debits == self.credits and self.unbalanced == 0
 
 
@@ -90,14 +90,14 @@ class Ledger:
         return await future
 
     async def contents(self, ids: Iterable[int]) -> dict[int, Content]:
-        """What is posted under the bank's ids that are; those that are not are left out."""
+        """Return what is posted under the bank's ids; an id under which nothing is has no item."""
         async with self._reading() as connection:
             return await _contents(connection, list(ids))
 
     async def posted_after(self, row: int) -> tuple[int, list[int]]:
-        """The bank's ids of what was committed after `row`, and the row to ask with next time.
+        """Return what was committed after a row: the last row of it, and the bank's ids.
 
-        Start with 0.
+        Start with row 0, and go on with the one that was returned.
         """
         query = (
             select(transactions.c.id, transactions.c.bank_transaction_id)
@@ -109,7 +109,7 @@ class Ledger:
         return (found[-1][0] if found else row), [bank_id for _, bank_id in found]
 
     async def balances(self, until: Mapping[int, date]) -> dict[int, Decimal]:
-        """Each named account's balance at the end of its day; zero where nothing is posted."""
+        """Sum each account's balance at the end of its day; zero where nothing is posted."""
         query = (
             select(transactions.c.account_id, transactions.c.date, func.sum(postings.c.amount))
             .join_from(transactions, postings)
@@ -124,7 +124,7 @@ class Ledger:
         return sums
 
     async def balance(self, account_id: int) -> Decimal:
-        """The account's balance over all that is posted."""
+        """Sum the account's balance over all that is posted."""
         query = select(func.sum(postings.c.amount)).where(
             postings.c.account == customer_account(account_id)
         )
@@ -132,7 +132,7 @@ class Ledger:
             return (await connection.scalar(query)) or Decimal("0.00")
 
     async def totals(self) -> Totals:
-        """Both sides of the whole ledger."""
+        """Sum the debits and the credits of the whole ledger."""
         amount = postings.c.amount
         sides = select(
             func.sum(case((amount < Decimal(0), -amount))).label("debits"),
@@ -205,7 +205,7 @@ class Ledger:
 def sort_out(
     entries: Iterable[EntryRecorded], known: Mapping[int, Content]
 ) -> tuple[list[Posted | Exception], list[EntryRecorded]]:
-    """What becomes of each entry, given what is posted, and the entries to post."""
+    """Decide what becomes of each entry, given what is posted; returns that and those to post."""
     seen = dict(known)
     results: list[Posted | Exception] = []
     new: list[EntryRecorded] = []
@@ -222,7 +222,7 @@ def sort_out(
 
 
 def conflict(entry: EntryRecorded, there: Content) -> str | None:
-    """How an entry differs from what is posted under its id; None where it does not."""
+    """Say how an entry differs from what is posted under its id; None where it does not."""
     here = _row(entry)
     differences = [
         f"{name} is {_shown(there[name])} in the ledger and {_shown(here[name])} here"

@@ -93,7 +93,7 @@ def _replay(statement: Statement, url: str, database: Path, timeout: float) -> R
 
 @contextlib.contextmanager
 def _broker(option: str | None, *, rabbitmq: bool) -> Iterator[str]:
-    """The broker's URL: the option, `MQKIT_URL`, or one that is started and ended here."""
+    """Yield the URL of the broker: by option, by `MQKIT_URL`, or of one started for this run."""
     setting = Settings().url
     url = option
     if url is not None and rabbitmq:

@@ -51,7 +51,7 @@ class ReplayError(Exception):
 
 @dataclass(slots=True)
 class _Rows:
-    """What is known of the statement before anything is sent, and of each row afterwards."""
+    """The statement's entries, and which of its rows the statements service is done with."""
 
     total: int = 0
     ids: set[int] = field(default_factory=set)
@@ -74,12 +74,15 @@ class _Rows:
 
     @property
     def read(self) -> int:
-        """Rows that the statements service is done with."""
+        """Count the rows that the statements service is done with."""
         return len(self.published) + len(self.rejected)
 
 
 class Replay:
-    """One run. `timeout` is the seconds without any progress after which it is given up."""
+    """One replay of a statement.
+
+    :param timeout: seconds without any progress after which it is given up
+    """
 
     def __init__(
         self,
@@ -113,7 +116,7 @@ class Replay:
             statements.service,
             self._url,
             grace=STATEMENTS_GRACE,
-            middleware=[self._watch],
+            middleware=[self._note_row],
             connect_deadline=CONNECT_DEADLINE,
         )
         async with open_ledger(self._database) as ledger, runtime:
@@ -127,8 +130,8 @@ class Replay:
             dead = await dead_letters(runtime, POST_QUEUE) - dead_before
             return await self._report(ledger, runtime.server, len(before), dead, seconds)
 
-    async def _watch(self, call: HandlerCall, call_next: CallNext) -> Any:
-        """Middleware around the statements service: which of this statement's rows are done."""
+    async def _note_row(self, call: HandlerCall, call_next: CallNext) -> Any:
+        """Note which rows are done; a middleware of the statements service."""
         line = self._statement.line_of(call.delivery.message_id)
         try:
             result = await call_next(call)
@@ -141,8 +144,10 @@ class Replay:
         return result
 
     async def _prepare(self, runtime: Runtime) -> int:
-        """See that nobody else posts; how many dead letters the ledger has already."""
-        if not await self._see(runtime, lambda queue: not queue.consumers, FOREIGN_CONSUMER_WAIT):
+        """Check that nobody else posts; returns how many dead letters the ledger has already."""
+        if not await self._wait_for_queue(
+            runtime, lambda queue: not queue.consumers, FOREIGN_CONSUMER_WAIT
+        ):
             raise ReplayError(
                 f"{POST_QUEUE.name} is consumed already: another ledger would post into its own "
                 "database; stop it first"
@@ -155,13 +160,13 @@ class Replay:
         return await dead_letters(runtime, POST_QUEUE)
 
     async def _until_done(self, runtime: Runtime, ledger: Ledger) -> float:
-        """Publish the rows and wait until all are accounted for; the seconds that it took."""
-        if not await self._see(runtime, lambda queue: queue.is_consumed, self._timeout):
+        """Publish the rows, wait until all are done, and return the seconds that it took."""
+        if not await self._wait_for_queue(runtime, lambda queue: queue.is_consumed, self._timeout):
             raise ReplayError(f"the ledger does not consume {POST_QUEUE.name}")
         started = time.monotonic()
         publishing = asyncio.create_task(self._publish_rows(runtime))
         try:
-            finished = await self._watch_ledger(runtime, ledger, publishing)
+            finished = await self._wait_until_posted(runtime, ledger, publishing)
         finally:
             publishing.cancel()
             await asyncio.gather(publishing, return_exceptions=True)
@@ -169,14 +174,16 @@ class Replay:
             # What it holds unacknowledged no count shows: it must drain first, and the broker
             # must have seen that it is gone, which gives the rest back.
             await self._process.stop()
-            if not await self._see(runtime, lambda queue: not queue.consumers, LET_GO_WAIT):
+            if not await self._wait_for_queue(
+                runtime, lambda queue: not queue.consumers, LET_GO_WAIT
+            ):
                 raise ReplayError(f"{POST_QUEUE.name} is still consumed, though its ledger ended")
             if not (await look(runtime, POST_QUEUE)).messages:
                 return finished - started
             await self._process.start()
-            finished = await self._watch_ledger(runtime, ledger, publishing)
+            finished = await self._wait_until_posted(runtime, ledger, publishing)
 
-    async def _see(
+    async def _wait_for_queue(
         self, runtime: Runtime, wanted: Callable[[QueueLook], bool], seconds: float
     ) -> bool:
         """Wait until the ledger's queue is as wanted; returns False if it is not after so long."""
@@ -189,7 +196,7 @@ class Replay:
         return True
 
     async def _publish_rows(self, runtime: Runtime) -> None:
-        """Publish them all; where a connection is lost, their first copies still are in order."""
+        """Publish all rows, in order; also where a connection is lost, by their first copies."""
         async for result in runtime.publisher.publish_many(
             map(self._message, self._statement.read())
         ):
@@ -208,7 +215,7 @@ class Replay:
             },
         )
 
-    async def _watch_ledger(
+    async def _wait_until_posted(
         self, runtime: Runtime, ledger: Ledger, publishing: asyncio.Task[None]
     ) -> float:
         """Wait until every row is done and the ledger's queue is empty; returns when it was."""
