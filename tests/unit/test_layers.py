@@ -264,7 +264,7 @@ def test_nothing_is_read_from_the_environment_at_import() -> None:
 
 def test_handlers_are_users_of_mqkit() -> None:
     """The payment services import mqkit's public parts, and none of its engine."""
-    public = {"embedded", "errors", "settings", "testing"}
+    public = {"embedded", "errors", "settings", "store", "testing"}
     found = {
         name
         for _, _, tree in modules(ROOT / "handlers")
@@ -273,6 +273,37 @@ def test_handlers_are_users_of_mqkit() -> None:
         if name.split(".")[1] not in public
     }
     assert found == set()
+
+
+@pytest.mark.parametrize(
+    ("part", "allowed"),
+    [
+        ("accounting", {"handlers.accounting", "handlers.events"}),
+        ("bank_format", {"handlers.events"}),
+        ("events", set()),
+    ],
+)
+def test_what_is_no_service_knows_no_messages(part: str, allowed: set[str]) -> None:
+    """The ledger's accounting and the bank's format import nothing of mqkit or of a service."""
+    found = {
+        name
+        for top, _, tree in modules(ROOT / "handlers")
+        for name, _ in imported(tree)
+        if top == part and name.split(".")[0] in ("mqkit", "handlers")
+        if not any(f"{name}.".startswith(f"{each}.") for each in allowed)
+    }
+    assert found == set()
+
+
+def test_the_services_know_nothing_of_the_replay() -> None:
+    """Only `python -m handlers` and the replay's own modules import the replay."""
+    importing = {
+        top
+        for top, _, tree in modules(ROOT / "handlers")
+        for name, _ in imported(tree)
+        if f"{name}.".startswith("handlers.replay.")
+    }
+    assert importing == {"__main__", "replay"}
 
 
 def test_modules_stay_readable() -> None:

@@ -35,16 +35,16 @@ class Money(TypeDecorator[Decimal]):
     cache_ok = True
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:  # noqa: ARG002
-        """From the program to the database."""
+        """Convert a value on its way to the database."""
         return None if value is None else to_minor_units(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002
-        """From the database to the program."""
+        """Convert a value that comes from the database."""
         return None if value is None else from_minor_units(value)
 
 
 def to_minor_units(amount: Decimal) -> int:
-    """The amount in minor units: 12.5 is 1250.
+    """Convert an amount to minor units: 12.5 is 1250.
 
     :raises ValueError: it is no finite `Decimal`, or minor units cannot express it
     """
@@ -64,7 +64,7 @@ def to_minor_units(amount: Decimal) -> int:
 
 
 def from_minor_units(number: int) -> Decimal:
-    """The amount, always with two digits behind the point: 1250 is 12.50."""
+    """Convert minor units to an amount with two digits behind the point: 1250 is 12.50."""
     digits = tuple(map(int, str(abs(number))))
     return Decimal((1 if number < 0 else 0, digits, -MINOR_DIGITS))
 

@@ -10,28 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from handlers import statements
+from handlers.accounting.errors import LedgerUnavailableError
+from handlers.accounting.store import Ledger, open_ledger
+from handlers.bank_format import RowError, parse_row
 from handlers.ledger import POST_QUEUE
-from handlers.ledger_process import LedgerProcess
-from handlers.ledger_store import Ledger, LedgerUnavailableError, open_ledger
-from handlers.progress import ReplayProgress
-from handlers.queues import POLL, dead_letters, look
-from handlers.reconcile import LastDays, reconcile
-from handlers.report import Rejection, Report
-from handlers.statement_file import Row, Statement
-from mqkit import (
-    BrokerUrl,
-    CallNext,
-    HandlerCall,
-    Outgoing,
-    Queue,
-    Reject,
-    Runtime,
-)
+from handlers.replay.ledger_process import LedgerProcess
+from handlers.replay.progress import ReplayProgress
+from handlers.replay.queues import POLL, QueueLook, dead_letters, look
+from handlers.replay.reconcile import LastDays, reconcile
+from handlers.replay.report import Rejection, Report
+from handlers.replay.statement_file import Row, Statement
+from mqkit import BrokerUrl, CallNext, HandlerCall, Outgoing, Reject, Runtime
 
 STATEMENTS_GRACE = 5.0
 """Seconds that the statements service gets to finish its rows at the end."""
@@ -41,6 +36,10 @@ FOREIGN_CONSUMER_WAIT = 5.0
 
 LET_GO_WAIT = 15.0
 """Seconds in which the broker must have taken back what a ledger held that has ended."""
+
+QUIET = 0.5
+"""Seconds in which nothing may move before the ledger is stopped. What it then has fetched and not
+posted goes back to the queue, and the ledger has to be started once more."""
 
 CONNECT_DEADLINE = 15.0
 """Seconds for the first connection to the broker."""
@@ -52,7 +51,7 @@ class ReplayError(Exception):
 
 @dataclass(slots=True)
 class _Rows:
-    """What is known of the statement before anything is sent, and of each row afterwards."""
+    """The statement's entries, and which of its rows the statements service is done with."""
 
     total: int = 0
     ids: set[int] = field(default_factory=set)
@@ -67,20 +66,23 @@ class _Rows:
         rows = cls()
         for row in statement.read():
             rows.total += 1
-            with contextlib.suppress(statements.RowError):
-                entry = statements.parse_row(row.data)
+            with contextlib.suppress(RowError):
+                entry = parse_row(row.data)
                 rows.ids.add(entry.transaction_id)
                 rows.last_days.add(entry)
         return rows
 
     @property
     def read(self) -> int:
-        """Rows that the statements service is done with."""
+        """Count the rows that the statements service is done with."""
         return len(self.published) + len(self.rejected)
 
 
 class Replay:
-    """One run. `timeout` is the seconds without any progress after which it is given up."""
+    """One replay of a statement.
+
+    :param timeout: seconds without any progress after which it is given up
+    """
 
     def __init__(
         self,
@@ -114,7 +116,7 @@ class Replay:
             statements.service,
             self._url,
             grace=STATEMENTS_GRACE,
-            middleware=[self._watch],
+            middleware=[self._note_row],
             connect_deadline=CONNECT_DEADLINE,
         )
         async with open_ledger(self._database) as ledger, runtime:
@@ -128,8 +130,8 @@ class Replay:
             dead = await dead_letters(runtime, POST_QUEUE) - dead_before
             return await self._report(ledger, runtime.server, len(before), dead, seconds)
 
-    async def _watch(self, call: HandlerCall, call_next: CallNext) -> Any:
-        """Middleware around the statements service: which of this statement's rows are done."""
+    async def _note_row(self, call: HandlerCall, call_next: CallNext) -> Any:
+        """Note which rows are done; a middleware of the statements service."""
         line = self._statement.line_of(call.delivery.message_id)
         try:
             result = await call_next(call)
@@ -142,8 +144,10 @@ class Replay:
         return result
 
     async def _prepare(self, runtime: Runtime) -> int:
-        """See that nobody else posts; how many dead letters the ledger has already."""
-        if await _is_consumed_after(runtime, POST_QUEUE, FOREIGN_CONSUMER_WAIT):
+        """Check that nobody else posts; returns how many dead letters the ledger has already."""
+        if not await self._wait_for_queue(
+            runtime, lambda queue: not queue.consumers, FOREIGN_CONSUMER_WAIT
+        ):
             raise ReplayError(
                 f"{POST_QUEUE.name} is consumed already: another ledger would post into its own "
                 "database; stop it first"
@@ -156,12 +160,13 @@ class Replay:
         return await dead_letters(runtime, POST_QUEUE)
 
     async def _until_done(self, runtime: Runtime, ledger: Ledger) -> float:
-        """Publish the rows and wait until all are accounted for; the seconds that it took."""
-        await self._ledger_consumes(runtime)
+        """Publish the rows, wait until all are done, and return the seconds that it took."""
+        if not await self._wait_for_queue(runtime, lambda queue: queue.is_consumed, self._timeout):
+            raise ReplayError(f"the ledger does not consume {POST_QUEUE.name}")
         started = time.monotonic()
         publishing = asyncio.create_task(self._publish_rows(runtime))
         try:
-            finished = await self._watch_ledger(runtime, ledger, publishing)
+            finished = await self._wait_until_posted(runtime, ledger, publishing)
         finally:
             publishing.cancel()
             await asyncio.gather(publishing, return_exceptions=True)
@@ -169,23 +174,29 @@ class Replay:
             # What it holds unacknowledged no count shows: it must drain first, and the broker
             # must have seen that it is gone, which gives the rest back.
             await self._process.stop()
-            if await _is_consumed_after(runtime, POST_QUEUE, LET_GO_WAIT):
+            if not await self._wait_for_queue(
+                runtime, lambda queue: not queue.consumers, LET_GO_WAIT
+            ):
                 raise ReplayError(f"{POST_QUEUE.name} is still consumed, though its ledger ended")
             if not (await look(runtime, POST_QUEUE)).messages:
                 return finished - started
             await self._process.start()
-            finished = await self._watch_ledger(runtime, ledger, publishing)
+            finished = await self._wait_until_posted(runtime, ledger, publishing)
 
-    async def _ledger_consumes(self, runtime: Runtime) -> None:
-        deadline = time.monotonic() + self._timeout
-        while not (await look(runtime, POST_QUEUE)).is_consumed:
+    async def _wait_for_queue(
+        self, runtime: Runtime, wanted: Callable[[QueueLook], bool], seconds: float
+    ) -> bool:
+        """Wait until the ledger's queue is as wanted; returns False if it is not after so long."""
+        deadline = time.monotonic() + seconds
+        while not wanted(await look(runtime, POST_QUEUE)):
             self._process.check()
             if time.monotonic() > deadline:
-                raise ReplayError(f"the ledger does not consume {POST_QUEUE.name}")
+                return False
             await asyncio.sleep(POLL)
+        return True
 
     async def _publish_rows(self, runtime: Runtime) -> None:
-        """Publish them all; where a connection is lost, their first copies still are in order."""
+        """Publish all rows, in order; also where a connection is lost, by their first copies."""
         async for result in runtime.publisher.publish_many(
             map(self._message, self._statement.read())
         ):
@@ -204,10 +215,10 @@ class Replay:
             },
         )
 
-    async def _watch_ledger(
+    async def _wait_until_posted(
         self, runtime: Runtime, ledger: Ledger, publishing: asyncio.Task[None]
     ) -> float:
-        """Wait until every row is done and the ledger's queue is empty; the time when it was."""
+        """Wait until every row is done and the ledger's queue is empty; returns when it was."""
         rows, missing, mark = self._rows, set(self._rows.ids), 0
         last_state: tuple[object, ...] = ()
         moved = time.monotonic()
@@ -219,14 +230,15 @@ class Replay:
             now = time.monotonic()
             if publishing.done():
                 publishing.result()
-            if publishing.done() and rows.read == rows.total and not missing and not waiting:
-                return now
             self._process.check()
             posted = len(rows.ids) - len(missing)
             self._progress.show(rows.read, posted)
             state = (rows.read, posted, waiting)
             if state != last_state:
                 last_state, moved = state, now
+            elif publishing.done() and rows.read == rows.total and not missing and not waiting:
+                if now - moved >= QUIET:
+                    return moved
             elif now - moved > self._timeout:
                 raise ReplayError(
                     f"nothing moved for {self._timeout:g} s: {rows.total - rows.read} rows are not "
@@ -257,13 +269,3 @@ class Replay:
             seconds=seconds,
             broker=broker,
         )
-
-
-async def _is_consumed_after(runtime: Runtime, queue: Queue, seconds: float) -> bool:
-    """Whether a queue, or a partition of it, still has a consumer after so long; False at once."""
-    deadline = time.monotonic() + seconds
-    while (await look(runtime, queue)).consumers:
-        if time.monotonic() > deadline:
-            return True
-        await asyncio.sleep(POLL)
-    return False

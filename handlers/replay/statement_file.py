@@ -1,4 +1,4 @@
-"""A statement as a file: checked before anything is sent, then read row by row."""
+"""Reads a statement's file: checks it before anything is sent, then yields it row by row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from handlers.statements import FIELDS, RowError, split_row
+from handlers.bank_format import FIELDS, RowError, split_row
 
 MAX_LINE = 64 * 1024
 """Bytes in one line; a real row has under 100. A longer one is no statement's."""
@@ -45,18 +45,18 @@ class Statement:
         return self.path.name
 
     def message_id(self, line: int) -> str:
-        """The identity of a row's message: the same content gives the same, run after run."""
+        """Return the id of a row's message: the same content gives the same, run after run."""
         return f"{self._id_prefix}{line}"
 
     def line_of(self, message_id: str | None) -> int | None:
-        """The line that a message is of; None where it is of another statement or of none."""
+        """Return the line that a message is of; None if it is of another statement or of none."""
         if message_id is None or not message_id.startswith(self._id_prefix):
             return None
         line = message_id.removeprefix(self._id_prefix)
         return int(line) if line.isascii() and line.isdigit() else None
 
     def read(self) -> Iterator[Row]:
-        """All rows, in the file's order.
+        """Yield all rows, in the file's order.
 
         :raises StatementError: it cannot be read any more, or is not what it was when opened
         """

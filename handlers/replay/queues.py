@@ -1,4 +1,4 @@
-"""What the broker says of a queue and all its partitions, to whoever waits for them."""
+"""Asks the broker for the messages and consumers of a queue with all its partitions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POLL = 0.1
 
 @dataclass(frozen=True, slots=True)
 class QueueLook:
-    """What one look found; what a consumer holds unacknowledged is in no count."""
+    """A queue's counts at one moment; what a consumer holds unacknowledged is in none."""
 
     messages: int
     """Ready messages, in all partitions and before them."""
@@ -24,7 +24,7 @@ class QueueLook:
 
 
 async def look(runtime: Runtime, queue: Queue) -> QueueLook:
-    """Look once; where a queue does not exist yet, it has nothing and nobody."""
+    """Ask for a queue's counts; one that does not exist has no messages and no consumers."""
     names = (queue.name, *(each.name for each in queue.partition_queues()))
     states = [await _state(runtime, name) for name in names]
     return QueueLook(
@@ -35,7 +35,7 @@ async def look(runtime: Runtime, queue: Queue) -> QueueLook:
 
 
 async def dead_letters(runtime: Runtime, queue: Queue) -> int:
-    """How many dead letters there are; all partitions have theirs in the one queue."""
+    """Count the dead letters; all partitions have theirs in the one queue."""
     return (await _state(runtime, queue.dead_queue))[0]
 
 

@@ -1,4 +1,4 @@
-"""A made-up statement in the bank's format, always the same for the same seed.
+"""Makes up a statement in the bank's format, always the same for the same seed.
 
 It has what makes a real one hard: entries of a day in no order, a balance that the bank rounds to
 0.10 after each entry while the amounts keep their last digit, fees and interest written as the
@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
-from handlers.statements import FIELDS
+from handlers.bank_format import FIELDS
 
 DEFAULT_SEED = 1993
 DEFAULT_ROWS = 5000
@@ -76,7 +76,7 @@ def write_statement(
 def statement_lines(
     *, seed: int = DEFAULT_SEED, rows: int = DEFAULT_ROWS, accounts: int = DEFAULT_ACCOUNTS
 ) -> Iterator[str]:
-    """The statement's lines without their line breaks, the header first.
+    """Yield a statement's lines without their line breaks, the header first.
 
     :raises ValueError: `rows` is less than `accounts`, or either is less than 1
     """
@@ -122,7 +122,7 @@ def _open_accounts(chance: random.Random, count: int) -> list[_Account]:
 def _calendar(
     chance: random.Random, accounts: list[_Account], rows: int
 ) -> Iterator[tuple[date, list[_Account]]]:
-    """Each day with the accounts that have an entry on it, one item an entry."""
+    """Yield each day with the accounts that have an entry on it, one item an entry."""
     dates: dict[date, list[_Account]] = {}
     last = FIRST_DAY + timedelta(days=DAYS - 1)
     for account in accounts:
@@ -182,7 +182,7 @@ def _everyday_entry(chance: random.Random, account: _Account) -> _Entry:
 
 
 def _precise(account: _Account, amount: Decimal) -> Decimal:
-    """Interest with its last digit, where that does not lead the rounding too far."""
+    """Round interest to its last digit, or to a dime where that would lead too far away."""
     # Every third account gets whole dimes, and so agrees with the bank to the last digit.
     unit = CENT if account.number % 3 else DIME
     precise = max(amount.quantize(unit, ROUND_HALF_UP), unit)

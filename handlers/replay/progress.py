@@ -1,4 +1,4 @@
-"""How far a replay is, on stderr: a bar on a terminal, a line every few seconds elsewhere."""
+"""Shows how far a replay is, on stderr: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ReplayProgress:
             self._bar.stop()
 
     def show(self, published: int, posted: int) -> None:
-        """Show where it is now."""
+        """Show how many rows are published, and how many entries are in the ledger."""
         if self._bar is not None:
             self._bar.update(self._published, completed=published)
             self._bar.update(self._posted, completed=posted)

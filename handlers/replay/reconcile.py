@@ -1,4 +1,4 @@
-"""Whether the ledger agrees with the balances that the bank recorded.
+"""Compares the ledger with the balances that the bank recorded.
 
 The bank rounds a balance to 0.10 after each entry and the ledger does not, so the two drift
 apart a little. The order of the entries within a day is not recorded: any balance of an
@@ -52,7 +52,7 @@ class LastDays:
             last.balances.add(entry.balance_after)
 
     def days(self) -> dict[int, date]:
-        """Account to its last day."""
+        """Map each account to its last day."""
         return {account: last.day for account, last in self.by_account.items()}
 
 
@@ -66,11 +66,6 @@ class AccountResult:
     recorded: Decimal
     """The nearest of the balances that the bank recorded on the account's last day."""
 
-    @property
-    def difference(self) -> Decimal:
-        """The ledger's balance less the bank's."""
-        return self.ledger - self.recorded
-
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
@@ -79,17 +74,17 @@ class Reconciliation:
     accounts: tuple[AccountResult, ...]
 
     def count(self, agreement: Agreement) -> int:
-        """How many accounts agree that well."""
+        """Count the accounts that agree that well."""
         return sum(account.agreement is agreement for account in self.accounts)
 
     @property
     def off(self) -> tuple[AccountResult, ...]:
-        """The accounts that do not agree."""
+        """Return the accounts that do not agree."""
         return tuple(a for a in self.accounts if a.agreement is Agreement.OFF)
 
     @property
     def total(self) -> Decimal:
-        """The sum of the ledger's balances of these accounts."""
+        """Sum the ledger's balances of these accounts."""
         return sum((account.ledger for account in self.accounts), Decimal("0.00"))
 
 

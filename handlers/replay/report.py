@@ -1,4 +1,4 @@
-"""What a replay came to, as a table for a person or as one JSON object for a program."""
+"""Reports the figures of a replay, as a table for a person or as one JSON object for a program."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from handlers.reconcile import ROUNDING, Agreement, Reconciliation
+from handlers.replay.reconcile import ROUNDING, Agreement, Reconciliation
 
 SHOWN = 20
 """Rejected rows, and accounts that are off, that the table lists; it counts the others."""
@@ -43,7 +43,7 @@ class Report:
 
     @property
     def reconciles(self) -> bool:
-        """Every row is in the ledger, every account agrees, and the two sides are equal."""
+        """Whether every row is in the ledger, every account agrees, and both sides are equal."""
         return (
             not self.rejections
             and not self.reconciliation.off
@@ -53,11 +53,11 @@ class Report:
 
     @property
     def rows_per_second(self) -> float:
-        """Rows through both services, a second."""
+        """How many rows went through both services in a second."""
         return round(self.rows / self.seconds, 1) if self.seconds else 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """The figures under the names that programs know them by."""
+        """Return the figures under the names that programs know them by."""
         agreed = self.reconciliation
         return {
             "rows": self.rows,
@@ -78,7 +78,7 @@ class Report:
 
 
 def print_report(report: Report, console: Console) -> None:
-    """The table, and below it what is wrong, if anything is."""
+    """Print the table, and below it what is wrong, if anything is."""
     figures = report.as_json()
     table = Table(title="Replay", show_header=False, title_justify="left")
     table.add_column()

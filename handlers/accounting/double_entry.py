@@ -56,19 +56,19 @@ class Posting:
 
 
 def customer_account(account_id: int) -> str:
-    """The ledger's name of a customer's account."""
+    """Return the ledger's name of a customer's account."""
     return f"{CUSTOMER_PREFIX}{account_id}"
 
 
 def contra_account(entry: EntryRecorded) -> BankAccount:
-    """The bank's account that stands against the customer's."""
+    """Choose the bank's account that stands against the customer's."""
     return _BY_K_SYMBOL.get(entry.k_symbol) or _BY_OPERATION.get(
         entry.operation, BankAccount.SUSPENSE
     )
 
 
 def double_entry(entry: EntryRecorded) -> tuple[Posting, Posting]:
-    """The entry's two postings, the customer's first; their amounts sum to zero."""
+    """Return the entry's two postings, the customer's first; their amounts sum to zero."""
     amount = entry.signed_amount
     return (
         Posting(customer_account(entry.account_id), amount),

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -18,18 +17,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, case, event, func, select
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random
+from sqlalchemy import case, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from handlers.double_entry import CUSTOMER_PREFIX, customer_account, double_entry
+from handlers.accounting.database import WRITING, open_database, translated
+from handlers.accounting.double_entry import CUSTOMER_PREFIX, customer_account, double_entry
+from handlers.accounting.errors import ConflictError, LedgerUnavailableError
+from handlers.accounting.schema import postings, transactions
 from handlers.events import EntryRecorded
-from handlers.ledger_file import make_private
-from handlers.ledger_schema import metadata, postings, transactions
-
-BUSY_TIMEOUT = 10.0
-"""Seconds that SQLite waits for another process's write to end."""
 
 MAX_BATCH = 500
 """Entries in one commit."""
@@ -41,36 +36,12 @@ were in the first one: else they miss the second, and every account is in each o
 LOOKUP_SIZE = 500
 """Ids in one `IN (...)`; SQLite allows 999 parameters in its older builds."""
 
-_TRANSIENT = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-}
-"""Primary result codes that say nothing against the statement (https://sqlite.org/rescode.html)."""
-
 _CONTENT = tuple(
     column.name
     for column in transactions.c
     if column.name not in ("id", "source_file", "source_line")
 )
 """What makes two entries the same; the same one may stand in two files."""
-
-
-class LedgerError(Exception):
-    """The ledger's database cannot be opened or used; the message names it."""
-
-
-class LedgerUnavailableError(LedgerError):
-    """The database cannot be used at the moment: locked, or its disk full or failing."""
-
-
-class ConflictError(Exception):
-    """The bank's transaction is in the ledger with another content; the message says which."""
 
 
 class Posted(StrEnum):
@@ -82,7 +53,7 @@ class Posted(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Both sides of the whole ledger."""
+    """The debits and the credits of the whole ledger, summed."""
 
     debits: Decimal
     credits: Decimal
@@ -91,7 +62,7 @@ class Totals:
 
     @property
     def balanced(self) -> bool:
-        """Debits equal credits, over all and in each transaction."""
+        """Whether debits equal credits, over all and in each transaction."""
         return self.debits == self.credits and self.unbalanced == 0
 
 
@@ -119,14 +90,14 @@ class Ledger:
         return await future
 
     async def contents(self, ids: Iterable[int]) -> dict[int, Content]:
-        """What is posted under the bank's ids that are; those that are not are left out."""
+        """Return what is posted under the bank's ids; an id under which nothing is has no item."""
         async with self._reading() as connection:
             return await _contents(connection, list(ids))
 
     async def posted_after(self, row: int) -> tuple[int, list[int]]:
-        """The bank's ids of what was committed after `row`, and the row to ask with next time.
+        """Return what was committed after a row: the last row of it, and the bank's ids.
 
-        Start with 0.
+        Start with row 0, and go on with the one that was returned.
         """
         query = (
             select(transactions.c.id, transactions.c.bank_transaction_id)
@@ -138,7 +109,7 @@ class Ledger:
         return (found[-1][0] if found else row), [bank_id for _, bank_id in found]
 
     async def balances(self, until: Mapping[int, date]) -> dict[int, Decimal]:
-        """Each named account's balance at the end of its day; zero where nothing is posted."""
+        """Sum each account's balance at the end of its day; zero where nothing is posted."""
         query = (
             select(transactions.c.account_id, transactions.c.date, func.sum(postings.c.amount))
             .join_from(transactions, postings)
@@ -153,7 +124,7 @@ class Ledger:
         return sums
 
     async def balance(self, account_id: int) -> Decimal:
-        """The account's balance over all that is posted."""
+        """Sum the account's balance over all that is posted."""
         query = select(func.sum(postings.c.amount)).where(
             postings.c.account == customer_account(account_id)
         )
@@ -161,7 +132,7 @@ class Ledger:
             return (await connection.scalar(query)) or Decimal("0.00")
 
     async def totals(self) -> Totals:
-        """Both sides of the whole ledger."""
+        """Sum the debits and the credits of the whole ledger."""
         amount = postings.c.amount
         sides = select(
             func.sum(case((amount < Decimal(0), -amount))).label("debits"),
@@ -180,14 +151,13 @@ class Ledger:
         return Totals(row.debits or zero, row.credits or zero, wrong or 0)
 
     async def close(self) -> None:
-        """Wait for what is being written, and close the database."""
+        """Wait for what is being written."""
         if self._writer is not None:
             await asyncio.wait([self._writer])
-        await self._engine.dispose()
 
     @contextlib.asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        with _translated():
+        with translated():
             async with self._engine.connect() as connection:
                 yield connection
 
@@ -220,9 +190,9 @@ class Ledger:
             return [(await self._commit([entry]))[0] for entry in entries]
 
     async def _post_together(self, entries: Sequence[EntryRecorded]) -> list[Posted | Exception]:
-        with _translated():
+        with translated():
             async with self._engine.connect() as connection:
-                await connection.execution_options(ledger_begin="IMMEDIATE")
+                await connection.execution_options(**WRITING)
                 known = await _contents(connection, [entry.transaction_id for entry in entries])
                 results, new = sort_out(entries, known)
                 if new:
@@ -235,7 +205,7 @@ class Ledger:
 def sort_out(
     entries: Iterable[EntryRecorded], known: Mapping[int, Content]
 ) -> tuple[list[Posted | Exception], list[EntryRecorded]]:
-    """What becomes of each entry, given what is posted, and the entries to post."""
+    """Decide what becomes of each entry, given what is posted; returns that and those to post."""
     seen = dict(known)
     results: list[Posted | Exception] = []
     new: list[EntryRecorded] = []
@@ -252,7 +222,7 @@ def sort_out(
 
 
 def conflict(entry: EntryRecorded, there: Content) -> str | None:
-    """How an entry differs from what is posted under its id; None where it does not."""
+    """Say how an entry differs from what is posted under its id; None where it does not."""
     here = _row(entry)
     differences = [
         f"{name} is {_shown(there[name])} in the ledger and {_shown(here[name])} here"
@@ -270,88 +240,16 @@ def _shown(value: Any) -> str:
 
 @contextlib.asynccontextmanager
 async def open_ledger(path: Path) -> AsyncIterator[Ledger]:
-    """The ledger in that SQLite file, which is made where there is none.
+    """Open the ledger in that SQLite file, which is made where there is none.
 
     :raises LedgerError: the file cannot be opened, or is something else
     """
-    make_private(path)
-    engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(path)),
-        # What is posted must not be in a log, whatever its level.
-        hide_parameters=True,
-        connect_args={"timeout": BUSY_TIMEOUT},
-    )
-    event.listen(engine.sync_engine, "connect", _set_up)
-    event.listen(engine.sync_engine, "begin", _begin)
-    ledger = Ledger(engine)
-    try:
+    async with open_database(path) as engine:
+        ledger = Ledger(engine)
         try:
-            await _create(engine)
-        except (SQLAlchemyError, LedgerError) as error:
-            raise LedgerError(
-                f"the ledger's database {path} cannot be used: {_why(error)}"
-            ) from error
-        yield ledger
-    finally:
-        await ledger.close()
-
-
-async def _create(engine: AsyncEngine) -> None:
-    # Two processes that make the file at the same time: SQLite answers 'locked' at once, without
-    # the busy timeout, to the second that switches to the write-ahead log.
-    async for attempt in AsyncRetrying(
-        stop=stop_after_delay(BUSY_TIMEOUT),
-        wait=wait_random(0.01, 0.1),
-        retry=retry_if_exception(_is_locked),
-        reraise=True,
-    ):
-        with attempt:
-            async with engine.connect() as connection:
-                await connection.execution_options(ledger_begin="IMMEDIATE")
-                await connection.run_sync(metadata.create_all)
-                await connection.commit()
-
-
-def _set_up(connection: Any, _record: Any) -> None:
-    # The driver's own BEGIN comes late and is not immediate; ours is in `_begin`.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    # Without FULL, a commit in WAL mode is lost with the machine's power.
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
-
-
-def _begin(connection: Any) -> None:
-    # A deferred transaction that comes to write may be refused after it has read; one that is
-    # immediate waits its turn first.
-    kind = connection.get_execution_options().get("ledger_begin", "DEFERRED")
-    connection.exec_driver_sql(f"BEGIN {kind}")
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        if _code(error) in _TRANSIENT:
-            raise LedgerUnavailableError(f"the ledger's database: {error.orig}") from error
-        raise
-
-
-def _code(error: DBAPIError) -> int:
-    # The low byte is the primary code of an extended one.
-    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-
-
-def _is_locked(error: BaseException) -> bool:
-    locked = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-    return isinstance(error, DBAPIError) and _code(error) in locked
-
-
-def _why(error: Exception) -> str:
-    return str(error.orig if isinstance(error, DBAPIError) else error)
+            yield ledger
+        finally:
+            await ledger.close()
 
 
 async def _contents(connection: AsyncConnection, ids: Sequence[int]) -> dict[int, Content]:
