@@ -11,7 +11,7 @@ from typing import Any, cast
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from mqkit.bodies.content import (
+from mqkit.bodies.content_types import (
     BOM_UTF8,
     BYTES,
     JSON,
@@ -21,9 +21,9 @@ from mqkit.bodies.content import (
     is_utf16_or_32,
 )
 from mqkit.bodies.decimals import ExactValidator, may_lose_digits, pattern_of, reads_decimals
-from mqkit.bodies.explain import MAX_BUILT, MAX_PART, MAX_PLACE, MAX_TEXT, cut, explain
-from mqkit.bodies.lossless import loss, marks_in
+from mqkit.bodies.losses import loss, marks_in
 from mqkit.bodies.schemas import Schema, stop_early, validator
+from mqkit.bodies.validation_errors import MAX_BUILT, MAX_PART, MAX_PLACE, MAX_TEXT, cut, explain
 from mqkit.errors import DecodeError, InvalidMessageError, MqkitError
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import RESERVED_PREFIX, Header, Properties

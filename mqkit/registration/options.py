@@ -14,6 +14,8 @@ from mqkit.checks.checked import Seconds
 from mqkit.errors import HandlerError
 from mqkit.middleware import Middleware
 from mqkit.pause import Pause
+from mqkit.registration.handler import Handler
+from mqkit.registration.keys import KEY_TYPES, annotation_of, may_be_key
 from mqkit.retry import Retry
 from mqkit.topology import Queue, Source, consumer_timeout
 
@@ -25,6 +27,9 @@ DEFAULT_CONCURRENCY = 20
 
 MAX_PREFETCH = 65535
 """`basic.qos` carries a short (AMQP 0-9-1, section 1.8.3.1)."""
+
+MAX_BATCH_WAIT = 3600.0
+"""Seconds, which `within` is less than: nobody waits longer for a batch to come together."""
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -216,12 +221,74 @@ def checked_batch(size: int, within: Seconds, what: str) -> tuple[int, float]:
             f"{what}: size is a whole number from 1 to {MAX_PREFETCH}, not {checked.shown(size)}"
         )
     seconds = checked.as_seconds(within)
-    if seconds is None or not 0 < seconds < LONG:
+    if seconds is None or not 0 < seconds < MAX_BATCH_WAIT:
         raise HandlerError(
-            f"{what}: within is more than 0 s and less than {LONG:g}, not {checked.shown(within)}"
+            f"{what}: within is more than 0 s and less than {MAX_BATCH_WAIT:g}, "
+            f"not {checked.shown(within)}"
         )
     return size, seconds
 
 
-LONG = 3600.0
-"""Seconds that nobody waits for a batch to come together."""
+def check_order(handler: Handler) -> None:
+    """See that its order can be kept.
+
+    :raises HandlerError: it cannot
+    """
+    what, queue = f"handler {handler.name}", handler.queue
+    if handler.order_by is None:
+        if queue.partitions is not None:
+            raise HandlerError(
+                f"{what}: queue {queue.name!r} has partitions, which are for handlers with order_by"
+            )
+        return
+    if queue.partitions is None:
+        raise HandlerError(
+            f"{what}: order_by needs a single consumer at a time: say Queue({queue.name!r}, "
+            "partitions=1), or more of them to spread the keys over processes"
+        )
+    if handler.plan.body is None:
+        raise HandlerError(f"{what}: order_by is a function of the body, and it takes none")
+    _check_key(handler.order_by, handler.plan.body_type, what)
+    limit = consumer_timeout(queue)
+    if (longest := handler.longest_retry) >= limit:
+        raise HandlerError(
+            f"{what}: it keeps an order, so a message is held while it is retried, which may take "
+            f"{longest:g} s by its policy; the broker takes it back after {limit:g} s "
+            "(x-consumer-timeout). Give the policy an earlier stop, or shorter waits"
+        )
+
+
+def check_batch_wait(handler: Handler) -> None:
+    """See that the broker does not take back a message while its batch comes together, and runs.
+
+    :raises HandlerError: it would
+    """
+    if handler.batch is None:
+        return
+    limit, longest = consumer_timeout(handler.queue), handler.batch[1] + (handler.timeout or 0.0)
+    if longest >= limit:
+        raise HandlerError(
+            f"handler {handler.name}: its first message waits for a batch, and runs, for up to "
+            f"{longest:g} s; the broker takes it back after {limit:g} s (x-consumer-timeout). "
+            "Give the batch a shorter `within`, or the queue a longer timeout"
+        )
+
+
+def _check_key(order_by: Callable[[Any], Hashable], body_type: Any, what: str) -> None:
+    """See that what `order_by` returns can be a key, as far as annotations show it."""
+    annotation = annotation_of(order_by, body_type)
+    if not may_be_key(annotation):
+        raise HandlerError(f"{what}: order_by is of type {annotation!r}; a key is {KEY_TYPES}")
+
+
+def refuse_asynchronous_arguments(handler: Handler) -> None:
+    """See that a function that runs in a thread takes nothing that it would have to await.
+
+    :raises HandlerError: it does
+    """
+    for name, kind in handler.plan.injected.items():
+        if getattr(kind, "__mqkit_asynchronous__", False):
+            raise HandlerError(
+                f"handler {handler.name}: argument {name!r} is asynchronous, and a `def` handler "
+                "runs in a thread; make the handler `async def`, or provide a BlockingPublisher"
+            )

@@ -32,7 +32,7 @@ class HandlerPolicy(Protocol):
         ...
 
 
-class EffectStore(Protocol):
+class TransactionalStore(Protocol):
     """Keeps what a message did, so that it is done once, and what became of each message."""
 
     def check(self, handlers: tuple[HandlerPolicy, ...]) -> None:
@@ -69,7 +69,7 @@ class EffectStore(Protocol):
         """
         ...
 
-    async def once(
+    async def run_once(
         self, handler: str, delivery: Delivery, run: Callable[[Any], Awaitable[Any]]
     ) -> Any:
         """Run a handler in a transaction that holds its inbox row, or not at all if there is one.

@@ -10,7 +10,8 @@ from typing import Any
 
 from mqkit.errors import ConnectError
 from mqkit.testing.brokers import probe
-from mqkit.testing.proxy.faults import Faults, Link
+from mqkit.testing.proxy.faults import Faults
+from mqkit.testing.proxy.relay import Link
 
 HOST = "127.0.0.1"
 

@@ -26,8 +26,8 @@ from pydantic import Secret, SecretBytes, SecretStr
 from pydantic_core import SchemaSerializer, from_json
 from pydantic_core.core_schema import any_schema
 
-from mqkit.bodies.explain import place
-from mqkit.bodies.traits import PLAIN, Traits, traits_of
+from mqkit.bodies.loss_risks import NO_RISKS, LossRisks, risks_of
+from mqkit.bodies.validation_errors import place
 from mqkit.limits import key_twice
 
 _MASK = b"**********"
@@ -62,28 +62,28 @@ def loss(body: object, encoded: bytes, marks: bytes) -> str | None:
     :param marks: `marks_in` that
     """
     kind: Any = type(body)
-    traits = traits_of(kind) or _traits_within(body)
+    risks = risks_of(kind) or _risks_within(body)
     shows = bool(marks.strip(b"[{")) and any(word in encoded for word in _WORDS)
-    if traits is PLAIN and not shows:
+    if risks is NO_RISKS and not shows:
         return None
-    if traits.joins_keys and (key := key_twice(encoded)) is not None:
+    if risks.joins_keys and (key := key_twice(encoded)) is not None:
         return f"two of its keys are written as the same JSON key, {place([key])!r}"
     if (
         shows
-        or traits.has_secrets
-        or (traits.joins_keys and (b'nan"' in encoded or b'inf"' in encoded))
+        or risks.has_secrets
+        or (risks.joins_keys and (b'nan"' in encoded or b'inf"' in encoded))
         or (
             b"null" in encoded
-            and (traits.makes_numbers or (traits.hides_numbers and _holds_not_finite(body)))
+            and (risks.makes_numbers or (risks.hides_numbers and _holds_not_finite(body)))
         )
     ):
-        return next(_losses(body, encoded, deliberate=traits.writes_json_only), None)
+        return next(_losses(body, encoded, deliberate=risks.writes_json_only), None)
     return None
 
 
-def _traits_within(body: Any) -> Traits:
-    """The traits of all that is in plain containers and dataclasses."""
-    found, left = PLAIN, [body]
+def _risks_within(body: Any) -> LossRisks:
+    """The risks of all that is in plain containers and dataclasses."""
+    found, left = NO_RISKS, [body]
     while left:
         part = left.pop()
         values: Iterable[Any]
@@ -91,7 +91,7 @@ def _traits_within(body: Any) -> Traits:
             values = part.values()
             for key in part:
                 if type(key) is not str:
-                    found |= Traits(joins_keys=True)
+                    found |= LossRisks(joins_keys=True)
                     break
         elif type(part) in _CONTAINERS:
             values = part
@@ -100,11 +100,11 @@ def _traits_within(body: Any) -> Traits:
         for value in values:
             kind: Any = type(value)
             if kind not in _SCALARS:
-                traits = traits_of(kind)
-                if traits is None:
+                risks = risks_of(kind)
+                if risks is None:
                     left.append(value)
-                elif traits is not PLAIN:
-                    found |= traits
+                elif risks is not NO_RISKS:
+                    found |= risks
     return found
 
 
