@@ -1,4 +1,4 @@
-"""What may go wrong when a value of a class is written as JSON, known from the class alone."""
+"""Tells from a class alone what may be lost when a value of it is written as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mqkit.bodies.schemas import NO_SCHEMAS, Schema
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LossRisks:
-    """What the JSON of a class may not show by itself."""
+    """The losses in JSON that values of a class may have."""
 
     hides_numbers: bool = False
     """Numbers in it that are not finite may be written as null."""
@@ -131,7 +131,7 @@ _TEXT_WRITERS = frozenset({"ser_ip", "ser_path"})
 
 @functools.lru_cache(4096)
 def risks_of(kind: Any) -> LossRisks | None:
-    """The risks of a class; None is a container of values that are looked at one by one."""
+    """Return the risks of a class; None is a container, whose values are looked at one by one."""
     if kind in _CONTAINERS:
         return None
     schema = kind.__dict__.get("__pydantic_core_schema__")
@@ -167,7 +167,7 @@ def _of_schema(schema: Schema) -> LossRisks:
 
 
 def _of_writer(writer: Schema) -> LossRisks:
-    """Of what writes a value in place of its schema."""
+    """Return the risks of a serializer, which writes a value in place of its schema."""
     function: Any = writer.get("function")
     if getattr(function, "__module__", "").startswith("pydantic."):
         if "secret" in function.__name__:
@@ -206,7 +206,7 @@ def _computed(part: Schema) -> list[Schema]:
 
 
 def _names(fields: Any) -> Iterator[str]:
-    """What fields are called in JSON."""
+    """Return the names of fields in JSON."""
     if isinstance(fields, dict):
         return (field.get("serialization_alias", name) for name, field in fields.items())
     return (field.get("serialization_alias", field["name"]) for field in fields)

@@ -1,4 +1,4 @@
-"""What a body would lose on its way into JSON: found, so that it is refused and not sent.
+"""Finds what a body would lose in JSON, so that it is refused and not sent.
 
 JSON has no NaN and no Infinity: pydantic writes the one or the other as a word that is no JSON, as
 null, or as text. A secret is written as asterisks. Two keys of a dict may become the same one.
@@ -48,7 +48,7 @@ _AS_PYTHON = SchemaSerializer(any_schema())
 
 
 def marks_in(encoded: bytes) -> bytes:
-    """The brackets of JSON, also in its strings, and letters that may begin a word for a loss.
+    """Return the brackets of JSON, also in its strings, and letters that begin `_WORDS`.
 
     It is one look at all bytes, where each of these would need one.
     """
@@ -56,7 +56,7 @@ def marks_in(encoded: bytes) -> bytes:
 
 
 def loss(body: object, encoded: bytes, marks: bytes) -> str | None:
-    """What of a body is not in its JSON, and what to do; None is that all of it is there.
+    """Say what of a body is not in its JSON, and what to do; None is that all of it is there.
 
     :param encoded: the JSON that pydantic has made of it
     :param marks: `marks_in` that
@@ -82,7 +82,7 @@ def loss(body: object, encoded: bytes, marks: bytes) -> str | None:
 
 
 def _risks_within(body: Any) -> LossRisks:
-    """The risks of all that is in plain containers and dataclasses."""
+    """Join the risks of all that is in plain containers and dataclasses."""
     found, left = NO_RISKS, [body]
     while left:
         part = left.pop()
@@ -109,7 +109,7 @@ def _risks_within(body: Any) -> LossRisks:
 
 
 def _fields(value: Any) -> list[Any]:
-    """The values of a dataclass."""
+    """Return the values of a dataclass."""
     kind: Any = type(value)
     return [getattr(value, name, None) for name in _names(kind)]
 
@@ -120,7 +120,7 @@ def _names(kind: Any) -> tuple[str, ...]:
 
 
 def _holds_not_finite(body: Any) -> bool:
-    """Whether a number that is not finite is in a body, its models and containers."""
+    """Tell whether a number that is not finite is in a body, its models and containers."""
     left = [body]
     while left:
         part = left.pop()
@@ -136,7 +136,7 @@ def _holds_not_finite(body: Any) -> bool:
 
 
 def _parts(value: Any, kind: Any) -> Iterable[Any]:
-    """What is in a container, a model, an enum's member or a dataclass."""
+    """Return what is in a container, a model, an enum's member or a dataclass."""
     if isinstance(value, dict):
         return value.values()
     if isinstance(value, _SEQUENCES):
@@ -160,7 +160,7 @@ _MASKED = (
 
 
 def _losses(body: object, encoded: bytes, *, deliberate: bool) -> Iterator[str]:
-    """What is lost, by going through three forms of a body: JSON, Python's values, and between.
+    """Find each loss by comparing three forms of a body: JSON, Python's values, and between.
 
     :param deliberate: whether serializers that run for JSON alone may have replaced a number
     """
@@ -188,7 +188,7 @@ def _losses(body: object, encoded: bytes, *, deliberate: bool) -> Iterator[str]:
 def _inner(
     written: dict[str, Any] | list[Any], value: Any, between: Any
 ) -> Iterator[tuple[Any, Any, tuple[Any, Any, Any]]]:
-    """The key in Python and in JSON of each value in a container, and its three forms.
+    """Yield the key in Python and in JSON of each value in a container, and its three forms.
 
     Both write the items in the same order. Where they have not the same, what is within has no
     counterpart: a serializer of the application has made something else.
@@ -226,7 +226,7 @@ def _is_not_finite(value: Any) -> bool:
 
 
 def _is_lost(written: Any, value: Any, *, surely: bool) -> bool:
-    """Whether a number is not finite in JSON, or was not before it was written as null or text."""
+    """Tell whether a number is not finite in JSON, or was so before it became null or text."""
     if type(written) is float:
         return _is_not_finite(written)
     if not surely or not _is_not_finite(value):

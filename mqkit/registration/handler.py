@@ -43,12 +43,12 @@ class Handler:
 
     @property
     def longest_retry(self) -> float:
-        """Seconds: an upper bound of what all retries of one message may take."""
+        """The most seconds that all retries of one message may take."""
         return self.retry.longest()
 
     @property
     def code(self) -> CodeType | None:
-        """The function's own, under its decorators; None if it has none."""
+        """The code of the function itself, under its decorators; None if it has none."""
         function = inspect.unwrap(self.function)
         code = getattr(function, "__code__", None) or getattr(
             getattr(type(function), "__call__", None),  # noqa: B004 - it is not called
@@ -58,5 +58,5 @@ class Handler:
         return code if isinstance(code, CodeType) else None
 
     def topology(self) -> Topology:
-        """What must exist on the broker for this handler."""
+        """Return what must exist on the broker for this handler."""
         return Topology.of_queue(self.queue, self.sources)

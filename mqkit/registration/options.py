@@ -1,4 +1,4 @@
-"""What a handler and a service are told at registration, checked: each error says what, and why."""
+"""Checks of the options of a handler and a service, each by itself and all together."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ MAX_BATCH_WAIT = 3600.0
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """The function's module and qualified name."""
+    """Return the function's module and qualified name."""
     module = getattr(function, "__module__", None) or "?"
     return f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives something to await."""
+    """Tell whether calling a function gives something to await."""
     return any(inspect.iscoroutinefunction(each) for each in _callees(function))
 
 
 def _callees(function: Callable[..., Any]) -> tuple[Any, ...]:
-    """What a call runs: the function behind a partial one or a static method, its `__call__`."""
+    """Return what a call runs: the function behind a partial or static one, its `__call__`."""
     while isinstance(function, functools.partial | staticmethod):
         function = function.func if isinstance(function, functools.partial) else function.__func__
     if isinstance(function, type):
@@ -53,7 +53,7 @@ def _callees(function: Callable[..., Any]) -> tuple[Any, ...]:
 
 
 def refuse_unrun(function: Callable[..., Any], what: str) -> None:
-    """See that a call of the handler runs its body, as far as that can be seen.
+    """Refuse a handler whose call would not run its body, as far as that can be seen.
 
     What this cannot see is an error when the handler is called (`HandlerResultError`).
 
@@ -89,7 +89,7 @@ def _is_generator(function: Any) -> bool:
 
 
 def _returned(function: Any) -> type | None:
-    """The class that a function says that it returns, without its parameters; None is another."""
+    """Return the class that a function is annotated to return; None if it is no class."""
     try:
         annotation = typing.get_type_hints(function).get("return")
     except (NameError, TypeError, AttributeError):  # told where the arguments are resolved
@@ -103,7 +103,7 @@ _UNRUN = (Awaitable, Generator, AsyncIterator)
 
 
 def checked_sources(bind: Iterable[Source], what: str) -> tuple[Source, ...]:
-    """What a queue is bound to.
+    """Check what a queue is bound to, and return it as a tuple.
 
     :raises HandlerError: it is something else
     """
@@ -117,7 +117,7 @@ def checked_sources(bind: Iterable[Source], what: str) -> tuple[Source, ...]:
 
 
 def checked_runs(prefetch: int, concurrency: int | None, what: str) -> tuple[int, int]:
-    """How many messages are sent ahead, and how many runs there are at a time.
+    """Check prefetch and concurrency, and return them; the latter has a default.
 
     :raises HandlerError: they are no numbers, or out of their ranges
     """
@@ -133,7 +133,7 @@ def checked_runs(prefetch: int, concurrency: int | None, what: str) -> tuple[int
 
 
 def checked_retry(retry: Retry | None, what: str) -> Retry | None:
-    """A failure policy, or None.
+    """Check a retry policy, and return it; None stays None.
 
     :raises HandlerError: it is none
     """
@@ -145,7 +145,7 @@ def checked_retry(retry: Retry | None, what: str) -> Retry | None:
 
 
 def checked_middleware(middleware: Iterable[Middleware], what: str) -> tuple[Middleware, ...]:
-    """Functions to go around a handler.
+    """Check middleware, and return it as a tuple.
 
     :raises HandlerError: they are not in a list, or one of them is none
     """
@@ -164,7 +164,7 @@ def checked_middleware(middleware: Iterable[Middleware], what: str) -> tuple[Mid
 
 
 def checked_pause(pause: Pause | None, what: str) -> Pause | None:
-    """A pause, or None.
+    """Check a pause, and return it; None stays None.
 
     :raises HandlerError: it is none
     """
@@ -176,7 +176,7 @@ def checked_pause(pause: Pause | None, what: str) -> Pause | None:
 def checked_order(
     order_by: Callable[[Any], Hashable] | str | None, what: str
 ) -> Callable[[Any], Hashable] | None:
-    """A function of the body, from such a function or the name of an attribute.
+    """Check `order_by`, and return it as a function of the body.
 
     :raises HandlerError: it is none
     """
@@ -195,7 +195,7 @@ def checked_order(
 
 
 def checked_timeout(timeout: Seconds | None, queue: Queue, what: str) -> float | None:
-    """Seconds, or None.
+    """Check a handler's timeout, and return its seconds; None stays None.
 
     :raises HandlerError: it is none
     """
@@ -212,7 +212,7 @@ def checked_timeout(timeout: Seconds | None, queue: Queue, what: str) -> float |
 
 
 def checked_batch(size: int, within: Seconds, what: str) -> tuple[int, float]:
-    """How many messages, and how many seconds.
+    """Check the size of a batch and the time it may take to come together.
 
     :raises HandlerError: it is none
     """
@@ -230,7 +230,7 @@ def checked_batch(size: int, within: Seconds, what: str) -> tuple[int, float]:
 
 
 def check_order(handler: Handler) -> None:
-    """See that its order can be kept.
+    """Check that a handler's order can be kept.
 
     :raises HandlerError: it cannot
     """
@@ -259,7 +259,7 @@ def check_order(handler: Handler) -> None:
 
 
 def check_batch_wait(handler: Handler) -> None:
-    """See that the broker does not take back a message while its batch comes together, and runs.
+    """Check that a batch comes together and runs before the broker takes its messages back.
 
     :raises HandlerError: it would
     """
@@ -275,14 +275,14 @@ def check_batch_wait(handler: Handler) -> None:
 
 
 def _check_key(order_by: Callable[[Any], Hashable], body_type: Any, what: str) -> None:
-    """See that what `order_by` returns can be a key, as far as annotations show it."""
+    """Check that what `order_by` returns can be a key, as far as annotations show it."""
     annotation = annotation_of(order_by, body_type)
     if not may_be_key(annotation):
         raise HandlerError(f"{what}: order_by is of type {annotation!r}; a key is {KEY_TYPES}")
 
 
 def refuse_asynchronous_arguments(handler: Handler) -> None:
-    """See that a function that runs in a thread takes nothing that it would have to await.
+    """Refuse a function that runs in a thread and takes what it would have to await.
 
     :raises HandlerError: it does
     """

@@ -323,7 +323,7 @@ class Service:
         self._handlers = handlers
 
     def _with(self, handler: Handler) -> tuple[dict[str, Handler], Topology]:
-        """The handlers and the topology with one more of them."""
+        """Return the handlers and the topology with one handler more."""
         handlers = {**self._handlers, handler.queue.name: handler}
         dead = handlers.get(handler.queue.dead_queue)
         alive = handlers.get(handler.queue.name.removesuffix(DEAD_SUFFIX))

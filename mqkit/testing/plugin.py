@@ -63,7 +63,7 @@ _POOL = pytest.StashKey[BrokerPool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what chooses the broker."""
+    """Add the option that chooses the broker."""
     what = "what mqkit's fixtures run on: embedded (default), rabbitmq (each that is found), all"
     parser.getgroup("mqkit").addoption("--mqkit-broker", choices=CHOICES, help=what)
     parser.addini("mqkit_broker", what, default="embedded")

@@ -1,4 +1,4 @@
-"""A broker that tests and the demo run against, however it came to run."""
+"""The interface of a broker to test on, and the one of a URL, which runs already."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Broker(abc.ABC):
         self.evaluate(SET_ALARM)
 
     def unblock(self) -> None:
-        """End what `block` began.
+        """End the alarm that `block` raised.
 
         :raises BrokerControlError: as `ctl`
         """

@@ -61,7 +61,7 @@ Advance = Callable[[float], Awaitable[None]]
 
 
 class HarnessError(MqkitError):
-    """A test asked the harness for what cannot be."""
+    """A test asked the harness for something that it cannot do; the message says why."""
 
     has_lines = True
 
@@ -118,7 +118,7 @@ def _driver(service: Service, driver: Driver | str | None) -> Driver:
 
 
 def _without_connection(service: Service) -> Service:
-    """The same handlers, for the harness's broker; the service itself stays as it is."""
+    """Copy a service without its connection, so that it runs on the harness's broker."""
     if service.connection is None:
         return service
     unconnected = copy.copy(service)
@@ -129,7 +129,7 @@ def _without_connection(service: Service) -> Service:
 async def _place(
     stack: contextlib.AsyncExitStack, on: Broker | str | None, url: str | None
 ) -> tuple[str, Advance | None]:
-    """Where the service is run, and how time is advanced there; None where it cannot be."""
+    """Choose the URL to run the service at, and what advances time there; None if nothing can."""
     if on is None and url is None:
         server = await stack.enter_async_context(EmbeddedServer())
         return server.url, server.advance
@@ -199,7 +199,7 @@ class Harness:
         return await self._publisher.request(route, body, reply_type, **properties)
 
     async def listen(self, exchange: Exchange, routing_key: str = "#") -> None:
-        """Have somebody there for what the service publishes to an exchange.
+        """Bind a queue to an exchange, so that what the service publishes to it is routed.
 
         A publish that no queue gets is an `UnroutableError`, in a test as in production. This
         declares the exchange, and binds a queue of the test's own to it.
@@ -314,7 +314,7 @@ class Harness:
         return found
 
     def now(self) -> datetime:
-        """The time by the service's clock: the wall's, and what was advanced."""
+        """Return the time by the service's clock: the wall's, and what was advanced."""
         return datetime.now(UTC) + timedelta(seconds=self._offset)
 
     @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""What a proxy does wrong on purpose, in each direction: the faults that a test has set."""
+"""The faults that a test has set for a proxy: what it does wrong, in each direction."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PATTERN_REACH = 4096
 
 @dataclass(frozen=True, slots=True)
 class Garble:
-    """Which bytes are flipped, counted from 0: each one at `at`, `at + every`, and so on."""
+    """Flips bits in the bytes at `at`, `at + every`, and so on, counted from 0."""
 
     at: int
     every: int | None
     mask: int
 
     def apply(self, data: bytes, position: int) -> bytes:
-        """The data as it goes on; `position` is its first byte's number."""
+        """Return the data with its bits flipped; `position` is its first byte's number."""
         if self.every is None:
             places = [self.at - position] if 0 <= self.at - position < len(data) else []
         else:
@@ -49,7 +49,7 @@ class Trap:
     _passed: dict[object, int] = field(default_factory=dict)
 
     def closes_at(self, pipe: object, piece: bytes) -> int | None:
-        """How many bytes of the piece still pass before the end; None where it does not come."""
+        """Return how many bytes of the piece pass before the trap springs; None if it does not."""
         if self._claimed:
             return None
         length = (
@@ -59,7 +59,7 @@ class Trap:
         return length
 
     def void(self) -> None:
-        """Let nobody wait for it any more, unless it has sprung or is about to."""
+        """Cancel the trap, and those who wait for it, unless it has sprung or is about to."""
         if not self._claimed:
             self._claimed = True
             self.sprung.cancel()
@@ -79,7 +79,7 @@ class Trap:
 
 @dataclass(slots=True)
 class Faults:
-    """What is wrong with one direction, on all connections."""
+    """The faults of one direction, on all connections."""
 
     flowing: asyncio.Event
     dropping: bool = False

@@ -1,4 +1,4 @@
-"""A TCP relay in front of a broker that fails as networks do, for tests of what comes then.
+"""A TCP proxy in front of a broker that fails as networks do, for tests of what comes then.
 
     with TcpProxy(broker.url) as proxy:
         connect(proxy.url)
@@ -74,7 +74,7 @@ class TcpProxy:
 
     @property
     def port(self) -> int:
-        """The port that it listens on, on 127.0.0.1; it stays the same while it runs.
+        """The port of 127.0.0.1 that it listens on; it stays the same while it runs.
 
         :raises ProxyClosedError: it was not started
         """
@@ -97,7 +97,7 @@ class TcpProxy:
         return self._running.to_broker.heartbeats
 
     def relayed(self, direction: Direction) -> int:
-        """Bytes that went on in this direction, over all connections."""
+        """Count the bytes that went on in this direction, over all connections."""
         return sum(faults.relayed for faults in self._faults(direction))
 
     # --- what becomes of the bytes -----------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One connection through the proxy: two pipes, each with the faults of its direction.
+"""Relays one connection through the proxy: two pipes, with the faults of their directions.
 
 Everything here runs in the event loop of the proxy's own thread, and nothing in it is locked.
 """
@@ -28,7 +28,7 @@ class _ReceiverGoneError(Exception):
 
 
 class Pipe:
-    """One direction of one connection."""
+    """Relays the bytes of one direction of one connection."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class Pipe:
 
 
 class Link:
-    """A client's connection and the one to the broker behind it."""
+    """Relays between a client's connection and the one to the broker behind it."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The proxy inside its own event loop: takes connections in, relays them, and ends them."""
+"""The server inside the proxy's event loop: accepts connections, relays and ends them."""
 
 from __future__ import annotations
 
