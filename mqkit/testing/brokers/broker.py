@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import secrets
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -33,8 +34,15 @@ Both only notify; the question behind them is answered once that is done.
 CLOSED = "closed by mqkit.testing"
 """What clients are told of why their connection is closed."""
 
+VHOST_PREFIX = "mqkit-test-"
+
 URL_TIMEOUT = 15.0
 """Seconds for a broker that somebody else started to answer; it should be up already."""
+
+
+def new_vhost_name() -> str:
+    """Make up a name for a virtual host that one test has to itself."""
+    return f"{VHOST_PREFIX}{secrets.token_hex(6)}"
 
 
 class BrokerStartError(BrokerError):

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -37,7 +36,7 @@ from mqkit.publishing.publisher import Publisher
 from mqkit.registration.service import Service
 from mqkit.runtime import Runtime
 from mqkit.settings import BrokerUrl
-from mqkit.testing.brokers.broker import Broker
+from mqkit.testing.brokers.broker import Broker, new_vhost_name
 from mqkit.testing.brokers.embedded import EmbeddedBroker
 from mqkit.testing.harness.journeys import Journey
 from mqkit.testing.harness.records import DeadMessage, Result, dead_message
@@ -54,8 +53,6 @@ DEFAULT_GRACE = 1.0
 
 CONNECT_DEADLINE = 10.0
 """Seconds for the connections of a test to open."""
-
-VHOST_PREFIX = "mqkit-test-"
 
 Advance = Callable[[float], Awaitable[None]]
 
@@ -139,7 +136,7 @@ async def _place(
         raise OptionError(f"harness(on=...) is a broker, a URL or None, not {checked.shown(on)}")
     if on is not None and url is None:
         # In a thread: on a RabbitMQ it takes two runs of rabbitmqctl.
-        name = f"{VHOST_PREFIX}{secrets.token_hex(6)}"
+        name = new_vhost_name()
         url = await asyncio.to_thread(on.add_vhost, name)
         stack.push_async_callback(asyncio.to_thread, on.delete_vhost, name)
     assert url is not None
