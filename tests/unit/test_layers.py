@@ -322,3 +322,45 @@ def test_modules_stay_readable() -> None:
                     if lines > 60:
                         found.append(f"{path.name}:{node.lineno} {node.name}: {lines} lines")
     assert found == []
+
+
+NO_MODULE_OF_THEIR_NAME = {
+    "embedded/session/test_permissions.py": "of every method that asks what a user may do",
+    "embedded/test_bad_peers.py": "of a peer's nonsense, through all parts of the broker",
+    "store/test_outbox_order.py": "of the outbox and the relay under writers that race",
+    "store/test_pooler.py": "of the whole store behind PgBouncer",
+    "test_layers.py": "of where modules stand and what they import",
+    "test_package.py": "of mqkit itself: its names, and what its import costs",
+    "test_readme.py": "of the examples in README.md",
+    "test_selection.py": "of tests/selection.py",
+}
+"""Unit tests that are about several modules, or about none of mqkit's, and what they are of."""
+
+
+def without_a_module(tests: Path, root: Path) -> set[str]:
+    """Unit tests `X/test_Y.py` for which mqkit has neither a module nor a package `X/Y`."""
+    found = set()
+    for path in tests.rglob("test_*.py"):
+        relative = path.relative_to(tests)
+        package = root if relative.parts[0] == "handlers" else root / "mqkit"
+        tested = package / relative.parent / path.stem.removeprefix("test_")
+        if not tested.with_suffix(".py").is_file() and not tested.is_dir():
+            found.add(relative.as_posix())
+    return found
+
+
+def test_unit_tests_mirror_the_packages() -> None:
+    """Who looks for the tests of a module finds them at its path, under tests/unit."""
+    assert without_a_module(ROOT / "tests" / "unit", ROOT) == set(NO_MODULE_OF_THEIR_NAME)
+
+
+def test_a_test_without_a_module_is_found(tmp_path: Path) -> None:
+    """The check above sees a test whose module has moved, and none whose module is there."""
+    for name in ("mqkit/a/b.py", "mqkit/c/__init__.py", "handlers/d.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    tests = tmp_path / "unit"
+    for name in ("a/test_b.py", "test_c.py", "handlers/test_d.py", "test_b.py", "a/test_d.py"):
+        (tests / name).parent.mkdir(parents=True, exist_ok=True)
+        (tests / name).touch()
+    assert without_a_module(tests, tmp_path) == {"test_b.py", "a/test_d.py"}

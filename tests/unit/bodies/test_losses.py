@@ -36,8 +36,8 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
 
 from mqkit import InvalidMessageError
-from mqkit.bodies.lossless import loss, marks_in
-from mqkit.bodies.traits import PLAIN, traits_of
+from mqkit.bodies.loss_risks import NO_RISKS, risks_of
+from mqkit.bodies.losses import loss, marks_in
 from mqkit.codec import BodyDecoder, encode
 from mqkit.message import Properties
 
@@ -574,9 +574,9 @@ class Order(BaseModel):
 
 def test_usual_classes_are_plain() -> None:
     """Nothing is looked for in them but by their bytes."""
-    assert traits_of(Order) is PLAIN
-    assert traits_of(str) is PLAIN
-    assert traits_of(Rate) != PLAIN
+    assert risks_of(Order) is NO_RISKS
+    assert risks_of(str) is NO_RISKS
+    assert risks_of(Rate) != NO_RISKS
     encoded = b'{"null":null}'
     assert loss({"a": [1, "b", None]}, encoded, marks_in(encoded)) is None
 

@@ -1,4 +1,4 @@
-"""What a body would lose on its way into JSON: found, so that it is refused and not sent.
+"""Finds what a body would lose in JSON, so that it is refused and not sent.
 
 JSON has no NaN and no Infinity: pydantic writes the one or the other as a word that is no JSON, as
 null, or as text. A secret is written as asterisks. Two keys of a dict may become the same one.
@@ -26,8 +26,8 @@ from pydantic import Secret, SecretBytes, SecretStr
 from pydantic_core import SchemaSerializer, from_json
 from pydantic_core.core_schema import any_schema
 
-from mqkit.bodies.explain import place
-from mqkit.bodies.traits import PLAIN, Traits, traits_of
+from mqkit.bodies.loss_risks import NO_RISKS, LossRisks, risks_of
+from mqkit.bodies.validation_errors import place
 from mqkit.limits import key_twice
 
 _MASK = b"**********"
@@ -48,7 +48,7 @@ _AS_PYTHON = SchemaSerializer(any_schema())
 
 
 def marks_in(encoded: bytes) -> bytes:
-    """The brackets of JSON, also in its strings, and letters that may begin a word for a loss.
+    """Return the brackets of JSON, also in its strings, and letters that begin `_WORDS`.
 
     It is one look at all bytes, where each of these would need one.
     """
@@ -56,34 +56,34 @@ def marks_in(encoded: bytes) -> bytes:
 
 
 def loss(body: object, encoded: bytes, marks: bytes) -> str | None:
-    """What of a body is not in its JSON, and what to do; None is that all of it is there.
+    """Say what of a body is not in its JSON, and what to do; None is that all of it is there.
 
     :param encoded: the JSON that pydantic has made of it
     :param marks: `marks_in` that
     """
     kind: Any = type(body)
-    traits = traits_of(kind) or _traits_within(body)
+    risks = risks_of(kind) or _risks_within(body)
     shows = bool(marks.strip(b"[{")) and any(word in encoded for word in _WORDS)
-    if traits is PLAIN and not shows:
+    if risks is NO_RISKS and not shows:
         return None
-    if traits.joins_keys and (key := key_twice(encoded)) is not None:
+    if risks.joins_keys and (key := key_twice(encoded)) is not None:
         return f"two of its keys are written as the same JSON key, {place([key])!r}"
     if (
         shows
-        or traits.has_secrets
-        or (traits.joins_keys and (b'nan"' in encoded or b'inf"' in encoded))
+        or risks.has_secrets
+        or (risks.joins_keys and (b'nan"' in encoded or b'inf"' in encoded))
         or (
             b"null" in encoded
-            and (traits.makes_numbers or (traits.hides_numbers and _holds_not_finite(body)))
+            and (risks.makes_numbers or (risks.hides_numbers and _holds_not_finite(body)))
         )
     ):
-        return next(_losses(body, encoded, deliberate=traits.writes_json_only), None)
+        return next(_losses(body, encoded, deliberate=risks.writes_json_only), None)
     return None
 
 
-def _traits_within(body: Any) -> Traits:
-    """The traits of all that is in plain containers and dataclasses."""
-    found, left = PLAIN, [body]
+def _risks_within(body: Any) -> LossRisks:
+    """Join the risks of all that is in plain containers and dataclasses."""
+    found, left = NO_RISKS, [body]
     while left:
         part = left.pop()
         values: Iterable[Any]
@@ -91,7 +91,7 @@ def _traits_within(body: Any) -> Traits:
             values = part.values()
             for key in part:
                 if type(key) is not str:
-                    found |= Traits(joins_keys=True)
+                    found |= LossRisks(joins_keys=True)
                     break
         elif type(part) in _CONTAINERS:
             values = part
@@ -100,16 +100,16 @@ def _traits_within(body: Any) -> Traits:
         for value in values:
             kind: Any = type(value)
             if kind not in _SCALARS:
-                traits = traits_of(kind)
-                if traits is None:
+                risks = risks_of(kind)
+                if risks is None:
                     left.append(value)
-                elif traits is not PLAIN:
-                    found |= traits
+                elif risks is not NO_RISKS:
+                    found |= risks
     return found
 
 
 def _fields(value: Any) -> list[Any]:
-    """The values of a dataclass."""
+    """Return the values of a dataclass."""
     kind: Any = type(value)
     return [getattr(value, name, None) for name in _names(kind)]
 
@@ -120,7 +120,7 @@ def _names(kind: Any) -> tuple[str, ...]:
 
 
 def _holds_not_finite(body: Any) -> bool:
-    """Whether a number that is not finite is in a body, its models and containers."""
+    """Tell whether a number that is not finite is in a body, its models and containers."""
     left = [body]
     while left:
         part = left.pop()
@@ -136,7 +136,7 @@ def _holds_not_finite(body: Any) -> bool:
 
 
 def _parts(value: Any, kind: Any) -> Iterable[Any]:
-    """What is in a container, a model, an enum's member or a dataclass."""
+    """Return what is in a container, a model, an enum's member or a dataclass."""
     if isinstance(value, dict):
         return value.values()
     if isinstance(value, _SEQUENCES):
@@ -160,7 +160,7 @@ _MASKED = (
 
 
 def _losses(body: object, encoded: bytes, *, deliberate: bool) -> Iterator[str]:
-    """What is lost, by going through three forms of a body: JSON, Python's values, and between.
+    """Find each loss by comparing three forms of a body: JSON, Python's values, and between.
 
     :param deliberate: whether serializers that run for JSON alone may have replaced a number
     """
@@ -188,7 +188,7 @@ def _losses(body: object, encoded: bytes, *, deliberate: bool) -> Iterator[str]:
 def _inner(
     written: dict[str, Any] | list[Any], value: Any, between: Any
 ) -> Iterator[tuple[Any, Any, tuple[Any, Any, Any]]]:
-    """The key in Python and in JSON of each value in a container, and its three forms.
+    """Yield the key in Python and in JSON of each value in a container, and its three forms.
 
     Both write the items in the same order. Where they have not the same, what is within has no
     counterpart: a serializer of the application has made something else.
@@ -226,7 +226,7 @@ def _is_not_finite(value: Any) -> bool:
 
 
 def _is_lost(written: Any, value: Any, *, surely: bool) -> bool:
-    """Whether a number is not finite in JSON, or was not before it was written as null or text."""
+    """Tell whether a number is not finite in JSON, or was so before it became null or text."""
     if type(written) is float:
         return _is_not_finite(written)
     if not surely or not _is_not_finite(value):

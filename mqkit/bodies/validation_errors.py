@@ -1,4 +1,4 @@
-"""What is wrong with a body: the text of a `DecodeError`, which names fields and quotes no value.
+"""Writes the text of a `DecodeError`: which fields of a body are wrong, quoting no value.
 
 The text of an error of pydantic can quote the input, and so can what a validator of the
 application says; neither is taken. A text here is pydantic's own template, filled with what the
@@ -54,7 +54,7 @@ _NOT_IN_A_PLACE = frozenset({PLAIN, EXACT, REFUSED})
 def explain(
     title: str, error: ValidationError, few: ValidationError | None, *, partly: bool
 ) -> str:
-    """What is wrong with a body, in a text that is short whatever the body holds.
+    """Say what is wrong with a body, in a text that is short whatever the body holds.
 
     :param title: what the body should be
     :param error: what validation said
@@ -75,13 +75,13 @@ def explain(
 
 
 def place(parts: Any) -> str:
-    """Where in a body: names of fields, keys and numbers, which may be anybody's."""
+    """Name a place in a body by its fields, keys and numbers, which may be anybody's."""
     named = [cut(str(part), MAX_PART) for part in parts if part not in _NOT_IN_A_PLACE]
     return cut(".".join(named), MAX_PLACE) or "body"
 
 
 def cut(text: str, most: int) -> str:
-    """A text that may be anybody's: cut, and on one line of a log."""
+    """Cut a text that may be anybody's, and put it on one line."""
     shown = text if len(text) <= most else f"{text[: most - 1]}…"
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 

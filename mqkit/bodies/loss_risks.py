@@ -1,4 +1,4 @@
-"""What may go wrong when a value of a class is written as JSON, known from the class alone."""
+"""Tells from a class alone what may be lost when a value of it is written as JSON."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mqkit.bodies.schemas import NO_SCHEMAS, Schema
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Traits:
-    """What the JSON of a class may not show by itself."""
+class LossRisks:
+    """The losses in JSON that values of a class may have."""
 
     hides_numbers: bool = False
     """Numbers in it that are not finite may be written as null."""
@@ -31,8 +31,8 @@ class Traits:
     writes_json_only: bool = False
     """It has serializers that run for JSON alone, so that what they replace cannot be told."""
 
-    def __or__(self, other: Traits) -> Traits:
-        return Traits(
+    def __or__(self, other: LossRisks) -> LossRisks:
+        return LossRisks(
             self.hides_numbers or other.hides_numbers,
             self.makes_numbers or other.makes_numbers,
             self.joins_keys or other.joins_keys,
@@ -41,8 +41,8 @@ class Traits:
         )
 
 
-PLAIN = Traits()
-UNKNOWN = Traits(hides_numbers=True, makes_numbers=True, joins_keys=True)
+NO_RISKS = LossRisks()
+ANY_RISK = LossRisks(hides_numbers=True, makes_numbers=True, joins_keys=True)
 
 _SCALARS = (
     str,
@@ -130,8 +130,8 @@ _TEXT_WRITERS = frozenset({"ser_ip", "ser_path"})
 
 
 @functools.lru_cache(4096)
-def traits_of(kind: Any) -> Traits | None:
-    """The traits of a class; None is a container of values that are looked at one by one."""
+def risks_of(kind: Any) -> LossRisks | None:
+    """Return the risks of a class; None is a container, whose values are looked at one by one."""
     if kind in _CONTAINERS:
         return None
     schema = kind.__dict__.get("__pydantic_core_schema__")
@@ -139,11 +139,11 @@ def traits_of(kind: Any) -> Traits | None:
         return _of_schema(schema)
     if schema is None and dataclasses.is_dataclass(kind):
         return None
-    return PLAIN if issubclass(kind, _SCALARS) else UNKNOWN
+    return NO_RISKS if issubclass(kind, _SCALARS) else ANY_RISK
 
 
-def _of_schema(schema: Schema) -> Traits:
-    found, made = PLAIN, Traits()
+def _of_schema(schema: Schema) -> LossRisks:
+    found, made = NO_RISKS, LossRisks()
     left: list[tuple[Any, bool]] = [(schema, False)]
     while left:
         part, is_made = left.pop()
@@ -161,43 +161,43 @@ def _of_schema(schema: Schema) -> Traits:
                 left.extend((each, is_made) for k, each in part.items() if k not in NO_SCHEMAS)
                 left.extend((each["return_schema"], True) for each in _computed(part))
             found |= here
-            made |= here if is_made else PLAIN
-    found |= Traits(makes_numbers=made.hides_numbers)
-    return PLAIN if found == PLAIN else found
+            made |= here if is_made else NO_RISKS
+    found |= LossRisks(makes_numbers=made.hides_numbers)
+    return NO_RISKS if found == NO_RISKS else found
 
 
-def _of_writer(writer: Schema) -> Traits:
-    """Of what writes a value in place of its schema."""
+def _of_writer(writer: Schema) -> LossRisks:
+    """Return the risks of a serializer, which writes a value in place of its schema."""
     function: Any = writer.get("function")
     if getattr(function, "__module__", "").startswith("pydantic."):
         if "secret" in function.__name__:
-            return Traits(has_secrets=True)
+            return LossRisks(has_secrets=True)
         if function.__name__ in _TEXT_WRITERS:
-            return PLAIN
+            return NO_RISKS
     if writer["type"] in _SAFE_WRITERS:
-        return PLAIN
-    unknown = PLAIN if writer.get("return_schema") else UNKNOWN
-    return unknown | Traits(writes_json_only=writer.get("when_used", "").startswith("json"))
+        return NO_RISKS
+    unknown = NO_RISKS if writer.get("return_schema") else ANY_RISK
+    return unknown | LossRisks(writes_json_only=writer.get("when_used", "").startswith("json"))
 
 
-def _of_part(part: Schema) -> Traits:
+def _of_part(part: Schema) -> LossRisks:
     kind, config = part["type"], part.get("config") or {}
     extra = part.get("extra_behavior", config.get("extra_fields_behavior"))
     if kind not in _TRANSPARENT or extra == "allow" or config.get("polymorphic_serialization"):
-        return Traits(hides_numbers=True) if kind in _NUMBERS else UNKNOWN
+        return LossRisks(hides_numbers=True) if kind in _NUMBERS else ANY_RISK
     if kind in _OF_ITEMS and not _OF_ITEMS[kind] <= part.keys():
-        return UNKNOWN
+        return ANY_RISK
     if kind == "enum":
-        return Traits(hides_numbers=any(isinstance(m.value, float) for m in part["members"]))
+        return LossRisks(hides_numbers=any(isinstance(m.value, float) for m in part["members"]))
     if kind == "dict":
-        return Traits(joins_keys=part["keys_schema"]["type"] != "str")
+        return LossRisks(joins_keys=part["keys_schema"]["type"] != "str")
     if "fields" in part and kind in _OF_FIELDS:
         names = [
             *_names(part["fields"]),
             *(_name(each) for each in _computed(part)),
         ]
-        return Traits(joins_keys=len(set(names)) < len(names))
-    return PLAIN
+        return LossRisks(joins_keys=len(set(names)) < len(names))
+    return NO_RISKS
 
 
 def _computed(part: Schema) -> list[Schema]:
@@ -206,7 +206,7 @@ def _computed(part: Schema) -> list[Schema]:
 
 
 def _names(fields: Any) -> Iterator[str]:
-    """What fields are called in JSON."""
+    """Return the names of fields in JSON."""
     if isinstance(fields, dict):
         return (field.get("serialization_alias", name) for name, field in fields.items())
     return (field.get("serialization_alias", field["name"]) for field in fields)

@@ -1,4 +1,4 @@
-"""What a message says of its body: content types and encodings, and which of them are read."""
+"""Content types and encodings: which of them are read as JSON, and why others are not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_QUOTED = 100
 
 
 def is_json(content_type: str) -> bool:
-    """Whether a content type is one of JSON (RFC 6839, section 3.1, for `+json`)."""
+    """Tell whether a content type is one of JSON (RFC 6839, section 3.1, for `+json`)."""
     if content_type == JSON:
         return True
     media_type = content_type.partition(";")[0].strip().lower()
@@ -33,7 +33,7 @@ def is_json(content_type: str) -> bool:
 
 
 def encoding_problem(content_encoding: str | None) -> str | None:
-    """What is wrong with a content encoding; None is nothing."""
+    """Say what is wrong with a content encoding; None is nothing."""
     if content_encoding is None or content_encoding.strip().lower() in _ENCODINGS:
         return None
     return f"content encoding {content_encoding[:_MAX_QUOTED]!r} is not supported"
@@ -42,7 +42,7 @@ def encoding_problem(content_encoding: str | None) -> str | None:
 def content_problem(
     content_type: str | None, content_encoding: str | None, body: bytes
 ) -> str | None:
-    """Why a body that is said to be this is not read as JSON; None is that it is tried.
+    """Say why a body of this content type is not read as JSON; None is that it is tried.
 
     JSON is UTF-8 (RFC 8259, section 8.1). Another charset is believed, and refused, unless the body
     is the same bytes in it.
@@ -68,5 +68,5 @@ def content_problem(
 
 
 def is_utf16_or_32(body: bytes) -> bool:
-    """Whether a body begins as JSON in UTF-16 or UTF-32 does: with a byte order mark, or a NUL."""
+    """Tell whether a body begins as JSON in UTF-16 or UTF-32: a byte order mark, or a NUL."""
     return body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in body[:4]
