@@ -16,12 +16,11 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.select_connection import SelectConnection
 
 from mqkit.drivers import common as wire
-from mqkit.drivers.base import Returned
+from mqkit.drivers.base import Acked, Gone, Nacked, Returned, Verdict
 from mqkit.drivers.pika import convert as pika_wire
 from mqkit.drivers.pika.heartbeat import HeartbeatConnection
 from mqkit.errors import ChannelClosedError
 from mqkit.message import Message
-from mqkit.publishing.confirms import Acked, Gone, Nacked, Verdict
 from mqkit.settings import BrokerUrl, Host
 
 _LOST = (exceptions.AMQPError, OSError)
@@ -39,7 +38,7 @@ class _SelectConnection(HeartbeatConnection, SelectConnection):  # type: ignore[
         return pika_wire.header_frame(bytes(self._frame_buffer)) or super()._read_frame()
 
 
-class BlockingLink:
+class BlockingConnection:
     """A connection with a channel in confirm mode, and one for probes."""
 
     def __init__(self, connection: pika.BlockingConnection) -> None:
@@ -56,7 +55,7 @@ class BlockingLink:
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
     @classmethod
-    def open(cls, url: BrokerUrl, host: Host, name: str) -> BlockingLink:
+    def open(cls, url: BrokerUrl, host: Host, name: str) -> BlockingConnection:
         """Connect to one host.
 
         :raises AuthenticationError: the credentials were refused

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 
-from mqkit.drivers.base import Returned
+from mqkit.drivers.base import Acked, Gone, Nacked, Returned, Verdict
 from mqkit.errors import (
     ConnectionLostError,
     MqkitError,
@@ -16,7 +16,6 @@ from mqkit.errors import (
     PublishRefusedError,
 )
 from mqkit.message import Message
-from mqkit.publishing.confirms import Acked, Gone, Nacked, Verdict
 from mqkit.publishing.verdicts import (
     NOT_FOUND,
     exchange_not_found,
@@ -26,8 +25,8 @@ from mqkit.publishing.verdicts import (
 )
 
 
-class Job:
-    """One publish: its caller waits for `done`, and a lane writes it."""
+class PendingPublish:
+    """One publish: its caller waits for `done`, and a thread writes it."""
 
     def __init__(self, message: Message) -> None:
         self.message = message
@@ -37,12 +36,12 @@ class Job:
         self.written = False
         """True once it was handed to a transport, so that it may be stored."""
         self.confirming = False
-        """True while a lane waits for the broker's verdict on it."""
+        """True while a thread waits for the broker's verdict on it."""
         self._abandoned = False
         self._lock = threading.Lock()
 
     def claim(self) -> bool:
-        """A lane is about to write it; False if its caller is gone, and it must not."""
+        """A thread is about to write it; False if its caller is gone, and it must not."""
         with self._lock:
             if self._abandoned:
                 return False
@@ -84,19 +83,19 @@ def judge(message: Message, verdict: Verdict) -> PublishError | None:
             return publish_error(PublishRefusedError, message, why.text)
 
 
-def lost(job: Job, problem: str) -> ConnectionLostError:
+def lost(pending: PendingPublish, problem: str) -> ConnectionLostError:
     """The error for a publish that no connection carried through."""
     return ConnectionLostError(
         problem,
-        exchange=job.message.exchange,
-        routing_key=job.message.routing_key,
-        message_id=job.message.properties.message_id,
-        may_be_stored=job.written,
+        exchange=pending.message.exchange,
+        routing_key=pending.message.routing_key,
+        message_id=pending.message.properties.message_id,
+        may_be_stored=pending.written,
     )
 
 
-def closed_before(job: Job) -> PublishError:
+def closed_before(pending: PendingPublish) -> PublishError:
     """The error for a publish that `close` cut off."""
-    if job.written:
-        return lost(job, "the publisher was closed before the confirm came; it may be stored")
-    return publish_error(PublisherClosedError, job.message, "the publisher is closed")
+    if pending.written:
+        return lost(pending, "the publisher was closed before the confirm came; it may be stored")
+    return publish_error(PublisherClosedError, pending.message, "the publisher is closed")

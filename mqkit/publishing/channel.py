@@ -1,7 +1,8 @@
-"""The gate before every write: a message passes when it may be written, on an open channel.
+"""The confirm channel that messages may be written to.
 
-It waits for the connection, for an alarm to end, and for what a write could harm to be ruled out:
-a missing exchange would close the channel under all else that is in flight on it.
+`PublishChannel` opens it and replaces it when it dies. Before a message is written it waits for the
+connection, for an alarm to end, and for what the write could harm to be ruled out: a missing
+exchange would close the channel under all else that is in flight on it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from mqkit.broker.connection import Connection
-from mqkit.drivers.base import DriverChannel
+from mqkit.drivers.base import DriverChannel, Gone
 from mqkit.errors import (
     BlockedError,
     ChannelClosedError,
@@ -28,8 +29,8 @@ from mqkit.errors import (
 )
 from mqkit.logging.shown import shown
 from mqkit.message import Message, Properties
-from mqkit.publishing.confirms import ConfirmChannel, Gone
-from mqkit.publishing.once import Shared
+from mqkit.publishing.confirms import ConfirmChannel
+from mqkit.publishing.single_flight import SingleFlight
 from mqkit.publishing.verdicts import HARMLESS_CODES, NOT_FOUND, exchange_not_found, publish_error
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ C = TypeVar("C", bound=ConfirmChannel)
 _Opened = TypeVar("_Opened", bound=ConfirmChannel)
 
 
-class Gate(Generic[C]):
+class PublishChannel(Generic[C]):
     """Lets messages through to one channel of a connection, which is replaced when it dies.
 
     `open_channel` makes of a new driver channel what the messages are written to.
@@ -90,18 +91,18 @@ class Gate(Generic[C]):
     ) -> None:
         self._connection = connection
         self._open = open_channel
-        self._channel: C | None = None
+        self._current: C | None = None
         self._probe_channel: ConfirmChannel | None = None
         self._may_probe = True
         self._known_exchanges: set[str] = set()
-        self._opening: Shared[C] = Shared()
-        self._asking: Shared[None] = Shared()
+        self._opening: SingleFlight[C] = SingleFlight()
+        self._asking: SingleFlight[None] = SingleFlight()
         self._closing_channels: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def open_for(self, message: Message) -> C | None:
         """What `ready` would return without waiting; None if it would wait, or raise."""
-        channel = self._channel
+        channel = self._current
         if (
             channel is None
             or self._closed
@@ -122,7 +123,7 @@ class Gate(Generic[C]):
         """An open channel of a connection that takes messages and knows the exchange.
 
         :raises ExchangeNotFoundError: there is no such exchange
-        :raises PublisherClosedError: the gate or the connection was closed
+        :raises PublisherClosedError: it or the connection was closed
         """
         while True:
             progress.stage = Stage.CONNECTION
@@ -179,35 +180,35 @@ class Gate(Generic[C]):
     async def close(self) -> None:
         """Let nothing more through and close the channels; what is in flight is not awaited."""
         self._closed = True
-        for channel in (self._channel, self._probe_channel):
+        for channel in (self._current, self._probe_channel):
             if channel is not None and channel.is_open:
                 await channel.close()
 
     async def _open_channel(self, message: Message) -> C:
-        if self._channel is not None and self._channel.is_open and not self._closed:
-            return self._channel
+        if self._current is not None and self._current.is_open and not self._closed:
+            return self._current
         try:
             return await self._opening.do(None, self._replace_channel)
         except ConnectError as error:
             raise publish_error(PublisherClosedError, message, str(error)) from error
 
     async def _replace_channel(self) -> C:
-        while self._channel is None or not self._channel.is_open or self._closed:
+        while self._current is None or not self._current.is_open or self._closed:
             if self._closed:
                 raise ConnectError("the publisher is closed")
             try:
-                self._channel = await self._new_channel(self._open)
+                self._current = await self._new_channel(self._open)
             except ChannelClosedError as error:
                 logger.warning("no channel to publish on: %s", error)
                 await asyncio.sleep(REOPEN_WAIT)
             else:
                 self._known_exchanges.clear()
                 self._may_probe = True
-        return self._channel
+        return self._current
 
     def _seconds_since_confirm(self) -> float:
         latest = float("-inf")
-        for channel in (self._channel, self._probe_channel):
+        for channel in (self._current, self._probe_channel):
             if channel is not None and channel.is_open:
                 latest = max(latest, channel.last_confirm)
         return time.monotonic() - latest

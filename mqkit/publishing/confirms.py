@@ -8,33 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import Self
 
-from mqkit.drivers.base import Closed, DriverChannel, Returned
+from mqkit.drivers.base import Acked, Closed, DriverChannel, Gone, Nacked, Returned, Verdict
 from mqkit.message import Header, Message
 from mqkit.publishing.window import Waiter
-
-
-@dataclass(frozen=True, slots=True)
-class Acked:
-    """Stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Nacked:
-    """A queue refused it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """The channel closed before a confirm: nobody knows whether it is stored."""
-
-    why: Closed
-
-
-Verdict = Acked | Nacked | Returned | Gone
 
 _ACKED = Acked()
 _NACKED = Nacked()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -79,6 +80,29 @@ def to_message(
         app_id,
     )
     return _message(exchange_name, outgoing.routing_key, body, properties, outgoing.mandatory)
+
+
+class MessageIds:
+    """Random UUIDs of version 4 (RFC 9562, section 5.4), one for each call.
+
+    For one process: a fork would give the same ones again. Whoever has it has a connection to
+    the broker, too, which does not live in two processes either.
+    """
+
+    def __init__(self) -> None:
+        self._bits = b""
+        self._used = 0
+
+    def __call__(self) -> str:
+        if self._used == len(self._bits):
+            self._bits, self._used = os.urandom(16 * AT_A_TIME), 0
+        start, self._used = self._used, self._used + 16
+        # Written out: `str(uuid.UUID(bytes=..., version=4))` takes four times as long.
+        digits = self._bits[start : self._used].hex()
+        return (
+            f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-"
+            f"{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
+        )
 
 
 def _invalid(outgoing: Outgoing, exchange: object, problem: str) -> InvalidMessageError:
@@ -204,3 +228,9 @@ MAX_EXPIRATION = 4_294_967
 
 MAX_PRIORITY = 255
 """The property is one octet (AMQP 0-9-1, section 1.8)."""
+
+AT_A_TIME = 256
+"""Ids whose random bits are asked of the system at once: a call costs more than the bits."""
+
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+"""A hexadecimal digit with its two highest bits set to those of the RFC's variant."""

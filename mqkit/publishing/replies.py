@@ -21,7 +21,7 @@ DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
 """The pseudo-queue to consume from and the `reply_to` to publish with; what the broker makes of it
 begins so, too (https://www.rabbitmq.com/docs/direct-reply-to)."""
 
-MAX_TOLD = 8_000
+MAX_TEXT = 8_000
 """Characters of a reason or an explanation that are sent, and that are taken from a reply."""
 
 
@@ -95,17 +95,17 @@ def read_reply(body: bytes, properties: Properties, decoder: BodyDecoder, reques
         "routing_key": request.routing_key,
         "message_id": request.properties.message_id,
     }
-    reason, explanation = failure.reason[:MAX_TOLD], failure.explanation
+    reason, explanation = failure.reason[:MAX_TEXT], failure.explanation
     if status == ReplyStatus.REJECTED:
         raise RequestRejectedError(reason, **about)
-    raise RequestFailedError(reason, explanation=(explanation or "")[:MAX_TOLD] or None, **about)
+    raise RequestFailedError(reason, explanation=(explanation or "")[:MAX_TEXT] or None, **about)
 
 
 def _failure(outcome: DeadLetter) -> tuple[ReplyStatus, Failure]:
     error = outcome.error
     if outcome.reason is DeathReason.REJECTED and isinstance(error, Reject):
-        return ReplyStatus.REJECTED, Failure(reason=str(error.reason)[:MAX_TOLD])
+        return ReplyStatus.REJECTED, Failure(reason=str(error.reason)[:MAX_TEXT])
     explanation = None
     if outcome.reason is DeathReason.UNDECODABLE and isinstance(error, DecodeError):
-        explanation = str(error)[:MAX_TOLD]
+        explanation = str(error)[:MAX_TEXT]
     return ReplyStatus.FAILED, Failure(reason=outcome.reason.value, explanation=explanation)

@@ -15,7 +15,16 @@ from dataclasses import replace
 from typing import Self
 
 from mqkit.broker.connection import Connection
-from mqkit.drivers.base import Closed, DriverChannel, Incoming, Returned
+from mqkit.drivers.base import (
+    Acked,
+    Closed,
+    DriverChannel,
+    Gone,
+    Incoming,
+    Nacked,
+    Returned,
+    Verdict,
+)
 from mqkit.errors import (
     BrokerError,
     ChannelClosedError,
@@ -24,8 +33,8 @@ from mqkit.errors import (
     RequestTimeoutError,
 )
 from mqkit.message import Message
-from mqkit.publishing.channel import Gate, Progress, Stage
-from mqkit.publishing.confirms import Acked, ConfirmChannel, Gone, Nacked, Verdict
+from mqkit.publishing.channel import Progress, PublishChannel, Stage
+from mqkit.publishing.confirms import ConfirmChannel
 from mqkit.publishing.replies import DIRECT_REPLY_TO
 from mqkit.publishing.verdicts import nacked, refusal, unroutable
 
@@ -105,7 +114,7 @@ class Requester:
         self, connection: Connection, *, window: int, on_confirmed: Callable[[Message], None]
     ) -> None:
         self._window = asyncio.Semaphore(window)
-        self._gate = Gate(connection, ReplyChannel.open)
+        self._channel = PublishChannel(connection, ReplyChannel.open)
         self._on_confirmed = on_confirmed
 
     async def ask(self, request: Message, seconds: float) -> Incoming:
@@ -125,7 +134,7 @@ class Requester:
 
     async def close(self) -> None:
         """Refuse further requests; those that wait for their reply have lost it."""
-        await self._gate.close()
+        await self._channel.close()
 
     async def _answer(self, request: Message, progress: Progress) -> Incoming:
         answer: Answer = asyncio.get_running_loop().create_future()
@@ -151,7 +160,7 @@ class Requester:
         self, request: Message, answer: Answer, progress: Progress
     ) -> tuple[ReplyChannel, asyncio.Future[Verdict]]:
         while True:
-            channel = await self._gate.ready(request, progress)
+            channel = await self._channel.ready(request, progress)
             try:
                 verdict = channel.ask(request, answer)
             except ChannelClosedError:
@@ -161,7 +170,7 @@ class Requester:
 
     def _deadline_passed(self, request: Message, progress: Progress, seconds: float) -> BrokerError:
         if progress.stage is not Stage.REPLY:
-            return self._gate.deadline_passed(request, progress, seconds)
+            return self._channel.deadline_passed(request, progress, seconds)
         return _error(RequestTimeoutError, request, f"no reply within {seconds:g} s; {ASK_AGAIN}")
 
 

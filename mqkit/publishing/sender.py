@@ -11,11 +11,11 @@ import time
 from dataclasses import dataclass
 
 from mqkit.broker.connection import Connection
-from mqkit.drivers.base import Closed, Returned
+from mqkit.drivers.base import Acked, Closed, Gone, Nacked, Returned, Verdict
 from mqkit.errors import ChannelClosedError, PublishError, PublishRefusedError
 from mqkit.message import Message
-from mqkit.publishing.channel import Gate, Progress, Stage
-from mqkit.publishing.confirms import Acked, ConfirmChannel, Gone, Nacked, Verdict
+from mqkit.publishing.channel import Progress, PublishChannel, Stage
+from mqkit.publishing.confirms import ConfirmChannel
 from mqkit.publishing.verdicts import (
     HARMLESS_CODES,
     NOT_FOUND,
@@ -29,7 +29,7 @@ from mqkit.publishing.window import Deadlines, Waiter, Window
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
+class Unconfirmed:
     """No verdict came in time: nobody knows whether the message is stored."""
 
 
@@ -38,8 +38,8 @@ class Sender:
 
     def __init__(self, connection: Connection, *, window: int) -> None:
         self._window = Window(window)
-        self._deadlines: Deadlines[Verdict | Late] = Deadlines(Late())
-        self._gate = Gate(connection, ConfirmChannel.open)
+        self._deadlines: Deadlines[Verdict | Unconfirmed] = Deadlines(Unconfirmed())
+        self._channel = PublishChannel(connection, ConfirmChannel.open)
         self._one_at_a_time = asyncio.Lock()
 
     async def send(self, message: Message, seconds: float, began: float | None = None) -> None:
@@ -52,49 +52,51 @@ class Sender:
             await self._send(message, seconds, Progress(), left=left)
             return
         began = time.monotonic()
-        verdict: asyncio.Future[Verdict | Late] = asyncio.get_running_loop().create_future()
+        verdict: asyncio.Future[Verdict | Unconfirmed] = asyncio.get_running_loop().create_future()
         if not self.write(message, seconds, verdict):
             await self._send(message, seconds, Progress())
             return
         try:
             known = await verdict
         finally:
-            self._window.give()
+            self._window.release()
         if not isinstance(known, Acked):
-            await self.go_on(message, known, seconds, began)
+            await self.resend(message, known, seconds, began)
 
-    def write(self, message: Message, seconds: float, waiter: Waiter[Verdict | Late]) -> bool:
+    def write(
+        self, message: Message, seconds: float, waiter: Waiter[Verdict | Unconfirmed]
+    ) -> bool:
         """Write it now, if nothing is to be waited for; `waiter` has a verdict within `seconds`.
 
-        Then its place in the window is taken until `give_place`. False: `send` it.
+        Then its place in the window is taken until `release`. False: `send` it.
 
         :raises InvalidMessageError: it cannot be encoded; nothing was written
         """
-        channel = self._gate.open_for(message)
-        if channel is None or not self._window.take():
+        channel = self._channel.open_for(message)
+        if channel is None or not self._window.try_acquire():
             return False
         try:
             channel.write_for(message, waiter)
         except BaseException:
-            self._window.give()
+            self._window.release()
             raise
         self._deadlines.watch(waiter, seconds)
         return True
 
-    def give_place(self) -> None:
+    def release(self) -> None:
         """Be told that the verdict of a `write` is known, or waited for no more."""
-        self._window.give()
+        self._window.release()
 
-    async def go_on(
-        self, message: Message, known: Verdict | Late, seconds: float, began: float
+    async def resend(
+        self, message: Message, known: Verdict | Unconfirmed, seconds: float, began: float
     ) -> None:
         """Send it to its end, whose first verdict was not that it is stored.
 
         :param seconds: what it was given when it `began`, on the monotonic clock
         """
         progress = Progress(Stage.CONFIRM, written=True)
-        if isinstance(known, Late):
-            raise self._gate.deadline_passed(message, progress, seconds)
+        if isinstance(known, Unconfirmed):
+            raise self._channel.deadline_passed(message, progress, seconds)
         left = began + seconds - time.monotonic()
         await self._send(message, seconds, progress, known, left)
 
@@ -108,13 +110,13 @@ class Sender:
     ) -> None:
         try:
             async with asyncio.timeout(seconds if left is None else left):
-                await self._window.wait()
+                await self._window.acquire()
                 try:
                     await self._until_known(message, progress, known)
                 finally:
-                    self._window.give()
+                    self._window.release()
         except TimeoutError:
-            raise self._gate.deadline_passed(message, progress, seconds) from None
+            raise self._channel.deadline_passed(message, progress, seconds) from None
         except PublishError as error:
             # Whatever the broker says of the message now: it may have taken it before.
             error.may_be_stored = error.may_be_stored or progress.lost
@@ -122,13 +124,13 @@ class Sender:
 
     async def close(self) -> None:
         """Refuse further messages and close the channels; what is in flight is not awaited."""
-        await self._gate.close()
+        await self._channel.close()
 
     async def _until_known(
         self, message: Message, progress: Progress, known: Verdict | None
     ) -> None:
         while not await self._is_stored(message, known, progress):
-            channel = await self._gate.ready(message, progress)
+            channel = await self._channel.ready(message, progress)
             try:
                 verdict = channel.write(message)
             except ChannelClosedError:
@@ -161,17 +163,17 @@ class Sender:
         guilty one found.
         """
         if (error := refusal(message, why)) is not None:
-            self._gate.forget_exchange(message.exchange)
+            self._channel.forget_exchange(message.exchange)
             # The exchange was there when this was written, or nothing would have been: it may
             # have taken the message before it went, and the confirm was lost with the channel.
             error.may_be_stored = why.code == NOT_FOUND
             raise error
         if is_about_an_exchange(why):
-            self._gate.forget_exchange(message.exchange)
+            self._channel.forget_exchange(message.exchange)
             return False
         async with self._one_at_a_time:
             try:
-                async with self._gate.extra_channel() as channel:
+                async with self._channel.extra_channel() as channel:
                     confirms = await ConfirmChannel.open(channel)
                     verdict = await confirms.write(message)
             except ChannelClosedError:

@@ -29,16 +29,16 @@ class Window:
         self._free = places
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    def take(self) -> bool:
-        """Take a place if one is free and nobody waits for it; `give` must follow."""
+    def try_acquire(self) -> bool:
+        """Take a place if one is free and nobody waits for it; `release` must follow."""
         if not self._free or self._waiting:
             return False
         self._free -= 1
         return True
 
-    async def wait(self) -> None:
-        """Take a place as soon as it is one's turn; `give` must follow."""
-        if self.take():
+    async def acquire(self) -> None:
+        """Take a place as soon as it is one's turn; `release` must follow."""
+        if self.try_acquire():
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
@@ -46,10 +46,10 @@ class Window:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.give()  # it was given while its caller went
+                self.release()  # it was given while its caller went
             raise
 
-    def give(self) -> None:
+    def release(self) -> None:
         """Give a place back."""
         while self._waiting:
             turn = self._waiting.popleft()

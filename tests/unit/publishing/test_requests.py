@@ -120,7 +120,7 @@ class World:
     @property
     def pending(self) -> int:
         """Requests that are waited for."""
-        channel = self.requester._gate._channel
+        channel = self.requester._channel._current
         return len(channel._asked) if channel else 0
 
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
+class SingleFlight(Generic[T]):
     """Does each piece of work once for all who ask for it meanwhile, and wakes them together.
 
     A lock would let them through one after the other, and whoever comes later and need not ask
