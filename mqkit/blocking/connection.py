@@ -21,14 +21,11 @@ from mqkit.drivers.pika import convert as pika_wire
 from mqkit.drivers.pika.heartbeat import HeartbeatConnection
 from mqkit.errors import ChannelClosedError
 from mqkit.message import Message
+from mqkit.publishing.probe import PROBE
 from mqkit.settings import BrokerUrl, Host
 
 _LOST = (exceptions.AMQPError, OSError)
 """What pika raises where the channel or the connection is gone."""
-
-PROBE_BODY = b"?"
-"""Not empty: with an alarm on, RabbitMQ stops reading between a message's header and its body, so
-that one without a body is still answered (seen on 4.0.5 and 4.3.6)."""
 
 
 class _SelectConnection(HeartbeatConnection, SelectConnection):  # type: ignore[misc]
@@ -143,7 +140,9 @@ class BlockingConnection:
             if self._probe_channel is None or not self._probe_channel.is_open:
                 self._probe_channel = self._connection.channel()
                 self._probe_channel.add_on_return_callback(self._on_probe_returned)
-            self._probe_channel.basic_publish("", "", PROBE_BODY, mandatory=True)
+            self._probe_channel.basic_publish(
+                PROBE.exchange, PROBE.routing_key, PROBE.body, mandatory=True
+            )
             while not (self._probe_answered or self.blocked or stop()):
                 self._connection.process_data_events(None)
                 if not self._probe_channel.is_open:

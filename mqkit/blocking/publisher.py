@@ -26,8 +26,8 @@ from mqkit.checks.checked import Seconds
 from mqkit.errors import PublisherClosedError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message
-from mqkit.publishing.channel import PROBE_AFTER
 from mqkit.publishing.outgoing import Outgoing, to_message
+from mqkit.publishing.probe import PROBE_AFTER
 from mqkit.publishing.publisher import DEFAULT_TIMEOUT
 from mqkit.publishing.verdicts import publish_error
 from mqkit.settings import BrokerUrl

@@ -13,17 +13,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
 from typing import Protocol
 
 from mqkit.blocking.pending import PendingPublish, closed_before, lost
 from mqkit.errors import (
-    BlockedError,
     MqkitError,
     PublishError,
-    PublishTimeoutError,
 )
-from mqkit.publishing.verdicts import publish_error
+from mqkit.publishing.verdicts import Stage, deadline_passed
 from mqkit.settings import BrokerUrl
 
 logger = logging.getLogger(__name__)
@@ -35,6 +32,7 @@ class Thread(Protocol):
     pending: PendingPublish | None
     """What it took and has no result for yet."""
     stage: Stage
+    """What keeps it from taking another publish, or `TURN` if nothing does but the one it has."""
 
     @property
     def blocked(self) -> str | None:
@@ -53,14 +51,6 @@ class Thread(Protocol):
     def join(self, seconds: float) -> None:
         """Wait until it has ended, for at most so many seconds."""
         ...
-
-
-class Stage(Enum):
-    """What a thread is at, so that a passed deadline is explained truly."""
-
-    CONNECT = 1
-    PROBE = 2
-    OPEN = 3
 
 
 class PublishQueue:
@@ -141,21 +131,18 @@ class PublishQueue:
             self._waiting.remove(pending)
 
     def deadline_passed(self, pending: PendingPublish, seconds: float) -> PublishError:
-        """The error for a publish whose caller waited `seconds` in vain."""
-        within = f"within {seconds:g} s"
+        """Make the error of a publish whose caller waited `seconds` in vain."""
         with self._lock:
             blocked = next((thread.blocked for thread in self._threads if thread.blocked), None)
             awaited = self._awaited()
-        if pending.confirming or (blocked and pending.written):
-            problem = f"no confirm {within}; it may be stored" + (
-                f" (the broker blocks publishers: {blocked})" if blocked else ""
-            )
-            return publish_error(PublishTimeoutError, pending.message, problem)
-        if blocked:
-            problem = f"the broker blocks publishers ({blocked}) and did not stop {within}"
-            return publish_error(BlockedError, pending.message, f"{problem}; nothing was written")
-        known = "it may be stored" if pending.written else "nothing was written"
-        return lost(pending, f"waited for {awaited}, which did not come {within}; {known}")
+        progress = pending.progress
+        return deadline_passed(
+            pending.message,
+            progress.stage if progress.stage is Stage.CONFIRM else awaited,
+            seconds,
+            blocked=blocked,
+            written=progress.written,
+        )
 
     def close(self, seconds: float) -> None:
         """Fail what is not written, and wait for the threads to end, `seconds` in all."""
@@ -183,11 +170,10 @@ class PublishQueue:
 
     def _awaited(self) -> str:
         stages = {thread.stage for thread in self._threads}
-        if Stage.OPEN in stages:
-            return "its turn behind other publishes"
-        if Stage.PROBE in stages:
-            return "the broker's answer to a probe"
-        return "a connection to the broker" + (f" ({self.problem})" if self.problem else "")
+        for stage in (Stage.TURN, Stage.PROBE):
+            if stage in stages:
+                return stage
+        return Stage.CONNECTION + (f" ({self.problem})" if self.problem else "")
 
     # --- the threads' side -------------------------------------------------------------------
 

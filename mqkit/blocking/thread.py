@@ -11,13 +11,13 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 from tenacity.nap import sleep_using_event
 
 from mqkit.blocking.connection import BlockingConnection
-from mqkit.blocking.pending import PendingPublish, judge
-from mqkit.blocking.queue import PublishQueue, Stage
+from mqkit.blocking.pending import PendingPublish
+from mqkit.blocking.queue import PublishQueue
 from mqkit.broker.connection import RECOVERY_WAIT_MAX, RECOVERY_WAIT_UNIT, worth_trying_again
 from mqkit.drivers.base import Closed, Gone
 from mqkit.errors import ChannelClosedError, ConnectError, HeadersTooLargeError, MqkitError
-from mqkit.publishing.channel import PROBE_AFTER
-from mqkit.publishing.verdicts import HARMLESS_CODES
+from mqkit.publishing.probe import PROBE_AFTER, log_refused_probe
+from mqkit.publishing.verdicts import Doubt, Stage, judge
 from mqkit.settings import Host
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class PublishThread:
     def __init__(self, queue: PublishQueue, number: int) -> None:
         self.pending: PendingPublish | None = None
         """What it took and has no result for yet."""
-        self.stage = Stage.CONNECT
+        self.stage = Stage.CONNECTION
         self.name = f"{queue.name}-{number}"
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._queue = queue
@@ -83,7 +83,7 @@ class PublishThread:
     def _run(self) -> None:
         try:
             while not self._queue.retire(self):
-                self.stage = Stage.CONNECT
+                self.stage = Stage.CONNECTION
                 connection = self._connect()
                 if connection is not None:
                     self._serve(connection)
@@ -111,7 +111,7 @@ class PublishThread:
         """
         queue = self._queue
         connection.prepare()
-        self.stage = Stage.OPEN
+        self.stage = Stage.TURN
         if connection.blocked is not None:
             connection.pump(IDLE_SLICE)
         elif queue.has_waiting and connection.may_probe and connection.silence > PROBE_AFTER:
@@ -130,11 +130,7 @@ class PublishThread:
         self.stage = Stage.PROBE
         connection.probe(lambda: self._queue.stopping)
         if not connection.may_probe:
-            logger.warning(
-                "%s: the broker does not let this user probe for alarms; during one, the first "
-                "publish will be written and its result unknown",
-                self.name,
-            )
+            log_refused_probe(logger, self.name)
 
     def _publish(self, connection: BlockingConnection, pending: PendingPublish) -> None:
         if not pending.claim():
@@ -149,13 +145,16 @@ class PublishThread:
             return
         finally:
             self._writing_since = None
-        if isinstance(verdict, Gone) and verdict.why.code in HARMLESS_CODES:
+        # One is in flight at a time: what the broker closed the channel over is this one.
+        judgement = judge(pending.message, verdict, alone=True)
+        if isinstance(judgement, Doubt):
+            assert isinstance(verdict, Gone), "no other verdict leaves a doubt"
             self._after_loss(connection, pending, verdict.why)
             return
         self._losses = 0
         # Free first: a caller that publishes again at once must find this thread, not start one.
         self.pending = None
-        pending.finish(judge(pending.message, verdict))
+        pending.finish(judgement)
 
     def _after_loss(
         self, connection: BlockingConnection, pending: PendingPublish, why: Closed

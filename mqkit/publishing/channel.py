@@ -12,68 +12,30 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from mqkit.broker.connection import Connection
 from mqkit.drivers.base import DriverChannel, Gone
-from mqkit.errors import (
-    BlockedError,
-    ChannelClosedError,
-    ConnectError,
-    ConnectionLostError,
-    PublisherClosedError,
-    PublishError,
-    PublishTimeoutError,
-)
+from mqkit.errors import ChannelClosedError, ConnectError, PublisherClosedError, PublishError
 from mqkit.logging.shown import shown
-from mqkit.message import Message, Properties
+from mqkit.message import Message
 from mqkit.publishing.confirms import ConfirmChannel
+from mqkit.publishing.probe import PROBE, PROBE_AFTER, log_refused_probe
 from mqkit.publishing.single_flight import SingleFlight
-from mqkit.publishing.verdicts import HARMLESS_CODES, NOT_FOUND, exchange_not_found, publish_error
+from mqkit.publishing.verdicts import (
+    HARMLESS_CODES,
+    NOT_FOUND,
+    Progress,
+    Stage,
+    deadline_passed,
+    exchange_not_found,
+    publish_error,
+)
 
 logger = logging.getLogger(__name__)
 
-PROBE_AFTER = 1.0
-"""Seconds without a confirm after which a probe goes before the next publish.
-
-RabbitMQ tells a connection of an alarm only once it publishes, and stores that publish when the
-alarm ends (seen on 4.0.5 and 4.3.6, even if the connection is closed meanwhile). So a message
-that routes nowhere goes first, and nothing real is written while it is unanswered. An alarm
-that begins within this time of a confirm is still met by real publishes; those are unknown.
-"""
-
-PROBE = Message(
-    exchange="", routing_key="", body=b"?", properties=Properties(persistent=False), mandatory=False
-)
-"""Its body is not empty: with an alarm on, RabbitMQ stops reading before a body, so that a message
-without one is still confirmed (seen on 4.0.5 and 4.3.6)."""
-
 REOPEN_WAIT = 0.1
 """Seconds before a channel is asked for again where the broker just closed one."""
-
-
-class Stage(Enum):
-    """What a message is waiting for, so that a passed deadline is explained truly."""
-
-    WINDOW = "a place in the window of unconfirmed publishes"
-    CONNECTION = "a connection to the broker"
-    BLOCKED = "the broker to stop blocking publishers"
-    PROBE = "the broker's answer to a probe"
-    EXCHANGE = "the broker's answer about the exchange"
-    CONFIRM = "the broker's confirm"
-    REPLY = "the reply"
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far one message came."""
-
-    stage: Stage = Stage.WINDOW
-    written: bool = False
-    lost: bool = False
-    """Whether a verdict was lost with its connection: what was written then may be stored."""
 
 
 C = TypeVar("C", bound=ConfirmChannel)
@@ -157,24 +119,13 @@ class PublishChannel(Generic[C]):
             self._drop(channel)
 
     def deadline_passed(self, message: Message, progress: Progress, seconds: float) -> PublishError:
-        """The error of a message that was not confirmed within so many seconds."""
-        within = f"within {seconds:g} s"
-        blocked = self._connection.blocked
-        if progress.stage is Stage.CONFIRM or (blocked and progress.written):
-            problem = f"no confirm {within}; it may be stored" + (
-                f" (the broker blocks publishers: {blocked})" if blocked else ""
-            )
-            return publish_error(PublishTimeoutError, message, problem)
-        if blocked:
-            problem = f"the broker blocks publishers ({blocked}) and did not stop {within}"
-            return publish_error(BlockedError, message, f"{problem}; nothing was written")
-        known = "it may be stored" if progress.written else "nothing was written"
-        return ConnectionLostError(
-            f"waited for {progress.stage.value}, which did not come {within}; {known}",
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            message_id=message.properties.message_id,
-            may_be_stored=progress.written,
+        """Make the error of a message that was not confirmed within so many seconds."""
+        return deadline_passed(
+            message,
+            progress.stage,
+            seconds,
+            blocked=self._connection.blocked,
+            written=progress.written,
         )
 
     async def close(self) -> None:
@@ -228,11 +179,7 @@ class PublishChannel(Generic[C]):
             if verdict.done() and isinstance(gone := verdict.result(), Gone):
                 self._may_probe = gone.why.code in HARMLESS_CODES
                 if not self._may_probe:
-                    logger.warning(
-                        "the broker does not let this user probe for alarms (%s); during one, "
-                        "the first publish will be written and its result unknown",
-                        shown(gone.why.text),
-                    )
+                    log_refused_probe(logger, self._connection.name, shown(gone.why.text))
 
     async def _check_exchange(self, message: Message) -> None:
         """Ask on a channel of its own: publishing to a missing exchange closes the channel.

@@ -15,28 +15,20 @@ from dataclasses import replace
 from typing import Self
 
 from mqkit.broker.connection import Connection
-from mqkit.drivers.base import (
-    Acked,
-    Closed,
-    DriverChannel,
-    Gone,
-    Incoming,
-    Nacked,
-    Returned,
-    Verdict,
-)
+from mqkit.drivers.base import Closed, DriverChannel, Gone, Incoming, Verdict
 from mqkit.errors import (
     BrokerError,
     ChannelClosedError,
+    PublishError,
     ReplyLostError,
     RequestError,
     RequestTimeoutError,
 )
 from mqkit.message import Message
-from mqkit.publishing.channel import Progress, PublishChannel, Stage
+from mqkit.publishing.channel import PublishChannel
 from mqkit.publishing.confirms import ConfirmChannel
 from mqkit.publishing.replies import DIRECT_REPLY_TO
-from mqkit.publishing.verdicts import nacked, refusal, unroutable
+from mqkit.publishing.verdicts import Progress, Stage, judge
 
 logger = logging.getLogger(__name__)
 
@@ -145,12 +137,18 @@ class Requester:
                 # A reply may come before the confirm, and then says more than that.
                 await asyncio.wait((verdict, answer), return_when=asyncio.FIRST_COMPLETED)
             replied = answer.done() and isinstance(answer.result(), Incoming)
-            if replied or _is_stored(request, verdict.result()):
+            judgement = None if replied else judge(request, verdict.result())
+            if isinstance(judgement, PublishError):
+                raise judgement
+            if judgement is None:
                 progress.stage = Stage.REPLY
                 self._on_confirmed(request)
             reply = await answer
             if isinstance(reply, Gone):
-                raise _lost(request, reply.why, progress)
+                # It is not written again: unlike a message, a request must not be handled twice
+                # unasked.
+                problem = f"its channel closed before the reply came ({reply.why.text})"
+                raise _error(ReplyLostError, request, f"{problem}; {ASK_AGAIN}")
             return reply
         finally:
             if channel is not None:
@@ -172,30 +170,6 @@ class Requester:
         if progress.stage is not Stage.REPLY:
             return self._channel.deadline_passed(request, progress, seconds)
         return _error(RequestTimeoutError, request, f"no reply within {seconds:g} s; {ASK_AGAIN}")
-
-
-def _is_stored(request: Message, verdict: Verdict) -> bool:
-    """False where the channel is gone, of which the answer tells."""
-    match verdict:
-        case Nacked():
-            raise nacked(request)
-        case Returned():
-            raise unroutable(request, verdict)
-        case Acked():
-            return True
-        case Gone():
-            return False
-
-
-def _lost(request: Message, why: Closed, progress: Progress) -> BrokerError:
-    """It is not written again: unlike a message, a request must not be handled twice unasked."""
-    if progress.stage is Stage.CONFIRM and (error := refusal(request, why)) is not None:
-        return error
-    return _error(
-        ReplyLostError,
-        request,
-        f"its channel closed before the reply came ({why.text}); {ASK_AGAIN}",
-    )
 
 
 def _error(kind: type[RequestError], request: Message, problem: str) -> RequestError:

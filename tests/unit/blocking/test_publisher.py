@@ -243,7 +243,7 @@ def test_one_result_for_each_publish() -> None:
     given_up, finished = PendingPublish(message), PendingPublish(message)
     assert given_up.abandon()
     assert not given_up.claim()
-    assert not given_up.written
+    assert not given_up.progress.written
     assert finished.claim()
     finished.finish(None)
     assert not finished.abandon()
