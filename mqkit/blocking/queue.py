@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mqkit.blocking.pending import PendingPublish, closed_before, lost
+from mqkit.broker.reconnect import Hosts
 from mqkit.errors import (
     MqkitError,
     PublishError,
@@ -72,8 +73,7 @@ class PublishQueue:
         self.orphaned = False
         """Set where nobody holds the publisher any more."""
         self.ever_connected = False
-        self.host = 0
-        """Counts on to the next host whenever one cannot be connected to."""
+        self.hosts = Hosts(url.hosts)
         self.problem: str | None = None
         """Why the latest connection attempt failed."""
         self._connections = connections

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+from tenacity import Retrying, retry_if_exception
 from tenacity.nap import sleep_using_event
 
 from mqkit.blocking.connection import BlockingConnection
 from mqkit.blocking.pending import PendingPublish
 from mqkit.blocking.queue import PublishQueue
-from mqkit.broker.connection import RECOVERY_WAIT_MAX, RECOVERY_WAIT_UNIT, worth_trying_again
+from mqkit.broker.reconnect import (
+    log_failed_round,
+    wait_after_losses,
+    wait_between_rounds,
+    worth_trying_again,
+)
 from mqkit.drivers.base import Closed, Gone
 from mqkit.errors import ChannelClosedError, ConnectError, HeadersTooLargeError, MqkitError
 from mqkit.publishing.probe import PROBE_AFTER, log_refused_probe
 from mqkit.publishing.verdicts import Doubt, Stage, judge
-from mqkit.settings import Host
 
 logger = logging.getLogger(__name__)
 
@@ -161,10 +164,7 @@ class PublishThread:
     ) -> None:
         self._queue.give_back(self, pending)
         self._losses += 1
-        if self._losses > 1:
-            # A broker that drops whoever publishes must not be run at in a tight loop.
-            longest = min(RECOVERY_WAIT_UNIT * 2.0**self._losses, RECOVERY_WAIT_MAX)
-            self._queue.closing.wait(random.uniform(0, longest))
+        self._queue.closing.wait(wait_after_losses(self._losses))
         if not connection.is_open:
             raise ChannelClosedError(why.code, why.text)
 
@@ -176,49 +176,30 @@ class PublishThread:
         """
         queue = self._queue
 
-        def log_wait(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            name, wait = self.name, state.upcoming_sleep
-            logger.warning("%s: %s; trying again in %.1f s", name, error, wait)
-
         def again(error: BaseException) -> bool:
             return worth_trying_again(error, first=not queue.ever_connected)
 
         attempts = Retrying(
             stop=lambda _: queue.stopping or not queue.has_waiting,
-            wait=wait_random_exponential(multiplier=RECOVERY_WAIT_UNIT, max=RECOVERY_WAIT_MAX),
+            wait=wait_between_rounds(),
             retry=retry_if_exception(again),
             sleep=sleep_using_event(queue.closing),
-            before_sleep=log_wait,
+            before_sleep=log_failed_round(logger, self.name),
             retry_error_callback=lambda _: None,
         )
         return attempts(self._try_each_host)
 
     def _try_each_host(self) -> BlockingConnection:
         queue = self._queue
-        hosts = queue.url.hosts
         problems: list[str] = []
-        for _ in hosts:
-            host = hosts[queue.host % len(hosts)]
-            try:
-                connection = BlockingConnection.open(queue.url, host, queue.name)
-            except MqkitError as error:
-                if not isinstance(error, ConnectError) or not worth_trying_again(
-                    error, first=not queue.ever_connected
-                ):
-                    queue.problem = str(error)
-                    raise
-                self._skip(host)
-                problems.append(str(error))
-            else:
-                logger.info("%s: connected to %s", self.name, host)
-                queue.ever_connected, queue.problem = True, None
-                return connection
-        queue.problem = "; ".join(problems)
-        raise ConnectError(queue.problem)
-
-    def _skip(self, host: Host) -> None:
-        """Go on to the next host, unless another thread did that already."""
-        hosts = self._queue.url.hosts
-        if hosts[self._queue.host % len(hosts)] == host:
-            self._queue.host += 1
+        try:
+            for attempt in queue.hosts.attempts(problems, first=not queue.ever_connected):
+                with attempt as host:
+                    connection = BlockingConnection.open(queue.url, host, queue.name)
+                    logger.info("%s: connected to %s", self.name, host)
+                    queue.ever_connected, queue.problem = True, None
+                    return connection
+            raise ConnectError("; ".join(problems))
+        except MqkitError as error:
+            queue.problem = str(error)
+            raise

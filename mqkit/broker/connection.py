@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 
 from tenacity import (
     AsyncRetrying,
@@ -12,45 +11,24 @@ from tenacity import (
     retry_if_exception,
     stop_after_delay,
     stop_never,
-    wait_random_exponential,
 )
 
-from mqkit.drivers.base import Driver, DriverChannel, DriverConnection
-from mqkit.errors import (
-    AuthenticationError,
-    BrokerError,
-    ChannelClosedError,
-    ConnectError,
-    LentConnectionError,
-    MqkitError,
-    VirtualHostError,
+from mqkit.broker.reconnect import (
+    Hosts,
+    log_failed_round,
+    wait_after_losses,
+    wait_between_rounds,
+    worth_trying_again,
 )
+from mqkit.drivers.base import Driver, DriverChannel, DriverConnection
+from mqkit.errors import ChannelClosedError, ConnectError, MqkitError
 from mqkit.logging.shown import shown
 from mqkit.settings import BrokerUrl, Host
 
 logger = logging.getLogger(__name__)
 
-RECOVERY_WAIT_UNIT = 0.2
-"""Seconds; the n-th wait is drawn between 0 and 2^n of these, so that clients spread out."""
-
-RECOVERY_WAIT_MAX = 4.0
-"""Seconds; no wait between two rounds over the hosts is longer."""
-
-
 SHORT_LIFE = 1.0
 """Seconds; a connection that is lost sooner says that the broker may not be well yet."""
-
-
-def worth_trying_again(error: BaseException, *, first: bool) -> bool:
-    """Whether an attempt to connect that ended so is followed by another; `first`, or to recover.
-
-    At the start a wrong password is somebody's mistake. Later it is a broker that is starting and
-    does not know its users yet, or a certificate that is being replaced: anything may become right.
-    """
-    if first:
-        refused = isinstance(error, AuthenticationError | VirtualHostError)
-        return isinstance(error, BrokerError) and not refused
-    return isinstance(error, Exception) and not isinstance(error, LentConnectionError)
 
 
 class Connection:
@@ -70,7 +48,7 @@ class Connection:
         self._driver = driver
         self._current: DriverConnection | None = None
         self._up = asyncio.Event()
-        self._host = 0
+        self._hosts = Hosts(url.hosts)
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
         self._failure: BaseException | None = None
@@ -176,10 +154,8 @@ class Connection:
             short_lives = short_lives + 1 if loop.time() - born < SHORT_LIFE else 0
             logger.warning("%s: connection lost: %s", self.name, shown(why.text))
             self._set_blocked(None)
-            if short_lives > 1:
-                # A broker that drops whoever connects must not be run at in a tight loop.
-                longest = min(RECOVERY_WAIT_UNIT * 2 ** min(short_lives, 8), RECOVERY_WAIT_MAX)
-                await asyncio.sleep(random.uniform(0, longest))
+            if wait := wait_after_losses(short_lives):
+                await asyncio.sleep(wait)
             self._use(await self._connect(None, first=False))
 
     def _on_keeper_done(self, keeper: asyncio.Task[None]) -> None:
@@ -202,17 +178,7 @@ class Connection:
         self._up.set()
 
     async def _connect(self, deadline: float | None, *, first: bool) -> DriverConnection:
-        def log_wait(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            logger.warning(
-                "%s: %s; trying again in %.1f s",
-                self.name,
-                error if isinstance(error, MqkitError) else repr(error),
-                state.upcoming_sleep,
-                exc_info=None if isinstance(error, MqkitError) else error,
-            )
-
-        drawn = wait_random_exponential(multiplier=RECOVERY_WAIT_UNIT, max=RECOVERY_WAIT_MAX)
+        drawn = wait_between_rounds()
 
         def wait(state: RetryCallState) -> float:
             if deadline is None:
@@ -224,24 +190,16 @@ class Connection:
             stop=stop_never if deadline is None else stop_after_delay(deadline),
             wait=wait,
             retry=retry_if_exception(lambda error: worth_trying_again(error, first=first)),
-            before_sleep=log_wait,
+            before_sleep=log_failed_round(logger, self.name),
             reraise=True,
         )
         return await attempts(self._try_each_host, first=first)
 
     async def _try_each_host(self, *, first: bool) -> DriverConnection:
-        hosts = self._url.hosts
         problems: list[str] = []
-        for _ in hosts:
-            host = hosts[self._host % len(hosts)]
-            try:
+        for attempt in self._hosts.attempts(problems, first=first):
+            with attempt as host:
                 connection = await self._connect_to(host)
-            except ConnectError as error:
-                if not worth_trying_again(error, first=first):
-                    raise
-                self._host += 1
-                problems.append(str(error))
-            else:
                 logger.info("%s: connected to %s at %s", self.name, connection.server, host)
                 return connection
         raise ConnectError("; ".join(problems))
