@@ -1,4 +1,4 @@
-"""One `BlockingConnection` that publishes: what the blocking publisher asks of pika.
+"""A connection of the blocking publisher: what it asks of pika's `BlockingConnection`.
 
 All methods but `wake` belong to the thread that opened it.
 """
@@ -29,14 +29,14 @@ _LOST = (exceptions.AMQPError, OSError)
 
 
 class _SelectConnection(HeartbeatConnection, SelectConnection):  # type: ignore[misc]
-    """What is under a `BlockingConnection`."""
+    """The connection under pika's `BlockingConnection`, with checked frames and heartbeats."""
 
     def _read_frame(self) -> tuple[int, Any]:
         return pika_wire.header_frame(bytes(self._frame_buffer)) or super()._read_frame()
 
 
 class BlockingConnection:
-    """A connection with a channel in confirm mode, and one for probes."""
+    """Publishes on a channel in confirm mode, and probes on another one."""
 
     def __init__(self, connection: pika.BlockingConnection) -> None:
         self._connection = connection
@@ -167,7 +167,7 @@ class BlockingConnection:
             self._connection.add_callback_threadsafe(_nothing)
 
     def close(self) -> None:
-        """Say goodbye to the broker and wait for its answer."""
+        """Close the connection, and wait for the broker's answer."""
         with contextlib.suppress(*_LOST):
             if self._connection.is_open:
                 self._connection.close()
@@ -184,7 +184,7 @@ class BlockingConnection:
 
 
 def check_encodable(message: Message) -> None:
-    """Encode all of a message but its body, to find now what pika cannot write.
+    """Encode all of a message but its body, to refuse at once what pika cannot write.
 
     :raises InvalidMessageError: a name, a header or a property cannot be encoded
     """
@@ -206,4 +206,4 @@ def _closed(error: BaseException) -> ChannelClosedError:
 
 
 def _nothing() -> None:
-    """Be a callback."""
+    """Do nothing, as the callback that ends a `pump`."""

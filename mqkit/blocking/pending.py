@@ -1,4 +1,4 @@
-"""One publish of the blocking publisher: its state between two threads, and what became of it.
+"""A publish of the blocking publisher, shared by the thread that waits and the one that writes.
 
 No lock but the publish's own is taken here.
 """

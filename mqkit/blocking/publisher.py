@@ -217,7 +217,7 @@ class BlockingPublisher:
 
 
 def _orphan(queues: dict[int, PublishQueue]) -> None:
-    """Let the threads of a publisher that was forgotten unclosed end by themselves.
+    """Let the threads of a publisher end that was dropped unclosed.
 
     A flag and no lock: the garbage collector may run this inside any of them.
     """

@@ -46,7 +46,7 @@ class Thread(Protocol):
         ...
 
     def wake(self) -> None:
-        """Make it look for work; from any thread."""
+        """Make it look for a publish; from any thread."""
         ...
 
     def join(self, seconds: float) -> None:
@@ -121,7 +121,7 @@ class PublishQueue:
                     raise lost(pending, problem) from error
 
     def ensure_threads(self) -> None:
-        """Start or wake a thread for what is queued, where others got stuck since it was."""
+        """Start or wake a thread for what is still queued, for others may have got stuck since."""
         with self._lock, contextlib.suppress(RuntimeError):
             self._ensure_threads()
 
@@ -188,7 +188,7 @@ class PublishQueue:
             return None
 
     def give_back(self, thread: Thread, pending: PendingPublish) -> None:
-        """Nobody knows whether it is stored: it goes first again, under the same message id."""
+        """Put a publish back in front whose connection was lost: it may be stored, or not."""
         with self._lock:
             thread.pending = None
             if not pending.unclaim():
@@ -209,7 +209,7 @@ class PublishQueue:
             return True
 
     def fail(self, thread: Thread, error: MqkitError) -> None:
-        """Let a thread end that cannot connect, and everybody who waits know why."""
+        """Let a thread end that cannot connect, and fail all that waits with its error."""
         with self._lock:
             self._drop(thread)
             waiting, self._waiting = self._waiting, deque()
@@ -218,7 +218,7 @@ class PublishQueue:
             pending.finish(type(error)(*error.args))
 
     def crash(self, thread: Thread) -> None:
-        """Let a thread end whose own code failed; what it had in hand may be stored."""
+        """Let a thread end whose own code failed, and fail all that waits."""
         with self._lock:
             self._drop(thread)
             waiting, self._waiting = [*self._waiting], deque()

@@ -1,4 +1,4 @@
-"""A thread of the blocking publisher: it holds a connection and writes what is queued."""
+"""A thread of the blocking publisher: it connects, and writes what is queued."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from mqkit.broker.reconnect import (
 )
 from mqkit.drivers.base import Closed, Gone
 from mqkit.errors import ChannelClosedError, ConnectError, HeadersTooLargeError, MqkitError
+from mqkit.logging.shown import shown
 from mqkit.publishing.probe import PROBE_AFTER, log_refused_probe
 from mqkit.publishing.verdicts import Doubt, Stage, judge
 
@@ -55,7 +56,7 @@ class PublishThread:
         """Connections lost with a publish in hand since the broker last judged one."""
 
     def start(self) -> None:
-        """Start it.
+        """Start the thread.
 
         :raises RuntimeError: as `start_thread`
         """
@@ -78,7 +79,7 @@ class PublishThread:
         return since is not None and time.monotonic() - since > PROBE_AFTER
 
     def wake(self) -> None:
-        """Make it look for work; from any thread."""
+        """Make it look for a publish; from any thread."""
         connection = self._connection
         if connection is not None:
             connection.wake()
@@ -93,7 +94,7 @@ class PublishThread:
         except MqkitError as error:
             self._queue.fail(self, error)
         except Exception:
-            logger.exception("%s: a publisher's thread failed", self.name)
+            logger.exception("%s: the thread failed, and what waited for it fails", self.name)
             self._queue.crash(self)
 
     def _serve(self, connection: BlockingConnection) -> None:
@@ -102,7 +103,7 @@ class PublishThread:
             while not self._queue.stopping and not self._is_surplus(connection):
                 self._step(connection)
         except ChannelClosedError as why:
-            logger.warning("%s: connection lost: %s", self.name, why.text)
+            logger.warning("%s: connection lost: %s", self.name, shown(why.text))
         finally:
             self._connection = None
             connection.close()
@@ -169,7 +170,7 @@ class PublishThread:
             raise ChannelClosedError(why.code, why.text)
 
     def _connect(self) -> BlockingConnection | None:
-        """A connection, as soon as there is one; None where nobody waits for it any more.
+        """Connect, trying again until it succeeds; None where no publish waits any more.
 
         :raises AuthenticationError: the very first one's credentials were refused
         :raises VirtualHostError: the very first one's virtual host was refused

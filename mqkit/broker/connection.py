@@ -1,4 +1,4 @@
-"""A connection that comes back: over a list of hosts, with jittered waits, for any driver."""
+"""A connection that is opened again when it is lost, for any driver."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHORT_LIFE = 1.0
 
 
 class Connection:
-    """One connection to the broker that is opened again whenever it is lost, whatever the reason.
+    """Keeps one connection to the broker, and opens it again whenever and however it is lost.
 
     What was right at the start (credentials, certificates, a virtual host) may be wrong for a while
     in between and become right again; nobody would notice a connection that was given up. Only one
@@ -66,7 +66,7 @@ class Connection:
 
     @property
     def generation(self) -> int:
-        """How many connections there have been; what was declared on an older one may be gone."""
+        """How many connections were opened; what was declared on an older one may be gone."""
         return self._generation
 
     @property
@@ -91,7 +91,7 @@ class Connection:
         self._keeper.add_done_callback(self._on_keeper_done)
 
     async def channel(self) -> DriverChannel:
-        """A new channel, as soon as there is a connection.
+        """Open a channel, as soon as there is a connection.
 
         :raises ConnectError: this connection was closed
         :raises ChannelClosedError: the broker refused to open one
@@ -105,7 +105,7 @@ class Connection:
                     raise
 
     async def given_up(self) -> None:
-        """Wait until it is lost and cannot be opened again.
+        """Wait until the connection is lost and cannot be opened again.
 
         :raises ConnectError: it is, and tells why
         """
@@ -164,7 +164,7 @@ class Connection:
         self._failure = keeper.exception()
         self._ended.set()
         logger.critical(
-            "%s: recovery failed and is given up: %s",
+            "%s: the connection is lost and cannot be opened again: %s",
             self.name,
             self._failure,
             exc_info=None if isinstance(self._failure, MqkitError) else self._failure,

@@ -1,4 +1,4 @@
-"""Delays that the broker holds, without a plugin: a ladder of TTL queues.
+"""Lets the broker hold messages for a delay, without a plugin, in a ladder of TTL queues.
 
 Level n is a queue that holds a message for 2^n ticks of 100 ms and dead-letters it to the level
 below. The delay in ticks, in binary, is the routing key: at each level a topic exchange sends a
@@ -35,12 +35,12 @@ At-least-once dead-lettering holds what it cannot route, 32 messages at a time p
 
 
 def level_name(level: int) -> str:
-    """The name of a level's queue and of its exchange."""
+    """Return the name of a level's queue, which is its exchange's, too."""
     return f"{PREFIX}.{level:02d}"
 
 
 def ticks(delay: float) -> int:
-    """The delay in ticks, rounded up: never early.
+    """Convert a delay to ticks, rounded up: never early.
 
     :raises ValueError: it is negative or longer than the ladder can hold
     """
@@ -50,7 +50,7 @@ def ticks(delay: float) -> int:
 
 
 def entry(delay: float, queue: str) -> tuple[str, str]:
-    """The exchange and routing key that bring a message to `queue` after `delay` seconds.
+    """Return the exchange and routing key that bring a message to `queue` after `delay` seconds.
 
     A message without a delay takes the ladder's last exchange too, by which its consumer knows
     that it is a copy of mqkit's (`mqkit.consuming.headers`).
@@ -71,7 +71,7 @@ def _queue_pattern(queue: str) -> str:
 
 
 class DelayLadder:
-    """Declares what a delay needs, when it is first needed, and only the levels in use."""
+    """Declares the ladder's queues and exchanges when a delay first needs them."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -80,7 +80,9 @@ class DelayLadder:
         self._levels = 0
 
     async def route(self, delay: float, queue: str) -> tuple[str, str]:
-        """Where to publish so that `queue`, if it is bound, gets the message after `delay` seconds.
+        """Declare what a delay needs, and return the exchange and routing key to publish to.
+
+        `queue` gets the message after `delay` seconds, if it is bound to the ladder.
 
         :raises TopologyError: this user may not declare what it takes, and it is not there
         :raises ChannelClosedError: the broker refused a declaration, or the connection was lost
@@ -92,7 +94,7 @@ class DelayLadder:
         return entry(delay, queue)
 
     def forget(self) -> None:
-        """Declare anew at the next delay: something of the ladder is missing on the broker."""
+        """Declare everything again at the next delay, for some of the ladder was deleted."""
         self._generation = -1
 
     def _is_ready(self, levels: int) -> bool:
@@ -110,7 +112,7 @@ class DelayLadder:
         self._generation = generation
 
     async def _level(self, channel: DriverChannel, level: int) -> DriverChannel:
-        """Declare a level, or find it there where this user may not; the channel to go on with."""
+        """Declare a level, or find it where this user may not; return the channel to go on with."""
         try:
             await _declare_level(channel, level)
         except ChannelClosedError as error:
@@ -155,7 +157,7 @@ async def bound_channel(open_channel: OpenChannel, queues: Iterable[str]) -> Dri
 
 
 async def check_permissions(open_channel: OpenChannel, queues: Iterable[str]) -> None:
-    """See, before anything is consumed, that this user may let retries return to queues.
+    """Check, before anything is consumed, that this user may let retries return to queues.
 
     :raises TopologyError: this user may not; the message names the permission
     :raises ChannelClosedError: the connection was lost meanwhile
@@ -170,7 +172,7 @@ async def check_permissions(open_channel: OpenChannel, queues: Iterable[str]) ->
 
 
 async def bind(channel: DriverChannel, queue: str) -> None:
-    """Let the ladder deliver to a queue, where its last exchange is there.
+    """Bind a queue to the ladder's last exchange, which must exist.
 
     :raises ChannelClosedError: it is not, the broker refused, or the connection was lost
     """

@@ -1,4 +1,4 @@
-"""When a connection is tried again, and where: the policy of both publishers and of consumers.
+"""The reconnect policy: after which errors, after what wait and to which host to connect again.
 
 Whoever connects goes over the URL's hosts, waits, and goes over them again. The waits grow and are
 jittered, so that all the clients of a broker that restarts do not come back at once.
@@ -31,7 +31,7 @@ RECOVERY_WAIT_MAX = 4.0
 
 
 def worth_trying_again(error: BaseException, *, first: bool) -> bool:
-    """Say whether another attempt to connect follows one that ended so.
+    """Decide whether an attempt to connect that failed is followed by another one.
 
     At the start a wrong password is somebody's mistake. Later it is a broker that is starting and
     does not know its users yet, or a certificate that is being replaced: anything may become right.
@@ -60,7 +60,7 @@ def wait_after_losses(losses: int) -> float:
 
 
 def log_failed_round(logger: logging.Logger, name: str) -> Callable[[RetryCallState], None]:
-    """Make what tenacity calls before a wait: it logs why the connection `name` failed."""
+    """Make the callback that tenacity calls before a wait: it logs why connecting failed."""
 
     def log(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

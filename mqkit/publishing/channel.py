@@ -43,7 +43,7 @@ _Opened = TypeVar("_Opened", bound=ConfirmChannel)
 
 
 class PublishChannel(Generic[C]):
-    """Lets messages through to one channel of a connection, which is replaced when it dies.
+    """Holds the confirm channel of a connection, and opens another one when it dies.
 
     `open_channel` makes of a new driver channel what the messages are written to.
     """
@@ -63,7 +63,7 @@ class PublishChannel(Generic[C]):
         self._closed = False
 
     def open_for(self, message: Message) -> C | None:
-        """What `ready` would return without waiting; None if it would wait, or raise."""
+        """Return what `ready` would without waiting; None if it would wait, or raise."""
         channel = self._current
         if (
             channel is None
@@ -82,7 +82,7 @@ class PublishChannel(Generic[C]):
         return channel
 
     async def ready(self, message: Message, progress: Progress) -> C:
-        """An open channel of a connection that takes messages and knows the exchange.
+        """Wait until a message may be written, and return the open channel to write it on.
 
         :raises ExchangeNotFoundError: there is no such exchange
         :raises PublisherClosedError: it or the connection was closed
@@ -103,12 +103,12 @@ class PublishChannel(Generic[C]):
                 return channel
 
     def forget_exchange(self, name: str) -> None:
-        """Ask for it again before the next message to it."""
+        """Ask the broker for an exchange again before the next message to it."""
         self._known_exchanges.discard(name)
 
     @contextlib.asynccontextmanager
     async def extra_channel(self) -> AsyncIterator[DriverChannel]:
-        """A channel for one question, closed without awaiting the answer to that.
+        """Open a channel for one question, and close it without awaiting the answer to that.
 
         A caller whose deadline passed does not stay for it, and must not leave the channel open.
         """
@@ -129,7 +129,7 @@ class PublishChannel(Generic[C]):
         )
 
     async def close(self) -> None:
-        """Let nothing more through and close the channels; what is in flight is not awaited."""
+        """Refuse further messages and close the channels; what is in flight is not awaited."""
         self._closed = True
         for channel in (self._current, self._probe_channel):
             if channel is not None and channel.is_open:
@@ -150,7 +150,11 @@ class PublishChannel(Generic[C]):
             try:
                 self._current = await self._new_channel(self._open)
             except ChannelClosedError as error:
-                logger.warning("no channel to publish on: %s", error)
+                logger.warning(
+                    "%s: the broker opens no channel to publish on: %s",
+                    self._connection.name,
+                    error,
+                )
                 await asyncio.sleep(REOPEN_WAIT)
             else:
                 self._known_exchanges.clear()
@@ -182,7 +186,7 @@ class PublishChannel(Generic[C]):
                     log_refused_probe(logger, self._connection.name, shown(gone.why.text))
 
     async def _check_exchange(self, message: Message) -> None:
-        """Ask on a channel of its own: publishing to a missing exchange closes the channel.
+        """Ask for the exchange on a channel of its own: publishing to a missing one closes it.
 
         All other publishes in flight on that channel would become unknown by it.
         """

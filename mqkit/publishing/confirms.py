@@ -1,4 +1,4 @@
-"""One channel in confirm mode: what was written on it, and what the broker said to each.
+"""Writes messages on a channel in confirm mode, and matches the broker's verdicts to them.
 
 RabbitMQ confirms once a message is stored by every queue that it was routed to, and sends the
 return of an unroutable one before its confirm (https://www.rabbitmq.com/docs/confirms).
@@ -20,7 +20,7 @@ _NACKED = Nacked()
 
 
 class ConfirmChannel:
-    """Writes messages and gives whoever waits for each the broker's verdict.
+    """Writes messages, and gives whoever waits for one the broker's verdict on it.
 
     A return is matched by a private header with the publish's number: two publishes with the
     same message id may be in flight, and each gets its own verdict.

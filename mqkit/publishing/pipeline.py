@@ -1,4 +1,4 @@
-"""Many messages under way at once, and the result of each as it is known."""
+"""Publishes many messages at once, in their order, and collects the result of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mqkit.publishing.outgoing import Outgoing
 from mqkit.publishing.sender import Sender, Unconfirmed
 
 OnConfirmed = Callable[[Message], None]
-"""Told of each message once the broker has confirmed it.
+"""Called with each message after the broker has confirmed it.
 
 It is called on the event loop and must return at once. What it raises is logged: the message is
 published all the same.
@@ -26,7 +26,7 @@ published all the same.
 
 @dataclass(frozen=True, slots=True)
 class PublishResult:
-    """What became of one message of `publish_many`; `error` is None where it was confirmed."""
+    """The result of one message of `publish_many`; `error` is None where it was confirmed."""
 
     index: int
     message_id: str | None
@@ -37,7 +37,7 @@ _result = maker(PublishResult)
 
 
 class _InFlight:
-    """One message that was written, until the broker's verdict.
+    """A message that was written and waits for the broker's verdict.
 
     It waits as a future does, but its verdict is judged when it comes and not in a later turn of
     the loop; a future, its callback and that turn took more than the rest of a publish.
@@ -63,7 +63,7 @@ class _InFlight:
 
 
 class PublishPipeline:
-    """Messages under way, each without a task of its own unless it has to wait.
+    """Publishes messages, each without a task of its own unless it has to wait.
 
     While one waits, or is written again since its channel was lost, later ones are held, or they
     would be in the queue before it.
@@ -75,7 +75,7 @@ class PublishPipeline:
         self._seconds = seconds
         self._begun = self._ended = 0
         self._in_flight = 0
-        """Written without a task, and the broker has not said yet what became of them."""
+        """How many were written without a task and have no verdict yet."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: deque[tuple[int, Message, float]] = deque()
         self._changed = asyncio.Event()
@@ -83,11 +83,11 @@ class PublishPipeline:
         self.finished: deque[PublishResult] = deque()
 
     def __len__(self) -> int:
-        """How many have begun, and were not given by `next`."""
+        """Count the messages that have begun, and whose result `next` has not returned."""
         return self._begun - self._ended
 
     async def next(self) -> PublishResult:
-        """The next one that is known.
+        """Wait for the next result, and return it.
 
         Raises what only a defect can: all that a publish may raise is in its result.
         """
@@ -100,7 +100,7 @@ class PublishPipeline:
         return self.finished.popleft()
 
     def begin(self, outgoing: object, to_message: Callable[[Outgoing], Message]) -> None:
-        """Publish one more."""
+        """Publish one more message, without waiting for its result."""
         index = self._begun
         self._begun += 1
         if not isinstance(outgoing, Outgoing):
@@ -119,14 +119,14 @@ class PublishPipeline:
             self._finish(index, message_id, error)
 
     def _write(self, index: int, message: Message, began: float, left: float) -> bool:
-        """Write it now, unless something is to be waited for; `left` are the seconds it has."""
+        """Write a message now, or return False if it must wait; `left` are the seconds it has."""
         if not self._sender.write(message, left, _InFlight(self, index, message, began)):
             return False
         self._in_flight += 1
         return True
 
     def _write_held(self) -> None:
-        """Go on with what is held, once all that is before it is where it belongs."""
+        """Write what is held, once all that comes before it is written."""
         while self._held and not self._tasks:
             index, message, began = self._held[0]
             # Rounded: all deadlines that are as many seconds away share a timer.
@@ -144,13 +144,13 @@ class PublishPipeline:
             self._held.popleft()
 
     def cancel(self) -> None:
-        """Wait for no more; what is written stays so."""
+        """Stop waiting for results, and write no more; what is written stays so."""
         self._held.clear()
         for task in self._tasks:
             task.cancel()
 
     def judge(self, publish: _InFlight, verdict: Verdict | Unconfirmed) -> None:
-        """Be told what became of a message; what a defect raises, `next` raises."""
+        """Take the verdict on a message; what a defect raises here, `next` raises."""
         self._in_flight -= 1
         try:
             self._sender.release()

@@ -1,4 +1,4 @@
-"""The probe: a message to nowhere that goes before a publish, to find out whether an alarm is on.
+"""The probe: a message to nowhere, sent before a publish to find out whether an alarm is on.
 
 RabbitMQ tells a connection of an alarm only once it publishes, and stores that publish when the
 alarm ends (seen on 4.0.5 and 4.3.6, even if the connection is closed meanwhile). So a message that

@@ -1,4 +1,4 @@
-"""Publishing that returns when the broker has the message, or says exactly what is known."""
+"""The publisher: publishes one message or many, and requests, and waits for the confirms."""
 
 from __future__ import annotations
 
@@ -327,7 +327,7 @@ def _destination(route: Source | Queue) -> tuple[str, str]:
 async def _items(
     messages: Iterable[Outgoing] | AsyncIterable[Outgoing], failure: list[Exception]
 ) -> AsyncIterator[Outgoing]:
-    """The messages; what the iterable raises is put into `failure`, and ends them."""
+    """Yield the messages; what the iterable raises is put into `failure`, and ends them."""
     try:
         if isinstance(messages, AsyncIterable):
             async for message in messages:

@@ -1,4 +1,4 @@
-"""What a reply is: made of a request's outcome on one side, and read on the other. Pure.
+"""Makes the reply to a request from its handler's outcome, and reads it on the other side. Pure.
 
 It is a message whose body is what the handler returned, with the request's correlation id and the
 header `mqkit-reply`. A reply without that header is somebody else's, and taken for a result.
@@ -26,7 +26,7 @@ MAX_TEXT = 8_000
 
 
 class ReplyStatus(StrEnum):
-    """What became of a request; the value of the `mqkit-reply` header."""
+    """How a request ended; the value of the `mqkit-reply` header."""
 
     OK = "ok"
     REJECTED = "rejected"
@@ -34,7 +34,7 @@ class ReplyStatus(StrEnum):
 
 
 class Failure(BaseModel):
-    """The body of a reply that is no result."""
+    """The body of the reply to a request that was rejected or failed."""
 
     reason: str
     explanation: str | None = None
@@ -44,7 +44,7 @@ _FAILURE = BodyDecoder(Failure)
 
 
 def reply_to(delivery: Delivery, outcome: Ack | DeadLetter) -> Message | None:
-    """The reply that a delivery asks for; None where it asks for none.
+    """Make the reply that a delivery asks for; None where it asks for none.
 
     Of an error it tells what `Reject` says, and what is wrong with a body that did not validate,
     which names no value; an error's own text may hold what the asker must not see.
@@ -73,7 +73,7 @@ def reply_to(delivery: Delivery, outcome: Ack | DeadLetter) -> Message | None:
 
 
 def read_reply(body: bytes, properties: Properties, decoder: BodyDecoder, request: Message) -> Any:
-    """What the reply to `request` says.
+    """Return the result in a reply to `request`, or raise the error that it tells of.
 
     :raises RequestRejectedError: the handler rejected the request
     :raises RequestFailedError: the request was given up

@@ -1,4 +1,4 @@
-"""Requests: many in flight at once on one channel, which takes their replies as well.
+"""Publishes requests, many at once on one channel, and gives each the reply that comes back on it.
 
 Direct reply-to (https://www.rabbitmq.com/docs/direct-reply-to): a request is published on the
 channel that consumes the replies, without acks. The broker keeps no reply; where the channel is
@@ -45,7 +45,7 @@ Answer = asyncio.Future[Incoming | Gone]
 
 
 class ReplyChannel(ConfirmChannel):
-    """A confirm channel that also takes the replies to what was asked on it."""
+    """A confirm channel that also consumes the replies to the requests written on it."""
 
     def __init__(self, channel: DriverChannel) -> None:
         super().__init__(channel)
@@ -73,13 +73,13 @@ class ReplyChannel(ConfirmChannel):
         return verdict
 
     def forget(self, request: Message) -> None:
-        """Nobody waits for the reply any more."""
+        """Stop waiting for the reply to a request."""
         self._asked.pop(request.properties.correlation_id or "", None)
 
     def _on_reply(self, reply: Incoming) -> None:
         answer = self._asked.get(reply.properties.correlation_id or "")
         if answer is None or answer.done():
-            logger.debug("a reply that nobody waits for (any more) is dropped")
+            logger.debug("dropped a reply that nobody waits for, or not any more")
         else:
             answer.set_result(reply)
 
@@ -99,7 +99,7 @@ class ReplyChannel(ConfirmChannel):
 class Requester:
     """Publishes requests over one connection and waits for their replies.
 
-    `on_confirmed` is told of each request that is stored.
+    `on_confirmed` is called with each request that is stored.
     """
 
     def __init__(

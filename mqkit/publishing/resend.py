@@ -1,4 +1,4 @@
-"""Writes a message as often as it takes until the broker's verdict on it is known.
+"""Writes a message, and writes it again until the broker's verdict on it is known.
 
 Where a channel was lost before the verdict, nobody knows whether the message is stored: it is
 written again under the same message id.
@@ -47,7 +47,10 @@ class Resender:
             verdict = await confirm
 
     async def _is_stored(self, message: Message, verdict: Verdict, progress: Progress) -> bool:
-        """Return False where the message is to be written again."""
+        """Judge a verdict; False if the message is to be written again.
+
+        :raises PublishError: the broker does not take it
+        """
         judgement = judge(message, verdict)
         if judgement is Doubt.SUSPECT:
             judgement = await self._send_alone(message)

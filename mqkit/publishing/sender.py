@@ -23,7 +23,7 @@ from mqkit.publishing.window import Deadlines, Waiter, Window
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """No verdict came in time: nobody knows whether the message is stored."""
+    """Stands for the verdict that did not come in time: the message may be stored."""
 
 
 class Sender:
@@ -81,13 +81,13 @@ class Sender:
         return True
 
     def release(self) -> None:
-        """Free the place of a `write`, whose verdict is known or waited for no more."""
+        """Free the place in the window that a `write` took, once its verdict is known."""
         self._window.release()
 
     async def resend(
         self, message: Message, verdict: Verdict | Unconfirmed, seconds: float, began: float
     ) -> None:
-        """Send to its end a message whose first verdict was not that it is stored.
+        """Send again, where that helps, a message whose first verdict was not that it is stored.
 
         :param seconds: what it was given when it `began`, on the monotonic clock
         """

@@ -45,7 +45,7 @@ class Stage(StrEnum):
 
 @dataclass(slots=True)
 class Progress:
-    """How far one message came."""
+    """How far one message came, for the error if it comes no further."""
 
     stage: Stage = Stage.WINDOW
     written: bool = False
@@ -63,7 +63,7 @@ class Doubt(Enum):
 def judge(
     message: Message, verdict: Verdict, *, alone: bool = False
 ) -> PublishError | Doubt | None:
-    """Say what the broker's verdict makes of a message: its error, a doubt, or None if stored.
+    """Judge the broker's verdict on a message: its error, a doubt, or None if it is stored.
 
     :param alone: nothing else was in flight on the channel, so that it can have closed over nothing
         else
@@ -142,7 +142,7 @@ def _refused(message: Message, why: Closed) -> PublishError:
 
 
 def _judge_channel_error(message: Message, why: Closed) -> PublishError | Doubt:
-    """Find out from the broker's words whether it closed a channel over this message.
+    """Tell from the broker's words whether it closed a channel over this message.
 
     RabbitMQ names the exchange where that is the problem, and the size of a body that is too
     large.
