@@ -8,7 +8,6 @@ held while waiting.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections import deque
@@ -23,8 +22,6 @@ from mqkit.errors import (
 )
 from mqkit.publishing.verdicts import Stage, deadline_passed
 from mqkit.settings import BrokerUrl
-
-logger = logging.getLogger(__name__)
 
 
 class Thread(Protocol):

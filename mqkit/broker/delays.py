@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import ACCESS_REFUSED, NOT_FOUND, OpenChannel
@@ -113,23 +113,15 @@ class DelayLadder:
 
     async def _level(self, channel: DriverChannel, level: int) -> DriverChannel:
         """Declare a level, or find it where this user may not; return the channel to go on with."""
-        try:
-            await _declare_level(channel, level)
-        except ChannelClosedError as error:
-            if error.code != ACCESS_REFUSED:
-                raise
-            channel = await self._connection.channel()
-            try:
-                await channel.declare_exchange(level_name(level), "topic", passive=True)
-            except ChannelClosedError as missing:
-                if missing.code != NOT_FOUND:
-                    raise
-                raise TopologyError(
-                    f"a delay needs {level_name(level)}, which does not exist, and this user may "
-                    f"not declare it: give permission to configure what begins with {PREFIX}., or "
-                    f"let a service that has it ask for this delay once ({error.text})"
-                ) from error
-        return channel
+        return await _declare_or_find(
+            channel,
+            self._connection.channel,
+            lambda channel: _declare_level(channel, level),
+            level_name(level),
+            f"a delay needs {level_name(level)}, which does not exist, and this user may not "
+            f"declare it: give permission to configure what begins with {PREFIX}., or let a "
+            "service that has it ask for this delay once",
+        )
 
 
 async def bound_channel(open_channel: OpenChannel, queues: Iterable[str]) -> DriverChannel:
@@ -181,23 +173,41 @@ async def bind(channel: DriverChannel, queue: str) -> None:
 
 async def _exit(open_channel: OpenChannel) -> DriverChannel:
     """Open a channel, and declare the ladder's last exchange, or find it there."""
-    channel = await open_channel()
+    return await _declare_or_find(
+        await open_channel(),
+        open_channel,
+        _declare_exit,
+        DELIVER,
+        f"exchange {DELIVER}, by which retries return to their queues, does not exist, and this "
+        "user may not declare it: that takes permission to configure, write and read what begins "
+        f"with {PREFIX}.",
+    )
+
+
+async def _declare_or_find(
+    channel: DriverChannel,
+    open_channel: OpenChannel,
+    declare: Callable[[DriverChannel], Awaitable[None]],
+    exchange: str,
+    missing: str,
+) -> DriverChannel:
+    """Declare something, or find its exchange where this user may not declare it.
+
+    :param missing: the error's text if it is not there
+    :returns: the channel to go on with, for a refusal closes one
+    """
     try:
-        await _declare_exit(channel)
+        await declare(channel)
     except ChannelClosedError as refused:
         if refused.code != ACCESS_REFUSED:
             raise
         channel = await open_channel()
         try:
-            await channel.declare_exchange(DELIVER, "topic", passive=True)
-        except ChannelClosedError as missing:
-            if missing.code != NOT_FOUND:
+            await channel.declare_exchange(exchange, "topic", passive=True)
+        except ChannelClosedError as error:
+            if error.code != NOT_FOUND:
                 raise
-            raise TopologyError(
-                f"exchange {DELIVER}, by which retries return to their queues, does not exist, and "
-                f"this user may not declare it: that takes permission to configure, write and read "
-                f"what begins with {PREFIX}. ({refused.text})"
-            ) from refused
+            raise TopologyError(f"{missing} ({refused.text})") from refused
     return channel
 
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from mqkit.broker.connection import Connection
-from mqkit.drivers.base import DriverChannel, Gone
+from mqkit.drivers.base import DriverChannel, Gone, Verdict
 from mqkit.errors import ChannelClosedError, ConnectError, PublisherClosedError, PublishError
 from mqkit.logging.shown import shown
 from mqkit.message import Message
@@ -63,7 +63,7 @@ class PublishChannel(Generic[C]):
         self._closed = False
 
     def open_for(self, message: Message) -> C | None:
-        """Return what `ready` would without waiting; None if it would wait, or raise."""
+        """Return the channel if a message may be written now; None if it has to wait."""
         channel = self._current
         if (
             channel is None
@@ -81,26 +81,28 @@ class PublishChannel(Generic[C]):
             return None
         return channel
 
-    async def ready(self, message: Message, progress: Progress) -> C:
-        """Wait until a message may be written, and return the open channel to write it on.
+    async def write_when_ready(
+        self,
+        message: Message,
+        progress: Progress,
+        write: Callable[[C], asyncio.Future[Verdict]],
+    ) -> tuple[C, asyncio.Future[Verdict]]:
+        """Wait until a message may be written, and write it; return the channel and its verdict.
+
+        The channel is open, its connection takes messages, and the broker knows the exchange.
 
         :raises ExchangeNotFoundError: there is no such exchange
         :raises PublisherClosedError: it or the connection was closed
+        :raises InvalidMessageError: the message cannot be encoded
         """
         while True:
-            progress.stage = Stage.CONNECTION
-            channel = await self._open_channel(message)
-            if self._connection.blocked is not None:
-                progress.stage = Stage.BLOCKED
-                await self._connection.unblocked()
-            elif self._may_probe and self._seconds_since_confirm() > PROBE_AFTER:
-                progress.stage = Stage.PROBE
-                await self._asking.do(Stage.PROBE, self._probe)
-            elif message.exchange and message.exchange not in self._known_exchanges:
-                progress.stage = Stage.EXCHANGE
-                await self._check_exchange(message)
-            else:
-                return channel
+            channel = await self._ready(message, progress)
+            try:
+                verdict = write(channel)
+            except ChannelClosedError:
+                continue
+            progress.written, progress.stage = True, Stage.CONFIRM
+            return channel, verdict
 
     def forget_exchange(self, name: str) -> None:
         """Ask the broker for an exchange again before the next message to it."""
@@ -134,6 +136,22 @@ class PublishChannel(Generic[C]):
         for channel in (self._current, self._probe_channel):
             if channel is not None and channel.is_open:
                 await channel.close()
+
+    async def _ready(self, message: Message, progress: Progress) -> C:
+        while True:
+            progress.stage = Stage.CONNECTION
+            channel = await self._open_channel(message)
+            if self._connection.blocked is not None:
+                progress.stage = Stage.BLOCKED
+                await self._connection.unblocked()
+            elif self._may_probe and self._seconds_since_confirm() > PROBE_AFTER:
+                progress.stage = Stage.PROBE
+                await self._asking.do(Stage.PROBE, self._probe)
+            elif message.exchange and message.exchange not in self._known_exchanges:
+                progress.stage = Stage.EXCHANGE
+                await self._check_exchange(message)
+            else:
+                return channel
 
     async def _open_channel(self, message: Message) -> C:
         if self._current is not None and self._current.is_open and not self._closed:

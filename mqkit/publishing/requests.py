@@ -18,7 +18,6 @@ from mqkit.broker.connection import Connection
 from mqkit.drivers.base import Closed, DriverChannel, Gone, Incoming, Verdict
 from mqkit.errors import (
     BrokerError,
-    ChannelClosedError,
     PublishError,
     ReplyLostError,
     RequestError,
@@ -133,7 +132,9 @@ class Requester:
         channel: ReplyChannel | None = None
         try:
             async with self._window:
-                channel, verdict = await self._write(request, answer, progress)
+                channel, verdict = await self._channel.write_when_ready(
+                    request, progress, lambda channel: channel.ask(request, answer)
+                )
                 # A reply may come before the confirm, and then says more than that.
                 await asyncio.wait((verdict, answer), return_when=asyncio.FIRST_COMPLETED)
             replied = answer.done() and isinstance(answer.result(), Incoming)
@@ -153,18 +154,6 @@ class Requester:
         finally:
             if channel is not None:
                 channel.forget(request)
-
-    async def _write(
-        self, request: Message, answer: Answer, progress: Progress
-    ) -> tuple[ReplyChannel, asyncio.Future[Verdict]]:
-        while True:
-            channel = await self._channel.ready(request, progress)
-            try:
-                verdict = channel.ask(request, answer)
-            except ChannelClosedError:
-                continue
-            progress.written, progress.stage = True, Stage.CONFIRM
-            return channel, verdict
 
     def _deadline_passed(self, request: Message, progress: Progress, seconds: float) -> BrokerError:
         if progress.stage is not Stage.REPLY:

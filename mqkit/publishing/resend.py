@@ -18,7 +18,7 @@ from mqkit.errors import (
 from mqkit.message import Message
 from mqkit.publishing.channel import PublishChannel
 from mqkit.publishing.confirms import ConfirmChannel
-from mqkit.publishing.verdicts import Doubt, Progress, Stage, judge
+from mqkit.publishing.verdicts import Doubt, Progress, judge
 
 
 class Resender:
@@ -37,13 +37,9 @@ class Resender:
         :raises PublishError: the broker does not take it
         """
         while verdict is None or not await self._is_stored(message, verdict, progress):
-            channel = await self._channel.ready(message, progress)
-            try:
-                confirm = channel.write(message)
-            except ChannelClosedError:
-                verdict = None
-                continue
-            progress.written, progress.stage = True, Stage.CONFIRM
+            _, confirm = await self._channel.write_when_ready(
+                message, progress, lambda channel: channel.write(message)
+            )
             verdict = await confirm
 
     async def _is_stored(self, message: Message, verdict: Verdict, progress: Progress) -> bool:

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mqkit.blocking.pending import PendingPublish
 from mqkit.blocking.publisher import BlockingPublisher
-from mqkit.drivers.base import Acked, Closed, Gone, Verdict
+from mqkit.drivers.base import Acked, Closed, Gone, Returned, Verdict
 from mqkit.errors import (
     BrokerUrlError,
     ConnectionLostError,
     InvalidMessageError,
     PublisherClosedError,
+    UnroutableError,
 )
-from mqkit.message import Message
+from mqkit.message import Message, Properties
 
 NOWHERE = "amqp://user:s3cret@127.0.0.1:1/vhost"
 
@@ -147,6 +147,21 @@ def test_a_loss_is_published_again(fake: FakeBroker, publisher: BlockingPublishe
     assert len(fake.connections) == 3
 
 
+def test_a_refusal_after_a_loss_says_that_it_may_be_stored(
+    fake: FakeBroker, publisher: BlockingPublisher
+) -> None:
+    """The broker may have taken the message before, on the connection that was lost."""
+    returned = Returned(312, "NO_ROUTE", "", "queue", Properties())
+    verdicts: list[Verdict] = [Gone(Closed(0, "lost")), returned, returned]
+    fake.verdict = lambda: verdicts.pop(0)
+    with pytest.raises(UnroutableError) as after_a_loss:
+        publisher.publish("", "queue", b"")
+    assert after_a_loss.value.may_be_stored
+    with pytest.raises(UnroutableError) as at_once:
+        publisher.publish("", "queue", b"")
+    assert not at_once.value.may_be_stored
+
+
 def test_losses_without_end_are_not_met_in_a_tight_loop(
     fake: FakeBroker, publisher: BlockingPublisher
 ) -> None:
@@ -235,15 +250,3 @@ def test_closed_is_closed(fake: FakeBroker, publisher: BlockingPublisher) -> Non
     with pytest.raises(PublisherClosedError):
         publisher.publish("", "queue", b"")
     assert len(fake.connections[0].written) == 1
-
-
-def test_one_result_for_each_publish() -> None:
-    """A publish that its caller gave up is not claimed; one with a result is not given up."""
-    message = Message("", "q", b"")
-    given_up, finished = PendingPublish(message), PendingPublish(message)
-    assert given_up.abandon()
-    assert not given_up.claim()
-    assert not given_up.progress.written
-    assert finished.claim()
-    finished.finish(None)
-    assert not finished.abandon()
