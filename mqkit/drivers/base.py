@@ -79,6 +79,26 @@ class Returned:
     properties: Properties
 
 
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """Stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nacked:
+    """A queue refused it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The channel closed before a confirm: nobody knows whether it is stored."""
+
+    why: Closed
+
+
+Verdict = Acked | Nacked | Returned | Gone
+
+
 class DriverChannel(Protocol):
     """A channel. Once closed it stays closed, and its delivery tags reach nothing.
 

@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from mqkit.publishing.once import Shared
+from mqkit.publishing.single_flight import SingleFlight
 
 
 async def test_all_who_ask_meanwhile_share_one_piece_of_work() -> None:
     """It is done once, and all of them have what it returned."""
-    shared: Shared[int] = Shared()
+    shared: SingleFlight[int] = SingleFlight()
     begun = 0
 
     async def work() -> int:
@@ -26,7 +26,7 @@ async def test_all_who_ask_meanwhile_share_one_piece_of_work() -> None:
 
 async def test_what_has_ended_is_not_waited_for_again() -> None:
     """Who asks in the turn in which it ended has it done anew, and gives the loop its turns."""
-    shared: Shared[int] = Shared()
+    shared: SingleFlight[int] = SingleFlight()
     begun = 0
 
     async def work() -> int:
@@ -51,7 +51,7 @@ async def test_what_has_ended_is_not_waited_for_again() -> None:
 
 async def test_a_caller_who_goes_does_not_end_it_for_the_others() -> None:
     """One of two callers is cancelled, and the other has the result."""
-    shared: Shared[int] = Shared()
+    shared: SingleFlight[int] = SingleFlight()
     gate = asyncio.Event()
 
     async def work() -> int:
@@ -70,7 +70,7 @@ async def test_a_caller_who_goes_does_not_end_it_for_the_others() -> None:
 
 async def test_what_it_raises_all_of_them_have() -> None:
     """An exception comes to every caller, and the next one has it done anew."""
-    shared: Shared[int] = Shared()
+    shared: SingleFlight[int] = SingleFlight()
 
     async def work() -> int:
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""One piece of work for all who want it done at the same time."""
+"""Single flight: callers who want the same thing at the same time share one run of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
-    """Does each piece of work once for all who ask for it meanwhile, and wakes them together.
+class SingleFlight(Generic[T]):
+    """Runs work once for all who ask for it while it runs, and wakes them together.
 
     A lock would let them through one after the other, and whoever comes later and need not ask
     would pass all those that wait.
@@ -20,7 +20,7 @@ class Shared(Generic[T]):
         self._running: dict[Hashable, asyncio.Task[T]] = {}
 
     async def do(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What `work` returns or raises, be it this one or one with the same key under way.
+        """Return what `work` does, or the work with the same key that is under way.
 
         A caller who is cancelled does not end it for the others.
         """
