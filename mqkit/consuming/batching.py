@@ -13,7 +13,7 @@ from typing import Any
 
 from mqkit.codec import SLOW_BODY
 from mqkit.consuming.dispatcher import Dispatcher
-from mqkit.consuming.expiry import expired
+from mqkit.consuming.headers import expired
 from mqkit.consuming.invoker import aborted
 from mqkit.errors import BatchResultError, DecodeError, HandlerAbortedError
 from mqkit.message import Delivery
@@ -169,4 +169,4 @@ class Batcher:
         if not isinstance(error, Exception) and instruction(error) is error:
             failure = aborted(error)
             failure.__cause__, error = error, failure
-        return self._dispatcher.decide(delivery, error, began)
+        return self._dispatcher.judge(delivery, error, began)

@@ -13,27 +13,26 @@ from typing import Any
 
 from mqkit.broker.connection import Connection
 from mqkit.clock import Clock, utc_now
+from mqkit.consuming.acks import UNDER_WAY
 from mqkit.consuming.batching import Batcher
 from mqkit.consuming.dispatcher import Dispatcher
-from mqkit.consuming.headers import drop_unbelievable
-from mqkit.consuming.lanes import Lanes
-from mqkit.consuming.pauses import Pausing
-from mqkit.consuming.settler import Settler
-from mqkit.consuming.subscription import Attachment, came_back
-from mqkit.consuming.told import UNDER_WAY
-from mqkit.consuming.waits import Waits
-from mqkit.consuming.workers import Runners
-from mqkit.drivers.base import DriverChannel, Incoming
-from mqkit.errors import HandlerPausedError
-from mqkit.logging.error_texts import log_error
-from mqkit.logging.shown import shown
-from mqkit.message import (
-    Delivery,
+from mqkit.consuming.headers import (
     attempt_number,
+    drop_untrusted_headers,
     elapsed_seconds,
     first_published_to,
     time_to_live,
 )
+from mqkit.consuming.pausing.controller import PauseController
+from mqkit.consuming.settler import Settler
+from mqkit.consuming.subscription import Subscription, came_back
+from mqkit.consuming.waits import Waits
+from mqkit.consuming.workers import WorkerPool, WorkQueue
+from mqkit.drivers.base import DriverChannel, Incoming
+from mqkit.errors import HandlerPausedError
+from mqkit.logging.error_texts import log_error
+from mqkit.logging.shown import shown
+from mqkit.message import Delivery
 from mqkit.outcome import DeadLetter, DeathReason, Outcome, RetryAfter
 from mqkit.pause import ConsumerState, Pause, Status
 from mqkit.registration.handler import Handler
@@ -76,7 +75,7 @@ class Consumer:
     ) -> None:
         """Consume nothing yet.
 
-        :param declared_on: as in `Attachment`; so are `queue` and `arguments`
+        :param declared_on: as in `Subscription`; so are `queue` and `arguments`
         :param pauses: when to stop consuming for a while
         :param clock: tells since when
         """
@@ -84,7 +83,7 @@ class Consumer:
         self.queue = queue or handler.queue.name
         """The name of the queue that it consumes."""
         self._waits = Waits(handler, self.queue, self)
-        self._attachment = Attachment(
+        self._subscription = Subscription(
             connection,
             handler,
             receive=self._receive,
@@ -96,20 +95,20 @@ class Consumer:
         )
         self._batcher = Batcher(handler, dispatcher) if handler.batch is not None else None
         dispatch = dispatcher.dispatch if self._batcher is None else self._batcher.dispatch
-        self._pausing = Pausing(handler, pauses, dispatch, intake=self, clock=clock)
+        self._pausing = PauseController(handler, pauses, dispatch, intake=self, clock=clock)
         self._dispatch: Dispatch = self._pausing.dispatch if pauses else dispatch
         self._wait_for_thread = dispatcher.invoker.wait_for_thread
         self._settler = settler
         self._settle = settler.settle
         self._store = store
         # Messages of a batch are all under way together, and wait for each other.
-        self._lanes: Lanes[Delivery] = Lanes(
+        self._queue: WorkQueue[Delivery] = WorkQueue(
             handler.concurrency if self._batcher is None else handler.prefetch
         )
         self._admitting = True
         self._stopping = False
         self._cancelled = False
-        self._runners: Runners[Turn] = Runners(self._take, self._waiting, self._run)
+        self._workers: WorkerPool[Turn] = WorkerPool(self._take, self._waiting, self._run)
         self._putting_back: dict[asyncio.Task[None], Delivery] = {}
         self._waiting_out: asyncio.Task[None] | None = None
 
@@ -122,7 +121,7 @@ class Consumer:
     @property
     def in_flight(self) -> int:
         """Deliveries whose handler runs, or whose outcome is being settled."""
-        return len(self._runners.current) + len(self._putting_back)
+        return len(self._workers.current) + len(self._putting_back)
 
     @property
     def state(self) -> ConsumerState:
@@ -131,19 +130,19 @@ class Consumer:
             return ConsumerState(Status.STOPPED)
         if (paused := self._pausing.state) is not None:
             return paused
-        attached = self._attachment.is_attached
+        attached = self._subscription.is_attached
         return ConsumerState(Status.CONSUMING if attached else Status.DETACHED)
 
     def delivery_of(self, task: asyncio.Task[Any]) -> Delivery | None:
         """What the task handles now."""
-        turn = self._runners.current.get(task)
+        turn = self._workers.current.get(task)
         return None if turn is None else turn[0]
 
     async def run(self) -> None:
         """Consume until cancelled or stopped; attaches again whenever its channel closes."""
         if self._stopping:
             return
-        attached = asyncio.create_task(self._attachment.run())
+        attached = asyncio.create_task(self._subscription.run())
         self._waiting_out = asyncio.create_task(self._pausing.run())
         both = (attached, self._waiting_out, asyncio.create_task(self._waits.run()))
         try:
@@ -152,14 +151,14 @@ class Consumer:
                 if task.done() and not task.cancelled():
                     task.result()
         finally:
-            self._runners.close()  # first: whoever cancels this may do so again in the wait
+            self._workers.close()  # first: whoever cancels this may do so again in the wait
             for task in both:
                 task.cancel()
             await asyncio.wait(both)
 
     def _cancel_lost(self, channel: DriverChannel) -> None:
         """Forget what has not started, and cancel runs of this channel where that is asked for."""
-        self._lanes.take_waiting()
+        self._queue.take_waiting()
         if self.handler.cancel_when_lost:
             for task, delivery in self._in_flight():
                 if delivery.channel is channel and not delivery.settled:
@@ -170,58 +169,58 @@ class Consumer:
         self._stopping = True
         if self._waiting_out is not None:
             self._waiting_out.cancel()  # nothing is admitted any more
-        self._attachment.stop()
-        self.shut()
+        self._subscription.stop()
+        self.pause()
         try:
             async with asyncio.timeout(CANCEL_TIMEOUT):
-                await self._attachment.idle()
+                await self._subscription.idle()
         except TimeoutError:
             logger.info("%s: not cancelled: no answer", self.queue)
         # Only now: a consumer that still takes would get them again, and before RabbitMQ 4.3
         # each delivery brings a message nearer to its limit.
         self._cancelled = True
-        for delivery in self._lanes.take_waiting():
+        for delivery in self._queue.take_waiting():
             self._settler.requeue(delivery)
 
-    def shut(self) -> None:
+    def pause(self) -> None:
         """Start no more runs, and ask the broker for no more messages."""
         self._admitting = False
-        self._attachment.want(0)
+        self._subscription.set_prefetch(0)
         if self._batcher is not None and self._stopping:
             self._batcher.stop()
 
-    def admit(self, prefetch: int) -> None:
+    def resume(self, prefetch: int) -> None:
         """Start runs again, with so many messages ahead of their acks."""
         self._admitting = True
-        self._attachment.want(prefetch)
-        self._runners.look()
+        self._subscription.set_prefetch(prefetch)
+        self._workers.look()
 
-    async def give_back(self) -> None:
+    async def requeue_waiting(self) -> None:
         """Wait until no more messages come, and give back those that were not started."""
-        await self._attachment.idle()
+        await self._subscription.idle()
         self._give_back_waiting()
 
     def held(self) -> tuple[list[Delivery], list[Delivery]]:
         """What waits, and what runs; of a batch all waits that runs, for its messages or others."""
-        waiting = self._lanes.waiting()
-        running = [delivery for delivery, _ in self._runners.current.values()]
-        can_wait = self._batcher is not None and self._attachment.most > self._floor
+        waiting = self._queue.waiting()
+        running = [delivery for delivery, _ in self._workers.current.values()]
+        can_wait = self._batcher is not None and self._subscription.most > self._floor
         return (waiting or running if can_wait else waiting), running
 
     def longest_line(self) -> tuple[Hashable, int]:
         """The message id for whose run most others wait, and how many."""
-        return self._lanes.longest_line()
+        return self._queue.longest_line()
 
     async def hold_less(self) -> None:
         """Give back what waits, and hold no more from now on than can run."""
         if self._stopping:
             return
-        await self._attachment.hold_less(self._floor)
+        await self._subscription.hold_less(self._floor)
         self._give_back_waiting()
-        self._attachment.go_on()
+        self._subscription.go_on()
 
     def _give_back_waiting(self) -> None:
-        for delivery in self._lanes.take_waiting():
+        for delivery in self._queue.take_waiting():
             if delivery.lost or not came_back(delivery.headers):
                 self._settler.requeue(delivery)
             else:
@@ -249,14 +248,14 @@ class Consumer:
             await self._settle_somehow(delivery, failure)
 
     def _in_flight(self) -> list[tuple[asyncio.Task[None], Delivery]]:
-        running = ((task, delivery) for task, (delivery, _) in self._runners.current.items())
+        running = ((task, delivery) for task, (delivery, _) in self._workers.current.items())
         return [*running, *self._putting_back.items()]
 
     async def finished(self) -> None:
         """Wait until every delivery in flight is settled: its ack written, and not to be lost."""
         while self._putting_back:
             await asyncio.wait(self._putting_back)
-        await self._runners.drained()
+        await self._workers.drained()
         self._settler.write_acks()  # the channel may be closed right after
         # With fewer messages at a time the broker never has as many acks to carry out.
         if self.handler.queue.type == "quorum" and self.handler.prefetch >= UNDER_WAY:
@@ -293,7 +292,7 @@ class Consumer:
             self._beside(delivery, self._settle_somehow(delivery, error))
 
     def _accept(self, channel: DriverChannel, incoming: Incoming) -> None:
-        drop_unbelievable(incoming, self.queue)
+        drop_untrusted_headers(incoming, self.queue)
         headers = incoming.properties.headers
         exchange, routing_key = incoming.exchange, incoming.routing_key
         attempt = 1
@@ -318,8 +317,8 @@ class Consumer:
             delivery.expires = time.monotonic() + seconds
         if self._admitting and self._store is not None:
             self._store.received(self.handler.name, delivery)
-        self._lanes.add(delivery, self._lane(delivery))
-        self._runners.look()
+        self._queue.add(delivery, self._lane(delivery))
+        self._workers.look()
 
     def _lane(self, delivery: Delivery) -> Hashable:
         """What is handled by one run at a time.
@@ -330,15 +329,15 @@ class Consumer:
 
     def _take(self) -> Turn | None:
         """A delivery that may run now."""
-        while self._admitting and (turn := self._lanes.next()) is not None:
+        while self._admitting and (turn := self._queue.next()) is not None:
             delivery, lane = turn
             if not delivery.lost:
                 return turn
-            self._lanes.done(lane)
+            self._queue.done(lane)
         return None
 
     def _waiting(self) -> int:
-        return self._lanes.startable if self._admitting else 0
+        return self._queue.startable if self._admitting else 0
 
     async def _run(self, turn: Turn) -> None:
         """Handle a delivery, and settle it."""
@@ -355,7 +354,7 @@ class Consumer:
         except BaseException as error:  # noqa: BLE001 - nothing may leave a message unsettled
             await self._settle_somehow(delivery, error)
         finally:
-            self._lanes.done(lane)
+            self._queue.done(lane)
 
     async def _settle_somehow(self, delivery: Delivery, error: BaseException) -> None:
         """End a delivery whose outcome could not be decided on, or not be carried out.

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from mqkit.codec import SLOW_BODY, check_received
-from mqkit.consuming.expiry import expired
+from mqkit.consuming.headers import elapsed_seconds, expired
 from mqkit.consuming.invoker import Invoker
 from mqkit.errors import (
     DecodeError,
@@ -26,7 +26,7 @@ from mqkit.errors import (
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.logging.error_texts import log_error
 from mqkit.logging.shown import shown
-from mqkit.message import Delivery, elapsed_seconds
+from mqkit.message import Delivery
 from mqkit.middleware import Middleware
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
 from mqkit.registration.handler import Handler
@@ -94,7 +94,7 @@ class Dispatcher:
                 return _unless_lost(delivery, Requeue())
             # No variable holds the outcome: it has the error, whose traceback has this frame, and
             # each failed message would stay in memory until the garbage collector finds it.
-            return _unless_lost(delivery, self.decide(delivery, error, began))
+            return _unless_lost(delivery, self.judge(delivery, error, began))
         return _unless_lost(delivery, Ack(result, reply))
 
     def decode(self, delivery: Delivery) -> Any:
@@ -119,7 +119,7 @@ class Dispatcher:
             return self.decode(delivery)
         return await asyncio.to_thread(self.decode, delivery)
 
-    def decide(self, delivery: Delivery, error: BaseException, began: float) -> Outcome:
+    def judge(self, delivery: Delivery, error: BaseException, began: float) -> Outcome:
         """What the policy makes of a failure.
 
         :param began: when the run did, on the monotonic clock

@@ -9,14 +9,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import random
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
+from mqkit.broker.connection import Connection
 from mqkit.clock import Clock, stamp, utc_now
-from mqkit.consuming.expiry import in_time
+from mqkit.consuming.consumer import Consumer
+from mqkit.consuming.dispatcher import Dispatcher
+from mqkit.consuming.headers import in_time
+from mqkit.consuming.settler import Settler
+from mqkit.consuming.workers import WorkQueue
 from mqkit.errors import DecodeError, OrderError
 from mqkit.logging.error_texts import describe
 from mqkit.logging.shown import shown
@@ -35,7 +41,7 @@ LOOK = 0.25
 """Seconds between two looks, while a message is held, at whether it is lost meanwhile."""
 
 
-class Keys:
+class OrderKeys:
     """The keys of a handler's messages."""
 
     def __init__(self, handler: Handler, decode: Callable[[Delivery], Any]) -> None:
@@ -83,10 +89,10 @@ def partition_of(key: Any, partitions: int) -> int:
     return zlib.crc32(str(canonical(key)).encode("utf-8", "surrogatepass")) % partitions
 
 
-class Splitter:
+class PartitionRouter:
     """Sends each message of a partitioned queue to the partition of its key."""
 
-    def __init__(self, handler: Handler, keys: Keys) -> None:
+    def __init__(self, handler: Handler, keys: OrderKeys) -> None:
         self._queue = handler.queue
         self._keys = keys
 
@@ -102,7 +108,7 @@ class Splitter:
         return Forward(self._queue.partition(partition_of(spread, self._queue.partitions or 1)))
 
 
-class InOrder:
+class HeldRetries:
     """Runs a message to its end, its retries included, while the next of its key waits.
 
     The waits of a policy are spent here and not on the broker, which would let others pass. What
@@ -113,7 +119,7 @@ class InOrder:
         self,
         handler: Handler,
         dispatch: Callable[[Delivery], Awaitable[Outcome]],
-        keys: Keys,
+        keys: OrderKeys,
         clock: Clock = utc_now,
     ) -> None:
         self._clock = clock
@@ -192,3 +198,136 @@ class InOrder:
         }
         delivery.properties = replace(delivery.properties, headers=headers)
         delivery.attempt += 1 if outcome.counted else 0
+
+
+PRIORITIES = 1_000_000
+"""Each process draws its priority for each partition. From RabbitMQ 4.0 the highest consumes it, so
+that partitions are spread over the processes, and those of one that dies over all the others
+(https://www.rabbitmq.com/docs/quorum-queues#consumer-priorities)."""
+
+
+class KeepingConsumer(Consumer):
+    """The consumer of a queue that it may not leave while it holds messages, nor for a pause."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        handler: Handler,
+        dispatcher: Dispatcher,
+        settler: Settler,
+        **options: Any,
+    ) -> None:
+        super().__init__(connection, handler, dispatcher, settler, **options)
+        self._settle = self._settle_or_leave
+
+    def pause(self) -> None:
+        """Start no more runs. What comes is held: its queue is nobody else's meanwhile."""
+        self._admitting = False
+        if self._batcher is not None and self._stopping:
+            self._batcher.stop()
+
+    def resume(self, prefetch: int) -> None:  # noqa: ARG002 - it holds what it held
+        """Start runs again."""
+        self._admitting = True
+        self._workers.look()
+
+    async def requeue_waiting(self) -> None:
+        """Give nothing back: it would come again after what comes later."""
+
+    async def hold_less(self) -> None:
+        """Give back what waits, once nothing runs, and hold no more from then on than can run.
+
+        What has to wait behind others of its key is given back again, now and then. A pause holds
+        what it holds: to give it back would bring it nearer to its delivery limit each time.
+        """
+        if self._stopping or not self._admitting:
+            return
+        if self.handler.queue.auto_delete:  # it may have no moment without a consumer
+            self._give_back_waiting()
+            return
+        self._admitting = False
+        await self._workers.drained()
+        await self._subscription.hold_less(self._floor)
+        self._give_back_waiting()
+        self._subscription.go_on()
+        if not self._stopping and self._pausing.state is None:
+            self.resume(self._floor)
+
+    def longest_line(self) -> tuple[Hashable, int]:
+        """Keys are meant to be waited for."""
+        return (None, 0) if self.handler.order_by is not None else super().longest_line()
+
+    async def stop(self) -> None:
+        """Start no more runs; `finished` gives the rest back."""
+        self._stopping = True
+        if self._waiting_out is not None:
+            self._waiting_out.cancel()
+        self.pause()
+
+    async def finished(self) -> None:
+        """Wait until every run has ended, and give back what has not begun."""
+        await super().finished()
+        await self._subscription.close()
+
+    async def _settle_or_leave(self, delivery: Delivery, outcome: Outcome) -> None:
+        if isinstance(outcome, Requeue):
+            self._settler.leave(delivery)
+        else:
+            await self._settler.settle(delivery, outcome)
+
+    def _give_up(self, delivery: Delivery) -> None:
+        self._settler.leave(delivery)
+
+
+class OrderedConsumer(KeepingConsumer):
+    """The consumer of one partition: one run at a time for each key, in the order of the queue."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        handler: Handler,
+        dispatcher: Dispatcher,
+        settler: Settler,
+        *,
+        queue: str,
+        **options: Any,
+    ) -> None:
+        priority = random.randrange(PRIORITIES)
+        super().__init__(
+            connection,
+            handler,
+            dispatcher,
+            settler,
+            queue=queue,
+            arguments={"x-priority": priority},
+            **options,
+        )
+        self._keys = OrderKeys(handler, dispatcher.decode)
+        self._in_order = HeldRetries(handler, self._dispatch, self._keys)
+        self._dispatch = self._in_order.dispatch
+
+    def _lane(self, delivery: Delivery) -> Hashable:
+        return self._keys.lane(delivery)
+
+    async def stop(self) -> None:
+        """Start no more runs, and hold nothing for a retry; `finished` gives the rest back."""
+        await super().stop()
+        self._in_order.stop()
+
+
+class PartitioningConsumer(OrderedConsumer):
+    """The consumer of a queue that has several partitions: sends each message to its own."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        handler: Handler,
+        dispatcher: Dispatcher,
+        settler: Settler,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            connection, handler, dispatcher, settler, queue=handler.queue.name, **options
+        )
+        self._dispatch = PartitionRouter(handler, self._keys).dispatch
+        self._queue = WorkQueue(handler.prefetch)

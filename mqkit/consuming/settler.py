@@ -17,10 +17,9 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from mqkit.broker.delays import DelayLadder
 from mqkit.clock import Clock, utc_now
-from mqkit.consuming.acks import Acks
-from mqkit.consuming.copies import dead_letter_copy, fitted, forward_copy, retry_copy
-from mqkit.consuming.expiry import in_time, left
-from mqkit.consuming.told import Told
+from mqkit.consuming.acks import AckBatch, CloseDelay
+from mqkit.consuming.headers import in_time, seconds_to_live
+from mqkit.consuming.republisher import dead_letter_copy, fitted, forward_copy, retry_copy
 from mqkit.errors import (
     BrokerError,
     ChannelClosedError,
@@ -86,8 +85,8 @@ class Settler:
         self._redeclare = redeclare
         self._clock = clock
         self._on_settled = on_settled
-        self._acks: Acks | None = None
-        self._told = Told()
+        self._acks: AckBatch | None = None
+        self.close_delay = CloseDelay()
         self._working: set[asyncio.Task[None]] = set()
 
     async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
@@ -122,7 +121,7 @@ class Settler:
             self._lose(delivery)
         else:
             acks.nacked(delivery)
-            self._told.note(1)
+            self.close_delay.wrote(1)
             self._tell(delivery, Requeue())
 
     def refuse(self, delivery: Delivery, error: BaseException, *, requeue: bool) -> None:
@@ -141,7 +140,7 @@ class Settler:
             self._lose(delivery)
         else:
             acks.nacked(delivery)
-            self._told.note(1)
+            self.close_delay.wrote(1)
             outcome = Requeue() if requeue else DeadLetter(DeathReason.UNSETTLED, error)
             self._tell(delivery, outcome)
 
@@ -164,7 +163,7 @@ class Settler:
         if self._acks is not None:
             self._write_acks(self._acks)
 
-    def _write_acks(self, acks: Acks) -> None:
+    def _write_acks(self, acks: AckBatch) -> None:
         writes, due = acks.take()
         try:
             for tag, multiple in writes:
@@ -173,19 +172,19 @@ class Settler:
             for delivery, _ in due:
                 self._lose(delivery)
         else:
-            self._told.note(len(writes))
+            self.close_delay.wrote(len(writes))
             for delivery, outcome in due:
                 self._tell(delivery, outcome)
 
     async def carried_out(self) -> None:
         """Wait until no ack is lost when the channel is closed: some half a second at most."""
-        await asyncio.sleep(self._told.left())
+        await asyncio.sleep(self.close_delay.seconds())
 
-    def _acks_of(self, delivery: Delivery) -> Acks:
+    def _acks_of(self, delivery: Delivery) -> AckBatch:
         """The acks of its channel: there is one at a time that deliveries come by."""
         if self._acks is None or self._acks.channel is not delivery.channel:
             assert delivery.channel is not None, "only what a broker delivered is settled"
-            self._acks = Acks(delivery.channel)
+            self._acks = AckBatch(delivery.channel)
         return self._acks
 
     @staticmethod
@@ -270,10 +269,12 @@ class Settler:
                 return dead_letter_copy(delivery, outcome, self._service, self._handler, now)
             case Forward(queue):
                 way = await self._ladder.route(0.0, queue)
-                return forward_copy(delivery, *way, time_to_live=left(delivery, time.monotonic()))
+                return forward_copy(
+                    delivery, *way, time_to_live=seconds_to_live(delivery, time.monotonic())
+                )
             case RetryAfter(delay):
                 way = await self._ladder.route(delay, delivery.queue)
-                to_live = left(delivery, time.monotonic(), delay)
+                to_live = seconds_to_live(delivery, time.monotonic(), delay)
                 return retry_copy(delivery, outcome, *way, now, time_to_live=to_live)
 
     async def _reply_and_ack(self, delivery: Delivery, outcome: Ack) -> None:

@@ -12,8 +12,8 @@ from mqkit.broker.delays import DelayLadder
 from mqkit.clock import Clock
 from mqkit.consuming.consumer import Consumer
 from mqkit.consuming.dispatcher import Dispatcher
-from mqkit.consuming.ordered import KeepingConsumer, OrderedConsumer, SplittingConsumer
-from mqkit.consuming.pauses import pauses_of
+from mqkit.consuming.ordering import KeepingConsumer, OrderedConsumer, PartitioningConsumer
+from mqkit.consuming.pausing.controller import pauses_of
 from mqkit.consuming.settler import OnSettled, Settler
 from mqkit.message import Delivery
 from mqkit.middleware import Middleware
@@ -101,7 +101,7 @@ class Wiring:
             )
         if handler.queue.partition_queues():
             splitter = self._settler(handler, None)
-            yield SplittingConsumer(
+            yield PartitioningConsumer(
                 self._consuming,
                 handler,
                 dispatcher,

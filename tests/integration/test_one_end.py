@@ -319,7 +319,7 @@ async def test_a_store_that_cannot_note_a_message_changes_nothing(
         if incoming.properties.message_id == "odd":
             raise ZeroDivisionError
 
-    monkeypatch.setattr("mqkit.consuming.consumer.drop_unbelievable", faulty)
+    monkeypatch.setattr("mqkit.consuming.consumer.drop_untrusted_headers", faulty)
     async with connected(broker.url) as client, Runtime(service, BrokerUrl.parse(broker.url)):
         await send(client, queue, ["odd", "fine"])
         dead = await client.take(queue.dead_queue)
@@ -383,7 +383,7 @@ async def test_batches_that_wait_when_the_connection_is_lost_end(broker: Broker,
             await asyncio.wait_for(first.wait(), 10)
             await eventually(lambda: runtime.in_flight == 4)
             for consumer in runtime._consumers:
-                channel = consumer._attachment._channel
+                channel = consumer._subscription._channel
                 assert channel is not None
                 await channel.close(in_order=True)
             go_on.set()

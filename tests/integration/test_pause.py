@@ -309,9 +309,9 @@ async def test_a_channel_that_closes_while_paused_comes_back_paused(
         async with Runtime(service, BrokerUrl.parse(broker.url)) as runtime:
             await settled(client, runtime, queue.name, 6)
             (consumer,) = runtime._consumers
-            first = consumer._attachment._channel
+            first = consumer._subscription._channel
             await asyncio.to_thread(broker.close_connections)
-            await eventually(lambda: consumer._attachment._channel not in (first, None))
+            await eventually(lambda: consumer._subscription._channel not in (first, None))
             asked = gateway.asked
             await eventually(lambda: gateway.asked >= asked + 3)
             await settled(client, runtime, queue.name, 6)

@@ -16,8 +16,8 @@ from mqkit.consuming.batching import Batcher
 from mqkit.consuming.consumer import Consumer
 from mqkit.consuming.dispatcher import Dispatcher
 from mqkit.consuming.invoker import Invoker
-from mqkit.consuming.lanes import Lanes
 from mqkit.consuming.settler import Settler
+from mqkit.consuming.workers import WorkQueue
 from mqkit.errors import HandlerAbortedError
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
@@ -76,7 +76,7 @@ def _base_exceptions_rise() -> None:
 
         return mutant
 
-    _replace(Dispatcher, "decide", make)
+    _replace(Dispatcher, "judge", make)
 
 
 def _unwritable_text() -> None:
@@ -175,7 +175,7 @@ def _slots_leak() -> None:
 
         return mutant
 
-    _replace(Lanes, "done", make)
+    _replace(WorkQueue, "done", make)
 
 
 def _groups_are_not_looked_into() -> None:

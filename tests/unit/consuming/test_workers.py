@@ -1,4 +1,4 @@
-"""Tasks that are used again: what runs at the same time, what each run sees, how they end."""
+"""Work queues, the tasks that run their items, and what each run sees."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import asyncio
 import contextvars
 import decimal
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqkit.consuming.workers import IDLE, TURN, Runners
+from mqkit.consuming.workers import IDLE, TURN, WorkerPool, WorkQueue, _TaskContext
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
@@ -29,7 +30,7 @@ class Source:
         self._at_a_time = at_a_time
         self._work = run
         self.tasks: list[asyncio.Task[None] | None] = []
-        self.runners: Runners[int] = Runners(self._take, self._waiting, self._run)
+        self.runners: WorkerPool[int] = WorkerPool(self._take, self._waiting, self._run)
 
     def add(self, *items: int) -> None:
         self.ready.extend(items)
@@ -430,3 +431,125 @@ def test_each_item_is_run_once_in_the_order_of_their_beginnings(
         source.runners.close()
 
     asyncio.run(main())
+
+
+KEYS = st.lists(st.one_of(st.none(), st.integers(0, 4)), max_size=20)
+
+
+@given(KEYS, st.integers(1, 6), st.data())
+def test_each_key_takes_its_turns_in_order_and_one_at_a_time(
+    keys: list[int | None], at_a_time: int, data: st.DataObject
+) -> None:
+    """Whatever ends when: all run, no more than may, never two of a key, none before its turn."""
+    lanes: WorkQueue[int] = WorkQueue(at_a_time)
+    running: list[tuple[int, Any]] = []
+    ran: dict[Any, list[int]] = defaultdict(list)
+    coming = list(enumerate(keys))
+    while coming or running or len(lanes):
+        comes: Any = data.draw(st.booleans())
+        if coming and (comes or not (running or len(lanes))):
+            item, key = coming.pop(0)
+            lanes.add(item, key)
+        while (turn := lanes.next()) is not None:
+            started, lane = turn
+            assert lane is None or lane not in [other for _, other in running]
+            running.append((started, lane))
+            ran[lane].append(started)
+        assert len(running) <= at_a_time
+        ends: Any = data.draw(st.booleans())
+        if running and ends:
+            _, ended = running.pop(data.draw(st.integers(0, len(running) - 1)))
+            lanes.done(ended)
+    assert sorted(item for items in ran.values() for item in items) == list(range(len(keys)))
+    assert all(items == sorted(items) for items in ran.values())
+
+
+@given(KEYS, st.integers(1, 6))
+def test_what_waits_can_be_taken_out(keys: list[int | None], at_a_time: int) -> None:
+    """All that does not run is given, each key's in order; what comes then waits for who runs."""
+    lanes: WorkQueue[int] = WorkQueue(at_a_time)
+    for item, key in enumerate(keys):
+        lanes.add(item, key)
+    running = list(iter(lanes.next, None))
+    waiting = lanes.take_waiting()
+    assert sorted([item for item, _ in running] + waiting) == list(range(len(keys)))
+    for wanted in set(keys):
+        of_key = [item for item in waiting if keys[item] == wanted]
+        assert of_key == sorted(of_key)
+    assert len(lanes) == 0
+    for _, lane in running:
+        if lane is not None:
+            lanes.add(-1, lane)
+    assert lanes.next() is None or at_a_time > len(running)
+    for _, lane in running:
+        lanes.done(lane)
+    again = [key for _, key in iter(lanes.next, None)]
+    assert sorted(again, key=str) == sorted((k for _, k in running if k is not None), key=str)
+
+
+def changed_by(change: Callable[[], object]) -> bool:
+    """Whether the change is seen, in a context of its own."""
+
+    def run() -> bool:
+        surroundings = _TaskContext()
+        assert surroundings.are_unchanged()
+        change()
+        return not surroundings.are_unchanged()
+
+    return contextvars.copy_context().run(run)
+
+
+def _set_and_reset() -> None:
+    variable.reset(variable.set("for a while"))
+
+
+def _calculate() -> None:
+    with decimal.localcontext() as context:
+        context.prec = 3
+        assert Decimal(1) / 3 == Decimal("0.333")
+    assert Decimal(2) / 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: variable.set("set"),
+        lambda: setattr(decimal.getcontext(), "prec", 5),
+        lambda: setattr(decimal.getcontext(), "rounding", decimal.ROUND_UP),
+        lambda: setattr(decimal.getcontext(), "Emax", 999),
+        lambda: setattr(decimal.getcontext(), "clamp", 1),
+        lambda: decimal.getcontext().traps.__setitem__(decimal.Inexact, True),
+        lambda: decimal.setcontext(decimal.Context(prec=5)),
+    ],
+    ids=["variable", "precision", "rounding", "Emax", "clamp", "trap", "context"],
+)
+def test_a_change_is_seen(change: Callable[[], object]) -> None:
+    """A variable that is set, and each setting of decimal arithmetic, is a change."""
+    assert changed_by(change)
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [_set_and_reset, _calculate, lambda: decimal.getcontext().copy().clear_traps()],
+    ids=["reset", "calculation", "copy"],
+)
+def test_what_is_put_back_is_no_change(harmless: Callable[[], object]) -> None:
+    """A variable that was set and reset, and arithmetic in a context of its own, change nothing."""
+    if harmless is _set_and_reset:
+        variable.set("before")
+    assert not changed_by(harmless)
+
+
+def test_the_decimal_context_of_others_is_left_alone() -> None:
+    """It has the settings that were found, and to change it changes nobody else's."""
+    outer = decimal.getcontext()
+    outer.prec = 17
+
+    def run() -> None:
+        _TaskContext()
+        assert decimal.getcontext().prec == 17
+        decimal.getcontext().prec = 5
+
+    contextvars.copy_context().run(run)
+    assert outer.prec == 17
+    outer.prec = 28

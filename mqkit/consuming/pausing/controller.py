@@ -16,11 +16,13 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from mqkit.clock import Clock
+from mqkit.consuming.headers import elapsed_seconds
+from mqkit.consuming.pausing.circuit_breaker import CircuitBreaker, RunVerdict, Trip
 from mqkit.errors import ProbeTimeoutError, StoreUnavailableError
 from mqkit.logging.error_texts import describe
-from mqkit.message import Delivery, elapsed_seconds
+from mqkit.message import Delivery
 from mqkit.outcome import Outcome
-from mqkit.pause import Circuit, ConsumerState, Pause, Probe, Status, Trip, Verdict
+from mqkit.pause import ConsumerState, Pause, Probe, Status
 from mqkit.registration.handler import Handler
 from mqkit.registration.service import Service
 from mqkit.registration.transactions import needs_transaction
@@ -59,20 +61,20 @@ def pauses_of(handler: Handler, service: Service) -> tuple[Pause, ...]:
 class Intake(Protocol):
     """How messages come in; its three methods may be called in any order, any number of times."""
 
-    def shut(self) -> None:
+    def pause(self) -> None:
         """Start no more runs, and ask the broker for no more messages."""
         ...
 
-    async def give_back(self) -> None:
+    async def requeue_waiting(self) -> None:
         """Wait until no more come, and give back those that came and were not started."""
         ...
 
-    def admit(self, prefetch: int) -> None:
+    def resume(self, prefetch: int) -> None:
         """Start runs again, with so many messages ahead of their acks."""
         ...
 
 
-class Pausing:
+class PauseController:
     """The pauses of one handler. `run` must be running for one that begins to end again."""
 
     def __init__(
@@ -85,7 +87,7 @@ class Pausing:
     ) -> None:
         self._queue = handler.queue.name
         self._prefetch = handler.prefetch
-        self._circuit = Circuit(pauses)
+        self._circuit = CircuitBreaker(pauses)
         self._probers = {pause: _Prober(pause.probe) for pause in pauses if pause.probe is not None}
         self._dispatch = dispatch
         self._intake = intake
@@ -151,7 +153,7 @@ class Pausing:
         try:
             while True:
                 await self._tripped.wait()
-                await self._intake.give_back()
+                await self._intake.requeue_waiting()
                 while self._circuit.tripped:
                     await self._wait_for_one()
                 self._resume()
@@ -167,7 +169,7 @@ class Pausing:
             self._since = self._clock()
             self._paused_at = asyncio.get_running_loop().time()
             self._met.clear()
-        self._intake.shut()
+        self._intake.pause()
         self._end_trial(went_well=False)
         self._tripped.set()
 
@@ -179,7 +181,7 @@ class Pausing:
             self._queue,
             asyncio.get_running_loop().time() - self._paused_at,
         )
-        self._intake.admit(self._prefetch)
+        self._intake.resume(self._prefetch)
 
     async def _wait_for_one(self) -> None:
         """Look once, after the due wait, whether a dependency is back."""
@@ -203,17 +205,17 @@ class Pausing:
         judged.
         """
         self._trial = asyncio.get_running_loop().create_future()
-        self._intake.admit(TRIAL_PREFETCH)
+        self._intake.resume(TRIAL_PREFETCH)
         went_well = await self._trial
         if not went_well:
-            await self._intake.give_back()
+            await self._intake.requeue_waiting()
         return went_well
 
-    def _judge_trial(self, verdict: Verdict) -> None:
+    def _judge_trial(self, verdict: RunVerdict) -> None:
         if verdict.failed is None or self._trial is None or self._trial.done():
             return
         if verdict.failed:
-            self._intake.shut()
+            self._intake.pause()
         self._end_trial(went_well=not verdict.failed)
 
     def _end_trial(self, *, went_well: bool) -> None:
