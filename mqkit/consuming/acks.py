@@ -66,6 +66,14 @@ class AckBatch:
         return acks, due
 
 
+def claim(delivery: Delivery) -> bool:
+    """Mark a delivery as settled; False where it may not be: it is already, or it is lost."""
+    if delivery.settled or delivery.lost:
+        return False
+    delivery.settled = True
+    return True
+
+
 @dataclass(slots=True)
 class _Tick:
     start: float
@@ -95,8 +103,14 @@ class CloseDelay:
         while self._recent[0].start <= now - TICK - ANSWERED:
             self._recent.popleft()
 
-    def seconds(self) -> float:
-        """Return in how many seconds the channel may be closed."""
+    def seconds(self, at_a_time: int = UNDER_WAY) -> float:
+        """Return in how many seconds the channel may be closed.
+
+        :param at_a_time: how many unsettled messages it had at most; with fewer than `UNDER_WAY`
+            the broker never has as many acks to carry out
+        """
+        if at_a_time < UNDER_WAY:
+            return 0.0
         now = self._clock()
         commands = 0
         for tick in reversed(self._recent):

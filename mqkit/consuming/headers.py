@@ -25,11 +25,12 @@ their own.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from mqkit.broker.delays import PREFIX
-from mqkit.drivers.base import Incoming
+from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.errors import MessageExpiredError
 from mqkit.logging.shown import shown
 from mqkit.message import (
@@ -124,6 +125,39 @@ def seconds_to_live(delivery: Delivery, now: float, delay: float = 0.0) -> float
     if delivery.expires is None:
         return None
     return max(delivery.expires - now - delay, 0.001)
+
+
+def to_delivery(incoming: Incoming, queue: str, channel: DriverChannel) -> Delivery:
+    """Make a delivery of what came, with what mqkit's own headers say of it.
+
+    Those that are not believed must be gone by then (`drop_untrusted_headers`).
+
+    :param queue: the handler's
+    """
+    delivery = bare_delivery(incoming, queue, channel)
+    headers = incoming.properties.headers
+    if headers:
+        delivery.exchange, delivery.routing_key = first_published_to(
+            headers, incoming.exchange, incoming.routing_key
+        )
+        delivery.attempt = attempt_number(headers)
+    if (seconds := time_to_live(incoming.properties)) is not None:
+        delivery.expires = time.monotonic() + seconds
+    return delivery
+
+
+def bare_delivery(incoming: Incoming, queue: str, channel: DriverChannel) -> Delivery:
+    """Make a delivery of what came, with nothing that its headers say."""
+    return Delivery(
+        body=incoming.body,
+        properties=incoming.properties,
+        exchange=incoming.exchange,
+        routing_key=incoming.routing_key,
+        queue=queue,
+        redelivered=incoming.redelivered,
+        tag=incoming.tag,
+        channel=channel,
+    )
 
 
 def first_published_to(

@@ -1,4 +1,4 @@
-"""Order: which messages go one after the other, and how one is retried without letting others pass.
+"""Order keys, partitions, and retries that hold their place in the order.
 
 The key of a message is what `order_by` says of its body. Messages of one key take their turns in
 the order of their queue; a message that failed is held, and tried again before the next of its key.
@@ -9,20 +9,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import random
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
-from mqkit.broker.connection import Connection
 from mqkit.clock import Clock, stamp, utc_now
-from mqkit.consuming.consumer import Consumer
-from mqkit.consuming.dispatcher import Dispatcher
 from mqkit.consuming.headers import in_time
-from mqkit.consuming.settler import Settler
-from mqkit.consuming.workers import WorkQueue
 from mqkit.errors import DecodeError, OrderError
 from mqkit.logging.error_texts import describe
 from mqkit.logging.shown import shown
@@ -42,7 +36,7 @@ LOOK = 0.25
 
 
 class OrderKeys:
-    """The keys of a handler's messages."""
+    """Computes the order keys of one handler's messages."""
 
     def __init__(self, handler: Handler, decode: Callable[[Delivery], Any]) -> None:
         self._decode = decode
@@ -52,7 +46,7 @@ class OrderKeys:
         self._order_by: Callable[[Any], Hashable] = order_by
 
     def of(self, delivery: Delivery) -> str | None:
-        """The key, as `keys.canonical` writes it; None is a message that keeps no order.
+        """Return the key as `keys.canonical` writes it; None is a message that keeps no order.
 
         :raises DecodeError: the body cannot be decoded
         :raises OrderError: `order_by` failed, or what it returned is no key
@@ -70,8 +64,8 @@ class OrderKeys:
                 f"{type(body).__name__}: {type(error).__name__}{why}"
             ) from error
 
-    def lane(self, delivery: Delivery) -> str | None:
-        """The key; None where there is none to be had, whose run then fails over the same.
+    def or_none(self, delivery: Delivery) -> str | None:
+        """Return the key, or None where that fails; the run of the message fails then as well.
 
         It is called where a message comes in, from a driver's callback, and raises nothing.
         """
@@ -82,7 +76,7 @@ class OrderKeys:
 
 
 def partition_of(key: Any, partitions: int) -> int:
-    """Which partition a key is in: the same one in every process, of every version of Python.
+    """Return the partition of a key: the same in every process, of every version of Python.
 
     :raises OrderError: it is none
     """
@@ -97,7 +91,7 @@ class PartitionRouter:
         self._keys = keys
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
-        """Decide where it goes; what has no key can be in any partition."""
+        """Return the partition to forward to; a message without a key can be in any."""
         try:
             key = self._keys.of(delivery)
         except DecodeError as error:
@@ -130,11 +124,11 @@ class HeldRetries:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Hold nothing any more: what waits for its next attempt is given back."""
+        """Give back what waits for its next attempt, and hold nothing any more."""
         self._stopping.set()
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
-        """Run it until it is done or dead, or this side stops."""
+        """Run a message until it is done or dead, or the service stops."""
         began = asyncio.get_running_loop().time()
         try:
             self._keys.of(delivery)
@@ -165,7 +159,7 @@ class HeldRetries:
             self._begin_next_attempt(delivery, outcome)
 
     async def _wait(self, delivery: Delivery, seconds: float) -> Outcome | None:
-        """Hold it; what ends that early is an outcome."""
+        """Hold the message so long; an outcome is what ended that early."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while not delivery.lost:
@@ -198,136 +192,3 @@ class HeldRetries:
         }
         delivery.properties = replace(delivery.properties, headers=headers)
         delivery.attempt += 1 if outcome.counted else 0
-
-
-PRIORITIES = 1_000_000
-"""Each process draws its priority for each partition. From RabbitMQ 4.0 the highest consumes it, so
-that partitions are spread over the processes, and those of one that dies over all the others
-(https://www.rabbitmq.com/docs/quorum-queues#consumer-priorities)."""
-
-
-class KeepingConsumer(Consumer):
-    """The consumer of a queue that it may not leave while it holds messages, nor for a pause."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        handler: Handler,
-        dispatcher: Dispatcher,
-        settler: Settler,
-        **options: Any,
-    ) -> None:
-        super().__init__(connection, handler, dispatcher, settler, **options)
-        self._settle = self._settle_or_leave
-
-    def pause(self) -> None:
-        """Start no more runs. What comes is held: its queue is nobody else's meanwhile."""
-        self._admitting = False
-        if self._batcher is not None and self._stopping:
-            self._batcher.stop()
-
-    def resume(self, prefetch: int) -> None:  # noqa: ARG002 - it holds what it held
-        """Start runs again."""
-        self._admitting = True
-        self._workers.look()
-
-    async def requeue_waiting(self) -> None:
-        """Give nothing back: it would come again after what comes later."""
-
-    async def hold_less(self) -> None:
-        """Give back what waits, once nothing runs, and hold no more from then on than can run.
-
-        What has to wait behind others of its key is given back again, now and then. A pause holds
-        what it holds: to give it back would bring it nearer to its delivery limit each time.
-        """
-        if self._stopping or not self._admitting:
-            return
-        if self.handler.queue.auto_delete:  # it may have no moment without a consumer
-            self._give_back_waiting()
-            return
-        self._admitting = False
-        await self._workers.drained()
-        await self._subscription.hold_less(self._floor)
-        self._give_back_waiting()
-        self._subscription.go_on()
-        if not self._stopping and self._pausing.state is None:
-            self.resume(self._floor)
-
-    def longest_line(self) -> tuple[Hashable, int]:
-        """Keys are meant to be waited for."""
-        return (None, 0) if self.handler.order_by is not None else super().longest_line()
-
-    async def stop(self) -> None:
-        """Start no more runs; `finished` gives the rest back."""
-        self._stopping = True
-        if self._waiting_out is not None:
-            self._waiting_out.cancel()
-        self.pause()
-
-    async def finished(self) -> None:
-        """Wait until every run has ended, and give back what has not begun."""
-        await super().finished()
-        await self._subscription.close()
-
-    async def _settle_or_leave(self, delivery: Delivery, outcome: Outcome) -> None:
-        if isinstance(outcome, Requeue):
-            self._settler.leave(delivery)
-        else:
-            await self._settler.settle(delivery, outcome)
-
-    def _give_up(self, delivery: Delivery) -> None:
-        self._settler.leave(delivery)
-
-
-class OrderedConsumer(KeepingConsumer):
-    """The consumer of one partition: one run at a time for each key, in the order of the queue."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        handler: Handler,
-        dispatcher: Dispatcher,
-        settler: Settler,
-        *,
-        queue: str,
-        **options: Any,
-    ) -> None:
-        priority = random.randrange(PRIORITIES)
-        super().__init__(
-            connection,
-            handler,
-            dispatcher,
-            settler,
-            queue=queue,
-            arguments={"x-priority": priority},
-            **options,
-        )
-        self._keys = OrderKeys(handler, dispatcher.decode)
-        self._in_order = HeldRetries(handler, self._dispatch, self._keys)
-        self._dispatch = self._in_order.dispatch
-
-    def _lane(self, delivery: Delivery) -> Hashable:
-        return self._keys.lane(delivery)
-
-    async def stop(self) -> None:
-        """Start no more runs, and hold nothing for a retry; `finished` gives the rest back."""
-        await super().stop()
-        self._in_order.stop()
-
-
-class PartitioningConsumer(OrderedConsumer):
-    """The consumer of a queue that has several partitions: sends each message to its own."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        handler: Handler,
-        dispatcher: Dispatcher,
-        settler: Settler,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            connection, handler, dispatcher, settler, queue=handler.queue.name, **options
-        )
-        self._dispatch = PartitionRouter(handler, self._keys).dispatch
-        self._queue = WorkQueue(handler.prefetch)

@@ -1,211 +1,205 @@
-"""The copies that replace a delivery: one to be retried, one for the dead letter queue. Pure."""
+"""Publishes what takes the place of a delivery: a reply, or a copy of it, before it is acked.
+
+A retry and a dead letter are copies: published and confirmed first, the original acked after.
+If the copy is not confirmed, the original is not acked. Who asked for a reply gets it before the
+ack, if it can be had in a short time; a message that is done is acked without it, too.
+"""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
-from mqkit.amqp import field_tables
-from mqkit.amqp.content_header import carry, names, without
-from mqkit.clock import stamp
-from mqkit.errors import HeadersTooLargeError, InvalidMessageError
-from mqkit.limits import MAX_HEADERS, table_size
-from mqkit.logging.error_texts import error_text, error_traceback, error_type
-from mqkit.message import (
-    RESERVED_PREFIX,
-    Delivery,
-    Header,
-    HeaderValue,
-    Message,
-    Properties,
-    value_of,
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from mqkit.broker.delays import DelayLadder
+from mqkit.clock import Clock, utc_now
+from mqkit.consuming.copies import dead_letter_copy, fitted, forward_copy, retry_copy
+from mqkit.consuming.headers import in_time, seconds_to_live
+from mqkit.errors import (
+    BrokerError,
+    ExchangeNotFoundError,
+    InvalidMessageError,
+    PublishError,
+    UnroutableError,
 )
-from mqkit.outcome import DeadLetter, RetryAfter
+from mqkit.logging.error_texts import describe
+from mqkit.logging.shown import shown
+from mqkit.message import Delivery, Message
+from mqkit.outcome import Ack, DeadLetter, Forward, Outcome, RetryAfter
+from mqkit.publishing.publisher import Publisher
+from mqkit.publishing.replies import reply_to
 
-MAX_ERROR_MESSAGE = 1_000
-"""Bytes of an error's text that a dead letter keeps."""
+logger = logging.getLogger(__name__)
 
-MAX_TRACEBACK = 6_000
-"""Bytes of a traceback that a dead letter keeps, from its end.
+REPLY_TIMEOUT = 5.0
+"""Seconds that a reply may take to be confirmed; then its message is settled without it."""
 
-All headers must fit into one frame; one that does not closes the connection (501).
-"""
+COPY_WAIT_MAX = 10.0
+"""Seconds; no wait between two attempts to publish a copy is longer."""
 
-MAX_NAME_SHOWN = 255
-"""Bytes of a name (of a handler, a service, a type of error) that a dead letter keeps."""
+Copied = RetryAfter | DeadLetter | Forward
 
-_NOT_COPIED = frozenset({"CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"})
-"""CC and BCC would route the copy to more queues than its own; the others are the broker's
-account of one stay in one queue, and before 4.0.1 a republished x-death makes it drop."""
-
-_NOT_COPIED_PREFIXES = ("x-first-death-", "x-last-death-")
-
-
-def retry_copy(
-    delivery: Delivery,
-    outcome: RetryAfter,
-    exchange: str,
-    routing_key: str,
-    now: datetime,
-    *,
-    time_to_live: float | None = None,
-) -> Message:
-    """The same message for its next attempt, with the same `message_id`.
-
-    :param time_to_live: seconds that it has, after the delay; None is for ever
-    """
-    headers = _carried(delivery)
-    if time_to_live is not None:
-        headers[Header.TIME_TO_LIVE] = round(time_to_live * 1000)
-    headers[Header.ATTEMPT] = delivery.attempt + (1 if outcome.counted else 0)
-    headers[Header.ELAPSED] = round(outcome.elapsed * 1000)
-    headers.setdefault(Header.FIRST_FAILURE, stamp(now))
-    return Message(exchange, routing_key, delivery.body, _properties(delivery, headers))
+Then = Callable[[Delivery, Outcome], None]
+"""Acks the delivery, unless it is settled already or lost with its channel."""
 
 
-def forward_copy(
-    delivery: Delivery, exchange: str, routing_key: str, *, time_to_live: float | None = None
-) -> Message:
-    """The same message for a partition of its queue, at the same attempt.
+class Republisher:
+    """Publishes for one consumer; `redeclare` puts its queues back on the broker."""
 
-    :param time_to_live: seconds that it has; None is for ever
-    """
-    headers = _carried(delivery)
-    if delivery.attempt > 1:
-        headers[Header.ATTEMPT] = delivery.attempt
-    properties = replace(_properties(delivery, headers), expiration=time_to_live)
-    return Message(exchange, routing_key, delivery.body, properties)
+    def __init__(
+        self,
+        publisher: Publisher,
+        ladder: DelayLadder,
+        *,
+        service: str,
+        handler: str,
+        redeclare: Callable[[], Awaitable[None]],
+        clock: Clock = utc_now,
+    ) -> None:
+        self._publisher = publisher
+        self._ladder = ladder
+        self._service = service
+        self._handler = handler
+        self._redeclare = redeclare
+        self._clock = clock
+        self._working: set[asyncio.Task[None]] = set()
 
+    async def publish(self, delivery: Delivery, outcome: Ack | Copied, then: Then) -> None:
+        """Publish the reply or the copy, and call `then`; goes on where the caller is cancelled."""
+        work: Coroutine[Any, Any, None]
+        if isinstance(outcome, Ack):
+            work = self._answer(delivery, outcome, then)
+        else:
+            work = self._replace(delivery, outcome, then)
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+        await asyncio.shield(task)
 
-def dead_letter_copy(
-    delivery: Delivery, outcome: DeadLetter, service: str, handler: str, now: datetime
-) -> Message:
-    """The same message for `<queue>.dead`, with what happened to it in its headers."""
-    error = outcome.error
-    headers = _carried(delivery)
-    headers.pop(Header.ATTEMPT, None)
-    headers.pop(Header.ELAPSED, None)
-    headers.setdefault(Header.FIRST_FAILURE, stamp(now))
-    headers |= {
-        Header.ATTEMPTS: delivery.attempt,
-        Header.LAST_FAILURE: stamp(now),
-        Header.REASON: outcome.reason.value,
-        Header.ERROR_TYPE: head(error_type(error), MAX_NAME_SHOWN),
-        Header.ERROR_MESSAGE: head(error_text(error), MAX_ERROR_MESSAGE),
-        Header.ERROR_TRACEBACK: tail(error_traceback(error), MAX_TRACEBACK),
-        Header.SERVICE: head(service, MAX_NAME_SHOWN),
-        Header.HANDLER: head(handler, MAX_NAME_SHOWN),
-        Header.QUEUE: delivery.queue,
-    }
-    return Message("", f"{delivery.queue}.dead", delivery.body, _properties(delivery, headers))
+    async def _replace(self, delivery: Delivery, outcome: Copied, then: Then) -> None:
+        if delivery.settled:
+            return  # it was given back when the grace period was over, and its run failed after
+        outcome = in_time(delivery, outcome, time.monotonic())
+        try:
+            await self._publish_copy(delivery, outcome, then)
+        except BrokerError as error:
+            # Only now: what tenacity makes for each call waits for the garbage collector.
+            await self._try_again(delivery, outcome, error, then)
 
+    async def _try_again(
+        self, delivery: Delivery, outcome: Copied, first: BrokerError, then: Then
+    ) -> None:
+        """Publish the copy until that succeeds; the first attempt failed with `first`."""
+        failed = [first]
 
-def fitted(message: Message, error: InvalidMessageError) -> Message:
-    """The copy with less in it, after it could not be written because of `error`.
+        async def attempt() -> None:
+            if failed:
+                raise failed.pop()
+            await self._publish_copy(delivery, outcome, then)
 
-    What the application gave goes last. To make room: mqkit's account of the failure, which the log
-    has too, then the application's headers, the largest first. For what cannot be encoded: those
-    headers alone that cannot. Called until the copy is written, it ends with next to nothing.
+        attempts = AsyncRetrying(
+            stop=lambda _: delivery.settled or delivery.lost,
+            wait=wait_random_exponential(multiplier=0.2, max=COPY_WAIT_MAX),
+            retry=retry_if_exception_type(BrokerError),
+            before_sleep=lambda state: self._log_copy_failure(delivery, state),
+            retry_error_callback=lambda _: then(delivery, outcome),  # it is not to be acked
+        )
+        await attempts(attempt)
 
-    :raises InvalidMessageError: `error`, as nothing is left that could be taken away
-    """
-    properties = message.properties
-    if isinstance(error, HeadersTooLargeError):
-        return replace(message, properties=_shrunk(properties, error))
-    foreign = [name for name in names(properties) if not name.startswith(RESERVED_PREFIX)]
-    kept_as_they_came = properties.carried.entries if properties.carried is not None else {}
-    unwritable = [
-        name
-        for name, value in properties.headers.items()
-        if name not in kept_as_they_came and not _is_encodable(name, value)
-    ]
-    if unwritable or foreign:
-        return replace(message, properties=without(properties, *(unwritable or foreign)))
-    bare = Properties(message_id=properties.message_id, headers=properties.headers)
-    if properties.carried is None and properties == bare:
-        raise error
-    return replace(message, properties=bare)
+    async def _publish_copy(self, delivery: Delivery, outcome: Copied, then: Then) -> None:
+        message = await self._copy(delivery, outcome)
+        try:
+            await self._send(message)
+        except (ExchangeNotFoundError, UnroutableError):
+            # Somebody deleted the dead letter queue or a part of the ladder: put it back.
+            self._ladder.forget()
+            await self._redeclare()
+            raise
+        if isinstance(outcome, DeadLetter):
+            await self._reply(delivery, outcome)
+        then(delivery, outcome)
+        if not isinstance(outcome, Forward):
+            self._log_copy(delivery, outcome)
 
+    async def _copy(self, delivery: Delivery, outcome: Copied) -> Message:
+        now = self._clock()
+        match outcome:
+            case DeadLetter():
+                return dead_letter_copy(delivery, outcome, self._service, self._handler, now)
+            case Forward(queue):
+                way = await self._ladder.route(0.0, queue)
+                return forward_copy(
+                    delivery, *way, time_to_live=seconds_to_live(delivery, time.monotonic())
+                )
+            case RetryAfter(delay):
+                way = await self._ladder.route(delay, delivery.queue)
+                to_live = seconds_to_live(delivery, time.monotonic(), delay)
+                return retry_copy(delivery, outcome, *way, now, time_to_live=to_live)
 
-def _shrunk(properties: Properties, error: HeadersTooLargeError) -> Properties:
-    """The properties with as much less as they are too large, if there is as much."""
-    headers, excess = dict(properties.headers), error.size - error.limit
-    for name, cut in ((Header.ERROR_TRACEBACK, tail), (Header.ERROR_MESSAGE, head)):
-        text = headers.get(name)
-        if isinstance(text, str) and text:
-            size = len(text.encode())
-            headers[name] = cut(text, max(size - excess, 0))
-            excess -= size
-            if excess <= 0:
-                return replace(properties, headers=headers)
-    properties = replace(properties, headers=headers)
-    foreign = [name for name in names(properties) if not name.startswith(RESERVED_PREFIX)]
-    if not foreign:
-        raise error
-    return without(properties, max(foreign, key=lambda name: _size(properties, name)))
+    async def _answer(self, delivery: Delivery, outcome: Ack, then: Then) -> None:
+        await self._reply(delivery, outcome)
+        then(delivery, outcome)
 
+    async def _reply(self, delivery: Delivery, outcome: Ack | DeadLetter) -> None:
+        """Answer who asked. The message is done, whether its reply arrives or not."""
+        if delivery.settled or delivery.lost:
+            return
+        try:
+            reply = reply_to(delivery, outcome)
+            if reply is not None:
+                await self._publisher.send(reply, timeout=REPLY_TIMEOUT)
+        except Exception as error:  # noqa: BLE001 - what is done stays done, whatever the reply is
+            # Not the error's text, which has the address: whoever knows it can answer there.
+            logger.info(
+                "%s: message %s is done, but its reply did not reach who asked: %s",
+                self._handler,
+                shown(delivery.message_id),
+                shown(error.problem) if isinstance(error, PublishError) else describe(error),
+            )
 
-def _is_encodable(name: str, value: HeaderValue) -> bool:
-    try:
-        field_tables.encode({name: value})
-    except Exception:  # noqa: BLE001 - a handler may have put anything there
-        return False
-    return True
+    async def _send(self, message: Message) -> None:
+        whole = message
+        while True:
+            try:
+                await self._publisher.send(message)
+            except InvalidMessageError as error:
+                message = fitted(message, error)
+            else:
+                break
+        if missing := whole.properties.headers.keys() - message.properties.headers.keys():
+            logger.warning(
+                "%s: message %s: %d of its headers cannot be written again, or do not fit into a "
+                "frame; the copy goes without them",
+                self._handler,
+                shown(message.properties.message_id),
+                len(missing),
+            )
 
+    def _log_copy(self, delivery: Delivery, outcome: RetryAfter | DeadLetter) -> None:
+        if isinstance(outcome, RetryAfter):
+            level, what = logging.INFO, f"retry in {outcome.delay:.1f} s"
+        else:
+            level, what = logging.WARNING, f"dead-lettered ({outcome.reason})"
+        logger.log(
+            level,
+            "%s: message %s: attempt %d failed, %s: %s",
+            self._handler,
+            shown(delivery.message_id),
+            delivery.attempt,
+            what,
+            describe(outcome.error),
+        )
 
-def _size(properties: Properties, name: str) -> int:
-    """Bytes of a header on the wire."""
-    if properties.carried is not None and name in properties.carried.entries:
-        return len(properties.carried.entries[name])
-    return table_size({name: properties.headers[name]}, MAX_HEADERS) or 0
-
-
-def _carried(delivery: Delivery) -> dict[str, HeaderValue]:
-    headers = {name: value for name, value in delivery.headers.items() if _is_copied(name)}
-    headers[Header.EXCHANGE] = value_of(delivery.exchange)
-    headers[Header.ROUTING_KEY] = value_of(delivery.routing_key)
-    return headers
-
-
-def _is_copied(name: str) -> bool:
-    return (
-        name not in _NOT_COPIED
-        and not name.startswith(_NOT_COPIED_PREFIXES)
-        and name not in (Header.PUBLISH, Header.TIME_TO_LIVE)
-    )
-
-
-def _properties(delivery: Delivery, headers: Mapping[str, HeaderValue]) -> Properties:
-    copy = replace(
-        delivery.properties,
-        headers=headers,
-        message_id=delivery.message_id or str(uuid.uuid4()),
-        persistent=True,
-        # Its time to live was for its first stay; in the ladder it would cut the delay short.
-        expiration=None,
-        # The broker refuses one that is not the user of this connection.
-        user_id=None,
-    )
-    return carry(copy, delivery.properties, _is_copied)
-
-
-def head(text: str, limit: int) -> str:
-    """The beginning of a text, in so many bytes of UTF-8 at most."""
-    data = text[:limit].encode("utf-8", "replace")
-    if len(text) <= limit and len(data) <= limit:
-        return data.decode()
-    return (data[: max(limit - len(_CUT), 0)].decode("utf-8", "ignore") + _CUT)[:limit]
-
-
-def tail(text: str, limit: int) -> str:
-    """The end of a text, in so many bytes of UTF-8 at most."""
-    data = text[max(len(text) - limit, 0) :].encode("utf-8", "replace")
-    if len(text) <= limit and len(data) <= limit:
-        return data.decode()
-    kept = data[len(data) - max(limit - len(_CUT), 0) :]
-    return (_CUT + kept.decode("utf-8", "ignore"))[:limit]
-
-
-_CUT = "[cut]"
+    def _log_copy_failure(self, delivery: Delivery, state: RetryCallState) -> None:
+        logger.error(
+            "%s: the copy of message %s is not published, and the original stays unacked: %s; "
+            "trying again in %.1f s",
+            self._handler,
+            shown(delivery.message_id),
+            state.outcome.exception() if state.outcome else None,
+            state.upcoming_sleep,
+        )

@@ -1,1 +1,1 @@
-"""Pauses of handlers whose dependencies are down: the circuit breaker and what carries it out."""
+"""When a handler takes no messages for a while, or holds fewer: its pauses, and long waits."""

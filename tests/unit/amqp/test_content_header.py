@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from mqkit.amqp.content_header import carry, decode, encode, size, split, without
 from mqkit.amqp.field_tables import UNREADABLE, entries
+from mqkit.consuming.copies import dead_letter_copy, fitted, retry_copy
 from mqkit.consuming.headers import drop_untrusted_headers
-from mqkit.consuming.republisher import dead_letter_copy, fitted, retry_copy
 from mqkit.drivers.base import Incoming
 from mqkit.errors import DecodeError, HeadersTooLargeError
 from mqkit.message import Delivery, Header, Message, Properties

@@ -182,7 +182,7 @@ async def test_a_message_without_a_key_is_dead_lettered_unrun(order_by: Any) -> 
 
     keys = OrderKeys(made, lambda _: Body(account=1))
     delivery = Delivery(properties=Properties(message_id="m"))
-    assert keys.lane(delivery) is None
+    assert keys.or_none(delivery) is None
     outcome = await HeldRetries(made, dispatch, keys).dispatch(delivery)
     assert isinstance(outcome, DeadLetter)
     assert outcome.reason is DeathReason.UNORDERED
@@ -196,14 +196,14 @@ def test_nothing_rises_where_a_message_comes_in(error: type[BaseException]) -> N
     def decode(_: Delivery) -> Any:
         raise error
 
-    assert OrderKeys(handler(), decode).lane(Delivery()) is None
+    assert OrderKeys(handler(), decode).or_none(Delivery()) is None
 
 
 def test_equal_keys_share_a_lane() -> None:
     """What equals another key waits for it, and is sent to its partition."""
     bodies = iter([Body(account=Decimal("7.0")), Body(account=Decimal("7.00")), Body(account=7)])
     keys = OrderKeys(handler(), lambda _: next(bodies))
-    assert {keys.lane(Delivery()) for _ in range(3)} == {"7"}
+    assert {keys.or_none(Delivery()) for _ in range(3)} == {"7"}
 
 
 class Typed(BaseModel):

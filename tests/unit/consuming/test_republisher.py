@@ -1,310 +1,165 @@
-"""The copies that replace a delivery."""
+"""Copies and replies go out before the ack. What the broker makes of it is tested on the broker."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+import asyncio
+import logging
 
 import pytest
 
-from mqkit import Delivery
-from mqkit.consuming.headers import attempt_number, elapsed_seconds, first_published_to
-from mqkit.consuming.republisher import dead_letter_copy, fitted, forward_copy, retry_copy
-from mqkit.errors import HeadersTooLargeError, InvalidMessageError
-from mqkit.limits import MAX_HEADERS, table_size
-from mqkit.logging.error_texts import describe
-from mqkit.message import Header, Message, Properties
-from mqkit.outcome import DeadLetter, DeathReason, RetryAfter
-
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-RETRY = RetryAfter(1.0, ValueError(), elapsed=1.0)
+from mqkit import Delivery, UnroutableError
+from mqkit.consuming.republisher import REPLY_TIMEOUT
+from mqkit.errors import (
+    BlockedError,
+    ConnectionLostError,
+    InvalidMessageError,
+)
+from mqkit.outcome import Ack, Lost, Outcome, Requeue
+from tests.unit.consuming.world import DEAD, RETRY, World, until
 
 
-def raised(text: str) -> ValueError:
-    """An error with a traceback."""
-
-    def fail() -> None:
-        raise ValueError(text)
-
-    try:
-        fail()
-    except ValueError as error:
-        return error
-    raise AssertionError
-
-
-def delivery(**headers: object) -> Delivery:
-    """One that came by an exchange, with what other clients may have put on it."""
-    return Delivery(
-        body=b"body",
-        properties=Properties(
-            headers=headers,  # type: ignore[arg-type]
-            message_id="m",
-            correlation_id="c",
-            expiration=5.0,
-            user_id="somebody",
-            persistent=False,
-        ),
-        exchange="payments",
-        routing_key="order.accepted",
-        queue="q",
-        attempt=attempt_number(headers),  # type: ignore[arg-type]
-    )
+async def test_a_copy_that_is_not_confirmed_is_published_again_before_the_ack() -> None:
+    """While the copy fails, the original stays unacked; what is missing is put back."""
+    world = World()
+    world.failures = [
+        kind("why", exchange="", routing_key="q.dead", message_id="m")
+        for kind in (UnroutableError, ConnectionLostError)
+    ]
+    await world.settle(world.delivery(), DEAD)
+    assert world.events == [
+        "publish /q.dead",
+        "publish /q.dead",
+        "forget",
+        "redeclare",
+        "publish /q.dead",
+        "confirmed",
+        "ack 7",
+    ]
 
 
-def test_a_retry_copy_keeps_identity_and_origin() -> None:
-    """Id, body and headers go along; the attempt counts up; the first failure stays the first."""
-    first = retry_copy(delivery(tenant="t"), RETRY, "ladder", "0.1.q", NOW)
-    assert (first.exchange, first.routing_key, first.body) == ("ladder", "0.1.q", b"body")
-    assert (first.properties.message_id, first.properties.correlation_id) == ("m", "c")
-    headers = first.properties.headers
-    assert headers["tenant"] == "t"
-    assert attempt_number(headers) == 2
-    assert first_published_to(headers, "", "") == ("payments", "order.accepted")
-    second = retry_copy(delivery(**headers), RETRY, "ladder", "0.1.q", NOW + timedelta(minutes=1))
-    assert attempt_number(second.properties.headers) == 3
-    assert (
-        second.properties.headers["mqkit-first-failure"]
-        == first.properties.headers["mqkit-first-failure"]
-    )
+async def test_a_channel_that_is_lost_during_a_copy_loses_the_delivery() -> None:
+    """Its copy may be published, but the observer is told that the original comes again."""
+    world = World()
+    world.confirm.clear()
+    delivery = Delivery(queue="q", tag=7, channel=world)
+    settling = asyncio.create_task(world.settler.settle(delivery, RETRY))
+    await until(lambda: bool(world.events))
+    world.is_open = False
+    world.confirm.set()
+    await settling
+    assert world.events == ["publish ladder/q", "confirmed"]
+    assert world.told == [Lost()]
 
 
-def test_what_would_harm_the_copy_is_left_out() -> None:
-    """No second route, no borrowed user, no early expiry, none of the broker's own accounts."""
-    copy = retry_copy(
-        delivery(
-            CC=["elsewhere"],
-            BCC=["hidden"],
-            **{"x-death": [], "x-delivery-count": 3, "x-first-death-queue": "a"},
-            **{"mqkit-publish": 7},
-        ),
-        RETRY,
-        "",
-        "q",
-        NOW,
-    )
-    assert set(copy.properties.headers) == {
-        "mqkit-attempt",
-        "mqkit-elapsed",
-        "mqkit-exchange",
-        "mqkit-routing-key",
-        "mqkit-first-failure",
-    }
-    assert (copy.properties.expiration, copy.properties.user_id) == (None, None)
-    assert copy.properties.persistent
+async def test_a_copy_that_fails_on_a_lost_channel_is_given_up() -> None:
+    """It is not published again, and the observer is told that the delivery is lost."""
+    world = World()
+    world.confirm.clear()
+    world.failures = [ConnectionLostError("why", exchange="", routing_key="q", message_id="m")]
+    settling = asyncio.create_task(world.settler.settle(world.delivery(), DEAD))
+    await until(lambda: bool(world.events))
+    world.is_open = False
+    world.confirm.set()
+    await settling
+    assert world.events == ["publish /q.dead"]
+    assert world.told == [Lost()]
 
 
-def test_an_attempt_that_is_not_counted_has_the_same_number_again() -> None:
-    """What the message was not to blame for costs it none of its attempts."""
-    outcome = RetryAfter(1.0, ValueError(), elapsed=2.5, counted=False)
-    copy = retry_copy(delivery(**{"mqkit-attempt": 3}), outcome, "", "q", NOW)
-    assert attempt_number(copy.properties.headers) == 3
-    assert elapsed_seconds(copy.properties.headers) == 2.5
+async def test_a_cancelled_caller_does_not_stop_a_copy() -> None:
+    """The copy on its way is confirmed and its original acked, cancelled or not."""
+    world = World()
+    world.confirm.clear()
+    settling = asyncio.create_task(world.settler.settle(world.delivery(), RETRY))
+    await until(lambda: bool(world.events))
+    settling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await settling
+    world.confirm.set()
+    await until(lambda: "ack 7" in world.events)
+    assert world.events == ["publish ladder/q", "confirmed", "ack 7"]
 
 
-def test_a_copy_of_a_message_without_id_gets_one() -> None:
-    """A publisher that gave no id does not leave its retries without one."""
-    copy = retry_copy(Delivery(queue="q"), RETRY, "", "q", NOW)
-    assert copy.properties.message_id
+async def test_a_requeue_in_the_middle_of_a_copy_wins() -> None:
+    """Given back while its copy is on its way, the original is not acked afterwards."""
+    world = World()
+    world.confirm.clear()
+    delivery = world.delivery()
+    settling = asyncio.create_task(world.settler.settle(delivery, RETRY))
+    await until(lambda: bool(world.events))
+    world.settler.requeue(delivery)
+    world.confirm.set()
+    await settling
+    assert world.events == ["publish ladder/q", "nack 7 requeue=True", "confirmed"]
+    assert world.told == [Requeue()]
 
 
-def test_a_dead_letter_says_what_happened() -> None:
-    """Error, attempts, times, handler, service and queue are in its headers, cut to size."""
-    outcome = DeadLetter(DeathReason.ATTEMPTS_EXHAUSTED, raised("ä" * 10_000))
-    copy = dead_letter_copy(delivery(**{"mqkit-attempt": 3}), outcome, "s", "h", NOW)
-    headers = copy.properties.headers
-    assert (copy.exchange, copy.routing_key) == ("", "q.dead")
-    assert headers["mqkit-attempts"] == 3
-    assert "mqkit-attempt" not in headers
-    assert headers["mqkit-error-type"] == "ValueError"
-    assert 990 < len(str(headers["mqkit-error-message"]).encode()) <= 1_000
-    assert 5_990 < len(str(headers["mqkit-error-traceback"]).encode()) <= 6_000
-    assert headers["mqkit-last-failure"] == "2026-01-02T03:04:05.000+00:00"
-    assert (headers["mqkit-service"], headers["mqkit-handler"]) == ("s", "h")
-
-
-def test_nonsense_in_our_headers_is_not_believed() -> None:
-    """An attempt that is no number of 1 or more counts as the first, and no time as none."""
-    for nonsense in (0, -1, True, "3", None, 2.5):
-        assert attempt_number({"mqkit-attempt": nonsense}) == 1
-    for nonsense in (-1, True, "3", None, 2.5):
-        assert elapsed_seconds({"mqkit-elapsed": nonsense}) == 0
-    assert first_published_to({"mqkit-exchange": 5}, "x", "k") == ("x", "k")
-
-
-def test_the_log_gets_an_errors_type_and_place_but_not_its_text() -> None:
-    """What is logged of an error never quotes it: the text may hold what the message held."""
-    text = describe(raised("card 4111"))
-    assert text.startswith("ValueError at ")
-    assert "4111" not in text
-
-
-class OddName(type):
-    """A class that does not tell its name, while it is asked to be so."""
-
-    is_odd = False
-
-    def __getattribute__(cls, name: str) -> Any:
-        if name in ("__qualname__", "__module__") and OddName.is_odd:
-            raise RuntimeError
-        return super().__getattribute__(name)
-
-
-class Nameless(Exception, metaclass=OddName):  # noqa: N818
-    """An error of such a class."""
-
-
-class Text(str):
-    """A text that fails where it is cut or encoded."""
-
-    __slots__ = ()
-
-    def encode(self, *_: Any, **__: Any) -> NoReturn:
-        raise RuntimeError
-
-    def __getitem__(self, _: Any) -> NoReturn:
-        raise RuntimeError
-
-
-class Silent(Exception):  # noqa: N818
-    """An error whose text is whatever `told` gives."""
-
-    def __init__(self, told: Any) -> None:
-        super().__init__()
-        self.told = told
-
-    def __str__(self) -> Any:
-        return self.told() if callable(self.told) else self.told
-
-    __repr__ = __str__
-
-
-def leaves() -> NoReturn:
-    raise SystemExit
-
-
-def looped() -> BaseException:
-    """An error that is its own cause."""
-    error = ValueError("round")
-    error.__cause__ = error
-    return error
-
-
-def deep() -> BaseException:
-    """Groups within each other."""
-    error: Exception = ValueError("inmost")
-    for _ in range(3_000):
-        error = ExceptionGroup("group", [error])
-    return error
-
-
-def with_odd_position() -> BaseException:
-    """An error of syntax at a place that is none."""
-    error = SyntaxError("bad")
-    error.text, error.lineno, error.offset = 7, "one", object()  # type: ignore[assignment]
-    error.filename = b"\xff"  # type: ignore[assignment]
-    return error
+@pytest.mark.parametrize(
+    ("outcome", "events"),
+    [
+        (Ack(1), ["publish /me", "confirmed", "ack 7"]),
+        (DEAD, ["publish /q.dead", "confirmed", "publish /me", "confirmed", "ack 7"]),
+        (RETRY, ["publish ladder/q", "confirmed", "ack 7"]),
+        (Requeue(), ["nack 7 requeue=True"]),
+        (Lost(), []),
+    ],
+)
+async def test_who_asked_is_answered_before_the_ack(outcome: Outcome, events: list[str]) -> None:
+    """At a message's end, after the dead letter's confirm; a retry sends nothing to the asker."""
+    world = World()
+    await world.settle(world.delivery("me"), outcome)
+    assert world.events == events
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        Silent(leaves),
-        Silent(5),
-        Silent(None),
-        Silent(Text("x" * 9_000)),
-        Silent("\ud800" * 9_000),
-        Silent("\0\x1b[31m" * 9_000),
-        Silent("x" * 5_000_000),
-        Nameless("x"),
-        looped(),
-        deep(),
-        with_odd_position(),
-        ExceptionGroup("many", [Silent(leaves) for _ in range(1_000)]),
-        KeyboardInterrupt(),
-    ],
-    ids=range(13),
-)
-def test_a_dead_letter_can_be_written_whatever_the_error_is(
-    error: BaseException, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its texts are cut, or replaced where the error cannot tell them."""
-    # Not longer than this: other tests look at all classes that there are.
-    monkeypatch.setattr(OddName, "is_odd", True)
-    error.__notes__ = 5  # type: ignore[assignment]
-    copy = dead_letter_copy(delivery(), DeadLetter(DeathReason.REJECTED, error), "s", "h", NOW)
-    headers = copy.properties.headers
-    for name in (Header.ERROR_TYPE, Header.ERROR_MESSAGE, Header.ERROR_TRACEBACK):
-        assert type(headers[name]) is str
-    assert (table_size(headers, MAX_HEADERS) or 0) < 8_000
-
-
-def test_names_of_any_length_are_cut() -> None:
-    """Of a handler, of a service: nobody limits them, and all must fit into a frame."""
-    outcome = DeadLetter(DeathReason.REJECTED, raised("x"))
-    copy = dead_letter_copy(delivery(), outcome, "s" * 70_000, "h" * 70_000, NOW)
-    assert (table_size(copy.properties.headers, MAX_HEADERS) or 0) < 8_000
-
-
-def excess(message: Message, room: int) -> HeadersTooLargeError | None:
-    """What a connection with so much room for headers says of the message."""
-    size = table_size(message.properties.headers, MAX_HEADERS) or 0
-    return HeadersTooLargeError("too large", size=size, limit=room) if size > room else None
-
-
-@pytest.mark.parametrize(
-    ("theirs", "room", "kept"),
-    [
-        ({"tenant": "t"}, 4_000, {"tenant"}),
-        ({"tenant": "t", "large": "x" * 3_000}, 4_000, {"tenant", "large"}),
-        ({"a": "x" * 900, "b": "y" * 2_000, "c": "z" * 800}, 3_000, {"a", "c"}),
-        ({"a": "x" * 9_000}, 4_000, set()),
-        ({}, 900, set()),
+        UnroutableError("nobody", exchange="", routing_key="me", message_id="r"),
+        BlockedError("an alarm", exchange="", routing_key="me", message_id="r"),
+        InvalidMessageError("an address that cannot be written"),
     ],
 )
-def test_what_does_not_fit_a_frame_makes_room_in_order(
-    theirs: dict[str, Any], room: int, kept: set[str]
+async def test_a_reply_that_fails_does_not_fail_the_message(
+    error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The account of the failure goes first, then the application's largest header."""
-    outcome = DeadLetter(DeathReason.REJECTED, raised("e" * 5_000))
-    copy = dead_letter_copy(delivery(**theirs), outcome, "s", "h", NOW)
-    for _ in range(20):
-        if (error := excess(copy, room)) is None:
-            break
-        copy = fitted(copy, error)
-    assert excess(copy, room) is None
-    headers = copy.properties.headers
-    assert {name for name in headers if not name.startswith("mqkit-")} == kept
-    assert all(headers[name] == theirs[name] for name in kept)
-    assert headers["mqkit-reason"] == "rejected"
+    """It is tried once, for a bounded time; then the message is acked, and the log says so."""
+    caplog.set_level(logging.INFO, "mqkit.consuming.republisher")
+    world = World()
+    world.failures = [error]
+    await world.settle(world.delivery("me"), Ack(1))
+    assert world.events == ["publish /me", "ack 7"]
+    assert world.timeouts == [REPLY_TIMEOUT]
+    assert "message m is done, but its reply did not reach who asked" in caplog.text
+    assert "'me'" not in caplog.text
 
 
-def test_headers_that_cannot_be_encoded_go_one_by_one() -> None:
-    """The others of the application stay; nothing of mqkit's goes."""
-    odd = {"big": 2**70, "text": "\ud800", "kind": object(), "fine": 7, "deep": [{"a": {1, 2}}]}
-    copy = fitted(retry_copy(delivery(**odd), RETRY, "", "q", NOW), InvalidMessageError("no"))
-    assert {n for n in copy.properties.headers if not n.startswith("mqkit-")} == {"fine"}
-    assert attempt_number(copy.properties.headers) == 2
+async def test_a_failed_reply_does_not_publish_a_dead_letter_again() -> None:
+    """The copy is confirmed once, and its original acked without the reply."""
+    world = World()
+    error = UnroutableError("why", exchange="", routing_key="me", message_id="r")
+    world.failures = [error, None]
+    await world.settle(world.delivery("me"), DEAD)
+    assert world.events == ["publish /q.dead", "confirmed", "publish /me", "ack 7"]
 
 
-def test_a_copy_that_nothing_helps_ends_as_an_error() -> None:
-    """All headers go, then all properties but the id; what is refused then, is refused."""
-    refused = InvalidMessageError("no")
-    copy = retry_copy(delivery(tenant="t"), RETRY, "", "q", NOW)
-    for _ in range(2):
-        copy = fitted(copy, refused)
-    with pytest.raises(InvalidMessageError, match="no"):
-        fitted(copy, refused)
-    assert "tenant" not in copy.properties.headers
-    assert copy.properties.correlation_id is None
-    assert copy.properties.message_id == "m"
+async def test_a_lost_delivery_is_not_answered() -> None:
+    """The broker redelivers it, and that run answers."""
+    world = World()
+    delivery = world.delivery("me")
+    world.is_open = False
+    await world.settle(delivery, Ack(1))
+    assert world.events == []
+    assert world.told == [Lost()]
 
 
-def test_a_copy_carries_what_is_left_of_its_time_to_live() -> None:
-    """A retry in a header, which the ladder leaves alone; one for a partition as the property."""
-    retry = retry_copy(delivery(), RETRY, "", "q", NOW, time_to_live=1.5)
-    assert retry.properties.headers["mqkit-time-to-live"] == 1500
-    assert retry.properties.expiration is None
-    forward = forward_copy(delivery(**retry.properties.headers), "", "q.1", time_to_live=1.2)
-    assert forward.properties.expiration == 1.2
-    assert "mqkit-time-to-live" not in forward.properties.headers
+async def test_a_cancelled_caller_does_not_stop_a_reply() -> None:
+    """The reply on its way is confirmed and its message acked, cancelled or not."""
+    world = World()
+    world.confirm.clear()
+    settling = asyncio.create_task(world.settler.settle(world.delivery("me"), Ack(1)))
+    await until(lambda: bool(world.events))
+    settling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await settling
+    world.confirm.set()
+    await until(lambda: "ack 7" in world.events)
+    assert world.events == ["publish /me", "confirmed", "ack 7"]

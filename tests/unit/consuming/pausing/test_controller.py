@@ -65,8 +65,9 @@ class Case:
         self._next: asyncio.Future[Outcome] | None = None
         self.intake = Intake()
         self.pausing = PauseController(
-            service.handlers[0], pauses, self._dispatch, self.intake, clock=lambda: NOW
+            service.handlers[0], pauses, self._dispatch, clock=lambda: NOW
         )
+        self.pausing.attach(self.intake)
 
     async def _dispatch(self, delivery: Delivery) -> Outcome:
         if self._next is None:
