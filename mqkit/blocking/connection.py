@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pika
-from pika import exceptions, spec
+from pika import exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.select_connection import SelectConnection
 
-from mqkit.drivers import common as wire
 from mqkit.drivers.base import Acked, Gone, Nacked, Returned, Verdict
+from mqkit.drivers.frames import too_large
 from mqkit.drivers.pika import convert as pika_wire
-from mqkit.drivers.pika.heartbeat import HeartbeatConnection
+from mqkit.drivers.pika.mixin import ConnectionMixin
 from mqkit.errors import ChannelClosedError
 from mqkit.message import Message
 from mqkit.publishing.probe import PROBE
@@ -28,11 +28,8 @@ _LOST = (exceptions.AMQPError, OSError)
 """What pika raises where the channel or the connection is gone."""
 
 
-class _SelectConnection(HeartbeatConnection, SelectConnection):  # type: ignore[misc]
+class _SelectConnection(ConnectionMixin, SelectConnection):  # type: ignore[misc]
     """The connection under pika's `BlockingConnection`, with checked frames and heartbeats."""
-
-    def _read_frame(self) -> tuple[int, Any]:
-        return pika_wire.header_frame(bytes(self._frame_buffer)) or super()._read_frame()
 
 
 class BlockingConnection:
@@ -95,7 +92,7 @@ class BlockingConnection:
     def publish(self, message: Message) -> Verdict:
         """Write a message and wait for the broker's verdict, for as long as the connection lives.
 
-        The message must have passed `check_encodable`, and `prepare` come before it. One at a
+        The message must have passed `check_writable`, and `prepare` come before it. One at a
         time: that is what pika offers here, and it leaves no doubt whose verdict it is.
 
         :raises HeadersTooLargeError: its headers do not fit a frame of this connection; nothing
@@ -107,7 +104,7 @@ class BlockingConnection:
         # Of pika's connection under it, which has no public way to tell; pika checks bodies alone.
         limit = self._connection._impl._body_max_length  # noqa: SLF001
         if properties.size > limit:
-            raise wire.too_large(message, properties.size, limit)
+            raise too_large(message, properties.size, limit)
         try:
             self._channel.basic_publish(
                 message.exchange,
@@ -181,18 +178,6 @@ class BlockingConnection:
     def _on_probe_returned(self, *_: Any) -> None:
         self._probe_answered = True
         self._last_answer = time.monotonic()
-
-
-def check_encodable(message: Message) -> None:
-    """Encode all of a message but its body, to refuse at once what pika cannot write.
-
-    :raises InvalidMessageError: a name, a header or a property cannot be encoded
-    """
-    try:
-        pika_wire.EncodedProperties(message.properties)
-        spec.Basic.Publish(exchange=message.exchange, routing_key=message.routing_key).encode()
-    except pika_wire.ENCODING_ERRORS as error:
-        raise wire.unencodable(message, error) from error
 
 
 def _returned(error: exceptions.UnroutableError) -> Returned:

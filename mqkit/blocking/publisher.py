@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from mqkit.blocking.connection import check_encodable
 from mqkit.blocking.pending import PendingPublish
 from mqkit.blocking.queue import PublishQueue
 from mqkit.blocking.thread import start_thread
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
+from mqkit.drivers.frames import check_writable
 from mqkit.errors import PublisherClosedError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message
@@ -166,7 +166,7 @@ class BlockingPublisher:
         """
         seconds = self._seconds(timeout)
         deadline = time.monotonic() + seconds
-        check_encodable(message)
+        check_writable(message)
         if self._closed:
             raise publish_error(PublisherClosedError, message, "the publisher is closed")
         if sys.is_finalizing():

@@ -37,7 +37,7 @@ from mqkit.message import (
 from mqkit.outcome import DeadLetter, DeathReason, Outcome, RetryAfter
 from mqkit.pause import ConsumerState, Pause, Status
 from mqkit.registration.handler import Handler
-from mqkit.registration.transactions import EffectStore
+from mqkit.registration.transactions import TransactionalStore
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Consumer:
         settler: Settler,
         *,
         declared_on: int = 0,
-        store: EffectStore | None = None,
+        store: TransactionalStore | None = None,
         pauses: tuple[Pause, ...] = (),
         clock: Clock = utc_now,
         queue: str | None = None,

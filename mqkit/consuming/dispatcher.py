@@ -31,7 +31,7 @@ from mqkit.middleware import Middleware
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
 from mqkit.registration.handler import Handler
 from mqkit.registration.injection import Provider
-from mqkit.registration.transactions import EffectStore
+from mqkit.registration.transactions import TransactionalStore
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Dispatcher:
         values: Mapping[Any, Any],
         providers: Mapping[Any, Provider],
         executor: Executor | None,
-        store: EffectStore | None = None,
+        store: TransactionalStore | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._handler = handler

@@ -226,7 +226,7 @@ class Store:
         if transaction.messages:
             opened.committed()
 
-    async def once(
+    async def run_once(
         self, handler: str, delivery: Delivery, run: Callable[[Transaction], Awaitable[Any]]
     ) -> Any:
         """Run a handler in a transaction that holds its inbox row, or not at all if there is one.

@@ -29,7 +29,7 @@ from mqkit.drivers.base import (
     Incoming,
     Returned,
 )
-from mqkit.drivers.common import SILENT
+from mqkit.drivers.heartbeat import SILENT
 from mqkit.drivers.pika import convert as pika_wire
 from mqkit.errors import BrokerUrlError, ChannelClosedError
 from mqkit.message import Header, Message, Properties
