@@ -149,7 +149,7 @@ class BlockingConnection:
             raise _closed(error) from error
 
     def pump(self, seconds: float) -> None:
-        """Answer heartbeats and hear the broker, until `wake` is called or `seconds` passed.
+        """Answer heartbeats and read from the broker, until `wake` is called or `seconds` passed.
 
         :raises ChannelClosedError: the connection was lost
         """

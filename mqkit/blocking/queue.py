@@ -25,7 +25,7 @@ from mqkit.settings import BrokerUrl
 
 
 class Thread(Protocol):
-    """What the queue knows of a thread that takes publishes (`mqkit.blocking.thread`)."""
+    """What the queue knows of a thread that takes publishes: a `PublishThread`."""
 
     pending: PendingPublish | None
     """What it took and has no result for yet."""
@@ -33,22 +33,14 @@ class Thread(Protocol):
     """What keeps it from taking another publish, or `TURN` if nothing does but the one it has."""
 
     @property
-    def blocked(self) -> str | None:
-        """Why the broker blocks publishers on this thread's connection, as far as it was told."""
-        ...
+    def blocked(self) -> str | None: ...
 
     @property
-    def is_stuck(self) -> bool:
-        """True if it has waited for one confirm longer than a broker without an alarm takes."""
-        ...
+    def is_stuck(self) -> bool: ...
 
-    def wake(self) -> None:
-        """Make it look for a publish; from any thread."""
-        ...
+    def wake(self) -> None: ...
 
-    def join(self, seconds: float) -> None:
-        """Wait until it has ended, for at most so many seconds."""
-        ...
+    def join(self, seconds: float) -> None: ...
 
 
 class PublishQueue:

@@ -109,7 +109,7 @@ class PublishThread:
             connection.close()
 
     def _step(self, connection: BlockingConnection) -> None:
-        """Do one thing: hear the broker, probe, or publish.
+        """Do one thing: read from the broker, probe, or publish.
 
         :raises ChannelClosedError: the connection was lost
         """
@@ -126,7 +126,7 @@ class PublishThread:
             self._publish(connection, pending)
 
     def _is_surplus(self, connection: BlockingConnection) -> bool:
-        # One that is blocked stays: it could not say goodbye, and it knows of the alarm.
+        # One that is blocked stays: it could not close in order, and it knows of the alarm.
         queue = self._queue
         return queue.has_surplus and not queue.has_waiting and connection.blocked is None
 

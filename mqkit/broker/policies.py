@@ -166,14 +166,14 @@ class Management:
 
 async def watch(management: Management, service: str, queues: Iterable[Queue]) -> None:
     """Log each promise that policies on a service's queues break, once, until cancelled."""
-    queues, told = tuple(queues), set[str]()
+    queues, logged = tuple(queues), set[str]()
     while True:
         try:
             found, is_all = await management.problems(queues)
         except ManagementError as error:
             found, is_all = [f"the policies of the broker are not known: {error}"], True
         for problem in found:
-            if problem not in told:
+            if problem not in logged:
                 logger.warning("%s: %s", service, problem)
-        told.update(found)
+        logged.update(found)
         await asyncio.sleep(AGAIN if is_all else SOON)

@@ -174,18 +174,18 @@ def _headers(outgoing: Outgoing, exchange: str, limits: Limits) -> dict[str, Hea
         problem = limits.headers_problem(headers) or table_problem(headers, "header")
     except Exception as error:
         # A mapping of the application's own can raise whatever it likes.
-        told = f"headers cannot be read: {type(error).__name__}"
-        raise _invalid(outgoing, exchange, told) from error
+        wrong = f"headers cannot be read: {type(error).__name__}"
+        raise _invalid(outgoing, exchange, wrong) from error
     if problem is not None:
         raise _invalid(outgoing, exchange, problem)
     for name in _COPIES:
         if not isinstance(headers.get(name, []), list):
-            told = f"header {name!r}: RabbitMQ takes a list of routing keys under that name"
-            raise _invalid(outgoing, exchange, told)
+            wrong = f"header {name!r}: RabbitMQ takes a list of routing keys under that name"
+            raise _invalid(outgoing, exchange, wrong)
     for name in headers:
         if name.startswith(RESERVED_PREFIX):
-            told = f"header {shown(name)}: names under {RESERVED_PREFIX!r} are mqkit's own"
-            raise _invalid(outgoing, exchange, told)
+            wrong = f"header {shown(name)}: names under {RESERVED_PREFIX!r} are mqkit's own"
+            raise _invalid(outgoing, exchange, wrong)
     return headers
 
 
@@ -196,8 +196,10 @@ def _encoded(outgoing: Outgoing, exchange: str, limits: Limits) -> tuple[bytes, 
         raise _invalid(outgoing, exchange, str(error)) from error
     except Exception as error:
         # What a model's own serializer raises, which may quote the body.
-        told = f"its body cannot be encoded: {type(outgoing.body).__name__}: {type(error).__name__}"
-        raise _invalid(outgoing, exchange, told) from error
+        problem = (
+            f"its body cannot be encoded: {type(outgoing.body).__name__}: {type(error).__name__}"
+        )
+        raise _invalid(outgoing, exchange, problem) from error
 
 
 def _expiration(given: Seconds) -> float:

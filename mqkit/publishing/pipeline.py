@@ -39,7 +39,7 @@ _result = maker(PublishResult)
 class _InFlight:
     """A message that was written and waits for the broker's verdict.
 
-    It waits as a future does, but its verdict is judged when it comes and not in a later turn of
+    It waits as a future does, but its verdict is handled when it comes and not in a later turn of
     the loop; a future, its callback and that turn took more than the rest of a publish.
     """
 
@@ -59,7 +59,7 @@ class _InFlight:
 
     def set_result(self, verdict: Verdict | Unconfirmed) -> None:
         self._done = True
-        self._pipeline.judge(self, verdict)
+        self._pipeline.on_verdict(self, verdict)
 
 
 class PublishPipeline:
@@ -149,37 +149,39 @@ class PublishPipeline:
         for task in self._tasks:
             task.cancel()
 
-    def judge(self, publish: _InFlight, verdict: Verdict | Unconfirmed) -> None:
+    def on_verdict(self, in_flight: _InFlight, verdict: Verdict | Unconfirmed) -> None:
         """Take the verdict on a message; what a defect raises here, `next` raises."""
         self._in_flight -= 1
         try:
             self._sender.release()
-            self._judge(publish, verdict)
+            self._handle_verdict(in_flight, verdict)
         except Exception as error:  # noqa: BLE001 - `next` raises it
             self._fail(error)
 
-    def _judge(self, publish: _InFlight, verdict: Verdict | Unconfirmed) -> None:
-        message = publish.message
+    def _handle_verdict(self, in_flight: _InFlight, verdict: Verdict | Unconfirmed) -> None:
+        message = in_flight.message
         if isinstance(verdict, Acked):
             self._tell(message)
-            self._finish(publish.index, message.properties.message_id)
+            self._finish(in_flight.index, message.properties.message_id)
         else:
-            fate = self._sender.resend(message, verdict, self._seconds, publish.began)
-            self._finish_later(publish.index, message, fate)
+            sending = self._sender.resend(message, verdict, self._seconds, in_flight.began)
+            self._finish_later(in_flight.index, message, sending)
         if self._held:
             self._write_held()
 
-    def _finish_later(self, index: int, message: Message, fate: Coroutine[Any, Any, None]) -> None:
-        async def to_its_end() -> None:
+    def _finish_later(
+        self, index: int, message: Message, sending: Coroutine[Any, Any, None]
+    ) -> None:
+        async def send() -> None:
             try:
-                await fate
+                await sending
             except MqkitError as error:
                 self._finish(index, message.properties.message_id, error)
             else:
                 self._tell(message)
                 self._finish(index, message.properties.message_id)
 
-        task = asyncio.create_task(to_its_end())
+        task = asyncio.create_task(send())
         self._tasks.add(task)
         task.add_done_callback(self._on_task_done)
 

@@ -1,4 +1,9 @@
-"""The publisher: publishes one message or many, and requests, and waits for the confirms."""
+"""The publisher: publishes one message or many, and requests, and waits for the confirms.
+
+A publish's way is three files: here it is checked and made a message; `sender` writes it and waits
+for its verdict until its deadline; `confirms` matches the broker's verdicts to what was written.
+Where it must wait before, or be written again, `resend` and `channel` come between the last two.
+"""
 
 from __future__ import annotations
 
