@@ -103,7 +103,7 @@ class Batcher:
         task.add_done_callback(self._running.discard)
 
     async def _handle(self, items: list[_Item]) -> None:
-        await self._window.wait()
+        await self._window.acquire()
         try:
             # Those that were lost, or cancelled, while they waited are somebody else's.
             left = [i for i in items if not (i.outcome.done() or i.delivery.lost)]
@@ -114,7 +114,7 @@ class Batcher:
                 if not item.outcome.done():
                     item.outcome.set_exception(error)
         finally:
-            self._window.give()
+            self._window.release()
             for item in items:
                 if not item.outcome.done():
                     item.outcome.set_result(Requeue())

@@ -33,7 +33,7 @@ from mqkit.publishing.publisher import Publisher
 from mqkit.registration.handler import Handler
 from mqkit.registration.injection import Provider
 from mqkit.registration.service import Service
-from mqkit.registration.transactions import EffectStore
+from mqkit.registration.transactions import TransactionalStore
 
 PRIORITIES = 1_000_000
 """Each process draws its priority for each partition. From RabbitMQ 4.0 the highest consumes it, so
@@ -63,7 +63,7 @@ def running(
     values: Mapping[Any, Any] | None = None,
     providers: Mapping[Any, Provider] | None = None,
     executor: Executor | None = None,
-    store: EffectStore | None = None,
+    store: TransactionalStore | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Running:
     """Make the parts that run a handler; bodies over the `limits` are dead-lettered undecoded.

@@ -227,7 +227,7 @@ class Store(Observer):
         if transaction.messages:
             opened.committed()
 
-    async def once(
+    async def run_once(
         self, handler: str, delivery: Delivery, run: Callable[[Transaction], Awaitable[Any]]
     ) -> Any:
         """Run a handler in a transaction that holds its inbox row, or not at all if there is one.

@@ -377,7 +377,7 @@ class Store:
         self._database.asked += 1
         self._pay()
 
-    async def once(
+    async def run_once(
         self, handler: str, delivery: Delivery, run: Callable[[Any], Awaitable[Any]]
     ) -> Any:
         """Run it if the database is up."""

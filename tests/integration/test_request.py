@@ -90,7 +90,7 @@ class World:
 
 def channel_of(publisher: Publisher) -> ReplyChannel | None:
     """The channel that the publisher asks on now."""
-    return publisher._requester._gate._channel
+    return publisher._requester._channel._current
 
 
 @pytest.fixture

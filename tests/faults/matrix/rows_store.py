@@ -24,7 +24,7 @@ UNCOMMITTED = {
     "outbox written, not committed": "before:mqkit.store.inbox.keep_result",
 }
 
-COMMITTED = "after:mqkit.store.store.Store.once"
+COMMITTED = "after:mqkit.store.store.Store.run_once"
 
 RETRIED = {
     "retry not published": "before:mqkit.consuming.republisher.Republisher._send",

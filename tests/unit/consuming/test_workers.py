@@ -7,7 +7,7 @@ import contextvars
 import decimal
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from decimal import Decimal
 from typing import Any
 
@@ -514,6 +514,7 @@ def test_each_key_takes_its_turns_in_order_and_one_at_a_time(
     running: list[tuple[int, Any]] = []
     ran: dict[Any, list[int]] = defaultdict(list)
     coming = list(enumerate(keys))
+    key: Hashable
     while coming or running or len(queue):
         draws: Any = data.draw(st.booleans())
         comes = bool(coming) and (draws or not (running or len(queue)))
@@ -538,6 +539,7 @@ def test_each_key_takes_its_turns_in_order_and_one_at_a_time(
 def test_what_waits_can_be_taken_out(keys: list[int | None], at_a_time: int) -> None:
     """All that does not run is given, each key's in order; what comes then waits for who runs."""
     queue: WorkQueue[int] = WorkQueue(at_a_time)
+    key: Hashable
     for item, key in enumerate(keys):
         queue.add(item, key)
     running = list(iter(queue.next, None))

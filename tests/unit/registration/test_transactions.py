@@ -48,7 +48,7 @@ class Notes:
         self.away = False
         self.error: StoreError | None = None
 
-    async def once(
+    async def run_once(
         self, handler: str, delivery: Delivery, run: Callable[[Any], Awaitable[Any]]
     ) -> Any:
         """Run it, or give what it gave before."""
