@@ -1,4 +1,4 @@
-"""What a user puts around a service: functions around every run, and observers of messages."""
+"""What a user puts around a service: middleware around every run, and observers of messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ message, or the whole batch, acknowledged unhandled.
 
 
 def compose(middleware: Iterable[Middleware], innermost: CallNext) -> CallNext:
-    """One function that runs the first middleware outermost and `innermost` last."""
+    """Make one function that runs the first middleware outermost and `innermost` last."""
     chain = innermost
     for layer in reversed(list(middleware)):
         chain = _wrap(layer, chain)

@@ -1,8 +1,6 @@
-"""When a handler stops consuming because something that it depends on is down.
+"""States when a handler pauses because something that it depends on is down.
 
-Values and decisions, without I/O and without time: `Pause` is what a user states, `Circuit` is
-told how each run ended, and says what becomes of the message and whether to pause now. `pausing`
-carries it out.
+Values only: `mqkit.consuming.pausing` judges runs by them, and carries pauses out.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ dependency is back, and raises if it is not."""
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Pause:
-    """When a dependency counts as down, so that a handler pauses, and how to see that it is back.
+    """States when a dependency counts as down, so that a handler pauses, and what shows it is back.
 
     The handler is paused once a run ends with one of `on` and, of its last `over` runs (at least
     `minimum` of them), a share of `rate` or more ended so. Its queue is then not consumed, what
@@ -104,7 +102,7 @@ class Pause:
         return self.on if isinstance(self.on, tuple) else (self.on,)
 
     def named(self, error: BaseException | None) -> BaseException | None:
-        """Which one of `on` an error is, was raised from, or holds; None if it is no such error."""
+        """Return which one of `on` an error is, was raised from, or holds; None if none."""
         left = [error] if error is not None and not isinstance(error, Reject) else []
         seen: set[int] = set()
         while left:

@@ -1,4 +1,4 @@
-"""Runs a service: connects, declares, consumes; and on the way out drains, gives back, closes."""
+"""Runs a service: connects, declares and consumes; at its end drains, gives back and closes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CLOSING = 2.4
 
 
 class Runtime:
-    """One service running in this process, on two connections: one consumes, one publishes.
+    """Runs one service in this process, on two connections: one consumes, one publishes.
 
     A connection that the application has lent is both. As an asynchronous context manager it
     starts on entry and drains on exit; `run` does both and waits in between. `grace` is in seconds.
@@ -167,7 +167,11 @@ class Runtime:
                 starting.cancel()
                 await asyncio.wait([starting])
                 if not starting.cancelled() and (error := starting.exception()) is not None:
-                    logger.warning("%s: it had not started", self.service.name, exc_info=error)
+                    logger.warning(
+                        "%s: stopped before it had started, and the start failed",
+                        self.service.name,
+                        exc_info=error,
+                    )
                 return
             starting.result()
             failed = asyncio.create_task(self.failed())
@@ -197,7 +201,7 @@ class Runtime:
 
     @property
     def doing(self) -> str:
-        """What it is at while it stops, for a person; '' before and after."""
+        """What it does while it stops, for a person; '' before and after."""
         return self._drain.doing or self._closing.doing
 
     def hurry(self) -> None:
@@ -341,5 +345,5 @@ class Runtime:
 
 
 def _consumed(handler: Handler) -> tuple[str, ...]:
-    """The names of the queues that a handler consumes."""
+    """Return the names of the queues that a handler consumes."""
     return (handler.queue.name, *(each.name for each in handler.queue.partition_queues()))

@@ -1,4 +1,4 @@
-"""Acks: which to write for the deliveries that are done, and how long a channel stays open after.
+"""Decides which acks to write for finished deliveries, and how long a channel stays open after.
 
 One ack with `multiple` stands for all up to the first that is unfinished, and those beyond it have
 one each (https://www.rabbitmq.com/docs/confirms#consumer-acks-multiple-parameter).
@@ -27,7 +27,7 @@ TICK = 0.01
 
 
 class AckBatch:
-    """What is to be acked on one channel.
+    """Collects what is to be acked on one channel, and writes as few acks as say it.
 
     Delivery tags count the deliveries of a channel from 1 (AMQP 0-9-1, section 1.1 "delivery-tag"),
     and all of them come to one consumer. So all up to a tag are settled if each of them is.
@@ -42,16 +42,16 @@ class AckBatch:
         """Settled, with one before it that is not."""
 
     def add(self, delivery: Delivery, outcome: Outcome) -> bool:
-        """It is to be acked. Whether it is the first since `take`, which must follow soon."""
+        """Add what is to be acked; True for the first since `take`, which must follow soon."""
         self._due.append((delivery, outcome))
         return len(self._due) == 1
 
     def nacked(self, delivery: Delivery) -> None:
-        """It needs no ack."""
+        """Note that a delivery was nacked or rejected, and needs no ack."""
         self._settled.add(delivery.tag)
 
     def take(self) -> tuple[list[tuple[int, bool]], list[tuple[Delivery, Outcome]]]:
-        """The acks to write now, tag and `multiple`, and the deliveries that they are for."""
+        """Return the acks to write now (tag, `multiple`), and the deliveries that they are for."""
         due, self._due = self._due, []
         tags = [delivery.tag for delivery, _ in due]
         self._settled.update(tags)
@@ -81,7 +81,7 @@ class _Tick:
 
 
 class CloseDelay:
-    """How long a channel must stay open after acks, so that RabbitMQ applies them.
+    """Knows how long a channel must stay open after acks, so that RabbitMQ applies them.
 
     A channel has so many commands to a quorum queue under way. What else it is told it keeps until
     the queue has answered these, and loses when it is closed before: messages come again that were

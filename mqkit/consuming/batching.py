@@ -1,4 +1,4 @@
-"""Batches: messages that are handled together, and settled each by itself.
+"""Collects messages into batches, which are handled together; each is settled by itself.
 
 A message waits for its batch to fill, or for the time of the first one in it to pass. It is decoded
 before that, so that one that is no body of its handler is dead-lettered alone.
@@ -38,7 +38,7 @@ class _Batch:
 
 
 class Batcher:
-    """Runs the handler of one consumer for as many messages as come together."""
+    """Runs a handler for as many messages at once as have come together."""
 
     def __init__(
         self, handler: Handler, decoder: DeliveryDecoder, invoker: Invoker, judge: FailureJudge

@@ -1,4 +1,4 @@
-"""Consumes the queue of a handler: starts, pauses, drains and stops the way of its deliveries."""
+"""Starts, pauses, drains and stops the consumer of a queue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CANCEL_TIMEOUT = 3.0
 
 
 class Consumer:
-    """The consumer of one queue.
+    """Consumes one queue: hands its deliveries to the processor until it is paused or stopped.
 
     A delivery belongs to the channel that it came by. When that closes, what has not started
     is dropped (the broker redelivers it), and what runs ends as `Lost`.
@@ -68,7 +68,7 @@ class Consumer:
 
     @property
     def _can_run(self) -> int:
-        """Messages that can run at the same time."""
+        """Return how many messages can run at the same time."""
         size = 1 if self.handler.batch is None else self.handler.batch[0]
         return min(self.handler.prefetch, self.handler.concurrency * size)
 
@@ -210,7 +210,7 @@ class Consumer:
 
 
 class KeepingConsumer(Consumer):
-    """The consumer of a queue that it may not leave while it holds messages, nor for a pause.
+    """Consumes a queue that it may not leave while it holds messages, nor for a pause.
 
     What it holds is given back all at once, or not at all. A single active consumer whose messages
     went back one by one, or that was cancelled while it holds some, would let another process get
@@ -221,7 +221,7 @@ class KeepingConsumer(Consumer):
     """
 
     def pause(self) -> None:
-        """Start no more runs. What comes is held: its queue is nobody else's meanwhile."""
+        """Start no more runs, and hold what comes: nobody else may have the queue meanwhile."""
         self._workers.pause()
 
     def resume(self, prefetch: int) -> None:  # noqa: ARG002 - it holds what it held
@@ -229,7 +229,7 @@ class KeepingConsumer(Consumer):
         self._workers.resume()
 
     async def requeue_waiting(self) -> None:
-        """Give nothing back: it would come again after what comes later."""
+        """Give nothing back: it would come again behind later messages."""
 
     async def hold_less(self) -> None:
         """Give back what waits, once nothing runs, and hold no more from then on than can run.

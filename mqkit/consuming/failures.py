@@ -1,4 +1,4 @@
-"""What becomes of a delivery whose run failed, or whose outcome could not be carried out."""
+"""Judges failed runs, and ends deliveries whose outcome could not be carried out."""
 
 from __future__ import annotations
 

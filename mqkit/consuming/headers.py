@@ -1,4 +1,4 @@
-"""Which of mqkit's own headers are believed where a message comes in: the rule of trust.
+"""Reads mqkit's own headers of a delivery, as far as they are believed: the rule of trust.
 
 Whoever publishes through mqkit cannot set them, but any other client can. Believed, they would
 change what becomes of a message: `mqkit-attempt: 99` has no retry left, `mqkit-exchange` says that
@@ -52,7 +52,7 @@ _OF_A_FORMER_LIFE = frozenset({Header.ATTEMPT, Header.ELAPSED, Header.TIME_TO_LI
 
 
 def drop_untrusted_headers(incoming: Incoming, queue: str) -> None:
-    """Take from a delivery, which nobody else has seen yet, the headers that are not believed.
+    """Remove the headers that are not believed from a delivery that nobody else has seen yet.
 
     Copies carry over only what is left (`mqkit.amqp.content_header.carry`), by the same names.
     """
@@ -85,7 +85,7 @@ def _is_dead_letter(incoming: Incoming, queue: str) -> bool:
 
 
 def expired(delivery: Delivery, now: float) -> DeadLetter | None:
-    """The outcome of a message whose time to live has ended; None if it has not.
+    """Return the dead letter for a message whose time to live has ended; None if it has not.
 
     :param now: on the monotonic clock, in seconds
     """
@@ -100,7 +100,7 @@ def expired(delivery: Delivery, now: float) -> DeadLetter | None:
 def in_time(
     delivery: Delivery, outcome: RetryAfter | DeadLetter | Forward, now: float
 ) -> RetryAfter | DeadLetter | Forward:
-    """The outcome, or a dead letter in the place of a copy that would come too late.
+    """Return the outcome, or a dead letter in the place of a copy that would come too late.
 
     :param now: on the monotonic clock, in seconds
     """
@@ -118,7 +118,7 @@ def in_time(
 
 
 def seconds_to_live(delivery: Delivery, now: float, delay: float = 0.0) -> float | None:
-    """Seconds that a copy which comes after `delay` has to live; None is for ever.
+    """Return the seconds that a copy which comes after `delay` has to live; None is for ever.
 
     :param now: on the monotonic clock, in seconds
     """
@@ -163,7 +163,7 @@ def bare_delivery(incoming: Incoming, queue: str, channel: DriverChannel) -> Del
 def first_published_to(
     headers: Mapping[str, HeaderValue], exchange: str, routing_key: str
 ) -> tuple[str, str]:
-    """The exchange and routing key of a message's first publish, which copies carry along."""
+    """Return the exchange and routing key of the first publish, which copies carry along."""
     first_exchange = text_of(headers.get(Header.EXCHANGE))
     first_key = text_of(headers.get(Header.ROUTING_KEY))
     if isinstance(first_exchange, str) and isinstance(first_key, str):
@@ -172,7 +172,7 @@ def first_published_to(
 
 
 def attempt_number(headers: Mapping[str, HeaderValue]) -> int:
-    """Which attempt a delivery is, from mqkit's own header; 1 where there is none or nonsense."""
+    """Return which attempt it is, by mqkit's own header; 1 where that is missing or nonsense."""
     attempt = headers.get(Header.ATTEMPT)
     if isinstance(attempt, int) and not isinstance(attempt, bool) and attempt >= 1:
         return attempt
@@ -180,7 +180,7 @@ def attempt_number(headers: Mapping[str, HeaderValue]) -> int:
 
 
 def elapsed_seconds(headers: Mapping[str, HeaderValue]) -> float:
-    """Seconds from the first failure to this attempt, from mqkit's own header; else 0.
+    """Return the seconds from the first failure to this attempt, by mqkit's own header; else 0.
 
     It is summed up from waits and runs, not from the clock of the wall: a clock that jumps would
     end a message early.
@@ -192,7 +192,7 @@ def elapsed_seconds(headers: Mapping[str, HeaderValue]) -> float:
 
 
 def time_to_live(properties: Properties) -> float | None:
-    """Seconds that a message is still worth handling, from when it came; None is for ever.
+    """Return the seconds that a message is worth handling from now on; None is for ever.
 
     A retry tells it in mqkit's own header: in the delay ladder, the property would cut the delay
     short, and the broker removes it there.

@@ -1,4 +1,4 @@
-"""Order keys, partitions, and retries that hold their place in the order.
+"""Keeps messages in order: their keys, their partitions, and retries that hold their place.
 
 The key of a message is what `order_by` says of its body. Messages of one key take their turns in
 the order of their queue; a message that failed is held, and tried again before the next of its key.

@@ -89,7 +89,7 @@ class Processor:
             await self._last_resort.settle(delivery, error)
 
     def drop(self, channel: DriverChannel) -> None:
-        """Forget what a closed channel brought and has not started; cancel runs if asked for."""
+        """Drop what a closed channel brought and has not started; cancel its runs if asked for."""
         self.workers.take_waiting()
         if self._handler.cancel_when_lost:
             for task, delivery in self.workers.in_flight():

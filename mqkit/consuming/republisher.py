@@ -145,7 +145,7 @@ class Republisher:
         then(delivery, outcome)
 
     async def _reply(self, delivery: Delivery, outcome: Ack | DeadLetter) -> None:
-        """Answer who asked. The message is done, whether its reply arrives or not."""
+        """Publish the reply that is asked for. The message is done, whether it arrives or not."""
         if delivery.settled or delivery.lost:
             return
         try:

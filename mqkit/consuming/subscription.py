@@ -1,4 +1,4 @@
-"""Where a handler's queue is consumed: a channel that is replaced when it dies, one consumer on it.
+"""Keeps a queue consumed: on a channel that is replaced when it dies, with one consumer on it.
 
 How much the broker may send is set by `set_prefetch`; `run` is the only one to start and to cancel
 the consumer, so that no two of these ever overlap.
@@ -55,7 +55,7 @@ Receive = Callable[[DriverChannel, Incoming], None]
 
 
 class Subscription:
-    """The consumer of one handler on the broker.
+    """Keeps one consumer on the broker, on a channel of its own.
 
     `receive` gets each delivery with its channel. `on_lost` gets each channel that has closed,
     before the next one is opened.
@@ -131,7 +131,7 @@ class Subscription:
         await self.idle()
 
     def go_on(self) -> None:
-        """Consume what is wanted again, after `hold_less`."""
+        """Consume again, after `hold_less`."""
         self._is_held_back = False
         self._changed.set()
 
@@ -141,7 +141,7 @@ class Subscription:
         self.set_prefetch(0)
 
     async def close(self) -> None:
-        """As `stop`, and give back at once, in their order, what is not settled."""
+        """Stop, and give back what is not settled: all at once, in its order."""
         self._stopping = True
         if self._channel is not None:
             await self._channel.close(in_order=True)
@@ -158,7 +158,7 @@ class Subscription:
         await declare(self._connection.channel, self._handler.topology())
 
     async def run(self) -> None:
-        """Consume what is wanted until stopped; attaches again whenever the channel closes.
+        """Consume until stopped; attaches again whenever the channel closes.
 
         :raises ConnectError: the connection is closed for good
         """
@@ -237,7 +237,7 @@ class Subscription:
         self._idle.set()
 
     async def _follow(self, channel: DriverChannel) -> None:
-        """Do what is wanted for as long as the channel lives."""
+        """Keep the consumer at the prefetch that is asked for, for as long as the channel lives."""
         channel.closed.add_done_callback(lambda _: self._changed.set())
         while channel.is_open:
             if self._taking != self._prefetch():

@@ -1,4 +1,4 @@
-"""Makes the consumers of a service's handlers, each of its parts."""
+"""Makes the consumers of a service's handlers out of their parts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ that partitions are spread over the processes, and those of one that dies over a
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What runs one handler, for all of its consumers."""
+    """Holds what runs one handler, for all of its consumers."""
 
     decoder: DeliveryDecoder
     invoker: Invoker
@@ -51,7 +51,7 @@ class Running:
 
     @property
     def dispatcher(self) -> Dispatcher:
-        """Runs it for one message at a time."""
+        """Make what runs the handler for one message at a time."""
         return Dispatcher(self.decoder, self.invoker, self.judge)
 
 
@@ -66,7 +66,7 @@ def running(
     store: TransactionalStore | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Running:
-    """Make what runs a handler; bodies over the `limits` are dead-lettered undecoded.
+    """Make the parts that run a handler; bodies over the `limits` are dead-lettered undecoded.
 
     The other arguments are `Invoker`'s.
     """
@@ -85,7 +85,7 @@ def running(
 
 
 class Wiring:
-    """What the consumers of one service share."""
+    """Makes consumers, and holds what those of one service share."""
 
     def __init__(
         self,

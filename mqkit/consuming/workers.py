@@ -1,4 +1,4 @@
-"""Worker tasks and their queue: so many runs at a time, and those of one key in their order.
+"""Runs items in worker tasks: so many at a time, and those of one key in their order.
 
 Tasks are used again, since making one costs more than most runs do. A run that waits for nothing
 takes no task of its own: one worker takes all that is there, one after the other. Where a run
@@ -70,7 +70,7 @@ class WorkerPool(Generic[T]):
         return self._queue.is_paused
 
     def submit(self, item: T, key: Hashable) -> None:
-        """Run it, soon, once all of its key that came before it have ended."""
+        """Queue an item; it runs once all of its key that came before it have ended."""
         self._queue.add(item, key)
         if self._waking is None:
             self._wake_soon()
@@ -200,7 +200,7 @@ class WorkerPool(Generic[T]):
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log_error(logger, logging.CRITICAL, "a run ended its task", error=error)
+            log_error(logger, logging.CRITICAL, "a run ended its task with an error", error=error)
         if not self._closed and self._waking is None:
             self._wake_soon()
 
@@ -221,7 +221,7 @@ class WorkQueue(Generic[T]):
         self._behind: dict[Hashable, deque[T] | None] = {}
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Return how many items wait."""
         return len(self._ready) + sum(len(line) for line in self._behind.values() if line)
 
     def add(self, item: T, key: Hashable) -> None:

@@ -1,4 +1,4 @@
-"""What a service has done, in numbers: counted in each process, and summed over all of them."""
+"""Counts what a service has done, in each process, and sums it over all of them."""
 
 from __future__ import annotations
 

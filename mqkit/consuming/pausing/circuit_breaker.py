@@ -17,7 +17,7 @@ from mqkit.pause import Pause
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trip:
-    """A pause that took effect: so many runs `failed` of the last ones, with `error` at the end."""
+    """Describes a pause that began: `failed` of the last `of` runs did, the last with `error`."""
 
     pause: Pause
     failed: int
@@ -26,13 +26,13 @@ class Trip:
 
     @property
     def because(self) -> str:
-        """For a person; without the error's text, which may quote a message."""
+        """Describe it for a person, without the error's text, which may quote a message."""
         return f"{self.failed} of the last {self.of} runs ended with {describe(self.error)}"
 
 
 @dataclass(frozen=True, slots=True)
 class RunVerdict:
-    """What becomes of a message whose run has ended, and what that says of the dependencies."""
+    """Says what becomes of a message whose run has ended, and what that tells of dependencies."""
 
     outcome: Outcome
     failed: bool | None
@@ -54,11 +54,11 @@ class CircuitBreaker:
         return tuple(window.trip for window in self._windows if window.trip is not None)
 
     def begin(self) -> int:
-        """A run begins; what this returns is given to `end`."""
+        """Note that a run begins; what this returns is given to `end`."""
         return self._resumed
 
     def asking(self, outcome: Outcome) -> tuple[Pause, ...]:
-        """Of which pauses to ask the probe before a message is dead-lettered: it may begin them."""
+        """Return the pauses whose probe is to be asked before a message is dead-lettered."""
         if not isinstance(outcome, DeadLetter) or not _has_run(outcome):
             return ()
         error = _error_of(outcome)
@@ -76,7 +76,7 @@ class CircuitBreaker:
         elapsed: float = 0.0,
         down: Collection[Pause] = (),
     ) -> RunVerdict:
-        """A run has ended.
+        """Judge a run that has ended.
 
         :param began: what `begin` returned
         :param down: the pauses whose probe says that their dependency is down
@@ -100,7 +100,7 @@ class CircuitBreaker:
         return RunVerdict(outcome, failed, tuple(trips))
 
     def resume(self, pause: Pause) -> None:
-        """Its dependency is back; what came before is forgotten."""
+        """End a pause, as its dependency is back; what came before is forgotten."""
         self._resumed += 1
         for window in self._windows:
             if window.pause is pause:
@@ -108,7 +108,7 @@ class CircuitBreaker:
 
 
 class _Window:
-    """The last runs, as one pause sees them."""
+    """Counts how the last runs ended, for one pause."""
 
     def __init__(self, pause: Pause) -> None:
         self.pause = pause
@@ -119,7 +119,7 @@ class _Window:
     def end(
         self, named: BaseException | None, began: int, *, is_down: bool
     ) -> tuple[Trip | None, bool]:
-        """The pause that this run begins, and whether its message is not to blame."""
+        """Return the pause that this run begins, and whether its message is not to blame."""
         if self.trip is not None or began < self._resumed:
             # What began before the dependency came back tells nothing of how it is now.
             return None, named is not None

@@ -59,7 +59,7 @@ def pauses_of(handler: Handler, service: Service) -> tuple[Pause, ...]:
 
 
 class Intake(Protocol):
-    """How messages come in: a consumer. Each method may be called at any time, also repeatedly."""
+    """Lets messages in, or not: a consumer. Each method may be called at any time."""
 
     def pause(self) -> None:
         """Start no more runs, and ask the broker for no more messages."""
@@ -238,12 +238,12 @@ class PauseController:
         self._met.add(type(error))
         if isinstance(error, ProbeTimeoutError) or pause.named(error):
             level = logging.WARNING if is_new else logging.DEBUG
-            logger.log(level, "%s: paused on: the probe: %s", self._queue, describe(error))
+            logger.log(level, "%s: still paused: the probe: %s", self._queue, describe(error))
         else:
             level = logging.ERROR if is_new else logging.DEBUG
             logger.log(
                 level,
-                "%s: paused on: the probe failed with an error that the pause is not for",
+                "%s: still paused: the probe failed with an error that the pause is not for",
                 self._queue,
                 exc_info=error,
             )
@@ -292,7 +292,7 @@ class _Prober:
             await result
 
     async def _in_thread(self) -> Any:
-        """Run it in a thread that keeps no process from ending, unlike an executor's."""
+        """Call the probe in a thread that keeps no process from ending, unlike an executor's."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
 

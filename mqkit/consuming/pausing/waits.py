@@ -80,7 +80,7 @@ class Waits:
             self._timeout = min(self._timeout, max(int(found[1]), 1) / 1000)
 
     def is_slow(self, waiting: list[Delivery], running: list[Delivery], now: float) -> bool:
-        """Tell whether something waits, and something has been here for too long."""
+        """Return whether a message waits, and one has been held for too long."""
         here: Iterable[Delivery] = (*waiting, *running)
         self._since = {each: self._since.get(each, now) for each in here if not each.lost}
         longest = SHARE * self._timeout

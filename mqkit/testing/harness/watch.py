@@ -1,4 +1,4 @@
-"""What a harness sees of the service that it runs: the observers, and the lists that they fill."""
+"""Notes what becomes of the messages of the service that a harness runs."""
 
 from __future__ import annotations
 

@@ -522,10 +522,10 @@ def test_each_key_takes_its_turns_in_order_and_one_at_a_time(
             item, key = coming.pop(0)
             queue.add(item, key)
         while (turn := queue.next()) is not None:
-            started, key = turn
-            assert key is None or key not in [other for _, other in running]
-            running.append((started, key))
-            ran[key].append(started)
+            started, turn_key = turn
+            assert turn_key is None or turn_key not in [other for _, other in running]
+            running.append((started, turn_key))
+            ran[turn_key].append(started)
         assert len(running) <= at_a_time
         ends: Any = data.draw(st.booleans())
         if running and (ends or not comes):  # each turn of this loop does something
@@ -549,12 +549,12 @@ def test_what_waits_can_be_taken_out(keys: list[int | None], at_a_time: int) -> 
         of_key = [item for item in waiting if keys[item] == wanted]
         assert of_key == sorted(of_key)
     assert len(queue) == 0
-    for _, key in running:
-        if key is not None:
-            queue.add(-1, key)
+    for _, ran_key in running:
+        if ran_key is not None:
+            queue.add(-1, ran_key)
     assert queue.next() is None or at_a_time > len(running)
-    for _, key in running:
-        queue.done(key)
+    for _, ran_key in running:
+        queue.done(ran_key)
     again = [key for _, key in iter(queue.next, None)]
     assert sorted(again, key=str) == sorted((k for _, k in running if k is not None), key=str)
 

@@ -197,7 +197,7 @@ async def test_a_probe_that_fails_is_logged_loudly_once(caplog: pytest.LogCaptur
     async with case.running():
         await case.run(DOWN)
         await eventually(lambda: dependency.asked >= 4)
-    levels = [record.levelno for record in caplog.records if "paused on" in record.getMessage()]
+    levels = [record.levelno for record in caplog.records if "still paused" in record.getMessage()]
     assert levels[:3] == [logging.WARNING, logging.DEBUG, logging.DEBUG]
 
 
