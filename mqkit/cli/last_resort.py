@@ -20,8 +20,8 @@ from collections.abc import Callable, Container, Iterable
 from types import FrameType, TracebackType
 from typing import Self
 
+from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.labels import finish_output
-from mqkit.cli.options import FAILED
 
 logger = logging.getLogger(__name__)
 

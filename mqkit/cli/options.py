@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from mqkit.checks import checked
+from mqkit.cli.exit_codes import CALLED_WRONGLY, FAILED
 from mqkit.cli.labels import label_output
 from mqkit.cli.log_lines import LineFormatter
 from mqkit.errors import (
@@ -25,12 +26,6 @@ from mqkit.errors import (
 )
 from mqkit.registration.service import Service
 from mqkit.settings import BrokerUrl, Settings
-
-FAILED = 1
-"""The exit code of a command that did not do what it was asked for."""
-
-CALLED_WRONGLY = 2
-"""The exit code of a command that was called wrongly, or with a service that is."""
 
 StoreOption = Annotated[
     str | None,

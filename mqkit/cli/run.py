@@ -15,13 +15,14 @@ from typing import Annotated
 import typer
 
 from mqkit import drivers
+from mqkit.checks.extras import needs_extra
 from mqkit.cli.broker import check_broker_choice
 from mqkit.cli.collector import spare_collector
+from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.labels import finish_output
 from mqkit.cli.last_resort import LastResort
 from mqkit.cli.loop import ASYNCIO, UVLOOP, runner
 from mqkit.cli.options import (
-    FAILED,
     load_service,
     log_level_number,
     log_to_stderr,
@@ -171,15 +172,8 @@ def _supervise(job: Job, processes: int) -> int:
 
 
 def _reload(job: Job) -> int:
-    try:
+    with needs_extra("reload", "--reload", "watchfiles"):
         from mqkit.cli.supervisor.reload import Reloader  # noqa: PLC0415 - what it needs is an extra
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("watchfiles"):
-            raise
-        raise ConfigurationError(
-            f"--reload watches files by a library that is not installed ({error}): "
-            "pip install 'mqkit[reload]'"
-        ) from error
     return asyncio.run(Reloader(job, Path.cwd()).run())
 
 

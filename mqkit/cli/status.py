@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic_core import to_json, to_jsonable_python
 
-from mqkit.cli.options import FAILED, StoreOption, store_option
+from mqkit.cli.exit_codes import FAILED
+from mqkit.cli.options import StoreOption, store_option
 from mqkit.logging.shown import shown
 
 MAX_RESULT = 2_000

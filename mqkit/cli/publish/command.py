@@ -15,6 +15,7 @@ import typer
 
 from mqkit.broker.connection import Connection
 from mqkit.checks.names import MAX_NAME
+from mqkit.cli.exit_codes import FAILED, INTERRUPTED
 from mqkit.cli.options import broker_url, seconds_option
 from mqkit.cli.publish.journal import Journal, JournalError, line_hash
 from mqkit.cli.publish.json_lines import count_lines, read_lines
@@ -34,9 +35,6 @@ from mqkit.publishing.outgoing import Outgoing
 from mqkit.publishing.pipeline import PublishResult
 from mqkit.publishing.publisher import DEFAULT_TIMEOUT, Publisher
 from mqkit.settings import BrokerUrl
-
-FAILED = 1
-INTERRUPTED = 130
 
 APP_ID = "mqkit publish"
 

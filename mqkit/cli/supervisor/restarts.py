@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tenacity import RetryCallState, Retrying, wait_exponential, wait_random
 
-from mqkit.cli.options import CALLED_WRONGLY, FAILED
+from mqkit.cli.exit_codes import CALLED_WRONGLY, FAILED
 
 LONGEST_WAIT = 30.0
 """Seconds; no wait before a restart is longer, save by the jitter."""

@@ -19,10 +19,11 @@ import threading
 from collections.abc import Callable
 
 from mqkit.cli.collector import spare_collector
+from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.labels import label_output
 from mqkit.cli.last_resort import LastResort
 from mqkit.cli.loop import runner
-from mqkit.cli.options import FAILED, errors_as_exit_codes, load_service, log_to_stderr
+from mqkit.cli.options import errors_as_exit_codes, load_service, log_to_stderr
 from mqkit.cli.run import ended_if_abandoned
 from mqkit.cli.supervisor.protocol import HURRY, JOBS, REPORTS, Job, Report
 from mqkit.cli.supervisor.totals import Tally

@@ -108,8 +108,9 @@ class Database:
                 await self._engine.dispose()
             self._engine = self._make_engine(pooled=False)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
+            extra = "store" if self._is_sqlite else "postgres"
             raise ConfigurationError(
-                f"the driver for {self} is not installed ({error}): pip install 'mqkit[postgres]'"
+                f"the driver for {self} is not installed ({error}): pip install 'mqkit[{extra}]'"
             ) from error
 
     def _make_engine(self, *, pooled: bool) -> AsyncEngine:
