@@ -15,11 +15,20 @@ from tests.conformance.suite.suite import Case, collect
 from tests.conformance.suite.targets import target_of
 
 PAIRS = [
-    pytest.param(client, case, id=f"{client.label}-{case.id}")
-    for client in CLIENTS.values()
+    pytest.param(
+        client,
+        case,
+        id=f"{client.label}-{case.id}",
+        marks=[pytest.mark.in_turn] if case.about == "broker" else [],
+    )
     for case in collect()
+    for client in CLIENTS.values()
     if case.about == client.about
 ]
+"""Each case with the clients that it is for. What is about the broker, and not about a driver of
+mqkit's, is held by two client libraries: on the RabbitMQs each case runs with one of them on the
+one version and with the other on the other, as neighbours are dealt out; on the embedded broker,
+and by `make conformance`, with both."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
