@@ -11,7 +11,6 @@ import typer
 
 from mqkit import drivers
 from mqkit.broker.connection import Connection
-from mqkit.cli.last_resort import LastResort
 from mqkit.cli.options import (
     StoreOption,
     broker_url,
@@ -19,6 +18,7 @@ from mqkit.cli.options import (
     log_to_stderr,
     store_option,
 )
+from mqkit.cli.watchdog import ShutdownWatchdog
 from mqkit.drivers.base import Driver
 from mqkit.publishing.publisher import Publisher
 from mqkit.settings import BrokerUrl
@@ -78,7 +78,7 @@ async def _relay(database: str, broker: BrokerUrl, driver: Driver) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with LastResort(GRACE):
+    with ShutdownWatchdog(GRACE):
         await _relay_until(stop, database, broker, driver)
 
 

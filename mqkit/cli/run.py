@@ -17,19 +17,18 @@ import typer
 from mqkit import drivers
 from mqkit.checks.extras import needs_extra
 from mqkit.cli.broker import check_broker_choice
-from mqkit.cli.collector import spare_collector
 from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.labels import finish_output
-from mqkit.cli.last_resort import LastResort
-from mqkit.cli.loop import ASYNCIO, UVLOOP, runner
+from mqkit.cli.loop import ASYNCIO, UVLOOP, runner, tune_collector
 from mqkit.cli.options import (
     load_service,
     log_level_number,
     log_to_stderr,
     seconds_option,
 )
-from mqkit.cli.supervisor.protocol import Job
+from mqkit.cli.supervisor.protocol import WorkerJob
 from mqkit.cli.supervisor.supervisor import Supervisor
+from mqkit.cli.watchdog import ShutdownWatchdog
 from mqkit.errors import ConfigurationError
 from mqkit.runtime import DEFAULT_GRACE, Runtime
 
@@ -129,7 +128,7 @@ def run(
     stopped, all that was in flight is settled; 1: it failed, handlers outlasted the grace period,
     or something could not be closed; 2: it was called wrongly.
     """
-    job = Job(
+    job = WorkerJob(
         service=service,
         url=url,
         grace=grace,
@@ -153,12 +152,12 @@ def run(
         log_to_stderr(job.log_level)
         if embedded:
             job = replace(job, url=stack.enter_context(_embedded_broker(data)))
-        last_resort = LastResort(grace)
-        runtime = job.runtime(loaded, on_stop=last_resort.begin)
-        last_resort.doing = lambda: runtime.doing
-        spare_collector()
+        watchdog = ShutdownWatchdog(grace)
+        runtime = job.runtime(loaded, on_stop=watchdog.begin)
+        watchdog.doing = lambda: runtime.doing
+        tune_collector()
         with runner(loop) as on_loop:
-            on_loop.run(_run_until_signal(runtime, last_resort))
+            on_loop.run(_run_until_signal(runtime, watchdog))
 
 
 def _embedded_broker(data: Path | None) -> contextlib.AbstractContextManager[str]:
@@ -167,17 +166,17 @@ def _embedded_broker(data: Path | None) -> contextlib.AbstractContextManager[str
     return embedded_broker(data)
 
 
-def _supervise(job: Job, processes: int) -> int:
+def _supervise(job: WorkerJob, processes: int) -> int:
     return asyncio.run(Supervisor(job, processes).run())
 
 
-def _reload(job: Job) -> int:
+def _reload(job: WorkerJob) -> int:
     with needs_extra("reload", "--reload", "watchfiles"):
         from mqkit.cli.supervisor.reload import Reloader  # noqa: PLC0415 - what it needs is an extra
     return asyncio.run(Reloader(job, Path.cwd()).run())
 
 
-async def _run_until_signal(runtime: Runtime, last_resort: LastResort) -> None:
+async def _run_until_signal(runtime: Runtime, watchdog: ShutdownWatchdog) -> None:
     stop = asyncio.Event()
 
     def on_signal(name: str) -> None:
@@ -191,7 +190,7 @@ async def _run_until_signal(runtime: Runtime, last_resort: LastResort) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number.name)
-    with last_resort, ended_if_abandoned(runtime):
+    with watchdog, ended_if_abandoned(runtime):
         await runtime.run(stop)
 
 

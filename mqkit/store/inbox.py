@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import MessageIdError, MessageIdReusedError, StoreError
 from mqkit.message import Delivery
-from mqkit.store.database.dialects import Flavour
+from mqkit.store.database.dialects import Dialect
 from mqkit.store.schema import MAX_ID, inbox, states
 from mqkit.store.serialization import writable
 
@@ -67,7 +67,7 @@ def body_hash(body: bytes) -> int:
 
 async def claim(
     connection: AsyncConnection,
-    flavour: Flavour,
+    dialect: Dialect,
     handler: str,
     delivery: Delivery,
     *,
@@ -88,14 +88,14 @@ async def claim(
         "queue": delivery.queue,
         "attempt": min(delivery.attempt, HIGHEST_ATTEMPT),
         "body_hash": hashed,
-        **flavour.kept(inbox, keep, now),
+        **dialect.kept(inbox, keep, now),
     }
     for _ in range(_CLAIM_AGAIN):
-        inserted = await connection.execute(_claim(flavour), row)
+        inserted = await connection.execute(_claim(dialect), row)
         if inserted.rowcount == 1:
             return None
         found = await connection.execute(
-            select(inbox.c.result, inbox.c.body_hash).where(_mine(flavour, handler, delivery))
+            select(inbox.c.result, inbox.c.body_hash).where(_mine(dialect, handler, delivery))
         )
         there = found.one_or_none()
         if there is not None:
@@ -113,24 +113,24 @@ async def claim(
     )
 
 
-def _mine(flavour: Flavour, handler: str, delivery: Delivery) -> ColumnElement[bool]:
-    return flavour.of_inbox(delivery.message_id or "", (handler, delivery.queue))
+def _mine(dialect: Dialect, handler: str, delivery: Delivery) -> ColumnElement[bool]:
+    return dialect.of_inbox(delivery.message_id or "", (handler, delivery.queue))
 
 
 @functools.lru_cache(maxsize=16)
-def _claim(flavour: Flavour) -> Any:
+def _claim(dialect: Dialect) -> Any:
     # Once for all messages: making a statement takes a good part of what running it takes.
-    return flavour.insert(inbox).values(**flavour.kept_columns(inbox)).on_conflict_do_nothing()
+    return dialect.insert(inbox).values(**dialect.kept_columns(inbox)).on_conflict_do_nothing()
 
 
 async def keep_result(
-    connection: AsyncConnection, flavour: Flavour, handler: str, delivery: Delivery, result: Any
+    connection: AsyncConnection, dialect: Dialect, handler: str, delivery: Delivery, result: Any
 ) -> None:
     """Keep what the handler returned, for status and for a reply that is asked for again."""
     if result is None:
         return
     await connection.execute(
-        update(inbox).where(_mine(flavour, handler, delivery)).values(result=result_text(result))
+        update(inbox).where(_mine(dialect, handler, delivery)).values(result=result_text(result))
     )
 
 
@@ -154,16 +154,16 @@ def _named(value: Any) -> str:
     return f"<{type(value).__qualname__}>"
 
 
-async def purge(connection: AsyncConnection, flavour: Flavour, now: datetime) -> int:
+async def purge(connection: AsyncConnection, dialect: Dialect, now: datetime) -> int:
     """Delete some of what need not be kept any longer, and say how many rows it were.
 
     One at a time does it: another that comes meanwhile deletes nothing. `now` is the clock of the
     only host of an SQLite; a server goes by its own, which all hosts have in common.
     """
     deleted = 0
-    if not await flavour.lock_shards(connection, [PURGE_LOCK]):
+    if not await dialect.lock_shards(connection, [PURGE_LOCK]):
         return 0
     for table in (inbox, states):
-        result = await connection.execute(flavour.delete_old(table, PURGE_BATCH, now))
+        result = await connection.execute(dialect.delete_old(table, PURGE_BATCH, now))
         deleted += result.rowcount
     return deleted

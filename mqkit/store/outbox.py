@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreError
 from mqkit.message import Message
-from mqkit.store.database.dialects import Flavour, key_hash
+from mqkit.store.database.dialects import Dialect, key_hash
 from mqkit.store.database.pool import Database
 from mqkit.store.schema import outbox
 from mqkit.store.serialization import properties_from_text, properties_to_text, writable
@@ -66,7 +66,7 @@ class Entry:
 
 async def write(
     connection: AsyncConnection,
-    flavour: Flavour,
+    dialect: Dialect,
     messages: Iterable[tuple[str | None, Message]],
     now: datetime,
 ) -> None:
@@ -74,11 +74,11 @@ async def write(
 
     It is done right before the commit: the keys stay locked until then.
     """
-    rows = [_row(key, message, flavour.shards, now) for key, message in messages]
+    rows = [_row(key, message, dialect.shards, now) for key, message in messages]
     if not rows:
         return
     keys = {row["order_key"] for row in rows if row["order_key"] is not None}
-    await flavour.insert_locked(connection, outbox, rows, keys)
+    await dialect.insert_locked(connection, outbox, rows, keys)
 
 
 def _row(key: str | None, message: Message, shards: int, now: datetime) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class Claim:
         if not published:
             return
         ids = [entry.id for entry in published]
-        condition = self._outbox.database.flavour.is_one_of(outbox.c.id, ids)
+        condition = self._outbox.database.dialect.is_one_of(outbox.c.id, ids)
         await self._execute([delete(outbox).where(condition)])
 
     async def hold(self, refused: Sequence[tuple[Entry, BaseException]], now: datetime) -> None:
@@ -130,7 +130,7 @@ class Claim:
             ]
         )
 
-    async def bury(self, dead: Sequence[tuple[Entry, BaseException]]) -> None:
+    async def set_aside(self, dead: Sequence[tuple[Entry, BaseException]]) -> None:
         """Set messages aside that can never be published: kept, and in nobody's way."""
         await self._execute(
             [
@@ -177,7 +177,7 @@ class Outbox:
 
     @property
     def shards(self) -> int:
-        return self.database.flavour.shards
+        return self.database.dialect.shards
 
     @contextlib.asynccontextmanager
     async def claim(self, shards: Sequence[int], limit: int, now: datetime) -> AsyncIterator[Claim]:
@@ -186,23 +186,23 @@ class Outbox:
         What another relay has claimed is left out. On PostgreSQL the claim is a transaction, and
         ends with it, or with this process.
         """
-        flavour = self.database.flavour
-        if flavour.holds_shards_by_transaction:
+        dialect = self.database.dialect
+        if dialect.holds_shards_by_transaction:
             async with self.database.transaction(beside=True) as connection:
-                mine = await flavour.lock_shards(connection, shards)
+                mine = await dialect.lock_shards(connection, shards)
                 # A statement of its own: its snapshot must not be older than the locks, or it
                 # would show what another relay has taken out meanwhile.
-                entries = await _entries(connection, flavour, mine, limit, now) if mine else []
+                entries = await _entries(connection, dialect, mine, limit, now) if mine else []
                 yield Claim(self, connection, entries)
             return
         async with self.database.reading() as connection:
-            entries = await _entries(connection, flavour, shards, limit, now)
+            entries = await _entries(connection, dialect, shards, limit, now)
         yield Claim(self, None, entries)
 
     async def waiting(self) -> Sequence[int]:
         """The shards that have something in them, whether it may be published now or not."""
         async with self.database.reading() as connection:
-            found = await connection.execute(self.database.flavour.filled_shards(outbox))
+            found = await connection.execute(self.database.dialect.filled_shards(outbox))
             return list(found.scalars())
 
     async def count(self) -> int:
@@ -232,7 +232,7 @@ def _held(table: Any, now: datetime) -> ColumnElement[bool]:
 
 async def _entries(
     connection: AsyncConnection,
-    flavour: Flavour,
+    dialect: Dialect,
     shards: Sequence[int],
     limit: int,
     now: datetime,
@@ -245,7 +245,7 @@ async def _entries(
         not_(func.coalesce(_held(outbox, now), False)),
         or_(outbox.c.order_key.is_(None), outbox.c.order_key.not_in(waiting)),
     )
-    rows = await connection.execute(flavour.of_shards(outbox, shards, free, limit))
+    rows = await connection.execute(dialect.of_shards(outbox, shards, free, limit))
     # The plan gives them in order, and nothing in SQL promises it.
     return sorted((_entry(row) for row in rows), key=lambda entry: entry.id)
 

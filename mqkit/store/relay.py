@@ -26,8 +26,8 @@ from mqkit.errors import (
 )
 from mqkit.logging.shown import shown
 from mqkit.registration.transactions import SendWithin
+from mqkit.store.log_throttle import LogThrottle
 from mqkit.store.outbox import Entry, Outbox
-from mqkit.store.seldom import Seldom
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Relay:
         self._wake = asyncio.Event()
         self._stopping = False
         self._failures = 0
-        self._seldom = Seldom()
+        self._throttle = LogThrottle()
         self.published = 0
         """Messages published and taken out by this relay."""
 
@@ -104,7 +104,7 @@ class Relay:
         while not self._stopping:
             self._wake.clear()
             try:
-                async with self._outbox.database.flavour.relaying() as mine:
+                async with self._outbox.database.dialect.relaying() as mine:
                     if mine:
                         await self._run_alone()
                     else:
@@ -161,7 +161,7 @@ class Relay:
             refused = [(entry, error) for entry, error in failed if not isinstance(error, _AWAY)]
             dead = [(entry, error) for entry, error in refused if _is_dead(entry, error)]
             held = [(entry, error) for entry, error in refused if not _is_dead(entry, error)]
-            await claim.bury(dead)
+            await claim.set_aside(dead)
             await claim.hold(held, self._clock())
             away = next((error for _, error in failed if isinstance(error, _AWAY)), None)
         self.published += len(published)
@@ -186,7 +186,7 @@ class Relay:
             )
         for entry, error in held:
             # Not by the routing key or the text: they may be others for each message.
-            if count := self._seldom.due((type(error), entry.row.exchange)):
+            if count := self._throttle.due((type(error), entry.row.exchange)):
                 logger.error(
                     "outbox: message %s was refused %d times and stays in the outbox: %s%s",
                     shown(entry.message_id),

@@ -21,7 +21,7 @@ from mqkit.errors import StoreError, StoreUnavailableError
 from mqkit.logging.error_texts import error_text, error_type
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
-from mqkit.store.database.dialects import Flavour
+from mqkit.store.database.dialects import Dialect
 from mqkit.store.database.pool import Database
 from mqkit.store.inbox import HIGHEST_ATTEMPT, result_text
 from mqkit.store.schema import MAX_ID, states
@@ -168,7 +168,7 @@ class StateRecorder:
                 await self._write_all({key: note})
 
     async def _write(self, batch: dict[Key, Note]) -> None:
-        flavour = self._database.flavour
+        dialect = self._database.dialect
         rows: list[dict[str, Any]] = [
             {
                 "handler": handler,
@@ -177,7 +177,7 @@ class StateRecorder:
                 "state": note.state.value,
                 "attempt": min(note.attempt, HIGHEST_ATTEMPT),
                 "updated_at": note.updated_at,
-                **flavour.kept(states, self._keep, note.updated_at),
+                **dialect.kept(states, self._keep, note.updated_at),
                 "retry_at": note.retry_at,
                 "error_type": note.error_type,
                 "error": note.error,
@@ -188,13 +188,13 @@ class StateRecorder:
         ]
         async with self._database.transaction(beside=True) as connection:
             # One statement for however many: one of all rows would be compiled anew for each count.
-            await connection.execute(_upsert(flavour), rows)
+            await connection.execute(_upsert(dialect), rows)
 
 
 @functools.lru_cache(maxsize=16)
-def _upsert(flavour: Flavour) -> Any:
+def _upsert(dialect: Dialect) -> Any:
     """An INSERT that takes the place of the row that is there."""
-    insert = flavour.insert(states).values(**flavour.kept_columns(states))
+    insert = dialect.insert(states).values(**dialect.kept_columns(states))
     return insert.on_conflict_do_update(
         index_elements=[states.c.handler, states.c.queue, states.c.message_id],
         set_={

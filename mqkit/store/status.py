@@ -41,7 +41,7 @@ async def message_status(database: Database, message_id: str) -> list[MessageSta
     written = writable(message_id)
     async with database.reading() as connection:
         waiting = await connection.execute(select(outbox).where(outbox.c.message_id == written))
-        mine = database.flavour.of_inbox(written, None)
+        mine = database.dialect.of_inbox(written, None)
         handled = await connection.execute(select(inbox).where(mine))
         noted = await connection.execute(select(states).where(states.c.message_id == written))
         found = [

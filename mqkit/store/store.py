@@ -30,7 +30,7 @@ from mqkit.store import inbox, outbox
 from mqkit.store.database.engine import watch_of
 from mqkit.store.database.owner import Owner
 from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
-from mqkit.store.opened import Opened
+from mqkit.store.open_store import OpenStore
 from mqkit.store.outbox import Outbox
 from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
 from mqkit.store.schema import MAX_ID
@@ -107,7 +107,7 @@ class Store:
         self._relays = checked.flag(relay, "Store(relay=...)")
         self._create_tables = checked.flag(create_tables, "Store(create_tables=...)")
         self._clock = clock
-        self._opened: Opened | None = None
+        self._opened: OpenStore | None = None
         self._owner = Owner()
 
     @property
@@ -152,7 +152,7 @@ class Store:
                     statement_timeout=self._statement_timeout,
                 )
                 await database.open(create_tables=self._create_tables)
-                self._opened = Opened(
+                self._opened = OpenStore(
                     database, StateRecorder(database, self._clock, keep=self._keep)
                 )
             owner.users += 1
@@ -250,21 +250,21 @@ class Store:
                 raise
             # Not from the error: a pause looks for it among the causes.
             raise judged from error.__cause__
-        opened.uncounted.ended(key)
+        opened.transient.ended(key)
         return result
 
     async def _once(
         self,
-        opened: Opened,
+        opened: OpenStore,
         handler: str,
         delivery: Delivery,
         run: Callable[[Transaction], Awaitable[Any]],
     ) -> Any:
         opened.with_inbox.add(handler)
-        flavour = opened.database.flavour
+        dialect = opened.database.dialect
         async with opened.database.transaction() as connection:
             handled = await inbox.claim(
-                connection, flavour, handler, delivery, now=self._clock(), keep=self._keep
+                connection, dialect, handler, delivery, now=self._clock(), keep=self._keep
             )
             if handled is not None:
                 logger.info(
@@ -279,7 +279,7 @@ class Store:
                 self._check_retry(handler, later)
                 raise
             await self._finish(transaction)
-            await inbox.keep_result(connection, flavour, handler, delivery, result)
+            await inbox.keep_result(connection, dialect, handler, delivery, result)
         if transaction.messages:
             opened.committed()
         return result
@@ -289,7 +289,7 @@ class Store:
         watch_of(transaction.connection).of_handler = False
         await outbox.write(
             transaction.connection,
-            self._open().database.flavour,
+            self._open().database.dialect,
             transaction.messages,
             self._clock(),
         )
@@ -345,9 +345,9 @@ class Store:
     async def _purge(self) -> int:
         database = self._open().database
         async with database.transaction(beside=True) as connection:
-            return await inbox.purge(connection, database.flavour, self._clock())
+            return await inbox.purge(connection, database.dialect, self._clock())
 
-    def _open(self) -> Opened:
+    def _open(self) -> OpenStore:
         if self._opened is None:
             raise StoreError("the store is not open: await store.open(), or use `async with store`")
         self._owner.check()

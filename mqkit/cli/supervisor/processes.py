@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from mqkit.cli.supervisor.protocol import JOBS, REPORTS, STOP, Job, Report
+from mqkit.cli.supervisor.protocol import JOBS, REPORTS, STOP, Report, WorkerJob
 from mqkit.cli.supervisor.restarts import End
 from mqkit.cli.supervisor.totals import Totals
 
@@ -64,7 +64,7 @@ class Process:
         """Whether it has not been seen to have ended."""
         return not self._ended.done()
 
-    async def begin(self, job: Job, link: socket.socket) -> None:
+    async def begin(self, job: WorkerJob, link: socket.socket) -> None:
         """Give it its job."""
         reader, writer = await asyncio.open_connection(sock=link, limit=LONGEST_LINE)
         self._writer = writer
@@ -149,7 +149,7 @@ class Processes:
 
     async def start(
         self,
-        job: Job,
+        job: WorkerJob,
         *,
         apart: bool,
         on_ready: Callable[[], None] = lambda: None,
@@ -183,7 +183,7 @@ class Processes:
         self._living = [process for process in self._living if process.is_alive]
 
 
-def _spawn(job: Job, link: socket.socket, *, apart: bool) -> subprocess.Popen[bytes]:
+def _spawn(job: WorkerJob, link: socket.socket, *, apart: bool) -> subprocess.Popen[bytes]:
     # A new interpreter, never a fork: an event loop, threads and an embedded broker may be here.
     # Nothing secret is on its command line, whose end is for those who read a list of processes.
     return subprocess.Popen(

@@ -29,7 +29,7 @@ HURRY = b"hurry\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class WorkerJob:
     """The options of `mqkit run` that concern the process which runs the service."""
 
     service: str
@@ -99,5 +99,5 @@ class Report:
     """In the first report: the files of the modules that it has imported."""
 
 
-JOBS = TypeAdapter(Job)
+JOBS = TypeAdapter(WorkerJob)
 REPORTS = TypeAdapter(Report)

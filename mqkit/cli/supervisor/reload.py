@@ -14,7 +14,7 @@ from pathlib import Path
 from watchfiles import PythonFilter, awatch
 
 from mqkit.cli.supervisor.processes import Process, Processes
-from mqkit.cli.supervisor.protocol import HURRY, Job
+from mqkit.cli.supervisor.protocol import HURRY, WorkerJob
 from mqkit.cli.supervisor.restarts import End
 from mqkit.cli.supervisor.supervisor import OVERSTAY
 from mqkit.errors import MqkitError
@@ -32,7 +32,7 @@ class WatchError(MqkitError):
 class Reloader:
     """Runs a job in one process, which is replaced after a change. `run` is called once."""
 
-    def __init__(self, job: Job, folder: Path) -> None:
+    def __init__(self, job: WorkerJob, folder: Path) -> None:
         """Watch the folder, and the folders of modules from elsewhere that are not installed."""
         self._job = replace(job, grace=min(job.grace, RELOAD_GRACE))
         self._folder = folder

@@ -76,7 +76,7 @@ class GiveUp:
     code: int
 
 
-class Judge:
+class RestartPolicy:
     """Decides for one of the processes, over all its lives.
 
     A service that cannot start is given up: until some process was ready, any exit code is final,

@@ -20,7 +20,7 @@ PRIVATE = 0o600
 """Rights of a file that holds messages: its owner's only."""
 
 
-class Flavour(Protocol):
+class Dialect(Protocol):
     """A kind of database."""
 
     shards: int

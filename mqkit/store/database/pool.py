@@ -1,7 +1,7 @@
 """A connection pool with transactions whose failures are told apart: the database's, or a caller's.
 
 SQLite and PostgreSQL differ in how they lock and how they begin; here, in `engine` and in
-`flavour`, and nowhere else.
+`dialect`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mqkit.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from mqkit.store.database.dialects import Flavour
+from mqkit.store.database.dialects import Dialect
 from mqkit.store.database.engine import (
     CONNECT_TIMEOUT,
     LOCK_TIMEOUT,
@@ -34,8 +34,8 @@ from mqkit.store.database.engine import (
     make_engine,
 )
 from mqkit.store.database.failures import Fault, is_lasting, is_lost
-from mqkit.store.database.places import Places
 from mqkit.store.database.postgres import Postgres, is_pooled
+from mqkit.store.database.slots import TransactionSlots
 from mqkit.store.database.sqlite import Sqlite
 from mqkit.store.database.url import redacted, shown, store_url
 from mqkit.store.migrate import create_or_migrate, missing
@@ -65,14 +65,14 @@ class Database:
     ) -> None:
         self.url = url
         self._is_sqlite = url.get_backend_name() == "sqlite"
-        self.flavour: Flavour = Sqlite(url.database or "") if self._is_sqlite else Postgres()
+        self.dialect: Dialect = Sqlite(url.database or "") if self._is_sqlite else Postgres()
         self._pool = pool
         self._statement_timeout = statement_timeout
         self._engine: AsyncEngine | None = None
         self._pings: set[asyncio.Task[None]] = set()
         # SQLite has one writer at a time: in this process they queue up in order, which is
         # fairer than its busy handler, and waits without a thread.
-        self._places = Places(1 if self._is_sqlite else pool)
+        self._slots = TransactionSlots(1 if self._is_sqlite else pool)
 
     def __str__(self) -> str:
         return shown(self.url)
@@ -85,9 +85,9 @@ class Database:
         try:
             await self._connect()
             if create_tables:
-                self.flavour.make_private()
+                self.dialect.make_private()
                 async with self.transaction() as connection:
-                    await self.flavour.lock_schema(connection)
+                    await self.dialect.lock_schema(connection)
                     await connection.run_sync(create_or_migrate)
             await self._check_tables()
         except BaseException as error:
@@ -103,7 +103,7 @@ class Database:
                 self._engine = self._make_engine(pooled=True)
                 async with self.reading() as connection:
                     if await is_pooled(connection):
-                        self.flavour = Postgres(pooled=True)
+                        self.dialect = Postgres(pooled=True)
                         return
                 await self._engine.dispose()
             self._engine = self._make_engine(pooled=False)
@@ -132,7 +132,7 @@ class Database:
         :raises StoreUnavailableError: it does not
         """
         async with self.reading() as connection:
-            await self.flavour.ping(connection)
+            await self.dialect.ping(connection)
 
     async def answers(self) -> bool:
         """Whether it is well, as far as can be seen within a few seconds."""
@@ -152,7 +152,7 @@ class Database:
         :raises StoreUnavailableError: it is away
         """
         async with self.reading() as connection:
-            return await self.flavour.closes_after(connection)
+            return await self.dialect.closes_after(connection)
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, beside: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -166,18 +166,18 @@ class Database:
         """
         async with contextlib.AsyncExitStack() as stack:
             if self._is_sqlite or not beside:
-                await stack.enter_async_context(self._place(front=beside))
+                await stack.enter_async_context(self._slot(front=beside))
             watch = Watch()
             connection = await stack.enter_async_context(self._connection(watch))
             begun = _transaction_of(connection)
-            await self.flavour.begun(connection, LOCK_TIMEOUT)
+            await self.dialect.begun(connection, LOCK_TIMEOUT)
             yield connection
             watch.of_handler = False
             if _transaction_of(connection) is not begun or not begun.is_active:
                 raise StoreError("the store's transaction was ended by hand, and is rolled back")
             if watch.error is not None:
-                await self.flavour.check_alive(connection)
-            await self.flavour.committing(connection, unpinned=watch.unpinned)
+                await self.dialect.check_alive(connection)
+            await self.dialect.committing(connection, unpinned=watch.unpinned)
             watch.may_commit = True
             await connection.commit()
             watch.in_doubt = False
@@ -197,7 +197,7 @@ class Database:
         failures: tuple[type[Exception], ...] = (
             SQLAlchemyError,
             OSError,
-            *self.flavour.connect_errors(),
+            *self.dialect.connect_errors(),
         )
         connection = self._engine.connect()
         try:
@@ -240,15 +240,15 @@ class Database:
             await self._let_go(connection, throw_away=watch.in_doubt)
 
     @contextlib.asynccontextmanager
-    async def _place(self, *, front: bool) -> AsyncIterator[None]:
+    async def _slot(self, *, front: bool) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             try:
-                place = self._places.one(front=front, nested_timeout=LOCK_TIMEOUT)
+                place = self._slots.hold(front=front, nested_timeout=LOCK_TIMEOUT)
                 await stack.enter_async_context(place)
             except TimeoutError as error:
                 raise StoreUnavailableError(
                     f"store {self}: a transaction within another one waited in vain: all of its "
-                    f"{self._places.count} transactions at a time went on for more than "
+                    f"{self._slots.count} transactions at a time went on for more than "
                     f"{LOCK_TIMEOUT:g} s; SQLite has one writer, PostgreSQL as many as "
                     "Store(pool=...) says"
                 ) from error
@@ -260,7 +260,7 @@ class Database:
         return STATEMENT_TIMEOUT if given is None else given
 
     async def _check_tables(self) -> None:
-        if not self.flavour.exists():
+        if not self.dialect.exists():
             raise StoreError(f"store {self}: there is no such file")
         async with self.reading() as connection:
             lacks = await connection.run_sync(missing)
@@ -284,7 +284,7 @@ class Database:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 if throw_away:
-                    await self.flavour.throw_away(connection)
+                    await self.dialect.throw_away(connection)
                 await connection.close()
         except (SQLAlchemyError, OSError) as error:
             logger.debug("a connection was lost before it was given back: %s", _first_line(error))

@@ -10,16 +10,16 @@ from typing import Any
 from mqkit.errors import StatementError, StoreError, StoreUnavailableError
 from mqkit.logging.shown import shown
 from mqkit.store.database.pool import Database
+from mqkit.store.log_throttle import LogThrottle
 from mqkit.store.notify import Notifier, listen
 from mqkit.store.relay import Relay
-from mqkit.store.seldom import Seldom
 from mqkit.store.states import StateRecorder
-from mqkit.store.uncounted import PATIENCE, Key, Uncounted, wait_after
+from mqkit.store.transient import MAX_UNCOUNTED, Key, TransientFailures, wait_after
 
 logger = logging.getLogger(__name__)
 
 
-class Opened:
+class OpenStore:
     """What an open store has: its database, and what runs beside."""
 
     def __init__(self, database: Database, recorder: StateRecorder) -> None:
@@ -28,10 +28,10 @@ class Opened:
         self.relay: Relay | None = None
         self.with_inbox: set[str] = set()
         """Handlers that ask for a transaction: their successes are in the inbox."""
-        self.uncounted = Uncounted()
-        self._seldom = Seldom()
+        self.transient = TransientFailures()
+        self._throttle = LogThrottle()
         self._notifier: Notifier | None = None
-        if database.flavour.has_notify:
+        if database.dialect.has_notify:
             self._notifier = Notifier(database)
         self._tasks: list[asyncio.Task[None]] = []
         self._relaying: asyncio.Task[None] | None = None
@@ -56,24 +56,24 @@ class Opened:
             is_same = isinstance(error, StoreUnavailableError)
             return error if is_same else StoreUnavailableError(str(error))
         if isinstance(error, StatementError):
-            self.uncounted.ended(key)
+            self.transient.ended(key)
             return error
         if await self._was_too_slow(error):
-            self.uncounted.ended(key)
+            self.transient.ended(key)
             return StatementError(
                 f"{error}; the transaction went on for {error.lost_after:.1f} s, and the server "
                 "closes one that idles, or goes on, for so long"
             )
-        failures = self.uncounted.failed(key)
+        failures = self.transient.failed(key)
         handler, _, message_id = key
-        if failures > PATIENCE and not error.lasting:
-            self.uncounted.ended(key)
+        if failures > MAX_UNCOUNTED and not error.lasting:
+            self.transient.ended(key)
             return StatementError(
                 f"{error}; this message met such failures {failures} times while the database "
                 "answers, and this one counts for its handler's policy"
             )
         error.wait = wait_after(failures)
-        if count := self._seldom.due((handler, str(error))):
+        if count := self._throttle.due((handler, str(error))):
             logger.warning(
                 "%s: %d failures of the store's that cost no attempt; message %s (failure %d of "
                 "it) is tried again in %.1f s: %s",
@@ -95,7 +95,7 @@ class Opened:
     def start_relay(self, relay: Relay) -> asyncio.Task[None]:
         """Start a relay, and what tells it of commits."""
         self.relay = relay
-        if self.database.flavour.has_listen:
+        if self.database.dialect.has_listen:
             self._spawn(listen(self.database, relay.wake), "listener")
         self._relaying = asyncio.create_task(relay.run(), name="mqkit store relay")
         return self._relaying

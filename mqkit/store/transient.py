@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 
-PATIENCE = 10
+MAX_UNCOUNTED = 10
 """Failures of one message, while the database answers, that its policy does not count."""
 
 LONGEST_WAIT = 60.0
@@ -24,7 +24,7 @@ Key = tuple[str, str, str]
 """Handler, queue and message id."""
 
 
-class Uncounted:
+class TransientFailures:
     """Counts the failures of messages in this process."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ MAX_CAUSES = 1_000
 """Causes to tell apart; the one that was told of longest ago is forgotten first."""
 
 
-class Seldom:
+class LogThrottle:
     """Counts what happens by its cause, and tells when a line of it is due."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -35,7 +35,7 @@ MANY = 10
 """Threads that are named."""
 
 
-class LastResort:
+class ShutdownWatchdog:
     """Ends this process once its time is over; `begin` may be called from any thread.
 
     While it is entered, on the main thread and inside of the event loop, whose handlers of the
@@ -76,7 +76,9 @@ class LastResort:
         ends_at = time.monotonic() + (self._grace if grace is None else grace) + self._after
         with self._changed:
             if self._ends_at is None:
-                threading.Thread(target=self._wait, name="mqkit last resort", daemon=True).start()
+                threading.Thread(
+                    target=self._wait, name="mqkit shutdown watchdog", daemon=True
+                ).start()
             if self._ends_at is None or ends_at < self._ends_at:
                 self._ends_at = ends_at
                 self._changed.notify()
