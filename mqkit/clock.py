@@ -1,4 +1,4 @@
-"""Time as the application's clock tells it, in UTC, and as mqkit writes it."""
+"""The clock that a service reads, and the form in which mqkit's headers have a time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """The wall clock, in UTC."""
+    """Return the time of the wall clock, in UTC."""
     return datetime.now(UTC)
 
 
 def stamp(moment: datetime) -> str:
-    """A time as mqkit's headers have it: ISO 8601, in UTC, with milliseconds."""
+    """Write a time as mqkit's headers have it: ISO 8601, in UTC, with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -1,9 +1,9 @@
-"""Bodies: from a Python value to bytes, and back to the type that a handler asks for."""
+"""Encodes bodies from Python values, and decodes them to the type that a handler asks for."""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from asyncio import CancelledError
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, cast
@@ -11,7 +11,7 @@ from typing import Any, cast
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from mqkit.bodies.content import (
+from mqkit.bodies.content_types import (
     BOM_UTF8,
     BYTES,
     JSON,
@@ -21,12 +21,12 @@ from mqkit.bodies.content import (
     is_utf16_or_32,
 )
 from mqkit.bodies.decimals import ExactValidator, may_lose_digits, pattern_of, reads_decimals
-from mqkit.bodies.explain import MAX_BUILT, MAX_PART, MAX_PLACE, MAX_TEXT, cut, explain
-from mqkit.bodies.lossless import loss, marks_in
+from mqkit.bodies.losses import loss, marks_in
 from mqkit.bodies.schemas import Schema, stop_early, validator
+from mqkit.bodies.validation_errors import MAX_BUILT, MAX_PART, MAX_PLACE, MAX_TEXT, cut, explain
 from mqkit.errors import DecodeError, InvalidMessageError, MqkitError
 from mqkit.limits import DEFAULT_LIMITS, Limits
-from mqkit.message import RESERVED_PREFIX, Header, Properties
+from mqkit.message import RESERVED_PREFIX, Delivery, Header, Properties
 
 LARGE_BODY = 4 * 1024
 """Bytes of a body that is validated up to the first wrong item of each list. Of a smaller one all
@@ -52,7 +52,7 @@ _FROM_THE_BROKER = (
 def encode(
     body: object, content_type: str | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> tuple[bytes, str]:
-    """The bytes of a body and their content type: bytes as they are, all else as JSON.
+    """Encode a body, and return its bytes and content type: all but bytes as JSON.
 
     Decimals become strings, so that no digit is lost. Bytes that are said to be JSON may be no
     deeper than what is written here: a handler on the other side would refuse them.
@@ -74,7 +74,7 @@ def encode(
         problem = loss(body, encoded, marks)
         if problem is None:
             return encoded, content_type or JSON
-    except (InvalidMessageError, KeyboardInterrupt, CancelledError):
+    except (InvalidMessageError, KeyboardInterrupt, asyncio.CancelledError):
         raise
     except BaseException as error:  # noqa: BLE001 - an object may raise anything
         problem = _unwritable(error)
@@ -98,7 +98,7 @@ _IN_A_VALUE = re.compile(r"Error serializing to JSON: (\w+): ")
 
 
 def _unwritable(error: BaseException) -> str:
-    """Why a value has no JSON: of what the application's own code raised, the type alone."""
+    """Say why a value has no JSON: of what the application's own code raised, the type alone."""
     text = str(error) if isinstance(error, PydanticSerializationError) else ""
     called = _IN_A_FUNCTION.search(text)
     found = called or _IN_A_VALUE.match(text)
@@ -117,7 +117,7 @@ def _unwritable(error: BaseException) -> str:
 
 
 def check_received(body: bytes, properties: Properties, limits: Limits) -> None:
-    """See that a message is within the limits before anything is made of it.
+    """Check that a message is within the limits, before anything is made of it.
 
     Neither mqkit's own headers nor those that the broker has added count: they come to a message
     that was within its limits when it was published.
@@ -167,7 +167,7 @@ class BodyDecoder:
                 self._prepare(self._adapter)
 
     def decode(self, body: bytes, properties: Properties, limits: Limits = DEFAULT_LIMITS) -> Any:
-        """The validated body. A byte order mark before it is left out.
+        """Validate a body and return it as the type; a byte order mark before it is left out.
 
         :raises DecodeError: the encoding is not known, the body is no JSON, over a limit, or not of
             the type, or a validator of the type failed, with whatever error. The message names each
@@ -199,11 +199,11 @@ class BodyDecoder:
         raise DecodeError(problem) from None
 
     def is_slow(self, body: bytes) -> bool:
-        """Whether a body may take so long to decode that an event loop should not wait for it."""
+        """Tell whether a body may take too long to decode for an event loop to wait for it."""
         return self._adapter is not None and len(body) >= SLOW_BODY
 
     def complete(self) -> None:
-        """Look up what the type names, for one that must be readable now.
+        """Resolve the names in the type now, rather than with its first body.
 
         :raises NameError: a name in it stands for nothing
         :raises PydanticUserError: pydantic cannot validate that type
@@ -253,7 +253,7 @@ class BodyDecoder:
         return explain(self._title, error, few, partly=len(body) > LARGE_BODY)
 
     def _few(self, body: bytes) -> ValidationError | None:
-        """An error with few of the errors of a body that has many."""
+        """Validate a body of many errors again, up to a few of them; None if that finds none."""
         try:
             self._stopping_early(body)
         except ValidationError as error:
@@ -272,3 +272,33 @@ __all__ = [
     "encode",
     "is_json",
 ]
+
+
+class DeliveryDecoder:
+    """Decodes the bodies of the messages of one handler."""
+
+    def __init__(self, decoder: BodyDecoder | None, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._decoder = decoder
+        self._limits = limits
+
+    def decode(self, delivery: Delivery) -> Any:
+        """Return the validated body; None where the handler takes none.
+
+        :raises DecodeError: it is over the limits, or not what the handler takes
+        """
+        check_received(delivery.body, delivery.properties, self._limits)
+        if self._decoder is None:
+            return None
+        return self._decoder.decode(delivery.body, delivery.properties, self._limits)
+
+    async def decode_aside(self, delivery: Delivery) -> Any:
+        """Decode in a thread: the event loop goes on wherever a validator in Python runs.
+
+        pydantic itself lets no other thread run while it parses and validates, which takes some
+        tenths of a second for the largest body that there may be by default.
+
+        :raises DecodeError: as `decode`
+        """
+        if self._decoder is None or not self._decoder.is_slow(delivery.body):
+            return self.decode(delivery)
+        return await asyncio.to_thread(self.decode, delivery)

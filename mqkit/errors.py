@@ -1,4 +1,4 @@
-"""Every error that mqkit raises: one root, and each says what happened, to what, and what to do."""
+"""Every error that mqkit raises, under one root: what happened, to what, and what to do."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class OptionError(ConfigurationError, ValueError):
 
 
 class PolicyError(MqkitError):
-    """A strategy of a retry policy answered with what cannot be an answer; the message says what.
+    """A strategy of a retry policy answered with neither a time nor yes or no.
 
     The message that it was asked about is dead-lettered as `policy-failed`.
     """
@@ -115,7 +115,25 @@ class TopologyError(BrokerError):
 # --- publishing --------------------------------------------------------------------------------
 
 
-class PublishError(BrokerError):
+class _OutgoingError(BrokerError):
+    """What goes wrong with one outgoing message, which its text and its attributes name."""
+
+    _noun: ClassVar[str] = "message"
+
+    def __init__(
+        self, problem: str, *, exchange: str, routing_key: str, message_id: str | None
+    ) -> None:
+        where = f"exchange {exchange!r}" if exchange else "the default exchange"
+        super().__init__(
+            f"{self._noun} {message_id} to {where} with routing key {routing_key!r}: {problem}"
+        )
+        self.problem = problem
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.message_id = message_id
+
+
+class PublishError(_OutgoingError):
     """A publish was not confirmed.
 
     `may_be_stored` tells the two families apart: False, the broker does not have the message;
@@ -125,18 +143,6 @@ class PublishError(BrokerError):
     """
 
     may_be_stored: bool = False
-
-    def __init__(
-        self, problem: str, *, exchange: str, routing_key: str, message_id: str | None
-    ) -> None:
-        where = f"exchange {exchange!r}" if exchange else "the default exchange"
-        super().__init__(
-            f"message {message_id} to {where} with routing key {routing_key!r}: {problem}"
-        )
-        self.problem = problem
-        self.exchange = exchange
-        self.routing_key = routing_key
-        self.message_id = message_id
 
 
 class UnroutableError(PublishError):
@@ -214,20 +220,10 @@ class HeadersTooLargeError(InvalidMessageError):
 # --- requests ----------------------------------------------------------------------------------
 
 
-class RequestError(BrokerError):
-    """A request was published, and the reply that was asked for did not come of it."""
+class RequestError(_OutgoingError):
+    """A request was published, and the reply that was asked for did not come."""
 
-    def __init__(
-        self, problem: str, *, exchange: str, routing_key: str, message_id: str | None
-    ) -> None:
-        where = f"exchange {exchange!r}" if exchange else "the default exchange"
-        super().__init__(
-            f"request {message_id} to {where} with routing key {routing_key!r}: {problem}"
-        )
-        self.problem = problem
-        self.exchange = exchange
-        self.routing_key = routing_key
-        self.message_id = message_id
+    _noun = "request"
 
 
 class RequestTimeoutError(RequestError):

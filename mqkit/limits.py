@@ -1,4 +1,4 @@
-"""How large and how deep a message may be: checked before it is written and after it came.
+"""Limits of how large and how deep a message may be, on its way out and on its way in.
 
 Sizes are known before anything is encoded or decoded a second time, and nothing here recurses,
 so that a message that is far over its limits costs little more than one just over them.
@@ -36,7 +36,7 @@ MAX_HEADER_DEPTH = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a publisher refuses to write, and a service to hand to a handler.
+    """The largest message that a publisher writes, and that a service hands to a handler.
 
     `body` and `headers` are bytes on the wire, `depth` is the number of JSON arrays and objects
     within each other (RFC 8259, section 9, lets a parser have such a limit).
@@ -65,13 +65,13 @@ class Limits:
             count(getattr(self, name), f"Limits({name}=...)", least=least, most=most)
 
     def body_problem(self, size: int) -> str | None:
-        """What is wrong with a body of so many bytes; None is nothing."""
+        """Say what is wrong with a body of so many bytes; None is nothing."""
         if size <= self.body:
             return None
         return f"its body of {size} bytes is over the limit of {self.body} (Limits.body)"
 
     def json_problem(self, body: bytes) -> str | None:
-        """What is wrong with how deep a body of JSON is, or with its keys; None is nothing."""
+        """Say what is wrong with the depth or the keys of a body of JSON; None is nothing."""
         if is_deeper(body, self.depth):
             return f"its JSON is nested deeper than the limit of {self.depth} levels (Limits.depth)"
         if self.unique_keys and key_twice(body) is not None:
@@ -79,7 +79,7 @@ class Limits:
         return None
 
     def headers_problem(self, headers: Mapping[str, Any]) -> str | None:
-        """What is wrong with the size or the depth of headers; None is nothing."""
+        """Say what is wrong with the size or the depth of headers; None is nothing."""
         if not headers:
             return None
         size = table_size(headers, self.headers)
@@ -99,7 +99,7 @@ DEFAULT_LIMITS = Limits()
 def checked_limits(
     limits: object, what: str, *, error: type[ConfigurationError] = OptionError
 ) -> Limits:
-    """Limits.
+    """Check that an option is `Limits`, and return it.
 
     :raises OptionError: it is none; or `error` instead
     """
@@ -109,7 +109,7 @@ def checked_limits(
 
 
 def is_deeper(body: bytes, depth: int) -> bool:
-    """Whether JSON has more than `depth` arrays and objects within each other.
+    """Tell whether JSON has more than `depth` arrays and objects within each other.
 
     Exact for JSON; of what is no JSON it says anything. Nearly all bodies have no more brackets
     than `depth`, and are known to be fine by a count of those.
@@ -137,7 +137,7 @@ _NOT_STRUCTURE = bytes(sorted(set(range(256)) - set(b'[]{}"')))
 
 
 def _brackets(body: bytes) -> memoryview:
-    """The steps of all brackets that are outside of strings."""
+    """Return 1 for each opening bracket outside of strings, and -1 for each closing one."""
     structure = _unescaped(body).translate(_STEPS, _NOT_STRUCTURE).replace(b'""', b"")
     if b'"' in structure:
         structure = b"".join(structure.split(b'"')[::2])
@@ -145,7 +145,10 @@ def _brackets(body: bytes) -> memoryview:
 
 
 def key_twice(body: bytes) -> str | None:
-    """A key that an object of JSON has twice, at any depth; None is none, or that it is no JSON."""
+    """Find a key that an object of JSON has twice, at any depth; None if there is none.
+
+    Of what is no JSON it is None as well.
+    """
     try:
         json.loads(body, object_pairs_hook=_see_once, parse_int=str, parse_float=str)
     except _KeyTwiceError as error:
@@ -172,12 +175,12 @@ def _see_once(pairs: list[tuple[str, Any]]) -> None:
 
 
 def outside_strings(body: bytes) -> list[bytes]:
-    """The pieces of JSON that are between its strings; of what is no JSON, anything."""
+    """Return the pieces of JSON that are between its strings; of what is no JSON, anything."""
     return _unescaped(body).split(b'"')[::2]
 
 
 def _unescaped(body: bytes) -> bytes:
-    """JSON in which every quote begins or ends a string."""
+    """Drop the escaped quotes of JSON, so that every quote begins or ends a string."""
     if b"\\" not in body:
         return body
     # Pairs first: in '\\\\"' the quote is not escaped.
@@ -185,10 +188,11 @@ def _unescaped(body: bytes) -> bytes:
 
 
 def table_size(headers: Mapping[str, Any], limit: int) -> int | None:
-    """Bytes of headers on the wire (AMQP 0-9-1, section 4.2.5.5, RabbitMQ's types); None: too deep.
+    """Count the bytes of headers on the wire; None if they are nested too deeply.
 
-    Where it is over `limit` it may be less than the whole. What cannot be encoded counts little;
-    the driver refuses it.
+    Sizes are those of AMQP 0-9-1, section 4.2.5.5, with RabbitMQ's types. Where the sum is over
+    `limit` it may be less than the whole. What cannot be encoded counts little; the driver refuses
+    it.
     """
     size = 0
     level: list[Any] = [headers]
@@ -219,7 +223,7 @@ _TEXT = (str, bytes)
 
 
 def _value_size(value: Any, limit: int) -> int:
-    """The octet of the type, and the value; of a table or an array, what is not its length."""
+    """Count the bytes of a value with the octet of its type; of a table, the octet alone."""
     if isinstance(value, _TEXT):
         return 5 + _text_size(value, limit)
     if type(value) is int:

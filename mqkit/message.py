@@ -1,4 +1,4 @@
-"""The values that travel: a message on its way out, a delivery on its way in."""
+"""Messages and deliveries: what is published, what is received, and mqkit's own headers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What a copy takes over from its original as it came, byte for byte."""
+    """The parts of a message that its copy (a retry, a dead letter) takes over byte for byte."""
 
     entries: Mapping[str, bytes]
     """Header entries by their names, encoded; written in the place of what `headers` has there."""
@@ -101,7 +101,7 @@ class Message:
 
 
 class DeliveryChannel(Protocol):
-    """What a delivery needs of the channel that it came by; only `settle` calls it."""
+    """The channel that a delivery came by; only the settler calls its methods."""
 
     @property
     def is_open(self) -> bool: ...
@@ -157,7 +157,7 @@ class Delivery:
 
     @property
     def headers(self) -> Mapping[str, HeaderValue]:
-        """The message's headers; of mqkit's own, those believed (`mqkit.consuming.headers`).
+        """The message's headers, without those of mqkit's that its sender may not set.
 
         Bytes in a name that are no UTF-8 are surrogates (PEP 383): `name.encode("utf-8",
         "surrogateescape")` gives them back. A long string that is no UTF-8 is bytes, a time after
@@ -175,24 +175,13 @@ class Delivery:
         return self.channel is not None and not self.channel.is_open
 
 
-def first_published_to(
-    headers: Mapping[str, HeaderValue], exchange: str, routing_key: str
-) -> tuple[str, str]:
-    """The exchange and routing key of a message's first publish, which copies carry along."""
-    first_exchange = text_of(headers.get(Header.EXCHANGE))
-    first_key = text_of(headers.get(Header.ROUTING_KEY))
-    if isinstance(first_exchange, str) and isinstance(first_key, str):
-        return first_exchange, first_key
-    return exchange, routing_key
-
-
 def value_of(name: str) -> str | bytes:
-    """A name as a header's value; bytes where it came as no UTF-8."""
+    """Write a name as a header's value: text, or bytes where it came as no UTF-8."""
     return name if name.isascii() or _is_text(name) else name.encode(errors="surrogateescape")
 
 
 def text_of(value: HeaderValue) -> HeaderValue:
-    """What `value_of` was given."""
+    """Read back the name that `value_of` has written."""
     return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
 
 
@@ -204,40 +193,8 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def elapsed_seconds(headers: Mapping[str, HeaderValue]) -> float:
-    """Seconds from the first failure to this attempt, from mqkit's own header; else 0.
-
-    It is summed up from waits and runs, not from the clock of the wall: a clock that jumps would
-    end a message early.
-    """
-    elapsed = headers.get(Header.ELAPSED)
-    if isinstance(elapsed, int) and not isinstance(elapsed, bool) and elapsed >= 0:
-        return elapsed / 1000
-    return 0.0
-
-
-def time_to_live(properties: Properties) -> float | None:
-    """Seconds that a message is still worth handling, from when it came; None is for ever.
-
-    A retry tells it in mqkit's own header: in the delay ladder, the property would cut the delay
-    short, and the broker removes it there.
-    """
-    left = properties.headers.get(Header.TIME_TO_LIVE)
-    if isinstance(left, int) and not isinstance(left, bool) and left >= 0:
-        return left / 1000
-    return properties.expiration
-
-
-def attempt_number(headers: Mapping[str, HeaderValue]) -> int:
-    """Which attempt a delivery is, from mqkit's own header; 1 where there is none or nonsense."""
-    attempt = headers.get(Header.ATTEMPT)
-    if isinstance(attempt, int) and not isinstance(attempt, bool) and attempt >= 1:
-        return attempt
-    return 1
-
-
 def maker(cls: Callable[P, T]) -> Callable[P, T]:
-    """Return what makes instances of a frozen dataclass as fast as of one that is not frozen.
+    """Return a fast constructor of a frozen dataclass, as fast as of one that is not frozen.
 
     The `__init__` of a frozen one goes by `object.__setattr__` for each field, which for a
     message's 13 properties takes a microsecond: three times as long as this does.

@@ -1,4 +1,4 @@
-"""What becomes of a delivery: exactly one outcome each, and the exceptions that steer it.
+"""Outcomes of a delivery, one for each, and the exceptions by which a handler chooses one.
 
 Outcomes are plain values: `dispatch` decides on one, `settle` carries it out.
 """
@@ -116,7 +116,7 @@ class RetryLater(Exception):  # noqa: N818 - an instruction, not an error
 
 
 def instruction(error: BaseException) -> BaseException:
-    """The `Reject` or `RetryLater` that an error is, or holds as a group; else the error itself.
+    """Find the `Reject` or `RetryLater` that an error is or holds as a group; else return it.
 
     A `TaskGroup` raises what its tasks raised as a group. One `Reject` in it is enough, and of
     several `RetryLater` the longest counts.

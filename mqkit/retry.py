@@ -1,4 +1,4 @@
-"""The failure policy of a handler, in tenacity's strategies, evaluated once per failed attempt.
+"""The retry policy of a handler: tenacity's strategies, asked once after each failure.
 
 tenacity usually sleeps between attempts in one process. Here each attempt may run in another
 process, so its strategies are only asked: the delay is then held by the broker.
@@ -74,11 +74,11 @@ class Retry:
 
     @classmethod
     def never(cls) -> Retry:
-        """No second attempt: every failure is dead-lettered at once."""
+        """Make a policy without a second attempt: every failure is dead-lettered at once."""
         return cls(stop=stop_after_attempt(1), wait=wait_none())
 
     def longest(self) -> float:
-        """Seconds: about the most that all retries of one message may take.
+        """Estimate the most seconds that all retries of one message may take.
 
         Found by asking the strategies attempt by attempt, the longest of several draws each, since
         waits may be random. A policy that does not stop within 1,000 attempts is taken to go on
@@ -100,7 +100,7 @@ class Retry:
     def decide(
         self, error: BaseException, *, attempt: int, elapsed: float = 0.0
     ) -> RetryAfter | DeadLetter:
-        """What becomes of a message whose attempt number `attempt` ended with `error`.
+        """Decide what becomes of a message whose attempt number `attempt` ended with `error`.
 
         `elapsed` is the seconds since its first failure. Pure but for what a strategy draws
         at random.
@@ -133,7 +133,7 @@ def _state(error: BaseException, attempt: int, elapsed: float) -> RetryCallState
 
 
 def check_strategy(name: str, strategy: Any) -> None:
-    """See that a strategy can be asked.
+    """Check that a strategy can be asked.
 
     :raises OptionError: it cannot; the error says what to write
     """
@@ -177,7 +177,7 @@ def check_strategy(name: str, strategy: Any) -> None:
 
 
 def _parts(strategy: Any) -> Iterator[Any]:
-    """What one of tenacity's is put together of: of `stop | stop`, both."""
+    """Return the strategies that one of tenacity's combines: of `stop | stop`, both."""
     if isinstance(strategy, tuple(_KINDS.values())):
         for attribute in ("stops", "retries", "wait_funcs", "strategies"):
             parts = getattr(strategy, attribute, ())
@@ -199,7 +199,7 @@ def _is_error(kind: object) -> bool:
 
 
 def _seconds(answer: Any) -> float:
-    """The seconds of a number or a timedelta; NaN is anything else."""
+    """Return the seconds of a number or a timedelta; NaN for anything else."""
     if isinstance(answer, timedelta):
         return answer.total_seconds()
     is_number = isinstance(answer, Real | Decimal) and not isinstance(answer, bool)
@@ -212,7 +212,7 @@ def _seconds(answer: Any) -> float:
 
 
 def is_yes(name: str, answer: Any) -> bool:
-    """What `retry` or `stop` answered: anything that Python takes for true or false.
+    """Read the answer of `retry` or `stop`: anything that Python takes for true or false.
 
     :raises PolicyError: it is a strategy, which was to be called, or something to be awaited
     """
@@ -228,7 +228,7 @@ def is_yes(name: str, answer: Any) -> bool:
 
 
 def wait_of(answer: Any) -> float:
-    """The seconds that `wait` answered, within what the broker can hold.
+    """Read the answer of `wait`: seconds, within what the broker can hold.
 
     :raises PolicyError: it is no time
     """
@@ -243,6 +243,6 @@ def wait_of(answer: Any) -> float:
 
 
 def _close(answer: Any) -> None:
-    """End a coroutine that nobody awaits; Python would say so otherwise, at some other time."""
+    """Close a coroutine that nobody awaits; Python would warn of it at some later time."""
     if inspect.iscoroutine(answer):
         answer.close()

@@ -1,4 +1,4 @@
-"""Where the broker is and how to talk to it, checked before anything is opened.
+"""The broker's URL, parsed and checked before anything is opened, and the environment.
 
 URLs are parsed here and not by a client library: those ignore parameters that they do not
 know and turn a missing password into a default one, and a mistyped setting must not go unseen.
@@ -157,7 +157,7 @@ class BrokerUrl:
 
 
 class Settings(BaseSettings):
-    """What a process may be told by its environment; made when a command starts, never before."""
+    """The settings that the environment gives; read when a command starts, never before."""
 
     model_config = SettingsConfigDict(env_prefix="MQKIT_", extra="ignore")
 
@@ -237,7 +237,7 @@ def _port(text: str) -> int:
 
 
 def _is_whole(text: str, low: int, high: int) -> bool:
-    """Whether it is a number in that range; without a sign, an underscore or another script."""
+    """Tell whether a text is a number in that range, written in the digits 0 to 9 alone."""
     # Python reckons no number of over 4,300 digits.
     return len(text) <= _DIGITS and text.isascii() and text.isdigit() and low <= int(text) <= high
 
@@ -260,7 +260,7 @@ _NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20}")
 
 
 class _Parameters:
-    """The query of a URL; each is taken once, and what nobody took is refused."""
+    """The query parameters of a URL: each is taken once, and one that nobody took is refused."""
 
     def __init__(self, parts: SplitResult) -> None:
         self._tls = parts.scheme == "amqps"

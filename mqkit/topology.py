@@ -1,4 +1,4 @@
-"""What is declared on the broker: exchanges, queues and bindings, as plain values.
+"""Exchanges, queues and bindings as plain values, to be declared on the broker.
 
 Queues are durable quorum queues with a delivery limit and a dead letter queue unless stated
 otherwise. Nothing here talks to a broker; `declare` does.
@@ -10,7 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
-from mqkit.amqp.arguments import argument_problems, field_problems
+from mqkit.amqp.arguments import (
+    EXPIRES,
+    OWN_ARGUMENTS,
+    SINGLE_ACTIVE,
+    argument_problems,
+    dead_letter_arguments,
+    field_problems,
+)
 from mqkit.checks import checked
 from mqkit.checks.names import check_name
 from mqkit.errors import ConfigurationError
@@ -33,12 +40,6 @@ MAX_QUEUE_NAME = 190
 """Bytes in the name of a handler's queue: the delay ladder puts its 28 levels before it."""
 
 DEAD_SUFFIX = ".dead"
-
-SINGLE_ACTIVE = "x-single-active-consumer"
-"""https://www.rabbitmq.com/docs/consumers#single-active-consumer"""
-
-EXPIRES = "x-expires"
-"""https://www.rabbitmq.com/docs/ttl#queue-ttl"""
 
 MAX_PARTITIONS = 1000
 """Each is a queue of its own, and a consumer in each process."""
@@ -75,7 +76,7 @@ class Exchange:
             )
 
     def key(self, routing_key: str = "", arguments: Mapping[str, Any] | None = None) -> Source:
-        """What a queue binds to: this exchange, with a routing key or topic pattern."""
+        """Return what a queue binds to: this exchange, with a routing key or topic pattern."""
         given = {} if arguments is None else arguments
         return Source(self, routing_key, dict(given) if isinstance(given, Mapping) else given)
 
@@ -156,8 +157,8 @@ class Queue:
         if self.partitions is not None:
             yield from self._partition_problems(self.partitions)
         for name in self.arguments:
-            if name in _OWN_ARGUMENTS:
-                yield f"{name} is set by mqkit; {_OWN_ARGUMENTS[name]}"
+            if name in OWN_ARGUMENTS:
+                yield f"{name} is set by mqkit; {OWN_ARGUMENTS[name]}"
 
     def _limit_problems(self) -> Iterator[str]:
         if not checked.is_whole(self.delivery_limit, 1, MAX_DELIVERIES):
@@ -183,25 +184,17 @@ class Queue:
             yield f"{SINGLE_ACTIVE} is set by partitions="
 
     def partition(self, number: int) -> str:
-        """The name of a partition, counted from 0."""
+        """Return the name of a partition, counted from 0."""
         return self.name if self.partitions == 1 else f"{self.name}.{number}"
 
     def partition_queues(self) -> tuple[Queue, ...]:
-        """The queues that its messages are handled from, where it has several partitions.
+        """Return the queues that its messages are handled from, where it has several partitions.
 
         They have the queue's own dead letter queue.
         """
         if self.partitions is None or self.partitions == 1:
             return ()
-        dead_letters = {
-            "x-dead-letter-exchange": "",
-            "x-dead-letter-routing-key": self.dead_queue,
-        }
-        if self.type == "quorum":
-            dead_letters |= {
-                "x-dead-letter-strategy": "at-least-once",
-                "x-overflow": "reject-publish",
-            }
+        dead_letters = dead_letter_arguments(self.type, self.dead_queue)
         arguments = {**self.arguments, SINGLE_ACTIVE: True, **dead_letters}
         return tuple(
             _Partition(
@@ -241,46 +234,24 @@ class Queue:
         return self.name + DEAD_SUFFIX
 
     def declared_arguments(self) -> dict[str, Any]:
-        """The `x-` arguments that the queue is declared with.
-
-        At-least-once dead-lettering needs the dead letter exchange, the strategy and
-        `reject-publish` together (https://www.rabbitmq.com/docs/quorum-queues#dead-lettering).
-        """
+        """Build the `x-` arguments that the queue is declared with."""
         own: dict[str, Any] = {"x-queue-type": self.type}
-        if self.dead_letters:
-            own |= {
-                "x-dead-letter-exchange": "",
-                "x-dead-letter-routing-key": self.dead_queue,
-            }
         if self.type == "quorum":
             own["x-delivery-limit"] = self.delivery_limit
-            if self.dead_letters:
-                own |= {
-                    "x-dead-letter-strategy": "at-least-once",
-                    "x-overflow": "reject-publish",
-                }
+        if self.dead_letters:
+            own |= dead_letter_arguments(self.type, self.dead_queue)
         if self.partitions is not None:
             own[SINGLE_ACTIVE] = True
         return {**own, **self.arguments}
 
 
 class _Partition(Queue):
-    """A queue with arguments that are mqkit's own to set."""
+    """One of several partitions: a queue whose arguments are mqkit's own, and not checked."""
 
     __slots__ = ()
 
     def _problems(self) -> Iterator[str]:
         yield from ()
-
-
-_OWN_ARGUMENTS = {
-    "x-queue-type": "use type=",
-    "x-delivery-limit": "use delivery_limit=",
-    "x-dead-letter-exchange": "dead letters go to the queue's own dead letter queue",
-    "x-dead-letter-routing-key": "dead letters go to the queue's own dead letter queue",
-    "x-dead-letter-strategy": "it is at-least-once",
-    "x-overflow": "it is reject-publish, which at-least-once dead-lettering needs",
-}
 
 
 DEFAULT_CONSUMER_TIMEOUT = 1800.0
@@ -289,7 +260,7 @@ DEFAULT_CONSUMER_TIMEOUT = 1800.0
 
 
 def consumer_timeout(queue: Queue) -> float:
-    """Seconds after which the broker takes an unacknowledged message back.
+    """Return the seconds after which the broker takes an unacknowledged message back.
 
     The queue's own `x-consumer-timeout` (in milliseconds), or else RabbitMQ's default.
     """
@@ -298,7 +269,7 @@ def consumer_timeout(queue: Queue) -> float:
 
 
 def dead_letter_queue(queue: Queue) -> Queue:
-    """The queue that keeps what `queue` dead-letters; it limits and dead-letters nothing itself."""
+    """Return the dead letter queue of a queue; it limits and dead-letters nothing itself."""
     return _DeadLetterQueue(queue.dead_queue, type=queue.type, dead_letters=False)
 
 
@@ -315,7 +286,7 @@ class _DeadLetterQueue(Queue):
 
 
 def handled_dead_letters(queue: Queue, of: Queue) -> Queue:
-    """A handler's queue that is the dead letter queue of another handler's, `of`.
+    """Return a handler's queue as declared where it is the dead letter queue of `of`.
 
     It is declared as it was before there was a handler, so that it may be there already: without a
     delivery limit, and without dead letters of the broker's. Those of its handler are in a queue of
@@ -351,7 +322,7 @@ class Topology:
 
     @classmethod
     def of_queue(cls, queue: Queue, sources: Iterable[Source] = ()) -> Topology:
-        """What one handler needs: its queue, the dead letter queue, and what it binds to."""
+        """Collect what one handler needs: its queue, the dead letter queue, and the bindings."""
         sources = tuple(sources)
         queues = (queue, *queue.partition_queues())
         if queue.dead_letters:
@@ -363,7 +334,7 @@ class Topology:
         )
 
     def merge(self, other: Topology) -> Topology:
-        """Both together.
+        """Return both together.
 
         :raises ConfigurationError: the same name is declared in two ways; it names the difference
         """
@@ -391,7 +362,7 @@ def _union(kind: str, items: Iterable[_Named]) -> tuple[_Named, ...]:
 
 
 def difference(first: Exchange | Queue, second: Exchange | Queue) -> str:
-    """How two declarations of one name differ: 'durable is True here and False there'."""
+    """Say how two declarations of one name differ: 'durable is True in one and ...'."""
     return "; ".join(
         f"{item.name} is {getattr(first, item.name)!r} in one and {getattr(second, item.name)!r} "
         "in the other"

@@ -1,4 +1,4 @@
-"""What every test may ask for: a broker, and names that no other test uses.
+"""Fixtures that every test may ask for: brokers, drivers, databases, names of its own.
 
 The brokers are those of the pytest plugin (`mqkit.testing.plugin`): the embedded one and every
 RabbitMQ that is found, or what `--mqkit-broker` says.
@@ -29,7 +29,7 @@ from tests.selection import ALL_VERSIONS, IN_TURN, group, left_out
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take SIGINT: what is started by a job in the background would ignore it, as the job does."""
+    """Handle SIGINT, which processes started by a job in the background would else ignore."""
     config.addinivalue_line("markers", f"{IN_TURN}: runs on one of the RabbitMQs that are found")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

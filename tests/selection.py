@@ -1,4 +1,4 @@
-"""Which tests run on which RabbitMQ, and which of them on the same worker."""
+"""Chooses which tests run on which RabbitMQ, and which of them on the same worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ broker they run besides.
 
 PARTS = {
     "conformance": {"test_conformance"},
-    "drivers": {"test_aio_pika", "test_aio_pika_lent", "test_connection", "test_limits"},
+    "drivers": {"test_aio_pika", "test_aio_pika_borrowed", "test_connection", "test_limits"},
     "commands": {
         "test_blocking",
         "test_blocking_faults",
@@ -46,7 +46,7 @@ _EMBEDDED = "embedded"
 
 
 def label(item: pytest.Item) -> str | None:
-    """The label of the broker that a test runs on; None where it needs none of those found."""
+    """Return the label of the broker that a test runs on; None where it needs none."""
     for name in _BROKERS:
         if (spec := _params(item).get(name)) is not None:
             return str(getattr(spec, "label", "none"))
@@ -54,7 +54,7 @@ def label(item: pytest.Item) -> str | None:
 
 
 def left_out(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """The tests that another RabbitMQ than theirs was dealt."""
+    """Find the tests to leave out, as another RabbitMQ than theirs was dealt to them."""
     cases: dict[str, dict[str, pytest.Item]] = {}
     for item in items:
         version = label(item)
@@ -70,7 +70,7 @@ def left_out(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 def group(item: pytest.Item) -> str | None:
-    """The name of a test's group; None where it needs no broker and may run anywhere."""
+    """Return the name of a test's group; None where it needs no broker and may run anywhere."""
     broker = label(item)
     if broker is None:
         return None

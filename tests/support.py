@@ -1,4 +1,4 @@
-"""What the tests on a real broker share: waiting for events, a bare client, a service process."""
+"""Helpers of tests on a real broker: waiting for events, a bare client, a service process."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from mqkit.broker.connection import Connection
 from mqkit.drivers import named
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.drivers.pika import convert as pika_wire
+from mqkit.message import Delivery, Message
+from mqkit.middleware import Observer
+from mqkit.outcome import Outcome
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,6 +46,26 @@ async def eventually(
         await asyncio.sleep(0.02)
 
 
+class Telling(Observer):
+    """An observer that calls functions of a test."""
+
+    def __init__(
+        self,
+        settled: Callable[[Delivery, Outcome], object] = lambda *_: None,
+        confirmed: Callable[[Message], object] = lambda _: None,
+    ) -> None:
+        self._settled = settled
+        self._confirmed = confirmed
+
+    def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
+        """Tell it."""
+        self._settled(delivery, outcome)
+
+    def confirmed(self, message: Message) -> None:
+        """Tell it."""
+        self._confirmed(message)
+
+
 class Client:
     """A connection beside the service under test: publishes, looks into queues, breaks things."""
 
@@ -51,22 +74,22 @@ class Client:
         self.publisher = Publisher(connection)
 
     async def messages(self, queue: str) -> int:
-        """Ready messages."""
+        """Count the ready messages of a queue."""
         async with self.channel() as channel:
             return (await channel.declare_queue(queue, passive=True)).messages
 
     async def consumers(self, queue: str) -> int:
-        """Consumers of the queue."""
+        """Count the consumers of a queue."""
         async with self.channel() as channel:
             return (await channel.declare_queue(queue, passive=True)).consumers
 
     async def declare(self, queue: str, **arguments: object) -> None:
-        """A durable quorum queue."""
+        """Declare a durable quorum queue."""
         async with self.channel() as channel:
             await channel.declare_queue(queue, arguments={"x-queue-type": "quorum", **arguments})
 
     async def take(self, queue: str, within: float = 15.0) -> Incoming:
-        """The next message of the queue, acknowledged; waits for it."""
+        """Wait for the next message of the queue, acknowledge and return it."""
         deadline = time.monotonic() + within
         async with self.channel() as channel:
             while (incoming := await channel.get(queue)) is None:
@@ -76,7 +99,7 @@ class Client:
             return incoming
 
     async def take_all(self, queue: str) -> list[Incoming]:
-        """All that is in the queue now, acknowledged."""
+        """Acknowledge and return all that is in the queue now."""
         found: list[Incoming] = []
         async with self.channel() as channel:
             count = (await channel.declare_queue(queue, passive=True)).messages
@@ -91,7 +114,7 @@ class Client:
     async def _consume(
         channel: DriverChannel, queue: str, count: int, found: list[Incoming]
     ) -> None:
-        """Take so many by a consumer, where one by one would take many seconds."""
+        """Take so many messages by a consumer, where one by one would take many seconds."""
 
         def take(incoming: Incoming) -> None:
             channel.ack(incoming.tag)
@@ -103,7 +126,7 @@ class Client:
 
     @contextlib.asynccontextmanager
     async def channel(self) -> AsyncIterator[DriverChannel]:
-        """A channel of its own."""
+        """Open a channel for the block."""
         channel = await self.connection.channel()
         try:
             yield channel
@@ -112,7 +135,7 @@ class Client:
 
 
 async def delete(url: str, *, queue: str | None = None, exchange: str | None = None) -> None:
-    """Delete something under everybody; mqkit itself never does."""
+    """Delete a queue or an exchange while it is used; mqkit itself never does."""
 
     def in_thread() -> None:
         broker_url = BrokerUrl.parse(url)
@@ -129,7 +152,7 @@ async def delete(url: str, *, queue: str | None = None, exchange: str | None = N
 
 @contextlib.asynccontextmanager
 async def connected(url: str, name: str = "test") -> AsyncIterator[Client]:
-    """A client of the broker."""
+    """Connect a client to the broker."""
     connection = Connection(BrokerUrl.parse(url), name=name, driver=named())
     await connection.open(15)
     client = Client(connection)
@@ -142,7 +165,7 @@ async def connected(url: str, name: str = "test") -> AsyncIterator[Client]:
 
 @contextlib.asynccontextmanager
 async def peer(words: bytes) -> AsyncIterator[int]:
-    """The port of something that accepts connections and says no more than these words."""
+    """Listen on a port, accept connections and say no more than these words on each."""
     writers: list[asyncio.StreamWriter] = []
 
     def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -165,7 +188,7 @@ class ServiceProcess:
     log: Path
 
     def text(self) -> str:
-        """What it has logged and printed until now."""
+        """Return what it has logged and printed until now."""
         return self.log.read_text()
 
     async def says(self, words: str, within: float = 20.0) -> None:
@@ -180,7 +203,7 @@ class ServiceProcess:
         await eventually(said, within, f"{words!r} in:\n{self.text()}")
 
     async def ends(self, within: float = 30.0) -> int:
-        """Its exit code; negative for a signal."""
+        """Wait until it ends; returns its exit code, negative for a signal."""
         await eventually(lambda: self.process.poll() is not None, within, "its end")
         return int(self.process.returncode)
 
@@ -193,7 +216,7 @@ class ServiceProcess:
 def running(
     service: str, url: str, log: Path, *options: str, **environment: str
 ) -> Iterator[ServiceProcess]:
-    """A service in its own process, killed at the end if it still runs."""
+    """Run a service in its own process, killed at the end if it still runs."""
     with log.open("ab") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "mqkit", "run", service, *options],

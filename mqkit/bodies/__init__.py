@@ -1,1 +1,1 @@
-"""What the codec works with: content types, schemas, exact numbers, and explained errors."""
+"""Parts of the codec: content types, exact decimals, losses in JSON, validation errors."""

@@ -1,4 +1,4 @@
-"""Decimals in JSON: read from the text of a number, where a float would lose a digit of it.
+"""Reads Decimals from the text of numbers in JSON, where a float would lose digits.
 
 pydantic's parser makes a float of every number with a fraction or an exponent, and a Decimal of
 that. Up to 15 significant digits survive it. Where a body has a number that does not, the Decimals
@@ -55,17 +55,17 @@ _MAY_LOSE = re.compile(rb"[0-9.]{17}|[0-9]{16}[eE]|[eE][-+]?[0-9]{3}")
 
 
 def reads_decimals(schema: Schema) -> bool:
-    """Whether a type has Decimals (or Fractions) in it."""
+    """Tell whether a type has Decimals (or Fractions) in it."""
     return any(part["type"] in _MADE for part in schemas_in(schema))
 
 
 def pattern_of(body: bytes) -> bytes:
-    """A body of JSON with each digit as 0, and opening brackets as `[`; most else is blank."""
+    """Write a body of JSON with each digit as 0, and opening brackets as `[`; most else blank."""
     return body.translate(_AS_PATTERN)
 
 
 def may_lose_digits(pattern: bytes, body: bytes) -> bool:
-    """Whether a body may have a number that a float cannot hold; every body is looked at so.
+    """Tell, fast, whether a body may have a number that a float cannot hold.
 
     What it lets through is read right; `inexact_numbers` looks at the rest closely.
 
@@ -78,7 +78,7 @@ def may_lose_digits(pattern: bytes, body: bytes) -> bool:
 
 
 def inexact_numbers(body: bytes, *, in_strings: bool = False) -> dict[float, Decimal | None]:
-    """The numbers that a float does not hold, by the floats that are made of them.
+    """Find the numbers that a float does not hold, by the floats that are made of them.
 
     None is a float that stands for two different numbers of this body.
 
@@ -102,7 +102,7 @@ def inexact_numbers(body: bytes, *, in_strings: bool = False) -> dict[float, Dec
 
 
 def _both(number: bytes) -> tuple[float, Decimal | None]:
-    """What pydantic's parser makes of a number, and what it is; None is beyond a Decimal, too."""
+    """Read a number as pydantic's parser does, and exactly; None is beyond a Decimal, too."""
     text = number.decode("ascii")
     try:
         return float(text), Decimal(text)
@@ -125,11 +125,11 @@ class ExactValidator:
         )
 
     def numbers(self, body: bytes) -> dict[float, Decimal | None]:
-        """The numbers of a body that must be read exactly; without any, pydantic reads it right."""
+        """Find the numbers that must be read exactly; without any, pydantic reads all right."""
         return inexact_numbers(body, in_strings=self._in_strings)
 
     def validate(self, body: bytes, numbers: dict[float, Decimal | None]) -> Any:
-        """The validated body; raises what pydantic and the validators of the type raise."""
+        """Validate a body; raises what pydantic and the validators of the type raise."""
         # A validator of the type may decode another body by the same decoder.
         before = getattr(self._of_this_thread, "numbers", {})
         self._of_this_thread.numbers = numbers

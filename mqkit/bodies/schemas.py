@@ -1,4 +1,4 @@
-"""Core schemas: what pydantic makes of a type, looked through and changed before it is built.
+"""Walks and changes pydantic's core schemas before a validator is built of them.
 
 The schema of a type is nested dicts (`pydantic_core.core_schema`). What validates bodies that are
 not usual (large ones, numbers that a float cannot hold) is built from a changed copy of it.
@@ -50,7 +50,7 @@ _NO_MORE = object()
 
 
 def schemas_in(schema: Any) -> Iterator[Schema]:
-    """Every schema within a schema, itself included."""
+    """Yield every schema within a schema, itself included."""
     found: list[Any] = [schema]
     while found:
         part = found.pop()
@@ -65,7 +65,7 @@ def schemas_in(schema: Any) -> Iterator[Schema]:
 
 
 def validator(schema: Any, change: Callable[[Schema, bool], Schema]) -> SchemaValidator:
-    """What validates by a schema that is changed in every place.
+    """Build a validator from a schema that is changed in every place.
 
     :param change: gets a copy of each schema, whose inner ones are changed already, and whether
         models there forbid what they have no field for; returns what takes its place
@@ -123,7 +123,7 @@ def _changed(part: Any, change: Callable[[Schema, bool], Schema], *, forbids: bo
 
 
 def _is_schema(part: dict[Any, Any]) -> bool:
-    """Whether it is a schema (or a field), and not what holds several by name."""
+    """Tell whether a dict is a schema (or a field), and not what holds several by name."""
     return isinstance(part.get("type"), str)
 
 

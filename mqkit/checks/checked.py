@@ -1,4 +1,4 @@
-"""Options as they are given, checked: numbers, times, flags and names, or an error that names them.
+"""Checks of options as they are given: times, numbers, flags and names.
 
 Each option says here what it takes, so that all refuse the same: NaN and infinity, text in the
 place of a number, True in the place of 1, and what is out of its range.
@@ -19,7 +19,7 @@ MAX_SECONDS = 1_000_000_000
 """Seconds, 31 years: more than anybody waits, and what event loops, locks and dates still take."""
 
 MAX_SHORT = 255
-"""Bytes of a name (a short string: AMQP 0-9-1, section 4.2.5.3)."""
+"""Bytes of a name or a routing key: a short string (AMQP 0-9-1, section 4.2.5.3)."""
 
 _SHOWN = 80
 """Characters of a value in an error's text."""
@@ -34,7 +34,7 @@ def seconds(
     most: float = MAX_SECONDS,
     error: type[ConfigurationError] = OptionError,
 ) -> float:
-    """A time in seconds, from a number or a timedelta.
+    """Check a time, a number or a timedelta, and return its seconds.
 
     :param option: what the error calls it: 'Pause(every=...)'
     :param least: the shortest that there may be
@@ -59,7 +59,7 @@ def count(
     most: int | None = None,
     error: type[ConfigurationError] = OptionError,
 ) -> int:
-    """A whole number.
+    """Check a whole number, and return it.
 
     :raises OptionError: it is none, or out of its range; or `error` instead
     """
@@ -71,7 +71,7 @@ def count(
 
 
 def flag(value: object, option: str, *, error: type[ConfigurationError] = OptionError) -> bool:
-    """True or False: 'no' and 0 count as something else elsewhere.
+    """Check that a value is True or False, and return it; 'no' and 0 are neither.
 
     :raises OptionError: it is neither; or `error` instead
     """
@@ -81,7 +81,7 @@ def flag(value: object, option: str, *, error: type[ConfigurationError] = Option
 
 
 def name(value: object, option: str, *, error: type[ConfigurationError] = OptionError) -> str:
-    """Check a name that is sent to the broker.
+    """Check a name that is sent to the broker, and return it.
 
     :raises OptionError: it is no text, empty, over 255 bytes long, or not to be written in UTF-8;
         or `error` instead
@@ -94,7 +94,7 @@ def name(value: object, option: str, *, error: type[ConfigurationError] = Option
 
 
 def text_problem(value: str) -> str | None:
-    """Why a text cannot be a short string (AMQP 0-9-1, section 4.2.5.3); None if it can."""
+    """Say why a text cannot be a short string (AMQP 0-9-1, section 4.2.5.3); None if it can."""
     if len(value) <= MAX_SHORT and value.isascii() and "\0" not in value:
         return None
     if len(value) > MAX_SHORT or len(value.encode(errors="replace")) > MAX_SHORT:
@@ -105,7 +105,7 @@ def text_problem(value: str) -> str | None:
 
 
 def is_utf8(value: str) -> bool:
-    """Whether a text can be written in UTF-8: it has no half of a character (a surrogate)."""
+    """Tell whether a text can be written in UTF-8: it has no half of a character (a surrogate)."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -114,14 +114,14 @@ def is_utf8(value: str) -> bool:
 
 
 def as_seconds(value: object) -> float | None:
-    """The seconds of a finite number or a timedelta; None is anything else."""
+    """Return the seconds of a finite number or a timedelta; None for anything else."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     return as_number(value)
 
 
 def as_number(value: object) -> float | None:
-    """A finite number; None is anything else, True and False among it."""
+    """Return a finite number; None for anything else, True and False among it."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -132,14 +132,14 @@ def as_number(value: object) -> float | None:
 
 
 def is_whole(value: object, least: int, most: int | None = None) -> bool:
-    """Whether it is a whole number in that range; True and False are none."""
+    """Tell whether a value is a whole number in that range; True and False are none."""
     if isinstance(value, bool) or not isinstance(value, int):
         return False
     return value >= least and (most is None or value <= most)
 
 
 def takes(function: object, arguments: int) -> bool:
-    """Return whether a function takes this number of arguments, by its signature."""
+    """Tell whether a function takes this number of arguments, by its signature."""
     if not callable(function):
         return False
     try:
@@ -152,7 +152,7 @@ def takes(function: object, arguments: int) -> bool:
 
 
 def is_hashable(value: object) -> bool:
-    """Whether it can be a key of a dict."""
+    """Tell whether a value can be a key of a dict."""
     try:
         hash(value)
     except TypeError:
@@ -161,7 +161,7 @@ def is_hashable(value: object) -> bool:
 
 
 def shown(value: object) -> str:
-    """A value in an error's text: its repr, the start of a long one, or its type if that fails."""
+    """Show a value in an error's text: its repr, cut, or its type where that fails."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - of a number over 4,300 digits, or a class of the application

@@ -1,17 +1,15 @@
-"""What a name on the broker may be."""
+"""Checks of the names of queues, exchanges and services."""
 
 from __future__ import annotations
 
 import unicodedata
 
+from mqkit.checks.checked import MAX_SHORT
 from mqkit.errors import ConfigurationError
 
-MAX_NAME = 255
-"""Bytes in a name or routing key: a short string (AMQP 0-9-1, section 4.2.5.3)."""
 
-
-def check_name(kind: str, name: str, limit: int = MAX_NAME) -> None:
-    """See that `kind`, such as 'a queue', can have a name, of `limit` bytes at most.
+def check_name(kind: str, name: str, limit: int = MAX_SHORT) -> None:
+    """Check that `kind`, such as 'a queue', can have a name, of `limit` bytes at most.
 
     :raises ConfigurationError: it cannot
     """
@@ -23,7 +21,7 @@ def check_name(kind: str, name: str, limit: int = MAX_NAME) -> None:
 
 
 def check_characters(what: str, name: str) -> None:
-    """See that a name is one line of text.
+    """Check that a name is one line of text.
 
     RabbitMQ takes CR and LF out of the names of queues and exchanges that are declared, and of no
     others (`rabbit_channel:strip_cr_lf`): that queue is there, and nothing that names it finds it.

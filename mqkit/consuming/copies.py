@@ -1,4 +1,4 @@
-"""The copies that replace a delivery: one to be retried, one for the dead letter queue. Pure."""
+"""Makes the copies that replace a delivery: to be retried, forwarded or dead-lettered. Pure."""
 
 from __future__ import annotations
 

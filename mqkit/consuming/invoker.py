@@ -27,7 +27,7 @@ from mqkit.middleware import CallNext, HandlerCall, Middleware, compose
 from mqkit.outcome import instruction
 from mqkit.registration.handler import Handler
 from mqkit.registration.injection import DELIVERIES, Provider
-from mqkit.registration.transactions import EffectStore, needs_transaction
+from mqkit.registration.transactions import TransactionalStore, needs_transaction
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Invoker:
         values: Mapping[Any, Any],
         providers: Mapping[Any, Provider],
         executor: Executor | None,
-        store: EffectStore | None = None,
+        store: TransactionalStore | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._service = service
@@ -138,7 +138,7 @@ class Invoker:
 
     async def _call_in_transaction(self, call: HandlerCall) -> Any:
         assert self._store is not None
-        return await self._store.once(
+        return await self._store.run_once(
             self._handler.name,
             call.delivery,
             functools.partial(self._run_in_transaction, call),

@@ -1,1 +1,1 @@
-"""How errors and foreign text are shown in a log, and in an error."""
+"""Shows errors, and text that came from outside, in logs and in errors."""

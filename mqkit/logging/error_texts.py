@@ -1,4 +1,4 @@
-"""What an error says of itself, for logs and dead letters, whatever its class does."""
+"""Texts of errors for logs and dead letters, whatever their classes do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import traceback
 
 
 def error_type(error: BaseException) -> str:
-    """An error's type with its module, as a traceback prints it."""
+    """Name an error's type with its module, as a traceback does."""
     kind = type(error)
     try:
         module, name = f"{kind.__module__}", f"{kind.__qualname__}"
@@ -20,7 +20,7 @@ _NO_TRACEBACK = "<traceback failed>"
 
 
 def error_text(error: BaseException) -> str:
-    """An error's own text; '<str() failed>' where its class cannot give it."""
+    """Return an error's own text; '<str() failed>' where its class cannot give it."""
     try:
         # Exactly a str: a class derived from it may do anything where it is cut or encoded.
         return str.__add__("", str(error))
@@ -29,7 +29,7 @@ def error_text(error: BaseException) -> str:
 
 
 def error_traceback(error: BaseException) -> str:
-    """An error with its traceback and causes; '<traceback failed>' where it has none to be had."""
+    """Format an error with its traceback and causes; '<traceback failed>' where that fails."""
     try:
         return "".join(traceback.format_exception(error))
     except BaseException:  # noqa: BLE001 - as `error_text`
@@ -37,7 +37,7 @@ def error_traceback(error: BaseException) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """An error for the log: its type and where it was raised, never its text.
+    """Describe an error for the log by its type and where it was raised, never by its text.
 
     The text may quote the message, and with it what must not be in a log.
     """

@@ -1,4 +1,4 @@
-"""A handler's arguments, matched to what can supply them, once, at registration."""
+"""Matches a handler's arguments to what can supply them, once, at registration."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _decoder(annotation: Any, body: str, what: str) -> BodyDecoder:
 def provider(
     type_: Any, factory: Callable[..., Any], scope: Scope, known: Mapping[Any, Provider]
 ) -> Provider:
-    """A provider whose own arguments can all be supplied.
+    """Make a provider, and check that its own arguments can all be supplied.
 
     A generator function is a context manager: what stands after its `yield` runs when the
     message (or the service) is done, and sees the exception if there was one.

@@ -1,4 +1,4 @@
-"""One text for each key of an order: the same for keys that are equal, in every process.
+"""Writes order keys as text: the same text for equal keys, in every process.
 
 What a key is written as by `str` will not do. `Decimal("7.0")` equals 7 and `True` equals 1, and
 each is written in another way; a set is written in the order of a hash seed, and an object by its

@@ -1,4 +1,4 @@
-"""What a handler and a service are told at registration, checked: each error says what, and why."""
+"""Checks of the options of a handler and a service, each by itself and all together."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from mqkit.checks.checked import Seconds
 from mqkit.errors import HandlerError
 from mqkit.middleware import Middleware
 from mqkit.pause import Pause
+from mqkit.registration.handler import Handler
+from mqkit.registration.keys import KEY_TYPES, annotation_of, may_be_key
 from mqkit.retry import Retry
 from mqkit.topology import Queue, Source, consumer_timeout
 
@@ -26,20 +28,23 @@ DEFAULT_CONCURRENCY = 20
 MAX_PREFETCH = 65535
 """`basic.qos` carries a short (AMQP 0-9-1, section 1.8.3.1)."""
 
+MAX_BATCH_WAIT = 3600.0
+"""Seconds, which `within` is less than: nobody waits longer for a batch to come together."""
+
 
 def name_of(function: Callable[..., Any]) -> str:
-    """The function's module and qualified name."""
+    """Return the function's module and qualified name."""
     module = getattr(function, "__module__", None) or "?"
     return f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives something to await."""
+    """Tell whether calling a function gives something to await."""
     return any(inspect.iscoroutinefunction(each) for each in _callees(function))
 
 
 def _callees(function: Callable[..., Any]) -> tuple[Any, ...]:
-    """What a call runs: the function behind a partial one or a static method, its `__call__`."""
+    """Return what a call runs: the function behind a partial or static one, its `__call__`."""
     while isinstance(function, functools.partial | staticmethod):
         function = function.func if isinstance(function, functools.partial) else function.__func__
     if isinstance(function, type):
@@ -48,7 +53,7 @@ def _callees(function: Callable[..., Any]) -> tuple[Any, ...]:
 
 
 def refuse_unrun(function: Callable[..., Any], what: str) -> None:
-    """See that a call of the handler runs its body, as far as that can be seen.
+    """Refuse a handler whose call would not run its body, as far as that can be seen.
 
     What this cannot see is an error when the handler is called (`HandlerResultError`).
 
@@ -84,7 +89,7 @@ def _is_generator(function: Any) -> bool:
 
 
 def _returned(function: Any) -> type | None:
-    """The class that a function says that it returns, without its parameters; None is another."""
+    """Return the class that a function is annotated to return; None if it is no class."""
     try:
         annotation = typing.get_type_hints(function).get("return")
     except (NameError, TypeError, AttributeError):  # told where the arguments are resolved
@@ -98,7 +103,7 @@ _UNRUN = (Awaitable, Generator, AsyncIterator)
 
 
 def checked_sources(bind: Iterable[Source], what: str) -> tuple[Source, ...]:
-    """What a queue is bound to.
+    """Check what a queue is bound to, and return it as a tuple.
 
     :raises HandlerError: it is something else
     """
@@ -112,7 +117,7 @@ def checked_sources(bind: Iterable[Source], what: str) -> tuple[Source, ...]:
 
 
 def checked_runs(prefetch: int, concurrency: int | None, what: str) -> tuple[int, int]:
-    """How many messages are sent ahead, and how many runs there are at a time.
+    """Check prefetch and concurrency, and return them; the latter has a default.
 
     :raises HandlerError: they are no numbers, or out of their ranges
     """
@@ -128,7 +133,7 @@ def checked_runs(prefetch: int, concurrency: int | None, what: str) -> tuple[int
 
 
 def checked_retry(retry: Retry | None, what: str) -> Retry | None:
-    """A failure policy, or None.
+    """Check a retry policy, and return it; None stays None.
 
     :raises HandlerError: it is none
     """
@@ -140,7 +145,7 @@ def checked_retry(retry: Retry | None, what: str) -> Retry | None:
 
 
 def checked_middleware(middleware: Iterable[Middleware], what: str) -> tuple[Middleware, ...]:
-    """Functions to go around a handler.
+    """Check middleware, and return it as a tuple.
 
     :raises HandlerError: they are not in a list, or one of them is none
     """
@@ -159,7 +164,7 @@ def checked_middleware(middleware: Iterable[Middleware], what: str) -> tuple[Mid
 
 
 def checked_pause(pause: Pause | None, what: str) -> Pause | None:
-    """A pause, or None.
+    """Check a pause, and return it; None stays None.
 
     :raises HandlerError: it is none
     """
@@ -171,7 +176,7 @@ def checked_pause(pause: Pause | None, what: str) -> Pause | None:
 def checked_order(
     order_by: Callable[[Any], Hashable] | str | None, what: str
 ) -> Callable[[Any], Hashable] | None:
-    """A function of the body, from such a function or the name of an attribute.
+    """Check `order_by`, and return it as a function of the body.
 
     :raises HandlerError: it is none
     """
@@ -190,7 +195,7 @@ def checked_order(
 
 
 def checked_timeout(timeout: Seconds | None, queue: Queue, what: str) -> float | None:
-    """Seconds, or None.
+    """Check a handler's timeout, and return its seconds; None stays None.
 
     :raises HandlerError: it is none
     """
@@ -207,7 +212,7 @@ def checked_timeout(timeout: Seconds | None, queue: Queue, what: str) -> float |
 
 
 def checked_batch(size: int, within: Seconds, what: str) -> tuple[int, float]:
-    """How many messages, and how many seconds.
+    """Check the size of a batch and the time it may take to come together.
 
     :raises HandlerError: it is none
     """
@@ -216,12 +221,74 @@ def checked_batch(size: int, within: Seconds, what: str) -> tuple[int, float]:
             f"{what}: size is a whole number from 1 to {MAX_PREFETCH}, not {checked.shown(size)}"
         )
     seconds = checked.as_seconds(within)
-    if seconds is None or not 0 < seconds < LONG:
+    if seconds is None or not 0 < seconds < MAX_BATCH_WAIT:
         raise HandlerError(
-            f"{what}: within is more than 0 s and less than {LONG:g}, not {checked.shown(within)}"
+            f"{what}: within is more than 0 s and less than {MAX_BATCH_WAIT:g}, "
+            f"not {checked.shown(within)}"
         )
     return size, seconds
 
 
-LONG = 3600.0
-"""Seconds that nobody waits for a batch to come together."""
+def check_order(handler: Handler) -> None:
+    """Check that a handler's order can be kept.
+
+    :raises HandlerError: it cannot
+    """
+    what, queue = f"handler {handler.name}", handler.queue
+    if handler.order_by is None:
+        if queue.partitions is not None:
+            raise HandlerError(
+                f"{what}: queue {queue.name!r} has partitions, which are for handlers with order_by"
+            )
+        return
+    if queue.partitions is None:
+        raise HandlerError(
+            f"{what}: order_by needs a single consumer at a time: say Queue({queue.name!r}, "
+            "partitions=1), or more of them to spread the keys over processes"
+        )
+    if handler.plan.body is None:
+        raise HandlerError(f"{what}: order_by is a function of the body, and it takes none")
+    _check_key(handler.order_by, handler.plan.body_type, what)
+    limit = consumer_timeout(queue)
+    if (longest := handler.longest_retry) >= limit:
+        raise HandlerError(
+            f"{what}: it keeps an order, so a message is held while it is retried, which may take "
+            f"{longest:g} s by its policy; the broker takes it back after {limit:g} s "
+            "(x-consumer-timeout). Give the policy an earlier stop, or shorter waits"
+        )
+
+
+def check_batch_wait(handler: Handler) -> None:
+    """Check that a batch comes together and runs before the broker takes its messages back.
+
+    :raises HandlerError: it would
+    """
+    if handler.batch is None:
+        return
+    limit, longest = consumer_timeout(handler.queue), handler.batch[1] + (handler.timeout or 0.0)
+    if longest >= limit:
+        raise HandlerError(
+            f"handler {handler.name}: its first message waits for a batch, and runs, for up to "
+            f"{longest:g} s; the broker takes it back after {limit:g} s (x-consumer-timeout). "
+            "Give the batch a shorter `within`, or the queue a longer timeout"
+        )
+
+
+def _check_key(order_by: Callable[[Any], Hashable], body_type: Any, what: str) -> None:
+    """Check that what `order_by` returns can be a key, as far as annotations show it."""
+    annotation = annotation_of(order_by, body_type)
+    if not may_be_key(annotation):
+        raise HandlerError(f"{what}: order_by is of type {annotation!r}; a key is {KEY_TYPES}")
+
+
+def refuse_asynchronous_arguments(handler: Handler) -> None:
+    """Refuse a function that runs in a thread and takes what it would have to await.
+
+    :raises HandlerError: it does
+    """
+    for name, kind in handler.plan.injected.items():
+        if getattr(kind, "__mqkit_asynchronous__", False):
+            raise HandlerError(
+                f"handler {handler.name}: argument {name!r} is asynchronous, and a `def` handler "
+                "runs in a thread; make the handler `async def`, or provide a BlockingPublisher"
+            )

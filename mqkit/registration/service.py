@@ -16,16 +16,13 @@ from mqkit.errors import ConfigurationError, HandlerError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.middleware import Middleware
 from mqkit.pause import Pause
-from mqkit.registration.handler import (
-    Handler,
-    check_order,
-    check_wait,
-    refuse_asynchronous_arguments,
-)
+from mqkit.registration.handler import Handler
 from mqkit.registration.injection import Provider, Scope, batch_plan, plan, provider
 from mqkit.registration.options import (
     DEFAULT_PREFETCH,
     MAX_PREFETCH,
+    check_batch_wait,
+    check_order,
     checked_batch,
     checked_middleware,
     checked_order,
@@ -36,9 +33,10 @@ from mqkit.registration.options import (
     checked_timeout,
     is_async,
     name_of,
+    refuse_asynchronous_arguments,
     refuse_unrun,
 )
-from mqkit.registration.transactions import EffectStore, needs_transaction
+from mqkit.registration.transactions import TransactionalStore, needs_transaction
 from mqkit.retry import Retry
 from mqkit.topology import (
     DEAD_SUFFIX,
@@ -87,7 +85,7 @@ class Service:
         retry: Retry | None = None,
         middleware: Iterable[Middleware] = (),
         connection: Any = None,
-        store: EffectStore | None = None,
+        store: TransactionalStore | None = None,
         limits: Limits = DEFAULT_LIMITS,
         pause: Pause | None = None,
     ) -> None:
@@ -98,7 +96,7 @@ class Service:
         self.retry = checked_retry(retry, f"service {name!r}")
         self.middleware = checked_middleware(middleware, f"service {name!r}")
         self.connection = connection
-        if store is not None and not callable(getattr(store, "once", None)):
+        if store is not None and not callable(getattr(store, "run_once", None)):
             raise ConfigurationError(
                 f"service {name!r}: store takes Store(...), not {checked.shown(store)}"
             )
@@ -313,7 +311,7 @@ class Service:
             batch=batch,
         )
         check_order(handler)
-        check_wait(handler)
+        check_batch_wait(handler)
         if not asynchronous:
             refuse_asynchronous_arguments(handler)
         self._check_store(handler)
@@ -325,7 +323,7 @@ class Service:
         self._handlers = handlers
 
     def _with(self, handler: Handler) -> tuple[dict[str, Handler], Topology]:
-        """The handlers and the topology with one more of them."""
+        """Return the handlers and the topology with one handler more."""
         handlers = {**self._handlers, handler.queue.name: handler}
         dead = handlers.get(handler.queue.dead_queue)
         alive = handlers.get(handler.queue.name.removesuffix(DEAD_SUFFIX))

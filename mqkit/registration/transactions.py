@@ -1,4 +1,4 @@
-"""What a store does for a running service: the seam between the hot path and `mqkit.store`.
+"""The protocol of a store, as a running service calls it.
 
 The hot path knows this protocol only. `mqkit.store.Store` is what implements it.
 """
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from mqkit.message import Delivery, Message
-from mqkit.outcome import Outcome
+from mqkit.middleware import Observer
 from mqkit.registration.injection import TRANSACTIONAL, Plan, Provider
 
 
@@ -21,19 +21,22 @@ class SendWithin(Protocol):
 
 
 class HandlerPolicy(Protocol):
-    """What a store must know of a handler in order to keep its inbox long enough."""
+    """The parts of a handler that tell a store how long to keep its inbox."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def longest_retry(self) -> float:
-        """Seconds: an upper bound of what all retries of one message may take."""
+        """The most seconds that all retries of one message may take."""
         ...
 
 
-class EffectStore(Protocol):
-    """Keeps what a message did, so that it is done once, and what became of each message."""
+class TransactionalStore(Observer, Protocol):
+    """Runs a message's handler once, in a transaction, and keeps what became of the message.
+
+    It is an observer that notes what became of each; the notes are written soon after.
+    """
 
     def check(self, handlers: tuple[HandlerPolicy, ...]) -> None:
         """Refuse handlers whose messages could come back after their inbox rows are gone.
@@ -51,11 +54,11 @@ class EffectStore(Protocol):
         ...
 
     def start(self, send: SendWithin) -> asyncio.Task[None] | None:
-        """Start what goes on beside the handlers (the relay); ends only by `stop`, or an error."""
+        """Start the relay beside the handlers; its task ends by `stop`, or with an error."""
         ...
 
     async def stop(self) -> None:
-        """End what `start` started: what is being published is confirmed and marked first."""
+        """Stop the relay: what is being published is confirmed and marked first."""
         ...
 
     async def close(self) -> None:
@@ -69,10 +72,10 @@ class EffectStore(Protocol):
         """
         ...
 
-    async def once(
+    async def run_once(
         self, handler: str, delivery: Delivery, run: Callable[[Any], Awaitable[Any]]
     ) -> Any:
-        """Run a handler in a transaction that holds its inbox row, or not at all if there is one.
+        """Run a handler in a transaction that writes its inbox row; skip it if there is one.
 
         Returns what the handler returned, now or the first time. The transaction is committed
         when this returns, and rolled back when it raises.
@@ -83,21 +86,9 @@ class EffectStore(Protocol):
         """
         ...
 
-    def received(self, handler: str, delivery: Delivery) -> None:
-        """Note that a message came. Returns at once; it is written soon after."""
-        ...
-
-    def processing(self, handler: str, delivery: Delivery) -> None:
-        """Note that its handler runs."""
-        ...
-
-    def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
-        """Note what became of it."""
-        ...
-
 
 def needs_transaction(plan: Plan, providers: Mapping[Any, Provider]) -> bool:
-    """Whether an argument of the handler is a store's transaction, or is made from one."""
+    """Tell whether an argument of the handler is a store's transaction, or is made from one."""
     return any(_needs(kind, providers) for kind in plan.injected.values())
 
 

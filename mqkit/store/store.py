@@ -23,6 +23,7 @@ from mqkit.errors import (
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.logging.shown import shown
 from mqkit.message import Delivery
+from mqkit.middleware import Observer
 from mqkit.outcome import Outcome, RetryLater
 from mqkit.registration.transactions import HandlerPolicy, SendWithin
 from mqkit.settings import Settings
@@ -52,7 +53,7 @@ CLOCK_MARGIN = 2 * 3600.0
 """Seconds that a row is kept beyond the window, for clocks that are wrong or jump."""
 
 
-class Store:
+class Store(Observer):
     """Keeps what messages did, in SQLite or PostgreSQL, so that each has its effect once.
 
     Given to a service (`Service(store=...)`), it is opened and closed with it. Elsewhere, in a web
@@ -226,7 +227,7 @@ class Store:
         if transaction.messages:
             opened.committed()
 
-    async def once(
+    async def run_once(
         self, handler: str, delivery: Delivery, run: Callable[[Transaction], Awaitable[Any]]
     ) -> Any:
         """Run a handler in a transaction that holds its inbox row, or not at all if there is one.
@@ -306,7 +307,7 @@ class Store:
         """Note that a message came."""
         self._open().recorder.begun(handler, delivery, State.RECEIVED)
 
-    def processing(self, handler: str, delivery: Delivery) -> None:
+    def started(self, handler: str, delivery: Delivery) -> None:
         """Note that its handler runs."""
         self._open().recorder.begun(handler, delivery, State.PROCESSING)
 

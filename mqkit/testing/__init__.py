@@ -1,4 +1,4 @@
-"""What a test of a service that uses mqkit needs; after `pip install mqkit[testing]`.
+"""Tools for tests of services that use mqkit; they need `pip install mqkit[testing]`.
 
 - `mqkit.testing.plugin`: pytest fixtures for all of it, which are there without being asked for
 - `mqkit.testing.harness`: runs a service and tells what became of each message

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from mqkit.testing.proxy import TcpProxy
 
 CHOICES = ("embedded", "rabbitmq", "all")
-
-VHOST_PREFIX = "mqkit-test-"
 
 
 class BrokerPool:
@@ -63,7 +60,7 @@ _POOL = pytest.StashKey[BrokerPool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what chooses the broker."""
+    """Add the option that chooses the broker."""
     what = "what mqkit's fixtures run on: embedded (default), rabbitmq (each that is found), all"
     parser.getgroup("mqkit").addoption("--mqkit-broker", choices=CHOICES, help=what)
     parser.addini("mqkit_broker", what, default="embedded")
@@ -111,9 +108,12 @@ def mqkit_vhost(mqkit_broker: Broker) -> Iterator[str]:
     On a RabbitMQ it takes three runs of rabbitmqctl, some 2 s in all; on one that was named by
     MQKIT_TEST_URL it needs MQKIT_TEST_CTL.
     """
-    from mqkit.testing.brokers import BrokerControlError  # noqa: PLC0415 - as above
+    from mqkit.testing.brokers.broker import (  # noqa: PLC0415 - as above
+        BrokerControlError,
+        new_vhost_name,
+    )
 
-    name = f"{VHOST_PREFIX}{secrets.token_hex(6)}"
+    name = new_vhost_name()
     try:
         url = mqkit_broker.add_vhost(name)
     except BrokerControlError as error:

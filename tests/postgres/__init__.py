@@ -1,4 +1,4 @@
-"""Find a PostgreSQL to run against, and start it.
+"""Finds a PostgreSQL to run against, and starts it.
 
     with start(find_postgres(os.environ)) as server:
         engine = create_async_engine(server.create_database("orders"))

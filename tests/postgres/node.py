@@ -198,7 +198,7 @@ class NodePostgres(PostgresServer):
         return self._process is not None and self._process.poll() is None
 
     def _as_server(self) -> dict[str, Any]:
-        """How its programs are run: in its directory, as a user that is not root."""
+        """Return how to run its programs: in its directory, as a user that is not root."""
         if self._user is None:
             return {"cwd": self.home, "env": self._environ}
         return {
@@ -314,7 +314,10 @@ def _unprivileged_user() -> pwd.struct_passwd | None:
 
 
 def _environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
-    """https://www.postgresql.org/docs/current/libpq-envars.html, none of which is passed on."""
+    """Build the environment of the server's programs, without libpq's variables.
+
+    https://www.postgresql.org/docs/current/libpq-envars.html
+    """
     inherited = {
         name: value
         for name, value in environ.items()

@@ -1,4 +1,4 @@
-"""A PostgreSQL server that tests run against, however it came to run."""
+"""The interface of a PostgreSQL server to test on, and the one of a URL."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class PostgresServer(abc.ABC):
         return f"<{type(self).__name__} {self.label}: PostgreSQL {self.version}>"
 
     def url_of(self, database: str) -> str:
-        """The URL of one of its databases, which need not exist."""
+        """Return the URL of one of its databases, which need not exist."""
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{quote(database, safe='')}"))
 
     def create_database(self, name: str) -> str:
@@ -195,7 +195,7 @@ class UrlPostgres(PostgresServer):
 
 
 class Unanswered(Exception):  # noqa: N818 - it never leaves this package
-    """A query got no answer, or was refused: the words for the error that says it."""
+    """A query got no answer, or was refused; its text goes into another error's."""
 
 
 def parse_url(url: str) -> SplitResult:

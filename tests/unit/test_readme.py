@@ -92,7 +92,7 @@ async def test_the_example_with_a_store_has_one_effect(postgres: PostgresServer,
             await transaction.execute(text("CREATE TABLE posting (id text, amount numeric)"))
         delivery = Delivery(properties=Properties(message_id="m"), queue="ledger.post")
         for _ in range(2):
-            await store.once("post", delivery, lambda tx: stored["post"](order, tx))
+            await store.run_once("post", delivery, lambda tx: stored["post"](order, tx))
         async with store.transaction() as transaction:
             rows = await transaction.execute(text("SELECT id, amount FROM posting"))
             assert [tuple(row) for row in rows] == [("1", Decimal("9.90"))]

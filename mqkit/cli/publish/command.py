@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from mqkit.broker.connection import Connection
-from mqkit.checks.names import MAX_NAME
+from mqkit.checks.checked import MAX_SHORT
 from mqkit.cli.exit_codes import FAILED, INTERRUPTED
 from mqkit.cli.options import broker_url, seconds_option
 from mqkit.cli.publish.journal import Journal, JournalError, line_hash
@@ -264,5 +264,5 @@ def _check_target(exchange: str, key: str) -> None:
             size = len(value.encode())
         except UnicodeEncodeError as error:
             raise ConfigurationError(f"{name} {value!r} is not UTF-8") from error
-        if size > MAX_NAME:
-            raise ConfigurationError(f"{name} is over {MAX_NAME} bytes long")
+        if size > MAX_SHORT:
+            raise ConfigurationError(f"{name} is over {MAX_SHORT} bytes long")

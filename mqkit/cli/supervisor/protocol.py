@@ -16,8 +16,7 @@ from mqkit import drivers
 from mqkit.cli.loop import check_loop
 from mqkit.cli.options import broker_url
 from mqkit.cli.supervisor.totals import Totals
-from mqkit.consuming.settler import OnSettled
-from mqkit.publishing.pipeline import OnConfirmed
+from mqkit.middleware import Observer
 from mqkit.registration.service import Service
 from mqkit.runtime import Runtime
 
@@ -61,8 +60,7 @@ class WorkerJob:
         self,
         service: Service,
         *,
-        on_settled: OnSettled | None = None,
-        on_confirmed: OnConfirmed | None = None,
+        observer: Observer | None = None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> Runtime:
         """What runs the service as the options say.
@@ -76,8 +74,7 @@ class WorkerJob:
             grace=self.grace,
             connect_deadline=self.connect_deadline,
             driver=None if self.driver is None else drivers.named(self.driver),
-            on_settled=on_settled,
-            on_confirmed=on_confirmed,
+            observer=observer,
             on_stop=on_stop,
             # Of several processes the first one says what is wrong for all of them.
             management=self.management_url() if self.number in (None, 1) else None,

@@ -63,13 +63,8 @@ def _run(job: WorkerJob, link: socket.socket) -> None:
     service = load_service(job.service)
     label = None if job.number is None else f"{service.name}.{job.number}"
     log_to_stderr(job.log_level, label)
-    tally = Tally((handler.queue.name, handler.name) for handler in service.handlers)
-    runtime = job.runtime(
-        service,
-        on_settled=tally.settled,
-        on_confirmed=tally.confirmed,
-        on_stop=watchdog.begin,
-    )
+    tally = Tally()
+    runtime = job.runtime(service, observer=tally, on_stop=watchdog.begin)
     watchdog.doing = lambda: runtime.doing
     tune_collector()
     with runner(job.loop) as on_loop:

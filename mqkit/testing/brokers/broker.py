@@ -1,8 +1,9 @@
-"""A broker that tests and the demo run against, however it came to run."""
+"""The interface of a broker to test on, and the one of a URL, which runs already."""
 
 from __future__ import annotations
 
 import abc
+import secrets
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -33,8 +34,15 @@ Both only notify; the question behind them is answered once that is done.
 CLOSED = "closed by mqkit.testing"
 """What clients are told of why their connection is closed."""
 
+VHOST_PREFIX = "mqkit-test-"
+
 URL_TIMEOUT = 15.0
 """Seconds for a broker that somebody else started to answer; it should be up already."""
+
+
+def new_vhost_name() -> str:
+    """Make up a name for a virtual host that one test has to itself."""
+    return f"{VHOST_PREFIX}{secrets.token_hex(6)}"
 
 
 class BrokerStartError(BrokerError):
@@ -110,7 +118,7 @@ class Broker(abc.ABC):
         self.evaluate(SET_ALARM)
 
     def unblock(self) -> None:
-        """End what `block` began.
+        """End the alarm that `block` raised.
 
         :raises BrokerControlError: as `ctl`
         """

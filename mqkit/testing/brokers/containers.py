@@ -69,7 +69,7 @@ CLOSE_CONNECTIONS = (
 
 
 class EngineError(Exception):
-    """Why containers are not to be had; the finder reports it beside the other ways."""
+    """Containers cannot be used, and why; the finder reports it beside the other ways."""
 
 
 def full_name(image: str) -> str:
@@ -187,7 +187,7 @@ class ContainerBroker(Broker):
         return stdout
 
     def evaluate(self, expression: str) -> str:
-        """As the base's, by Erlang's own small client where the image has it.
+        """Evaluate Erlang as the base does, by Erlang's own small client where the image has it.
 
         rabbitmqctl starts an Erlang machine of its own, which takes a second of processor time.
         """
@@ -345,5 +345,5 @@ def last_cause(exc: BaseException) -> str:
 
 
 def _erlang(text: str) -> str:
-    """An Erlang binary, whatever characters are in the text."""
+    """Write a text as an Erlang binary, whatever characters are in it."""
     return f"<<{','.join(map(str, text.encode()))}>>"

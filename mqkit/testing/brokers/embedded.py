@@ -84,7 +84,7 @@ class EmbeddedBroker(Broker):
         self._server.advance(seconds)
 
     def ctl(self, *args: str) -> str:
-        """As rabbitmqctl, for the commands in `COMMANDS`.
+        """Do one of `COMMANDS` as rabbitmqctl does, and return what that would print.
 
         :raises BrokerControlError: it is another command, or failed
         """
@@ -227,5 +227,5 @@ COMMANDS: dict[str, Callable[..., str]] = {
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """As `rabbitmqctl -q` prints it: columns by tabs, under their names."""
+    """Print rows as `rabbitmqctl -q` does: columns by tabs, under their names."""
     return "".join("\t".join(row) + "\n" for row in [columns, *rows])

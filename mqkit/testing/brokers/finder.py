@@ -1,4 +1,4 @@
-"""Find a broker to run against, and start it: for the tests and for the demo alike.
+"""Finds a broker to run against, and starts it: for the tests and for the demo alike.
 
     with start(find_brokers(os.environ)[0]) as broker:
         connect(broker.url)

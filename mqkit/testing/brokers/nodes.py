@@ -227,7 +227,7 @@ class NodeBroker(Broker):
 
 
 def _environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Return what the node and rabbitmqctl run with, but for the ports.
+    """Build the environment of the node and rabbitmqctl, but for the ports.
 
     https://www.rabbitmq.com/docs/configure#supported-environment-variables
     """

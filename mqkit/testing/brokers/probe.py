@@ -1,4 +1,4 @@
-"""Is a broker there? The first step of the AMQP 0-9-1 handshake answers, and tells its version.
+"""Asks whether a broker is there, by the first step of the AMQP 0-9-1 handshake.
 
 It is done on a bare socket, so that finding a broker depends on no client library; nothing is
 logged in to, so it needs no credentials.

@@ -1,4 +1,4 @@
-"""Which processes there are, for what must reach all of a server's: where `killpg` does not."""
+"""Lists, freezes and kills all processes of a server, where `killpg` does not reach them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ProcessTreeError(MqkitError):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What the system tells of a process; `state` is one letter: T is stopped, Z is dead."""
+    """One process, as the system lists it; `state` is one letter: T is stopped, Z is dead."""
 
     pid: int
     parent: int
@@ -33,7 +33,7 @@ class Process:
 
 
 def snapshot() -> dict[int, Process]:
-    """All processes of this machine, by their id.
+    """List all processes of this machine, by their id.
 
     :raises ProcessTreeError: there is neither a /proc nor a `ps`
     """
@@ -48,7 +48,7 @@ def is_alive(pid: int) -> bool:
 
 
 def tree(root: int) -> list[int]:
-    """The process and all its descendants that are alive, the root first."""
+    """List a process and all its descendants that are alive, the root first."""
     processes = snapshot()
     found = [root] if root in processes else []
     for pid in found:

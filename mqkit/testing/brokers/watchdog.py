@@ -1,4 +1,4 @@
-"""Cleaning up after a process that cannot do it itself any more."""
+"""Cleans up after this process if it ends without doing so itself."""
 
 from __future__ import annotations
 

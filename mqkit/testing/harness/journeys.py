@@ -1,4 +1,4 @@
-"""What is known of each message on its way through a service: expected, waiting, or at its end.
+"""Follows each message through a service's queues: under way, waiting, or at its end.
 
 A message's way through one queue is a journey. It begins when its publish is confirmed or when
 it is first settled, whichever is seen first: the broker may deliver a message before its
@@ -37,19 +37,19 @@ class Journey:
     has_ended: bool = False
 
     def is_waiting(self, now: float) -> bool:
-        """Whether its retry is not due yet."""
+        """Tell whether its retry is not due yet."""
         return self.due is not None and self.due > now
 
     def is_under_way(self, now: float) -> bool:
-        """Whether it can go on without time passing."""
+        """Tell whether it can go on without time passing."""
         return not self.has_ended and not self.is_waiting(now)
 
     def result(self) -> Result:
-        """What became of it; to be asked once it has ended."""
+        """Return what became of the message; to be called once it has ended."""
         return Result(self.message_id, self.queue, tuple(self.attempts))
 
     def describe(self, now: float) -> str:
-        """Where it is, for a person."""
+        """Say where the message is, for a person."""
         what = f"message {shown(self.message_id)} in {self.queue}"
         done = ", ".join(_told(attempt) for attempt in self.attempts)
         if self.is_waiting(now):
@@ -60,7 +60,7 @@ class Journey:
 
 
 class Journeys:
-    """All journeys, and the moment of the next change."""
+    """All journeys, and a future that is done when one of them changes."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -70,7 +70,7 @@ class Journeys:
         """Done at the next change, when another one takes its place."""
 
     def published(self, message_id: str | None, queue: str) -> None:
-        """A publish of the message to this queue was confirmed."""
+        """Note that a publish of the message to this queue was confirmed."""
         journeys = self._all.setdefault((queue, message_id), [])
         for journey in journeys:
             if not journey.is_published:
@@ -79,7 +79,7 @@ class Journeys:
         self._begin(journeys, Journey(message_id, queue, is_published=True))
 
     def settled(self, delivery: Delivery, outcome: Outcome) -> None:
-        """A delivery was settled."""
+        """Note that a delivery was settled."""
         journey = self._of(delivery)
         journey.attempts.append(Attempt(delivery.attempt, outcome))
         journey.due = None
@@ -93,7 +93,7 @@ class Journeys:
         self._change()
 
     def find(self, message_id: str, queue: str | None = None) -> list[Journey]:
-        """The journeys of a message, in the order of their beginnings for each queue."""
+        """Find the journeys of a message, in the order of their beginnings for each queue."""
         return [
             journey
             for (where, known), journeys in self._all.items()
@@ -102,20 +102,20 @@ class Journeys:
         ]
 
     def under_way(self) -> list[Journey]:
-        """Those that can go on without time passing."""
+        """List the journeys that can go on without time passing."""
         now = self._now()
         return [journey for journey in self._open if journey.is_under_way(now)]
 
     def unended(self) -> list[Journey]:
-        """Those that have not come to their end."""
+        """List the journeys that have not come to their end."""
         return list(self._open)
 
     def next_due(self) -> float | None:
-        """When the next retry comes back; None if none is waited for."""
+        """Return when the next retry comes back; None if none is waited for."""
         return min(self._dues(), default=None)
 
     def late(self, journeys: Iterable[Journey], left: float) -> str | None:
-        """Which of them cannot end within `left` seconds, because its retry is due later."""
+        """Describe a journey that cannot end within `left` seconds, as its retry is due later."""
         now = self._now()
         for journey in journeys:
             if journey.due is not None and journey.due - now > left:
@@ -123,7 +123,7 @@ class Journeys:
         return None
 
     def describe(self, journeys: Iterable[Journey]) -> str:
-        """Where they are, for a person."""
+        """Say where the messages are, for a person."""
         now = self._now()
         found = [journey.describe(now) for journey in journeys]
         more = [f"and {len(found) - MAX_DESCRIBED} more"] if len(found) > MAX_DESCRIBED else []
@@ -136,7 +136,7 @@ class Journeys:
                 yield journey.due
 
     def _of(self, delivery: Delivery) -> Journey:
-        """The journey that a delivery belongs to: copies of one message may be on several."""
+        """Find the journey that a delivery belongs to; copies of one message may be on several."""
         journeys = self._all.setdefault((delivery.queue, delivery.message_id), [])
         for journey in journeys:
             if not journey.has_ended and journey.next_attempt == delivery.attempt:

@@ -1,4 +1,4 @@
-"""What a harness reports: frozen records of what was handled, retried, dead-lettered, published."""
+"""The records of a harness: what was handled, retried, dead-lettered and published."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mqkit.codec import JSON
+from mqkit.codec import is_json
 from mqkit.drivers.base import Incoming
 from mqkit.message import Header, HeaderValue, Properties
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Outcome, RetryAfter
@@ -75,7 +75,7 @@ class DeadLettered(Run):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One run for a message, and what was decided: `mqkit.outcome` has the kinds of outcome.
+    """One attempt at a message, and its outcome (of `mqkit.outcome`).
 
     `Lost` is a delivery whose channel died, and `Requeue` one that a stopping service gave back;
     the same attempt is then made once more.
@@ -87,7 +87,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a message in a queue, once nothing more becomes of it."""
+    """What became of a message in a queue, over all its attempts."""
 
     message_id: str | None
     queue: str
@@ -95,7 +95,7 @@ class Result:
 
     @property
     def outcome(self) -> Outcome:
-        """The last attempt's."""
+        """The outcome of the last attempt."""
         return self.attempts[-1].outcome
 
     @property
@@ -149,7 +149,7 @@ class DeadMessage:
 
 
 def dead_message(incoming: Incoming) -> DeadMessage:
-    """What a message in a dead letter queue says of itself."""
+    """Read what a message in a dead letter queue says of itself."""
     headers = incoming.properties.headers
     reason, attempts = headers.get(Header.REASON), headers.get(Header.ATTEMPTS)
     error_type, error_message = headers.get(Header.ERROR_TYPE), headers.get(Header.ERROR_MESSAGE)
@@ -165,9 +165,8 @@ def dead_message(incoming: Incoming) -> DeadMessage:
 
 
 def decoded(body: bytes, properties: Properties) -> Any:
-    """The body as Python values where it is JSON, else as it is."""
-    kind = (properties.content_type or "").partition(";")[0].strip().lower()
-    if kind != JSON and not kind.endswith("+json"):
+    """Decode a body to Python values where it is JSON; else return it as it is."""
+    if not is_json(properties.content_type or ""):
         return body
     try:
         return json.loads(body)

@@ -1,4 +1,4 @@
-"""Which of a service's queues get a message, by the service's own bindings.
+"""Finds the queues of a service that get a message, by the service's own bindings.
 
 The broker does the routing; this only says what to wait for. So a message that comes by another
 way (an exchange bound to an exchange, an alternate exchange) is not expected here.
@@ -16,7 +16,7 @@ from mqkit.topology import Source, Topology
 def queues_for(
     topology: Topology, exchange: str, routing_key: str, headers: Mapping[str, HeaderValue]
 ) -> set[str]:
-    """The names of the queues in `topology` that a message goes to."""
+    """Return the names of the queues in `topology` that a message goes to."""
     keys = [routing_key, *_further_keys(headers)]
     if not exchange:
         return {queue.name for queue in topology.queues if queue.name in keys}
@@ -45,7 +45,7 @@ def _words(key: str) -> list[str]:
 
 
 def _further_keys(headers: Mapping[str, HeaderValue]) -> list[str]:
-    """Sender-selected distribution: https://www.rabbitmq.com/docs/sender-selected."""
+    """Return the routing keys in CC and BCC (https://www.rabbitmq.com/docs/sender-selected)."""
     found: list[str] = []
     for name in ("CC", "BCC"):
         keys = headers.get(name)

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -37,7 +36,7 @@ from mqkit.publishing.publisher import Publisher
 from mqkit.registration.service import Service
 from mqkit.runtime import Runtime
 from mqkit.settings import BrokerUrl
-from mqkit.testing.brokers.broker import Broker
+from mqkit.testing.brokers.broker import Broker, new_vhost_name
 from mqkit.testing.brokers.embedded import EmbeddedBroker
 from mqkit.testing.harness.journeys import Journey
 from mqkit.testing.harness.records import DeadMessage, Result, dead_message
@@ -55,13 +54,11 @@ DEFAULT_GRACE = 1.0
 CONNECT_DEADLINE = 10.0
 """Seconds for the connections of a test to open."""
 
-VHOST_PREFIX = "mqkit-test-"
-
 Advance = Callable[[float], Awaitable[None]]
 
 
 class HarnessError(MqkitError):
-    """A test asked the harness for what cannot be."""
+    """A test asked the harness for something that it cannot do; the message says why."""
 
     has_lines = True
 
@@ -118,7 +115,7 @@ def _driver(service: Service, driver: Driver | str | None) -> Driver:
 
 
 def _without_connection(service: Service) -> Service:
-    """The same handlers, for the harness's broker; the service itself stays as it is."""
+    """Copy a service without its connection, so that it runs on the harness's broker."""
     if service.connection is None:
         return service
     unconnected = copy.copy(service)
@@ -129,7 +126,7 @@ def _without_connection(service: Service) -> Service:
 async def _place(
     stack: contextlib.AsyncExitStack, on: Broker | str | None, url: str | None
 ) -> tuple[str, Advance | None]:
-    """Where the service is run, and how time is advanced there; None where it cannot be."""
+    """Choose the URL to run the service at, and what advances time there; None if nothing can."""
     if on is None and url is None:
         server = await stack.enter_async_context(EmbeddedServer())
         return server.url, server.advance
@@ -139,7 +136,7 @@ async def _place(
         raise OptionError(f"harness(on=...) is a broker, a URL or None, not {checked.shown(on)}")
     if on is not None and url is None:
         # In a thread: on a RabbitMQ it takes two runs of rabbitmqctl.
-        name = f"{VHOST_PREFIX}{secrets.token_hex(6)}"
+        name = new_vhost_name()
         url = await asyncio.to_thread(on.add_vhost, name)
         stack.push_async_callback(asyncio.to_thread, on.delete_vhost, name)
     assert url is not None
@@ -199,7 +196,7 @@ class Harness:
         return await self._publisher.request(route, body, reply_type, **properties)
 
     async def listen(self, exchange: Exchange, routing_key: str = "#") -> None:
-        """Have somebody there for what the service publishes to an exchange.
+        """Bind a queue to an exchange, so that what the service publishes to it is routed.
 
         A publish that no queue gets is an `UnroutableError`, in a test as in production. This
         declares the exchange, and binds a queue of the test's own to it.
@@ -314,7 +311,7 @@ class Harness:
         return found
 
     def now(self) -> datetime:
-        """The time by the service's clock: the wall's, and what was advanced."""
+        """Return the time by the service's clock: the wall's, and what was advanced."""
         return datetime.now(UTC) + timedelta(seconds=self._offset)
 
     @contextlib.asynccontextmanager
@@ -329,8 +326,7 @@ class Harness:
             connect_deadline=CONNECT_DEADLINE,
             driver=driver,
             clock=self.now,
-            on_settled=self._watch.on_settled,
-            on_confirmed=self._watch.on_service_publish,
+            observer=self._watch,
         )
         await self._connection.open(CONNECT_DEADLINE)
         try:

@@ -1,4 +1,4 @@
-"""A TCP relay in front of a broker that fails as networks do, for tests of what comes then.
+"""A TCP proxy in front of a broker that fails as networks do, for tests of what comes then.
 
     with TcpProxy(broker.url) as proxy:
         connect(proxy.url)
@@ -26,7 +26,8 @@ from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
 from mqkit.errors import ConfigurationError, MqkitError
 from mqkit.settings import BrokerUrl
-from mqkit.testing.proxy.faults import HEARTBEAT, Faults, Garble, Lane, Trap
+from mqkit.testing.proxy.faults import Faults, Garble, Trap
+from mqkit.testing.proxy.relay import HEARTBEAT, Pipe
 from mqkit.testing.proxy.server import HOST, RelayServer
 
 __all__ = ["ACK_FRAME", "HEARTBEAT", "Direction", "ProxyClosedError", "TcpProxy"]
@@ -73,7 +74,7 @@ class TcpProxy:
 
     @property
     def port(self) -> int:
-        """The port that it listens on, on 127.0.0.1; it stays the same while it runs.
+        """The port of 127.0.0.1 that it listens on; it stays the same while it runs.
 
         :raises ProxyClosedError: it was not started
         """
@@ -96,7 +97,7 @@ class TcpProxy:
         return self._running.to_broker.heartbeats
 
     def relayed(self, direction: Direction) -> int:
-        """Bytes that went on in this direction, over all connections."""
+        """Count the bytes that went on in this direction, over all connections."""
         return sum(faults.relayed for faults in self._faults(direction))
 
     # --- what becomes of the bytes -----------------------------------------------------------
@@ -201,14 +202,14 @@ class TcpProxy:
 
         The receiver reads the end of the stream. What the sender still sends is discarded.
         """
-        self._each_lane(direction, Lane.finish)
+        self._each_pipe(direction, Pipe.finish)
 
     def forget(self) -> None:
         """Never relay on the present connections again, without closing them.
 
         As a firewall does that has lost its table: neither side is told. New connections work.
         """
-        self._each_lane("both", Lane.forget)
+        self._each_pipe("both", Pipe.forget)
 
     def refuse_connections(self) -> None:
         """Refuse new connections, as where nothing listens; the present ones go on."""
@@ -283,13 +284,13 @@ class TcpProxy:
 
         self._do(work)
 
-    def _each_lane(self, direction: Direction, change: Callable[[Lane], None]) -> None:
+    def _each_pipe(self, direction: Direction, change: Callable[[Pipe], None]) -> None:
         async def work(relay: RelayServer) -> None:
             chosen = self._faults(direction)
             for link in relay.links:
-                for lane in (link.to_broker, link.to_client):
-                    if any(lane.faults is each for each in chosen):
-                        change(lane)
+                for pipe in (link.to_broker, link.to_client):
+                    if any(pipe.faults is each for each in chosen):
+                        change(pipe)
 
         self._do(work)
 

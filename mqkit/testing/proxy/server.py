@@ -1,4 +1,4 @@
-"""The proxy inside its own event loop: takes connections in, relays them, and ends them."""
+"""The server inside the proxy's event loop: accepts connections, relays and ends them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 from mqkit.errors import ConnectError
 from mqkit.testing.brokers import probe
-from mqkit.testing.proxy.faults import Faults, Link
+from mqkit.testing.proxy.faults import Faults
+from mqkit.testing.proxy.relay import Link
 
 HOST = "127.0.0.1"
 

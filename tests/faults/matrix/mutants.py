@@ -53,13 +53,13 @@ MUTATIONS = (
     _one(
         "ack before commit",
         (17,),
-        "consumer.py",
+        "consuming/processor.py",
         """\
             outcome = await self._dispatch(delivery)
 """,
         """\
             from mqkit.outcome import Ack
-            await self._settle(delivery, Ack(None))
+            await self._settler.settle(delivery, Ack(None))
             outcome = await self._dispatch(delivery)
 """,
     ),
@@ -73,13 +73,13 @@ MUTATIONS = (
     _one(
         "ack before a retry's confirm",
         (19,),
-        "settle.py",
+        "consuming/republisher.py",
         """\
-        now = self._clock()
+        message = await self._copy(delivery, outcome)
 """,
         """\
-        self._ack(delivery, outcome)
-        now = self._clock()
+        then(delivery, outcome)
+        message = await self._copy(delivery, outcome)
 """,
     ),
     _one(
@@ -93,35 +93,35 @@ MUTATIONS = (
     _one(
         "no waiting for the earlier run of the same id",
         (4,),
-        "consumer.py",
-        "        return delivery.message_id\n",
-        "        return None\n",
+        "consuming/wiring.py",
+        '_message_id = attrgetter("properties.message_id")\n',
+        "def _message_id(_: Delivery) -> None: ...\n",
     ),
     _one(
         "copy not awaited",
         (19,),
-        "settle.py",
+        "consuming/republisher.py",
         "            await self._send(message)\n        except (Exchange",
         "            asyncio.ensure_future(self._send(message))\n        except (Exchange",
     ),
     _one(
         "retry under a new id",
         (19,),
-        "copies.py",
+        "consuming/copies.py",
         "        message_id=delivery.message_id or str(uuid.uuid4()),\n",
         "        message_id=str(uuid.uuid4()),\n",
     ),
     _one(
         "acked although the database failed",
         (26,),
-        "dispatch.py",
+        "consuming/failures.py",
         "            return RetryAfter(wait, error, elapsed=elapsed, counted=False)\n",
         "            return Ack(None)\n",
     ),
     _one(
         "failures of the database counted",
         (26,),
-        "dispatch.py",
+        "consuming/failures.py",
         "elapsed=elapsed, counted=False)",
         "elapsed=elapsed, counted=True)",
     ),

@@ -24,10 +24,10 @@ UNCOMMITTED = {
     "outbox written, not committed": "before:mqkit.store.inbox.keep_result",
 }
 
-COMMITTED = "after:mqkit.store.store.Store.once"
+COMMITTED = "after:mqkit.store.store.Store.run_once"
 
 RETRIED = {
-    "retry not published": "before:mqkit.consuming.settler.Settler._send",
+    "retry not published": "before:mqkit.consuming.republisher.Republisher._send",
     "retry confirmed, not acked": "retry-confirmed",
 }
 

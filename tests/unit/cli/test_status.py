@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> str:
             return {"total": 3}
 
         async with Store(url, relay=False) as opened:
-            await opened.once("h", delivery("done"), run)
+            await opened.run_once("h", delivery("done"), run)
             opened.settled("h", delivery("later"), RetryAfter(30, ValueError("not yet")))
             error = ValueError("bad\n\x1b[2Jbody")
             opened.settled("h", delivery("dead"), DeadLetter(DeathReason.UNDECODABLE, error))

@@ -37,11 +37,11 @@ async def test_a_message_is_handled_once_by_each_handler(database: str) -> None:
         return name
 
     async with Store(database, relay=False) as store:
-        first = await store.once("h", delivery("m"), lambda _: run("first"))
-        again = await store.once("h", delivery("m", attempt=2), lambda _: run("again"))
+        first = await store.run_once("h", delivery("m"), lambda _: run("first"))
+        again = await store.run_once("h", delivery("m", attempt=2), lambda _: run("again"))
         assert (first, again) == ("first", "first")
-        assert await store.once("other", delivery("m"), lambda _: run("other")) == "other"
-        assert await store.once("h", delivery("n"), lambda _: run("n")) == "n"
+        assert await store.run_once("other", delivery("m"), lambda _: run("other")) == "other"
+        assert await store.run_once("h", delivery("n"), lambda _: run("n")) == "n"
     assert runs == ["first", "other", "n"]
 
 
@@ -60,9 +60,9 @@ async def test_a_failed_run_leaves_nothing_and_may_run_again(database: str) -> N
     async with Store(database, relay=False) as store:
         await make_work(store)
         with pytest.raises(LookupError):
-            await store.once("h", delivery("m"), fail)
+            await store.run_once("h", delivery("m"), fail)
         assert await store.pending() == 0
-        assert await store.once("h", delivery("m"), succeed) == "done"
+        assert await store.run_once("h", delivery("m"), succeed) == "done"
         assert await work_of(store) == ["done"]
 
 
@@ -89,9 +89,9 @@ async def test_a_second_run_waits_for_the_first_one_s_end(
         return "second"
 
     async with Store(database, relay=False) as here, Store(database, relay=False) as there:
-        one = asyncio.create_task(here.once("h", delivery("m"), first))
+        one = asyncio.create_task(here.run_once("h", delivery("m"), first))
         await began.wait()
-        two = asyncio.create_task(there.once("h", delivery("m"), second))
+        two = asyncio.create_task(there.run_once("h", delivery("m"), second))
         done, _ = await asyncio.wait([two], timeout=0.3)
         assert not done
         assert runs == ["first"]
@@ -116,7 +116,9 @@ async def test_of_many_runs_at_once_one_has_an_effect(database: str) -> None:
         Store(database, relay=False, pool=2) as c,
     ):
         await make_work(a)
-        await asyncio.gather(*((a, b, c)[i % 3].once("h", delivery("m"), run) for i in range(20)))
+        await asyncio.gather(
+            *((a, b, c)[i % 3].run_once("h", delivery("m"), run) for i in range(20))
+        )
         assert await work_of(a) == ["m"]
 
 
@@ -139,8 +141,8 @@ async def test_a_result_never_prevents_the_effect(database: str, result: Any, ke
         return result
 
     async with Store(database, relay=False) as store:
-        assert await store.once("h", delivery("m"), run) is result
-        assert await store.once("h", delivery("m"), run) == kept
+        assert await store.run_once("h", delivery("m"), run) is result
+        assert await store.run_once("h", delivery("m"), run) == kept
 
 
 def test_a_result_that_holds_itself_is_named_by_its_type() -> None:
@@ -164,15 +166,15 @@ async def test_a_row_outlives_its_window_under_clocks_that_jump_an_hour(
     async with Store(
         sqlite_database, relay=False, longest_retry=60, replay_age=60, clock=clock
     ) as store:
-        await store.once("h", delivery("m"), run)
+        await store.run_once("h", delivery("m"), run)
         clock.jump(hours=jump)
         clock.jump(seconds=store.window)
         assert await store._purge() == 0
-        await store.once("h", delivery("m"), run)
+        await store.run_once("h", delivery("m"), run)
         assert runs == ["run"]
         clock.jump(hours=-jump, seconds=CLOCK_MARGIN + 1)
         assert await store._purge() == 1
-        await store.once("h", delivery("m"), run)
+        await store.run_once("h", delivery("m"), run)
         assert runs == ["run", "run"]
 
 
@@ -193,11 +195,11 @@ async def test_a_host_with_a_wrong_clock_empties_no_inbox(
         Store(postgres_database, **(wrong if who == "handles" else right)) as handles,
         Store(postgres_database, **(wrong if who == "purges" else right)) as purges,
     ):
-        await handles.once("h", delivery("m"), run)
+        await handles.run_once("h", delivery("m"), run)
         handles.settled("h", delivery("n"), Requeue())
         assert await handles.status("n") != []
         assert await purges._purge() == 0
-        await handles.once("h", delivery("m"), run)
+        await handles.run_once("h", delivery("m"), run)
         assert runs == ["run"]
         assert await handles.status("n") != []
         (status,) = await handles.status("m")
@@ -244,8 +246,8 @@ async def test_a_row_is_kept_as_long_as_the_one_who_handled_it_says(database: st
         Store(database, relay=False, replay_age=90 * 86_400) as long,
         Store(database, relay=False, longest_retry=60, replay_age=60) as short,
     ):
-        await long.once("h", delivery("long"), run)
-        await short.once("h", delivery("short"), run)
+        await long.run_once("h", delivery("long"), run)
+        await short.run_once("h", delivery("short"), run)
         await grow_old(short, 80 * 86_400)
         assert await short._purge() == 1
         assert await short.status("short") == []
@@ -258,7 +260,7 @@ async def test_purges_side_by_side_do_not_wait_for_each_other(postgres_database:
 
         async def run(_: Transaction) -> None: ...
 
-        await store.once("h", delivery("m"), run)
+        await store.run_once("h", delivery("m"), run)
         await grow_old(store, 100 * 86_400)
         database = store._open().database
         async with database.transaction() as connection:
@@ -275,8 +277,8 @@ async def test_handlers_of_one_name_on_two_queues_each_have_their_effect(databas
 
     async with Store(database, relay=False) as eu, Store(database, relay=False) as us:
         for _ in range(2):
-            assert await eu.once("h", delivery("m", queue="eu"), lambda _: run("eu")) == "eu"
-            assert await us.once("h", delivery("m", queue="us"), lambda _: run("us")) == "us"
+            assert await eu.run_once("h", delivery("m", queue="eu"), lambda _: run("eu")) == "eu"
+            assert await us.run_once("h", delivery("m", queue="us"), lambda _: run("us")) == "us"
         assert [(s.queue, s.result) for s in await eu.status("m")] == [("eu", "eu"), ("us", "us")]
 
 
@@ -289,7 +291,7 @@ async def test_states_of_handlers_of_one_name_are_told_apart(database: str) -> N
         for queue in ("eu", "us", "ap"):
             store.received("h", delivery("m", queue=queue))
         await store.status("m")
-        await store.once("h", delivery("m", queue="ap"), run)
+        await store.run_once("h", delivery("m", queue="ap"), run)
         found = {s.queue: s.state for s in await store.status("m")}
         assert found == {"eu": State.RECEIVED, "us": State.RECEIVED, "ap": State.SUCCEEDED}
 
@@ -304,7 +306,7 @@ async def test_another_body_of_a_known_id_is_refused(database: str) -> None:
             return body.decode()
 
         given = replace(delivery("m"), body=body)
-        return await store.once("h", given, run)
+        return await store.run_once("h", given, run)
 
     async with Store(database, relay=False) as store:
         assert await once(b"5") == "5"
@@ -329,9 +331,9 @@ async def test_another_body_that_comes_at_the_same_time_is_refused_after_the_fir
         raise AssertionError
 
     async with Store(database, relay=False) as here, Store(database, relay=False) as there:
-        one = asyncio.create_task(here.once("h", replace(delivery("m"), body=b"1"), first))
+        one = asyncio.create_task(here.run_once("h", replace(delivery("m"), body=b"1"), first))
         await began.wait()
-        two = asyncio.create_task(there.once("h", replace(delivery("m"), body=b"2"), second))
+        two = asyncio.create_task(there.run_once("h", replace(delivery("m"), body=b"2"), second))
         end.set()
         await one
         with pytest.raises(MessageIdReusedError):
@@ -349,7 +351,7 @@ async def test_an_id_that_no_database_keeps_is_refused_at_once(
 
     async with Store(database, relay=False) as store:
         with pytest.raises(MessageIdError, match=r"message_id.*its publisher must give it another"):
-            await store.once("h", delivery(message_id), run)
+            await store.run_once("h", delivery(message_id), run)
         store.settled("h", delivery(message_id), DeadLetter(DeathReason.UNIDENTIFIED, OSError()))
         if 0 < len(message_id) < 256:
             (status,) = await store.status(message_id)
@@ -363,7 +365,7 @@ async def test_an_attempt_that_no_column_holds_prevents_no_effect(database: str)
         return "run"
 
     async with Store(database, relay=False) as store:
-        assert await store.once("h", delivery("m", attempt=2**62), run) == "run"
+        assert await store.run_once("h", delivery("m", attempt=2**62), run) == "run"
         store.received("other", delivery("m", attempt=2**62))
         assert [s.attempt for s in await store.status("m")] == [2**31 - 1] * 2
 

@@ -83,14 +83,14 @@ async def test_what_was_handled_before_the_migration_is_not_handled_again(databa
     await run_all(database, OLD)
     for _ in range(2):
         async with Store(database, relay=False) as store:
-            assert await store.once("h", delivery("m"), never) == {"n": 1}
-            assert await store.once("h", delivery("none"), never) is None
+            assert await store.run_once("h", delivery("m"), never) == {"n": 1}
+            assert await store.run_once("h", delivery("none"), never) is None
             (status,) = await store.status("m")
             assert (status.state, status.attempt, status.queue) == (State.SUCCEEDED, 3, "q")
             (status,) = await store.status("s")
             assert (status.state, status.error) == (State.RETRYING, "text")
     async with Store(database, relay=False) as store:
-        assert await store.once("h", delivery("m", queue="other"), run) == "run"
+        assert await store.run_once("h", delivery("m", queue="other"), run) == "run"
         store.received("h", delivery("s", queue="other"))
         assert len(await store.status("s")) == 2
         await publish(store, "o")
@@ -101,14 +101,14 @@ async def test_a_process_of_the_earlier_version_goes_on_beside(database: str) ->
     """What either of them handled, the other one takes for handled."""
     await run_all(database, OLD)
     async with Store(database, relay=False) as store, connected(database) as engine:
-        await store.once("h", delivery("new"), run)
+        await store.run_once("h", delivery("new"), run)
         async with engine.begin() as connection:
             taken = [
                 (await connection.execute(text(OLD_CLAIM), {"id": id_})).rowcount
                 for id_ in ("new", "m", "old")
             ]
         assert taken == [0, 0, 1]
-        await store.once("h", delivery("old"), never)
+        await store.run_once("h", delivery("old"), never)
 
 
 OPENS = """
@@ -124,7 +124,7 @@ async def main():
     sys.stdin.readline()
     async with Store(sys.argv[1], relay=False) as store:
         given = Delivery(properties=Properties(message_id="m"), queue="q")
-        assert await store.once("h", given, never) == {"n": 1}
+        assert await store.run_once("h", given, never) == {"n": 1}
 
 asyncio.run(main())
 """
@@ -178,7 +178,7 @@ async def test_the_statements_for_a_migration_by_hand_do_it(postgres_database: s
             async with alone.connect() as connection:
                 await connection.exec_driver_sql(statement)
     async with Store(postgres_database, relay=False, create_tables=False) as store:
-        assert await store.once("h", delivery("m"), never) == {"n": 1}
+        assert await store.run_once("h", delivery("m"), never) == {"n": 1}
         assert await key_of(postgres_database) == await fresh_key(postgres_database)
 
 
@@ -201,7 +201,7 @@ async def fresh_key(url: str) -> Any:
 async def test_rows_of_a_published_table_can_be_deleted(postgres_database: str) -> None:
     """A subscriber needs to know which: the inbox has no primary key that would tell."""
     async with Store(postgres_database, relay=False) as store:
-        await store.once("h", delivery("m"), run)
+        await store.run_once("h", delivery("m"), run)
         async with store.transaction() as transaction:
             await transaction.execute(text("CREATE PUBLICATION p FOR TABLE mqkit_inbox"))
         async with store.transaction() as transaction:

@@ -118,7 +118,7 @@ async def test_a_store_works_behind_pgbouncer(behind: Callable[[str], str], mode
         one.start(broker.send)
         results = await asyncio.gather(
             *(
-                store.once("h", delivery(id_), lambda t, id_=id_: run(t, id_))  # type: ignore[misc]
+                store.run_once("h", delivery(id_), lambda t, id_=id_: run(t, id_))  # type: ignore[misc]
                 for id_ in ids
                 for store in (one, two)
             )
@@ -182,7 +182,7 @@ async def test_a_commit_waits_for_the_disk(
         await transaction.execute(text("INSERT INTO work VALUES ('a')"))
 
     async with Store(url, relay=False) as store:
-        await store.once("h", delivery("m"), run)
+        await store.run_once("h", delivery("m"), run)
         async with store.transaction() as transaction:
             found = await transaction.execute(text("SELECT value FROM seen"))
             assert list(found.scalars()) == [held]
@@ -197,4 +197,4 @@ async def test_sqlite_waits_for_the_disk(sqlite_database: str) -> None:
             journal = await transaction.execute(text("PRAGMA journal_mode"))
             return synchronous.scalar_one(), journal.scalar_one()
 
-        assert await store.once("h", delivery("m"), run) == (2, "wal")
+        assert await store.run_once("h", delivery("m"), run) == (2, "wal")

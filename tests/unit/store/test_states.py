@@ -46,7 +46,7 @@ async def test_a_state_tells_what_became_of_the_message(
     async with Store(database, relay=False, clock=Jumping()) as store:
         store.received("h", delivery("m", attempt=2))
         assert (await store.status("m"))[0].state is State.RECEIVED
-        store.processing("h", delivery("m", attempt=2))
+        store.started("h", delivery("m", attempt=2))
         assert (await store.status("m"))[0].state is State.PROCESSING
         store.settled("h", delivery("m", attempt=2), outcome)
         assert await store.status("m") == [
@@ -73,7 +73,7 @@ async def test_a_success_in_the_inbox_needs_no_row_of_states(database: str) -> N
             store.received("h", delivery(message_id))
             if message_id == "slow":
                 await store._open().recorder.flush()
-            result = await store.once("h", delivery(message_id), run)
+            result = await store.run_once("h", delivery(message_id), run)
             store.settled("h", delivery(message_id), Ack(result))
         for message_id in ("quick", "slow"):
             (status,) = await store.status(message_id)

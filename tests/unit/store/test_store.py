@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event, text
 
 from mqkit import Delivery, Queue, Retry, Service
-from mqkit.consuming.dispatcher import Dispatcher
+from mqkit.consuming.wiring import running
 from mqkit.errors import ConfigurationError, HandlerError, StoreError
 from mqkit.outcome import Ack, RetryLater
 from mqkit.store import Store, Transaction
@@ -64,7 +64,7 @@ async def test_a_store_that_is_not_open_says_so_in_every_use(database: str) -> N
             pass
 
     async def once() -> None:
-        await store.once("h", delivery("m"), lambda _: asyncio.sleep(0))
+        await store.run_once("h", delivery("m"), lambda _: asyncio.sleep(0))
 
     for use in (store.ping, store.pending, lambda: store.status("m"), transaction, once):
         with pytest.raises(StoreError, match="not open: await"):
@@ -135,9 +135,9 @@ async def test_a_retry_later_past_the_inbox_is_refused(database: str) -> None:
 
     async with Store(database, relay=False, longest_retry=3600) as store:
         with pytest.raises(ConfigurationError, match=r"3601 s.*now 3600 s"):
-            await store.once("h", delivery("m"), run)
+            await store.run_once("h", delivery("m"), run)
         with pytest.raises(RetryLater):
-            await store.once("h", delivery("m"), shorter)
+            await store.run_once("h", delivery("m"), shorter)
 
 
 async def test_a_handler_s_providers_share_its_transaction(database: str) -> None:
@@ -160,7 +160,7 @@ async def test_a_handler_s_providers_share_its_transaction(database: str) -> Non
             seen.append(bank.accounts.transaction)
 
         for handler, outcomes in zip(service.handlers, ([Ack(1)] * 2, [Ack()] * 2), strict=True):
-            dispatcher = Dispatcher(
+            dispatcher = running(
                 "s",
                 handler,
                 middleware=(),
@@ -168,7 +168,7 @@ async def test_a_handler_s_providers_share_its_transaction(database: str) -> Non
                 providers=service.providers,
                 executor=None,
                 store=store,
-            )
+            ).dispatcher
             found = [await dispatcher.dispatch(delivery("m")) for _ in range(2)]
             assert found == outcomes
         assert len(seen) == 2
@@ -215,11 +215,11 @@ async def test_a_handled_message_costs_five_round_trips(postgres_database: str) 
             await transaction.publish("e", "k", b"", key="a")
 
     async with Store(postgres_database, relay=False) as store:
-        await store.once("h", delivery("first"), run)
+        await store.run_once("h", delivery("first"), run)
         engine = store._open().database._engine
         assert engine is not None
         trips: list[str] = []
         for name in ("begin", "commit", "rollback", "before_cursor_execute"):
             event.listen(engine.sync_engine, name, lambda *_, name=name: trips.append(name))
-        await store.once("h", delivery("m"), run)
+        await store.run_once("h", delivery("m"), run)
     assert trips == ["begin", *["before_cursor_execute"] * 3, "commit"]

@@ -66,7 +66,7 @@ async def test_what_an_orm_session_holds_is_flushed(database: str) -> None:
             assert transaction.session is transaction.session
             transaction.session.add(Work(id="added"))
 
-        await store.once("h", delivery("m"), run)
+        await store.run_once("h", delivery("m"), run)
         assert await work_of(store) == ["added"]
 
 
@@ -103,7 +103,7 @@ async def test_a_commit_by_hand_is_refused(database: str) -> None:
     async with Store(database, relay=False) as store:
         await make_work(store)
         with pytest.raises(StoreError, match="not committed by hand"):
-            await store.once("h", delivery("m"), run)
+            await store.run_once("h", delivery("m"), run)
         for _ in range(30):  # whichever connection of the pool
             assert await work_of(store) == []
         assert await store.status("m") == []
@@ -119,7 +119,7 @@ async def test_a_rollback_by_hand_is_found_out(database: str) -> None:
     async with Store(database, relay=False) as store:
         await make_work(store)
         with pytest.raises(StoreError, match="ended by hand"):
-            await store.once("h", delivery("m"), run)
+            await store.run_once("h", delivery("m"), run)
         assert await work_of(store) == []
         assert await store.status("m") == []
 
@@ -141,11 +141,11 @@ async def test_a_swallowed_error_is_not_taken_for_a_commit(
     async with Store(database, relay=False) as store:
         await make_work(store)
         if is_sqlite(database):  # which undoes the one statement only
-            assert await store.once("h", delivery("m"), run) == "went on"
+            assert await store.run_once("h", delivery("m"), run) == "went on"
             assert await work_of(store) == ["a"]
             return
         with pytest.raises(StoreError, match="the handler went on") as caught:
-            await store.once("h", delivery("m"), run)
+            await store.run_once("h", delivery("m"), run)
         assert "unique constraint" in str(caught.value.__cause__)
         assert await work_of(store) == []
         assert await store.status("m") == []
@@ -163,7 +163,7 @@ async def test_an_error_that_a_savepoint_took_back_is_committed_over(database: s
 
     async with Store(database, relay=False) as store:
         await make_work(store)
-        await store.once("h", delivery("m"), run)
+        await store.run_once("h", delivery("m"), run)
         assert await work_of(store) == ["a", "b"]
 
 

@@ -52,8 +52,8 @@ async def test_a_deadlock_s_victim_is_tried_again_uncounted(postgres_database: s
     async with Store(postgres_database, relay=False) as store:
         await make_work(store)
         results = await asyncio.gather(
-            store.once("h", delivery("m"), run("a", "b")),
-            store.once("h", delivery("n"), run("b", "a")),
+            store.run_once("h", delivery("m"), run("a", "b")),
+            store.run_once("h", delivery("n"), run("b", "a")),
             return_exceptions=True,
         )
         (error,) = (r for r in results if r is not None)
@@ -74,10 +74,10 @@ async def test_a_lock_that_is_not_given_is_tried_again_uncounted(
         await end.wait()
 
     async with Store(postgres_database, relay=False) as store:
-        first = asyncio.create_task(store.once("h", delivery("m"), hold))
+        first = asyncio.create_task(store.run_once("h", delivery("m"), hold))
         await began.wait()
         with pytest.raises(StoreUnavailableError, match="lock timeout"):
-            await store.once("h", delivery("m"), hold)
+            await store.run_once("h", delivery("m"), hold)
         end.set()
         await first
 
@@ -126,7 +126,7 @@ async def test_an_error_of_the_statement_stays_what_it_is(
     async with Store(database, relay=False) as store:
         await make_work(store)
         with pytest.raises(kind) as caught:
-            await store.once("h", delivery("m"), run)
+            await store.run_once("h", delivery("m"), run)
         assert not isinstance(caught.value, StoreError)
 
 
@@ -138,7 +138,7 @@ async def test_a_wrong_argument_is_the_handler_s_fault(postgres_database: str) -
 
     async with Store(postgres_database, relay=False) as store:
         with pytest.raises(DBAPIError, match="seven"):
-            await store.once("h", delivery("m"), run)
+            await store.run_once("h", delivery("m"), run)
 
 
 async def test_errors_of_a_handler_s_own_connections_are_its_own(database: str) -> None:
@@ -152,9 +152,9 @@ async def test_errors_of_a_handler_s_own_connections_are_its_own(database: str) 
 
     async with Store(database, relay=False) as store:
         with pytest.raises(ConnectionResetError):
-            await store.once("h", delivery("m"), run)
+            await store.run_once("h", delivery("m"), run)
         with pytest.raises(DBAPIError):
-            await store.once("h", delivery("m"), run_sql)
+            await store.run_once("h", delivery("m"), run_sql)
 
 
 @pytest.mark.parametrize("swallows", [False, True])
@@ -177,7 +177,7 @@ async def test_a_connection_that_is_lost_is_the_database_s_fault(
 
     async with Store(own_postgres.create_database(name), relay=False) as store:
         await make_work(store)
-        running = asyncio.create_task(store.once("h", delivery("m"), run))
+        running = asyncio.create_task(store.run_once("h", delivery("m"), run))
         await ready.wait()
         if how == "kill":
             await asyncio.to_thread(own_postgres.kill)
@@ -195,7 +195,7 @@ async def test_a_connection_that_is_lost_is_the_database_s_fault(
             await running
         assert await work_of(store) == []
         go_on.set()
-        await store.once("h", delivery("m"), lambda t: insert(t, "again"))
+        await store.run_once("h", delivery("m"), lambda t: insert(t, "again"))
         assert await work_of(store) == ["again"]
 
 
@@ -211,7 +211,7 @@ async def test_a_connection_that_is_lost_in_a_group_of_tasks_is_the_database_s_f
 
     async with Store(postgres_database, relay=False) as store:
         with pytest.raises(StoreUnavailableError):
-            await store.once("h", delivery("m"), run)
+            await store.run_once("h", delivery("m"), run)
 
 
 async def test_a_restart_costs_idle_connections_no_message(
@@ -226,7 +226,7 @@ async def test_a_restart_costs_idle_connections_no_message(
             await all_at_once.wait()
 
         for i in range(2):
-            await asyncio.gather(*(store.once("h", delivery(f"{i}{j}"), run) for j in range(5)))
+            await asyncio.gather(*(store.run_once("h", delivery(f"{i}{j}"), run) for j in range(5)))
             await asyncio.to_thread(own_postgres.stop)
             with pytest.raises(StoreUnavailableError):
                 await store.ping()
@@ -264,7 +264,7 @@ async def test_a_server_that_hangs_holds_nobody_for_ever(
             await transaction.execute(text("SELECT pg_sleep(30)"))
 
         await make_work(store)
-        running = asyncio.create_task(store.once("h", delivery("m"), run))
+        running = asyncio.create_task(store.run_once("h", delivery("m"), run))
         await ready.wait()
         await asyncio.to_thread(own_postgres.pause)
         try:
@@ -313,7 +313,7 @@ async def test_a_locked_sqlite_is_tried_again_uncounted(
         other.execute("BEGIN IMMEDIATE")
         try:
             with pytest.raises(StoreUnavailableError, match="locked"):
-                await store.once("h", delivery("m"), insert)
+                await store.run_once("h", delivery("m"), insert)
         finally:
             other.close()
         await store.ping()
@@ -331,7 +331,7 @@ async def test_one_of_this_process_s_transactions_waits_for_another_no_longer_th
                 pass
 
         with pytest.raises(StoreUnavailableError, match="all of its 1 transactions at a time"):
-            await store.once("h", delivery("m"), nested)
+            await store.run_once("h", delivery("m"), nested)
 
 
 async def test_handlers_that_use_up_the_pool_hold_up_neither_relay_nor_probe(
@@ -352,7 +352,7 @@ async def test_handlers_that_use_up_the_pool_hold_up_neither_relay_nor_probe(
     async with Store(postgres_database, pool=1) as store:
         async with store.transaction() as transaction:
             await transaction.publish("e", "k", b"")
-        running = asyncio.create_task(store.once("h", delivery("m"), hold))
+        running = asyncio.create_task(store.run_once("h", delivery("m"), hold))
         await began.wait()
         store.start(send)
         await asyncio.gather(*(store.ping() for _ in range(BESIDE * 3)))
@@ -375,11 +375,11 @@ async def test_a_slow_statement_counts_where_the_database_is_well(postgres_datab
     async with Store(postgres_database, relay=False, statement_timeout=0.3) as store:
         for _ in range(2):
             with pytest.raises(StatementError, match=r"longer than 0\.3 s.*statement_timeout"):
-                await store.once("h", delivery("m"), slow)
+                await store.run_once("h", delivery("m"), slow)
             with pytest.raises(StatementError, match=r"longer than 0\.3 s"):
                 async with store.transaction() as transaction:
                     await slow(transaction)
-        await store.once("h", delivery("m"), lambda t: t.execute(text("SELECT 1")))
+        await store.run_once("h", delivery("m"), lambda t: t.execute(text("SELECT 1")))
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
@@ -421,7 +421,7 @@ async def test_what_the_database_does_to_a_handler_s_statement_counts(
             while not counted:
                 attempts += 1
                 with pytest.raises((DBAPIError, StoreError), match=problem) as caught:
-                    await store.once("h", delivery("m"), run)
+                    await store.run_once("h", delivery("m"), run)
                 counted = not isinstance(caught.value, StoreUnavailableError)
         # Reading only may be the server's state, and a lock is another transaction's: for a while
         # neither is the statement's fault.
@@ -444,7 +444,7 @@ async def test_a_transaction_that_idles_for_longer_than_the_server_allows_counts
         await transaction.execute(text(f'ALTER DATABASE "{name}" {limit}'))
     async with Store(postgres_database, relay=False) as store:
         with pytest.raises(StatementError, match="closes one that idles"):
-            await store.once("h", delivery("m"), run)
+            await store.run_once("h", delivery("m"), run)
 
 
 async def test_mqkit_s_own_statements_wait_for_others_at_no_message_s_cost(
@@ -460,10 +460,10 @@ async def test_mqkit_s_own_statements_wait_for_others_at_no_message_s_cost(
     async with Store(postgres_database, relay=False) as store, store.transaction() as transaction:
         await transaction.execute(text(f'ALTER DATABASE "{name}" SET statement_timeout = 300'))
     async with Store(postgres_database, relay=False) as store:
-        first = asyncio.create_task(store.once("h", delivery("m"), hold))
+        first = asyncio.create_task(store.run_once("h", delivery("m"), hold))
         await began.wait()
         with pytest.raises(StoreUnavailableError, match="statement timeout") as caught:
-            await store.once("h", delivery("m"), hold)
+            await store.run_once("h", delivery("m"), hold)
         assert caught.value.wait is not None
         end.set()
         await first
@@ -481,13 +481,13 @@ async def test_failures_that_do_not_count_wait_longer_each_time_and_have_an_end(
     async with Store(postgres_database, relay=False) as store:
         for _ in range(MAX_UNCOUNTED):
             with pytest.raises(StoreUnavailableError) as caught:
-                await store.once("h", delivery("m"), run)
+                await store.run_once("h", delivery("m"), run)
             assert caught.value.wait is not None
             waits.append(caught.value.wait)
         with pytest.raises(StatementError, match=rf"{MAX_UNCOUNTED + 1} times while the database"):
-            await store.once("h", delivery("m"), run)
+            await store.run_once("h", delivery("m"), run)
         with pytest.raises(StoreUnavailableError):
-            await store.once("h", delivery("m"), run)
+            await store.run_once("h", delivery("m"), run)
     assert all(a < b for a, b in pairwise(waits[:7]))
     assert all(30 <= wait <= 60 for wait in waits[7:])
     assert 60 < sum(waits) < 600
@@ -506,9 +506,9 @@ async def test_a_message_that_succeeds_is_forgotten_by_what_counts_failures(
 
     async with Store(postgres_database, relay=False) as store:
         with pytest.raises(StoreUnavailableError):
-            await store.once("h", delivery("m"), run)
+            await store.run_once("h", delivery("m"), run)
         kill = False
-        await store.once("h", delivery("m"), run)
+        await store.run_once("h", delivery("m"), run)
         assert not store._open().transient._failures
 
 
@@ -528,7 +528,7 @@ async def test_a_database_that_lets_nobody_write_is_away(postgres_database: str,
             await store.ping()
         for _ in range(MAX_UNCOUNTED + 2):
             with pytest.raises(StoreUnavailableError):
-                await store.once("h", delivery("m"), run)
+                await store.run_once("h", delivery("m"), run)
 
 
 async def test_handlers_that_wait_for_the_only_writer_are_no_failure(
@@ -545,7 +545,7 @@ async def test_handlers_that_wait_for_the_only_writer_are_no_failure(
 
     async with Store(sqlite_database, sweep=0.01) as store:
         store.start(broker.send)
-        await asyncio.gather(*(store.once("h", delivery(str(i)), run) for i in range(20)))
+        await asyncio.gather(*(store.run_once("h", delivery(str(i)), run) for i in range(20)))
 
         async def is_done() -> bool:
             return len(broker.confirmed) >= 20 and await store.pending() == 0

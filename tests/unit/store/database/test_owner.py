@@ -39,7 +39,7 @@ async def test_a_store_is_refused_on_a_second_loop(database: str) -> None:
     store = Store(database, relay=False)
 
     async def once() -> None:
-        await store.once("h", delivery("m"), lambda t: publish(store, "x"))
+        await store.run_once("h", delivery("m"), lambda t: publish(store, "x"))
 
     uses: list[Callable[[], Coroutine[Any, Any, Any]]] = [
         store.open,

@@ -2,17 +2,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from mqkit.testing.brokers import nodes
 from mqkit.testing.brokers.broker import BrokerStartError
-from mqkit.testing.brokers.watchdog import Watchdog
 
 
 def write_script(path: Path, text: str) -> Path:
@@ -77,37 +73,3 @@ def test_a_node_that_ends_is_an_error_with_its_log(tmp_path: Path) -> None:
     assert log.read_text() == "the disk is full\n"
     assert not list(log.parent.glob("*.pid"))
     shutil.rmtree(log.parent)
-
-
-WATCHED = """
-import sys, time
-from mqkit.testing.brokers.watchdog import Watchdog
-watchdog = Watchdog("touch " + sys.argv[1])
-print("ready", flush=True)
-time.sleep(60)
-"""
-
-
-def test_a_watchdog_acts_when_its_process_is_killed(tmp_path: Path) -> None:
-    """After SIGKILL, which no process can handle, the command runs all the same."""
-    mark = tmp_path / "cleaned"
-    with subprocess.Popen(
-        [sys.executable, "-c", WATCHED, str(mark)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while not mark.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def test_a_dismissed_watchdog_does_nothing(tmp_path: Path) -> None:
-    """After dismiss, which may be called twice, the command does not run."""
-    mark = tmp_path / "cleaned"
-    watchdog = Watchdog(f"touch {mark}")
-    watchdog.dismiss()
-    watchdog.dismiss()
-    assert watchdog._shell.returncode == -signal.SIGKILL
-    assert not mark.exists()

@@ -1,45 +1,14 @@
 from __future__ import annotations
 
-import contextlib
 import socket
-import threading
 import time
-from collections.abc import Iterator
 
 import pytest
-from pamqp import commands, frame
 
 from mqkit.errors import ConnectError
 from mqkit.settings import BrokerUrl
 from mqkit.testing.brokers import probe
-from mqkit.testing.brokers.broker import BrokerControlError, UrlBroker, run_ctl
-
-
-@contextlib.contextmanager
-def server(answer: bytes) -> Iterator[str]:
-    """A server that sends `answer` to every connection once it has said anything; its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    client, _ = listener.accept()
-                    with client:
-                        client.recv(100)
-                        client.sendall(answer)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"amqp://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-def start_frame() -> bytes:
-    start = commands.Connection.Start(server_properties={"version": "4.9.9"})
-    return frame.marshal(start, 0)
+from tests.unit.testing.brokers.support import server, start_frame
 
 
 def test_a_broker_tells_its_version() -> None:
@@ -83,28 +52,3 @@ def test_free_ports_differ_and_are_free() -> None:
     assert len(set(ports)) == 5
     for port in ports:
         socket.create_server(("127.0.0.1", port)).close()
-
-
-def test_a_named_broker_is_not_killed() -> None:
-    """kill, stop and start of a broker that somebody else runs are refused."""
-    with server(start_frame()) as url, UrlBroker(url) as broker:
-        assert broker.version == "4.9.9"
-        for action in (broker.kill, broker.stop, broker.start):
-            with pytest.raises(BrokerControlError, match="somebody else runs it"):
-                action()
-
-
-def test_ctl_of_a_named_broker_needs_its_command() -> None:
-    """Without MQKIT_TEST_CTL, ctl says to set it; with it, it is run with -q and the words."""
-    with server(start_frame()) as url:
-        with UrlBroker(url) as broker, pytest.raises(BrokerControlError, match="MQKIT_TEST_CTL"):
-            broker.ctl("list_queues")
-        with UrlBroker(url, ["echo"]) as broker:
-            assert broker.ctl("list_queues", "name") == "-q list_queues name\n"
-
-
-def test_a_failing_ctl_is_an_error_with_its_own_words() -> None:
-    """The exit code and what rabbitmqctl printed are in the error."""
-    command = ["sh", "-c", "echo 'no such vhost' >&2; exit 3", "rabbitmqctl"]
-    with pytest.raises(BrokerControlError, match=r"list_queues exited with 3: no such vhost"):
-        run_ctl(command, ["list_queues"])
