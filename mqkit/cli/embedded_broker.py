@@ -1,4 +1,4 @@
-"""The embedded broker as the command line runs it: by itself, or beside a service."""
+"""Runs the embedded broker for the command line: by itself, or beside a service."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def serve(
 
 @contextlib.contextmanager
 def embedded_broker(data: Path | None = None) -> Iterator[str]:
-    """The URL of an embedded broker in a thread of this process; it ends with the block.
+    """Run an embedded broker in a thread of this process for the block, which is given its URL.
 
     :raises EmbeddedBrokerError: it could not start
     """

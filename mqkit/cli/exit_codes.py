@@ -1,4 +1,4 @@
-"""What the commands exit with; 0 is done."""
+"""The exit codes of the commands; 0 is done."""
 
 FAILED = 1
 """The exit code of a command that did not do what it was asked for."""

@@ -30,7 +30,7 @@ takes seconds, in which nobody is served; Python's own default is 10.
 
 
 def check_loop(name: str | None) -> None:
-    """See that there is such an event loop here.
+    """Check that there is such an event loop here.
 
     :raises ConfigurationError: there is none, or its package is not installed
     """
@@ -47,7 +47,7 @@ def check_loop(name: str | None) -> None:
 
 
 def runner(name: str | None) -> asyncio.Runner:
-    """What runs a coroutine on this event loop; None is uvloop where it is installed.
+    """Make a runner on this event loop; None is uvloop where it is installed.
 
     :raises ConfigurationError: there is no such loop here
     """
@@ -61,7 +61,7 @@ def runner(name: str | None) -> asyncio.Runner:
 
 
 def tune_collector() -> None:
-    """Let the collector look less often, and not at what was imported.
+    """Make the garbage collector run less often, and leave out what was imported.
 
     A setting of the service's own is kept where it is higher, or where it has turned the collector
     off. For processes that are mqkit's own: it holds for all that runs in them.
@@ -73,7 +73,7 @@ def tune_collector() -> None:
 
 
 def tune_collector_of_broker() -> None:
-    """Let the collector look less often, and seldom at what the broker holds for long."""
+    """Make the garbage collector run less often, and seldom over what the broker holds for long."""
     tune_collector()
     if gc.isenabled():
         first, second, full = gc.get_threshold()

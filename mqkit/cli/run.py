@@ -1,4 +1,4 @@
-"""`mqkit run`: one service, in this process or in several, until SIGTERM or SIGINT."""
+"""`mqkit run`: runs a service, in this process or in several, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import Annotated
 
 import typer
 
-from mqkit import drivers
 from mqkit.checks.extras import needs_extra
 from mqkit.cli.broker import check_broker_choice
 from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.labels import finish_output
 from mqkit.cli.loop import ASYNCIO, UVLOOP, runner, tune_collector
 from mqkit.cli.options import (
+    DriverOption,
+    LogLevelOption,
     load_service,
     log_level_number,
     log_to_stderr,
@@ -77,13 +78,7 @@ def run(
             show_default=False,
         ),
     ] = None,
-    driver: Annotated[
-        str | None,
-        typer.Option(
-            help=f"The AMQP client: {' or '.join(drivers.NAMES)}. Default: {drivers.DEFAULT}.",
-            show_default=False,
-        ),
-    ] = None,
+    driver: DriverOption = None,
     management: Annotated[
         str | None,
         typer.Option(
@@ -118,9 +113,7 @@ def run(
             help="For development, never in production: start anew when a Python file changes.",
         ),
     ] = False,
-    log_level: Annotated[
-        str, typer.Option(help="debug, info, warning, error or critical.")
-    ] = "info",
+    log_level: LogLevelOption = "info",
 ) -> None:
     """Run a service until SIGTERM or SIGINT, then drain it.
 

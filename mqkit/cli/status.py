@@ -1,4 +1,4 @@
-"""`mqkit status`: what became of a message, as the store tells it."""
+"""`mqkit status`: tells what became of a message, as the store knows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing lost, nothing applied twice: a database beside the broker.
+"""Keeps inbox, outbox and message states in a database, so that effects are made once.
 
 A handler that takes a `Transaction` has its database work, the note that its message is handled,
 and what it publishes committed together. `Store` is given to the service.

@@ -1,4 +1,4 @@
-"""The inbox: one row for each message that a handler has had its effect for."""
+"""Remembers in the inbox which messages a handler has had its effect for."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _CLAIM_AGAIN = 3
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """The message was handled before; `result` is what its handler returned then."""
+    """Says that a message was handled before; `result` is what its handler returned then."""
 
     result: Any
 
 
 def check_id(handler: str, message_id: str | None) -> None:
-    """Refuse an id that one of the databases would not take as it is.
+    """Refuse a message id that one of the databases would not take as it is.
 
     :raises MessageIdError: it is none, or has NUL or half of a character in it, or is too long
     """
@@ -61,7 +61,7 @@ def check_id(handler: str, message_id: str | None) -> None:
 
 
 def body_hash(body: bytes) -> int:
-    """64 bits of a body, signed, the same in every process."""
+    """Hash a body to 64 signed bits, the same in every process."""
     return int.from_bytes(hashlib.blake2b(body, digest_size=8).digest(), signed=True)
 
 
@@ -74,7 +74,7 @@ async def claim(
     now: datetime,
     keep: timedelta,
 ) -> Handled | None:
-    """Put the message into the inbox; None if this transaction may run the handler.
+    """Insert the message into the inbox; None says that this transaction may run the handler.
 
     Where another transaction has put it there and is not committed yet, this waits for its end:
     two runs for one message cannot go on at the same time, in whatever processes.
@@ -126,7 +126,7 @@ def _claim(dialect: Dialect) -> Any:
 async def keep_result(
     connection: AsyncConnection, dialect: Dialect, handler: str, delivery: Delivery, result: Any
 ) -> None:
-    """Keep what the handler returned, for status and for a reply that is asked for again."""
+    """Write what the handler returned, for status and for a reply that is asked for again."""
     if result is None:
         return
     await connection.execute(
@@ -135,12 +135,12 @@ async def keep_result(
 
 
 def kept_result(text: str | None) -> Any:
-    """A result from what `result_text` wrote."""
+    """Read a result from what `result_text` wrote."""
     return None if text is None else json.loads(text)
 
 
 def result_text(result: Any) -> str:
-    """A result as JSON; what JSON and pydantic do not know is named by its type.
+    """Write a result as JSON; what JSON and pydantic do not know is named by its type.
 
     It is what is told of the effect, and must not be what prevents it.
     """
@@ -155,7 +155,7 @@ def _named(value: Any) -> str:
 
 
 async def purge(connection: AsyncConnection, dialect: Dialect, now: datetime) -> int:
-    """Delete some of what need not be kept any longer, and say how many rows it were.
+    """Delete some of the rows whose time is over, and return how many.
 
     One at a time does it: another that comes meanwhile deletes nothing. `now` is the clock of the
     only host of an SQLite; a server goes by its own, which all hosts have in common.

@@ -1,4 +1,4 @@
-"""What an open store has: its database, and what runs beside."""
+"""Holds an open store: its database, and the tasks that run beside the handlers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class OpenStore:
-    """What an open store has: its database, and what runs beside."""
+    """Holds the database of an open store, and runs its relay, notifier and state recorder."""
 
     def __init__(self, database: Database, recorder: StateRecorder) -> None:
         self.database = database
@@ -40,14 +40,14 @@ class OpenStore:
             self._spawn(self._notifier.run(), "notifier")
 
     def committed(self) -> None:
-        """There is something in the outbox: tell this process's relay, or else all others."""
+        """Wake this process's relay, or else all others, after a commit to the outbox."""
         if self.relay is not None:
             self.relay.wake()
         elif self._notifier is not None:
             self._notifier.notify()
 
     async def judge(self, key: Key, error: StoreUnavailableError | StatementError) -> StoreError:
-        """What a failure of a message's transaction is, once the database was asked how it is.
+        """Ask the database how it is, and return what a failure of a message's transaction is.
 
         Where it answers, a statement that took too long counts; and so does what is not counted
         otherwise, if one message meets it again and again.
@@ -93,7 +93,7 @@ class OpenStore:
         return limit is not None and error.lost_after >= limit
 
     def start_relay(self, relay: Relay) -> asyncio.Task[None]:
-        """Start a relay, and what tells it of commits."""
+        """Start a relay, and listen for commits of other processes."""
         self.relay = relay
         if self.database.dialect.has_listen:
             self._spawn(listen(self.database, relay.wake), "listener")
@@ -112,7 +112,7 @@ class OpenStore:
             self.relay = self._relaying = None
 
     async def close(self, *, within: float) -> None:
-        """End all that runs beside, write what was noted, and disconnect."""
+        """End the tasks, write what was noted, and disconnect."""
         await self.stop_relay(within=within)
         for task in self._tasks:
             task.cancel()
@@ -124,10 +124,10 @@ class OpenStore:
 
     def _spawn(self, work: Coroutine[Any, Any, None], what: str) -> None:
         task = asyncio.create_task(work, name=f"mqkit store {what}")
-        task.add_done_callback(_tell_of_failure)
+        task.add_done_callback(_log_failure)
         self._tasks.append(task)
 
 
-def _tell_of_failure(task: asyncio.Task[None]) -> None:
+def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.critical("%s ended: %s", task.get_name(), error, exc_info=error)

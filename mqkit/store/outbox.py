@@ -1,4 +1,4 @@
-"""The outbox: messages that are committed with a handler's work, and published by a relay.
+"""Keeps the messages that are committed with a handler's work until a relay has published them.
 
 Numbers are given under a lock of the message's key which lasts until the commit, so that within
 a key they are in the order of the commits. What is not published is found by being there, and not
@@ -44,7 +44,7 @@ class Entry:
 
     @property
     def message(self) -> Message:
-        """What to publish.
+        """Return the message to publish.
 
         :raises StoreError: the row was written by a later version, or by hand, and is not readable
         """
@@ -70,7 +70,7 @@ async def write(
     messages: Iterable[tuple[str | None, Message]],
     now: datetime,
 ) -> None:
-    """Put messages, each with its key or None, into the outbox, as part of a transaction.
+    """Insert messages, each with its key or None, into the outbox, within a transaction.
 
     It is done right before the commit: the keys stay locked until then.
     """
@@ -108,7 +108,7 @@ class Claim:
         self.entries = entries
 
     async def mark(self, published: Sequence[Entry]) -> None:
-        """Take what is confirmed out of the outbox."""
+        """Delete what is confirmed from the outbox."""
         if not published:
             return
         ids = [entry.id for entry in published]
@@ -116,7 +116,7 @@ class Claim:
         await self._execute([delete(outbox).where(condition)])
 
     async def hold(self, refused: Sequence[tuple[Entry, BaseException]], now: datetime) -> None:
-        """Note what the broker refused; it and what has its key is left alone for a while."""
+        """Note what the broker refused; it and what has its key waits for a while."""
         await self._execute(
             [
                 update(outbox)
@@ -131,7 +131,7 @@ class Claim:
         )
 
     async def set_aside(self, dead: Sequence[tuple[Entry, BaseException]]) -> None:
-        """Set messages aside that can never be published: kept, and in nobody's way."""
+        """Set messages aside that can never be published: kept, but not claimed again."""
         await self._execute(
             [
                 update(outbox)
@@ -160,17 +160,17 @@ class Claim:
 
 
 def error_text(error: BaseException) -> str:
-    """Why a message was not published, for its row."""
+    """Return why a message was not published, as its row keeps it."""
     return writable(f"{type(error).__name__}: {error}"[:MAX_ERROR_TEXT])
 
 
 def retry_wait(attempts: int) -> float:
-    """Seconds to leave a message alone that was refused so often before."""
+    """Return the seconds until a message that was refused so often is tried again."""
     return min(0.5 * 2.0 ** min(attempts, 16), MAX_RETRY_WAIT)
 
 
 class Outbox:
-    """The outbox of one database, as a relay sees it."""
+    """Claims and counts the messages in the outbox of one database."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -181,7 +181,7 @@ class Outbox:
 
     @contextlib.asynccontextmanager
     async def claim(self, shards: Sequence[int], limit: int, now: datetime) -> AsyncIterator[Claim]:
-        """Up to `limit` messages of these shards, in order; nobody else gets them meanwhile.
+        """Claim up to `limit` messages of these shards, in order; no other relay gets them then.
 
         What another relay has claimed is left out. On PostgreSQL the claim is a transaction, and
         ends with it, or with this process.
@@ -200,17 +200,17 @@ class Outbox:
         yield Claim(self, None, entries)
 
     async def waiting(self) -> Sequence[int]:
-        """The shards that have something in them, whether it may be published now or not."""
+        """Return the shards that have messages, whether they may be published now or not."""
         async with self.database.reading() as connection:
             found = await connection.execute(self.database.dialect.filled_shards(outbox))
             return list(found.scalars())
 
     async def count(self) -> int:
-        """Messages that are committed and not yet confirmed, without those that are dead."""
+        """Count messages that are committed and not yet confirmed, without those that are dead."""
         return await self._count(outbox.c.shard >= 0)
 
     async def count_dead(self) -> int:
-        """Messages that were set aside, since they can never be published."""
+        """Count messages that were set aside, since they can never be published."""
         return await self._count(outbox.c.shard < 0)
 
     async def _count(self, condition: ColumnElement[bool]) -> int:
@@ -222,7 +222,7 @@ class Outbox:
 
 
 def _held(table: Any, now: datetime) -> ColumnElement[bool]:
-    """Whether a message waits after a refusal.
+    """Match messages that wait after a refusal.
 
     A time that is further ahead than any wait was written by a clock that has jumped since.
     """

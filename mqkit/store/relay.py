@@ -1,4 +1,4 @@
-"""The relay: publishes what the outbox holds, with confirms, and takes it out.
+"""Publishes what the outbox holds, with confirms, and takes it out.
 
 One round: claim some messages, publish them, take out what was confirmed. Within a key a message is
 written only after the confirm of the one before it. A relay that dies in between leaves its
@@ -61,7 +61,7 @@ error that is none of mqkit's; after them it is dead."""
 
 
 class Relay:
-    """Publishes until it is stopped; any number of them may work on one outbox.
+    """Publishes what is in the outbox until it is stopped; any number may work on one outbox.
 
     `purge` is called now and then: it deletes some of what is too old, and returns how many rows.
     `sweep` is in seconds.
@@ -91,16 +91,16 @@ class Relay:
         """Messages published and taken out by this relay."""
 
     def wake(self) -> None:
-        """Say that there is something in the outbox."""
+        """Look into the outbox at once: something was committed to it."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Let `run` return after the round that goes on: confirmed, and taken out."""
+        """Make `run` return after the current round, whose messages are confirmed and taken out."""
         self._stopping = True
         self._wake.set()
 
     async def run(self) -> None:
-        """Relay until stopped. Whatever fails is logged, and tried again after a while."""
+        """Publish until stopped. Whatever fails is logged, and tried again after a while."""
         while not self._stopping:
             self._wake.clear()
             try:
@@ -134,7 +134,7 @@ class Relay:
                 await self._pause(self._sweep)
 
     async def _sweep_once(self) -> bool:
-        """Look at all shards once; whether anything was published."""
+        """Publish from all shards once, and tell whether anything was published."""
         shards = list(await self._outbox.waiting())
         random.shuffle(shards)
         # In some parts, so that relays side by side share them, and not one by one.
@@ -147,7 +147,7 @@ class Relay:
         return busy
 
     async def round(self, shards: Sequence[int]) -> bool:
-        """Claim, publish, mark; whether anything was published.
+        """Claim messages, publish them, delete the confirmed ones; tell whether there were any.
 
         :raises PublishError: the broker is away; what was confirmed before is marked
         :raises StoreUnavailableError: the database is away; what was published is so again, later
@@ -251,7 +251,7 @@ class Relay:
 
 
 def _is_dead(entry: Entry, error: BaseException) -> bool:
-    """Whether no later attempt can end otherwise."""
+    """Tell whether no later attempt can end otherwise."""
     if isinstance(error, InvalidMessageError):
         return True
     # A row that a later version can read, whose relay may come; or what a driver stumbled over, and

@@ -54,7 +54,7 @@ CLOCK_MARGIN = 2 * 3600.0
 
 
 class Store(Observer):
-    """Keeps what messages did, in SQLite or PostgreSQL, so that each has its effect once.
+    """Keeps inbox, outbox and states of messages in a database, so that each has its effect once.
 
     Given to a service (`Service(store=...)`), it is opened and closed with it. Elsewhere, in a web
     application, it is a context manager without a relay: what a `transaction()` publishes is
@@ -113,7 +113,7 @@ class Store(Observer):
 
     @property
     def window(self) -> float:
-        """Seconds that the inbox remembers a message at least."""
+        """Return the seconds that the inbox remembers a message at least."""
         return self._longest_retry + self._replay_age
 
     @property
@@ -140,7 +140,7 @@ class Store(Observer):
                 )
 
     async def open(self) -> None:
-        """Connect, and make the tables where they are missing; for each `open`, `close` once.
+        """Connect, and create the tables where they are missing; for each `open`, `close` once.
 
         :raises ConfigurationError: there is no URL, or it is open on another event loop
         :raises StoreError: the database cannot be reached or used
@@ -207,7 +207,7 @@ class Store(Observer):
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, app_id: str | None = None) -> AsyncIterator[Transaction]:
-        """A transaction outside a handler: committed at the end of the block, else rolled back.
+        """Run a transaction outside a handler: committed at the end of the block, else rolled back.
 
         :raises StoreUnavailableError: the database failed; where it failed in the commit, nobody
             knows whether it is committed
@@ -304,7 +304,7 @@ class Store(Observer):
             ) from later
 
     def received(self, handler: str, delivery: Delivery) -> None:
-        """Note that a message came."""
+        """Note that a message was received."""
         self._open().recorder.begun(handler, delivery, State.RECEIVED)
 
     def started(self, handler: str, delivery: Delivery) -> None:
@@ -318,7 +318,7 @@ class Store(Observer):
         opened.recorder.settled(handler, delivery, outcome, in_inbox=in_inbox)
 
     async def status(self, message_id: str) -> list[MessageStatus]:
-        """What became of a message: one for each handler that had it, none if it is not known.
+        """Tell what became of a message: one status for each handler that had it, or none.
 
         The success of a handler with a transaction is told as soon as it is committed; what another
         process knows besides may come a quarter of a second later.
@@ -330,14 +330,14 @@ class Store(Observer):
         return await message_status(opened.database, message_id)
 
     async def pending(self) -> int:
-        """Messages that are committed and not yet confirmed by the broker.
+        """Count messages that are committed and not yet confirmed by the broker.
 
         :raises StoreUnavailableError: the database is away
         """
         return await Outbox(self._open().database).count()
 
     async def dead(self) -> int:
-        """Messages of the outbox that can never be published, and are kept with their errors.
+        """Count messages of the outbox that can never be published, and are kept with their errors.
 
         :raises StoreUnavailableError: the database is away
         """

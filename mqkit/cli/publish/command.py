@@ -1,4 +1,4 @@
-"""`mqkit publish`: the lines of a file, confirmed one by one, and never twice."""
+"""`mqkit publish`: publishes each line of a file once, and reports which are confirmed."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def publish(
 
 
 class _Run:
-    """One run over the file; what is on its way is waited for before it ends."""
+    """Publishes one file; what is on its way is waited for before it ends."""
 
     def __init__(
         self, file: Path, exchange: str, key: str, journal: Journal, shown: ProgressDisplay
@@ -144,7 +144,7 @@ class _Run:
         """Line number and hash of what `publish_many` was given and has not answered, by index."""
 
     async def publish(self, broker: BrokerUrl, *, window: int, timeout: float) -> Summary:  # noqa: ASYNC109
-        """Send the lines until the end, a signal, or an error that all would meet.
+        """Publish the lines until the end, a signal, or an error that all would meet.
 
         :raises ConnectError: no connection within `CONNECT_DEADLINE`, or this user is refused
         """
@@ -250,7 +250,7 @@ class _Run:
 
 
 def _meets_every_line(error: MqkitError) -> bool:
-    """Whether the next line would fail like this one: all go to one place over one connection."""
+    """Tell whether the next line would fail alike: all go to one place over one connection."""
     if isinstance(error, PublishRefusedError):
         return "ACCESS_REFUSED" in error.problem  # and not a message that is too large
     return isinstance(

@@ -1,4 +1,4 @@
-"""What `mqkit publish` shows: how far it is while it runs, and what became of the lines."""
+"""Shows the progress of `mqkit publish`, and reports what became of the lines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FRAME_EVERY = 0.1
 
 @dataclass(slots=True)
 class Summary:
-    """What became of the file's lines."""
+    """Counts what became of the file's lines."""
 
     journal: Path
     lines: int = 0
@@ -66,7 +66,7 @@ class Summary:
         self.failed.append((number, sys.intern(problem)))
 
     def as_json(self) -> dict[str, object]:
-        """The figures for a program."""
+        """Return the figures for a program."""
         return {
             "lines": self.lines,
             "confirmed": self.confirmed,
@@ -83,7 +83,7 @@ class Summary:
 
 
 class ProgressDisplay:
-    """Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+    """Shows progress on stderr: a bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, total: int) -> None:
         self._console = Console(stderr=True)
@@ -107,7 +107,7 @@ class ProgressDisplay:
         self._bar.stop()
 
     def log_handler(self) -> logging.Handler:
-        """Writes warnings above the bar, or to stderr where there is none."""
+        """Return what logs warnings above the bar, or to stderr where there is none."""
         if self._bar.disable:
             return logging.StreamHandler()
         return RichHandler(
@@ -115,7 +115,7 @@ class ProgressDisplay:
         )
 
     def show(self, summary: Summary, *, last: bool = False) -> None:
-        """Show how far it is, unless it was shown just now."""
+        """Show the progress, unless it was shown just now."""
         if time.monotonic() < self._next and not last:
             return
         self._next = time.monotonic() + self._every
@@ -126,7 +126,7 @@ class ProgressDisplay:
 
 
 def report(summary: Summary, *, as_json: bool) -> None:
-    """Say what became of the lines: the figures on stdout, what went wrong on stderr."""
+    """Report what became of the lines: the figures on stdout, what went wrong on stderr."""
     if as_json:
         typer.echo(json.dumps(summary.as_json()))
         return
@@ -165,7 +165,7 @@ def report(summary: Summary, *, as_json: bool) -> None:
 
 
 def _by_reason(failed: list[tuple[int, str]]) -> list[tuple[str, str]]:
-    """Failed lines as a person reads them: neighbours that failed alike in one."""
+    """Group failed lines for people: neighbours that failed alike in one."""
     grouped: list[tuple[str, str]] = []
     for problem, group in itertools.groupby(sorted(failed), key=lambda item: item[1]):
         numbers = [number for number, _ in group]

@@ -1,4 +1,4 @@
-"""What to do when a process has ended: decisions, without processes and without time."""
+"""Decides what to do when a process has ended, knowing neither processes nor time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Wait = Callable[[RetryCallState], float]
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How one life of a process ended."""
+    """Says how a process ended."""
 
     code: int | None
     """As `Popen.returncode`: negative is a signal's number. None: it could not be started."""
@@ -77,7 +77,7 @@ class GiveUp:
 
 
 class RestartPolicy:
-    """Decides for one of the processes, over all its lives.
+    """Decides whether and when one of the processes is started again after it has ended.
 
     A service that cannot start is given up: until some process was ready, any exit code is final,
     0 among them, with which a module may say that there is nothing to do; at any start exit code 2
@@ -90,7 +90,7 @@ class RestartPolicy:
         self._failures = 0
 
     def after(self, end: End, *, service_ran: bool) -> Restart | GiveUp:
-        """What to do after this end, which nobody had asked for.
+        """Decide what to do after this end, which nobody had asked for.
 
         :param service_ran: whether any of the processes was ever ready
         """

@@ -32,7 +32,7 @@ LAST_WAIT = 0.2
 
 @dataclass(slots=True)
 class Slot:
-    """The place of one process, over all its lives."""
+    """Holds one process, and the one that is started in its place when it has ended."""
 
     number: int
     policy: RestartPolicy = field(default_factory=RestartPolicy)
@@ -86,7 +86,7 @@ class Supervisor:
         return [str(slot) for slot in self._slots]
 
     async def run(self) -> int:
-        """Keep them running until a signal; returns the exit code, when all have ended.
+        """Keep the processes running until a signal; return the exit code when all have ended.
 
         That is the greatest of what they ended with, or that of the one that cannot start.
         """
@@ -103,7 +103,7 @@ class Supervisor:
         return self._code
 
     def stop(self) -> None:
-        """Let all of them drain."""
+        """Tell all of them to drain."""
         if self._stopping.is_set():
             return
         self._stopping.set()
@@ -152,7 +152,7 @@ class Supervisor:
                 slot.process.kill()
 
     def _kill_now(self) -> None:
-        """Kill what there is, from another thread than the loop's."""
+        """Kill all processes, from another thread than the loop's."""
         for process in self._living():
             process.kill()
 
@@ -174,7 +174,7 @@ class Supervisor:
         slot.doing = "ended"
 
     async def _live(self, slot: Slot) -> End:
-        """One life of its process."""
+        """Start its process, and wait for its end."""
 
         def on_ready() -> None:
             logger.info("process %d: ready", slot.number)

@@ -1,4 +1,4 @@
-"""One process under a supervisor, whose socket is FD: `python -m mqkit.cli.supervisor.worker FD`.
+"""Runs a service in a process of a supervisor: `python -m mqkit.cli.supervisor.worker SOCKET`.
 
 The supervisor alone says when to hurry. SIGTERM drains, however often it comes, since whoever ends
 a whole control group sends it to all processes, the supervisor among them; SIGINT does nothing,
@@ -42,7 +42,7 @@ LAST_WORD = 1.0
 
 
 def main() -> None:
-    """Run the service of the job that comes over the socket."""
+    """Read the job from the socket, and run its service."""
     # A function, and not SIG_IGN: that would be inherited by what the handlers start.
     signal.signal(signal.SIGINT, lambda *_: None)
     link = socket.socket(fileno=int(sys.argv[1]))
@@ -94,7 +94,7 @@ class Worker:
         self._ready = False
 
     async def run(self, link: socket.socket) -> None:
-        """Do so.
+        """Run the service until it has ended.
 
         :raises MqkitError: as `Runtime.run`
         """

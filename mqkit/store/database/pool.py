@@ -1,4 +1,4 @@
-"""A connection pool with transactions whose failures are told apart: the database's, or a caller's.
+"""Runs transactions on a database, and tells the database's failures from the caller's.
 
 SQLite and PostgreSQL differ in how they lock and how they begin; here, in `engine` and in
 `dialect`, and nowhere else.
@@ -58,7 +58,7 @@ _Kind = TypeVar("_Kind", bound=StoreError)
 
 
 class Database:
-    """An engine, opened and closed; safe to use from many tasks of one loop."""
+    """Runs transactions of a store on one engine; safe to use from many tasks of one loop."""
 
     def __init__(
         self, url: URL, *, pool: int = DEFAULT_POOL, statement_timeout: float | None = None
@@ -78,7 +78,7 @@ class Database:
         return shown(self.url)
 
     async def open(self, *, create_tables: bool) -> None:
-        """Connect, and make what tables are missing or of an earlier version.
+        """Connect, and create tables that are missing, or migrate those of an earlier version.
 
         :raises StoreError: it cannot be reached, or refuses, or has no tables; the message says why
         """
@@ -127,7 +127,7 @@ class Database:
             await engine.dispose()
 
     async def ping(self) -> None:
-        """Return if it answers.
+        """Return if the database answers.
 
         :raises StoreUnavailableError: it does not
         """
@@ -135,7 +135,7 @@ class Database:
             await self.dialect.ping(connection)
 
     async def answers(self) -> bool:
-        """Whether it is well, as far as can be seen within a few seconds."""
+        """Tell whether the database answers within a few seconds."""
         ping = asyncio.create_task(self.ping(), name="mqkit store ping")
         self._pings.add(ping)
         ping.add_done_callback(self._pings.discard)
@@ -147,7 +147,7 @@ class Database:
         return ping.done() and not ping.cancelled() and ping.exception() is None
 
     async def closes_after(self) -> float | None:
-        """Seconds after which the server closes the connection of a transaction that is slow.
+        """Return the seconds after which the server closes a transaction that is slow.
 
         :raises StoreUnavailableError: it is away
         """
@@ -156,7 +156,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, beside: bool = False) -> AsyncIterator[AsyncConnection]:
-        """A transaction that may write: committed at the end of the block, else rolled back.
+        """Run a transaction that may write: committed at the end of the block, else rolled back.
 
         What goes on `beside` the handlers does not wait for them, or for one of them only.
 
@@ -184,7 +184,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads, and waits for no writer."""
+        """Run a transaction that only reads, and waits for no writer."""
         async with self._connection(Watch(), reading=True) as connection:
             yield connection
 
@@ -272,7 +272,7 @@ class Database:
             )
 
     async def _let_go(self, connection: AsyncConnection, *, throw_away: bool = False) -> None:
-        """Give it back to the pool; one that cannot be rolled back is thrown away."""
+        """Give a connection back to the pool; one that cannot be rolled back is closed."""
         closing = asyncio.ensure_future(self._close(connection, throw_away=throw_away))
         try:
             await asyncio.shield(closing)
@@ -295,7 +295,7 @@ class Database:
         return kind(f"store {self}: {redacted(_first_line(error), self.url)}")
 
     def _cause(self, error: BaseException) -> BaseException | None:
-        """What to raise from: not a driver's error that tells what is secret."""
+        """Return the error to raise from: not a driver's, which may tell what is secret."""
         chain: BaseException | None = error
         text = ""
         seen: set[int] = set()
@@ -311,7 +311,7 @@ def _transaction_of(connection: AsyncConnection) -> Any:
 
 
 def _first_line(error: BaseException) -> str:
-    """What went wrong, without the statement and without its parameters."""
+    """Return what went wrong, without the statement and without its parameters."""
     cause: Any = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     lines = str(cause).splitlines()
     return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__

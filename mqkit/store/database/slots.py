@@ -1,4 +1,4 @@
-"""TransactionSlots for transactions: so many at a time, in the order in which they were asked for.
+"""Limits how many transactions a store runs at a time, first come, first served.
 
 Whoever waits for one waits for other transactions of this process, which says nothing about the
 database: there is no timeout but for a transaction that is begun within another.
@@ -20,7 +20,7 @@ WARN_AFTER = 30.0
 
 
 class _Held:
-    """A slot, as the tasks that its holder starts see it."""
+    """Tells the tasks that a slot's holder starts that they are within it."""
 
     def __init__(self, slots: TransactionSlots) -> None:
         self.slots: TransactionSlots | None = slots
@@ -30,7 +30,7 @@ _held: contextvars.ContextVar[tuple[_Held, ...]] = contextvars.ContextVar("held"
 
 
 class TransactionSlots:
-    """So many slots; `front` ones go ahead of all others that wait."""
+    """Hands out so many slots in order; a `front` one goes ahead of all others that wait."""
 
     def __init__(self, count: int) -> None:
         self.count = count
