@@ -1,4 +1,4 @@
-"""What a process of `mqkit run` is to do, and what it and its supervisor say to each other.
+"""The lines that a supervisor and its worker processes write to each other.
 
 They are joined by a socket. The supervisor writes the job, and later `STOP` and `HURRY`; the
 process writes reports. Each is one line. The end of the socket says that the other side is gone.
@@ -28,8 +28,8 @@ HURRY = b"hurry\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """The options of `mqkit run` that concern the process which runs the service."""
+class WorkerJob:
+    """Holds the options of `mqkit run` that concern the process which runs the service."""
 
     service: str
     """MODULE:SERVICE."""
@@ -46,7 +46,7 @@ class Job:
     """Which of several processes it is, from 1; None if it is the only one."""
 
     def check(self) -> None:
-        """See that what needs no service is right.
+        """Check what can be checked without the service.
 
         :raises ConfigurationError: it is not
         """
@@ -63,7 +63,7 @@ class Job:
         observer: Observer | None = None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> Runtime:
-        """What runs the service as the options say.
+        """Make the runtime that runs the service as the options say.
 
         :raises ConfigurationError: there is no broker, or the service cannot be run
         """
@@ -81,13 +81,13 @@ class Job:
         )
 
     def management_url(self) -> str | None:
-        """The option, or the environment's `MQKIT_MANAGEMENT`."""
+        """Return the option, or the environment's `MQKIT_MANAGEMENT`."""
         return self.management or os.environ.get("MQKIT_MANAGEMENT")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a process is; the first one says that it hears what it is told."""
+    """Says how a process is; the first one says that it reads what it is told."""
 
     ready: bool
     """Whether it has consumed all its queues at once, or paused some of them."""
@@ -96,5 +96,5 @@ class Report:
     """In the first report: the files of the modules that it has imported."""
 
 
-JOBS = TypeAdapter(Job)
+JOBS = TypeAdapter(WorkerJob)
 REPORTS = TypeAdapter(Report)

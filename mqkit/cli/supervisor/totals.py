@@ -13,7 +13,7 @@ from mqkit.outcome import Ack, DeadLetter, Lost, Outcome, Requeue, RetryAfter
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Deliveries by what became of them; a message that was retried is in it for each delivery."""
+    """Counts deliveries by their outcome; a message that was retried counts for each delivery."""
 
     acked: int = 0
     retried: int = 0
@@ -35,7 +35,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a service has done since it was started; with `+`, what several processes have."""
+    """Sums up what a service has done since it was started; `+` adds those of processes."""
 
     handlers: Mapping[str, Settled] = field(default_factory=dict)
     """By the handler's name; those that have settled anything."""
@@ -62,7 +62,7 @@ class Totals:
         )
 
     def at_rest(self) -> Totals:
-        """The same of a process that has ended: nothing is in flight any more."""
+        """Return the same for a process that has ended: nothing is in flight any more."""
         return replace(self, in_flight=0)
 
     def __str__(self) -> str:

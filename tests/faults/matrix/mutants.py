@@ -131,11 +131,11 @@ MUTATIONS = (
         (17, 19),
         "store/store.py",
         """\
-                connection, flavour, handler, delivery, now=self._clock(), keep=self._keep
+                connection, dialect, handler, delivery, now=self._clock(), keep=self._keep
             )
             if handled""",
         """\
-                connection, flavour, handler, delivery, now=self._clock(), keep=self._keep
+                connection, dialect, handler, delivery, now=self._clock(), keep=self._keep
             )
         async with opened.database.transaction() as connection:
             if handled""",
@@ -154,14 +154,14 @@ MUTATIONS = (
         "store/store.py",
         """\
             await self._finish(transaction)
-            await inbox.keep_result(connection, flavour, handler, delivery, result)
+            await inbox.keep_result(connection, dialect, handler, delivery, result)
 """,
         """\
             await transaction.flush()
-            await inbox.keep_result(connection, flavour, handler, delivery, result)
+            await inbox.keep_result(connection, dialect, handler, delivery, result)
         async with opened.database.transaction() as connection:
             await outbox.write(
-                connection, opened.database.flavour, transaction.messages, self._clock()
+                connection, opened.database.dialect, transaction.messages, self._clock()
             )
 """,
     ),
@@ -171,21 +171,21 @@ MUTATIONS = (
         "store/store.py",
         """\
             await self._finish(transaction)
-            await inbox.keep_result(connection, flavour, handler, delivery, result)
+            await inbox.keep_result(connection, dialect, handler, delivery, result)
 """,
         """\
             await transaction.flush()
             async with opened.database.transaction() as own:
                 await outbox.write(
-                    own, opened.database.flavour, transaction.messages, self._clock()
+                    own, opened.database.dialect, transaction.messages, self._clock()
                 )
-            await inbox.keep_result(connection, flavour, handler, delivery, result)
+            await inbox.keep_result(connection, dialect, handler, delivery, result)
 """,
     ),
     _one(
         "no lock of the keys",
         (27,),
-        "store/postgres.py",
+        "store/database/postgres.py",
         "        hashes = sorted({key_hash(key) for key in keys})\n",
         "        hashes: list[int] = []\n",
     ),
@@ -202,11 +202,11 @@ MUTATIONS = (
             Edit(
                 "store/outbox.py",
                 """\
-    rows = await connection.execute(flavour.of_shards(outbox, shards, free, limit))
+    rows = await connection.execute(dialect.of_shards(outbox, shards, free, limit))
 """,
                 """\
     free = and_(free, outbox.c.id > max(_SEEN))
-    rows = list(await connection.execute(flavour.of_shards(outbox, shards, free, limit)))
+    rows = list(await connection.execute(dialect.of_shards(outbox, shards, free, limit)))
     _SEEN.extend(row.id for row in rows)
 """,
             ),
@@ -251,7 +251,7 @@ MUTATIONS = (
     _one(
         "relays that do not keep each other out",
         (20,),
-        "store/postgres.py",
+        "store/database/postgres.py",
         '"WHERE pg_try_advisory_xact_lock(:space, shard)"',
         '"WHERE pg_try_advisory_xact_lock(:space, shard) OR true"',
     ),
