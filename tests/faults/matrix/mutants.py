@@ -66,7 +66,7 @@ MUTATIONS = (
     _one(
         "publish returns before the confirm",
         (13,),
-        "sender.py",
+        "publishing/sender.py",
         "            known = await verdict\n        finally:\n",
         "            known = Acked()\n        finally:\n",
     ),
@@ -185,7 +185,7 @@ MUTATIONS = (
     _one(
         "no lock of the keys",
         (27,),
-        "store/postgres.py",
+        "store/database/postgres.py",
         "        hashes = sorted({key_hash(key) for key in keys})\n",
         "        hashes: list[int] = []\n",
     ),
@@ -251,7 +251,7 @@ MUTATIONS = (
     _one(
         "relays that do not keep each other out",
         (20,),
-        "store/postgres.py",
+        "store/database/postgres.py",
         '"WHERE pg_try_advisory_xact_lock(:space, shard)"',
         '"WHERE pg_try_advisory_xact_lock(:space, shard) OR true"',
     ),
