@@ -66,7 +66,7 @@ MUTATIONS = (
     _one(
         "publish returns before the confirm",
         (13,),
-        "sender.py",
+        "publishing/sender.py",
         "            known = await verdict\n        finally:\n",
         "            known = Acked()\n        finally:\n",
     ),
