@@ -1,1 +1,1 @@
-"""The payment services that run on mqkit."""
+"""Payment services, as a user of mqkit writes them; each module here with a `service` is one."""

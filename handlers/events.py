@@ -1,4 +1,4 @@
-"""What the payment services tell each other."""
+"""The events that the payment services publish, as pydantic models."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ class EntryRecorded(BaseModel):
 
     @property
     def signed_amount(self) -> Decimal:
-        """What it adds to the customer's balance: negative for a debit."""
+        """Return what it adds to the customer's balance: negative for a debit."""
         return self.amount if self.direction is Direction.CREDIT else -self.amount

@@ -8,8 +8,9 @@ from pathlib import Path
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from tenacity import retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
+from handlers.accounting.errors import ConflictError, LedgerUnavailableError
+from handlers.accounting.store import Ledger, open_ledger
 from handlers.events import EntryRecorded
-from handlers.ledger_store import ConflictError, Ledger, LedgerUnavailableError, open_ledger
 from handlers.statements import ENTRIES
 from mqkit import Queue, Reject, Retry, Service
 
@@ -19,7 +20,7 @@ one's commits. It stands by, and takes over where the first one dies."""
 
 
 class LedgerSettings(BaseSettings):
-    """What the ledger's process is told by its environment."""
+    """The settings of the ledger service, read from the environment."""
 
     model_config = SettingsConfigDict(env_prefix="LEDGER_", extra="ignore")
 
@@ -28,7 +29,7 @@ class LedgerSettings(BaseSettings):
 
 
 async def configured_ledger() -> AsyncIterator[Ledger]:
-    """The ledger that the environment names, open for the life of the service."""
+    """Open the ledger that the environment names, for the life of the service."""
     async with open_ledger(LedgerSettings().database) as ledger:
         yield ledger
 

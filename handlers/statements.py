@@ -1,177 +1,24 @@
-"""The statements service: each row of a bank's statement becomes an `EntryRecorded`.
-
-The format is that of the PKDD'99 Discovery Challenge's financial data set: `;` between fields,
-strings in double quotes, dates as YYMMDD (all of them 19YY), one entry a line.
-"""
+"""The statements service: each row of a bank's statement becomes an `EntryRecorded`."""
 
 from __future__ import annotations
 
-import csv
-import re
-from datetime import date
-from decimal import Decimal
-
-from pydantic import ValidationError
 from tenacity import retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from handlers.events import MAX_DIGITS, MAX_ID, MAX_TEXT, Direction, EntryRecorded
+from handlers.bank_format import RowError, parse_row, row_account
+from handlers.events import EntryRecorded
 from mqkit import Delivery, Exchange, Publisher, PublishError, Queue, Reject, Retry, Service
 
-FIELDS = (
-    "trans_id",
-    "account_id",
-    "date",
-    "type",
-    "operation",
-    "amount",
-    "balance",
-    "k_symbol",
-    "bank",
-    "account",
-)
-"""The columns of a statement, in the file's order."""
-
-DIRECTIONS = {
-    "PRIJEM": Direction.CREDIT,
-    "VYDAJ": Direction.DEBIT,
-    "VYBER": Direction.DEBIT,
-}
-"""The bank's word in the column `type`: it uses two for a debit."""
-
+STATEMENTS = Exchange("statements", type="direct")
+ROW_KEY = "row"
 FILE_HEADER = "file"
 LINE_HEADER = "line"
 """The headers of a row's message that say where it stands: the file's name and the line in it."""
 
-ROW_KEY = "row"
-
-_SHOWN = 40
-"""How many characters of a wrong value an error shows."""
-
-_DATE = re.compile(r"[0-9]{6}", re.ASCII)
-_WHOLE = re.compile(r"[0-9]{1,19}", re.ASCII)
-_AMOUNT = re.compile(rf"[0-9]{{1,{MAX_DIGITS - 2}}}(\.[0-9]{{1,2}})?", re.ASCII)
-_BALANCE = re.compile(rf"-?{_AMOUNT.pattern}", re.ASCII)
-
-
-class RowError(ValueError):
-    """A row of a statement is malformed; the message names the field and its value."""
-
-
-def parse_row(row: bytes, *, file: str = "", line: int = 0) -> EntryRecorded:
-    """Read one line of a statement, with or without its line break.
-
-    :raises RowError: it is not a row of a statement
-    """
-    fields = split_row(row)
-    if len(fields) != len(FIELDS):
-        counted = f"{len(fields)} field" + ("" if len(fields) == 1 else "s")
-        raise RowError(f"{counted} instead of {len(FIELDS)}")
-    named = dict(zip(FIELDS, fields, strict=True))
-    if named["type"] not in DIRECTIONS:
-        raise RowError(f"type {_quoted(named['type'])} is not one of {', '.join(DIRECTIONS)}")
-    try:
-        return EntryRecorded(
-            transaction_id=_whole("trans_id", named["trans_id"]),
-            account_id=_whole("account_id", named["account_id"]),
-            date=_date("date", named["date"]),
-            direction=DIRECTIONS[named["type"]],
-            operation=_text("operation", named["operation"]),
-            amount=_amount("amount", named["amount"]),
-            balance_after=_balance("balance", named["balance"]),
-            k_symbol=_text("k_symbol", named["k_symbol"]),
-            partner_bank=_text("bank", named["bank"]),
-            partner_account=_text("account", named["account"]),
-            source_file=file,
-            source_line=line,
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise RowError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-
-
-def split_row(row: bytes) -> list[str]:
-    """The fields of one line, unquoted.
-
-    :raises RowError: it is not UTF-8, or its quotes do not pair
-    """
-    try:
-        text = row.decode("utf-8").removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        raise RowError(f"byte {error.start + 1} of the row is not UTF-8") from error
-    try:
-        rows = list(csv.reader([text], delimiter=";", strict=True))
-    except csv.Error as error:
-        raise RowError(f"the row's quotes or separators do not fit: {error}") from error
-    return rows[0] if rows else []
-
-
-def row_account(row: bytes) -> bytes | None:
-    """What a row is ordered by: its account's digits, without quotes or leading zeros.
-
-    Well-formed rows have the same one if they are of the same account, and only then. It is cheap
-    and raises nothing: what a malformed row has in that place does not matter, as it is refused.
-    """
-    fields = row.split(b";", 2)
-    return fields[1].strip(b'"').lstrip(b"0") if len(fields) > 1 else None
-
-
-def _quoted(value: str) -> str:
-    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "...")
-
-
-def _whole(name: str, value: str) -> int:
-    if not _WHOLE.fullmatch(value) or int(value) > MAX_ID:
-        raise RowError(f"{name} {_quoted(value)} is not a whole number from 0 to {MAX_ID}")
-    return int(value)
-
-
-def _date(name: str, value: str) -> date:
-    try:
-        if _DATE.fullmatch(value):
-            return date(1900 + int(value[:2]), int(value[2:4]), int(value[4:]))
-    except ValueError:
-        pass
-    raise RowError(f"{name} {_quoted(value)} is not a date written YYMMDD")
-
-
-def _amount(name: str, value: str) -> Decimal:
-    if not _AMOUNT.fullmatch(value):
-        raise RowError(f"{name} {_quoted(value)} is not an amount")
-    amount = Decimal(value)
-    if not amount:
-        raise RowError(f"{name} {_quoted(value)} is not more than zero")
-    return amount
-
-
-def _balance(name: str, value: str) -> Decimal:
-    if not _BALANCE.fullmatch(value):
-        raise RowError(f"{name} {_quoted(value)} is not an amount")
-    return Decimal(value)
-
-
-def _text(name: str, value: str) -> str:
-    # The bank fills some empty fields with a blank.
-    value = value.strip()
-    if len(value) > MAX_TEXT:
-        raise RowError(f"{name} {_quoted(value)} is over {MAX_TEXT} characters long")
-    return value
-
-
-def entry_message_id(entry: EntryRecorded) -> str:
-    """The message's identity, which is the bank's: the same entry is the same message."""
-    return f"bank-entry-{entry.transaction_id}"
-
-
-def entry_routing_key(entry: EntryRecorded) -> str:
-    """`entry.credit.576`: a service may bind to one direction, and to some accounts."""
-    return f"entry.{entry.direction}.{entry.account_id}"
-
-
-STATEMENTS = Exchange("statements", type="direct")
-ENTRIES = Exchange("bank.entries", type="topic")
 ROWS_QUEUE = Queue("statements.rows", partitions=1)
 """One partition, and so no publish more for a row: one process reads rows faster than the ledger
 posts their entries, and another one takes over where it dies."""
+
+ENTRIES = Exchange("bank.entries", type="topic")
 
 service = Service(
     "statements",
@@ -212,7 +59,18 @@ async def record(row: bytes, delivery: Delivery, publisher: Publisher) -> None:
     )
 
 
+def entry_routing_key(entry: EntryRecorded) -> str:
+    """Return `entry.credit.576`: a service may bind to one direction, and to some accounts."""
+    return f"entry.{entry.direction}.{entry.account_id}"
+
+
+def entry_message_id(entry: EntryRecorded) -> str:
+    """Return the message's identity, which is the bank's: the same entry is the same message."""
+    return f"bank-entry-{entry.transaction_id}"
+
+
 def _origin(delivery: Delivery) -> tuple[str, int]:
+    """Return the file and the line that the row's headers name; empty and 0 where they do not."""
     file = delivery.headers.get(FILE_HEADER)
     line = delivery.headers.get(LINE_HEADER)
     return (

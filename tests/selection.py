@@ -18,7 +18,7 @@ broker they run besides.
 
 PARTS = {
     "conformance": {"test_conformance"},
-    "drivers": {"test_aio_pika", "test_aio_pika_lent", "test_connection", "test_limits"},
+    "drivers": {"test_aio_pika", "test_aio_pika_borrowed", "test_connection", "test_limits"},
     "commands": {
         "test_blocking",
         "test_blocking_faults",

@@ -1,1 +1,1 @@
-"""AMQP's values as bytes: field tables, content headers, and what may be in them."""
+"""Encodes and decodes AMQP's field tables and content headers, and checks what may be in them."""

@@ -44,7 +44,7 @@ def dead_letter_arguments(queue_type: str, dead_queue: str) -> dict[str, Any]:
 
 
 def field_problems(item: Any) -> Iterator[str]:
-    """Say what is wrong with the types of the fields, whatever they say together."""
+    """List the fields that have a wrong type, and what is wrong with the arguments."""
     for each in fields(item):
         value = getattr(item, each.name)
         if each.type == "bool" and not isinstance(value, bool):
@@ -53,7 +53,7 @@ def field_problems(item: Any) -> Iterator[str]:
 
 
 def argument_problems(arguments: object) -> Iterator[str]:
-    """Say why a declaration or a binding cannot have these `x-` arguments."""
+    """List why an exchange, queue or binding cannot have these arguments (`x-...`)."""
     if not isinstance(arguments, Mapping):
         yield f"arguments is a dict, not {checked.shown(arguments)}"
     elif (size := table_size(arguments, MAX_ARGUMENTS)) is None or size > MAX_ARGUMENTS:

@@ -1,4 +1,4 @@
-"""Content headers, which hold a message's properties: read, written, and carried over to copies.
+"""Encodes and decodes content headers, which hold a message's properties and headers.
 
 Layout: AMQP 0-9-1, section 4.2.6.1; the order of the properties, 1.8 "Basic". What comes is kept as
 it came beside the decoded values: Python has no int8, a name may be no UTF-8, and a copy is to have
@@ -72,7 +72,7 @@ _make = maker(Properties)
 
 
 def decode(frame: bytes, at: int, end: int) -> tuple[int, Properties]:
-    """Read the content header from `at` to `end`: the size of the body, and the properties.
+    """Decode the content header from `at` to `end`; return the size of the body and the properties.
 
     Headers that cannot be read are left out, and `mqkit-unreadable` says so; a property that is not
     what `Properties` holds (a text that is no UTF-8) is None. `Properties.received` has all of it.
@@ -153,7 +153,7 @@ def _short(frame: bytes, at: int) -> tuple[int, str]:
 
 
 def _decode_odd(received: bytes) -> Properties:
-    """Read what has something in it that few messages have, property by property."""
+    """Decode property by property, where `_decode` meets something that few messages have."""
     sizes = dict(_PROPERTIES)
     values = {name: _read(name, sizes[name], value) for name, value in split(received).items()}
     values.pop("cluster_id", None)
@@ -167,7 +167,7 @@ def _decode_odd(received: bytes) -> Properties:
 
 
 def _read(name: str, size: int, value: bytes) -> Any:
-    """A property as `Properties` has it; None where it cannot."""
+    """Decode one property; None where `Properties` cannot hold it."""
     if name == "headers":
         try:
             return field_tables.decode(value, 0)[0]
@@ -184,7 +184,7 @@ def _read(name: str, size: int, value: bytes) -> Any:
 
 
 def _readable(table: bytes) -> dict[str, Any]:
-    """Those headers of a table that can be read, and that there are others."""
+    """Decode the headers that can be, and note by `mqkit-unreadable` that there are others."""
     found: dict[str, Any] = {}
     for _, entry in _entries(table):
         try:
@@ -195,14 +195,14 @@ def _readable(table: bytes) -> dict[str, Any]:
 
 
 def seconds(milliseconds: str) -> float | None:
-    """The `expiration` property; what another client wrote as nonsense is None."""
+    """Decode the `expiration` property; None where it is no number of milliseconds."""
     if not (milliseconds.isascii() and milliseconds.isdecimal()):
         return None
     return int(milliseconds) / 1000
 
 
 def split(received: bytes) -> dict[str, bytes]:
-    """The bytes of each property, by name, of flags and properties.
+    """Cut flags and properties into the bytes of each property, by name.
 
     :raises UNREADABLE: they are no flags and properties
     """
@@ -227,7 +227,7 @@ def split(received: bytes) -> dict[str, bytes]:
 def encode(  # noqa: C901, PLR0912 - one step a field
     properties: Properties, headers: Mapping[str, HeaderValue]
 ) -> bytes:
-    """Write the flags and the properties of a content header.
+    """Encode the flags and the properties of a content header.
 
     :param headers: the message's own, and what goes with them
     :raises Exception: as `field_tables.encode`; ValueError for a text that is too long
@@ -322,7 +322,7 @@ def _encode_carried(
 
 
 def size(properties: Properties) -> int:
-    """Bytes of the content header that a publisher writes for these properties, at most.
+    """Return how many bytes the content header of a publish with these properties takes at most.
 
     It must fit into one frame: it is what `HeadersTooLargeError.limit` is the most of.
 
@@ -336,7 +336,7 @@ def size(properties: Properties) -> int:
 
 
 def carry(copy: Properties, origin: Properties, keep: Callable[[str], bool]) -> Properties:
-    """Have a copy's properties written as they came, as far as they are its original's.
+    """Return a copy's properties so that what is its original's is encoded as it was received.
 
     A header that is the same object in both goes as it came; so does a property that is None in
     both because `Properties` cannot hold it. A `message_id` that is no UTF-8 stays the copy's.
@@ -377,13 +377,13 @@ def _entries(table: bytes | None) -> list[tuple[str, bytes]]:
 
 
 def names(properties: Properties) -> list[str]:
-    """The names of all headers that are written, also of those that could not be read."""
+    """Return the names of all headers that are encoded, with those that could not be decoded."""
     carried = properties.carried
     return list({**properties.headers, **({} if carried is None else carried.entries)})
 
 
 def without(properties: Properties, *names: str) -> Properties:
-    """Leave out headers, also where they are carried over from an original."""
+    """Return the properties without these headers, also where they are an original's."""
     headers = {name: value for name, value in properties.headers.items() if name not in names}
     carried = properties.carried
     if carried is not None:

@@ -1,4 +1,4 @@
-"""Field tables, the type of a message's headers: their bytes as Python's values, and back.
+"""Encodes and decodes field tables, the type of a message's headers and of arguments.
 
 Layout: AMQP 0-9-1, section 4.2.5.5, with the types as RabbitMQ has them
 (https://www.rabbitmq.com/amqp-0-9-1-errata#section_3). The codecs of pika (1.4.4) and pamqp (4.0.1)
@@ -63,7 +63,7 @@ def text(data: bytes) -> str:
 
 
 def decode(data: bytes, at: int, level: int = 1) -> tuple[dict[str, Any], int]:
-    """Read the table that begins, with its length, at an offset; return it and where it ends.
+    """Decode the table that begins, with its length, at an offset; return it and where it ends.
 
     Of a name that is there twice the last value is read. Long strings that are no UTF-8 are bytes;
     a time after the year 9999 is the whole number of its seconds.
@@ -173,7 +173,7 @@ def entries(table: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _size(table: bytes, at: int) -> int:
-    """Bytes of the value whose letter is at this offset, without the letter."""
+    """Return how many bytes the value takes whose letter is at this offset, without the letter."""
     kind = table[at]
     if (size := _SIZES.get(kind)) is not None:
         return size
@@ -183,7 +183,7 @@ def _size(table: bytes, at: int) -> int:
 
 
 def encode(table: Mapping[str, HeaderValue], ready: Mapping[str, bytes] | None = None) -> bytes:
-    """Write a table, with its length.
+    """Encode a table, with its length.
 
     Integers are `I`, or `l` where they need it; text is `S`, bytes `x`, floats `d`; a Decimal keeps
     its scale where it fits.

@@ -1,4 +1,4 @@
-"""What a table of AMQP can hold: the rule for headers and arguments, before anything is written.
+"""Checks whether headers or arguments can be encoded as an AMQP table.
 
 Types are those of `mqkit.message.HeaderValue` (AMQP 0-9-1, section 4.2.5.5, as RabbitMQ has it:
 https://www.rabbitmq.com/amqp-0-9-1-errata#section_3). How deep and how large a table may be is a
@@ -22,7 +22,7 @@ TAKES = "text, bytes, numbers, booleans, Decimal, datetime, None, and lists and 
 
 
 def table_problem(table: Mapping[Any, Any], what: str) -> str | None:
-    """What cannot be written of a table, and what to give in its place; None is nothing.
+    """Say what of a table cannot be encoded, and what to give in its place; None is nothing.
 
     It quotes no value, which may be secret.
 

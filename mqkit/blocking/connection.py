@@ -1,4 +1,4 @@
-"""One `BlockingConnection` that publishes: what the blocking publisher asks of pika.
+"""A connection of the blocking publisher: what it asks of pika's `BlockingConnection`.
 
 All methods but `wake` belong to the thread that opened it.
 """
@@ -11,36 +11,29 @@ from collections.abc import Callable
 from typing import Any
 
 import pika
-from pika import exceptions, spec
+from pika import exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.select_connection import SelectConnection
 
-from mqkit.drivers import common as wire
-from mqkit.drivers.base import Returned
+from mqkit.drivers.base import Acked, Gone, Nacked, Returned, Verdict
+from mqkit.drivers.frames import too_large
 from mqkit.drivers.pika import convert as pika_wire
-from mqkit.drivers.pika.heartbeat import HeartbeatConnection
+from mqkit.drivers.pika.mixin import ConnectionMixin
 from mqkit.errors import ChannelClosedError
 from mqkit.message import Message
-from mqkit.publishing.confirms import Acked, Gone, Nacked, Verdict
+from mqkit.publishing.probe import PROBE
 from mqkit.settings import BrokerUrl, Host
 
 _LOST = (exceptions.AMQPError, OSError)
 """What pika raises where the channel or the connection is gone."""
 
-PROBE_BODY = b"?"
-"""Not empty: with an alarm on, RabbitMQ stops reading between a message's header and its body, so
-that one without a body is still answered (seen on 4.0.5 and 4.3.6)."""
+
+class _SelectConnection(ConnectionMixin, SelectConnection):  # type: ignore[misc]
+    """The connection under pika's `BlockingConnection`, with checked frames and heartbeats."""
 
 
-class _SelectConnection(HeartbeatConnection, SelectConnection):  # type: ignore[misc]
-    """What is under a `BlockingConnection`."""
-
-    def _read_frame(self) -> tuple[int, Any]:
-        return pika_wire.header_frame(bytes(self._frame_buffer)) or super()._read_frame()
-
-
-class BlockingLink:
-    """A connection with a channel in confirm mode, and one for probes."""
+class BlockingConnection:
+    """Publishes on a channel in confirm mode, and probes on another one."""
 
     def __init__(self, connection: pika.BlockingConnection) -> None:
         self._connection = connection
@@ -56,7 +49,7 @@ class BlockingLink:
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
     @classmethod
-    def open(cls, url: BrokerUrl, host: Host, name: str) -> BlockingLink:
+    def open(cls, url: BrokerUrl, host: Host, name: str) -> BlockingConnection:
         """Connect to one host.
 
         :raises AuthenticationError: the credentials were refused
@@ -99,7 +92,7 @@ class BlockingLink:
     def publish(self, message: Message) -> Verdict:
         """Write a message and wait for the broker's verdict, for as long as the connection lives.
 
-        The message must have passed `check_encodable`, and `prepare` come before it. One at a
+        The message must have passed `check_writable`, and `prepare` come before it. One at a
         time: that is what pika offers here, and it leaves no doubt whose verdict it is.
 
         :raises HeadersTooLargeError: its headers do not fit a frame of this connection; nothing
@@ -111,7 +104,7 @@ class BlockingLink:
         # Of pika's connection under it, which has no public way to tell; pika checks bodies alone.
         limit = self._connection._impl._body_max_length  # noqa: SLF001
         if properties.size > limit:
-            raise wire.too_large(message, properties.size, limit)
+            raise too_large(message, properties.size, limit)
         try:
             self._channel.basic_publish(
                 message.exchange,
@@ -144,7 +137,9 @@ class BlockingLink:
             if self._probe_channel is None or not self._probe_channel.is_open:
                 self._probe_channel = self._connection.channel()
                 self._probe_channel.add_on_return_callback(self._on_probe_returned)
-            self._probe_channel.basic_publish("", "", PROBE_BODY, mandatory=True)
+            self._probe_channel.basic_publish(
+                PROBE.exchange, PROBE.routing_key, PROBE.body, mandatory=True
+            )
             while not (self._probe_answered or self.blocked or stop()):
                 self._connection.process_data_events(None)
                 if not self._probe_channel.is_open:
@@ -154,7 +149,7 @@ class BlockingLink:
             raise _closed(error) from error
 
     def pump(self, seconds: float) -> None:
-        """Answer heartbeats and hear the broker, until `wake` is called or `seconds` passed.
+        """Answer heartbeats and read from the broker, until `wake` is called or `seconds` passed.
 
         :raises ChannelClosedError: the connection was lost
         """
@@ -169,7 +164,7 @@ class BlockingLink:
             self._connection.add_callback_threadsafe(_nothing)
 
     def close(self) -> None:
-        """Say goodbye to the broker and wait for its answer."""
+        """Close the connection, and wait for the broker's answer."""
         with contextlib.suppress(*_LOST):
             if self._connection.is_open:
                 self._connection.close()
@@ -185,18 +180,6 @@ class BlockingLink:
         self._last_answer = time.monotonic()
 
 
-def check_encodable(message: Message) -> None:
-    """Encode all of a message but its body, to find now what pika cannot write.
-
-    :raises InvalidMessageError: a name, a header or a property cannot be encoded
-    """
-    try:
-        pika_wire.EncodedProperties(message.properties)
-        spec.Basic.Publish(exchange=message.exchange, routing_key=message.routing_key).encode()
-    except pika_wire.ENCODING_ERRORS as error:
-        raise wire.unencodable(message, error) from error
-
-
 def _returned(error: exceptions.UnroutableError) -> Returned:
     message = error.messages[0]
     return pika_wire.returned(message.method, message.properties)
@@ -208,4 +191,4 @@ def _closed(error: BaseException) -> ChannelClosedError:
 
 
 def _nothing() -> None:
-    """Be a callback."""
+    """Do nothing, as the callback that ends a `pump`."""

@@ -1,4 +1,4 @@
-"""One publish of the blocking publisher: its state between two threads, and what became of it.
+"""A publish of the blocking publisher, shared by the thread that waits and the one that writes.
 
 No lock but the publish's own is taken here.
 """
@@ -7,96 +7,60 @@ from __future__ import annotations
 
 import threading
 
-from mqkit.drivers.base import Returned
-from mqkit.errors import (
-    ConnectionLostError,
-    MqkitError,
-    PublisherClosedError,
-    PublishError,
-    PublishRefusedError,
-)
+from mqkit.errors import MqkitError, PublisherClosedError, PublishError
 from mqkit.message import Message
-from mqkit.publishing.confirms import Acked, Gone, Nacked, Verdict
-from mqkit.publishing.verdicts import (
-    NOT_FOUND,
-    exchange_not_found,
-    nacked,
-    publish_error,
-    unroutable,
-)
+from mqkit.publishing.verdicts import Progress, Stage, connection_lost, publish_error
 
 
-class Job:
-    """One publish: its caller waits for `done`, and a lane writes it."""
+class PendingPublish:
+    """One publish: its caller waits for `done`, and a thread writes it."""
 
     def __init__(self, message: Message) -> None:
         self.message = message
         self.done = threading.Event()
         self.error: MqkitError | None = None
         """Why it failed; read it when `done` is set."""
-        self.written = False
-        """True once it was handed to a transport, so that it may be stored."""
-        self.confirming = False
-        """True while a lane waits for the broker's verdict on it."""
+        self.progress = Progress(Stage.TURN)
         self._abandoned = False
         self._lock = threading.Lock()
 
     def claim(self) -> bool:
-        """A lane is about to write it; False if its caller is gone, and it must not."""
+        """Note that a thread is about to write it; False if its caller is gone, and it must not."""
         with self._lock:
             if self._abandoned:
                 return False
-            self.written = self.confirming = True
+            self.progress.written, self.progress.stage = True, Stage.CONFIRM
             return True
 
     def unclaim(self) -> bool:
-        """The connection was lost before the verdict; False if the caller is gone, too."""
+        """Note that its connection was lost before the verdict; False if its caller is gone."""
         with self._lock:
-            self.confirming = False
+            self.progress.lost, self.progress.stage = True, Stage.TURN
             return not self._abandoned
 
     def finish(self, error: MqkitError | None) -> None:
-        """The result is known: None is confirmed."""
+        """Give the caller the result, which is known: None is confirmed."""
+        if isinstance(error, PublishError) and self.progress.lost:
+            # Whatever the broker says of the message now: it may have taken it before.
+            error.may_be_stored = True
         with self._lock:
             self.error = error
             self.done.set()
 
     def abandon(self) -> bool:
-        """The caller goes; True if no result was there, and then none will be looked at."""
+        """Note that the caller waits no more; True if it has no result, which nobody reads then."""
         with self._lock:
             self._abandoned = not self.done.is_set()
             return self._abandoned
 
 
-def judge(message: Message, verdict: Verdict) -> PublishError | None:
-    """The error for what the broker said to a message; None where it has stored it."""
-    match verdict:
-        case Acked():
-            return None
-        case Nacked():
-            return nacked(message)
-        case Returned():
-            return unroutable(message, verdict)
-        case Gone(why) if why.code == NOT_FOUND:
-            return exchange_not_found(message)
-        case Gone(why):
-            # Nothing else was in flight on that channel: it is this message that was refused.
-            return publish_error(PublishRefusedError, message, why.text)
+def lost(pending: PendingPublish, problem: str) -> PublishError:
+    """Make the error of a publish that no connection carried through."""
+    return connection_lost(pending.message, problem, written=pending.progress.written)
 
 
-def lost(job: Job, problem: str) -> ConnectionLostError:
-    """The error for a publish that no connection carried through."""
-    return ConnectionLostError(
-        problem,
-        exchange=job.message.exchange,
-        routing_key=job.message.routing_key,
-        message_id=job.message.properties.message_id,
-        may_be_stored=job.written,
-    )
-
-
-def closed_before(job: Job) -> PublishError:
-    """The error for a publish that `close` cut off."""
-    if job.written:
-        return lost(job, "the publisher was closed before the confirm came; it may be stored")
-    return publish_error(PublisherClosedError, job.message, "the publisher is closed")
+def closed_before(pending: PendingPublish) -> PublishError:
+    """Make the error of a publish that `close` cut off."""
+    if pending.progress.written:
+        return lost(pending, "the publisher was closed before the confirm came; it may be stored")
+    return publish_error(PublisherClosedError, pending.message, "the publisher is closed")

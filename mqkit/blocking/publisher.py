@@ -1,8 +1,8 @@
 """The publisher for synchronous code: a Django or Flask view, a script, a `def` handler.
 
-A caller's thread never touches a connection. It queues its publish and waits; lanes (daemon
-threads, each with a `BlockingConnection` of its own) take what is queued, one publish at a time,
-and answer heartbeats in between. So any number of threads may share a publisher, a lane that is
+A caller's thread never touches a connection. It queues its publish and waits; daemon
+threads, each with a `BlockingConnection` of its own, take what is queued, one publish at a time,
+and answer heartbeats in between. So any number of callers may share a publisher, a thread that is
 stuck in an alarm or on a dead host releases its caller at the deadline, and whose verdict it is
 needs no guessing.
 """
@@ -17,16 +17,17 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from mqkit.blocking.connection import check_encodable
-from mqkit.blocking.pending import Job
-from mqkit.blocking.queue import Lanes
+from mqkit.blocking.pending import PendingPublish
+from mqkit.blocking.queue import PublishQueue
+from mqkit.blocking.thread import start_thread
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
+from mqkit.drivers.frames import check_writable
 from mqkit.errors import PublisherClosedError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message
-from mqkit.publishing.channel import PROBE_AFTER
 from mqkit.publishing.outgoing import Outgoing, to_message
+from mqkit.publishing.probe import PROBE_AFTER
 from mqkit.publishing.publisher import DEFAULT_TIMEOUT
 from mqkit.publishing.verdicts import publish_error
 from mqkit.settings import BrokerUrl
@@ -36,7 +37,7 @@ DEFAULT_CONNECTIONS = 4
 """Connections that one publisher opens at most, each when that many publishes wait at once."""
 
 CLOSE_TIMEOUT = 3.0
-"""Seconds that `close` waits for publishes in flight and the broker's goodbye."""
+"""Seconds that `close` waits for publishes in flight and for the broker to close the connections."""
 
 
 AT_EXIT = (
@@ -86,8 +87,8 @@ class BlockingPublisher:
         # By process id; `setdefault` is one step for all threads of a child, and a lock that
         # another thread held during the fork could never be taken there. What belongs to the
         # parent stays referenced, so that no destructor in the child touches its sockets.
-        self._lanes: dict[int, Lanes] = {}
-        weakref.finalize(self, _orphan, self._lanes).atexit = False
+        self._queues: dict[int, PublishQueue] = {}
+        weakref.finalize(self, _orphan, self._queues).atexit = False
 
     def __repr__(self) -> str:
         return f"BlockingPublisher({str(self._url)!r}, name={self._name!r})"
@@ -165,30 +166,30 @@ class BlockingPublisher:
         """
         seconds = self._seconds(timeout)
         deadline = time.monotonic() + seconds
-        check_encodable(message)
+        check_writable(message)
         if self._closed:
             raise publish_error(PublisherClosedError, message, "the publisher is closed")
         if sys.is_finalizing():
-            # Threads do not run any more: a job would wait for its whole timeout.
+            # Threads do not run any more: a publish would wait for its whole timeout.
             raise publish_error(PublisherClosedError, message, AT_EXIT)
-        lanes = self._own_lanes()
-        job = Job(message)
+        queue = self._own_queue()
+        pending = PendingPublish(message)
         try:
-            lanes.submit(job)
-            while not job.done.wait(max(0.0, min(PROBE_AFTER, deadline - time.monotonic()))):
+            queue.submit(pending)
+            while not pending.done.wait(max(0.0, min(PROBE_AFTER, deadline - time.monotonic()))):
                 if time.monotonic() >= deadline:
                     break
-                lanes.attend()
+                queue.ensure_threads()
         finally:
             # Here also when a signal's exception ended the wait: what nobody waits for any more
             # must not be written later.
-            gave_up = job.abandon()
+            gave_up = pending.abandon()
             if gave_up:
-                lanes.forget(job)
+                queue.forget(pending)
         if gave_up:
-            raise lanes.deadline_passed(job, seconds)
-        if job.error is not None:
-            raise job.error
+            raise queue.deadline_passed(pending, seconds)
+        if pending.error is not None:
+            raise pending.error
 
     def close(self) -> None:
         """Refuse further publishes, await those in flight for at most 3 s, and disconnect.
@@ -197,28 +198,28 @@ class BlockingPublisher:
         called twice, and from any thread.
         """
         self._closed = True
-        lanes = self._lanes.get(os.getpid())
-        if lanes is not None and not sys.is_finalizing():
-            lanes.close(CLOSE_TIMEOUT)
+        queue = self._queues.get(os.getpid())
+        if queue is not None and not sys.is_finalizing():
+            queue.close(CLOSE_TIMEOUT)
 
     def _seconds(self, timeout: Seconds | None) -> float:
         if timeout is None:
             return self._timeout
         return checked.seconds(timeout, "timeout", over=0)
 
-    def _own_lanes(self) -> Lanes:
+    def _own_queue(self) -> PublishQueue:
         process = os.getpid()
-        lanes = self._lanes.get(process)
-        if lanes is None:
-            fresh = Lanes(self._url, self._name, self._connections)
-            lanes = self._lanes.setdefault(process, fresh)
-        return lanes
+        queue = self._queues.get(process)
+        if queue is None:
+            fresh = PublishQueue(self._url, self._name, self._connections, start_thread)
+            queue = self._queues.setdefault(process, fresh)
+        return queue
 
 
-def _orphan(all_lanes: dict[int, Lanes]) -> None:
-    """Let the lanes of a publisher that was forgotten unclosed end by themselves.
+def _orphan(queues: dict[int, PublishQueue]) -> None:
+    """Let the threads of a publisher end that was dropped unclosed.
 
     A flag and no lock: the garbage collector may run this inside any of them.
     """
-    for lanes in all_lanes.values():
-        lanes.orphaned = True
+    for queue in queues.values():
+        queue.orphaned = True

@@ -1,10 +1,9 @@
-"""A connection that comes back: over a list of hosts, with jittered waits, for any driver."""
+"""A connection that is opened again when it is lost, for any driver."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 
 from tenacity import (
     AsyncRetrying,
@@ -12,49 +11,28 @@ from tenacity import (
     retry_if_exception,
     stop_after_delay,
     stop_never,
-    wait_random_exponential,
 )
 
-from mqkit.drivers.base import Driver, DriverChannel, DriverConnection
-from mqkit.errors import (
-    AuthenticationError,
-    BrokerError,
-    ChannelClosedError,
-    ConnectError,
-    LentConnectionError,
-    MqkitError,
-    VirtualHostError,
+from mqkit.broker.reconnect import (
+    Hosts,
+    log_failed_round,
+    wait_after_losses,
+    wait_between_rounds,
+    worth_trying_again,
 )
+from mqkit.drivers.base import Driver, DriverChannel, DriverConnection
+from mqkit.errors import ChannelClosedError, ConnectError, MqkitError
 from mqkit.logging.shown import shown
 from mqkit.settings import BrokerUrl, Host
 
 logger = logging.getLogger(__name__)
 
-RECOVERY_WAIT_UNIT = 0.2
-"""Seconds; the n-th wait is drawn between 0 and 2^n of these, so that clients spread out."""
-
-RECOVERY_WAIT_MAX = 4.0
-"""Seconds; no wait between two rounds over the hosts is longer."""
-
-
 SHORT_LIFE = 1.0
 """Seconds; a connection that is lost sooner says that the broker may not be well yet."""
 
 
-def worth_trying_again(error: BaseException, *, first: bool) -> bool:
-    """Whether an attempt to connect that ended so is followed by another; `first`, or to recover.
-
-    At the start a wrong password is somebody's mistake. Later it is a broker that is starting and
-    does not know its users yet, or a certificate that is being replaced: anything may become right.
-    """
-    if first:
-        refused = isinstance(error, AuthenticationError | VirtualHostError)
-        return isinstance(error, BrokerError) and not refused
-    return isinstance(error, Exception) and not isinstance(error, LentConnectionError)
-
-
 class Connection:
-    """One connection to the broker that is opened again whenever it is lost, whatever the reason.
+    """Keeps one connection to the broker, and opens it again whenever and however it is lost.
 
     What was right at the start (credentials, certificates, a virtual host) may be wrong for a while
     in between and become right again; nobody would notice a connection that was given up. Only one
@@ -70,7 +48,7 @@ class Connection:
         self._driver = driver
         self._current: DriverConnection | None = None
         self._up = asyncio.Event()
-        self._host = 0
+        self._hosts = Hosts(url.hosts)
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
         self._failure: BaseException | None = None
@@ -88,7 +66,7 @@ class Connection:
 
     @property
     def generation(self) -> int:
-        """How many connections there have been; what was declared on an older one may be gone."""
+        """How many connections were opened; what was declared on an older one may be gone."""
         return self._generation
 
     @property
@@ -113,7 +91,7 @@ class Connection:
         self._keeper.add_done_callback(self._on_keeper_done)
 
     async def channel(self) -> DriverChannel:
-        """A new channel, as soon as there is a connection.
+        """Open a channel, as soon as there is a connection.
 
         :raises ConnectError: this connection was closed
         :raises ChannelClosedError: the broker refused to open one
@@ -127,7 +105,7 @@ class Connection:
                     raise
 
     async def given_up(self) -> None:
-        """Wait until it is lost and cannot be opened again.
+        """Wait until the connection is lost and cannot be opened again.
 
         :raises ConnectError: it is, and tells why
         """
@@ -176,10 +154,8 @@ class Connection:
             short_lives = short_lives + 1 if loop.time() - born < SHORT_LIFE else 0
             logger.warning("%s: connection lost: %s", self.name, shown(why.text))
             self._set_blocked(None)
-            if short_lives > 1:
-                # A broker that drops whoever connects must not be run at in a tight loop.
-                longest = min(RECOVERY_WAIT_UNIT * 2 ** min(short_lives, 8), RECOVERY_WAIT_MAX)
-                await asyncio.sleep(random.uniform(0, longest))
+            if wait := wait_after_losses(short_lives):
+                await asyncio.sleep(wait)
             self._use(await self._connect(None, first=False))
 
     def _on_keeper_done(self, keeper: asyncio.Task[None]) -> None:
@@ -188,7 +164,7 @@ class Connection:
         self._failure = keeper.exception()
         self._ended.set()
         logger.critical(
-            "%s: recovery failed and is given up: %s",
+            "%s: the connection is lost and cannot be opened again: %s",
             self.name,
             self._failure,
             exc_info=None if isinstance(self._failure, MqkitError) else self._failure,
@@ -202,17 +178,7 @@ class Connection:
         self._up.set()
 
     async def _connect(self, deadline: float | None, *, first: bool) -> DriverConnection:
-        def log_wait(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            logger.warning(
-                "%s: %s; trying again in %.1f s",
-                self.name,
-                error if isinstance(error, MqkitError) else repr(error),
-                state.upcoming_sleep,
-                exc_info=None if isinstance(error, MqkitError) else error,
-            )
-
-        drawn = wait_random_exponential(multiplier=RECOVERY_WAIT_UNIT, max=RECOVERY_WAIT_MAX)
+        drawn = wait_between_rounds()
 
         def wait(state: RetryCallState) -> float:
             if deadline is None:
@@ -224,24 +190,16 @@ class Connection:
             stop=stop_never if deadline is None else stop_after_delay(deadline),
             wait=wait,
             retry=retry_if_exception(lambda error: worth_trying_again(error, first=first)),
-            before_sleep=log_wait,
+            before_sleep=log_failed_round(logger, self.name),
             reraise=True,
         )
         return await attempts(self._try_each_host, first=first)
 
     async def _try_each_host(self, *, first: bool) -> DriverConnection:
-        hosts = self._url.hosts
         problems: list[str] = []
-        for _ in hosts:
-            host = hosts[self._host % len(hosts)]
-            try:
+        for attempt in self._hosts.attempts(problems, first=first):
+            with attempt as host:
                 connection = await self._connect_to(host)
-            except ConnectError as error:
-                if not worth_trying_again(error, first=first):
-                    raise
-                self._host += 1
-                problems.append(str(error))
-            else:
                 logger.info("%s: connected to %s at %s", self.name, connection.server, host)
                 return connection
         raise ConnectError("; ".join(problems))

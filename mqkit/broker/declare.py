@@ -27,7 +27,7 @@ _TYPED = re.compile(r"^the value '(?P<value>.*)' of type '[^']+'$", re.DOTALL)
 
 
 async def declare(open_channel: OpenChannel, topology: Topology) -> None:
-    """Declare all of it: what is there already and alike is left as it is.
+    """Declare a topology; what is there already and alike is left as it is.
 
     Everything is tried, so that one error names all that the broker refused. What this user may not
     configure, and is there, is taken as it is.
@@ -63,7 +63,7 @@ Step = Callable[[DriverChannel], Awaitable[Any]]
 
 
 async def _is_there(channel: DriverChannel, look: Step) -> bool:
-    """Whether somebody who may configure it has declared it; it is taken as it is then."""
+    """Look whether somebody who may configure it has declared it; it is taken as it is then."""
     try:
         await look(channel)
     except ChannelClosedError as error:
@@ -74,7 +74,7 @@ async def _is_there(channel: DriverChannel, look: Step) -> bool:
 
 
 def _steps(topology: Topology) -> list[tuple[str, Step, Step | None]]:
-    """What to do, and how to see whether it was done before by somebody else."""
+    """List the steps: a name, what to do, and how to see whether somebody else has done it."""
     return [
         *(
             (f"exchange {item.name}", _exchange(item), _exchange(replace(item, declare=False)))
@@ -127,7 +127,7 @@ def _bind(binding: Binding) -> Step:
 
 
 def explain(what: str, code: int, text: str) -> str:
-    """A refusal in a person's words: 'queue X: durable is false on the broker, true here'."""
+    """Put a refusal in plain words: 'queue X: durable is false on the broker, true here'."""
     difference = _INEQUIVALENT.search(text)
     if difference:
         there, here = _plain(difference["there"]), _plain(difference["here"])

@@ -1,4 +1,4 @@
-"""Delays that the broker holds, without a plugin: a ladder of TTL queues.
+"""Lets the broker hold messages for a delay, without a plugin, in a ladder of TTL queues.
 
 Level n is a queue that holds a message for 2^n ticks of 100 ms and dead-letters it to the level
 below. The delay in ticks, in binary, is the routing key: at each level a topic exchange sends a
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import ACCESS_REFUSED, NOT_FOUND, OpenChannel
@@ -35,12 +35,12 @@ At-least-once dead-lettering holds what it cannot route, 32 messages at a time p
 
 
 def level_name(level: int) -> str:
-    """The name of a level's queue and of its exchange."""
+    """Return the name of a level's queue, which is its exchange's, too."""
     return f"{PREFIX}.{level:02d}"
 
 
 def ticks(delay: float) -> int:
-    """The delay in ticks, rounded up: never early.
+    """Convert a delay to ticks, rounded up: never early.
 
     :raises ValueError: it is negative or longer than the ladder can hold
     """
@@ -50,7 +50,7 @@ def ticks(delay: float) -> int:
 
 
 def entry(delay: float, queue: str) -> tuple[str, str]:
-    """The exchange and routing key that bring a message to `queue` after `delay` seconds.
+    """Return the exchange and routing key that bring a message to `queue` after `delay` seconds.
 
     A message without a delay takes the ladder's last exchange too, by which its consumer knows
     that it is a copy of mqkit's (`mqkit.consuming.headers`).
@@ -71,7 +71,7 @@ def _queue_pattern(queue: str) -> str:
 
 
 class DelayLadder:
-    """Declares what a delay needs, when it is first needed, and only the levels in use."""
+    """Declares the ladder's queues and exchanges when a delay first needs them."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -80,7 +80,9 @@ class DelayLadder:
         self._levels = 0
 
     async def route(self, delay: float, queue: str) -> tuple[str, str]:
-        """Where to publish so that `queue`, if it is bound, gets the message after `delay` seconds.
+        """Declare what a delay needs, and return the exchange and routing key to publish to.
+
+        `queue` gets the message after `delay` seconds, if it is bound to the ladder.
 
         :raises TopologyError: this user may not declare what it takes, and it is not there
         :raises ChannelClosedError: the broker refused a declaration, or the connection was lost
@@ -92,7 +94,7 @@ class DelayLadder:
         return entry(delay, queue)
 
     def forget(self) -> None:
-        """Declare anew at the next delay: something of the ladder is missing on the broker."""
+        """Declare everything again at the next delay, for some of the ladder was deleted."""
         self._generation = -1
 
     def _is_ready(self, levels: int) -> bool:
@@ -110,24 +112,16 @@ class DelayLadder:
         self._generation = generation
 
     async def _level(self, channel: DriverChannel, level: int) -> DriverChannel:
-        """Declare a level, or find it there where this user may not; the channel to go on with."""
-        try:
-            await _declare_level(channel, level)
-        except ChannelClosedError as error:
-            if error.code != ACCESS_REFUSED:
-                raise
-            channel = await self._connection.channel()
-            try:
-                await channel.declare_exchange(level_name(level), "topic", passive=True)
-            except ChannelClosedError as missing:
-                if missing.code != NOT_FOUND:
-                    raise
-                raise TopologyError(
-                    f"a delay needs {level_name(level)}, which does not exist, and this user may "
-                    f"not declare it: give permission to configure what begins with {PREFIX}., or "
-                    f"let a service that has it ask for this delay once ({error.text})"
-                ) from error
-        return channel
+        """Declare a level, or find it where this user may not; return the channel to go on with."""
+        return await _declare_or_find(
+            channel,
+            self._connection.channel,
+            lambda channel: _declare_level(channel, level),
+            level_name(level),
+            f"a delay needs {level_name(level)}, which does not exist, and this user may not "
+            f"declare it: give permission to configure what begins with {PREFIX}., or let a "
+            "service that has it ask for this delay once",
+        )
 
 
 async def bound_channel(open_channel: OpenChannel, queues: Iterable[str]) -> DriverChannel:
@@ -155,7 +149,7 @@ async def bound_channel(open_channel: OpenChannel, queues: Iterable[str]) -> Dri
 
 
 async def check_permissions(open_channel: OpenChannel, queues: Iterable[str]) -> None:
-    """See, before anything is consumed, that this user may let retries return to queues.
+    """Check, before anything is consumed, that this user may let retries return to queues.
 
     :raises TopologyError: this user may not; the message names the permission
     :raises ChannelClosedError: the connection was lost meanwhile
@@ -170,7 +164,7 @@ async def check_permissions(open_channel: OpenChannel, queues: Iterable[str]) ->
 
 
 async def bind(channel: DriverChannel, queue: str) -> None:
-    """Let the ladder deliver to a queue, where its last exchange is there.
+    """Bind a queue to the ladder's last exchange, which must exist.
 
     :raises ChannelClosedError: it is not, the broker refused, or the connection was lost
     """
@@ -179,23 +173,41 @@ async def bind(channel: DriverChannel, queue: str) -> None:
 
 async def _exit(open_channel: OpenChannel) -> DriverChannel:
     """Open a channel, and declare the ladder's last exchange, or find it there."""
-    channel = await open_channel()
+    return await _declare_or_find(
+        await open_channel(),
+        open_channel,
+        _declare_exit,
+        DELIVER,
+        f"exchange {DELIVER}, by which retries return to their queues, does not exist, and this "
+        "user may not declare it: that takes permission to configure, write and read what begins "
+        f"with {PREFIX}.",
+    )
+
+
+async def _declare_or_find(
+    channel: DriverChannel,
+    open_channel: OpenChannel,
+    declare: Callable[[DriverChannel], Awaitable[None]],
+    exchange: str,
+    missing: str,
+) -> DriverChannel:
+    """Declare something, or find its exchange where this user may not declare it.
+
+    :param missing: the error's text if it is not there
+    :returns: the channel to go on with, for a refusal closes one
+    """
     try:
-        await _declare_exit(channel)
+        await declare(channel)
     except ChannelClosedError as refused:
         if refused.code != ACCESS_REFUSED:
             raise
         channel = await open_channel()
         try:
-            await channel.declare_exchange(DELIVER, "topic", passive=True)
-        except ChannelClosedError as missing:
-            if missing.code != NOT_FOUND:
+            await channel.declare_exchange(exchange, "topic", passive=True)
+        except ChannelClosedError as error:
+            if error.code != NOT_FOUND:
                 raise
-            raise TopologyError(
-                f"exchange {DELIVER}, by which retries return to their queues, does not exist, and "
-                f"this user may not declare it: that takes permission to configure, write and read "
-                f"what begins with {PREFIX}. ({refused.text})"
-            ) from refused
+            raise TopologyError(f"{missing} ({refused.text})") from refused
     return channel
 
 

@@ -1,4 +1,4 @@
-"""Tells which policies of the broker break what mqkit promises.
+"""Finds the broker's policies that break what mqkit promises.
 
 RabbitMQ applies the lower of a policy's and a queue's own `message-ttl`, `expires`, `max-length`
 and `delivery-limit` (https://www.rabbitmq.com/docs/policies#operator-policies), also to the queues
@@ -41,7 +41,7 @@ LARGEST_ANSWER = 16 * 1024 * 1024
 
 
 def problems(name: str, state: Mapping[str, Any], queue: Queue | None = None) -> Iterator[str]:
-    """Say what the policies on a queue break; nothing where they break nothing.
+    """Say which promises the policies on a queue break; nothing where they break none.
 
     :param state: the queue as the management API shows it
     :param queue: the handler's or the partition, if it is one; else a dead letter queue or mqkit's
@@ -106,7 +106,7 @@ _NO_URL = "the URL of the management API is http[s]://user:password@host:15672"
 
 
 class Management:
-    """The management API of a broker, `http[s]://user:password@host:15672`.
+    """Reads the management API of a broker, `http[s]://user:password@host:15672`.
 
     :raises ConfigurationError: it is no such URL
     """
@@ -127,7 +127,7 @@ class Management:
         self._queues = f"{self.name}{parts.path.rstrip('/')}/api/queues/{quote(vhost, safe='')}"
 
     async def problems(self, queues: Iterable[Queue]) -> tuple[list[str], bool]:
-        """Say what the policies on these queues, and on the delay ladder's, break.
+        """Say which promises the policies on these queues, and on the delay ladder's, break.
 
         :param queues: as they are declared: those of handlers, partitions and dead letters
         :returns: the problems, and whether RabbitMQ told of all queues: of a new one it does after
@@ -165,15 +165,15 @@ class Management:
 
 
 async def watch(management: Management, service: str, queues: Iterable[Queue]) -> None:
-    """Log what policies break of the queues of a service, each thing once, until cancelled."""
-    queues, told = tuple(queues), set[str]()
+    """Log each promise that policies on a service's queues break, once, until cancelled."""
+    queues, logged = tuple(queues), set[str]()
     while True:
         try:
             found, is_all = await management.problems(queues)
         except ManagementError as error:
             found, is_all = [f"the policies of the broker are not known: {error}"], True
         for problem in found:
-            if problem not in told:
+            if problem not in logged:
                 logger.warning("%s: %s", service, problem)
-        told.update(found)
+        logged.update(found)
         await asyncio.sleep(AGAIN if is_all else SOON)

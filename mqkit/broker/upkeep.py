@@ -1,4 +1,4 @@
-"""Binds the queues of a service again, now and then: AMQP has no word for a binding that is gone.
+"""Binds the queues of a service again every minute, since AMQP does not tell of a lost binding.
 
 Who deletes an exchange and puts it back leaves every queue unbound, and its consumer consuming
 nothing. To bind what is bound changes nothing on the broker.
@@ -36,7 +36,7 @@ class Upkeep:
 
     @property
     def problems(self) -> Mapping[str, str]:
-        """Why a handler's queue could not be bound again, by its name."""
+        """Why a queue could not be bound again, by the queue's name."""
         return self._problems
 
     async def run(self) -> None:
@@ -50,7 +50,11 @@ class Upkeep:
                     self._note(handler, str(error))
                 except BrokerError as error:
                     # The connection is gone: whoever consumes binds anew on the next one.
-                    logger.debug("%s: not bound again: %s", handler.queue.name, error)
+                    logger.debug(
+                        "%s: not bound again, for the connection is gone: %s",
+                        handler.queue.name,
+                        error,
+                    )
                 else:
                     self._problems.pop(handler.queue.name, None)
 
@@ -76,5 +80,9 @@ class Upkeep:
             # An exchange is missing, or a queue; the one error says what cannot be put back.
             await declare(self._open_channel, handler.topology())
             channel = await bound_channel(self._open_channel, queues)
-            logger.warning("%s: declared and bound again: %s", handler.queue.name, error.text)
+            logger.warning(
+                "%s: declared and bound again, for something was missing: %s",
+                handler.queue.name,
+                error.text,
+            )
         await channel.close()

@@ -1,4 +1,4 @@
-"""The clients that mqkit can run on, behind one Protocol.
+"""Chooses the client library that a service runs on: the drivers, by name.
 
 The names are here; a client library is imported when its driver is asked for.
 """
@@ -20,7 +20,7 @@ DEFAULT = "pika"
 
 
 def named(name: str | None = None) -> Driver:
-    """The driver of this name, or the default one.
+    """Return the driver of this name, or the default one.
 
     :raises ConfigurationError: there is none
     """
@@ -37,7 +37,7 @@ def named(name: str | None = None) -> Driver:
 
 
 def of_application(connection: Any) -> tuple[BrokerUrl, Driver]:
-    """The driver for what `Service(connection=...)` was given, and what to give it as the URL.
+    """Return the driver for the application's own connection, and the URL to call it with.
 
     :raises ConfigurationError: it is neither a plain aio-pika connection nor a function
     """
@@ -49,7 +49,7 @@ def of_application(connection: Any) -> tuple[BrokerUrl, Driver]:
 def chosen(
     service: str, connection: Any, url: BrokerUrl | None, driver: Driver | None
 ) -> tuple[BrokerUrl, Driver]:
-    """Where a service's broker is, and by which driver to go there.
+    """Choose the URL and the driver of a service, from what it and the runtime were given.
 
     :param connection: what `Service(connection=...)` was given
     :raises ConfigurationError: there is no broker, or two of them, or what is no driver

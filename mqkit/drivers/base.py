@@ -1,7 +1,7 @@
-"""What mqkit asks of an AMQP client: one connection, its channels, and what the broker may say.
+"""The Protocol of a driver: what mqkit asks of an AMQP client library, and what it gets from it.
 
-A driver translates; it decides nothing. It does not recover, retry, count or settle: that is
-`connection`, `publisher` and `settle`, once for all drivers.
+A driver translates; it decides nothing. It does not recover, retry, count or settle: that is done
+by `mqkit.broker`, `publishing` and `consuming`, once for all drivers.
 
 The promises below have their cases in `tests.conformance.suite`, under "drivers"; all but those
 of `extra_headers`, of `reject` and of a close in order, which mqkit's own tests hold.
@@ -14,8 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mqkit.errors import ChannelClosedError
 from mqkit.message import HeaderValue, Message, Properties
 from mqkit.settings import BrokerUrl, Host
+
+REPLY_SUCCESS = 200
+"""The reply code of a close in peace (AMQP 0-9-1, section 1.2 "Constants")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +35,17 @@ class Closed:
 
     @property
     def by_broker(self) -> bool:
-        """True if the broker closed it in words, rather than by vanishing."""
-        return self.code not in (0, 200)
+        """True if the broker closed it with a reply code, rather than by vanishing."""
+        return self.code not in (0, REPLY_SUCCESS)
+
+    def error(self) -> ChannelClosedError:
+        """Make the error of a call that cannot be answered any more, because this closed."""
+        return ChannelClosedError(self.code, self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """What `queue.declare-ok` tells: ready messages and consumers."""
+    """The fields of a `queue.declare-ok`: the name, how many messages are ready, and consumers."""
 
     name: str
     messages: int
@@ -46,7 +54,7 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A `basic.deliver` or `basic.get-ok` as the broker sent it.
+    """A message as the broker sent it, by `basic.deliver` or `basic.get-ok`.
 
     Header values have the types of `mqkit.message.HeaderValue`; times are whole seconds in UTC. The
     headers are a dict that is the receiver's own.
@@ -62,13 +70,34 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """A `basic.return`: the broker could not route a mandatory message."""
+    """A mandatory message that the broker could not route, as it came back by `basic.return`."""
 
     code: int
     text: str
     exchange: str
     routing_key: str
     properties: Properties
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """The broker confirmed a message: its queues have stored it, or there were none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nacked:
+    """The broker confirmed that a queue refused the message (`basic.nack`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The channel closed before a confirm: nobody knows whether it is stored."""
+
+    why: Closed
+
+
+Verdict = Acked | Nacked | Returned | Gone
+"""What became of a publish."""
 
 
 class DriverChannel(Protocol):
@@ -129,7 +158,7 @@ class DriverChannel(Protocol):
         routing_key: str,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        """Let the exchange give to the queue; no error if it does already."""
+        """Bind a queue to an exchange; no error if it is bound already."""
         ...
 
     async def bind_exchange(
@@ -139,7 +168,7 @@ class DriverChannel(Protocol):
         routing_key: str,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        """Let the exchange `source` give to the exchange `destination`."""
+        """Bind the exchange `destination` to the exchange `source`, which then routes to it."""
         ...
 
     async def confirm_select(
@@ -147,7 +176,9 @@ class DriverChannel(Protocol):
         on_confirm: Callable[[int, bool, bool], None],
         on_return: Callable[[Returned], None],
     ) -> None:
-        """Confirm mode: `on_confirm(tag, multiple, acked)` for each `basic.ack` or `basic.nack`.
+        """Put the channel in confirm mode.
+
+        `on_confirm(tag, multiple, acked)` is called for each `basic.ack` or `basic.nack`.
 
         `tag` is the number that `publish` gave; with `multiple` it is for all up to that one. The
         broker sends a return before the confirm of the same message, and `on_return` gets the
@@ -158,7 +189,7 @@ class DriverChannel(Protocol):
     def publish(
         self, message: Message, extra_headers: Mapping[str, HeaderValue] | None = None
     ) -> int:
-        """Hand a message to the transport; its number on this channel, counted from 1.
+        """Write a message without waiting; return its number on this channel, counted from 1.
 
         `extra_headers` are written with the message's own.
 
@@ -170,7 +201,7 @@ class DriverChannel(Protocol):
         ...
 
     async def qos(self, prefetch: int) -> None:
-        """How many unsettled messages each consumer may hold that is started from now on."""
+        """Set how many unsettled messages each consumer may hold that is started from now on."""
         ...
 
     async def consume(
@@ -201,7 +232,7 @@ class DriverChannel(Protocol):
         ...
 
     async def get(self, queue: str) -> Incoming | None:
-        """One message (`basic.get`), or None from an empty queue; it must be acked or nacked.
+        """Get one message (`basic.get`), to be acked or nacked, or None from an empty queue.
 
         If the caller is cancelled before the answer, the message goes back to its queue.
         """
@@ -212,11 +243,14 @@ class DriverChannel(Protocol):
         ...
 
     def nack(self, tag: int, *, requeue: bool) -> None:
-        """Give a message back to its queue, or drop or dead-letter it."""
+        """Put a message back in its queue, or drop or dead-letter it."""
         ...
 
     def reject(self, tag: int, *, requeue: bool) -> None:
-        """As `nack`, by `basic.reject`: it counts towards a delivery limit on RabbitMQ 4.3, too."""
+        """Do as `nack`, by `basic.reject`.
+
+        It counts towards a delivery limit on RabbitMQ 4.3, too.
+        """
         ...
 
     async def close(self, *, in_order: bool = False) -> None:
@@ -243,7 +277,7 @@ class DriverConnection(Protocol):
         ...
 
     async def channel(self) -> DriverChannel:
-        """Open a channel; if the broker closes one, the others of the connection live on.
+        """Open a channel; where the broker closes one, the others of the connection stay open.
 
         :raises ChannelClosedError: the connection is closed, or the broker refused it, with its
             code
@@ -260,7 +294,7 @@ class DriverConnection(Protocol):
 
 
 class Driver(Protocol):
-    """An AMQP client library."""
+    """Opens connections with one AMQP client library."""
 
     @property
     def name(self) -> str: ...

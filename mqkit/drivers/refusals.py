@@ -1,4 +1,4 @@
-"""Why a connection could not be opened, in words that say what to do; for all drivers alike."""
+"""Makes the errors of connections that could not be opened, in words that say what to do."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ _ENDED_TLS = (*_ENDED, "EOF occurred", "ConnectionReset", "reset by")
 
 
 def stranger(words: bytes) -> str | None:
-    """What is wrong with the first words of a peer; None where they may be a broker's."""
+    """Say what is wrong with the first bytes of a peer; None where they may be a broker's."""
     if not words or words[0] == METHOD_FRAME:
         return None
     return TLS_RECORD if words.startswith(_TLS_ALERT) else NO_FRAME
 
 
 def login_refused(host: Host) -> AuthenticationError:
-    """The error for a user name and password that the broker refuses."""
+    """Make the error for a user name and password that the broker refuses."""
     return AuthenticationError(
         f"the broker at {host} refused the user name and password of the URL"
     )
 
 
 def vhost_refused(host: Host, vhost: str) -> VirtualHostError:
-    """The error for a virtual host that the broker refuses."""
+    """Make the error for a virtual host that the broker refuses."""
     return VirtualHostError(
         f"the broker at {host} refused the virtual host {vhost!r}: it does not exist, or "
         "this user has no permission for it"
@@ -63,17 +63,17 @@ def vhost_refused(host: Host, vhost: str) -> VirtualHostError:
 
 
 def not_amqp(host: Host) -> ConnectError:
-    """The error for a peer that is no broker."""
+    """Make the error for a peer that is no broker."""
     return ConnectError(f"what listens at {host} does not speak AMQP 0-9-1")
 
 
 def not_in_time(host: Host, within: float) -> ConnectError:
-    """The error for a connection that was not open within so many seconds."""
+    """Make the error for a connection that was not open within so many seconds."""
     return ConnectError(f"the broker at {host} did not open the connection within {within:g} s")
 
 
 def no_connection(url: BrokerUrl, host: Host, error: BaseException) -> ConnectError:
-    """The error for a connection that could not be opened for any other reason."""
+    """Make the error for a connection that could not be opened for any other reason."""
     texts = list(_texts(error))
     if any("'idna' codec" in text for text in texts):
         given = url.tls.server_name if url.tls is not None else None
@@ -100,7 +100,7 @@ def no_connection(url: BrokerUrl, host: Host, error: BaseException) -> ConnectEr
 
 
 def no_word(url: BrokerUrl, host: Host) -> ConnectError:
-    """The error for a peer that ended the stream before it said anything."""
+    """Make the error for a peer that ended the stream before it said anything."""
     if url.tls is None:
         why = "it may want TLS (amqps://)"
     elif url.tls.certfile:
@@ -138,7 +138,7 @@ def _tls_problem(url: BrokerUrl, host: Host, reason: str) -> ConnectError | None
 
 
 def _texts(error: BaseException) -> Iterator[str]:
-    """The texts of an error and of what is behind it."""
+    """Yield the texts of an error and of all errors behind it."""
     waiting: list[object] = [error]
     seen: set[int] = set()
     while waiting:

@@ -1,4 +1,4 @@
-"""What goes wrong, in the broker's own words: AMQP reply codes and the texts that RabbitMQ sends.
+"""The broker's errors: AMQP reply codes, and the texts that RabbitMQ sends with them.
 
 Codes are those of the AMQP 0-9-1 specification, section 1.1 "constants". A *soft* error closes
 the channel that it happened on, a *hard* one the whole connection.
@@ -54,7 +54,7 @@ class ReplyError(EmbeddedBrokerError):
 
 
 class HandshakeError(EmbeddedBrokerError):
-    """The peer did something wrong before it was let in: it gets no explanation, only an end."""
+    """The peer broke the protocol before it was let in: it is dropped without an explanation."""
 
 
 class DataError(EmbeddedBrokerError):
@@ -62,35 +62,35 @@ class DataError(EmbeddedBrokerError):
 
 
 def access_refused(text: str, *, hard: bool | None = None) -> ReplyError:
-    """403: no permission, a reserved name, or something else's exclusive right."""
+    """Make a 403: no permission, a reserved name, or another one's exclusive right."""
     return ReplyError(403, text, hard=hard)
 
 
 def not_found(text: str) -> ReplyError:
-    """404: what was named is not there."""
+    """Make a 404: what was named is not there."""
     return ReplyError(404, text)
 
 
 def resource_locked(text: str) -> ReplyError:
-    """405: another connection has it exclusively."""
+    """Make a 405: another connection has it exclusively."""
     return ReplyError(405, text)
 
 
 def precondition_failed(text: str) -> ReplyError:
-    """406: it is there, but otherwise than asked for."""
+    """Make a 406: it is there, but otherwise than asked for."""
     return ReplyError(406, text)
 
 
 def not_allowed(text: str) -> ReplyError:
-    """530: never, in this state."""
+    """Make a 530: it is not allowed in this state."""
     return ReplyError(530, text)
 
 
 def not_implemented(text: str) -> ReplyError:
-    """540: this broker does not do it."""
+    """Make a 540: this broker does not do it."""
     return ReplyError(540, text)
 
 
 def unexpected_content() -> ReplyError:
-    """505: content that no method announced."""
+    """Make a 505: content that no method announced."""
     return ReplyError(505, "expected method frame, got non method frame instead")

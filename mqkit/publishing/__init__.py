@@ -1,1 +1,1 @@
-"""Publishes a message, and tells what the broker said of it."""
+"""Publishes messages, waits for the broker's confirm, and sends again what was lost."""

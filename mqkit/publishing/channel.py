@@ -1,7 +1,8 @@
-"""The gate before every write: a message passes when it may be written, on an open channel.
+"""The confirm channel that messages may be written to.
 
-It waits for the connection, for an alarm to end, and for what a write could harm to be ruled out:
-a missing exchange would close the channel under all else that is in flight on it.
+`PublishChannel` opens it and replaces it when it dies. Before a message is written it waits for the
+connection, for an alarm to end, and for what the write could harm to be ruled out: a missing
+exchange would close the channel under all else that is in flight on it.
 """
 
 from __future__ import annotations
@@ -11,76 +12,38 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from mqkit.broker.connection import Connection
-from mqkit.drivers.base import DriverChannel
-from mqkit.errors import (
-    BlockedError,
-    ChannelClosedError,
-    ConnectError,
-    ConnectionLostError,
-    PublisherClosedError,
-    PublishError,
-    PublishTimeoutError,
-)
+from mqkit.drivers.base import DriverChannel, Gone, Verdict
+from mqkit.errors import ChannelClosedError, ConnectError, PublisherClosedError, PublishError
 from mqkit.logging.shown import shown
-from mqkit.message import Message, Properties
-from mqkit.publishing.confirms import ConfirmChannel, Gone
-from mqkit.publishing.once import Shared
-from mqkit.publishing.verdicts import HARMLESS_CODES, NOT_FOUND, exchange_not_found, publish_error
+from mqkit.message import Message
+from mqkit.publishing.confirms import ConfirmChannel
+from mqkit.publishing.probe import PROBE, PROBE_AFTER, log_refused_probe
+from mqkit.publishing.single_flight import SingleFlight
+from mqkit.publishing.verdicts import (
+    HARMLESS_CODES,
+    NOT_FOUND,
+    Progress,
+    Stage,
+    deadline_passed,
+    exchange_not_found,
+    publish_error,
+)
 
 logger = logging.getLogger(__name__)
 
-PROBE_AFTER = 1.0
-"""Seconds without a confirm after which a probe goes before the next publish.
-
-RabbitMQ tells a connection of an alarm only once it publishes, and stores that publish when the
-alarm ends (seen on 4.0.5 and 4.3.6, even if the connection is closed meanwhile). So a message
-that routes nowhere goes first, and nothing real is written while it is unanswered. An alarm
-that begins within this time of a confirm is still met by real publishes; those are unknown.
-"""
-
-PROBE = Message(
-    exchange="", routing_key="", body=b"?", properties=Properties(persistent=False), mandatory=False
-)
-"""Its body is not empty: with an alarm on, RabbitMQ stops reading before a body, so that a message
-without one is still confirmed (seen on 4.0.5 and 4.3.6)."""
-
 REOPEN_WAIT = 0.1
 """Seconds before a channel is asked for again where the broker just closed one."""
-
-
-class Stage(Enum):
-    """What a message is waiting for, so that a passed deadline is explained truly."""
-
-    WINDOW = "a place in the window of unconfirmed publishes"
-    CONNECTION = "a connection to the broker"
-    BLOCKED = "the broker to stop blocking publishers"
-    PROBE = "the broker's answer to a probe"
-    EXCHANGE = "the broker's answer about the exchange"
-    CONFIRM = "the broker's confirm"
-    REPLY = "the reply"
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far one message came."""
-
-    stage: Stage = Stage.WINDOW
-    written: bool = False
-    lost: bool = False
-    """Whether a verdict was lost with its connection: what was written then may be stored."""
 
 
 C = TypeVar("C", bound=ConfirmChannel)
 _Opened = TypeVar("_Opened", bound=ConfirmChannel)
 
 
-class Gate(Generic[C]):
-    """Lets messages through to one channel of a connection, which is replaced when it dies.
+class PublishChannel(Generic[C]):
+    """Holds the confirm channel of a connection, and opens another one when it dies.
 
     `open_channel` makes of a new driver channel what the messages are written to.
     """
@@ -90,18 +53,18 @@ class Gate(Generic[C]):
     ) -> None:
         self._connection = connection
         self._open = open_channel
-        self._channel: C | None = None
+        self._current: C | None = None
         self._probe_channel: ConfirmChannel | None = None
         self._may_probe = True
         self._known_exchanges: set[str] = set()
-        self._opening: Shared[C] = Shared()
-        self._asking: Shared[None] = Shared()
+        self._opening: SingleFlight[C] = SingleFlight()
+        self._asking: SingleFlight[None] = SingleFlight()
         self._closing_channels: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def open_for(self, message: Message) -> C | None:
-        """What `ready` would return without waiting; None if it would wait, or raise."""
-        channel = self._channel
+        """Return the channel if a message may be written now; None if it has to wait."""
+        channel = self._current
         if (
             channel is None
             or self._closed
@@ -118,12 +81,63 @@ class Gate(Generic[C]):
             return None
         return channel
 
-    async def ready(self, message: Message, progress: Progress) -> C:
-        """An open channel of a connection that takes messages and knows the exchange.
+    async def write_when_ready(
+        self,
+        message: Message,
+        progress: Progress,
+        write: Callable[[C], asyncio.Future[Verdict]],
+    ) -> tuple[C, asyncio.Future[Verdict]]:
+        """Wait until a message may be written, and write it; return the channel and its verdict.
+
+        The channel is open, its connection takes messages, and the broker knows the exchange.
 
         :raises ExchangeNotFoundError: there is no such exchange
-        :raises PublisherClosedError: the gate or the connection was closed
+        :raises PublisherClosedError: it or the connection was closed
+        :raises InvalidMessageError: the message cannot be encoded
         """
+        while True:
+            channel = await self._ready(message, progress)
+            try:
+                verdict = write(channel)
+            except ChannelClosedError:
+                continue
+            progress.written, progress.stage = True, Stage.CONFIRM
+            return channel, verdict
+
+    def forget_exchange(self, name: str) -> None:
+        """Ask the broker for an exchange again before the next message to it."""
+        self._known_exchanges.discard(name)
+
+    @contextlib.asynccontextmanager
+    async def extra_channel(self) -> AsyncIterator[DriverChannel]:
+        """Open a channel for one question, and close it without awaiting the answer to that.
+
+        A caller whose deadline passed does not stay for it, and must not leave the channel open.
+        """
+        channel = await self._connection.channel()
+        try:
+            yield channel
+        finally:
+            self._drop(channel)
+
+    def deadline_passed(self, message: Message, progress: Progress, seconds: float) -> PublishError:
+        """Make the error of a message that was not confirmed within so many seconds."""
+        return deadline_passed(
+            message,
+            progress.stage,
+            seconds,
+            blocked=self._connection.blocked,
+            written=progress.written,
+        )
+
+    async def close(self) -> None:
+        """Refuse further messages and close the channels; what is in flight is not awaited."""
+        self._closed = True
+        for channel in (self._current, self._probe_channel):
+            if channel is not None and channel.is_open:
+                await channel.close()
+
+    async def _ready(self, message: Message, progress: Progress) -> C:
         while True:
             progress.stage = Stage.CONNECTION
             channel = await self._open_channel(message)
@@ -139,75 +153,35 @@ class Gate(Generic[C]):
             else:
                 return channel
 
-    def forget_exchange(self, name: str) -> None:
-        """Ask for it again before the next message to it."""
-        self._known_exchanges.discard(name)
-
-    @contextlib.asynccontextmanager
-    async def extra_channel(self) -> AsyncIterator[DriverChannel]:
-        """A channel for one question, closed without awaiting the answer to that.
-
-        A caller whose deadline passed does not stay for it, and must not leave the channel open.
-        """
-        channel = await self._connection.channel()
-        try:
-            yield channel
-        finally:
-            self._drop(channel)
-
-    def deadline_passed(self, message: Message, progress: Progress, seconds: float) -> PublishError:
-        """The error of a message that was not confirmed within so many seconds."""
-        within = f"within {seconds:g} s"
-        blocked = self._connection.blocked
-        if progress.stage is Stage.CONFIRM or (blocked and progress.written):
-            problem = f"no confirm {within}; it may be stored" + (
-                f" (the broker blocks publishers: {blocked})" if blocked else ""
-            )
-            return publish_error(PublishTimeoutError, message, problem)
-        if blocked:
-            problem = f"the broker blocks publishers ({blocked}) and did not stop {within}"
-            return publish_error(BlockedError, message, f"{problem}; nothing was written")
-        known = "it may be stored" if progress.written else "nothing was written"
-        return ConnectionLostError(
-            f"waited for {progress.stage.value}, which did not come {within}; {known}",
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            message_id=message.properties.message_id,
-            may_be_stored=progress.written,
-        )
-
-    async def close(self) -> None:
-        """Let nothing more through and close the channels; what is in flight is not awaited."""
-        self._closed = True
-        for channel in (self._channel, self._probe_channel):
-            if channel is not None and channel.is_open:
-                await channel.close()
-
     async def _open_channel(self, message: Message) -> C:
-        if self._channel is not None and self._channel.is_open and not self._closed:
-            return self._channel
+        if self._current is not None and self._current.is_open and not self._closed:
+            return self._current
         try:
             return await self._opening.do(None, self._replace_channel)
         except ConnectError as error:
             raise publish_error(PublisherClosedError, message, str(error)) from error
 
     async def _replace_channel(self) -> C:
-        while self._channel is None or not self._channel.is_open or self._closed:
+        while self._current is None or not self._current.is_open or self._closed:
             if self._closed:
                 raise ConnectError("the publisher is closed")
             try:
-                self._channel = await self._new_channel(self._open)
+                self._current = await self._new_channel(self._open)
             except ChannelClosedError as error:
-                logger.warning("no channel to publish on: %s", error)
+                logger.warning(
+                    "%s: the broker opens no channel to publish on: %s",
+                    self._connection.name,
+                    error,
+                )
                 await asyncio.sleep(REOPEN_WAIT)
             else:
                 self._known_exchanges.clear()
                 self._may_probe = True
-        return self._channel
+        return self._current
 
     def _seconds_since_confirm(self) -> float:
         latest = float("-inf")
-        for channel in (self._channel, self._probe_channel):
+        for channel in (self._current, self._probe_channel):
             if channel is not None and channel.is_open:
                 latest = max(latest, channel.last_confirm)
         return time.monotonic() - latest
@@ -227,14 +201,10 @@ class Gate(Generic[C]):
             if verdict.done() and isinstance(gone := verdict.result(), Gone):
                 self._may_probe = gone.why.code in HARMLESS_CODES
                 if not self._may_probe:
-                    logger.warning(
-                        "the broker does not let this user probe for alarms (%s); during one, "
-                        "the first publish will be written and its result unknown",
-                        shown(gone.why.text),
-                    )
+                    log_refused_probe(logger, self._connection.name, shown(gone.why.text))
 
     async def _check_exchange(self, message: Message) -> None:
-        """Ask on a channel of its own: publishing to a missing exchange closes the channel.
+        """Ask for the exchange on a channel of its own: publishing to a missing one closes it.
 
         All other publishes in flight on that channel would become unknown by it.
         """

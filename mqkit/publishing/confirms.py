@@ -1,4 +1,4 @@
-"""One channel in confirm mode: what was written on it, and what the broker said to each.
+"""Writes messages on a channel in confirm mode, and matches the broker's verdicts to them.
 
 RabbitMQ confirms once a message is stored by every queue that it was routed to, and sends the
 return of an unroutable one before its confirm (https://www.rabbitmq.com/docs/confirms).
@@ -8,40 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import Self
 
-from mqkit.drivers.base import Closed, DriverChannel, Returned
+from mqkit.drivers.base import Acked, Closed, DriverChannel, Gone, Nacked, Returned, Verdict
 from mqkit.message import Header, Message
 from mqkit.publishing.window import Waiter
-
-
-@dataclass(frozen=True, slots=True)
-class Acked:
-    """Stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Nacked:
-    """A queue refused it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """The channel closed before a confirm: nobody knows whether it is stored."""
-
-    why: Closed
-
-
-Verdict = Acked | Nacked | Returned | Gone
 
 _ACKED = Acked()
 _NACKED = Nacked()
 
 
 class ConfirmChannel:
-    """Writes messages and gives whoever waits for each the broker's verdict.
+    """Writes messages, and gives whoever waits for one the broker's verdict on it.
 
     A return is matched by a private header with the publish's number: two publishes with the
     same message id may be in flight, and each gets its own verdict.

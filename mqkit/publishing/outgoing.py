@@ -1,7 +1,8 @@
-"""What an application asks to be published, and the checked message made from it."""
+"""Checks what an application asks to be published, and makes the message to write from it."""
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ _message, _properties = maker(Message), maker(Properties)
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One message to publish. `body` is bytes as they are, or anything pydantic writes as JSON.
+    """A message to publish. `body` is bytes as they are, or anything pydantic writes as JSON.
 
     `message_id` is the message's stable identity; a random one is given where it is None.
     `expiration` is in seconds, as a number or a timedelta, and is kept in milliseconds. A time in
@@ -51,7 +52,7 @@ def to_message(
     limits: Limits = DEFAULT_LIMITS,
     new_id: Callable[[], object] = uuid.uuid4,
 ) -> Message:
-    """The message to write; `new_id` gives it an id where it has none.
+    """Check what is to be published and make the message; `new_id` gives an id where none is given.
 
     :raises InvalidMessageError: the body, a header or a property cannot be sent, or is over the
         limits; it names which
@@ -81,6 +82,29 @@ def to_message(
     return _message(exchange_name, outgoing.routing_key, body, properties, outgoing.mandatory)
 
 
+class MessageIds:
+    """Makes message ids: a random UUID of version 4 (RFC 9562, section 5.4) at each call.
+
+    For one process: a fork would give the same ones again. Whoever has it has a connection to
+    the broker, too, which does not live in two processes either.
+    """
+
+    def __init__(self) -> None:
+        self._bits = b""
+        self._used = 0
+
+    def __call__(self) -> str:
+        if self._used == len(self._bits):
+            self._bits, self._used = os.urandom(16 * AT_A_TIME), 0
+        start, self._used = self._used, self._used + 16
+        # Written out: `str(uuid.UUID(bytes=..., version=4))` takes four times as long.
+        digits = self._bits[start : self._used].hex()
+        return (
+            f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-"
+            f"{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
+        )
+
+
 def _invalid(outgoing: Outgoing, exchange: object, problem: str) -> InvalidMessageError:
     message_id = _name(outgoing.message_id)
     if isinstance(outgoing.message_id, str):
@@ -92,7 +116,7 @@ def _invalid(outgoing: Outgoing, exchange: object, problem: str) -> InvalidMessa
 
 
 def _name(value: object) -> str:
-    """A name for an error's text; the start of one that is too long to be a name."""
+    """Quote a name in an error's text; only its start, if it is too long to be a name."""
     if not isinstance(value, str):
         return shown(value)
     return repr(value if len(value) <= MAX_SHORT else f"{value[:_SHOWN]}...")
@@ -101,7 +125,7 @@ def _name(value: object) -> str:
 def _problems(  # noqa: C901 - one step a field, and no call that a message could do without
     outgoing: Outgoing, exchange: object
 ) -> Iterator[str]:
-    """What is wrong with all but the headers and the body; the first one is told."""
+    """Find what is wrong with all but the headers and the body; the first one is raised."""
     if not isinstance(exchange, str):
         yield f"the exchange is an Exchange or its name, not {shown(exchange)}"
     elif problem := _text_problem("exchange", exchange):
@@ -150,18 +174,18 @@ def _headers(outgoing: Outgoing, exchange: str, limits: Limits) -> dict[str, Hea
         problem = limits.headers_problem(headers) or table_problem(headers, "header")
     except Exception as error:
         # A mapping of the application's own can raise whatever it likes.
-        told = f"headers cannot be read: {type(error).__name__}"
-        raise _invalid(outgoing, exchange, told) from error
+        wrong = f"headers cannot be read: {type(error).__name__}"
+        raise _invalid(outgoing, exchange, wrong) from error
     if problem is not None:
         raise _invalid(outgoing, exchange, problem)
     for name in _COPIES:
         if not isinstance(headers.get(name, []), list):
-            told = f"header {name!r}: RabbitMQ takes a list of routing keys under that name"
-            raise _invalid(outgoing, exchange, told)
+            wrong = f"header {name!r}: RabbitMQ takes a list of routing keys under that name"
+            raise _invalid(outgoing, exchange, wrong)
     for name in headers:
         if name.startswith(RESERVED_PREFIX):
-            told = f"header {shown(name)}: names under {RESERVED_PREFIX!r} are mqkit's own"
-            raise _invalid(outgoing, exchange, told)
+            wrong = f"header {shown(name)}: names under {RESERVED_PREFIX!r} are mqkit's own"
+            raise _invalid(outgoing, exchange, wrong)
     return headers
 
 
@@ -172,12 +196,14 @@ def _encoded(outgoing: Outgoing, exchange: str, limits: Limits) -> tuple[bytes, 
         raise _invalid(outgoing, exchange, str(error)) from error
     except Exception as error:
         # What a model's own serializer raises, which may quote the body.
-        told = f"its body cannot be encoded: {type(outgoing.body).__name__}: {type(error).__name__}"
-        raise _invalid(outgoing, exchange, told) from error
+        problem = (
+            f"its body cannot be encoded: {type(outgoing.body).__name__}: {type(error).__name__}"
+        )
+        raise _invalid(outgoing, exchange, problem) from error
 
 
 def _expiration(given: Seconds) -> float:
-    """Seconds; of what is shorter than a millisecond one of those, and not 0, which is at once."""
+    """Return seconds: at least a millisecond, for less is 0 to the broker, and expires at once."""
     seconds = as_seconds(given)
     assert seconds is not None
     return max(seconds, 0.001) if seconds else 0.0
@@ -204,3 +230,9 @@ MAX_EXPIRATION = 4_294_967
 
 MAX_PRIORITY = 255
 """The property is one octet (AMQP 0-9-1, section 1.8)."""
+
+AT_A_TIME = 256
+"""Ids whose random bits are asked of the system at once: a call costs more than the bits."""
+
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+"""A hexadecimal digit with its two highest bits set to those of the RFC's variant."""

@@ -1,4 +1,9 @@
-"""Publishing that returns when the broker has the message, or says exactly what is known."""
+"""The publisher: publishes one message or many, and requests, and waits for the confirms.
+
+A publish's way is three files: here it is checked and made a message; `sender` writes it and waits
+for its verdict until its deadline; `confirms` matches the broker's verdicts to what was written.
+Where it must wait before, or be written again, `resend` and `channel` come between the last two.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +21,8 @@ from mqkit.errors import ConfigurationError, InvalidMessageError, OptionError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.logging.error_texts import log_error
 from mqkit.message import HeaderValue, Message, maker
-from mqkit.publishing.ids import MessageIds
-from mqkit.publishing.outgoing import Outgoing, to_message
-from mqkit.publishing.pipeline import Many, OnConfirmed, PublishResult
+from mqkit.publishing.outgoing import MessageIds, Outgoing, to_message
+from mqkit.publishing.pipeline import OnConfirmed, PublishPipeline, PublishResult
 from mqkit.publishing.replies import read_reply
 from mqkit.publishing.requests import Requester
 from mqkit.publishing.sender import Sender
@@ -212,7 +216,7 @@ class Publisher:
         """
         seconds = self._seconds(timeout)
         decoder = self._decoder_of(reply_type)
-        exchange, routing_key = _way(route)
+        exchange, routing_key = _destination(route)
         outgoing = _outgoing(
             exchange=exchange,
             routing_key=routing_key,
@@ -286,17 +290,17 @@ class Publisher:
         window: int,
         seconds: float,
     ) -> AsyncIterator[PublishResult]:
-        batch = Many(self._sender, self._tell, seconds)
+        pipeline = PublishPipeline(self._sender, self._tell, seconds)
         failure: list[Exception] = []
         try:
-            async for outgoing in _each(messages, failure):
-                batch.begin(outgoing, self._to_message)
-                while batch.finished or len(batch) >= window:
-                    yield await batch.next()
-            while len(batch):
-                yield await batch.next()
+            async for outgoing in _items(messages, failure):
+                pipeline.begin(outgoing, self._to_message)
+                while pipeline.finished or len(pipeline) >= window:
+                    yield await pipeline.next()
+            while len(pipeline):
+                yield await pipeline.next()
         finally:
-            batch.cancel()
+            pipeline.cancel()
         for error in failure:
             raise error
 
@@ -315,7 +319,7 @@ def _decoder(reply_type: Any) -> BodyDecoder:
     return decoder
 
 
-def _way(route: Source | Queue) -> tuple[str, str]:
+def _destination(route: Source | Queue) -> tuple[str, str]:
     if isinstance(route, Queue):
         return "", route.name
     if isinstance(route, Source):
@@ -325,10 +329,10 @@ def _way(route: Source | Queue) -> tuple[str, str]:
     )
 
 
-async def _each(
+async def _items(
     messages: Iterable[Outgoing] | AsyncIterable[Outgoing], failure: list[Exception]
 ) -> AsyncIterator[Outgoing]:
-    """The messages; what the iterable raises is put into `failure`, and ends them."""
+    """Yield the messages; what the iterable raises is put into `failure`, and ends them."""
     try:
         if isinstance(messages, AsyncIterable):
             async for message in messages:

@@ -1,4 +1,4 @@
-"""What a reply is: made of a request's outcome on one side, and read on the other. Pure.
+"""Makes the reply to a request from its handler's outcome, and reads it on the other side. Pure.
 
 It is a message whose body is what the handler returned, with the request's correlation id and the
 header `mqkit-reply`. A reply without that header is somebody else's, and taken for a result.
@@ -21,12 +21,12 @@ DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
 """The pseudo-queue to consume from and the `reply_to` to publish with; what the broker makes of it
 begins so, too (https://www.rabbitmq.com/docs/direct-reply-to)."""
 
-MAX_TOLD = 8_000
+MAX_TEXT = 8_000
 """Characters of a reason or an explanation that are sent, and that are taken from a reply."""
 
 
 class ReplyStatus(StrEnum):
-    """What became of a request; the value of the `mqkit-reply` header."""
+    """How a request ended; the value of the `mqkit-reply` header."""
 
     OK = "ok"
     REJECTED = "rejected"
@@ -34,7 +34,7 @@ class ReplyStatus(StrEnum):
 
 
 class Failure(BaseModel):
-    """The body of a reply that is no result."""
+    """The body of the reply to a request that was rejected or failed."""
 
     reason: str
     explanation: str | None = None
@@ -44,7 +44,7 @@ _FAILURE = BodyDecoder(Failure)
 
 
 def reply_to(delivery: Delivery, outcome: Ack | DeadLetter) -> Message | None:
-    """The reply that a delivery asks for; None where it asks for none.
+    """Make the reply that a delivery asks for; None where it asks for none.
 
     Of an error it tells what `Reject` says, and what is wrong with a body that did not validate,
     which names no value; an error's own text may hold what the asker must not see.
@@ -73,7 +73,7 @@ def reply_to(delivery: Delivery, outcome: Ack | DeadLetter) -> Message | None:
 
 
 def read_reply(body: bytes, properties: Properties, decoder: BodyDecoder, request: Message) -> Any:
-    """What the reply to `request` says.
+    """Return the result in a reply to `request`, or raise the error that it tells of.
 
     :raises RequestRejectedError: the handler rejected the request
     :raises RequestFailedError: the request was given up
@@ -95,17 +95,17 @@ def read_reply(body: bytes, properties: Properties, decoder: BodyDecoder, reques
         "routing_key": request.routing_key,
         "message_id": request.properties.message_id,
     }
-    reason, explanation = failure.reason[:MAX_TOLD], failure.explanation
+    reason, explanation = failure.reason[:MAX_TEXT], failure.explanation
     if status == ReplyStatus.REJECTED:
         raise RequestRejectedError(reason, **about)
-    raise RequestFailedError(reason, explanation=(explanation or "")[:MAX_TOLD] or None, **about)
+    raise RequestFailedError(reason, explanation=(explanation or "")[:MAX_TEXT] or None, **about)
 
 
 def _failure(outcome: DeadLetter) -> tuple[ReplyStatus, Failure]:
     error = outcome.error
     if outcome.reason is DeathReason.REJECTED and isinstance(error, Reject):
-        return ReplyStatus.REJECTED, Failure(reason=str(error.reason)[:MAX_TOLD])
+        return ReplyStatus.REJECTED, Failure(reason=str(error.reason)[:MAX_TEXT])
     explanation = None
     if outcome.reason is DeathReason.UNDECODABLE and isinstance(error, DecodeError):
-        explanation = str(error)[:MAX_TOLD]
+        explanation = str(error)[:MAX_TEXT]
     return ReplyStatus.FAILED, Failure(reason=outcome.reason.value, explanation=explanation)

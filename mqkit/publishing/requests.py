@@ -1,4 +1,4 @@
-"""Requests: many in flight at once on one channel, which takes their replies as well.
+"""Publishes requests, many at once on one channel, and gives each the reply that comes back on it.
 
 Direct reply-to (https://www.rabbitmq.com/docs/direct-reply-to): a request is published on the
 channel that consumes the replies, without acks. The broker keeps no reply; where the channel is
@@ -15,19 +15,19 @@ from dataclasses import replace
 from typing import Self
 
 from mqkit.broker.connection import Connection
-from mqkit.drivers.base import Closed, DriverChannel, Incoming, Returned
+from mqkit.drivers.base import Closed, DriverChannel, Gone, Incoming, Verdict
 from mqkit.errors import (
     BrokerError,
-    ChannelClosedError,
+    PublishError,
     ReplyLostError,
     RequestError,
     RequestTimeoutError,
 )
 from mqkit.message import Message
-from mqkit.publishing.channel import Gate, Progress, Stage
-from mqkit.publishing.confirms import Acked, ConfirmChannel, Gone, Nacked, Verdict
+from mqkit.publishing.channel import PublishChannel
+from mqkit.publishing.confirms import ConfirmChannel
 from mqkit.publishing.replies import DIRECT_REPLY_TO
-from mqkit.publishing.verdicts import nacked, refusal, unroutable
+from mqkit.publishing.verdicts import Progress, Stage, judge
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ Answer = asyncio.Future[Incoming | Gone]
 
 
 class ReplyChannel(ConfirmChannel):
-    """A confirm channel that also takes the replies to what was asked on it."""
+    """A confirm channel that also consumes the replies to the requests written on it."""
 
     def __init__(self, channel: DriverChannel) -> None:
         super().__init__(channel)
@@ -72,13 +72,13 @@ class ReplyChannel(ConfirmChannel):
         return verdict
 
     def forget(self, request: Message) -> None:
-        """Nobody waits for the reply any more."""
+        """Stop waiting for the reply to a request."""
         self._asked.pop(request.properties.correlation_id or "", None)
 
     def _on_reply(self, reply: Incoming) -> None:
         answer = self._asked.get(reply.properties.correlation_id or "")
         if answer is None or answer.done():
-            logger.debug("a reply that nobody waits for (any more) is dropped")
+            logger.debug("dropped a reply that nobody waits for, or not any more")
         else:
             answer.set_result(reply)
 
@@ -98,14 +98,14 @@ class ReplyChannel(ConfirmChannel):
 class Requester:
     """Publishes requests over one connection and waits for their replies.
 
-    `on_confirmed` is told of each request that is stored.
+    `on_confirmed` is called with each request that is stored.
     """
 
     def __init__(
         self, connection: Connection, *, window: int, on_confirmed: Callable[[Message], None]
     ) -> None:
         self._window = asyncio.Semaphore(window)
-        self._gate = Gate(connection, ReplyChannel.open)
+        self._channel = PublishChannel(connection, ReplyChannel.open)
         self._on_confirmed = on_confirmed
 
     async def ask(self, request: Message, seconds: float) -> Incoming:
@@ -125,68 +125,40 @@ class Requester:
 
     async def close(self) -> None:
         """Refuse further requests; those that wait for their reply have lost it."""
-        await self._gate.close()
+        await self._channel.close()
 
     async def _answer(self, request: Message, progress: Progress) -> Incoming:
         answer: Answer = asyncio.get_running_loop().create_future()
         channel: ReplyChannel | None = None
         try:
             async with self._window:
-                channel, verdict = await self._write(request, answer, progress)
+                channel, verdict = await self._channel.write_when_ready(
+                    request, progress, lambda channel: channel.ask(request, answer)
+                )
                 # A reply may come before the confirm, and then says more than that.
                 await asyncio.wait((verdict, answer), return_when=asyncio.FIRST_COMPLETED)
             replied = answer.done() and isinstance(answer.result(), Incoming)
-            if replied or _is_stored(request, verdict.result()):
+            judgement = None if replied else judge(request, verdict.result())
+            if isinstance(judgement, PublishError):
+                raise judgement
+            if judgement is None:
                 progress.stage = Stage.REPLY
                 self._on_confirmed(request)
             reply = await answer
             if isinstance(reply, Gone):
-                raise _lost(request, reply.why, progress)
+                # It is not written again: unlike a message, a request must not be handled twice
+                # unasked.
+                problem = f"its channel closed before the reply came ({reply.why.text})"
+                raise _error(ReplyLostError, request, f"{problem}; {ASK_AGAIN}")
             return reply
         finally:
             if channel is not None:
                 channel.forget(request)
 
-    async def _write(
-        self, request: Message, answer: Answer, progress: Progress
-    ) -> tuple[ReplyChannel, asyncio.Future[Verdict]]:
-        while True:
-            channel = await self._gate.ready(request, progress)
-            try:
-                verdict = channel.ask(request, answer)
-            except ChannelClosedError:
-                continue
-            progress.written, progress.stage = True, Stage.CONFIRM
-            return channel, verdict
-
     def _deadline_passed(self, request: Message, progress: Progress, seconds: float) -> BrokerError:
         if progress.stage is not Stage.REPLY:
-            return self._gate.deadline_passed(request, progress, seconds)
+            return self._channel.deadline_passed(request, progress, seconds)
         return _error(RequestTimeoutError, request, f"no reply within {seconds:g} s; {ASK_AGAIN}")
-
-
-def _is_stored(request: Message, verdict: Verdict) -> bool:
-    """False where the channel is gone, of which the answer tells."""
-    match verdict:
-        case Nacked():
-            raise nacked(request)
-        case Returned():
-            raise unroutable(request, verdict)
-        case Acked():
-            return True
-        case Gone():
-            return False
-
-
-def _lost(request: Message, why: Closed, progress: Progress) -> BrokerError:
-    """It is not written again: unlike a message, a request must not be handled twice unasked."""
-    if progress.stage is Stage.CONFIRM and (error := refusal(request, why)) is not None:
-        return error
-    return _error(
-        ReplyLostError,
-        request,
-        f"its channel closed before the reply came ({why.text}); {ASK_AGAIN}",
-    )
 
 
 def _error(kind: type[RequestError], request: Message, problem: str) -> RequestError:

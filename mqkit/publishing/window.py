@@ -1,4 +1,4 @@
-"""How much may be under way at a time, and until when: at little cost where nothing has to wait."""
+"""A window of so many at a time, and deadlines: cheap where nothing has to wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _T_contra = TypeVar("_T_contra", contravariant=True)
 
 
 class Waiter(Protocol[_T_contra]):
-    """Who is to get one value, once: a future, or what does without the cost of one."""
+    """Gets one value, once: a future, or what does without the cost of one."""
 
     def done(self) -> bool: ...
 
@@ -20,7 +20,7 @@ class Waiter(Protocol[_T_contra]):
 
 
 class Window:
-    """So many places, given in the order in which they were asked for.
+    """Limits how many are under way at a time; places are given in the order of asking.
 
     Unlike a semaphore's, a free place is taken without a turn of the loop or a coroutine.
     """
@@ -29,16 +29,16 @@ class Window:
         self._free = places
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    def take(self) -> bool:
-        """Take a place if one is free and nobody waits for it; `give` must follow."""
+    def try_acquire(self) -> bool:
+        """Take a place if one is free and nobody waits for it; `release` must follow."""
         if not self._free or self._waiting:
             return False
         self._free -= 1
         return True
 
-    async def wait(self) -> None:
-        """Take a place as soon as it is one's turn; `give` must follow."""
-        if self.take():
+    async def acquire(self) -> None:
+        """Take a place as soon as it is one's turn; `release` must follow."""
+        if self.try_acquire():
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
@@ -46,11 +46,11 @@ class Window:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.give()  # it was given while its caller went
+                self.release()  # it was given while its caller went
             raise
 
-    def give(self) -> None:
-        """Give a place back."""
+    def release(self) -> None:
+        """Give a place back, to whoever has waited longest."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
@@ -60,7 +60,7 @@ class Window:
 
 
 class Deadlines(Generic[T]):
-    """Waiters that get `late` where they have nothing else in time.
+    """Gives `late` to each waiter that has nothing else in time.
 
     There is one timer for all that are given as many seconds, and not one for each.
     """
@@ -70,7 +70,7 @@ class Deadlines(Generic[T]):
         self._lines: dict[float, deque[tuple[float, Waiter[T]]]] = {}
 
     def watch(self, waiter: Waiter[T], seconds: float) -> None:
-        """Let it have something in so many seconds, from now on."""
+        """Give a waiter `late` unless it has a value within so many seconds from now."""
         now = time.monotonic()
         line = self._lines.get(seconds)
         if line is None:

@@ -1,9 +1,8 @@
-"""What a handler gets that asks for the store's transaction."""
+"""The transaction that a handler is given which asks for one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Executable
@@ -11,11 +10,9 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from mqkit.checks.checked import Seconds, is_utf8, shown
-from mqkit.drivers import common as wire
-from mqkit.drivers import frames
-from mqkit.drivers.pika import convert as pika_wire
+from mqkit.drivers.frames import check_writable
 from mqkit.errors import InvalidMessageError
-from mqkit.limits import DEFAULT_LIMITS, MAX_HEADERS, Limits
+from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.publishing.outgoing import Outgoing, to_message
 from mqkit.topology import Exchange
@@ -49,7 +46,7 @@ class Transaction:
 
     @property
     def session(self) -> AsyncSession:
-        """An ORM session in this transaction; what it holds is flushed before the commit."""
+        """Return an ORM session in this transaction; what it holds is flushed before the commit."""
         if self._session is None:
             self._session = AsyncSession(
                 self.connection,
@@ -61,7 +58,7 @@ class Transaction:
 
     @property
     def messages(self) -> tuple[tuple[str | None, Message], ...]:
-        """What is to be published, each with its key, in order."""
+        """Return what is to be published, each with its key, in order."""
         return tuple(self._messages)
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
@@ -125,7 +122,7 @@ class Transaction:
             self._app_id,
             limits=self._limits,
         )
-        _check_encodable(message)
+        check_writable(message)
         self._messages.append((key, message))
         return message.properties.message_id or ""
 
@@ -139,15 +136,3 @@ class Transaction:
 
 def _is_key(key: object) -> bool:
     return isinstance(key, str) and "\0" not in key and is_utf8(key)
-
-
-def _check_encodable(message: Message) -> None:
-    """Encode a message but for its body, as the drivers do when it is published.
-
-    :raises InvalidMessageError: they cannot
-    """
-    without_body = replace(message, body=b"")
-    try:
-        frames.publish(0, without_body, message.properties.headers, MAX_HEADERS)
-    except pika_wire.ENCODING_ERRORS as error:
-        raise wire.unencodable(message, error) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests.conformance.suite.runner import Result, Verdict, run
 from tests.conformance.suite.suite import Case, case, collect, select
 from tests.conformance.suite.targets import specs
 from tests.conformance.suite.values import Closed, Delivery, Properties
-from tests.conformance.suite.wire import Raw, Wire
+from tests.conformance.suite.wire.base import Raw, Wire
 
 LACKED = Feature.PREFETCH_PER_CONSUMER_ONLY
 
@@ -141,6 +142,13 @@ async def test_what_failed_is_told() -> None:
     """A result's error names the exception and its words"""
     (result,) = await run(Target("rich", "amqp://h"), CLIENT, [breaks])
     assert result.error == "ValueError: broken"
+
+
+async def test_where_a_case_failed_is_told() -> None:
+    """The error of a failed case begins with the file, the number and the text of its line"""
+    (failing,) = select(collect(), ["queues.redeclare_otherwise"])
+    (result,) = await run(Target("rich", "amqp://h"), CLIENT, [failing])
+    assert re.match(r"queues\.py:\d+: .*\bchannel\b.*: \w+Error", result.error), result.error
 
 
 @pytest.mark.usefixtures("lacking")

@@ -11,7 +11,7 @@ import pytest
 from mqkit import BrokerUrl
 from mqkit.drivers import NAMES, named
 from mqkit.drivers.base import DriverChannel, DriverConnection
-from mqkit.drivers.common import SILENT
+from mqkit.drivers.heartbeat import SILENT
 from mqkit.message import Message
 from mqkit.testing.brokers.broker import Broker
 from mqkit.testing.brokers.finder import BrokerNotFoundError, BrokerSpec, find_brokers, start

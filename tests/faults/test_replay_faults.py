@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from handlers.generate import statement_lines
+from handlers.replay.generate import statement_lines
+from handlers.replay.ledger_process import PROCESSES
 from mqkit.testing.brokers.finder import Broker
 from tests.support import ROOT
 
@@ -55,13 +56,31 @@ def out_of_order(lines: dict[int, list[int]]) -> dict[int, list[int]]:
     return {account: each for account, each in lines.items() if each != sorted(each)}
 
 
-def ledger_pid(replay: int) -> int | None:
-    """The replay's child that runs the ledger."""
-    for child in Path(f"/proc/{replay}/task/{replay}/children").read_text().split():
-        with contextlib.suppress(OSError):
-            if b"handlers.ledger:service" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return int(child)
-    return None
+def kill_ledger(replay: subprocess.Popen[bytes], deadline: float) -> None:
+    """SIGKILL to the processes that run the ledger, all of them, once all are there."""
+    while len(pids := _ledger_pids(replay.pid)) < PROCESSES:
+        assert replay.poll() is None, "the replay has ended"
+        assert time.monotonic() < deadline, "the ledger was not started again"
+        time.sleep(0.01)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _ledger_pids(replay: int) -> list[int]:
+    """The children of the replay's child, which is their supervisor."""
+    return [pid for supervisor in _children(replay) for pid in _children(supervisor)]
+
+
+def _children(parent: int) -> list[int]:
+    """Those of the ledger."""
+    found = []
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                if b"handlers.ledger:service" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(int(child))
+    return found
 
 
 def statement(tmp_path: Path) -> tuple[Path, int]:
@@ -111,10 +130,7 @@ def test_kills_and_closed_connections_do_not_change_the_figures(
                 if fault == "close":
                     broker.close_connections()
                 else:
-                    while (pid := ledger_pid(process.pid)) is None:
-                        assert time.monotonic() < deadline, "the ledger was not started again"
-                        time.sleep(0.01)
-                    os.kill(pid, signal.SIGKILL)
+                    kill_ledger(process, deadline)
             code = process.wait(timeout=200)
         finally:
             process.kill()
@@ -122,7 +138,7 @@ def test_kills_and_closed_connections_do_not_change_the_figures(
     errors = Path(err.name).read_text()
     report = json.loads(Path(out.name).read_text() or "{}")
     assert code == 0, errors
-    assert errors.count("the ledger died by SIGKILL") == 3
+    assert errors.count("was killed by SIGKILL") == 3 * PROCESSES
     assert errors.count("connection lost") >= 10
     assert (report["rows"], report["published"], report["posted"]) == (rows, rows, rows)
     assert (report["already_posted"], report["rejected"], report["off"]) == (0, 0, 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,11 +14,12 @@ import pytest
 
 from handlers import ledger, statements
 from handlers.events import EntryRecorded
-from handlers.generate import statement_lines
+from handlers.replay.generate import statement_lines
+from handlers.replay.ledger_process import PROCESSES
 from mqkit import Outgoing
 from mqkit.broker.declare import declare
 from mqkit.drivers.base import Incoming
-from tests.faults.test_replay_faults import ledger_pid, lines_posted, out_of_order, posted
+from tests.faults.test_replay_faults import kill_ledger, lines_posted, out_of_order, posted
 from tests.support import ROOT, connected, eventually, running
 
 pytestmark = pytest.mark.in_turn
@@ -35,23 +35,25 @@ FAILS = 25
 LEDGER_FAILS = f"""
 import sys
 if "handlers.ledger:service" in sys.orig_argv:
-    from handlers import ledger_store
+    from handlers.accounting import store
+    from handlers.accounting.errors import LedgerUnavailableError
 
-    post, failed = ledger_store.Ledger.post, set()
+    post, failed = store.Ledger.post, set()
 
     async def fail_once(self, entry):
         if entry.source_line % {FAILS} == 0 and entry.source_line not in failed:
             failed.add(entry.source_line)
-            raise ledger_store.LedgerUnavailableError("for the test")
+            raise LedgerUnavailableError("for the test")
         return await post(self, entry)
 
-    ledger_store.Ledger.post = fail_once
+    store.Ledger.post = fail_once
 """
 
 STATEMENTS_FAIL = f"""
 import sys
 if "handlers.statements:service" in sys.orig_argv:
-    from mqkit import PublishError, publisher
+    from mqkit import PublishError
+    from mqkit.publishing import publisher
 
     publish, failed = publisher.Publisher.publish, set()
 
@@ -102,18 +104,18 @@ def test_the_ledger_posts_each_account_in_the_order_of_the_file(
         try:
             for threshold in KILLS:
                 deadline = time.monotonic() + 60
-                while posted(database) < threshold or (pid := ledger_pid(process.pid)) is None:
+                while posted(database) < threshold:
                     assert process.poll() is None, Path(err.name).read_text()
                     assert time.monotonic() < deadline, "the replay does not go on"
                     time.sleep(0.01)
-                os.kill(pid, signal.SIGKILL)
+                kill_ledger(process, deadline)
             code = process.wait(timeout=120)
         finally:
             process.kill()
             process.wait()
     errors = Path(err.name).read_text()
     assert code == 0, errors
-    assert errors.count("the ledger died by SIGKILL") == len(KILLS)
+    assert errors.count("was killed by SIGKILL") == len(KILLS) * PROCESSES
     assert "LedgerUnavailableError" in (tmp_path / "ledger.sqlite.log").read_text()
     report = json.loads(Path(out.name).read_text())
     assert (report["posted"], report["rejected"], report["off"]) == (ROWS, 0, 0)

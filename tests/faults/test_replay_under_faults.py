@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.generate import statement_lines
+from handlers.replay.generate import statement_lines
 from mqkit.testing.brokers.broker import Broker
 from mqkit.testing.brokers.finder import BrokerNotFoundError, BrokerSpec, find_brokers, start
 from tests.faults import failpoints
@@ -27,7 +27,7 @@ SETTLED = 10.0
 it without a leader (RabbitMQ 3.10)."""
 
 BEFORE_COMMIT = "before:sqlalchemy.ext.asyncio.AsyncConnection.commit"
-BEFORE_ACK = "after:handlers.ledger_store.Ledger._post_together"
+BEFORE_ACK = "after:handlers.accounting.store.Ledger._post_together"
 
 ROUNDS = 3 if os.environ.get("MQKIT_TEST_LONG") else 1
 
@@ -134,7 +134,7 @@ def test_the_figures_are_those_without_faults(own_broker: Broker, tmp_path: Path
     errors = Path(err.name).read_text()
     report = json.loads(Path(out.name).read_text() or "{}")
     assert code == 0, errors
-    assert errors.count("the ledger died by SIGKILL") == 2 * ROUNDS
+    assert errors.count("was killed by SIGKILL") == 2 * ROUNDS
     assert (report["rows"], report["published"], report["posted"]) == (rows, rows, rows)
     assert (report["already_posted"], report["rejected"], report["off"]) == (0, 0, 0)
     assert report["balanced"] is True

@@ -20,12 +20,20 @@ import pytest
 from mqkit import BrokerUrl, ConnectError, Delivery, InvalidMessageError, Queue, Retry, Runtime
 from mqkit import Service as MqkitService
 from mqkit.drivers import named
-from mqkit.drivers.base import Closed, Driver, DriverChannel, DriverConnection, Incoming, Returned
-from mqkit.drivers.common import SILENT
+from mqkit.drivers.base import (
+    Acked,
+    Closed,
+    Driver,
+    DriverChannel,
+    DriverConnection,
+    Incoming,
+    Returned,
+)
+from mqkit.drivers.heartbeat import SILENT
 from mqkit.drivers.pika import convert as pika_wire
 from mqkit.errors import BrokerUrlError, ChannelClosedError
 from mqkit.message import Header, Message, Properties
-from mqkit.publishing.confirms import Acked, ConfirmChannel
+from mqkit.publishing.confirms import ConfirmChannel
 from mqkit.testing.brokers.broker import Broker
 from mqkit.testing.proxy.proxy import TcpProxy
 from tests.support import connected, delete, eventually, peer

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mqkit.blocking.connection import BlockingLink
+from mqkit.blocking.connection import BlockingConnection
 from mqkit.blocking.publisher import BlockingPublisher
-from mqkit.blocking.queue import Lane
+from mqkit.blocking.thread import PublishThread
 from mqkit.errors import (
     BlockedError,
     ConnectionLostError,
@@ -122,7 +122,7 @@ def test_an_alarm_that_begins_during_a_publish(
             first = pool.submit(
                 publisher.publish, "", queue.name, b"body", message_id="first", timeout=4
             )
-            eventually(lambda: publisher._own_lanes()._lanes[0].is_stuck)
+            eventually(lambda: publisher._own_queue()._threads[0].is_stuck)
             second = pool.submit(
                 publisher.publish, "", queue.name, b"body", message_id="second", timeout=2
             )
@@ -140,17 +140,17 @@ def test_an_alarm_that_begins_during_a_publish(
 
 @contextlib.contextmanager
 def no_probe() -> Iterator[None]:
-    """A first lane that believes it heard the broker just now, as in the second after a confirm."""
+    """A first thread that believes that it heard the broker just now, as right after a confirm."""
     with pytest.MonkeyPatch.context() as patch:
-        real = Lane._probe
+        real = PublishThread._probe
 
-        def probe(lane: Lane, link: BlockingLink) -> None:
-            if lane.thread.name.endswith("-1"):
-                link._last_answer = time.monotonic()
+        def probe(thread: PublishThread, connection: BlockingConnection) -> None:
+            if thread.name.endswith("-1"):
+                connection._last_answer = time.monotonic()
             else:
-                real(lane, link)
+                real(thread, connection)
 
-        patch.setattr(Lane, "_probe", probe)
+        patch.setattr(PublishThread, "_probe", probe)
         yield
 
 
@@ -163,7 +163,7 @@ def test_the_next_host_is_tried(broker: Broker, queue: QueueOnBroker) -> None:
 
 
 def test_an_idle_connection_is_kept_alive(broker: Broker, queue: QueueOnBroker) -> None:
-    """Without a publish the lane answers heartbeats, and the next publish uses that connection."""
+    """Without a publish its thread answers heartbeats; the next publish uses that connection."""
     with (
         TcpProxy(broker.url) as proxy,
         BlockingPublisher(f"{proxy.url}?heartbeat=1") as publisher,
@@ -187,8 +187,9 @@ def test_a_silent_broker_releases_the_caller(broker: Broker, queue: QueueOnBroke
         written = pool.submit(
             publisher.publish, "", queue.name, b"", message_id="written", timeout=1.5
         )
-        lane = publisher._own_lanes()._lanes[0]
-        eventually(lambda: lane._writing_since is not None)
+        thread = publisher._own_queue()._threads[0]
+        assert isinstance(thread, PublishThread)
+        eventually(lambda: thread._writing_since is not None)
         started = time.monotonic()
         with pytest.raises(ConnectionLostError, match="nothing was written") as raised:
             publisher.publish("", queue.name, b"", message_id="queued", timeout=0.5)
@@ -239,7 +240,7 @@ def test_a_forgotten_publisher_ends(
     broker: Broker, queue: QueueOnBroker, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The threads of a publisher that was dropped unclosed end by themselves."""
-    monkeypatch.setattr("mqkit.blocking.queue.IDLE_SLICE", 0.05)
+    monkeypatch.setattr("mqkit.blocking.thread.IDLE_SLICE", 0.05)
     publisher = BlockingPublisher(broker.url, name=name)
     publisher.publish("", queue.name, b"")
     del publisher

@@ -30,7 +30,7 @@ from mqkit import (
     drivers,
 )
 from mqkit.broker.connection import Connection
-from mqkit.publishing.channel import PROBE_AFTER
+from mqkit.publishing.probe import PROBE_AFTER
 from mqkit.testing.brokers.finder import Broker
 from tests.support import connected, delete, eventually
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from handlers.generate import statement_lines
+from handlers.replay.generate import statement_lines
 from mqkit.testing.brokers.finder import Broker
 from tests.faults.test_replay_faults import posted
 from tests.support import ROOT, connected, running

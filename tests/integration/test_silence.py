@@ -12,7 +12,7 @@ import pytest
 from mqkit import BrokerUrl, Delivery, Queue, Retry, Runtime, Service
 from mqkit.drivers import named
 from mqkit.drivers.base import DriverChannel, DriverConnection, Incoming
-from mqkit.drivers.common import SILENT
+from mqkit.drivers.heartbeat import SILENT
 from mqkit.message import Message
 from mqkit.testing.brokers.broker import Broker
 from mqkit.testing.proxy.proxy import Direction, TcpProxy

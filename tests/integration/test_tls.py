@@ -25,7 +25,7 @@ from mqkit import (
     Service,
     drivers,
 )
-from mqkit.blocking.connection import BlockingLink
+from mqkit.blocking.connection import BlockingConnection
 from mqkit.drivers.base import Driver
 from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, eventually
@@ -38,8 +38,8 @@ async def connect(client: str, text: str) -> None:
     """Open a connection, and close it."""
     url = BrokerUrl.parse(text)
     if client == "blocking":
-        link = await asyncio.to_thread(BlockingLink.open, url, url.hosts[0], "test")
-        await asyncio.to_thread(link.close)
+        blocking = await asyncio.to_thread(BlockingConnection.open, url, url.hosts[0], "test")
+        await asyncio.to_thread(blocking.close)
     else:
         driver = drivers.named(client)
         connection = await driver.connect(url, url.hosts[0], name="test", on_blocked=lambda _: None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,16 @@ ROWS: list[list[str]] = [
 """The modules and packages of mqkit, from the lowest row to the highest: each imports from rows
 below its own, and from none beside it. The first three rows of the table in CONTRIBUTING.md are
 the vocabulary, which has rows of its own here."""
+
+EMBEDDED_ROWS: list[list[str]] = [
+    ["errors"],
+    ["wire"],
+    ["engine"],
+    ["session"],
+    ["server"],
+    ["__init__"],
+]
+"""The modules and packages of mqkit.embedded, from the lowest row to the highest."""
 
 LAYERS = {name: number for number, row in enumerate(ROWS) for name in row}
 
@@ -61,29 +71,87 @@ def imported(tree: ast.Module) -> Iterator[tuple[str, int]]:
             yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
 
 
-def violations(package: Path) -> list[str]:
-    """Imports that point up, from or to a module without a layer."""
+def violations(package: Path, rows: list[list[str]], prefix: str = "mqkit") -> list[str]:
+    """Imports that point up or sideways, and modules that are in no row."""
+    layers = {name: number for number, row in enumerate(rows) for name in row}
+    depth = len(prefix.split("."))
     found = []
     for top, path, tree in modules(package):
         where = path.relative_to(package.parent)
-        if top not in LAYERS:
-            found.append(f"{where}: place {top!r} in LAYERS")
+        if top not in layers:
+            found.append(f"{where}: place {top!r} in a row")
             continue
         for name, line in imported(tree):
             parts = name.split(".")
-            if parts[0] != package.name or len(parts) < 2:
+            if not name.startswith(prefix + ".") or parts[depth] == top:
                 continue
-            target = LAYERS.get(parts[1])
-            if target is None or parts[1] == top:
-                continue
-            if target >= LAYERS[top]:
-                found.append(f"{where}:{line} (row {LAYERS[top]}) imports {name} (row {target})")
+            target = layers.get(parts[depth])
+            if target is not None and target >= layers[top]:
+                found.append(f"{where}:{line} (row {layers[top]}) imports {name} (row {target})")
     return found
+
+
+def circles(package: Path) -> list[list[str]]:
+    """Modules that import each other, directly or by way of others, TYPE_CHECKING included.
+
+    Each circle has all the modules of which each reaches each other (Tarjan's algorithm).
+    """
+    names = {
+        ".".join((package.name, *path.relative_to(package).with_suffix("").parts)).removesuffix(
+            ".__init__"
+        ): tree
+        for _, path, tree in modules(package)
+    }
+    imports = {name: set(_modules_imported(tree, names)) - {name} for name, tree in names.items()}
+    index: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    path: list[str] = []
+    found = []
+
+    def visit(name: str) -> None:
+        index[name] = lowest[name] = len(index)
+        path.append(name)
+        for other in sorted(imports[name]):
+            if other not in index:
+                visit(other)
+                lowest[name] = min(lowest[name], lowest[other])
+            elif other in path:
+                lowest[name] = min(lowest[name], index[other])
+        if lowest[name] == index[name]:
+            at = path.index(name)
+            circle = sorted(path[at:])
+            del path[at:]
+            if len(circle) > 1:
+                found.append(circle)
+
+    for name in names:
+        if name not in index:
+            visit(name)
+    return sorted(found)
+
+
+def _modules_imported(tree: ast.Module, names: Collection[str]) -> Iterator[str]:
+    """The modules that are imported; `from package import module` imports the module alone."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                if full in names:
+                    yield full
+                elif node.module in names:
+                    yield node.module
 
 
 def test_imports_point_down() -> None:
     """No module of mqkit imports from a layer above its own."""
-    assert violations(ROOT / "mqkit") == []
+    assert violations(ROOT / "mqkit", ROWS) == []
+
+
+def test_imports_of_the_embedded_broker_point_down() -> None:
+    """Inside mqkit.embedded: errors < wire < engine < session < server."""
+    assert violations(ROOT / "mqkit" / "embedded", EMBEDDED_ROWS, "mqkit.embedded") == []
 
 
 def test_an_upward_import_is_found(tmp_path: Path) -> None:
@@ -92,10 +160,50 @@ def test_an_upward_import_is_found(tmp_path: Path) -> None:
     package.mkdir()
     (package / "errors.py").write_text("def f():\n    from mqkit.runtime import Runtime\n")
     (package / "unplaced.py").write_text("")
-    assert violations(package) == [
+    assert violations(package, ROWS) == [
         "mqkit/errors.py:2 (row 2) imports mqkit.runtime (row 12)",
         "mqkit/errors.py:2 (row 2) imports mqkit.runtime.Runtime (row 12)",
-        "mqkit/unplaced.py: place 'unplaced' in LAYERS",
+        "mqkit/unplaced.py: place 'unplaced' in a row",
+    ]
+
+
+def test_an_upward_import_of_the_embedded_broker_is_found(tmp_path: Path) -> None:
+    """A type of session/ that engine/ imports for its annotations is one."""
+    engine = tmp_path / "embedded" / "engine"
+    engine.mkdir(parents=True)
+    (engine / "node.py").write_text(
+        "if TYPE_CHECKING:\n    from mqkit.embedded.session.connection import Connection\n"
+    )
+    assert violations(tmp_path / "embedded", EMBEDDED_ROWS, "mqkit.embedded") == [
+        f"embedded/engine/node.py:2 (row 2) imports mqkit.embedded.session.connection{name} (row 3)"
+        for name in ("", ".Connection")
+    ]
+
+
+def test_no_files_import_each_other() -> None:
+    """No module of mqkit imports one that comes back to it, over however many others."""
+    assert circles(ROOT / "mqkit") == []
+
+
+def test_a_circle_of_imports_is_found(tmp_path: Path) -> None:
+    """Two circles of files are found: one over three of them, one for a type alone."""
+    package = tmp_path / "mqkit"
+    (package / "inner").mkdir(parents=True)
+    sources = {
+        "__init__": "",
+        "a": "from mqkit.b import x",
+        "b": "from mqkit.inner import c",
+        "inner/__init__": "",
+        "inner/c": "import mqkit.a",
+        "inner/d": "if TYPE_CHECKING:\n    from mqkit.e import E",
+        "e": "def f():\n    from mqkit.inner.d import D",
+        "outside": "from mqkit.a import x",
+    }
+    for name, source in sources.items():
+        (package / f"{name}.py").write_text(source)
+    assert circles(package) == [
+        ["mqkit.a", "mqkit.b", "mqkit.inner.c"],
+        ["mqkit.e", "mqkit.inner.d"],
     ]
 
 
@@ -156,7 +264,7 @@ def test_nothing_is_read_from_the_environment_at_import() -> None:
 
 def test_handlers_are_users_of_mqkit() -> None:
     """The payment services import mqkit's public parts, and none of its engine."""
-    public = {"embedded", "errors", "settings", "testing"}
+    public = {"embedded", "errors", "settings", "store", "testing"}
     found = {
         name
         for _, _, tree in modules(ROOT / "handlers")
@@ -165,6 +273,37 @@ def test_handlers_are_users_of_mqkit() -> None:
         if name.split(".")[1] not in public
     }
     assert found == set()
+
+
+@pytest.mark.parametrize(
+    ("part", "allowed"),
+    [
+        ("accounting", {"handlers.accounting", "handlers.events"}),
+        ("bank_format", {"handlers.events"}),
+        ("events", set()),
+    ],
+)
+def test_what_is_no_service_knows_no_messages(part: str, allowed: set[str]) -> None:
+    """The ledger's accounting and the bank's format import nothing of mqkit or of a service."""
+    found = {
+        name
+        for top, _, tree in modules(ROOT / "handlers")
+        for name, _ in imported(tree)
+        if top == part and name.split(".")[0] in ("mqkit", "handlers")
+        if not any(f"{name}.".startswith(f"{each}.") for each in allowed)
+    }
+    assert found == set()
+
+
+def test_the_services_know_nothing_of_the_replay() -> None:
+    """Only `python -m handlers` and the replay's own modules import the replay."""
+    importing = {
+        top
+        for top, _, tree in modules(ROOT / "handlers")
+        for name, _ in imported(tree)
+        if f"{name}.".startswith("handlers.replay.")
+    }
+    assert importing == {"__main__", "replay"}
 
 
 def test_modules_stay_readable() -> None:

@@ -1,4 +1,4 @@
-"""What one channel expects of the frames that come: the rest of a message, answers to calls."""
+"""Puts together what comes by one channel: messages of their frames, answers to their calls."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from aiormq.abc import FrameType
 
 from mqkit.amqp import content_header
 from mqkit.drivers.base import Closed
-from mqkit.errors import ChannelClosedError
 from mqkit.message import Properties
 
 
 class Inbox:
-    """What aiormq takes for a channel's queue of frames: each frame is dealt with at once."""
+    """Stands where aiormq has a channel's queue of frames, and deals with each frame at once."""
 
     def __init__(self, on_frame: Callable[[FrameType], None]) -> None:
         self._on_frame = on_frame
 
     async def put(self, item: tuple[int, FrameType]) -> None:
-        """Called by the task that reads from the socket, with each frame in its order."""
+        """Take a frame; called by the task that reads from the socket, in order."""
         self._on_frame(item[1])
 
 
@@ -39,7 +38,7 @@ class Assembly:
         """Set where something could not be dealt with: nobody knows what comes next."""
 
     def add(self, payload: bytes) -> tuple[bytes, Properties, bytes] | None:
-        """Take a payload; the method, properties and body of the message, if that was its last.
+        """Take a payload; return method, properties and body of the message if that was its last.
 
         :raises Exception: one of `mqkit.amqp.field_tables.UNREADABLE`: this is no content header
         """
@@ -70,7 +69,7 @@ class _Call:
 
 
 class Calls:
-    """The synchronous methods of a channel: each is sent when the one before has its answer.
+    """Sends the synchronous methods of a channel, each when the one before has its answer.
 
     A caller may go away before the answer comes; it is taken all the same, and the channel
     goes on.
@@ -82,7 +81,7 @@ class Calls:
         self._refused: list[_Call] = []
 
     def send(self, data: bytes, answers: tuple[type, ...]) -> asyncio.Future[Any]:
-        """Send a method as soon as it is its turn; the future gets its answer."""
+        """Send a method when it is its turn; return a future of its answer."""
         call = _Call(data, answers, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         self._send_next()
@@ -104,7 +103,7 @@ class Calls:
         return wanted
 
     def finish(self, calls: Iterable[tuple[bytes, tuple[type, ...]]], close: bytes) -> None:
-        """Send these after what is under way, and `close` last; what waits its turn is refused."""
+        """Send these after the call under way, and `close` last; refuse what waits for its turn."""
         under_way = [call for call in self._waiting if call.sent]
         self._refused = [call for call in self._waiting if not call.sent]
         self._waiting = deque(under_way)
@@ -113,11 +112,11 @@ class Calls:
         self.send(close, ())
 
     def fail(self, why: Closed) -> None:
-        """Nothing will be answered any more."""
+        """Fail all calls: nothing will be answered any more."""
         waiting, self._waiting = [*self._waiting, *self._refused], deque()
         for call in waiting:
             if not call.future.done():
-                call.future.set_exception(ChannelClosedError(why.code, why.text))
+                call.future.set_exception(why.error())
                 call.future.exception()  # those of `finish` are awaited by nobody
 
     def _send_next(self) -> None:

@@ -1,6 +1,6 @@
-"""Connections that the application opens with aio-pika, and mqkit uses: `Service(connection=...)`.
+"""Runs mqkit on connections that the application opens with aio-pika: `Service(connection=...)`.
 
-An open connection is lent: mqkit opens channels of its own on it, never closes it, and does not
+An open connection is borrowed: mqkit opens channels of its own on it, never closes it, and does not
 open it again when it is lost. A function that opens one is called for each connection that mqkit
 needs, and again to recover; what it returns is mqkit's to close.
 """
@@ -17,7 +17,7 @@ from typing import Any
 import aiormq
 from aio_pika.abc import AbstractConnection, AbstractRobustConnection
 
-from mqkit.drivers import common as wire
+from mqkit.drivers import common
 from mqkit.drivers.aio_pika.connection import AioPikaConnection, OwnedConnection
 from mqkit.drivers.aio_pika.receiver import read_for
 from mqkit.drivers.base import Closed, Driver
@@ -48,7 +48,7 @@ MAY_FAIL = (aiormq.exceptions.AMQPError, OSError)
 
 @dataclass(frozen=True, slots=True)
 class ApplicationHost(Host):
-    """Stands where a broker's address does, for connections that mqkit does not open."""
+    """Stands in the place of a broker's address, for connections that mqkit does not open."""
 
     name: str = "application"
     port: int = 0
@@ -62,14 +62,14 @@ APPLICATION = BrokerUrl(hosts=(ApplicationHost(),))
 
 
 def of_application(source: Any) -> Driver:
-    """The driver that hands out the application's connections.
+    """Make the driver that hands out the application's connections.
 
     :raises ConfigurationError: it is neither a plain aio-pika connection nor a function
     """
     if isinstance(source, AbstractRobustConnection):
         raise ConfigurationError(NOT_ROBUST)
     if isinstance(source, AbstractConnection):
-        return LentDriver(source)
+        return BorrowedDriver(source)
     if not callable(source):
         raise ConfigurationError(f"{TAKES}, not {type(source).__name__}")
     try:
@@ -79,7 +79,7 @@ def of_application(source: Any) -> Driver:
     return OpeningDriver(source)
 
 
-class LentDriver(Driver):
+class BorrowedDriver(Driver):
     """Hands out one connection that the application has opened, as long as it is open."""
 
     name = "aio-pika"
@@ -96,7 +96,7 @@ class LentDriver(Driver):
         name: str,  # noqa: ARG002 - as `url`
         on_blocked: Callable[[str | None], None],
     ) -> AioPikaConnection:
-        """Use the connection.
+        """Return the connection, to be used and not closed.
 
         :raises ConfigurationError: it belongs to another event loop
         :raises LentConnectionError: it is closed
@@ -141,7 +141,7 @@ class OpeningDriver(Driver):
         name: str,  # noqa: ARG002 - as `url`
         on_blocked: Callable[[str | None], None],
     ) -> AioPikaConnection:
-        """Have one opened; how long that may take is the function's own affair.
+        """Call the function for a connection; it sets its own timeout.
 
         :raises ConfigurationError: the function returned no plain aio-pika connection
         :raises ConnectError: it could not open one
@@ -187,7 +187,7 @@ class OpenedConnection(OwnedConnection):
 
 
 def _under(connection: AbstractConnection) -> aiormq.abc.AbstractConnection | None:
-    """The aiormq connection under an aio-pika connection, if it is open."""
+    """Return the aiormq connection under an aio-pika connection, if it is open."""
     if connection.is_closed or connection.transport is None:
         return None
     under = connection.transport.connection
@@ -196,7 +196,7 @@ def _under(connection: AbstractConnection) -> aiormq.abc.AbstractConnection | No
 
 def _quiet() -> None:
     # Its warnings are the application's to see; its debug log has bodies, headers and tokens.
-    wire.quiet("aio_pika", "aiormq", "pamqp", level=logging.INFO)
+    common.quiet("aio_pika", "aiormq", "pamqp", level=logging.INFO)
 
 
 def _connect_error(error: Exception) -> ConnectError:
@@ -208,4 +208,4 @@ def _connect_error(error: Exception) -> ConnectError:
             f"{failed}: the broker refused it, and aiormq does not tell why (a virtual host "
             "that does not exist, for example)"
         )
-    return ConnectError(f"{failed}: {wire.root_text(error)}")
+    return ConnectError(f"{failed}: {common.root_text(error)}")

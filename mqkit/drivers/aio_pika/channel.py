@@ -1,4 +1,4 @@
-"""A channel of the aio-pika driver, on the frames that an aiormq connection hands over.
+"""The channel of the aio-pika driver, which reads the frames that an aiormq connection hands on.
 
 It stands beside aiormq's own channel class, in its place in the connection, because that one
 (7.2.4) matches returns by message id, closes the channel when a call is cancelled, runs consumers
@@ -8,7 +8,6 @@ in tasks that it cancels with the channel, and drops deliveries that precede a c
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -18,23 +17,20 @@ from pamqp.body import ContentBody
 from pika import amqp_object, spec
 
 from mqkit.drivers import frames
-from mqkit.drivers.aio_pika import convert as wire
+from mqkit.drivers.aio_pika import convert
 from mqkit.drivers.aio_pika.assembly import Assembly, Calls, Inbox
-from mqkit.drivers.base import Closed, DriverChannel, Incoming, QueueState, Returned
+from mqkit.drivers.base import REPLY_SUCCESS, Closed, Incoming, Returned
 from mqkit.drivers.common import BY_US, CLOSE_TIMEOUT, DEFECT, INTERNAL_ERROR, defect
-from mqkit.errors import ChannelClosedError
+from mqkit.drivers.methods import MethodChannel
 from mqkit.message import HeaderValue, Message, Properties
 
-REPLY_SUCCESS = 200
-"""The reply code of a close in peace (AMQP 0-9-1, section 1.2 "Constants")."""
 
-
-class Link(Protocol):
-    """The connection, as its channels see it."""
+class ConnectionPort(Protocol):
+    """What a channel asks of its connection."""
 
     @property
     def frame_max(self) -> int:
-        """The most bytes of a frame; 0 is any number."""
+        """How many bytes a frame may have; 0 is any number."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -42,7 +38,7 @@ class Link(Protocol):
         ...
 
     def keep(self, channel: AioPikaChannel) -> None:
-        """Take the number out of use again: something of this channel is still to come."""
+        """Keep the number in use: something of this channel is still to come."""
         ...
 
     def release(self, channel: AioPikaChannel) -> None:
@@ -50,22 +46,20 @@ class Link(Protocol):
         ...
 
 
-class AioPikaChannel(DriverChannel):
-    """One channel."""
+class AioPikaChannel(MethodChannel):
+    """An AMQP channel on an aiormq connection."""
 
-    def __init__(self, link: Link, number: int) -> None:
+    def __init__(self, connection: ConnectionPort, number: int) -> None:
+        super().__init__(asyncio.get_running_loop().create_future(), {})
         self.number = number
         self.frames = Inbox(self._receive)
-        self._link = link
+        self._connection = connection
         self._open = False
         self._closing = False
         self._parting = Closed(0, BY_US)
-        self._closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
-        self._calls = Calls(link.write)
+        self._calls = Calls(connection.write)
         self._assembly = Assembly()
         self._published = 0
-        self._on_delivery: dict[str, Callable[[Incoming], None]] = {}
-        self._on_cancel: dict[str, Callable[[], None]] = {}
         self._on_confirm: Callable[[int, bool, bool], None] | None = None
         self._on_return: Callable[[Returned], None] | None = None
 
@@ -73,103 +67,18 @@ class AioPikaChannel(DriverChannel):
     def is_open(self) -> bool:
         return self._open
 
-    @property
-    def closed(self) -> asyncio.Future[Closed]:
-        return self._closed
-
     async def open(self) -> None:
-        """Open it on the broker.
+        """Open the channel on the broker.
 
         :raises ChannelClosedError: the connection was lost
         """
         try:
-            await self._await(spec.Channel.Open(), commands.Channel.OpenOk)
+            await self._await(spec.Channel.Open(), spec.Channel.OpenOk)
         except asyncio.CancelledError:
             self.begin_to_close()  # whoever asked for it has gone meanwhile
             raise
         self._open = not self._closing and not self._closed.done()
         self._ensure_open()
-
-    async def declare_exchange(
-        self,
-        name: str,
-        type: str,  # noqa: A002 - the specification's name
-        *,
-        durable: bool = True,
-        auto_delete: bool = False,
-        internal: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-        passive: bool = False,
-    ) -> None:
-        await self._call(
-            spec.Exchange.Declare(
-                exchange=name,
-                type=type,
-                passive=passive,
-                durable=durable,
-                auto_delete=auto_delete,
-                internal=internal,
-                arguments=dict(arguments or {}),
-            ),
-            commands.Exchange.DeclareOk,
-        )
-
-    async def declare_queue(
-        self,
-        name: str,
-        *,
-        durable: bool = True,
-        exclusive: bool = False,
-        auto_delete: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-        passive: bool = False,
-    ) -> QueueState:
-        ok = await self._call(
-            spec.Queue.Declare(
-                queue=name,
-                passive=passive,
-                durable=durable,
-                exclusive=exclusive,
-                auto_delete=auto_delete,
-                arguments=dict(arguments or {}),
-            ),
-            commands.Queue.DeclareOk,
-        )
-        return QueueState(ok.queue, ok.message_count, ok.consumer_count)
-
-    async def bind_queue(
-        self,
-        queue: str,
-        exchange: str,
-        routing_key: str,
-        arguments: Mapping[str, Any] | None = None,
-    ) -> None:
-        await self._call(
-            spec.Queue.Bind(
-                queue=queue,
-                exchange=exchange,
-                routing_key=routing_key,
-                arguments=dict(arguments or {}),
-            ),
-            commands.Queue.BindOk,
-        )
-
-    async def bind_exchange(
-        self,
-        destination: str,
-        source: str,
-        routing_key: str,
-        arguments: Mapping[str, Any] | None = None,
-    ) -> None:
-        await self._call(
-            spec.Exchange.Bind(
-                destination=destination,
-                source=source,
-                routing_key=routing_key,
-                arguments=dict(arguments or {}),
-            ),
-            commands.Exchange.BindOk,
-        )
 
     async def confirm_select(
         self,
@@ -177,18 +86,17 @@ class AioPikaChannel(DriverChannel):
         on_return: Callable[[Returned], None],
     ) -> None:
         self._on_confirm, self._on_return = on_confirm, on_return
-        await self._call(spec.Confirm.Select(), commands.Confirm.SelectOk)
+        await self._call(spec.Confirm.Select(), spec.Confirm.SelectOk)
 
     def publish(
         self, message: Message, extra_headers: Mapping[str, HeaderValue] | None = None
     ) -> int:
         self._ensure_open()
-        self._link.write(wire.publish(self.number, message, self._link.frame_max, extra_headers))
+        self._connection.write(
+            convert.publish(self.number, message, self._connection.frame_max, extra_headers)
+        )
         self._published += 1
         return self._published
-
-    async def qos(self, prefetch: int) -> None:
-        await self._call(spec.Basic.Qos(prefetch_count=prefetch), commands.Basic.QosOk)
 
     async def consume(
         self,
@@ -201,9 +109,7 @@ class AioPikaChannel(DriverChannel):
         arguments: Mapping[str, Any] | None = None,
     ) -> str:
         self._ensure_open()
-        # Our own tag, so that a delivery in the same packet as consume-ok finds its callback.
-        tag = f"mqkit-{uuid.uuid4().hex}"
-        self._on_delivery[tag], self._on_cancel[tag] = on_delivery, on_cancel
+        tag = self._add_consumer(on_delivery, on_cancel)
         await self._call(
             spec.Basic.Consume(
                 queue=queue,
@@ -212,32 +118,32 @@ class AioPikaChannel(DriverChannel):
                 exclusive=exclusive,
                 arguments=dict(arguments or {}),
             ),
-            commands.Basic.ConsumeOk,
+            spec.Basic.ConsumeOk,
         )
         return tag
 
     async def cancel(self, consumer_tag: str) -> None:
         # Until it is answered the broker's own cancel may be on its way: it took messages back.
         if consumer_tag in self._on_delivery:
-            await self._call(spec.Basic.Cancel(consumer_tag=consumer_tag), commands.Basic.CancelOk)
+            await self._call(spec.Basic.Cancel(consumer_tag=consumer_tag), spec.Basic.CancelOk)
 
     async def get(self, queue: str) -> Incoming | None:
         got: Incoming | None = await self._call(
-            spec.Basic.Get(queue=queue), commands.Basic.GetOk, commands.Basic.GetEmpty
+            spec.Basic.Get(queue=queue), spec.Basic.GetOk, spec.Basic.GetEmpty
         )
         return got
 
     def ack(self, tag: int, multiple: bool = False) -> None:
         self._ensure_open()
-        self._link.write(wire.method(self.number, spec.Basic.Ack(tag, multiple)))
+        self._connection.write(convert.method(self.number, spec.Basic.Ack(tag, multiple)))
 
     def nack(self, tag: int, *, requeue: bool) -> None:
         self._ensure_open()
-        self._link.write(wire.method(self.number, spec.Basic.Nack(tag, requeue=requeue)))
+        self._connection.write(convert.method(self.number, spec.Basic.Nack(tag, requeue=requeue)))
 
     def reject(self, tag: int, *, requeue: bool) -> None:
         self._ensure_open()
-        self._link.write(wire.method(self.number, spec.Basic.Reject(tag, requeue=requeue)))
+        self._connection.write(convert.method(self.number, spec.Basic.Reject(tag, requeue=requeue)))
 
     async def close(self, *, in_order: bool = False) -> None:
         if in_order:
@@ -246,7 +152,7 @@ class AioPikaChannel(DriverChannel):
         await asyncio.wait([self._closed], timeout=CLOSE_TIMEOUT)
 
     def begin_to_close(self, code: int = REPLY_SUCCESS, text: str = BY_US) -> None:
-        """Tell the broker, and take no more; `closed` is done when it has answered."""
+        """Send `channel.close` and take no more calls; `closed` is done when that is answered."""
         if self._closing or self._closed.done():
             return
         self._open, self._closing = False, True
@@ -256,12 +162,12 @@ class AioPikaChannel(DriverChannel):
         # channel closes, and has passed on all that came before it answers a cancel.
         cancels = [spec.Basic.Cancel(consumer_tag=tag) for tag in self._on_delivery]
         self._calls.finish(
-            ((wire.method(self.number, each), (commands.Basic.CancelOk,)) for each in cancels),
-            wire.method(self.number, close),
+            ((convert.method(self.number, each), (commands.Basic.CancelOk,)) for each in cancels),
+            convert.method(self.number, close),
         )
 
     def end(self, why: Closed) -> None:
-        """Be closed, and tell everyone who waits for something of this channel."""
+        """Mark the channel as closed, and fail everyone who waits for something of it."""
         if self._closed.done():
             return
         self._open = False
@@ -270,17 +176,17 @@ class AioPikaChannel(DriverChannel):
         self._on_delivery.clear()
         self._on_cancel.clear()
 
-    async def _call(self, method: amqp_object.Method, *answers: type) -> Any:
+    async def _call(self, method: amqp_object.Method, *answers: type[amqp_object.Method]) -> Any:
         self._ensure_open()
         return await self._await(method, *answers)
 
-    async def _await(self, method: amqp_object.Method, *answers: type) -> Any:
-        return await self._calls.send(wire.method(self.number, method), answers)
+    async def _await(self, method: amqp_object.Method, *answers: type[amqp_object.Method]) -> Any:
+        as_pamqp = tuple(commands.INDEX_MAPPING[each.INDEX] for each in answers)
+        return await self._calls.send(convert.method(self.number, method), as_pamqp)
 
     def _ensure_open(self) -> None:
         if not self._open:
-            why = self._closed.result() if self._closed.done() else Closed(0, "it is closing")
-            raise ChannelClosedError(why.code, why.text)
+            raise self._closed_error()
 
     def _receive(self, frame: FrameType) -> None:
         """Deal with one frame; what goes wrong ends this channel and not the connection."""
@@ -309,8 +215,7 @@ class AioPikaChannel(DriverChannel):
             case commands.Basic.Cancel():
                 self._on_broker_cancel(frame.consumer_tag or "")
             case commands.Basic.CancelOk():
-                self._on_delivery.pop(frame.consumer_tag or "", None)
-                self._on_cancel.pop(frame.consumer_tag or "", None)
+                self._remove_consumer(frame.consumer_tag or "")
                 self._calls.answer(type(frame), frame)
             case commands.Basic.GetEmpty():
                 self._calls.answer(type(frame), None)
@@ -334,21 +239,15 @@ class AioPikaChannel(DriverChannel):
                 # Nobody has its tag, and it would be held until the channel closes.
                 self.nack(tag, requeue=True)
 
-    def _on_broker_cancel(self, tag: str) -> None:
-        self._on_delivery.pop(tag, None)
-        on_cancel = self._on_cancel.pop(tag, None)
-        if on_cancel is not None:
-            on_cancel()
-
     def _on_close(self, frame: commands.Channel.Close) -> None:
         # aiormq gives the number away now, but nothing may be opened under it before close-ok.
-        self._link.keep(self)
-        self._link.write(wire.method(self.number, spec.Channel.CloseOk()))
+        self._connection.keep(self)
+        self._connection.write(convert.method(self.number, spec.Channel.CloseOk()))
         if not self._closing:
-            self._link.release(self)
+            self._connection.release(self)
         self.end(Closed(frame.reply_code or 0, frame.reply_text or ""))
 
     def _on_close_ok(self) -> None:
         if self._closing:
-            self._link.release(self)
+            self._connection.release(self)
             self.end(self._parting)

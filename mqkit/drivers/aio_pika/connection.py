@@ -1,4 +1,4 @@
-"""A connection of the aio-pika driver: an aiormq connection that channels of mqkit's own share.
+"""The connection of the aio-pika driver: an aiormq connection with channels of mqkit's own.
 
 What channels write goes through aiormq's own queue to the socket, in order and by one task, not
 one for each message; and what comes for them is handed over by aiormq's reader. Nothing waits for
@@ -18,10 +18,10 @@ from typing import Any, Self, cast
 from aiormq.abc import AbstractConnection, ChannelFrame
 from pamqp import commands
 
-from mqkit.drivers.aio_pika import convert as wire
+from mqkit.drivers.aio_pika import convert
 from mqkit.drivers.aio_pika.channel import AioPikaChannel
 from mqkit.drivers.base import Closed, DriverConnection
-from mqkit.drivers.common import BY_US, CLOSE_TIMEOUT
+from mqkit.drivers.common import BY_US, CLOSE_TIMEOUT, NOT_OPEN, product
 from mqkit.errors import ChannelClosedError, ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ BLOCKED_BEFORE = "it was blocked before mqkit came to it"
 
 
 class AioPikaConnection(DriverConnection):
-    """One open aiormq connection, as one user of it sees it: `close` closes its channels.
+    """An open aiormq connection as one of its users sees it; `close` closes that user's channels.
 
     The aiormq connection may have other users, and channels that are not mqkit's.
     """
@@ -50,8 +50,7 @@ class AioPikaConnection(DriverConnection):
         self._to_free: list[AioPikaChannel] = []
         self._left: asyncio.Future[None] | None = None
         self._anything = asyncio.Event()
-        properties: dict[str, Any] = connection.server_properties
-        self._server = f"{properties.get('product', 'broker')} {properties.get('version', '?')}"
+        self._server = product(connection.server_properties)
         self._gone = connection.closing
         self._gone.add_done_callback(self._on_gone)
         self._writing = asyncio.create_task(self._write(), name="mqkit aio-pika writer")
@@ -72,7 +71,7 @@ class AioPikaConnection(DriverConnection):
 
     async def channel(self) -> AioPikaChannel:
         if self._closed.done():
-            raise ChannelClosedError(0, "the connection is closed")
+            raise NOT_OPEN.error()
         channel = AioPikaChannel(self, self._free_number())
         self._channels.add(channel)
         self.keep(channel)
@@ -92,7 +91,7 @@ class AioPikaConnection(DriverConnection):
         self._anything.set()
 
     def keep(self, channel: AioPikaChannel) -> None:
-        """Have the number and what comes for it; nobody else opens a channel under it."""
+        """Keep the number for this channel, which gets what comes by it."""
         # To aiormq a channel is something with `frames`.
         self._aiormq.channels[channel.number] = cast("Any", channel)
 
@@ -102,7 +101,7 @@ class AioPikaConnection(DriverConnection):
         self._anything.set()
 
     def end(self, why: Closed) -> None:
-        """Be closed, with all channels; the connection under it is left as it is."""
+        """Mark connection and channels as closed; the aiormq connection is left as it is."""
         if self._closed.done():
             return
         self._closed.set_result(why)
@@ -122,7 +121,7 @@ class AioPikaConnection(DriverConnection):
         await asyncio.gather(*closing)
 
     async def look_for_alarms(self) -> None:
-        """Find out whether the connection is blocked already."""
+        """Call `on_blocked` if the connection is blocked already."""
         await self._alarms.look(self._aiormq)
 
     async def _written(self) -> None:
@@ -166,11 +165,11 @@ class AioPikaConnection(DriverConnection):
             self.end(Closed(0, f"writing failed: {error}"))
 
     def _on_gone(self, gone: asyncio.Future[Any]) -> None:
-        self.end(wire.closed(None if gone.cancelled() else gone.exception()))
+        self.end(convert.closed(None if gone.cancelled() else gone.exception()))
 
 
 class OwnedConnection(AioPikaConnection):
-    """A connection that is mqkit's to close."""
+    """A connection that mqkit closes, since nobody else uses it."""
 
     def __init__(
         self, connection: AbstractConnection, on_blocked: Callable[[str | None], None]
@@ -187,7 +186,7 @@ class OwnedConnection(AioPikaConnection):
         return self._closing
 
     async def _close(self) -> None:
-        """Say goodbye after all that was written, and drop the stream if that is not answered."""
+        """Send `connection.close` after all else; drop the stream if it is not answered."""
         goodbye = asyncio.ensure_future(self._say_goodbye())
         goodbye.add_done_callback(self._on_goodbye)
         await asyncio.wait([goodbye], timeout=CLOSE_TIMEOUT)
@@ -211,11 +210,11 @@ class OwnedConnection(AioPikaConnection):
         await self._aiormq.close()
 
     def _drop(self) -> None:
-        """Drop the stream."""
+        """Drop the stream, where this side has it."""
 
 
 class Alarms:
-    """Tells of `connection.blocked` and `unblocked`, of which aiormq (7.2.4) tells nobody.
+    """Calls listeners at `connection.blocked` and `unblocked`, which aiormq (7.2.4) does not.
 
     It stands in the place of aiormq's two handlers on one connection object, and calls them.
     """
@@ -239,23 +238,23 @@ class Alarms:
 
     @classmethod
     def of(cls, connection: AbstractConnection) -> Self:
-        """The one of this connection."""
+        """Return the one of this connection, which is made where there is none yet."""
         present = getattr(getattr(connection, cls.BLOCKED, None), "__self__", None)
         return present if isinstance(present, cls) else cls(connection)
 
     def add(self, listener: Callable[[str | None], None]) -> None:
-        """Tell `listener` from now on; at once, if the connection is blocked."""
+        """Call `listener` from now on; also at once, if the connection is blocked."""
         self._listeners.append(listener)
         if self._reason is not None:
             listener(self._reason)
 
     def discard(self, listener: Callable[[str | None], None]) -> None:
-        """Tell `listener` no more."""
+        """Call `listener` no more."""
         if listener in self._listeners:
             self._listeners.remove(listener)
 
     async def look(self, connection: AbstractConnection) -> None:
-        """Find out whether it is blocked already; aiormq does not keep the reason."""
+        """Call the listeners if it is blocked already; aiormq does not keep the reason."""
         try:
             async with asyncio.timeout(0):
                 await connection.ready()

@@ -1,4 +1,4 @@
-"""What the aio-pika driver writes, and what of the frames that come aiormq is not shown.
+"""Encodes what the aio-pika driver writes, and hides from aiormq what it cannot read.
 
 What is written is encoded by mqkit and pika, so that both drivers write the same bytes. pamqp,
 which aiormq writes with, would change values (4.0.1): it writes floats in single precision, cuts
@@ -17,17 +17,15 @@ import aiormq
 from aiormq.connection import EXCEPTION_MAPPING
 from pika import amqp_object, frame
 
-from mqkit.drivers import common as wire
-from mqkit.drivers import frames
-from mqkit.drivers.base import Closed
-from mqkit.drivers.pika import convert as pika_wire
+from mqkit.drivers import common, frames
+from mqkit.drivers.base import REPLY_SUCCESS, Closed
 from mqkit.message import HeaderValue, Message
 
 _CODES = {error: code for code, error in EXCEPTION_MAPPING.items()}
 
 
 def method(channel: int, call: amqp_object.Method) -> bytes:
-    """A method frame."""
+    """Encode a method frame."""
     return bytes(frame.Method(channel, call).marshal())
 
 
@@ -37,23 +35,13 @@ def publish(
     frame_max: int,
     extra_headers: Mapping[str, HeaderValue] | None = None,
 ) -> bytes:
-    """The frames of a publish.
+    """Encode the frames of a publish.
 
     :raises InvalidMessageError: a header or property cannot be encoded, or all of them together
         do not fit into one frame, as they must (AMQP 0-9-1, section 4.2.6.1)
     """
-    headers = {**message.properties.headers, **(extra_headers or {})}
-    limit = frame_max - wire.FRAME_OVERHEAD if frame_max else _NO_LIMIT
-    try:
-        return b"".join(frames.publish(channel, message, headers, limit))
-    except frames.HeaderTooLargeError as error:
-        raise wire.too_large(message, *error.args) from error
-    except pika_wire.ENCODING_ERRORS as error:
-        raise wire.unencodable(message, error) from error
-
-
-_NO_LIMIT = 2**32 - 1
-"""Bytes that a frame can have (AMQP 0-9-1, section 4.2.3)."""
+    limit = frame_max - common.FRAME_OVERHEAD if frame_max else frames.NO_LIMIT
+    return b"".join(frames.publish(channel, message, limit, extra_headers))
 
 
 CHANNEL_CLOSE, CONNECTION_CLOSE = b"\0\x14\0\x28", b"\0\x0a\0\x32"
@@ -64,7 +52,7 @@ _CONTENT_METHODS = tuple(
 
 
 def passed_by(kind: int, payload: bytes) -> tuple[int, bytes]:
-    """A frame's type and payload as aiormq and pamqp are to see them.
+    """Return a frame's type and payload as aiormq and pamqp are to see them.
 
     A content header, and a method that one follows, becomes a body frame: which it is, its place in
     the stream tells. Of a close's text only what is UTF-8 is left; nothing promises that all is.
@@ -79,19 +67,19 @@ def passed_by(kind: int, payload: bytes) -> tuple[int, bytes]:
 
 
 def closed(reason: BaseException | None) -> Closed:
-    """Why a connection closed, from what aiormq says of it."""
+    """Return why a connection closed, from the exception that aiormq ended it with."""
     if reason is None or isinstance(reason, asyncio.CancelledError):
-        return Closed(0, wire.BY_US)
+        return Closed(0, common.BY_US)
     if isinstance(reason, aiormq.exceptions.ConnectionClosed):
         code = _CODES.get(type(reason))
         if code is None:
             first = reason.args[0] if reason.args else 0
             code = first if isinstance(first, int) else 0
-        text = str(reason.args[-1]) if reason.args else wire.BY_US
-        return Closed(0 if code in (0, 200) else code, text)
+        text = str(reason.args[-1]) if reason.args else common.BY_US
+        return Closed(0 if code == REPLY_SUCCESS else code, text)
     if isinstance(reason.__cause__, asyncio.IncompleteReadError):
         return Closed(0, "the broker ended the stream without a word")
-    text = wire.root_text(reason.__cause__ or reason)
+    text = common.root_text(reason.__cause__ or reason)
     if isinstance(reason, aiormq.exceptions.ProtocolSyntaxError):
         return Closed(0, f"aiormq cannot read what the broker sent: {text}")
     return Closed(0, text)

@@ -1,8 +1,8 @@
-"""The driver for services that are at home on aio-pika: on the aiormq connections under it.
+"""The driver for services whose application uses aio-pika: on aiormq, the library under that.
 
 aio-pika's own classes are left aside where mqkit opens the connection itself: its plain connection
 (10.2.1) never completes its `closed` when it is lost, and opens and drops streams that nobody can
-reach. A connection that the application opened with aio-pika is used by `aio_pika_lent`.
+reach. A connection that the application opened with aio-pika is used by `borrowed`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from collections.abc import Callable
 
 import aiormq
 
-from mqkit.drivers import common as wire
-from mqkit.drivers import refusals
+from mqkit.drivers import common, refusals
 from mqkit.drivers.aio_pika.connection import AioPikaConnection, OwnedConnection
 from mqkit.drivers.aio_pika.transport import Stream, address, connect_error
 from mqkit.drivers.base import Closed, Driver
@@ -27,7 +26,7 @@ END_TIMEOUT = 1.0
 
 
 class AioPikaDriver(Driver):
-    """aio-pika's connections."""
+    """Opens aiormq connections, and looks itself whether the broker is silent."""
 
     name = "aio-pika"
 
@@ -39,7 +38,7 @@ class AioPikaDriver(Driver):
         name: str,
         on_blocked: Callable[[str | None], None],
     ) -> AioPikaConnection:
-        wire.quiet("aiormq", "pamqp")
+        common.quiet("aiormq", "pamqp")
         stream = Stream(url, host)
         connection = _Aiormq(
             address(url, host),
@@ -65,13 +64,13 @@ class AioPikaDriver(Driver):
 
 
 def _is_cancelled() -> bool:
-    """Whether it is the caller who cancels; aiormq cancels its own tasks when it fails."""
+    """Return whether the caller cancels; aiormq cancels its own tasks when it fails."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 
 
 class _Aiormq(aiormq.Connection):
-    """Leaves the broker's silence to `_OwnConnection`.
+    """aiormq's connection without its own look at the broker's silence, which is late.
 
     aiormq's own look at it (7.2.4) would come later, after three heartbeats and 3 s more, and goes
     by whole frames: on a slow network it takes a large one, or even a heartbeat, for silence.
@@ -81,7 +80,7 @@ class _Aiormq(aiormq.Connection):
 
 
 class _OwnConnection(OwnedConnection):
-    """A connection that mqkit opened.
+    """A connection that mqkit opened, and gives up when the broker is silent.
 
     It looks itself for silence, and for the end of the stream: aiormq (7.2.4) is not done with that
     before all it had to write is gone, which nobody reads any more.
@@ -114,11 +113,11 @@ class _OwnConnection(OwnedConnection):
             self._end_of_stream = loop.call_later(END_TIMEOUT, self._drop)
 
     def _look(self) -> None:
-        if self._stream.silence.left > 0:
+        if self._stream.monitor.left > 0:
             self._watch = self._look_later()
             return
-        self.end(Closed(0, self._stream.silence.why))
+        self.end(Closed(0, self._stream.monitor.why))
         self._drop()  # aiormq ends its own tasks when the stream ends
 
     def _look_later(self) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(self._stream.silence.left, self._look)
+        return asyncio.get_running_loop().call_later(self._stream.monitor.left, self._look)

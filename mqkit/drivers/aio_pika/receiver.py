@@ -1,4 +1,4 @@
-"""Reads the frames of an aiormq connection that the application opened, in aiormq's place.
+"""Reads the frames of an aiormq connection that the application opened, for mqkit's channels.
 
 Its other channels are the application's, and get what pamqp makes of their frames, as before.
 """
@@ -17,13 +17,13 @@ from pamqp.body import ContentBody
 from pamqp.exceptions import PAMQPException
 
 from mqkit.drivers import frames
-from mqkit.drivers.aio_pika import convert as aio_pika_wire
+from mqkit.drivers.aio_pika import convert
 from mqkit.drivers.aio_pika.channel import AioPikaChannel
 from mqkit.errors import ConfigurationError
 
 
 def read_for(connection: AbstractConnection) -> None:
-    """Read the frames of a connection for mqkit's channels on it; nothing happens a second time.
+    """Have the frames of a connection read by mqkit; nothing changes when called again.
 
     :raises ConfigurationError: this aiormq has no place for it
     """
@@ -39,7 +39,7 @@ def read_for(connection: AbstractConnection) -> None:
 
 
 def _receiver(connection: AbstractConnection) -> FrameReceiver:
-    """Find what aiormq (7.2.4) keeps as a variable of the task that reads."""
+    """Find aiormq's frame receiver, which it (7.2.4) keeps as a variable of the task that reads."""
     task: Any = getattr(connection, "_reader_task", None)
     found = None
     if task is not None:
@@ -70,7 +70,7 @@ async def _next(
             f"Server connection unexpectedly closed: {error!r}"
         ) from error
     if rest[-1] == frames.END and isinstance(connection.channels.get(number), AioPikaChannel):
-        kind, payload = aio_pika_wire.passed_by(kind, rest[:-1])
+        kind, payload = convert.passed_by(kind, rest[:-1])
         if kind == frames.BODY:
             return 0, number, ContentBody(payload)
         start, rest = frames.HEAD.pack(kind, number, len(payload)), payload + rest[-1:]

@@ -1,4 +1,4 @@
-"""The stream under an aiormq connection that mqkit opens, and what goes wrong in opening it."""
+"""Opens the stream under an aiormq connection, and makes the errors of attempts that fail."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pamqp import commands
 from pamqp import frame as pamqp_frame
 from pamqp.exceptions import PAMQPException, UnmarshalingException
 
-from mqkit.drivers import common as wire
-from mqkit.drivers import refusals
-from mqkit.drivers.aio_pika import convert as aio_pika_wire
+from mqkit.drivers import common, refusals
+from mqkit.drivers.aio_pika import convert
+from mqkit.drivers.heartbeat import HeartbeatMonitor
 from mqkit.errors import ConnectError
 from mqkit.settings import BrokerUrl, Host
 
@@ -28,11 +28,11 @@ NOT_ALLOWED = 530
 
 
 class NotAmqpError(Exception):
-    """The peer's first words are no broker's."""
+    """The peer's first bytes are no broker's."""
 
 
 def address(url: BrokerUrl, host: Host) -> yarl.URL:
-    """What aiormq reads from a URL, made of values that were checked; the stream has the rest."""
+    """Make the URL that aiormq reads user, vhost and heartbeat from; the stream has the rest."""
     return yarl.URL.build(
         scheme="amqps" if url.tls else "amqp",
         host="broker",  # yarl refuses some names; the stream goes to the true one
@@ -45,16 +45,16 @@ def address(url: BrokerUrl, host: Host) -> yarl.URL:
 
 
 class Stream(TransportFactory):
-    """Opens the stream for one aiormq connection, can drop it, and knows how long it is silent.
+    """Opens the stream of one aiormq connection, drops it, and measures its silence.
 
     :raises BrokerUrlError: the URL's TLS files cannot be used
     """
 
     def __init__(self, url: BrokerUrl, host: Host) -> None:
         self._host = host
-        self._tls = wire.tls_context(url.tls) if url.tls else None
+        self._tls = common.tls_context(url.tls) if url.tls else None
         self._server_name = (url.tls.server_name or host.name) if url.tls else None
-        self.silence = wire.Silence(url.heartbeat, time.monotonic)
+        self.monitor = HeartbeatMonitor(url.heartbeat, time.monotonic)
         """How long the peer may still say nothing."""
         self._reader: _Reader | None = None
         self._transport: asyncio.WriteTransport | None = None
@@ -64,9 +64,9 @@ class Stream(TransportFactory):
         url: yarl.URL,  # noqa: ARG002 - the stream goes to the host that it was made for
         **_: Any,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Called by aiormq when it connects."""
+        """Open the stream; called by aiormq when it connects."""
         loop = asyncio.get_running_loop()
-        reader = self._reader = _Reader(self.silence, loop=loop)
+        reader = self._reader = _Reader(self.monitor, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _protocol = await loop.create_connection(
             lambda: protocol,
@@ -79,7 +79,9 @@ class Stream(TransportFactory):
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     def opened(self, on_end: Callable[[], None], frame_max: int) -> None:
-        """Keep the peer's words no longer: the connection is open. Tell `on_end` of their end.
+        """Note that the connection is open; call `on_end` when the peer ends the stream.
+
+        What the peer sends is no longer kept.
 
         From now on no frame is larger than `frame_max` octets; 0 is no limit.
         """
@@ -89,7 +91,7 @@ class Stream(TransportFactory):
             self._reader.ended.add_done_callback(lambda _: on_end())
 
     def refusal(self) -> commands.Connection.Close | None:
-        """The `connection.close` with which the broker answered the attempt to open, if it did."""
+        """Return the `connection.close` by which the broker refused to open, if it sent one."""
         words = bytes(self._reader.words or b"") if self._reader is not None else b""
         try:
             while words:
@@ -102,21 +104,21 @@ class Stream(TransportFactory):
         return None
 
     def abort(self) -> None:
-        """Drop the stream at once, and what is not sent with it."""
+        """Drop the stream at once, with what is not sent yet."""
         if self._transport is not None:
             self._transport.abort()
 
 
 class _Reader(asyncio.StreamReader):
-    """Notes when the peer speaks and ends, and what it says until the connection is open.
+    """Reads frames as wholes, and notes when octets come and when the stream ends.
 
     aiormq reads a frame in three parts: its type, its channel and size, its payload and end.
-    Here it is read as a whole, and given out as `aio_pika_wire.passed_by` says.
+    Here it is read as a whole, and given out as `convert.passed_by` says.
     """
 
-    def __init__(self, silence: wire.Silence, *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, monitor: HeartbeatMonitor, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
-        self._silence = silence
+        self._monitor = monitor
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the peer says nothing more."""
         self.words: bytearray | None = bytearray()
@@ -124,7 +126,7 @@ class _Reader(asyncio.StreamReader):
         self.frame_max = 0
 
     def feed_data(self, data: Any) -> None:
-        self._silence.end(len(data))
+        self._monitor.received(len(data))
         if self.words is not None:
             self.words += data
             if problem := refusals.stranger(bytes(self.words)):
@@ -139,7 +141,7 @@ class _Reader(asyncio.StreamReader):
         super().feed_eof()
 
     async def readexactly(self, n: int) -> bytes:  # noqa: ARG002 - the parts are read as wholes
-        """Called by aiormq, for each part of a frame."""
+        """Return the next part of a frame; called by aiormq."""
         if not self._parts:
             self._parts = await self._read_frame()
         return self._parts.pop()
@@ -148,13 +150,13 @@ class _Reader(asyncio.StreamReader):
         (kind,) = await self._read(_TYPE)
         start = await self._read(_CHANNEL_AND_SIZE)
         rest = await self._read(int.from_bytes(start[2:]) + 1)
-        kind, payload = aio_pika_wire.passed_by(kind, rest[:-1])
+        kind, payload = convert.passed_by(kind, rest[:-1])
         return [payload + rest[-1:], start[:2] + len(payload).to_bytes(4), bytes((kind,))]
 
     async def _read(self, n: int) -> bytes:
         if self.frame_max and n > self.frame_max:
             raise UnmarshalingException("it is larger than was agreed on", n)
-        self._silence.frame(whole=n == _TYPE)
+        self._monitor.frame_state(whole=n == _TYPE)
         return await super().readexactly(n)
 
 
@@ -165,7 +167,7 @@ _TYPE, _CHANNEL_AND_SIZE = 1, 6
 def connect_error(
     error: BaseException, refusal: commands.Connection.Close | None, url: BrokerUrl, host: Host
 ) -> ConnectError:
-    """The error for a connection that could not be opened."""
+    """Make the error for a connection that could not be opened."""
     code = refusal.reply_code if refusal is not None else None
     if code == ACCESS_REFUSED or isinstance(
         error, aiormq.exceptions.AuthenticationError | aiormq.exceptions.ProbableAuthenticationError

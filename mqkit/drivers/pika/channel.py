@@ -1,26 +1,24 @@
-"""A channel of the default driver."""
+"""The channel of the default driver, on pika's channel."""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pika import spec
+from pika import amqp_object, spec
 from pika.channel import Channel
 
-from mqkit.drivers import common as wire
-from mqkit.drivers import frames
-from mqkit.drivers.base import Closed, DriverChannel, Incoming, QueueState, Returned
-from mqkit.drivers.pika import convert as pika_wire
+from mqkit.drivers import common, frames
+from mqkit.drivers.base import Closed, Incoming, Returned
+from mqkit.drivers.methods import MethodChannel
+from mqkit.drivers.pika import convert
 from mqkit.drivers.pika.connection import StreamConnection, ack
-from mqkit.errors import ChannelClosedError
 from mqkit.message import HeaderValue, Message
 
 
-class PikaChannel(DriverChannel):
-    """One open channel."""
+class PikaChannel(MethodChannel):
+    """An open AMQP channel; messages and confirms come to it past pika."""
 
     def __init__(
         self, connection: StreamConnection, channel: Channel, closed: asyncio.Future[Closed]
@@ -29,98 +27,21 @@ class PikaChannel(DriverChannel):
         self._channel = channel
         self._number = channel.channel_number
         self._inbound = connection.attach(self._number)
-        self._closed = closed
+        super().__init__(closed, self._inbound.on_delivery)
         self._waiting: set[asyncio.Future[Any]] = set()
         self._published = 0
-        self._on_cancel: dict[str, Callable[[], None]] = {}
         self._get_lock = asyncio.Lock()
         self._got: asyncio.Future[Incoming | None] | None = None
         channel.add_on_close_callback(lambda *_: connection.detach(self._number))
         closed.add_done_callback(self._fail_waiting)
-        channel.add_on_cancel_callback(self._on_broker_cancel)
+        channel.add_on_cancel_callback(
+            lambda frame: self._on_broker_cancel(str(frame.method.consumer_tag))
+        )
         channel.add_callback(self._on_get_empty, [spec.Basic.GetEmpty], one_shot=False)
 
     @property
     def is_open(self) -> bool:
         return bool(self._channel.is_open)
-
-    @property
-    def closed(self) -> asyncio.Future[Closed]:
-        return self._closed
-
-    async def declare_exchange(
-        self,
-        name: str,
-        type: str,  # noqa: A002 - the specification's name
-        *,
-        durable: bool = True,
-        auto_delete: bool = False,
-        internal: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-        passive: bool = False,
-    ) -> None:
-        await self._call(
-            lambda done: self._channel.exchange_declare(
-                name,
-                type,
-                passive=passive,
-                durable=durable,
-                auto_delete=auto_delete,
-                internal=internal,
-                arguments=dict(arguments or {}),
-                callback=done,
-            )
-        )
-
-    async def declare_queue(
-        self,
-        name: str,
-        *,
-        durable: bool = True,
-        exclusive: bool = False,
-        auto_delete: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-        passive: bool = False,
-    ) -> QueueState:
-        frame = await self._call(
-            lambda done: self._channel.queue_declare(
-                name,
-                passive=passive,
-                durable=durable,
-                exclusive=exclusive,
-                auto_delete=auto_delete,
-                arguments=dict(arguments or {}),
-                callback=done,
-            )
-        )
-        ok = frame.method
-        return QueueState(ok.queue, ok.message_count, ok.consumer_count)
-
-    async def bind_queue(
-        self,
-        queue: str,
-        exchange: str,
-        routing_key: str,
-        arguments: Mapping[str, Any] | None = None,
-    ) -> None:
-        await self._call(
-            lambda done: self._channel.queue_bind(
-                queue, exchange, routing_key, dict(arguments or {}), callback=done
-            )
-        )
-
-    async def bind_exchange(
-        self,
-        destination: str,
-        source: str,
-        routing_key: str,
-        arguments: Mapping[str, Any] | None = None,
-    ) -> None:
-        await self._call(
-            lambda done: self._channel.exchange_bind(
-                destination, source, routing_key, dict(arguments or {}), callback=done
-            )
-        )
 
     async def confirm_select(
         self,
@@ -128,34 +49,21 @@ class PikaChannel(DriverChannel):
         on_return: Callable[[Returned], None],
     ) -> None:
         def returned(_: Any, method: Any, properties: Any, __: bytes) -> None:
-            on_return(pika_wire.returned(method, properties))
+            on_return(convert.returned(method, properties))
 
         self._channel.add_on_return_callback(returned)
         # Confirms go to `on_confirm`, and pika hears of none.
-        await self._call(lambda done: self._channel.confirm_delivery(_not_here, done))
+        await self._await(lambda done: self._channel.confirm_delivery(_not_here, done))
         self._inbound.on_confirm = on_confirm
 
     def publish(
         self, message: Message, extra_headers: Mapping[str, HeaderValue] | None = None
     ) -> int:
         self._ensure_open()
-        headers = message.properties.headers
-        if extra_headers:
-            headers = {**headers, **extra_headers} if headers else extra_headers
-        try:
-            pieces = frames.publish(self._number, message, headers, self._connection.payload_max)
-        except frames.HeaderTooLargeError as error:
-            raise wire.too_large(message, *error.args) from error
-        except pika_wire.ENCODING_ERRORS as error:
-            raise wire.unencodable(message, error) from error
+        pieces = frames.publish(self._number, message, self._connection.payload_max, extra_headers)
         self._connection.emit(pieces)
         self._published += 1
         return self._published
-
-    async def qos(self, prefetch: int) -> None:
-        await self._call(
-            lambda done: self._channel.basic_qos(prefetch_count=prefetch, callback=done)
-        )
 
     async def consume(
         self,
@@ -167,11 +75,9 @@ class PikaChannel(DriverChannel):
         exclusive: bool = False,
         arguments: Mapping[str, Any] | None = None,
     ) -> str:
-        # Our own tag, so that what is in the same packet as consume-ok finds its callback.
-        tag = f"mqkit-{uuid.uuid4().hex}"
-        self._inbound.on_delivery[tag] = on_delivery
-        self._on_cancel[tag] = on_cancel
-        await self._call(
+        self._ensure_open()
+        tag = self._add_consumer(on_delivery, on_cancel)
+        await self._await(
             lambda done: self._channel.basic_consume(
                 queue,
                 _not_here,
@@ -187,8 +93,7 @@ class PikaChannel(DriverChannel):
     async def cancel(self, consumer_tag: str) -> None:
         def send(done: Callable[[Any], None]) -> None:
             def answered(frame: Any) -> None:
-                self._inbound.on_delivery.pop(consumer_tag, None)
-                self._on_cancel.pop(consumer_tag, None)
+                self._remove_consumer(consumer_tag)
                 done(frame)
 
             self._channel.basic_cancel(consumer_tag, answered)
@@ -197,7 +102,7 @@ class PikaChannel(DriverChannel):
             self._channel._cancelled.discard(consumer_tag)  # noqa: SLF001
 
         if consumer_tag in self._channel.consumer_tags:
-            await self._call(send)
+            await self._await(send)
 
     async def get(self, queue: str) -> Incoming | None:
         async with self._get_lock:
@@ -211,7 +116,7 @@ class PikaChannel(DriverChannel):
             self._channel.basic_get(
                 queue,
                 lambda _, method, properties, body: self._on_got(
-                    pika_wire.incoming(method, properties, body)
+                    convert.incoming(method, properties, body)
                 ),
             )
             try:
@@ -234,14 +139,19 @@ class PikaChannel(DriverChannel):
 
     async def close(self, *, in_order: bool = False) -> None:
         if self.is_open:
-            self._inbound.on_delivery.clear()  # what still comes is the broker's again
+            self._on_delivery.clear()  # what still comes is the broker's again
             if in_order:
                 # pika cancels what is not being cancelled, and knows no other way to close.
                 self._channel._cancelled.update(self._channel.consumer_tags)  # noqa: SLF001
             self._channel.close()
-        await asyncio.wait([self._closed], timeout=wire.CLOSE_TIMEOUT)
+        await asyncio.wait([self._closed], timeout=common.CLOSE_TIMEOUT)
 
-    async def _call(self, send: Callable[[Callable[[Any], None]], object]) -> Any:
+    async def _call(self, method: amqp_object.Method, *answers: type[amqp_object.Method]) -> Any:
+        # pika (1.4.4) has no public way to send a method that is made already.
+        rpc = self._channel._rpc  # noqa: SLF001
+        return (await self._await(lambda done: rpc(method, done, list(answers)))).method
+
+    async def _await(self, send: Callable[[Callable[[Any], None]], object]) -> Any:
         """Send a method and await its answer, which may come after the caller is gone."""
         self._ensure_open()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -259,21 +169,12 @@ class PikaChannel(DriverChannel):
 
     def _ensure_open(self) -> None:
         if not self._channel.is_open:
-            why = self._closed.result() if self._closed.done() else Closed(0, "it is closing")
-            raise ChannelClosedError(why.code, why.text)
+            raise self._closed_error()
 
     def _fail_waiting(self, closed: asyncio.Future[Closed]) -> None:
-        why = closed.result()
         for future in list(self._waiting):
             if not future.done():
-                future.set_exception(ChannelClosedError(why.code, why.text))
-
-    def _on_broker_cancel(self, frame: Any) -> None:
-        tag = str(frame.method.consumer_tag)
-        self._inbound.on_delivery.pop(tag, None)
-        on_cancel = self._on_cancel.pop(tag, None)
-        if on_cancel is not None:
-            on_cancel()
+                future.set_exception(closed.result().error())
 
     def _on_get_empty(self, _: Any) -> None:
         self._on_got(None)
@@ -283,11 +184,11 @@ class PikaChannel(DriverChannel):
             self._got.set_result(incoming)
 
     def _give_back(self, got: asyncio.Future[Incoming | None]) -> None:
-        """Requeue what nobody waits for; it would be held until the channel closes."""
+        """Requeue a message whose caller is gone; it would be held until the channel closes."""
         if got.exception() is None and (incoming := got.result()) is not None and self.is_open:
             self.nack(incoming.tag, requeue=True)
 
 
 def _not_here(*_: Any) -> None:
-    """What pika wants to call for messages and confirms, which do not come by pika."""
+    """Raise: pika is given this to call for messages and confirms, which do not come by pika."""
     raise AssertionError("pika got a frame that was to be taken before")

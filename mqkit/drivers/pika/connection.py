@@ -1,4 +1,4 @@
-"""pika's connection with the hot path laid around pika: messages, acks and confirms.
+"""pika's connection, with messages, acks and confirms read and written without pika.
 
 pika (1.4.4) makes objects of every frame that comes, asks its callbacks, and sends each frame by a
 system call of its own: three for a publish. Here the frames of messages go from the socket's bytes
@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pika import exceptions
+from pika.adapters.asyncio_connection import AsyncioConnection
 
 from mqkit.amqp import content_header
-from mqkit.drivers import common as wire
-from mqkit.drivers import frames
+from mqkit.drivers import common, frames
 from mqkit.drivers.base import Incoming
-from mqkit.drivers.pika.mended import MendedConnection
+from mqkit.drivers.pika.mixin import ConnectionMixin
 from mqkit.message import Properties, maker
 
 RECEIVE = 64 * 1024
@@ -34,12 +34,12 @@ _incoming = maker(Incoming)
 
 
 def ack(channel: int, tag: int, *, multiple: bool) -> bytes:
-    """The frame of a `basic.ack` (AMQP 0-9-1, section 1.8.3.13)."""
+    """Encode the frame of a `basic.ack` (AMQP 0-9-1, section 1.8.3.13)."""
     return _ACK.pack(frames.METHOD, channel, 13, frames.ACK, tag, multiple, frames.END)
 
 
 class Inbound:
-    """What comes by one channel and is not left to pika: deliveries and confirms."""
+    """Reads the deliveries and confirms of one channel, which are not left to pika."""
 
     def __init__(self) -> None:
         self.on_delivery: dict[str, Callable[[Incoming], None]] = {}
@@ -83,7 +83,7 @@ class Inbound:
             self._deliver()
 
     def break_off(self) -> None:
-        """Take what still comes as nobody's, but for the answers that a close waits for."""
+        """Drop what still comes, but for the answers that a close waits for."""
         self.is_broken = True
         self.on_delivery.clear()
         self._method = None
@@ -100,8 +100,39 @@ class Inbound:
             on_delivery(_incoming(tag, redelivered, exchange, routing_key, properties, body))
 
 
-class StreamConnection(MendedConnection):
-    """A connection whose channels may take frames before pika does. It sends frames together."""
+class AbandonableConnection(ConnectionMixin, AsyncioConnection):  # type: ignore[misc]
+    """pika's connection for asyncio, whose attempt to connect may be given up.
+
+    pika (1.4.4) fails there in ways that nobody hears of.
+    """
+
+    _is_unlinked = False
+
+    def abandon(self) -> None:
+        """Give up the attempt to connect; its stream ends, even one that is being opened."""
+        self._is_unlinked = self._transport is None
+        if not (self.is_closed or self.is_closing):
+            self.close()
+
+    def _proto_connection_made(self, transport: Any) -> None:
+        if self._is_unlinked:
+            # pika has ended the attempt, and goes on with its stream as if it had not.
+            transport.abort()
+        else:
+            super()._proto_connection_made(transport)
+
+    def _proto_connection_lost(self, error: BaseException | None) -> None:
+        if not self._is_unlinked:
+            super()._proto_connection_lost(error)
+
+    def _on_connection_workflow_done(self, result: Any) -> None:
+        # pika reports an attempt that was aborted by a class, and then fails an assertion, with
+        # a traceback in the log, because that is no exception.
+        super()._on_connection_workflow_done(result() if isinstance(result, type) else result)
+
+
+class StreamConnection(AbandonableConnection):
+    """Hands frames to channels before pika sees them, and writes many frames at once."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._inbound: dict[int, Inbound] = {}
@@ -119,7 +150,7 @@ class StreamConnection(MendedConnection):
         return inbound
 
     def detach(self, number: int) -> None:
-        """Leave what comes by the channel to pika again."""
+        """Leave the channel's frames to pika again."""
         self._inbound.pop(number, None)
 
     def emit(self, pieces: Iterable[bytes | memoryview]) -> None:
@@ -169,7 +200,7 @@ class StreamConnection(MendedConnection):
             raise exceptions.InvalidFrameError("a frame is larger than was agreed on")
 
     def _take_frames(self, buffer: bytes) -> int:
-        """Deal with all whole frames; how many bytes they are."""
+        """Deal with all whole frames; return how many bytes they are."""
         at, size = 0, len(buffer)
         while size - at > _FRAME_START:
             kind, number, length = frames.HEAD.unpack_from(buffer, at)
@@ -182,7 +213,7 @@ class StreamConnection(MendedConnection):
             inbound = self._inbound.get(number)
             try:
                 taken = inbound is not None and inbound.take(kind, buffer, start, end)
-            except Exception:  # noqa: BLE001 - the rule of `wire.defect`
+            except Exception:  # noqa: BLE001 - the rule of `common.defect`
                 self._on_defect(number)
                 taken = True
             if not taken:
@@ -202,9 +233,9 @@ class StreamConnection(MendedConnection):
             self._on_defect(number)
 
     def _on_defect(self, number: int) -> None:
-        wire.defect()
+        common.defect()
         if (inbound := self._inbound.get(number)) is not None:
             inbound.break_off()
         channel = self._channels.get(number)
         if channel is not None and channel.is_open:
-            channel.close(wire.INTERNAL_ERROR, wire.DEFECT)
+            channel.close(common.INTERNAL_ERROR, common.DEFECT)

@@ -1,44 +1,28 @@
-"""mqkit's values in pika's types and back; shared by the pika driver and the blocking publisher."""
+"""Converts between mqkit's and pika's types, for the pika driver and the blocking publisher."""
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import pika
 from pika import exceptions, frame
 
 from mqkit.amqp import content_header, field_tables
-from mqkit.drivers import common as wire
-from mqkit.drivers import refusals
+from mqkit.drivers import common, refusals
 from mqkit.drivers.base import Closed, Incoming, Returned
 from mqkit.drivers.frames import END, HEAD, HEADER
 from mqkit.errors import ConnectError
 from mqkit.message import Properties
 from mqkit.settings import BrokerUrl, Host
 
-ENCODING_ERRORS = (
-    exceptions.UnsupportedAMQPFieldException,
-    exceptions.ShortStringTooLong,
-    struct.error,
-    UnicodeError,
-    OverflowError,
-    TypeError,
-    ValueError,
-    AssertionError,
-    RecursionError,
-    AttributeError,
-)
-"""What pika and `mqkit.drivers.frames` raise for what they cannot encode; none of it is written."""
-
 
 def quiet_pika() -> None:
-    """Keep pika's own log to what is critical, unless the application chose a level for it."""
-    wire.quiet("pika")
+    """Set pika's logger to critical errors alone, unless the application chose a level for it."""
+    common.quiet("pika")
 
 
 def parameters(url: BrokerUrl, host: Host, name: str) -> pika.ConnectionParameters:
-    """The parameters for one attempt on one host."""
+    """Make pika's parameters for one attempt to connect to one host."""
     return pika.ConnectionParameters(
         host=host.name,
         port=host.port,
@@ -51,7 +35,7 @@ def parameters(url: BrokerUrl, host: Host, name: str) -> pika.ConnectionParamete
         stack_timeout=url.connect_timeout,
         connection_attempts=1,
         ssl_options=(
-            pika.SSLOptions(wire.tls_context(url.tls), url.tls.server_name or host.name)
+            pika.SSLOptions(common.tls_context(url.tls), url.tls.server_name or host.name)
             if url.tls
             else None
         ),
@@ -60,7 +44,7 @@ def parameters(url: BrokerUrl, host: Host, name: str) -> pika.ConnectionParamete
 
 
 class EncodedProperties(pika.BasicProperties):  # type: ignore[misc]
-    """Properties that pika writes as mqkit encodes them: it cannot write a float (1.4.4)."""
+    """Properties for pika to write as mqkit encodes them: it cannot write a float (1.4.4)."""
 
     def __init__(self, properties: Properties) -> None:
         super().__init__()
@@ -72,7 +56,7 @@ class EncodedProperties(pika.BasicProperties):  # type: ignore[misc]
         return content_header.START + len(self._encoded)
 
     def encode(self) -> list[bytes]:
-        """Called by pika for the content header's frame."""
+        """Return the encoded properties; called by pika for the content header's frame."""
         return [self._encoded]
 
 
@@ -85,7 +69,7 @@ class ReceivedProperties(pika.BasicProperties):  # type: ignore[misc]
 
 
 def header_frame(buffer: bytes) -> tuple[int, frame.Header] | None:
-    """What pika's `decode_frame` returns, for the frame of a content header; else None.
+    """Decode the frame of a content header as pika's `decode_frame` does; None for others.
 
     pika would read a float as an int (1.4.4), and end the connection over tables that are deep.
 
@@ -102,7 +86,7 @@ def header_frame(buffer: bytes) -> tuple[int, frame.Header] | None:
 
 
 def incoming(method: Any, properties: ReceivedProperties, body: bytes) -> Incoming:
-    """A `basic.get-ok` as received."""
+    """Convert a `basic.get-ok`."""
     return Incoming(
         method.delivery_tag,
         method.redelivered,
@@ -114,7 +98,7 @@ def incoming(method: Any, properties: ReceivedProperties, body: bytes) -> Incomi
 
 
 def returned(method: Any, properties: ReceivedProperties) -> Returned:
-    """A `basic.return` as received."""
+    """Convert a `basic.return`."""
     return Returned(
         method.reply_code,
         _name(method.reply_text),
@@ -125,27 +109,26 @@ def returned(method: Any, properties: ReceivedProperties) -> Returned:
 
 
 def _name(value: str | bytes) -> str:
-    """A short string as received; pika hands over the bytes of one that is no UTF-8."""
+    """Decode a short string that pika left as bytes, as it does where it is no UTF-8."""
     return field_tables.text(value) if isinstance(value, bytes) else value
 
 
 def closed(reason: BaseException) -> Closed:
-    """Why a connection or channel closed, from the exception that pika hands over."""
+    """Return why a connection or channel closed, from the exception that pika hands over."""
     if isinstance(reason, exceptions.ConnectionClosed | exceptions.ChannelClosed):
         by_us = isinstance(
             reason, exceptions.ConnectionClosedByClient | exceptions.ChannelClosedByClient
         )
         return Closed(0 if by_us else reason.reply_code, str(reason.reply_text))
-    if isinstance(reason, exceptions.AMQPHeartbeatTimeout):
-        return Closed(0, wire.SILENT)
-    return Closed(0, wire.root_text(reason))
+    return Closed(0, common.root_text(reason))
 
 
 def connect_error(error: BaseException, url: BrokerUrl, host: Host) -> ConnectError:
-    """The error for a connection that could not be opened."""
+    """Make the error for a connection that could not be opened."""
     if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
         return refusals.login_refused(host)
-    if isinstance(error, exceptions.ProbableAccessDeniedError) and "(530)" in wire.root_text(error):
+    is_refused = isinstance(error, exceptions.ProbableAccessDeniedError)
+    if is_refused and "(530)" in common.root_text(error):
         return refusals.vhost_refused(host, url.vhost)
     if isinstance(error, exceptions.IncompatibleProtocolError) and not any(
         # pika says so too where the stream ended before the peer said anything.

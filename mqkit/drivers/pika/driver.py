@@ -9,18 +9,16 @@ from typing import Any
 from pika import exceptions
 from pika.channel import Channel
 
-from mqkit.drivers import common as wire
-from mqkit.drivers import refusals
+from mqkit.drivers import common, refusals
 from mqkit.drivers.base import Closed, Driver, DriverConnection
-from mqkit.drivers.pika import convert as pika_wire
+from mqkit.drivers.pika import convert
 from mqkit.drivers.pika.channel import PikaChannel
 from mqkit.drivers.pika.connection import StreamConnection
-from mqkit.errors import ChannelClosedError
 from mqkit.settings import BrokerUrl, Host
 
 
 class PikaDriver(Driver):
-    """pika, driven by the running event loop."""
+    """Opens pika's connections on the running event loop."""
 
     name = "pika"
 
@@ -32,7 +30,7 @@ class PikaDriver(Driver):
         name: str,
         on_blocked: Callable[[str | None], None],
     ) -> PikaConnection:
-        pika_wire.quiet_pika()
+        convert.quiet_pika()
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = loop.create_future()
         closed: asyncio.Future[Closed] = loop.create_future()
@@ -43,18 +41,18 @@ class PikaDriver(Driver):
 
         def on_open_error(_: Any, error: BaseException) -> None:
             if not opened.done():
-                opened.set_exception(pika_wire.connect_error(error, url, host))
+                opened.set_exception(convert.connect_error(error, url, host))
 
         def on_close(_: Any, reason: BaseException) -> None:
             if not closed.done():
-                closed.set_result(pika_wire.closed(reason))
+                closed.set_result(convert.closed(reason))
 
-        parameters = pika_wire.parameters(url, host, name)
+        parameters = convert.parameters(url, host, name)
         parameters.stack_timeout = None  # it would still pass after the attempt was given up
         try:
             connection = StreamConnection(parameters, on_open, on_open_error, on_close, loop)
         except Exception as error:
-            raise pika_wire.connect_error(error, url, host) from error
+            raise convert.connect_error(error, url, host) from error
         connection.add_on_connection_blocked_callback(
             lambda _, frame: on_blocked(str(frame.method.reason))
         )
@@ -77,13 +75,12 @@ def _abandon(connection: StreamConnection, opened: asyncio.Future[None]) -> None
 
 
 class PikaConnection(DriverConnection):
-    """One open connection."""
+    """An open pika connection."""
 
     def __init__(self, connection: StreamConnection, closed: asyncio.Future[Closed]) -> None:
         self._connection = connection
         self._closed = closed
-        properties = connection.server_properties or {}
-        self._server = f"{properties.get('product', 'broker')} {properties.get('version', '?')}"
+        self._server = common.product(connection.server_properties or {})
 
     @property
     def server(self) -> str:
@@ -105,16 +102,16 @@ class PikaConnection(DriverConnection):
                 opened.set_result(None)
 
         def on_close(_: Any, reason: BaseException) -> None:
-            why = pika_wire.closed(reason)
+            why = convert.closed(reason)
             if not closed.done():
                 closed.set_result(why)
             if not opened.done():
-                opened.set_exception(ChannelClosedError(why.code, why.text))
+                opened.set_exception(why.error())
 
         try:
             channel = self._connection.channel(on_open_callback=on_open)
         except exceptions.ConnectionWrongStateError as error:
-            raise ChannelClosedError(0, "the connection is closed") from error
+            raise common.NOT_OPEN.error() from error
         channel.add_on_close_callback(on_close)
         await opened
         return PikaChannel(self._connection, channel, closed)
@@ -122,10 +119,10 @@ class PikaConnection(DriverConnection):
     async def close(self) -> None:
         if self._connection.is_open:
             self._connection.close()
-        done, _ = await asyncio.wait([self._closed], timeout=wire.CLOSE_TIMEOUT)
+        done, _ = await asyncio.wait([self._closed], timeout=common.CLOSE_TIMEOUT)
         if not done:
             # pika has no public way to drop a stream whose peer does not answer.
             self._connection._terminate_stream(  # noqa: SLF001
                 exceptions.StreamLostError("the broker did not answer connection.close")
             )
-            await asyncio.wait([self._closed], timeout=wire.CLOSE_TIMEOUT)
+            await asyncio.wait([self._closed], timeout=common.CLOSE_TIMEOUT)

@@ -1,1 +1,1 @@
-"""The broker itself: queues, exchanges, messages, time and users, without a socket."""
+"""The broker itself: queues, exchanges, messages, time and users; it knows no connection."""

@@ -136,7 +136,7 @@ def _check_names(given: Mapping[str, Any], type_: str, whose: str) -> None:
 
 
 def type_of(given: Mapping[str, Any]) -> str:
-    """The queue type that checked arguments ask for; an empty one is the default."""
+    """Return the queue type that checked arguments ask for; an empty one is the default."""
     return str(given.get("x-queue-type") or CLASSIC)
 
 
@@ -194,7 +194,7 @@ def consumer_priority(
 
 
 def expiration_fault(text: str) -> str | None:
-    """What is wrong with the `expiration` of a message, in RabbitMQ's words; None if nothing is."""
+    """Say what is wrong with a message's `expiration`, in RabbitMQ's words; None if nothing is."""
     found = re.match(r"[+-]?[0-9]+", text)
     if found is None:
         return "no_integer"

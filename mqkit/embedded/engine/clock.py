@@ -1,4 +1,4 @@
-"""The broker's time: real time and an offset that can be moved by hand, with timers on it.
+"""The broker's clock: real time and an offset that can be moved by hand, with timers on it.
 
 Everything that waits in a queue waits on this clock, so that an hour's delay is over as soon as
 somebody says that an hour has passed. Heartbeats, which are between a client and the server's
@@ -21,7 +21,7 @@ CANCELLED_KEPT = 100
 
 
 class Timer:
-    """A call that is due at a time; `cancel` makes it never."""
+    """A call that is due at a time; `cancel` prevents it."""
 
     __slots__ = ("_callback", "_on_cancel", "due")
 
@@ -38,20 +38,20 @@ class Timer:
         return self._callback is None
 
     def cancel(self) -> None:
-        """Do not run it. May be called twice."""
+        """Do not make the call. May be called twice."""
         if self._callback is not None:
             self._callback = None
             self._on_cancel()
 
     def run(self) -> None:
-        """Run it, once."""
+        """Make the call, once."""
         callback, self._callback = self._callback, None
         if callback is not None:
             callback()
 
 
 class Clock:
-    """Seconds, and what is due when.
+    """Tells the time in seconds, and runs timers when they are due.
 
     `on_change` is called when the next timer may be due at another time than before; whoever
     drives the clock then asks `wait` anew.
@@ -62,7 +62,7 @@ class Clock:
         monotonic: Callable[[], float] | None = None,
         wall: Callable[[], float] | None = None,
     ) -> None:
-        """Begin at the real time.
+        """Start at the real time.
 
         :param monotonic: seconds that never go back; by default `time.monotonic`, as it is now
         :param wall: seconds since 1970; by default `time.time`, as it is now
@@ -80,19 +80,19 @@ class Clock:
 
     @property
     def timers(self) -> int:
-        """Timers that are held, those that were cancelled and not yet sorted out included."""
+        """How many timers are held; those that were cancelled and not yet sorted out count."""
         return len(self._timers)
 
     def now(self) -> float:
-        """Seconds since some moment; never goes back."""
+        """Return the seconds since some moment; they never go back."""
         return self._monotonic() + self._offset if self._held is None else self._held
 
     def wall(self) -> float:
-        """Seconds since 1970, as this clock sees it."""
+        """Return the seconds since 1970, as this clock sees it."""
         return self.now() + self._wall_start
 
     def call_at(self, due: float, callback: Callable[[], None]) -> Timer:
-        """Call back at `due`, in seconds of `now`."""
+        """Make a call at `due`, in seconds of `now`."""
         timer = Timer(due, callback, self._was_cancelled)
         heapq.heappush(self._timers, (due, next(self._numbers), timer))
         if self._timers[0][2] is timer:
@@ -100,7 +100,7 @@ class Clock:
         return timer
 
     def wait(self) -> float | None:
-        """Seconds until the next timer is due; None if there is none."""
+        """Return the seconds until the next timer is due; None if there is none."""
         while self._timers and self._timers[0][2].is_cancelled:
             heapq.heappop(self._timers)
             self._cancelled -= 1
@@ -150,7 +150,7 @@ class Clock:
         self.on_change()
 
     def _was_cancelled(self) -> None:
-        """Do not hold what was cancelled until its time: that may be days away."""
+        """Remove cancelled timers where there are many: their time may be days away."""
         self._cancelled += 1
         if self._cancelled > CANCELLED_KEPT and 2 * self._cancelled > len(self._timers):
             self._timers = [each for each in self._timers if not each[2].is_cancelled]

@@ -1,41 +1,34 @@
-"""Who takes from a queue, and whose turn it is."""
+"""The consumers of one queue, and which of them gets the next message."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from mqkit.embedded.engine.queue import Queue
-    from mqkit.embedded.session.channel import Channel
+from typing import Generic, Protocol, TypeVar
 
 
-@dataclass(slots=True, eq=False)
-class Consumer:
-    """One `basic.consume`."""
+class Taker(Protocol):
+    """What has to be known of a consumer to choose one."""
 
-    tag: str
-    queue: Queue
-    channel: Channel
-    no_ack: bool = False
-    exclusive: bool = False
-    priority: int = 0
-    prefetch: int = 0
-    """Unacknowledged messages that it may have; 0 is no limit."""
-    arguments: dict[str, Any] = field(default_factory=dict)
-    unacked: int = 0
+    unacked: int
+    """Messages that it was sent and that are not settled."""
+
+    @property
+    def priority(self) -> int: ...
+
+    @property
+    def exclusive(self) -> bool: ...
 
     def can_take(self) -> bool:
-        """True if a message may be sent to it now."""
-        return (
-            self.no_ack or not self.prefetch or self.unacked < self.prefetch
-        ) and self.channel.can_take()
+        """Return True if a message may be sent to it now."""
+        ...
 
 
-class Consumers:
-    """The consumers of one queue: higher priority first, in turn within one priority.
+C = TypeVar("C", bound=Taker)
+
+
+class Consumers(Generic[C]):
+    """Chooses among the consumers of one queue: higher priority first, in turn within a priority.
 
     With `single_active` only one of them gets messages, the first that came, until it goes; with
     `takeover`, until one of a higher priority is there and it has nothing unacknowledged.
@@ -45,14 +38,14 @@ class Consumers:
     def __init__(self, *, single_active: bool = False, takeover: bool = False) -> None:
         self._single_active = single_active
         self._takeover = takeover
-        self._lines: dict[int, deque[Consumer]] = {}
-        self.active: Consumer | None = None
+        self._lines: dict[int, deque[C]] = {}
+        self.active: C | None = None
         """The one that gets messages, where only one does."""
 
     def __len__(self) -> int:
         return sum(len(line) for line in self._lines.values())
 
-    def __iter__(self) -> Iterator[Consumer]:
+    def __iter__(self) -> Iterator[C]:
         for priority in sorted(self._lines, reverse=True):
             yield from self._lines[priority]
 
@@ -61,14 +54,14 @@ class Consumers:
         """True if one of them must be the only one."""
         return any(consumer.exclusive for consumer in self)
 
-    def add(self, consumer: Consumer) -> None:
-        """Let it take its turn."""
+    def add(self, consumer: C) -> None:
+        """Add a consumer, as the last of its priority."""
         self._lines.setdefault(consumer.priority, deque()).append(consumer)
         if self.active is None:
             self.active = consumer
 
-    def remove(self, consumer: Consumer) -> None:
-        """Take it out; where only one is active, the next one becomes it."""
+    def remove(self, consumer: C) -> None:
+        """Remove a consumer; where only one is active, the next one becomes it."""
         line = self._lines[consumer.priority]
         line.remove(consumer)
         if not line:
@@ -76,8 +69,8 @@ class Consumers:
         if self.active is consumer:
             self.active = next(iter(self), None)
 
-    def next(self) -> Consumer | None:
-        """Whose turn it is, of those that can take a message."""
+    def next(self) -> C | None:
+        """Choose the consumer of the next message; None if none can take one."""
         if self._single_active:
             return self._next_active()
         for priority in sorted(self._lines, reverse=True):
@@ -89,7 +82,7 @@ class Consumers:
                     return consumer
         return None
 
-    def _next_active(self) -> Consumer | None:
+    def _next_active(self) -> C | None:
         active, first = self.active, next(iter(self), None)
         if active is None or first is None:
             return None

@@ -1,4 +1,4 @@
-"""What a message says of its deaths: `x-death` and its companions, decided purely.
+"""The headers of a dead letter: `x-death` and its companions, computed without side effects.
 
 https://www.rabbitmq.com/docs/dlx
 """
@@ -16,7 +16,7 @@ from mqkit.embedded.engine.queue import REJECTED, Queue
 
 
 def dead_letter(queue: Queue, entry: Entry, reason: str, wall: Callable[[], float]) -> Message:
-    """The message as it is published to the queue's dead letter exchange.
+    """Make the message that is published to the queue's dead letter exchange.
 
     Its expiration is taken out, so that it does not expire again where it goes.
     """
@@ -51,7 +51,7 @@ def dead_letter(queue: Queue, entry: Entry, reason: str, wall: Callable[[], floa
 
 
 def add(deaths: tuple[Death, ...], death: Death) -> tuple[Death, ...]:
-    """The last death first; a queue and reason that were there before are counted up."""
+    """Put a death before the earlier ones; the same queue and reason are counted up instead."""
     before = [d for d in deaths if (d.queue, d.reason) == (death.queue, death.reason)]
     others = tuple(d for d in deaths if d not in before)
     if not before:
@@ -60,7 +60,7 @@ def add(deaths: tuple[Death, ...], death: Death) -> tuple[Death, ...]:
 
 
 def is_cycle(message: Message, target: str) -> bool:
-    """True if the message has been in this queue already, and nobody rejected it on the way.
+    """Return True if a message was in this queue before, and nobody rejected it on the way.
 
     Without a rejection nothing would ever end the circle, so RabbitMQ drops the message.
     """

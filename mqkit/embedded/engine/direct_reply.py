@@ -1,4 +1,4 @@
-"""Direct reply-to: answers that go straight to the channel that asked, through no queue.
+"""Direct reply-to: replies that go straight to the channel that asked, through no queue.
 
 https://www.rabbitmq.com/docs/direct-reply-to
 """
@@ -18,7 +18,7 @@ REPLY_PREFIX = NAME + "."
 
 
 class Replies:
-    """The channels that wait for answers, by the routing key that reaches them."""
+    """The channels that wait for replies, by the routing key that reaches them."""
 
     def __init__(self) -> None:
         # Which addresses are of this broker's making can be told without keeping all of them.
@@ -26,25 +26,25 @@ class Replies:
         self._waiting: dict[str, Callable[[Message], None]] = {}
 
     def register(self, deliver: Callable[[Message], None]) -> str:
-        """A routing key of its own for whoever waits."""
+        """Return a new routing key, whose messages are handed to `deliver`."""
         key = self._prefix + secrets.token_urlsafe(24)
         self._waiting[key] = deliver
         return key
 
     def forget(self, key: str) -> None:
-        """Nobody waits there any more."""
+        """Drop the messages of this routing key from now on."""
         self._waiting.pop(key, None)
 
     def is_known(self, key: str) -> bool:
-        """True if somebody waits there."""
+        """Return True if a channel waits for replies at this routing key."""
         return key in self._waiting
 
     def is_ours(self, key: str) -> bool:
-        """True if it is of this broker's making; whoever waited there may have gone."""
+        """Return True if this broker made the routing key; its channel may have gone."""
         return key.startswith(self._prefix)
 
     def offer(self, message: Message) -> bool:
-        """Hand an answer over; as with RabbitMQ 4.3, it is dropped if its asker has gone."""
+        """Hand a reply over; as with RabbitMQ 4.3, it is dropped if its asker has gone."""
         deliver = self._waiting.get(message.routing_key)
         if deliver is not None:
             deliver(message)

@@ -1,4 +1,4 @@
-"""What messages take in memory, how much they may take, and what this machine has.
+"""Counts the memory that messages take, and raises an alarm above a limit.
 
 https://www.rabbitmq.com/docs/memory: above a share of the memory RabbitMQ raises an alarm, under
 which it reads no further from connections that publish. What is counted here is what the broker
@@ -11,10 +11,8 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mqkit.embedded.engine.message import Message
+from mqkit.embedded.engine.message import Message
 
 SHARE = 0.4
 """Of the machine's memory, or of the control group's, that messages may take.
@@ -24,9 +22,6 @@ RabbitMQ's own is 0.6; this broker is rarely alone, and its count is an estimate
 
 LOW = 0.9
 """Of the limit: below that an alarm ends. At the limit itself it would come and go all the time."""
-
-MESSAGE_BYTES = 340
-"""What a message takes beside its body and its content header: measured, CPython 3.11."""
 
 ENTRY_BYTES = 150
 """What its place in one queue takes."""
@@ -47,7 +42,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Memory:
-    """Counts what is held; `on_change` is called as the alarm begins (True) and ends (False)."""
+    """Counts bytes; `on_change` is called as the alarm begins (True) and ends (False)."""
 
     def __init__(self, limit: int | None, on_change: Callable[[bool], None]) -> None:
         self.limit = limit
@@ -57,7 +52,7 @@ class Memory:
         self._on_change = on_change
 
     def hold(self, message: Message) -> None:
-        """A queue has it, too, or a transaction."""
+        """Count a message that one more queue or transaction has."""
         self.used += ENTRY_BYTES if message.holders else ENTRY_BYTES + message.footprint
         message.holders += 1
         if not self.is_high and self.limit is not None and self.used > self.limit:
@@ -65,7 +60,7 @@ class Memory:
             self._on_change(True)
 
     def let_go(self, message: Message) -> None:
-        """It is one holder fewer."""
+        """Count a message that one queue or transaction fewer has."""
         message.holders -= 1
         self.used -= ENTRY_BYTES if message.holders else ENTRY_BYTES + message.footprint
         if self.is_high and self.limit is not None and self.used < self.limit * LOW:
@@ -74,7 +69,7 @@ class Memory:
 
 
 def limit_of(text: str) -> int:
-    """The bytes that a limit stands for: `2GiB`, `500MB`, `1000000`, or `40%` of the memory.
+    """Return the bytes of a limit such as `2GiB`, `500MB`, `1000000`, or `40%` of the memory.
 
     :raises ValueError: it is none of these, or a share where the system does not tell its memory
     """
@@ -94,18 +89,18 @@ def limit_of(text: str) -> int:
 
 
 def default_limit() -> int | None:
-    """A share of the memory of this machine; None where the system does not tell."""
+    """Return a share of this machine's memory; None where the system does not tell it."""
     memory = available()
     return None if memory is None else int(memory * SHARE)
 
 
 def available() -> int | None:
-    """Bytes of memory that this machine has, or the control group, whichever has less."""
+    """Return the bytes of memory of this machine or the control group, whichever is less."""
     return min((each for each in (physical(), *of_cgroups()) if each is not None), default=None)
 
 
 def physical() -> int | None:
-    """Bytes of memory that the machine has; None where the system does not tell."""
+    """Return the bytes of memory of the machine; None where the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -113,7 +108,7 @@ def physical() -> int | None:
 
 
 def of_cgroups(cgroup: Path = CGROUP, root: Path = CGROUPS) -> list[int]:
-    """The limits of the control groups that this process is in, of both versions.
+    """Return the limits of the control groups that this process is in, of both versions.
 
     https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
     """
@@ -133,7 +128,7 @@ def of_cgroups(cgroup: Path = CGROUP, root: Path = CGROUPS) -> list[int]:
 
 
 def _limits(root: Path, path: str, name: str) -> list[int]:
-    """Of a group and of those that it is in; a container may see its own as the root."""
+    """Return the limits of a group and its parents; a container may see its own as the root."""
     found = []
     inner = root / path.lstrip("/")
     for directory in (inner, *inner.parents):

@@ -1,4 +1,4 @@
-"""A message as the broker holds it: routed once, shared by the queues that have it."""
+"""A message as the broker holds it, shared by its queues, and its entry in each of them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 
 from pamqp import commands
 
-from mqkit.embedded.engine.memory import MESSAGE_BYTES
 from mqkit.embedded.errors import precondition_failed
 from mqkit.embedded.wire.frames import ReceivedHeader, type_name
 from mqkit.embedded.wire.tables import encode_header
 
 Properties = commands.Basic.Properties
+
+MESSAGE_BYTES = 340
+"""Bytes that a message takes beside its body and its content header: measured, CPython 3.11."""
 
 DELIVERY_COUNT = "x-delivery-count"
 ACQUIRED_COUNT = "x-acquired-count"
@@ -80,13 +82,13 @@ class Message:
         return MESSAGE_BYTES + len(self.body) + len(self.header or b"")
 
     def condense(self) -> None:
-        """Let go of what can be had from `header` again: it may wait for long."""
+        """Drop the decoded properties where `header` still has them: it may wait for long."""
         if self.header is not None:
             self._properties = None
 
     @property
     def routing_key(self) -> str:
-        """What `basic.deliver` says."""
+        """The routing key that `basic.deliver` tells."""
         return self.routing_keys[0] if self.routing_keys else ""
 
     @property
@@ -95,7 +97,7 @@ class Message:
         return self.properties.headers or {}
 
     def with_headers(self, changes: dict[str, Any]) -> Message:
-        """The same message with these headers set; None takes one out."""
+        """Make a copy with these headers set; None takes one out."""
         headers = {**self.headers, **changes}
         properties = copy.copy(self.properties)
         properties.headers = {k: v for k, v in headers.items() if k not in changes or v is not None}
@@ -111,11 +113,11 @@ class Message:
 
     @property
     def unchanged(self) -> tuple[bytes, Properties] | None:
-        """The header that a change of this message is a change of; None if there is none."""
+        """The header that this message was made from, and its properties; None if there is none."""
         return self.origin if self.header is None else (self.header, self.properties)
 
     def content_header(self) -> bytes:
-        """The payload of its content header frame."""
+        """Return the payload of its content header frame."""
         if self.header is not None:
             return self.header
         return encode_header(self.properties, len(self.body), *(self.origin or ()))
@@ -143,12 +145,12 @@ class Entry:
         return len(self.message.body)
 
     def has_expired(self, now: float) -> bool:
-        """True if its time was over by then."""
+        """Return True if its time was over by then."""
         return self.expires_at is not None and self.expires_at <= now
 
 
 def header_routing_keys(headers: Mapping[str, Any]) -> Iterable[str]:
-    """Further routing keys from `CC` and `BCC` (sender-selected distribution).
+    """Return further routing keys from `CC` and `BCC` (sender-selected distribution).
 
     https://www.rabbitmq.com/docs/sender-selected
 

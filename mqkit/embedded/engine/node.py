@@ -1,4 +1,4 @@
-"""The broker without sockets: virtual hosts, users, time, and what is to be kept."""
+"""The broker without sockets: its virtual hosts, users, clock, connections and alarms."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from mqkit.embedded.engine.clock import Clock
 from mqkit.embedded.engine.durable.journal import Forgetful, Journal
 from mqkit.embedded.engine.memory import Memory
-from mqkit.embedded.engine.users import Permissions, Users
+from mqkit.embedded.engine.users import Permissions, User, Users
 from mqkit.embedded.engine.vhost import VirtualHost
 from mqkit.embedded.errors import MAX_TEXT
-
-if TYPE_CHECKING:
-    from mqkit.embedded.session.connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +27,41 @@ DEFAULT_USERS = {"guest": "guest"}
 
 
 def version() -> str:
-    """The version of mqkit that this broker came with."""
+    """Return the version of mqkit that this broker came with."""
     return metadata.version("mqkit")
 
 
+class Client(Protocol):
+    """What the engine uses of a client's connection; `session.connection.Connection` is one."""
+
+    name: str
+    vhost: VirtualHost | None
+    """What it opened; None before."""
+    heartbeat: int
+    """Seconds, as agreed; 0 is none."""
+    client_properties: dict[str, Any]
+
+    @property
+    def is_open(self) -> bool: ...
+
+    @property
+    def user(self) -> User: ...
+
+    def force_close(self, reason: str) -> None:
+        """Close the connection, and tell the client why."""
+        ...
+
+    def unblock(self) -> None:
+        """Read on from a publisher that was blocked by an alarm."""
+        ...
+
+    def confirm(self) -> None:
+        """Send the confirms that wait: what they confirm is durable."""
+        ...
+
+
 class Node:
-    """One broker. It does no I/O but its journal's: bytes come and go by its connections.
+    """One broker. It does no I/O but for its journal: connections bring and take the bytes.
 
     Whoever lets something happen (bytes of a client, a timer, a call) calls `settle` when that
     has ended.
@@ -58,9 +84,9 @@ class Node:
         self.journal: Journal = Forgetful() if journal is None else journal
         self.users = Users(users)
         self.vhosts: dict[str, VirtualHost] = {}
-        self.connections: set[Connection] = set()
+        self.connections: set[Client] = set()
         self.memory = Memory(memory_limit, self._memory_alarm)
-        self.unconfirmed: set[Connection] = set()
+        self.unconfirmed: set[Client] = set()
         """Connections that wait for their confirms."""
         self._deferred: deque[Callable[[], None]] = deque()
         self._blocked_by_hand: str | None = None
@@ -128,7 +154,7 @@ class Node:
                 connection.unblock()
 
     def settle(self) -> None:
-        """Do what has been put off, make it durable, then confirm it.
+        """Do what was put off, make everything durable, then send the confirms.
 
         :raises DataError: it could not be made durable; nothing is confirmed then
         """
@@ -143,7 +169,7 @@ class Node:
         self.clock.run_due(after_each=self.settle)
 
     def advance(self, seconds: float | timedelta) -> None:
-        """Let time pass at once, with all that falls due on the way.
+        """Move the clock forward at once, and run all that falls due on the way.
 
         :raises ValueError: `seconds` is negative, or no time
         """

@@ -1,13 +1,14 @@
-"""A queue: takes messages in, hands them out, and lets go of them for a stated reason."""
+"""A queue: takes messages in, delivers them to its consumers, expires or dead-letters them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mqkit.embedded.engine.arguments import QueueArguments
 from mqkit.embedded.engine.clock import Clock, Timer
-from mqkit.embedded.engine.consumers import Consumer, Consumers
+from mqkit.embedded.engine.consumers import Consumers
 from mqkit.embedded.engine.message import ACQUIRED_COUNT, DELIVERY_COUNT, Entry, Message
 from mqkit.embedded.engine.ready import Held, Ready
 
@@ -21,14 +22,52 @@ QUORUM_DEFAULT_PRIORITY = 4
 """Of a message without one, in a quorum queue."""
 
 
+class Receiver(Protocol):
+    """What a queue uses of a consumer's channel; `session.channel.Channel` is one."""
+
+    def can_take(self) -> bool:
+        """Return True if a delivery may be sent now."""
+        ...
+
+    def deliver(self, consumer: Consumer, entry: Entry, message: Message) -> None:
+        """Send a message to one of the channel's consumers."""
+        ...
+
+    def consumer_gone(self, consumer: Consumer, *, tell: bool) -> None:
+        """Forget a consumer whose queue was deleted, and tell the client if `tell`."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Consumer:
+    """One `basic.consume`."""
+
+    tag: str
+    queue: Queue
+    channel: Receiver
+    no_ack: bool = False
+    exclusive: bool = False
+    priority: int = 0
+    prefetch: int = 0
+    """Unacknowledged messages that it may have; 0 is no limit."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    unacked: int = 0
+
+    def can_take(self) -> bool:
+        """Return True if a message may be sent to it now."""
+        return (
+            self.no_ack or not self.prefetch or self.unacked < self.prefetch
+        ) and self.channel.can_take()
+
+
 class Host(Protocol):
-    """What a queue needs around it."""
+    """What a queue calls of its virtual host."""
 
     @property
     def clock(self) -> Clock: ...
 
     def dead_letter(self, queue: Queue, entry: Entry, reason: str) -> None:
-        """Take over an entry that the queue let go of."""
+        """Dead-letter an entry that has left the queue for this reason."""
         ...
 
     def queue_expired(self, queue: Queue) -> None:
@@ -36,19 +75,19 @@ class Host(Protocol):
         ...
 
     def stored(self, queue: Queue, entry: Entry) -> None:
-        """Keep an entry beyond a restart, if it is to be kept."""
+        """Make an entry durable, if it is to be."""
         ...
 
     def changed(self, queue: Queue, entry: Entry) -> None:
-        """An entry that was kept has another delivery or acquired count."""
+        """Make the new delivery and acquired counts of an entry durable, if it is."""
         ...
 
     def removed(self, queue: Queue, entry: Entry) -> None:
-        """An entry has left the queue for good."""
+        """Forget an entry that has left the queue for good."""
         ...
 
     def discarded(self, entries: Iterable[Entry]) -> None:
-        """Entries have gone with their queue."""
+        """Forget entries that have gone with their queue."""
         ...
 
 
@@ -73,7 +112,7 @@ class Queue:
         self.owner = owner
         """The connection that alone may use it; None where any may."""
         self.arguments = dict(arguments or {})
-        self.consumers = Consumers(
+        self.consumers: Consumers[Consumer] = Consumers(
             single_active=options.single_active_consumer, takeover=options.is_quorum
         )
         self.ready = Ready(
@@ -121,7 +160,7 @@ class Queue:
         self._may_expire = self._may_expire or entry.expires_at is not None
 
     def serve(self) -> None:
-        """Hand out what can be, let go of what is too old or too much."""
+        """Deliver what can be delivered, and drop what is too old or too much."""
         self._expire()
         while (entry := self.ready.head()) is not None:
             consumer = self.consumers.next()
@@ -134,7 +173,7 @@ class Queue:
         self._watch_messages()
 
     def get(self) -> Entry | None:
-        """The next message for `basic.get`; it must be settled, or removed at once."""
+        """Take the next message for `basic.get`; it must be settled, or removed at once."""
         self._expire()
         entry = self.ready.head()
         if entry is not None:
@@ -145,12 +184,12 @@ class Queue:
         return entry
 
     def acknowledge(self, entry: Entry) -> None:
-        """It was handled."""
+        """Remove a message that was handled."""
         del self.unacked[entry]
         self._host.removed(self, entry)
 
     def reject(self, entry: Entry) -> None:
-        """It is not wanted: dead-letter it."""
+        """Dead-letter a message that is not wanted."""
         del self.unacked[entry]
         self._host.dead_letter(self, entry, REJECTED)
 
@@ -175,19 +214,19 @@ class Queue:
         self.serve()
 
     def purge(self) -> int:
-        """Drop the ready messages, without dead-lettering them; how many there were."""
+        """Drop the ready messages, without dead-lettering them; returns how many there were."""
         entries = self.ready.clear()
         for entry in entries:
             self._host.removed(self, entry)
         return len(entries)
 
     def add_consumer(self, consumer: Consumer) -> None:
-        """Start a consumer."""
+        """Add a consumer."""
         self.consumers.add(consumer)
         self.touch()
 
     def remove_consumer(self, consumer: Consumer) -> None:
-        """End a consumer; what it holds unacknowledged stays its channel's."""
+        """Remove a consumer; what it holds unacknowledged stays its channel's."""
         self.consumers.remove(consumer)
         self.touch()
 
@@ -203,7 +242,7 @@ class Queue:
             )
 
     def close(self) -> None:
-        """The queue is deleted: nothing of it is due, and late acks are about nothing."""
+        """End a queue that is deleted: cancel its timers, and ignore late acks."""
         self._is_deleted = True
         self._host.discarded([*self.ready.clear(), *self.unacked, *(e for e, _ in self.held)])
         self.unacked.clear()
@@ -213,7 +252,7 @@ class Queue:
                 timer.cancel()
 
     def outgoing(self, entry: Entry) -> Message:
-        """The message as a consumer gets it: a quorum queue tells how often it came back."""
+        """Return the message as a consumer gets it: a quorum queue tells how often it came back."""
         counts = {ACQUIRED_COUNT: entry.acquired_count, DELIVERY_COUNT: entry.delivery_count}
         changes = {name: count for name, count in counts.items() if count}
         return entry.message.with_headers(changes) if changes else entry.message
@@ -256,7 +295,7 @@ class Queue:
             self._may_expire = False
 
     def _expiring(self) -> list[Entry]:
-        """The messages that may expire now: what is behind another one waits for its turn.
+        """Return the messages that may expire now: what is behind another one waits for its turn.
 
         In a classic queue that is the next one; in a quorum queue, the next of each priority.
         """
@@ -264,7 +303,7 @@ class Queue:
         return heads if self.options.is_quorum else heads[:1]
 
     def _watch_messages(self) -> None:
-        """Be woken when the next head expires."""
+        """Set a timer for when the next head expires."""
         due = None
         if self._may_expire:
             expiries = (head.expires_at for head in self._expiring())
@@ -299,6 +338,6 @@ class Queue:
 
 
 def expiration_of(message: Message) -> float | None:
-    """The message's own TTL in seconds; it was checked when it was published."""
+    """Return the message's own TTL in seconds; it was checked when it was published."""
     expiration = message.properties.expiration
     return int(expiration) / 1000 if expiration else None

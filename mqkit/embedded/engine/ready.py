@@ -1,4 +1,4 @@
-"""The messages of a queue that wait: for a consumer, or for a queue that takes dead letters."""
+"""The messages that wait in a queue: for a consumer, or for a queue that takes dead letters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RETRY_FIRST, RETRY_MOST = 1.0, 60.0
 
 
 class Ready:
-    """Highest priority first, and within one priority the oldest.
+    """The ready messages: highest priority first, and within one priority the oldest.
 
     What comes back unacknowledged takes its old place again (`returns_first=False`, classic
     queues), or goes before all others in the order of coming back (quorum queues).
@@ -31,20 +31,20 @@ class Ready:
         return self._count
 
     def __iter__(self) -> Iterator[Entry]:
-        """In the order of going out."""
+        """Return the messages in the order of going out."""
         for line in reversed(self._lines):
             yield from line
 
     def append(self, entry: Entry) -> None:
-        """A new message."""
+        """Add a new message."""
         self._line_for(entry).fresh.append(entry)
 
     def put_back(self, entry: Entry) -> None:
-        """A message that came back."""
+        """Add a message that came back."""
         self._line_for(entry).put_back(entry)
 
     def heads(self) -> Iterator[Entry]:
-        """The next message of each priority, the highest first."""
+        """Return the next message of each priority, the highest first."""
         used = self._used
         while used:
             priority = used.bit_length() - 1
@@ -53,11 +53,11 @@ class Ready:
                 yield head
 
     def head(self) -> Entry | None:
-        """The next message."""
+        """Return the next message; None if there is none."""
         return self._lines[self._used.bit_length() - 1].head() if self._used else None
 
     def take(self, entry: Entry) -> None:
-        """Remove a head."""
+        """Remove a message that is the next of its priority."""
         line = self._lines[entry.priority]
         line.take()
         if not line.fresh and not line.returned:
@@ -66,7 +66,7 @@ class Ready:
         self.bytes -= entry.size
 
     def clear(self) -> list[Entry]:
-        """Remove and return all."""
+        """Remove all messages, and return them."""
         entries = list(self)
         for line in self._lines:
             line.fresh.clear()
@@ -123,7 +123,7 @@ class _Line:
 
 
 class Held:
-    """Dead letters that no queue has taken yet, with what is published of each (at-least-once)."""
+    """Dead letters that no queue has taken yet, with the message to publish (at-least-once)."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -136,28 +136,28 @@ class Held:
         return len(self._messages)
 
     def __iter__(self) -> Iterator[tuple[Entry, Message]]:
-        """As they are now, in the order of dying."""
+        """Return those that are held now, in the order of dying."""
         return iter(list(self._messages.items()))
 
     def add(self, entry: Entry, message: Message) -> None:
-        """Hold one."""
+        """Hold a dead letter."""
         self._messages[entry] = message
         self.bytes += entry.size
 
     def remove(self, entry: Entry) -> None:
-        """It was taken, so that the others are worth another try soon."""
+        """Remove one that was taken, so that the others are worth another try soon."""
         del self._messages[entry]
         self.bytes -= entry.size
         self._pause = RETRY_FIRST
 
     def pause(self) -> float:
-        """Seconds until the next try."""
+        """Return the seconds until the next try, and double them for the one after."""
         pause = self._pause
         self._pause = min(2 * pause, RETRY_MOST)
         return pause
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all, and cancel the next try."""
         self._messages.clear()
         self.bytes = 0
         if self.timer is not None:

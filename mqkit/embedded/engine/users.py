@@ -1,4 +1,4 @@
-"""Who may log in, and what they may do where.
+"""Users: how they log in, and what they may do in which virtual host.
 
 https://www.rabbitmq.com/docs/access-control
 """
@@ -33,7 +33,7 @@ class Permissions:
 
     @classmethod
     def of(cls, configure: str = ".*", write: str = ".*", read: str = ".*") -> Permissions:
-        """Permissions from expressions; an empty one permits nothing.
+        """Make permissions of expressions; an empty one permits nothing.
 
         :raises re.error: one is no regular expression
         """
@@ -42,7 +42,7 @@ class Permissions:
 
 @dataclass(slots=True)
 class User:
-    """Somebody who may log in."""
+    """A user who may log in."""
 
     name: str
     password: str = field(repr=False)
@@ -50,7 +50,7 @@ class User:
     """By virtual host; none is no access."""
 
     def check(self, permission: str, kind: str, name: str, vhost: str) -> None:
-        """See that a resource may be used.
+        """Check that the user may use a queue or an exchange.
 
         :param permission: configure, write or read
         :param kind: exchange or queue
@@ -68,7 +68,7 @@ class User:
 
 
 class Users:
-    """All who may log in."""
+    """The users who may log in."""
 
     def __init__(self, passwords: Mapping[str, str]) -> None:
         self._users = {name: User(name, password) for name, password in passwords.items()}
@@ -83,7 +83,7 @@ class Users:
         return iter(self._users.values())
 
     def add(self, name: str, password: str) -> User:
-        """Add somebody without permissions, or give a new password."""
+        """Add a user without permissions, or give one another password."""
         user = self._users.get(name)
         if user is None:
             user = self._users[name] = User(name, password)
@@ -91,11 +91,11 @@ class Users:
         return user
 
     def delete(self, name: str) -> None:
-        """Let nobody of this name log in any more."""
+        """Delete a user; one that is not there is deleted already."""
         self._users.pop(name, None)
 
     def log_in(self, mechanism: str, response: bytes, *, from_loopback: bool) -> User | None:
-        """The user who proves to be one; None for anybody else."""
+        """Return the user that a client's proof is right for; None if it is wrong."""
         found = _credentials(mechanism, response)
         if found is None:
             return None

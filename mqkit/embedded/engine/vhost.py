@@ -1,4 +1,4 @@
-"""A virtual host: its exchanges, queues and bindings, and the way of a message through them."""
+"""A virtual host: its exchanges, queues and bindings, and how a message gets through them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from mqkit.embedded.wire.frames import type_name
 
 
 class Target(Protocol):
-    """What takes messages."""
+    """What a message is offered to: a queue, or a channel that waits for a reply."""
 
     def offer(self, message: Message) -> bool:
-        """Take it; False if there is no room."""
+        """Take a message; False if there is no room."""
         ...
 
 
 class VirtualHost:
-    """Everything that has a name in one virtual host."""
+    """The exchanges, queues and bindings of one virtual host."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class VirtualHost:
     # Exchanges
 
     def exchange(self, name: str) -> Exchange:
-        """The exchange of this name.
+        """Return the exchange of this name.
 
         :raises ReplyError: 404
         """
@@ -83,7 +83,7 @@ class VirtualHost:
         internal: bool,
         arguments: dict[str, Any],
     ) -> Exchange:
-        """Declare it, or see that it is there as asked for.
+        """Declare an exchange, or check that it is there as asked for.
 
         :raises ReplyError: 403 for a reserved name, 406 where it is there otherwise
         """
@@ -123,7 +123,7 @@ class VirtualHost:
         return exchange
 
     def delete_exchange(self, name: str, *, if_unused: bool = False) -> None:
-        """Delete it and its bindings; what is not there is deleted already.
+        """Delete an exchange and its bindings; what is not there is deleted already.
 
         :raises ReplyError: 406 where it is in use and must not be
         """
@@ -139,7 +139,7 @@ class VirtualHost:
     # Queues
 
     def queue(self, name: str, connection: object) -> Queue:
-        """The queue of this name, for a connection that may use it.
+        """Return the queue of this name, for a connection that may use it.
 
         :raises ReplyError: 404, or 405 where another connection has it exclusively
         """
@@ -159,7 +159,7 @@ class VirtualHost:
         connection: object,
         arguments: dict[str, Any],
     ) -> Queue:
-        """Declare it, or see that it is there as asked for.
+        """Declare a queue, or check that it is there as asked for.
 
         :raises ReplyError: 405 where it is another connection's, 406
             where it is there otherwise or its arguments cannot be
@@ -203,7 +203,7 @@ class VirtualHost:
         return queue
 
     def delete_queue(self, queue: Queue, *, cancel: bool = True) -> int:
-        """Delete it, its bindings and its messages; how many were ready.
+        """Delete a queue, its bindings and its messages; returns how many were ready.
 
         :param cancel: tell its consumers
         """
@@ -236,7 +236,7 @@ class VirtualHost:
     def bind(
         self, source: Exchange, to: Destination, routing_key: str, arguments: dict[str, Any]
     ) -> None:
-        """Bind; the same binding twice is one.
+        """Bind a queue or an exchange; the same binding twice is one.
 
         :raises ReplyError: 406, the arguments are no header exchange's
         """
@@ -247,14 +247,14 @@ class VirtualHost:
     def is_bound(
         self, name: str, to: Destination, routing_key: str, arguments: Mapping[str, Any]
     ) -> bool:
-        """True if there is this binding from the exchange of this name."""
+        """Return True if there is this binding from the exchange of this name."""
         source = self.exchanges.get(name)
         return source is not None and source.bindings.find(to, routing_key, arguments) is not None
 
     def unbind(
         self, name: str, to: Destination, routing_key: str, arguments: Mapping[str, Any]
     ) -> None:
-        """Unbind from the exchange of this name; what is not there is gone already."""
+        """Remove a binding from the exchange of this name; what is not there is gone already."""
         source = self.exchanges.get(name)
         binding = None if source is None else source.bindings.find(to, routing_key, arguments)
         if source is not None and binding is not None:
@@ -265,11 +265,11 @@ class VirtualHost:
     # Messages
 
     def route(self, exchange: Exchange, message: Message) -> list[Queue]:
-        """The queues that a message goes to, each once."""
+        """Return the queues that a message goes to, each once."""
         return route.route(exchange, message, self.exchanges, self.queues)
 
     def targets(self, exchange: Exchange, message: Message) -> Sequence[Target]:
-        """What a published message is to be offered to: queues, or one who waits for an answer."""
+        """Return what a published message is to be offered to: queues, or a waiting channel."""
         if exchange.name == DEFAULT and message.routing_key.startswith(REPLY_PREFIX):
             return (self.replies,) if self.replies.is_ours(message.routing_key) else ()
         queues = self.route(exchange, message)
@@ -279,7 +279,7 @@ class VirtualHost:
     # What a queue needs around it (`queue.Host`)
 
     def dead_letter(self, queue: Queue, entry: Entry, reason: str) -> None:
-        """Publish it to the dead letter exchange, when the present call has ended."""
+        """Publish an entry to the dead letter exchange, when the present call has ended."""
         exchange = queue.options.dead_letter_exchange
         if exchange is None:
             self.removed(queue, entry)
@@ -297,29 +297,29 @@ class VirtualHost:
         self.delete_queue(queue)
 
     def stored(self, queue: Queue, entry: Entry) -> None:
-        """Keep it, if the queue is durable and the message persistent."""
+        """Write an entry down, if the queue is durable and the message persistent."""
         self.memory.hold(entry.message)
         if self._keeps(queue, entry):
             self._journal.put_entry(self.name, queue.name, entry)
 
     def changed(self, queue: Queue, entry: Entry) -> None:
-        """Keep its counts."""
+        """Write the counts of an entry down, if it is durable."""
         if self._keeps(queue, entry):
             self._journal.update_entry(self.name, queue.name, entry)
 
     def removed(self, queue: Queue, entry: Entry) -> None:
-        """Keep it no longer."""
+        """Forget an entry that has left its queue for good."""
         self.memory.let_go(entry.message)
         if self._keeps(queue, entry):
             self._journal.drop_entry(self.name, queue.name, entry)
 
     def discarded(self, entries: Iterable[Entry]) -> None:
-        """Let go of them; with their queue, they have gone from the journal."""
+        """Forget entries; with their queue, they have gone from the journal."""
         for entry in entries:
             self.memory.let_go(entry.message)
 
     def _publish_dead(self, exchange: str, message: Message) -> bool:
-        """True if at least one queue took it, and none refused it."""
+        """Publish a dead letter; True if at least one queue took it, and none refused it."""
         source = self.exchanges.get(exchange)
         if source is None:
             return False
@@ -329,11 +329,11 @@ class VirtualHost:
         return bool(taken) and all(taken)
 
     def _drop_dead(self, exchange: str, message: Message) -> None:
-        """At most once: what nobody takes is gone, as it is with RabbitMQ."""
+        """Publish a dead letter at most once: what nobody takes is gone, as with RabbitMQ."""
         self._publish_dead(exchange, message)
 
     def _settle_held(self, queue: Queue, entry: Entry, message: Message) -> None:
-        """At least once: it leaves its queue only when its target has it."""
+        """Publish a dead letter at least once: it leaves its queue when its target has it."""
         if self.queues.get(queue.name) is not queue:
             return
         if self._publish_dead(message.exchange, message):
@@ -367,7 +367,7 @@ class VirtualHost:
         return self.exchanges[to.name].durable
 
     def _check_queue_type(self, source: Exchange, to: Destination, routing_key: str) -> None:
-        """See that what is bound to a local random exchange is a classic queue."""
+        """Check that what is bound to a local random exchange is a classic queue."""
         if source.type != exchanges.LOCAL_RANDOM or routing_key:
             return
         queue = self.queues.get(to.name) if to.kind == "queue" else None

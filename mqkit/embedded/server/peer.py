@@ -1,4 +1,4 @@
-"""One socket of the broker: bytes to its connection and back, heartbeats and time limits."""
+"""One client's socket: passes bytes to its connection and back, with heartbeats and timeouts."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ LOOPBACK = ("127.", "::1", "::ffff:127.")
 
 
 class Shell(Protocol):
-    """What a peer needs around it."""
+    """What a peer calls of its server."""
 
     @property
     def node(self) -> Node: ...
 
     @property
     def takes_peers(self) -> bool:
-        """False once it stops."""
+        """False once the server stops."""
         ...
 
     def joined(self, peer: Peer) -> None:
-        """A peer has connected."""
+        """Add a peer that has connected."""
         ...
 
     def left(self, peer: Peer) -> None:
-        """A peer's socket is closed."""
+        """Remove a peer whose socket is closed."""
         ...
 
     def attempt(self, work: Callable[[], None]) -> None:
-        """Do it; where that cannot be made durable, the broker ends."""
+        """Do some work; where that cannot be made durable, the broker ends."""
         ...
 
 
@@ -176,7 +176,7 @@ class Peer(asyncio.Protocol):
             self._go_on()
 
     def _go_on(self) -> None:
-        """Read, and let deliveries go on, as far as they may."""
+        """Read from the client, and let deliveries go on, as far as they may."""
         if not self._may_read():
             self._transport.pause_reading()
         elif not self._transport.is_reading():
@@ -202,11 +202,13 @@ class Peer(asyncio.Protocol):
 
     def _handshake_is_late(self) -> None:
         if not self._connection.is_open:
-            logger.info("%s: no handshake within %g s", self._connection.name, HANDSHAKE_TIMEOUT)
+            logger.info(
+                "%s: closing: no handshake within %g s", self._connection.name, HANDSHAKE_TIMEOUT
+            )
             self._transport.abort()
 
     def _beat(self) -> None:
-        """Send a heartbeat if nothing was sent for half its time; see whether the peer does.
+        """Send a heartbeat if nothing was sent for half its time, and check that the peer does.
 
         AMQP 0-9-1, section 4.2.7: a peer that is silent for two intervals is gone.
         """
@@ -217,7 +219,7 @@ class Peer(asyncio.Protocol):
             return
         now = self._loop.time()
         if now - self._received > 2 * interval and self._transport.is_reading():
-            logger.info("%s: missed heartbeats", self._connection.name)
+            logger.info("%s: closing: it missed heartbeats", self._connection.name)
             self._transport.abort()
             return
         if now - self._sent >= interval / 2:

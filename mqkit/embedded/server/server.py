@@ -198,7 +198,7 @@ class EmbeddedServer:
             self.failed.set_result(None)
 
     async def advance(self, seconds: float | timedelta) -> None:
-        """Let time pass at once, for everything that waits in a queue.
+        """Move the clock forward at once, for everything that waits in a queue.
 
         :raises ValueError: `seconds` is negative, over 1e9, or no time
         """
@@ -224,7 +224,7 @@ class EmbeddedServer:
         self.node.users.delete(name)
 
     def set_permissions(self, user: str, vhost: str, configure: str, write: str, read: str) -> None:
-        """Say what a user may do in a virtual host: three regular expressions on names.
+        """Set what a user may do in a virtual host: three regular expressions on names.
 
         :raises KeyError: there is no such user or virtual host
         :raises re.error: one of them is no regular expression
@@ -234,7 +234,7 @@ class EmbeddedServer:
         )
 
     def close_connections(self, reason: str) -> int:
-        """Close all connections, as `rabbitmqctl close_all_connections` does; how many."""
+        """Close all connections, as `rabbitmqctl close_all_connections` does; returns how many."""
         connections = [each for each in self.node.connections if each.is_open]
         with self._change():
             for connection in connections:
@@ -242,16 +242,16 @@ class EmbeddedServer:
         return len(connections)
 
     def block(self, reason: str) -> None:
-        """Take no more messages, as when memory runs out."""
+        """Block publishers, as RabbitMQ does when memory runs out."""
         self.node.block(reason)
 
     def unblock(self) -> None:
-        """Take messages again, unless they take too much memory."""
+        """Let publishers go on, unless their messages take too much memory."""
         with self._change():
             self.node.unblock()
 
     def connections(self) -> list[ConnectionInfo]:
-        """The connections that are open."""
+        """Return the connections that are open."""
         return [
             ConnectionInfo(
                 each.name,
@@ -265,7 +265,7 @@ class EmbeddedServer:
         ]
 
     def queues(self, vhost: str = "/") -> list[QueueInfo]:
-        """The queues of a virtual host, in the order of their declaration.
+        """Return the queues of a virtual host, in the order of their declaration.
 
         :raises KeyError: there is no such virtual host
         """
@@ -281,7 +281,7 @@ class EmbeddedServer:
         ]
 
     def messages(self, queue: str, vhost: str = "/") -> list[MessageInfo]:
-        """The messages that wait in a queue, in the order of going out; they stay there.
+        """Return the messages that wait in a queue, in the order of going out; they stay there.
 
         :raises KeyError: there is no such queue or virtual host
         """
@@ -301,15 +301,15 @@ class EmbeddedServer:
         return self._server is not None and self.failed is not None and not self.failed.done()
 
     def joined(self, peer: Peer) -> None:
-        """A peer has connected."""
+        """Add a peer that has connected."""
         self._peers.add(peer)
 
     def left(self, peer: Peer) -> None:
-        """A peer's socket is closed."""
+        """Remove a peer whose socket is closed."""
         self._peers.discard(peer)
 
     def attempt(self, work: Callable[[], None]) -> None:
-        """Do it; where that cannot be made durable, the broker ends, and nothing is confirmed."""
+        """Do some work; where that cannot be made durable, the broker ends and confirms nothing."""
         try:
             work()
         except DataError as error:
@@ -329,7 +329,7 @@ class EmbeddedServer:
             raise
 
     def _fail(self, error: DataError) -> None:
-        """Confirm nothing any more: what was taken cannot be kept."""
+        """Stop the broker and confirm nothing more: what was taken cannot be kept."""
         if self.failed is None or self.failed.done():
             return
         logger.critical("the broker stops: %s", error)
@@ -346,7 +346,7 @@ class EmbeddedServer:
             connection.force_close("broker forced connection closure with reason 'shutdown'")
 
     def _arm_soon(self) -> None:
-        """Timers change many times in one call; look at them once, after it."""
+        """Set the timer after the present call, in which timers may change many times."""
         if not self._arming and self._server is not None:
             self._arming = True
             self._server.get_loop().call_soon(self._arm)

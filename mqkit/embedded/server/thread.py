@@ -114,7 +114,7 @@ class ServerThread:
             self._ended.result()
 
     def advance(self, seconds: float | timedelta) -> None:
-        """Let time pass at once, for everything that waits in a queue.
+        """Move the clock forward at once, for everything that waits in a queue.
 
         :raises ValueError: `seconds` is negative, or no time
         """
@@ -137,34 +137,34 @@ class ServerThread:
         self._call(lambda: self._server.delete_user(name))
 
     def set_permissions(self, user: str, vhost: str, configure: str, write: str, read: str) -> None:
-        """Say what a user may do in a virtual host: three regular expressions on names.
+        """Set what a user may do in a virtual host: three regular expressions on names.
 
         :raises KeyError: there is no such user or virtual host
         """
         self._call(lambda: self._server.set_permissions(user, vhost, configure, write, read))
 
     def close_connections(self, reason: str) -> int:
-        """Close all connections with a reason; how many."""
+        """Close all connections with a reason; returns how many."""
         return self._call(lambda: self._server.close_connections(reason))
 
     def block(self, reason: str) -> None:
-        """Take no more messages, as when memory runs out."""
+        """Block publishers, as RabbitMQ does when memory runs out."""
         self._call(lambda: self._server.block(reason))
 
     def unblock(self) -> None:
-        """Take messages again."""
+        """Let publishers go on, unless their messages take too much memory."""
         self._call(self._server.unblock)
 
     def connections(self) -> list[ConnectionInfo]:
-        """The connections that are open."""
+        """Return the connections that are open."""
         return self._call(self._server.connections)
 
     def queues(self, vhost: str = "/") -> list[QueueInfo]:
-        """The queues of a virtual host, in the order of their declaration."""
+        """Return the queues of a virtual host, in the order of their declaration."""
         return self._call(lambda: self._server.queues(vhost))
 
     def messages(self, queue: str, vhost: str = "/") -> list[MessageInfo]:
-        """The messages that wait in a queue; they stay there.
+        """Return the messages that wait in a queue; they stay there.
 
         :raises KeyError: there is no such queue
         """
@@ -196,7 +196,7 @@ class ServerThread:
             self._ended.set_result(None)
 
     async def _run(self, started: futures.Future[asyncio.AbstractEventLoop]) -> None:
-        """The thread's work: the broker, from its start to its stop."""
+        """Run the broker from its start to its stop; the work of the thread."""
         try:
             await self._server.start()
         except BaseException as error:  # noqa: BLE001 - it is raised where `start` was called

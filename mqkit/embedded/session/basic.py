@@ -9,9 +9,9 @@ from typing import Any
 from pamqp import commands
 
 from mqkit.embedded.engine.arguments import consumer_priority, expiration_fault
-from mqkit.embedded.engine.consumers import Consumer
 from mqkit.embedded.engine.direct_reply import NAME as REPLY_TO
 from mqkit.embedded.engine.message import Message, header_routing_keys
+from mqkit.embedded.engine.queue import Consumer
 from mqkit.embedded.engine.vhost import Target
 from mqkit.embedded.errors import (
     access_refused,
@@ -20,19 +20,18 @@ from mqkit.embedded.errors import (
     precondition_failed,
     resource_locked,
 )
-from mqkit.embedded.session.channel import Channel, Unacked
+from mqkit.embedded.session.channel import Channel
+from mqkit.embedded.session.content import Published
 from mqkit.embedded.session.declare import readable_queue
-from mqkit.embedded.session.transactions import Settle
-from mqkit.embedded.wire.frames import ReceivedHeader
+from mqkit.embedded.session.unacked import acknowledge, requeue, requeue_uncounted
+from mqkit.embedded.session.unacked import reject as dead_letter
 
 AT_ONCE = 100
 """Queues that a message is offered to without a look at the time."""
 
-Published = tuple[commands.Basic.Publish, ReceivedHeader, bytes]
-
 
 def publish(channel: Channel, published: Published) -> Iterator[None] | None:
-    """`basic.publish` with its content: route it, return it if it must be, confirm it later."""
+    """Do `basic.publish` with its content: route it, return it if it must be, confirm it later."""
     method, header, body = published
     channel.next_publish()
     vhost, connection = channel.vhost, channel.connection
@@ -73,7 +72,7 @@ def publish(channel: Channel, published: Published) -> Iterator[None] | None:
 
 
 def qos(channel: Channel, method: commands.Basic.Qos) -> None:
-    """`basic.qos`: for each consumer that starts after it, with `global` as well.
+    """Do `basic.qos`: for each consumer that starts after it, with `global` as well.
 
     RabbitMQ 4.3 has no prefetch shared by a channel any more, unless it is told to.
     """
@@ -84,7 +83,7 @@ def qos(channel: Channel, method: commands.Basic.Qos) -> None:
 
 
 def consume(channel: Channel, method: commands.Basic.Consume) -> None:
-    """`basic.consume`."""
+    """Do `basic.consume`."""
     tag = method.consumer_tag or f"amq.ctag-{secrets.token_urlsafe(16)}"
     if tag in channel.consumers or tag == channel.reply_tag:
         raise not_allowed(f"attempt to reuse consumer tag '{tag}'")
@@ -118,7 +117,7 @@ def consume(channel: Channel, method: commands.Basic.Consume) -> None:
 
 
 def cancel(channel: Channel, method: commands.Basic.Cancel) -> None:
-    """`basic.cancel`; a tag that is not there is cancelled already."""
+    """Do `basic.cancel`; a tag that is not there is cancelled already."""
     tag = method.consumer_tag or ""
     consumer = channel.consumers.get(tag)
     if consumer is not None:
@@ -130,7 +129,7 @@ def cancel(channel: Channel, method: commands.Basic.Cancel) -> None:
 
 
 def get(channel: Channel, method: commands.Basic.Get) -> None:
-    """`basic.get`."""
+    """Do `basic.get`."""
     queue = readable_queue(channel, method.queue)
     if queue.options.is_quorum and queue.options.single_active_consumer:
         raise resource_locked(
@@ -148,40 +147,40 @@ def get(channel: Channel, method: commands.Basic.Get) -> None:
 
 
 def ack(channel: Channel, method: commands.Basic.Ack) -> None:
-    """`basic.ack`."""
-    _settle(channel, method.delivery_tag, _acknowledge, multiple=method.multiple)
+    """Do `basic.ack`."""
+    channel.settle(method.delivery_tag, acknowledge, multiple=method.multiple)
 
 
 def nack(channel: Channel, method: commands.Basic.Nack) -> None:
-    """`basic.nack`, RabbitMQ's extension: it does not count towards a delivery limit (4.3)."""
-    how = _give_back_uncounted if method.requeue else _reject
-    _settle(channel, method.delivery_tag, how, multiple=method.multiple)
+    """Do `basic.nack`, RabbitMQ's extension: it does not count towards a delivery limit (4.3)."""
+    how = requeue_uncounted if method.requeue else dead_letter
+    channel.settle(method.delivery_tag, how, multiple=method.multiple)
 
 
 def reject(channel: Channel, method: commands.Basic.Reject) -> None:
-    """`basic.reject`: it counts towards a delivery limit."""
-    how = _give_back if method.requeue else _reject
-    _settle(channel, method.delivery_tag or 0, how, multiple=False)
+    """Do `basic.reject`: it counts towards a delivery limit."""
+    how = requeue if method.requeue else dead_letter
+    channel.settle(method.delivery_tag or 0, how, multiple=False)
 
 
 def recover(channel: Channel, method: commands.Basic.Recover) -> None:
-    """`basic.recover`: all that is unacknowledged goes back to its queues, uncounted (4.3)."""
+    """Do `basic.recover`: what is unacknowledged goes back to its queues, uncounted (4.3)."""
     if not method.requeue:
         raise not_implemented("requeue=false")
     # Before what comes back is delivered again, as RabbitMQ's own order is.
     channel.send(commands.Basic.RecoverOk())
-    channel.requeue_all(counts=False)
+    channel.recover()
 
 
 def recover_async(channel: Channel, method: commands.Basic.RecoverAsync) -> None:
-    """`basic.recover-async`: as `basic.recover`, without an answer."""
+    """Do `basic.recover-async`: as `basic.recover`, without an answer."""
     if not method.requeue:
         raise not_implemented("requeue=false")
-    channel.requeue_all(counts=False)
+    channel.recover()
 
 
 def confirm_select(channel: Channel, method: commands.Confirm.Select) -> None:
-    """`confirm.select`: publishes are numbered from here, and confirmed."""
+    """Do `confirm.select`: publishes are numbered from here, and confirmed."""
     if channel.transaction is not None:
         raise precondition_failed("cannot switch from tx to confirm mode")
     channel.confirming = True
@@ -189,7 +188,7 @@ def confirm_select(channel: Channel, method: commands.Confirm.Select) -> None:
 
 
 def flow(channel: Channel, method: commands.Channel.Flow) -> None:
-    """`channel.flow`: RabbitMQ does not stop deliveries by it, and prefetch does that better."""
+    """Do `channel.flow`: RabbitMQ does not stop deliveries by it, and prefetch does that better."""
     if not method.active:
         raise not_implemented("active=false")
     channel.send(commands.Channel.FlowOk(True))
@@ -205,39 +204,6 @@ def _offer(channel: Channel, message: Message, targets: Sequence[Target]) -> Ite
     channel.confirm_later(taken=all_taken)
 
 
-def _settle(channel: Channel, tag: int, how: Settle, *, multiple: bool) -> None:
-    """Settle deliveries, now or at the commit."""
-    taken = channel.take(tag, multiple=multiple)
-    if channel.transaction is not None:
-        channel.transaction.settle(how, taken)
-    else:
-        how(channel, channel.settled(taken))
-
-
-def _acknowledge(_: Channel, settled: list[Unacked]) -> None:
-    for each in settled:
-        if each.entry in each.queue.unacked:
-            each.queue.acknowledge(each.entry)
-    for queue in {each.queue for each in settled}:
-        queue.serve()
-
-
-def _give_back(channel: Channel, settled: list[Unacked]) -> None:
-    channel.requeue(settled, counts=True)
-
-
-def _give_back_uncounted(channel: Channel, settled: list[Unacked]) -> None:
-    channel.requeue(settled, counts=False)
-
-
-def _reject(_: Channel, settled: list[Unacked]) -> None:
-    for each in settled:
-        if each.entry in each.queue.unacked:
-            each.queue.reject(each.entry)
-    for queue in {each.queue for each in settled}:
-        queue.serve()
-
-
 def _consume_replies(channel: Channel, method: commands.Basic.Consume, tag: str) -> None:
     if not method.no_ack:
         raise precondition_failed("reply consumer cannot acknowledge")
@@ -249,7 +215,7 @@ def _consume_replies(channel: Channel, method: commands.Basic.Consume, tag: str)
 
 
 def _with_reply_key(channel: Channel, message: Message) -> Message:
-    """What answers the message must know where to; the pseudo-queue's name would not tell."""
+    """Put the channel's own reply key into `reply_to`, which named the pseudo-queue only."""
     if channel.reply_key is None:
         raise precondition_failed("fast reply consumer does not exist")
     changed = message.with_headers({})

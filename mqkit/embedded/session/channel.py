@@ -1,25 +1,30 @@
-"""A channel: puts messages together from their frames, numbers deliveries, closes on errors."""
+"""A channel: has methods carried out, numbers deliveries and publishes, closes on errors."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 from pamqp import body, commands
 
-from mqkit.embedded.engine.consumers import Consumer
 from mqkit.embedded.engine.message import Entry, Message
-from mqkit.embedded.engine.queue import Queue
+from mqkit.embedded.engine.queue import Consumer, Queue
+from mqkit.embedded.engine.users import User
 from mqkit.embedded.engine.vhost import VirtualHost
 from mqkit.embedded.errors import ReplyError, precondition_failed, unexpected_content
+from mqkit.embedded.session.content import Content
 from mqkit.embedded.session.transactions import Transaction
+from mqkit.embedded.session.turns import Turn
+from mqkit.embedded.session.unacked import (
+    Settle,
+    Unacked,
+    free_prefetch,
+    requeue,
+    requeue_uncounted,
+)
 from mqkit.embedded.wire import frames
 from mqkit.embedded.wire.frames import Method, ReceivedHeader
-
-if TYPE_CHECKING:
-    from mqkit.embedded.session.connection import Connection
 
 ENCODED_KEPT = 2
 """Encodings of a message's content that are kept; consumers mostly use the same few channels."""
@@ -27,30 +32,39 @@ ENCODED_KEPT = 2
 ENCODED_BODY = 4096
 """Bytes; the content of larger messages is encoded again each time, rather than held twice."""
 
-MAX_BODY = 16 * 1024 * 1024
-"""Bytes; RabbitMQ's own default since 4.0 (`max_message_size`)."""
 
-MAX_BODY_EVER = 512 * 1024 * 1024
-"""Bytes; a header that announces more closes the connection (RabbitMQ 4.3)."""
+class Session(Protocol):
+    """What a channel uses of its connection; `connection.Connection` is one."""
 
+    vhost: VirtualHost | None
+    """What it opened; None before."""
+    frame_max: int
+    """Bytes of a whole frame, as agreed; 0 is no limit."""
+    turn: Turn
+    """What it may do before others have their turn."""
 
-@dataclass(frozen=True, slots=True)
-class Unacked:
-    """What was delivered and not settled yet."""
+    @property
+    def user(self) -> User: ...
 
-    queue: Queue
-    entry: Entry
-    consumer: Consumer | None
+    def can(self, capability: str) -> bool:
+        """Return True if the client said that it understands this extension."""
+        ...
 
+    def can_take(self) -> bool:
+        """Return True if deliveries may be written now."""
+        ...
 
-@dataclass(slots=True)
-class _Content:
-    """A message of which not all frames have come."""
+    def write(self, data: bytes) -> None:
+        """Queue bytes for the client."""
+        ...
 
-    method: commands.Basic.Publish
-    header: ReceivedHeader | None
-    parts: list[bytes]
-    missing: int
+    def confirm_later(self) -> None:
+        """Call `confirm` of the channels once all that was done is durable."""
+        ...
+
+    def settle(self) -> None:
+        """Make all that was done durable, then confirm it."""
+        ...
 
 
 Handler = Callable[["Channel", Any], Iterator[None] | None]
@@ -61,7 +75,7 @@ class Channel:
     """One channel of one connection."""
 
     def __init__(
-        self, number: int, connection: Connection, vhost: VirtualHost, methods: dict[type, Handler]
+        self, number: int, connection: Session, vhost: VirtualHost, methods: dict[type, Handler]
     ) -> None:
         self.number = number
         self.connection = connection
@@ -84,7 +98,8 @@ class Channel:
         self._tag = 0
         self._published = 0
         self._confirms: list[tuple[int, bool]] = []
-        self._content: _Content | None = None
+        self._content: Content | None = None
+        """The message whose frames are coming."""
 
     @property
     def about(self) -> tuple[int, int] | None:
@@ -102,9 +117,13 @@ class Channel:
             if isinstance(frame, Method):
                 self._method(frame)
             elif isinstance(frame, ReceivedHeader):
-                self._header(frame)
+                content = self._expecting()
+                if content.take_header(frame):
+                    self._publish(content)
             elif isinstance(frame, body.ContentBody):
-                self._body(frame)
+                content = self._expecting()
+                if content.take_body(frame):
+                    self._publish(content)
         except ReplyError as error:
             if error.hard:
                 raise
@@ -120,7 +139,7 @@ class Channel:
         self.connection.write(frames.method(self.number, method))
 
     def can_take(self) -> bool:
-        """True if a delivery may be sent now."""
+        """Return True if a delivery may be sent now."""
         return not self.is_closing and self.connection.can_take()
 
     def deliver(self, consumer: Consumer, entry: Entry, message: Message) -> None:
@@ -155,11 +174,8 @@ class Channel:
         method = frames.Return(312, "NO_ROUTE", message.exchange, message.routing_key)
         self._send_content(method, message)
 
-    def take(self, tag: int, *, multiple: bool) -> dict[int, Unacked]:
-        """Take out what an ack, nack or reject is about, oldest first; then it is to be `settled`.
-
-        :raises ReplyError: 406, the tag is not one of an unacknowledged delivery
-        """
+    def _take(self, tag: int, *, multiple: bool) -> dict[int, Unacked]:
+        """Take out the deliveries that an ack, nack or reject is about, oldest first."""
         if not multiple:
             found = self.unacked.pop(tag, None)
             if found is None:
@@ -172,26 +188,27 @@ class Channel:
         tags = list(itertools.takewhile(lambda each: not tag or each <= tag, self.unacked))
         return {each: self.unacked.pop(each) for each in tags}
 
-    @staticmethod
-    def settled(taken: dict[int, Unacked]) -> list[Unacked]:
-        """Count deliveries that were taken out no more towards their consumers' prefetch."""
-        for each in taken.values():
-            if each.consumer is not None:
-                each.consumer.unacked -= 1
-        return list(taken.values())
+    def settle(self, tag: int, how: Settle, *, multiple: bool) -> None:
+        """Settle deliveries, now or at the commit.
 
-    def requeue_all(self, *, counts: bool) -> None:
-        """Give all that is unacknowledged back to its queues."""
-        self.requeue(self.settled(self.take(0, multiple=True)), counts=counts)
+        :raises ReplyError: 406, the tag is not one of an unacknowledged delivery
+        """
+        taken = self._take(tag, multiple=multiple)
+        if self.transaction is not None:
+            self.transaction.settle(how, taken)
+        else:
+            how(free_prefetch(taken.values()))
 
-    @staticmethod
-    def requeue(settled: Iterable[Unacked], *, counts: bool) -> None:
-        """Give deliveries back to their queues, each queue's together, oldest first."""
-        by_queue: dict[Queue, list[Entry]] = {}
-        for each in settled:
-            by_queue.setdefault(each.queue, []).append(each.entry)
-        for queue, entries in by_queue.items():
-            queue.requeue([entry for entry in entries if entry in queue.unacked], counts=counts)
+    def recover(self) -> None:
+        """Give all that is unacknowledged back to its queues, uncounted (RabbitMQ 4.3)."""
+        requeue_uncounted(free_prefetch(self._take(0, multiple=True).values()))
+
+    def roll_back(self) -> None:
+        """Undo the transaction, so that what was settled in it is unacknowledged again."""
+        if self.transaction is not None and (again := self.transaction.rollback()):
+            self.unacked.update(again)
+            # `multiple` relies on their order.
+            self.unacked = dict(sorted(self.unacked.items()))
 
     def next_publish(self) -> None:
         """Number a publish, in confirm mode."""
@@ -202,7 +219,7 @@ class Channel:
         """Confirm the present publish once everything of it is done and durable."""
         if self.confirming:
             self._confirms.append((self._published, taken))
-            self.connection.node.unconfirmed.add(self.connection)
+            self.connection.confirm_later()
 
     def confirm(self) -> None:
         """Send the confirms that wait; those of one kind in a row as one."""
@@ -221,26 +238,25 @@ class Channel:
                 self.send(commands.Basic.Nack(tag, multiple, False))
 
     def consumer_gone(self, consumer: Consumer, *, tell: bool) -> None:
-        """A consumer's queue is gone; the client is told if it understands that."""
+        """Forget a consumer whose queue is gone; the client is told if it understands that."""
         self.consumers.pop(consumer.tag, None)
         if tell and not self.is_closing and self.connection.can("consumer_cancel_notify"):
             self.send(commands.Basic.Cancel(consumer.tag, nowait=True))
 
     def stop_consumer(self, consumer: Consumer) -> None:
-        """End a consumer by its own wish."""
+        """End a consumer because the client cancels it."""
         del self.consumers[consumer.tag]
         consumer.queue.remove_consumer(consumer)
         self.vhost.consumer_left(consumer.queue)
 
     def release(self) -> None:
-        """End the consumers and give back what is unacknowledged: the channel is gone."""
+        """End the consumers of a channel that is gone, and give back what is unacknowledged."""
         consumers = list(self.consumers.values())
         self.consumers.clear()
         for consumer in consumers:
             consumer.queue.remove_consumer(consumer)
-        if self.transaction is not None:
-            self.transaction.rollback()
-        self.requeue_all(counts=True)
+        self.roll_back()
+        requeue(free_prefetch(self._take(0, multiple=True).values()))
         for consumer in consumers:
             self.vhost.consumer_left(consumer.queue)
         if self.reply_key is not None:
@@ -249,7 +265,7 @@ class Channel:
         self._content = None
 
     def serve(self) -> None:
-        """Let the queues of its consumers go on, after something held them up."""
+        """Let the queues of its consumers deliver again, after something held them up."""
         for queue in {consumer.queue for consumer in self.consumers.values()}:
             queue.serve()
 
@@ -269,9 +285,9 @@ class Channel:
 
     def _method(self, method: Method) -> None:
         if self._content is not None:
-            self._expected_content("header" if self._content.header is None else "body")
+            self._content.refuse_method()
         if isinstance(method, commands.Basic.Publish):
-            self._content = _Content(method, None, [], 0)
+            self._content = Content(method)
             return
         handler = self._methods.get(type(method))
         if handler is None:
@@ -280,7 +296,7 @@ class Channel:
             self._carry_on(work, method)
 
     def _carry_on(self, work: Iterator[None], method: Method) -> None:
-        """Do what takes several turns; meanwhile no frame of this connection is taken."""
+        """Do work that may take several turns; meanwhile no frame of this connection is taken."""
 
         def steps() -> Iterator[None]:
             try:
@@ -293,64 +309,16 @@ class Channel:
 
         self.connection.turn.carry_on(steps())
 
-    def _header(self, header: ReceivedHeader) -> None:
-        content = self._content
-        if content is None:
+    def _expecting(self) -> Content:
+        """Return the message that a frame of content belongs to."""
+        if self._content is None:
             raise unexpected_content()
-        if content.header is not None:
-            self._expected_content("body")
-        if header.content_class != commands.Basic.frame_id:
-            raise ReplyError(
-                505,
-                f"expected content header for class 60, got one for class "
-                f"{header.content_class} instead",
-            )
-        if header.weight:
-            self._expected_content("header")
-        if header.body_size > MAX_BODY_EVER:
-            raise ReplyError(
-                501,
-                f"content body size {header.body_size} exceeds maximum allowed size "
-                f"{MAX_BODY_EVER}",
-            )
-        content.header = header
-        content.missing = header.body_size
-        if not content.missing:
-            self._publish(content)
+        return self._content
 
-    def _body(self, part: body.ContentBody) -> None:
-        content = self._content
-        if content is None:
-            raise unexpected_content()
-        if content.header is None:
-            self._expected_content("header")
-        if content.header.body_size <= MAX_BODY:
-            content.parts.append(part.value)
-        content.missing -= len(part.value)
-        if content.missing < 0:
-            raise ReplyError(501, "content body frame exceeds remaining content size")
-        if not content.missing:
-            self._publish(content)
-
-    @staticmethod
-    def _expected_content(what: str) -> NoReturn:
-        # What came instead does not matter to RabbitMQ either.
-        of_class = " for class 60" if what == "header" else ""
-        raise ReplyError(
-            505, f"expected content {what}{of_class}, got non content {what} frame instead"
-        )
-
-    def _publish(self, content: _Content) -> None:
+    def _publish(self, content: Content) -> None:
         self._content = None
-        assert content.header is not None
-        if (size := content.header.body_size) > MAX_BODY:
-            # Only now, as RabbitMQ: a client that is told sooner has not sent all of it yet.
-            raise precondition_failed(
-                f"message size {size} is larger than configured max size {MAX_BODY}"
-            )
         publish = self._methods[commands.Basic.Publish]
-        work = publish(self, (content.method, content.header, b"".join(content.parts)))
-        if work is not None:
+        if (work := publish(self, content.whole())) is not None:
             self._carry_on(work, content.method)
 
     def _fail(self, error: ReplyError, frame: frames.Frame) -> None:

@@ -1,34 +1,25 @@
-"""The channels of one connection: opening, closing, and which of them a frame is for."""
+"""The channels of one connection: opens and closes them, and gives each its frames."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 from pamqp import commands
 
 from mqkit.embedded.errors import ReplyError, not_allowed, unexpected_content
-from mqkit.embedded.session import basic as basics
-from mqkit.embedded.session import declare as declarations
-from mqkit.embedded.session import transactions
-from mqkit.embedded.session.channel import Channel
+from mqkit.embedded.session import basic, declare, tx
+from mqkit.embedded.session.channel import Channel, Handler, Session
 from mqkit.embedded.wire import frames
 from mqkit.embedded.wire.frames import Method
 
-if TYPE_CHECKING:
-    from mqkit.embedded.session.connection import Connection
-
-METHODS: dict[type, Any] = {
-    **declarations.HANDLERS,
-    **basics.HANDLERS,
-    **transactions.HANDLERS,
-}
+METHODS: dict[type, Handler] = {**declare.HANDLERS, **basic.HANDLERS, **tx.HANDLERS}
+"""What each method of a channel does."""
 
 
 class Channels:
-    """By number, those that are open or that wait for the client's close-ok."""
+    """The channels, by number, that are open or that wait for the client's close-ok."""
 
-    def __init__(self, connection: Connection, limit: int) -> None:
+    def __init__(self, connection: Session, limit: int) -> None:
         self.limit = limit
         """How many may be open at a time, as RabbitMQ understands channel_max."""
         self._connection = connection
@@ -38,11 +29,11 @@ class Channels:
         return len(self._channels)
 
     def __iter__(self) -> Iterator[Channel]:
-        """Those that are there now; they may go meanwhile."""
+        """Return those that are there now; they may go meanwhile."""
         return iter(list(self._channels.values()))
 
     def receive(self, number: int, frame: frames.Frame) -> None:
-        """Take a frame of a channel.
+        """Give a frame to its channel.
 
         :raises ReplyError: a hard error, about the method that it came of
         """
@@ -57,7 +48,7 @@ class Channels:
             raise
 
     def release(self) -> None:
-        """Close all, without a word."""
+        """Close all channels, without telling the client."""
         for number, channel in list(self._channels.items()):
             del self._channels[number]
             channel.release()

@@ -56,7 +56,7 @@ class State(enum.Enum):
 
 
 class Connection:
-    """One client. `on_output` is called when there is something to write, or an end to make."""
+    """One client; `on_output` is called when there is something to write, or to end."""
 
     def __init__(
         self,
@@ -97,8 +97,10 @@ class Connection:
         self._capabilities: dict[str, Any] = {}
         self.client_properties: dict[str, Any] = {}
         self._user: User | None = None
-        self._vhost: VirtualHost | None = None
-        self._is_blocked = False
+        self.vhost: VirtualHost | None = None
+        """What it opened; None before."""
+        self.is_blocked = False
+        """True while nothing more is read from it, because of an alarm."""
         self._held_up = False
         node.connections.add(self)
 
@@ -107,16 +109,6 @@ class Connection:
         """Who logged in."""
         assert self._user is not None
         return self._user
-
-    @property
-    def vhost(self) -> VirtualHost | None:
-        """What it opened; None before."""
-        return self._vhost
-
-    @property
-    def is_blocked(self) -> bool:
-        """True while nothing more is read from it, because of an alarm."""
-        return self._is_blocked
 
     @property
     def is_closed(self) -> bool:
@@ -129,11 +121,11 @@ class Connection:
         return self.state is State.OPEN
 
     def can(self, capability: str) -> bool:
-        """True if the client said that it understands this extension."""
+        """Return True if the client said that it understands this extension."""
         return self._capabilities.get(capability) is True
 
     def can_take(self) -> bool:
-        """True if deliveries may be written; if not, `drained` lets them go on."""
+        """Return True if deliveries may be written; if not, `drained` lets them go on."""
         if self.is_writable and self._waiting < OUTPUT_HIGH and self.state is State.OPEN:
             return True
         self._held_up = True
@@ -149,14 +141,14 @@ class Connection:
         self._waiting += len(data) + WRITE_COST
 
     def output(self) -> bytes:
-        """All that is to be written; afterwards nothing is."""
+        """Return all that is to be written; afterwards nothing is."""
         data = b"".join(self._output)
         self._output.clear()
         self._waiting = 0
         return data
 
     def drained(self) -> None:
-        """The stream takes more: let deliveries that were held up go on."""
+        """Let deliveries that were held up go on: the stream takes more."""
         if not self._held_up:
             return
         self._held_up = False
@@ -175,7 +167,7 @@ class Connection:
         try:
             self._read()
         except HandshakeError as error:
-            logger.info("%s: %s", self.name, error)
+            logger.info("%s: closing without a reply: %s", self.name, error)
             self._end()
         except ReplyError as error:
             self._fail(error, *error.about)
@@ -190,7 +182,7 @@ class Connection:
         self.node.settle()
 
     def lost(self) -> None:
-        """The stream is gone."""
+        """End the connection after its stream: what was received is done, nothing is sent."""
         self.output()
         # What was taken of a peer that is gone is done.
         self.turn.finish()
@@ -198,19 +190,27 @@ class Connection:
         self.node.settle()
 
     def force_close(self, reason: str) -> None:
-        """Close it in words (320), as an operator does."""
+        """Close the connection with a 320 and a reason, as an operator does."""
         if self.state is State.OPEN:
             self._fail(ReplyError(320, reason), 0, 0)
         else:
             self._end()
 
     def unblock(self) -> None:
-        """The alarm is over: read on."""
-        if self._is_blocked:
-            self._is_blocked = False
+        """Read on: the alarm is over."""
+        if self.is_blocked:
+            self.is_blocked = False
             if self.can("connection.blocked"):
                 self._send(commands.Connection.Unblocked())
             self._leave_for_later()
+
+    def confirm_later(self) -> None:
+        """Send the confirms of the channels once what they confirm is durable."""
+        self.node.unconfirmed.add(self)
+
+    def settle(self) -> None:
+        """Make all that was done durable, then confirm it."""
+        self.node.settle()
 
     def confirm(self) -> None:
         """Send the confirms of all channels; what they confirm is durable now."""
@@ -230,10 +230,10 @@ class Connection:
             if self.state is State.CLOSED:
                 self._reader.clear()
                 return
-            if not self.turn.worked() or (self.turn.is_over and not self._is_blocked):
+            if not self.turn.worked() or (self.turn.is_over and not self.is_blocked):
                 self._leave_for_later()
                 return
-            if self._is_blocked:
+            if self.is_blocked:
                 return
 
     def _leave_for_later(self) -> None:
@@ -302,7 +302,7 @@ class Connection:
                 self._block()
 
     def _block(self) -> None:
-        self._is_blocked = True
+        self.is_blocked = True
         if self.can("connection.blocked"):
             self._send(commands.Connection.Blocked(self.node.alarm or ""))
 
@@ -333,7 +333,7 @@ class Connection:
         self.state = State.OPENING
 
     def _open(self, method: commands.Connection.Open) -> None:
-        self._vhost = handshake.enter(self.node, self.user, method.virtual_host)
+        self.vhost = handshake.enter(self.node, self.user, method.virtual_host)
         self.state = State.OPEN
         self._send(commands.Connection.OpenOk())
 
@@ -360,12 +360,12 @@ class Connection:
         self._release()
         self._send(commands.Connection.Close(error.code, error.text, class_id, method_id))
         self.state = State.CLOSING
-        self._is_blocked = False
+        self.is_blocked = False
 
     def _release(self) -> None:
         self._channels.release()
-        if self._vhost is not None:
-            self._vhost.release(self)
+        if self.vhost is not None:
+            self.vhost.release(self)
 
     def _end(self) -> None:
         if self.state is not State.CLOSED:

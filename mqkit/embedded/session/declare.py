@@ -18,7 +18,7 @@ from mqkit.embedded.wire import frames
 
 
 def declare_exchange(channel: Channel, method: commands.Exchange.Declare) -> None:
-    """`exchange.declare`, passive or not."""
+    """Do `exchange.declare`, passive or not."""
     name = method.exchange
     _not_default(name)
     _check(channel, "configure", "exchange", name)
@@ -42,7 +42,7 @@ def declare_exchange(channel: Channel, method: commands.Exchange.Declare) -> Non
 
 
 def delete_exchange(channel: Channel, method: commands.Exchange.Delete) -> None:
-    """`exchange.delete`."""
+    """Do `exchange.delete`."""
     name = method.exchange
     _not_default(name)
     if name.startswith(RESERVED_PREFIX):
@@ -55,7 +55,7 @@ def delete_exchange(channel: Channel, method: commands.Exchange.Delete) -> None:
 
 
 def bind_exchange(channel: Channel, method: commands.Exchange.Bind) -> None:
-    """`exchange.bind`, RabbitMQ's extension."""
+    """Do `exchange.bind`, RabbitMQ's extension."""
     _may_bind_exchanges(channel, method.source, method.destination)
     source = channel.vhost.exchange(method.source)
     to = Destination("exchange", channel.vhost.exchange(method.destination).name)
@@ -64,7 +64,7 @@ def bind_exchange(channel: Channel, method: commands.Exchange.Bind) -> None:
 
 
 def unbind_exchange(channel: Channel, method: commands.Exchange.Unbind) -> None:
-    """`exchange.unbind`, RabbitMQ's extension; what is not there is unbound already."""
+    """Do `exchange.unbind`, RabbitMQ's extension; what is not there is unbound already."""
     _may_bind_exchanges(channel, method.source, method.destination)
     to = Destination("exchange", method.destination)
     channel.vhost.unbind(method.source, to, method.routing_key, method.arguments or {})
@@ -72,7 +72,7 @@ def unbind_exchange(channel: Channel, method: commands.Exchange.Unbind) -> None:
 
 
 def declare_queue(channel: Channel, method: commands.Queue.Declare) -> None:
-    """`queue.declare`, passive or not."""
+    """Do `queue.declare`, passive or not."""
     vhost, connection = channel.vhost, channel.connection
     if method.queue == REPLY_TO or method.queue.startswith(REPLY_PREFIX):
         _declare_reply_queue(channel, method)
@@ -109,7 +109,7 @@ def declare_queue(channel: Channel, method: commands.Queue.Declare) -> None:
 
 
 def bind_queue(channel: Channel, method: commands.Queue.Bind) -> None:
-    """`queue.bind`."""
+    """Do `queue.bind`."""
     to, key = _queue_to_bind(channel, method)
     source = channel.vhost.exchange(method.exchange)
     channel.vhost.queue(to.name, channel.connection)
@@ -118,7 +118,7 @@ def bind_queue(channel: Channel, method: commands.Queue.Bind) -> None:
 
 
 def unbind_queue(channel: Channel, method: commands.Queue.Unbind) -> None:
-    """`queue.unbind`; what is not there is unbound already."""
+    """Do `queue.unbind`; what is not there is unbound already."""
     to, key = _queue_to_bind(channel, method)
     arguments = method.arguments or {}
     if channel.vhost.is_bound(method.exchange, to, key, arguments):
@@ -129,13 +129,13 @@ def unbind_queue(channel: Channel, method: commands.Queue.Unbind) -> None:
 
 
 def purge_queue(channel: Channel, method: commands.Queue.Purge) -> None:
-    """`queue.purge`."""
+    """Do `queue.purge`."""
     queue = readable_queue(channel, method.queue)
     channel.answer(method, commands.Queue.PurgeOk(queue.purge()))
 
 
 def delete_queue(channel: Channel, method: commands.Queue.Delete) -> None:
-    """`queue.delete`; one that is not there is deleted already."""
+    """Do `queue.delete`; one that is not there is deleted already."""
     vhost = channel.vhost
     name = _name(channel, method.queue)
     _check(channel, "configure", "queue", name)
@@ -159,7 +159,7 @@ def delete_queue(channel: Channel, method: commands.Queue.Delete) -> None:
 
 
 def readable_queue(channel: Channel, name: str) -> Queue:
-    """The queue of a method that reads from it; an empty name is the last one declared.
+    """Return the queue that a method reads from; an empty name is the last one declared.
 
     :raises ReplyError: 403, 404 or 405
     """
@@ -179,7 +179,7 @@ def _name(channel: Channel, name: str) -> str:
 def _queue_to_bind(
     channel: Channel, method: commands.Queue.Bind | commands.Queue.Unbind
 ) -> tuple[Destination, str]:
-    """The queue, which need not exist, and the key; checked against permissions."""
+    """Return the queue, which need not exist, and the key; checked against permissions."""
     name = _name(channel, method.queue)
     # An empty key with an empty queue name is the queue's name (AMQP 0-9-1, 1.7.2.3).
     key = name if not method.queue and not method.routing_key else method.routing_key
@@ -197,7 +197,7 @@ def _may_bind_exchanges(channel: Channel, source: str, destination: str) -> None
 
 
 def _declare_reply_queue(channel: Channel, method: commands.Queue.Declare) -> None:
-    """Tell whether somebody still waits for an answer there (direct reply-to)."""
+    """Answer if a channel still waits for replies at this name (direct reply-to)."""
     name = method.queue
     if name != REPLY_TO and not channel.vhost.replies.is_known(name):
         raise not_found(f"no queue '{name}' in vhost '{channel.vhost.name}'")

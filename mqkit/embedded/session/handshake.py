@@ -1,4 +1,4 @@
-"""What is agreed with a client before it is let in, decided purely.
+"""The rules of the handshake: login, tuning and the choice of a virtual host.
 
 AMQP 0-9-1, section 1.4, and https://www.rabbitmq.com/docs/access-control
 """
@@ -40,7 +40,7 @@ CAPABILITIES: dict[str, Any] = {
 
 
 def start() -> commands.Connection.Start:
-    """What the broker says of itself first."""
+    """Make `connection.start`: what the broker says of itself first."""
     return commands.Connection.Start(
         server_properties={
             "product": PRODUCT,
@@ -54,7 +54,7 @@ def start() -> commands.Connection.Start:
 
 
 def capabilities(method: commands.Connection.StartOk) -> dict[str, Any]:
-    """The extensions that the client says it understands; nonsense is none."""
+    """Return the extensions that the client says it understands; nonsense is none."""
     found: Any = (method.client_properties or {}).get("capabilities")
     return found if isinstance(found, dict) else {}
 
@@ -62,7 +62,7 @@ def capabilities(method: commands.Connection.StartOk) -> dict[str, Any]:
 def log_in(
     users: Users, method: commands.Connection.StartOk, *, from_loopback: bool, tell: bool
 ) -> User:
-    """The user who proves to be one.
+    """Return the user that the client's proof is right for.
 
     :param tell: the client understands a refusal (`authentication_failure_close`)
     :raises ReplyError: 403
@@ -89,7 +89,7 @@ def log_in(
 
 
 def check_tuning(method: commands.Connection.TuneOk) -> None:
-    """See that the client chose within what was offered.
+    """Check that the client chose within what was offered.
 
     :raises ReplyError: 530
     """
@@ -115,7 +115,7 @@ def check_tuning(method: commands.Connection.TuneOk) -> None:
 
 
 def enter(node: Node, user: User, name: str) -> VirtualHost:
-    """The virtual host that the client asked for.
+    """Return the virtual host that the client asked for.
 
     :raises ReplyError: 530, it is not there, or not for this user
     """

@@ -1,4 +1,4 @@
-"""What a connection may do before others have their turn."""
+"""Limits what a connection may do before others have their turn."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 
 class Turn:
-    """The time of one turn, and a piece of work that may need several."""
+    """The time of one turn, and a piece of work that may take several."""
 
     def __init__(self, seconds: float | None) -> None:
-        """Have no work yet.
+        """Start without work.
 
         :param seconds: how long a turn is; None is as long as it takes
         """
@@ -20,17 +20,17 @@ class Turn:
         self._work: Iterator[None] | None = None
 
     def begin(self) -> None:
-        """Count from now."""
+        """Count the turn's time from now."""
         if self._seconds is not None:
             self._until = time.monotonic() + self._seconds
 
     @property
     def is_over(self) -> bool:
-        """True once it took its time."""
+        """True once the time is over."""
         return time.monotonic() > self._until
 
     def carry_on(self, work: Iterator[None]) -> None:
-        """Do this before anything else; each step of it is short."""
+        """Do this work before anything else; each step of it is short."""
         self._work = work
 
     def worked(self) -> bool:

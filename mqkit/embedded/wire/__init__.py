@@ -1,1 +1,1 @@
-"""Bytes to frames, tables and content headers, and back."""
+"""Decodes bytes to frames, tables and content headers, and encodes them."""

@@ -1,4 +1,4 @@
-"""Bytes to frames and back, on pamqp.
+"""Cuts a byte stream into frames, and writes frames.
 
 pamqp decodes and encodes; this module cuts the stream into frames, holds the peer to the agreed
 `frame_max`, and keeps content headers as they came.
@@ -105,11 +105,11 @@ class FrameReader:
         self._is_lost = False
 
     def feed(self, data: bytes) -> None:
-        """Take what was received."""
+        """Add bytes that were received."""
         self._buffer += data
 
     def take(self, count: int) -> bytes | None:
-        """The first `count` bytes, or None while fewer are there."""
+        """Remove and return the first `count` bytes, or None while fewer are there."""
         if len(self._buffer) < count:
             return None
         data = bytes(self._buffer[:count])
@@ -117,15 +117,15 @@ class FrameReader:
         return data
 
     def peek(self, count: int) -> bytes:
-        """The first `count` bytes, or as many as are there, left in place."""
+        """Return the first `count` bytes, or as many as are there, and leave them in place."""
         return bytes(self._buffer[:count])
 
     def clear(self) -> None:
-        """Forget what was received and not read."""
+        """Drop what was received and not read."""
         self._buffer.clear()
 
     def __iter__(self) -> Iterator[tuple[int, Frame]]:
-        """Channel number and frame, for each that is complete.
+        """Return channel number and frame of each frame that is complete.
 
         After a 501 nobody knows where the next frame begins: only `connection.close-ok` is looked
         for, which the peer sends on being told so.
@@ -151,7 +151,7 @@ class FrameReader:
             del self._buffer[:start]
 
     def _size(self, data: bytes | bytearray, start: int) -> int | None:
-        """Bytes of the frame that begins here, or None while it is incomplete."""
+        """Return the bytes of the frame that begins here, or None while it is incomplete."""
         try:
             return self._measure(data, start)
         except ReplyError:
@@ -210,7 +210,7 @@ def _decode(piece: bytes) -> tuple[int, Frame]:
 
 
 def _publish(payload: bytes) -> commands.Basic.Publish | None:
-    """A `basic.publish` whose routing key is no UTF-8, which RabbitMQ takes; else None."""
+    """Decode a `basic.publish` whose routing key is no UTF-8, which RabbitMQ takes; else None."""
     try:
         start = 7 + payload[6]  # after the method, the ticket and the exchange
         end = start + 1 + payload[start]
@@ -230,21 +230,21 @@ def _undecodable(payload: bytes) -> ReplyError:
 
 
 class Deliver(commands.Basic.Deliver):
-    """pamqp holds names to the specification's letters on writing; RabbitMQ allows all of UTF-8.
+    """A `basic.deliver` with any names: pamqp writes those of the specification only.
 
     And a routing key may be any bytes, of which those that are no UTF-8 are surrogates here.
     """
 
     def validate(self) -> None:
-        """Any name that could be declared can be delivered from."""
+        """Allow any name: what could be declared can be delivered from."""
 
     def marshal(self) -> bytes:
-        """Called by pamqp."""
+        """Write the frame; pamqp calls this."""
         return _with_key(self, super().marshal)
 
 
 class GetOk(commands.Basic.GetOk):
-    """As `Deliver`."""
+    """A `basic.get-ok` with any names, as `Deliver`."""
 
     def validate(self) -> None:
         """As `Deliver`."""
@@ -255,7 +255,7 @@ class GetOk(commands.Basic.GetOk):
 
 
 class Return(commands.Basic.Return):
-    """As `Deliver`."""
+    """A `basic.return` with any names, as `Deliver`."""
 
     def validate(self) -> None:
         """As `Deliver`."""
@@ -268,7 +268,7 @@ class Return(commands.Basic.Return):
 def _with_key(
     method: Deliver | GetOk | Return, marshal: Callable[[], bytes], after: int = 0
 ) -> bytes:
-    """What pamqp writes, which cannot write each key; `after` it there are so many bytes."""
+    """Write a method with any routing key, which `after` bytes follow."""
     key = method.routing_key or ""
     if key.isascii():
         return marshal()
@@ -281,7 +281,7 @@ def _with_key(
 
 
 class ChannelOpenOk(commands.Channel.OpenOk):
-    """pamqp writes the text "0" here, where RabbitMQ sends an empty long string.
+    """A `channel.open-ok` with the empty long string that RabbitMQ sends; pamqp writes "0".
 
     There are clients that read these four octets as a number and go wrong over any other.
     """
@@ -290,18 +290,18 @@ class ChannelOpenOk(commands.Channel.OpenOk):
         super().__init__("")
 
     def validate(self) -> None:
-        """The empty string is what RabbitMQ sends."""
+        """Allow the empty string."""
 
 
 class QueueDeclareOk(commands.Queue.DeclareOk):
-    """As `Deliver`."""
+    """A `queue.declare-ok` with any name, as `Deliver`."""
 
     def validate(self) -> None:
         """As `Deliver`."""
 
 
 def type_name(value: Any) -> str:
-    """What RabbitMQ calls the type of a table's value.
+    """Return what RabbitMQ calls the type of a table's value.
 
     Which of the integer types it was on the wire is no longer known here.
     """
@@ -309,17 +309,17 @@ def type_name(value: Any) -> str:
 
 
 def ids(value: Method) -> tuple[int, int]:
-    """The class and method numbers, as `close` methods name what they are about."""
+    """Return the class and method numbers, as `close` methods name what they are about."""
     return value.index >> 16, value.index & 0xFFFF
 
 
 def method(channel: int, value: Method) -> bytes:
-    """A method frame."""
+    """Write a method frame."""
     return frame.marshal(value, channel)
 
 
 def content(channel: int, content_header: bytes, payload: bytes, frame_max: int) -> bytes:
-    """Header and body frames, no frame larger than `frame_max` (0: no limit)."""
+    """Write header and body frames, none larger than `frame_max` (0: no limit)."""
     parts = [frame.marshal(_RawHeader(content_header), channel)]
     step = frame_max - FRAME_OVERHEAD if frame_max else max(len(payload), 1)
     parts += [

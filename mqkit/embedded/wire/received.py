@@ -1,4 +1,4 @@
-"""Content headers as a client sent them, read and refused as RabbitMQ does.
+"""Reads content headers as clients send them, and refuses what RabbitMQ refuses.
 
 pamqp would refuse what RabbitMQ takes (texts that are no UTF-8, any time, any depth), and take what
 it refuses (a NaN, a value that is cut off). Of the table RabbitMQ (4.0.5, 4.3.6) passes on each
@@ -89,7 +89,7 @@ def _property(name: str, part: bytes) -> Any:
 
 
 def _moment(seconds: int) -> datetime | int:
-    """A time; a number where Python has none."""
+    """Return a time, or a number where Python has no time for it."""
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
@@ -97,7 +97,7 @@ def _moment(seconds: int) -> datetime | int:
 
 
 def _passed_on(table: bytes) -> bytes:
-    """A table, checked at any depth, as RabbitMQ passes it on."""
+    """Check a table at any depth, and return it as RabbitMQ passes it on."""
     data = bytearray(table)
     starts = _check(data)
     entries: dict[bytes, bytes] = {}
@@ -169,7 +169,7 @@ def _table(data: bytes, at: int, level: int) -> tuple[dict[str, Any], int]:
 def _value(  # noqa: PLR0911 - one a type
     data: bytes, at: int, level: int
 ) -> tuple[Any, int]:
-    """A value of a table that was checked, in the types of pamqp, and where it ends."""
+    """Read a value of a table that was checked, in the types of pamqp; returns where it ends."""
     kind = chr(data[at])
     at += 1
     if (number := _NUMBERS.get(ord(kind))) is not None:

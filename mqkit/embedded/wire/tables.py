@@ -1,4 +1,4 @@
-"""Field tables and properties, written so that nothing of them changes on the way.
+"""Writes field tables and properties so that nothing of them changes on the way.
 
 pamqp's own encoder chooses types by value: a double loses digits, a long string that is no UTF-8
 is refused, long names are cut, a timestamp in milliseconds becomes one in seconds. What a client
@@ -52,7 +52,7 @@ _HEADER = struct.Struct(">HHQH")
 
 
 def encode_table(table: Mapping[str, Any]) -> bytes:
-    """A field table with its length.
+    """Encode a field table with its length.
 
     Integers are 64 bits wide, as those that RabbitMQ itself puts into headers.
 
@@ -67,7 +67,7 @@ def encode_header(
     origin: bytes | None = None,
     before: commands.Basic.Properties | None = None,
 ) -> bytes:
-    """The payload of a content header frame.
+    """Encode the payload of a content header frame.
 
     :param origin: the payload that the properties were made from: what is in `properties` the
         very object that is in `before`, its decoded properties, is copied from there
@@ -97,7 +97,7 @@ def _property(properties: commands.Basic.Properties, name: str, value: Any) -> b
 
 
 def split(header: bytes) -> dict[str, bytes]:
-    """The encoded properties of a content header, by name."""
+    """Return the encoded properties of a content header, by name."""
     flags = _HEADER.unpack_from(header)[3]
     at = _HEADER.size
     found = {}
@@ -117,7 +117,7 @@ def split(header: bytes) -> dict[str, bytes]:
 
 
 def fields(table: bytes) -> dict[str, bytes]:
-    """The encoded values of a field table that was decoded before, by name."""
+    """Return the encoded values of a field table that was decoded before, by name."""
     found = {}
     at = 4
     while at < len(table):
@@ -159,7 +159,7 @@ def _long(value: bytes) -> bytes:
 
 
 def _value(value: Any) -> bytes:
-    """A value with the octet of its type."""
+    """Encode a value with the octet of its type."""
     if value is None:
         return b"V"
     writer = WRITERS.get(type(value))

@@ -1,4 +1,4 @@
-"""`python -m tests.conformance.suite`: run the suite, and tell what held where.
+"""`python -m tests.conformance.suite`: runs the suite, and reports what held where.
 
 Exit codes: 0 every case passed or is declared as lacking; 1 one failed, or a broker could not be
 had; 2 it was called wrongly.
@@ -116,7 +116,7 @@ def _report(
 def _origin(
     options: argparse.Namespace, results: Sequence[Result], targets: Sequence[Target]
 ) -> str:
-    """What the table is and the command for it; brokers by label, since URLs hold passwords."""
+    """Say what the table is and how it was made; brokers by label, since URLs hold passwords."""
     cases = len({result.case.id for result in results})
     words = [f"--broker={target.label}" for target in targets]
     words += [f"--client={label}" for label in options.client]

@@ -17,7 +17,7 @@ from tests.conformance.suite.values import (
     QueueOk,
     Returned,
 )
-from tests.conformance.suite.wire import Raw, Wire
+from tests.conformance.suite.wire.base import Raw, Wire
 
 Verdict = Literal["ack", "nack"]
 Arguments = Mapping[str, Any] | None

@@ -10,10 +10,10 @@ from mqkit.drivers.base import Driver
 from mqkit.drivers.pika.driver import PikaDriver
 from mqkit.errors import ConfigurationError
 from mqkit.settings import BrokerUrl
-from tests.conformance.suite import wire_aiormq, wire_pika
 from tests.conformance.suite.env import BytesEnv, DriverEnv, Env, Session
 from tests.conformance.suite.suite import About
-from tests.conformance.suite.wire import Wire
+from tests.conformance.suite.wire import aiormq, pika
+from tests.conformance.suite.wire.base import Wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Client:
     driver: Callable[[], Driver] | None = None
 
     def env(self, session: Session) -> Env:
-        """The surroundings of one case."""
+        """Make the surroundings of one case."""
         if self.about == "driver":
             assert self.driver is not None
             return DriverEnv(session, self.driver())
@@ -37,18 +37,18 @@ class Client:
 CLIENTS: Mapping[str, Client] = {
     client.label: client
     for client in (
-        Client("pika raw", "broker", wire_pika.connect),
-        Client("aio-pika raw", "broker", wire_aiormq.connect),
-        Client("pika", "driver", wire_pika.connect, PikaDriver),
-        Client("aio-pika", "driver", wire_pika.connect, AioPikaDriver),
-        Client("bytes", "bytes", wire_pika.connect),
+        Client("pika raw", "broker", pika.connect),
+        Client("aio-pika raw", "broker", aiormq.connect),
+        Client("pika", "driver", pika.connect, PikaDriver),
+        Client("aio-pika", "driver", pika.connect, AioPikaDriver),
+        Client("bytes", "bytes", pika.connect),
     )
 }
 """By label."""
 
 
 def client_of(label: str) -> Client:
-    """The client with this label.
+    """Return the client with this label.
 
     :raises mqkit.errors.ConfigurationError: there is none
     """

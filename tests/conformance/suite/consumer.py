@@ -1,4 +1,4 @@
-"""What is delivered to one consumer."""
+"""A consumer of a raw client, as a case uses it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Consumer:
         """Done when the broker has sent `basic.cancel` for it."""
 
     async def next(self, within: float = ANSWER) -> Delivery:
-        """The next delivery.
+        """Wait for the next delivery.
 
         :raises ClosedError: the channel closed instead
         :raises AssertionError: nothing came within so many seconds
@@ -50,7 +50,7 @@ class Consumer:
         raise AssertionError(f"nothing was delivered to {self.tag} within {within:g} s")
 
     async def take(self, count: int) -> list[Delivery]:
-        """The next `count` deliveries."""
+        """Wait for the next `count` deliveries."""
         return [await self.next() for _ in range(count)]
 
     async def cancel(self) -> None:

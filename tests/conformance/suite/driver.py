@@ -1,4 +1,4 @@
-"""What a driver tells of a consumer, of publishes and of closes, kept for a case to look at."""
+"""Collects what a driver tells of deliveries, publishes and closes, for a case to look at."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ class Inbox:
         return inbox
 
     def on_cancel(self) -> None:
-        """The driver says that the broker cancelled it."""
+        """Count a cancel by the broker."""
         self.cancels += 1
         self.cancelled.set()
 
     async def next(self) -> Incoming:
-        """The next delivery."""
+        """Wait for the next delivery."""
         async with asyncio.timeout(ANSWER):
             return await self.deliveries.get()
 
     async def take(self, count: int) -> list[Incoming]:
-        """The next `count` deliveries."""
+        """Wait for the next `count` deliveries."""
         return [await self.next() for _ in range(count)]
 
     async def bodies(self, count: int) -> list[bytes]:
-        """The bodies of the next `count` deliveries."""
+        """Wait for the next `count` deliveries, and return their bodies."""
         return [incoming.body for incoming in await self.take(count)]
 
     async def nothing_more(self) -> None:
@@ -124,7 +124,7 @@ class Publishes:
 
 
 async def closed_with(what: DriverChannel | DriverConnection, code: int, text: str = "") -> Closed:
-    """Claim that it closes with this code, words included; 0 is none of the broker's."""
+    """Claim that it closes with this code and some words; 0 is for none of the broker's."""
     async with asyncio.timeout(ANSWER):
         closed = await asyncio.shield(what.closed)
     assert closed.code == code, f"closed with {closed.code}, not {code}: {closed.text}"
@@ -135,7 +135,7 @@ async def closed_with(what: DriverChannel | DriverConnection, code: int, text: s
 
 
 async def got(channel: DriverChannel, queue: str) -> Incoming:
-    """What the queue gives, where there must be something at once."""
+    """Get a message of the queue, which must be there at once."""
     incoming = await channel.get(queue)
     assert incoming is not None, f"{queue} is empty"
     return incoming

@@ -20,7 +20,7 @@ from tests.conformance.suite.consumer import ANSWER, Consumer
 from tests.conformance.suite.peer import Peer
 from tests.conformance.suite.scripted import ScriptedBroker
 from tests.conformance.suite.values import ClosedError, Delivery
-from tests.conformance.suite.wire import Wire
+from tests.conformance.suite.wire.base import Wire
 
 POLL = 0.01
 """Seconds between two looks at what cannot be waited for."""

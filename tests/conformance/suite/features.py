@@ -1,4 +1,4 @@
-"""What a broker may lack, and the declared list of what each of them does lack.
+"""The features that cases need of a broker, and the declared list of what each broker lacks.
 
 A case that needs what its broker lacks is counted as `lacks`, in a column of its own; with
 `--check-lacks` it is run, and must fail, since otherwise the list would be untrue.
@@ -83,6 +83,6 @@ LACKS: Mapping[str, Mapping[Feature, str]] = {
 
 
 def lacking(label: str, needs: Iterable[Feature]) -> dict[Feature, str]:
-    """What a broker lacks of these features, with the reasons; nothing for an unknown label."""
+    """Return which of these features a broker lacks, and why; nothing for an unknown label."""
     lacks = LACKS.get(label, {})
     return {feature: lacks[feature] for feature in needs if feature in lacks}

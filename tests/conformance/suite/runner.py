@@ -1,4 +1,4 @@
-"""Runs cases on a broker with a client, one verdict each; a failure stops nothing."""
+"""Runs cases on a broker with a client, and gives each a verdict; a failure stops nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Verdict = Literal["passed", "failed", "lacks"]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one case; `error` tells where it failed, or what is lacking."""
+    """The verdict on one case; `error` tells where it failed, or what is lacking."""
 
     case: Case
     broker: str
@@ -135,10 +135,10 @@ async def attempt(
 
 
 def describe(error: BaseException) -> str:
-    """Where in its case an error came up, the line of it, and its words, on one line."""
+    """Put an error on one line: where in its case it came up, the line of code, and its words."""
     cause = error.__cause__ if isinstance(error, TimeoutError) and error.__cause__ else error
     frames = traceback.extract_tb(cause.__traceback__)
-    ours = [f for f in frames if "/conformance/cases/" in f.filename.replace("\\", "/")]
+    ours = [f for f in frames if "/conformance/suite/cases/" in f.filename.replace("\\", "/")]
     where = ""
     if ours:
         last = ours[-1]

@@ -1,4 +1,4 @@
-"""The broker's side of a connection, played by a case: for what no broker does when it is asked."""
+"""The broker's side of a connection, played by a case: for what no broker does when asked."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ScriptedBroker(Peer):
 
 
 def delivery(consumer_tag: str, tag: int, body: bytes, channel: int = 1) -> bytes:
-    """The frames of a `basic.deliver` from the default exchange, with a body."""
+    """Make the frames of a `basic.deliver` from the default exchange, with a body."""
     frames = (
         commands.Basic.Deliver(consumer_tag, tag, False, "", "q"),
         ContentHeader(0, len(body), commands.Basic.Properties()),

@@ -1,4 +1,4 @@
-"""What a case is, how one is declared, and how all of them are found."""
+"""Declares cases, finds all of them, and selects some."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Function = Callable[[Any], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One promise: `id` is `module.function`, `sentence` is what it claims.
+    """One promise: `id` is `module.function`, without folders; `sentence` is what it claims.
 
     `needs` are the features without which it does not hold, see `features.LACKS`.
     """
@@ -70,15 +70,17 @@ def case(
 
 
 def collect(package: str = CASES) -> list[Case]:
-    """Import the modules of a package and return their cases, in the order of the source.
+    """Import all modules in and under a package, and return their cases.
+
+    They come by the names of their modules, whichever folder those are in, and within a module in
+    the order of the source.
 
     :raises mqkit.errors.ConfigurationError: a case is not named after its function and module
     """
     root = importlib.import_module(package)
-    names = sorted(info.name for info in pkgutil.iter_modules(root.__path__))
-    return [
-        case for name in names for case in _cases_of(importlib.import_module(f"{package}.{name}"))
-    ]
+    names = [info.name for info in pkgutil.walk_packages(root.__path__, f"{package}.")]
+    names.sort(key=lambda name: name.rpartition(".")[2])
+    return [case for name in names for case in _cases_of(importlib.import_module(name))]
 
 
 def _cases_of(module: ModuleType) -> list[Case]:
@@ -96,7 +98,7 @@ def _cases_of(module: ModuleType) -> list[Case]:
 
 
 def select(cases: Sequence[Case], patterns: Collection[str]) -> list[Case]:
-    """The cases whose id or area matches one of the glob patterns; all where there is none.
+    """Return the cases whose id or area matches one of the glob patterns; all without a pattern.
 
     :raises mqkit.errors.ConfigurationError: none matches
     """

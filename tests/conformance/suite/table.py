@@ -1,4 +1,4 @@
-"""The suite's results as a Markdown table, and in a file that has a place for it."""
+"""Writes the suite's results as a Markdown table, also into a file that has a place for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ END = "<!-- conformance:end -->"
 
 
 def cell(results: Sequence[Result]) -> str:
-    """`passed/run, lacks n`; a dash where there was nothing to run."""
+    """Write one cell, `passed/run, lacks n`; a dash where there was nothing to run."""
     if not results:
         return "-"
     lacks = sum(result.verdict == "lacks" for result in results)
@@ -24,7 +24,7 @@ def cell(results: Sequence[Result]) -> str:
 
 
 def table(results: Sequence[Result], targets: Sequence[Target]) -> str:
-    """A row for each broker, a column for each client, in the order in which they came."""
+    """Write a row for each broker and a column for each client, in the order in which they came."""
     clients = list(dict.fromkeys(result.client for result in results))
     rows = [["broker", *clients], ["---"] * (len(clients) + 1)]
     for target in targets:

@@ -1,4 +1,4 @@
-"""Which brokers a command line names, and how each is had."""
+"""Finds the brokers that a command line names, and starts or connects to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conformance.suite.env import Target
 
 
 def specs(names: Sequence[str]) -> list[BrokerSpec]:
-    """Brokers by name: `embedded`, `4.3` (a container), `URL`, or `LABEL=URL`.
+    """Read the names of brokers: `embedded`, `4.3` (a container), `URL`, or `LABEL=URL`.
 
     Without names, the RabbitMQ that is found.
 
@@ -53,7 +53,7 @@ def opened(spec: BrokerSpec) -> Iterator[Target]:
 
 
 def target_of(broker: Broker, label: str = "") -> Target:
-    """A running broker as a target; its label is that of its version unless one is given."""
+    """Make a target of a running broker; its label is that of its version unless one is given."""
     found = None if broker.kind == "embedded" else re.match(r"\d+\.\d+", broker.version)
     by_version = found[0] if found else broker.label
     return Target(

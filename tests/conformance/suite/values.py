@@ -103,7 +103,7 @@ class QueueOk:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Why a channel or a connection closed: the broker's words, or 0 where it sent none.
+    """Why a channel or a connection closed: the code and words of the broker, or 0 for none.
 
     `class_id` and `method_id` are None where the client library keeps them to itself.
     """
@@ -115,7 +115,7 @@ class Closed:
     method_id: int | None = field(default=None, compare=False)
 
     def error(self) -> ClosedError:
-        """The error for whoever still wanted something of it."""
+        """Make the error for whoever still waits for an answer."""
         kind = ConnectionClosedError if self.of_connection else ChannelClosedError
         return kind(self.code, self.text)
 

@@ -194,7 +194,7 @@ def test_what_a_field_cannot_hold_is_refused(value: Any) -> None:
     """None of it is rounded, cut or left out; and a NaN would cost the connection."""
     with pytest.raises(Exception) as caught:  # noqa: PT011 - of several types
         encode({"h": value})
-    from mqkit.drivers.pika.convert import ENCODING_ERRORS  # noqa: PLC0415 - what drivers translate
+    from mqkit.drivers.frames import ENCODING_ERRORS  # noqa: PLC0415 - what drivers translate
 
     assert isinstance(caught.value, ENCODING_ERRORS)
 

@@ -7,22 +7,21 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mqkit.blocking.pending import Job
 from mqkit.blocking.publisher import BlockingPublisher
-from mqkit.drivers.base import Closed
+from mqkit.drivers.base import Acked, Closed, Gone, Returned, Verdict
 from mqkit.errors import (
     BrokerUrlError,
     ConnectionLostError,
     InvalidMessageError,
     PublisherClosedError,
+    UnroutableError,
 )
-from mqkit.message import Message
-from mqkit.publishing.confirms import Acked, Gone, Verdict
+from mqkit.message import Message, Properties
 
 NOWHERE = "amqp://user:s3cret@127.0.0.1:1/vhost"
 
 
-class FakeLink:
+class FakeConnection:
     """A connection that answers with what the test says, and counts what is written to it."""
 
     def __init__(self, broker: FakeBroker) -> None:
@@ -56,24 +55,29 @@ class FakeLink:
 
 
 class FakeBroker:
-    """Stands for `BlockingLink`: opens one fake link after the other."""
+    """Stands for `BlockingConnection`: opens one fake connection after the other."""
 
     def __init__(self) -> None:
-        self.links: list[FakeLink] = []
+        self.connections: list[FakeConnection] = []
         self.verdict: Callable[[], Verdict] = Acked
         self.refuse: Exception | None = None
 
-    def open(self, *_: object) -> FakeLink:
+    @property
+    def written(self) -> list[str | None]:
+        """The ids of what was written, over all connections."""
+        return [m.properties.message_id for each in self.connections for m in each.written]
+
+    def open(self, *_: object) -> FakeConnection:
         if self.refuse is not None:
             raise self.refuse
-        self.links.append(FakeLink(self))
-        return self.links[-1]
+        self.connections.append(FakeConnection(self))
+        return self.connections[-1]
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeBroker:
     broker = FakeBroker()
-    monkeypatch.setattr("mqkit.blocking.queue.BlockingLink", broker)
+    monkeypatch.setattr("mqkit.blocking.thread.BlockingConnection", broker)
     return broker
 
 
@@ -123,7 +127,7 @@ def test_what_cannot_be_encoded_is_told_at_once(
     """A message that cannot be written raises before a connection is opened for it."""
     with pytest.raises(InvalidMessageError):
         publisher.publish("", routing_key, b"", headers=headers)
-    assert fake.links == []
+    assert fake.connections == []
 
 
 def test_bad_arguments() -> None:
@@ -139,8 +143,23 @@ def test_a_loss_is_published_again(fake: FakeBroker, publisher: BlockingPublishe
     verdicts: list[Verdict] = [Gone(Closed(320, "forced")), Gone(Closed(0, "lost")), Acked()]
     fake.verdict = lambda: verdicts.pop(0)
     assert publisher.publish("", "queue", b"", message_id="m-1") == "m-1"
-    assert [m.properties.message_id for link in fake.links for m in link.written] == ["m-1"] * 3
-    assert len(fake.links) == 3
+    assert fake.written == ["m-1"] * 3
+    assert len(fake.connections) == 3
+
+
+def test_a_refusal_after_a_loss_says_that_it_may_be_stored(
+    fake: FakeBroker, publisher: BlockingPublisher
+) -> None:
+    """The broker may have taken the message before, on the connection that was lost."""
+    returned = Returned(312, "NO_ROUTE", "", "queue", Properties())
+    verdicts: list[Verdict] = [Gone(Closed(0, "lost")), returned, returned]
+    fake.verdict = lambda: verdicts.pop(0)
+    with pytest.raises(UnroutableError) as after_a_loss:
+        publisher.publish("", "queue", b"")
+    assert after_a_loss.value.may_be_stored
+    with pytest.raises(UnroutableError) as at_once:
+        publisher.publish("", "queue", b"")
+    assert not at_once.value.may_be_stored
 
 
 def test_losses_without_end_are_not_met_in_a_tight_loop(
@@ -151,7 +170,7 @@ def test_losses_without_end_are_not_met_in_a_tight_loop(
     with pytest.raises(ConnectionLostError) as raised:
         publisher.publish("", "queue", b"", timeout=1.0)
     assert raised.value.may_be_stored
-    assert 2 <= len(fake.links) < 50
+    assert 2 <= len(fake.connections) < 50
 
 
 def test_what_nobody_waits_for_is_not_written(fake: FakeBroker) -> None:
@@ -168,15 +187,14 @@ def test_what_nobody_waits_for_is_not_written(fake: FakeBroker) -> None:
             target=publisher.publish, args=("", "q", b""), kwargs={"message_id": "first"}
         )
         first.start()
-        while not (fake.links and fake.links[0].written):
+        while not (fake.connections and fake.connections[0].written):
             first.join(0.001)
         with pytest.raises(ConnectionLostError, match="its turn"):
             publisher.publish("", "q", b"", message_id="late", timeout=0.05)
         gate.set()
         first.join()
         publisher.publish("", "q", b"", message_id="next")
-    written = [m.properties.message_id for link in fake.links for m in link.written]
-    assert written == ["first", "next"]
+    assert fake.written == ["first", "next"]
 
 
 def test_stuck_connections_do_not_hold_up_the_rest(fake: FakeBroker) -> None:
@@ -184,7 +202,7 @@ def test_stuck_connections_do_not_hold_up_the_rest(fake: FakeBroker) -> None:
     gate = threading.Event()
 
     def first_one_hangs() -> Verdict:
-        if len(fake.links) == 1:
+        if len(fake.connections) == 1:
             gate.wait(10)
         return Acked()
 
@@ -192,10 +210,10 @@ def test_stuck_connections_do_not_hold_up_the_rest(fake: FakeBroker) -> None:
     with BlockingPublisher(NOWHERE, connections=1) as publisher:
         stuck = threading.Thread(target=publisher.publish, args=("", "q", b""))
         stuck.start()
-        while not (fake.links and fake.links[0].written):
+        while not (fake.connections and fake.connections[0].written):
             stuck.join(0.001)
         publisher.publish("", "q", b"", timeout=5)
-        assert len(fake.links) == 2
+        assert len(fake.connections) == 2
         gate.set()
         stuck.join()
 
@@ -215,7 +233,7 @@ def test_no_thread_to_be_had(publisher: BlockingPublisher, monkeypatch: pytest.M
 def test_a_failure_of_its_own_reaches_the_caller(
     fake: FakeBroker, publisher: BlockingPublisher, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bug in a lane is logged and raised, and the next publish starts afresh."""
+    """A bug in a thread is logged and raised, and the next publish starts afresh."""
     fake.refuse = ZeroDivisionError("a bug")
     with pytest.raises(ConnectionLostError, match="traceback"):
         publisher.publish("", "queue", b"")
@@ -231,15 +249,4 @@ def test_closed_is_closed(fake: FakeBroker, publisher: BlockingPublisher) -> Non
     publisher.close()
     with pytest.raises(PublisherClosedError):
         publisher.publish("", "queue", b"")
-    assert len(fake.links[0].written) == 1
-
-
-def test_one_result_for_each_job() -> None:
-    """A job that its caller gave up is not claimed; one with a result is not given up."""
-    given_up, finished = Job(Message("", "q", b"")), Job(Message("", "q", b""))
-    assert given_up.abandon()
-    assert not given_up.claim()
-    assert not given_up.written
-    assert finished.claim()
-    finished.finish(None)
-    assert not finished.abandon()
+    assert len(fake.connections[0].written) == 1

@@ -67,7 +67,7 @@ async def test_a_broker_that_drops_everybody_is_not_run_at_in_a_loop(
         await sleep(0)
 
     monkeypatch.setattr(asyncio, "sleep", noted)
-    monkeypatch.setattr("mqkit.broker.connection.random.uniform", lambda _, longest: longest)
+    monkeypatch.setattr("mqkit.broker.reconnect.random.uniform", lambda _, longest: longest)
     driver = DyingDriver()
     connection = Connection(BrokerUrl.parse("amqp://h"), name="test", driver=cast("Driver", driver))
     await connection.open(1)
@@ -100,7 +100,7 @@ class MovingDriver:
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between attempts to connect."""
-    monkeypatch.setattr("mqkit.broker.connection.RECOVERY_WAIT_UNIT", 0.0)
+    monkeypatch.setattr("mqkit.broker.reconnect.RECOVERY_WAIT_UNIT", 0.0)
 
 
 @pytest.mark.usefixtures("no_waits")
@@ -151,7 +151,7 @@ async def test_at_the_start_a_refusal_is_not_tried_again() -> None:
 async def test_no_wait_goes_past_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long a wait is drawn, the last attempt is at the deadline, and its error is told."""
     monkeypatch.setattr(
-        "mqkit.broker.connection.wait_random_exponential", lambda **_: lambda _: 60.0
+        "mqkit.broker.reconnect.wait_random_exponential", lambda **_: lambda _: 60.0
     )
     driver = MovingDriver(*[ConnectError("nobody there")] * 10)
     connection = Connection(BrokerUrl.parse("amqp://h"), name="test", driver=cast("Driver", driver))

@@ -19,6 +19,7 @@ from mqkit.drivers.base import Incoming, Returned
 from mqkit.drivers.frames import HEAD
 from mqkit.drivers.pika import convert as pika_wire
 from mqkit.drivers.pika.connection import Inbound
+from mqkit.errors import InvalidMessageError
 from mqkit.message import Message, Properties
 from tests.tables import ENTRIES, payload, properties, short
 
@@ -99,11 +100,8 @@ def by_pika(channel: int, message: Message, limit: int) -> bytes:
 )
 def test_a_publish_is_what_pika_writes(channel: int, message: Message, piece: int) -> None:
     """The same octets, whatever the properties, and however often the body must be cut."""
-    headers = message.properties.headers
-    limit = max(piece, len(b"".join(frames.publish(channel, message, headers, 2**20))))
-    assert b"".join(frames.publish(channel, message, headers, limit)) == by_pika(
-        channel, message, limit
-    )
+    limit = max(piece, len(b"".join(frames.publish(channel, message, 2**20))))
+    assert b"".join(frames.publish(channel, message, limit)) == by_pika(channel, message, limit)
 
 
 @pytest.mark.parametrize(
@@ -122,17 +120,37 @@ def test_a_publish_is_what_pika_writes(channel: int, message: Message, piece: in
         (Message("", "q", b"", Properties(priority="7")), {}),  # type: ignore[arg-type]
     ],
 )
-def test_what_cannot_be_encoded_is_an_encoding_error(message: Message, headers: Any) -> None:
-    """It raises what the drivers tell as an InvalidMessageError, and nothing else."""
-    with pytest.raises(pika_wire.ENCODING_ERRORS):
-        frames.publish(1, message, headers, 1000)
+def test_what_cannot_be_encoded_is_an_invalid_message(message: Message, headers: Any) -> None:
+    """It raises an InvalidMessageError of the encoder's own, and nothing else."""
+    with pytest.raises(InvalidMessageError, match="cannot be encoded") as caught:
+        frames.publish(1, message, 1000, headers)
+    assert isinstance(caught.value.__cause__, frames.ENCODING_ERRORS)
+
+
+def test_what_can_be_written_is_known_without_its_body() -> None:
+    """Headers of any size may be; what cannot be encoded is refused with its id and exchange."""
+    many = Properties(headers={"h": "x" * 1_000_000})
+    frames.check_writable(Message("", "q", None, many))  # type: ignore[arg-type]
+    bad = Properties(message_id="m", headers={"h": object()})  # type: ignore[dict-item]
+    with pytest.raises(InvalidMessageError, match="message m to exchange 'x': a header or"):
+        frames.check_writable(Message("x", "q", b"", bad))
+
+
+def test_extra_headers_are_written_with_the_message_s_own() -> None:
+    """In the place of those of the same name; the message's stay as they are."""
+    own = Message("", "q", b"", Properties(headers={"a": 1, "b": 2}))
+    both = Message("", "q", b"", Properties(headers={"a": 1, "b": 3, "c": 4}))
+    assert frames.publish(1, own, 1000, {"b": 3, "c": 4}) == frames.publish(1, both, 1000)
+    bare = Message("", "q", b"")
+    assert frames.publish(1, bare, 1000, own.properties.headers) == frames.publish(1, own, 1000)
+    assert own.properties.headers == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize("size", [frames.SHORT_BODY, frames.SHORT_BODY + 1, 100_000])
 def test_a_long_body_is_cut_into_frames_and_not_copied(size: int) -> None:
     """It is the same octets as pika's; what is long goes as it is in memory."""
     message = Message("x", "k", bytes(range(256)) * (size // 256) + b"x" * (size % 256))
-    pieces = frames.publish(7, message, {}, 30_000)
+    pieces = frames.publish(7, message, 30_000)
     assert b"".join(pieces) == by_pika(7, message, 30_000)
     assert all(len(piece) < 200 for piece in pieces if isinstance(piece, bytes)) == (
         size > frames.SHORT_BODY

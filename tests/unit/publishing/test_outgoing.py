@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ import pytest
 from pydantic import BaseModel, model_serializer
 
 from mqkit import Exchange, InvalidMessageError, Outgoing, Queue
-from mqkit.publishing.outgoing import to_message
+from mqkit.publishing.outgoing import AT_A_TIME, MessageIds, to_message
 
 NO_PRIORITIES: tuple[Any, ...] = ("5", 1.5, 1.0, True, math.nan, -1, 10**5000, [], b"5")
 
@@ -163,3 +164,23 @@ def test_whatever_a_body_raises_is_the_messages_error(body: object) -> None:
     """Be it a model's own serializer."""
     with pytest.raises(InvalidMessageError, match="message m to exchange 'x' with routing key 'k'"):
         to_message(Outgoing("x", "k", body, message_id="m"), None)
+
+
+def test_ids_are_random_uuids() -> None:
+    """Each is a UUID of version 4 in its usual form, and none comes twice, over several draws."""
+    new_id = MessageIds()
+    ids = [new_id() for _ in range(4 * AT_A_TIME)]
+    read = [uuid.UUID(text) for text in ids]
+    assert [str(value) for value in read] == ids
+    assert {value.version for value in read} == {4}
+    assert {value.variant for value in read} == {uuid.RFC_4122}
+    assert len(set(ids)) == len(ids)
+
+
+def test_ids_are_made_of_all_the_bits_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is what Python's uuid makes of the next 16 bytes, and none of these is used twice."""
+    drawn = os.urandom(16 * AT_A_TIME)
+    monkeypatch.setattr("mqkit.publishing.outgoing.os.urandom", lambda size: drawn[:size])
+    new_id = MessageIds()
+    for at in range(0, len(drawn), 16):
+        assert new_id() == str(uuid.UUID(bytes=drawn[at : at + 16], version=4))

@@ -7,12 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from mqkit.drivers.base import Closed
+from mqkit.drivers.base import Acked, Closed, Gone, Verdict
 from mqkit.message import Message, Properties
-from mqkit.publishing.confirms import Acked, Gone, Verdict
 from mqkit.publishing.outgoing import Outgoing
-from mqkit.publishing.pipeline import Many
-from mqkit.publishing.sender import Late, Sender
+from mqkit.publishing.pipeline import PublishPipeline
+from mqkit.publishing.sender import Sender, Unconfirmed
 from mqkit.publishing.window import Waiter
 
 
@@ -22,24 +21,24 @@ class Channel:
     def __init__(self) -> None:
         self.is_open = True
         self.written: list[str | None] = []
-        self.verdicts: list[Waiter[Verdict | Late]] = []
+        self.verdicts: list[Waiter[Verdict | Unconfirmed]] = []
         self.reopened = asyncio.Event()
 
-    def write(self, message: Message, _: float, waiter: Waiter[Verdict | Late]) -> bool:
+    def write(self, message: Message, _: float, waiter: Waiter[Verdict | Unconfirmed]) -> bool:
         if not self.is_open:
             return False
         self.written.append(message.properties.message_id)
         self.verdicts.append(waiter)
         return True
 
-    def give_place(self) -> None:
+    def release(self) -> None:
         pass
 
     async def send(self, message: Message, *_: Any) -> None:
         await self.reopened.wait()
         self.written.append(message.properties.message_id)
 
-    async def go_on(self, message: Message, *_: Any) -> None:
+    async def resend(self, message: Message, *_: Any) -> None:
         await self.send(message)
 
 
@@ -50,7 +49,7 @@ def to_message(outgoing: Outgoing) -> Message:
 async def test_what_was_lost_is_written_again_before_what_comes_later() -> None:
     """Also where the channel closes and a later one begins before the lost ones are told."""
     channel = Channel()
-    many = Many(cast(Sender, channel), lambda _: None, 30)
+    many = PublishPipeline(cast(Sender, channel), lambda _: None, 30)
 
     def begin(number: int) -> None:
         many.begin(Outgoing("", "q", b"", message_id=str(number)), to_message)
@@ -87,7 +86,7 @@ async def test_what_was_lost_is_written_again_before_what_comes_later() -> None:
 async def test_what_is_held_goes_to_its_end_without_others() -> None:
     """The last message of an input is held and then written like any other."""
     channel = Channel()
-    many = Many(cast(Sender, channel), lambda _: None, 30)
+    many = PublishPipeline(cast(Sender, channel), lambda _: None, 30)
     channel.is_open = False
     for number in range(3):
         many.begin(Outgoing("", "q", b"", message_id=str(number)), to_message)
@@ -105,7 +104,7 @@ async def test_what_is_held_goes_to_its_end_without_others() -> None:
 async def test_a_defect_while_a_verdict_is_judged_is_raised() -> None:
     """It reaches whoever waits for results, and neither the connection nor nobody."""
     channel = Channel()
-    many = Many(cast(Sender, channel), lambda _: 1 / 0, 30)  # type: ignore[arg-type]
+    many = PublishPipeline(cast(Sender, channel), lambda _: 1 / 0, 30)  # type: ignore[arg-type]
     many.begin(Outgoing("", "q", b""), to_message)
     channel.verdicts[0].set_result(Acked())
     with pytest.raises(ZeroDivisionError):

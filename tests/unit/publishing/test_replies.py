@@ -12,7 +12,7 @@ from mqkit import DecodeError, Delivery, Reject, RequestFailedError, RequestReje
 from mqkit.codec import BodyDecoder
 from mqkit.message import Header, HeaderValue, Message, Properties
 from mqkit.outcome import Ack, DeadLetter, DeathReason
-from mqkit.publishing.replies import DIRECT_REPLY_TO, MAX_TOLD, read_reply, reply_to
+from mqkit.publishing.replies import DIRECT_REPLY_TO, MAX_TEXT, read_reply, reply_to
 
 ADDRESS = f"{DIRECT_REPLY_TO}.g1h2A"
 REQUEST = Message("x", "k", b"", Properties(message_id="m"))
@@ -70,12 +70,12 @@ def test_a_reject_tells_its_reason() -> None:
         read(replied(DeadLetter(DeathReason.REJECTED, Reject("no account"))))
     assert (e.value.reason, e.value.exchange, e.value.routing_key) == ("no account", "x", "k")
     long = replied(DeadLetter(DeathReason.REJECTED, Reject("x" * 100_000)))
-    assert len(long.body) < MAX_TOLD + 100
+    assert len(long.body) < MAX_TEXT + 100
     foreign = replace(long, body=b'{"reason":"%s"}' % (b"x" * 100_000))
     for reply in (long, foreign):
         with pytest.raises(RequestRejectedError) as caught:
             read(reply)
-        assert caught.value.reason == "x" * MAX_TOLD
+        assert caught.value.reason == "x" * MAX_TEXT
 
 
 @pytest.mark.parametrize("reason", [r for r in DeathReason if r is not DeathReason.REJECTED])

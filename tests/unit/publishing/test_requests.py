@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -20,59 +18,10 @@ from mqkit import (
 )
 from mqkit.broker.connection import Connection
 from mqkit.drivers.base import Closed, Incoming, Returned
-from mqkit.errors import ChannelClosedError
-from mqkit.message import HeaderValue, Message, Properties
+from mqkit.message import Message, Properties
 from mqkit.publishing.replies import DIRECT_REPLY_TO
 from mqkit.publishing.requests import Requester
-
-
-class Channel:
-    """A driver's channel that does what the test says."""
-
-    def __init__(self) -> None:
-        self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
-        self.published: list[Message] = []
-        self.on_confirm: Callable[[int, bool, bool], None] = lambda *_: None
-        self.on_return: Callable[[Returned], None] = lambda _: None
-        self.on_reply: Callable[[Incoming], None] = lambda _: None
-        self.on_cancel: Callable[[], None] = lambda: None
-        self.consumed: list[tuple[str, bool]] = []
-
-    @property
-    def is_open(self) -> bool:
-        return not self.closed.done()
-
-    async def confirm_select(self, on_confirm: Any, on_return: Any) -> None:
-        self.on_confirm, self.on_return = on_confirm, on_return
-
-    async def consume(self, queue: str, on_delivery: Any, on_cancel: Any, *, no_ack: bool) -> str:
-        self.consumed.append((queue, no_ack))
-        self.on_reply, self.on_cancel = on_delivery, on_cancel
-        return "tag"
-
-    def publish(
-        self, message: Message, extra_headers: Mapping[str, HeaderValue] | None = None
-    ) -> int:
-        if not self.is_open:
-            raise ChannelClosedError(0, "gone")
-        headers = {**message.properties.headers, **(extra_headers or {})}
-        message = replace(message, properties=replace(message.properties, headers=headers))
-        self.published.append(message)
-        if message.body == b"?":  # a probe
-            asyncio.get_running_loop().call_soon(self.on_confirm, len(self.published), False, True)
-        return len(self.published)
-
-    async def close(self) -> None:
-        self.end(Closed(0, "closed"))
-
-    def end(self, why: Closed) -> None:
-        if not self.closed.done():
-            self.closed.set_result(why)
-
-    def reply(self, number: int, body: bytes) -> None:
-        """Reply to the n-th publish."""
-        asked = self.published[number - 1].properties.correlation_id
-        self.on_reply(Incoming(1, False, "", "", Properties(correlation_id=asked), body))
+from tests.unit.publishing.fake_channel import FakeChannel
 
 
 class World:
@@ -81,14 +30,14 @@ class World:
     blocked = None
 
     def __init__(self) -> None:
-        self.channels: list[Channel] = []
+        self.channels: list[FakeChannel] = []
         self.confirmed: list[Message] = []
         self.requester = Requester(
             cast("Connection", self), window=10, on_confirmed=self.confirmed.append
         )
 
-    async def channel(self) -> Channel:
-        self.channels.append(Channel())
+    async def channel(self) -> FakeChannel:
+        self.channels.append(FakeChannel())
         return self.channels[-1]
 
     async def blocking(self) -> None:
@@ -113,14 +62,14 @@ class World:
         return sum(len(each.published) for each in self.channels if each.consumed)
 
     @property
-    def asking(self) -> Channel:
+    def asking(self) -> FakeChannel:
         """The channel of the requests that was opened last."""
         return [each for each in self.channels if each.consumed][-1]
 
     @property
     def pending(self) -> int:
         """Requests that are waited for."""
-        channel = self.requester._gate._channel
+        channel = self.requester._channel._current
         return len(channel._asked) if channel else 0
 
 

@@ -13,41 +13,41 @@ from mqkit.publishing.window import Deadlines, Window
 async def test_places_are_given_in_the_order_of_asking() -> None:
     """Who comes later does not pass who waits, and a place is never given twice or lost."""
     window = Window(2)
-    assert window.take()
-    assert window.take()
-    assert not window.take()
+    assert window.try_acquire()
+    assert window.try_acquire()
+    assert not window.try_acquire()
     got: list[int] = []
 
     async def wait(number: int) -> None:
-        await window.wait()
+        await window.acquire()
         got.append(number)
 
     tasks = [asyncio.create_task(wait(number)) for number in range(3)]
     await asyncio.sleep(0)
-    window.give()
-    assert not window.take()
+    window.release()
+    assert not window.try_acquire()
     await tasks[0]
     tasks[1].cancel()
-    window.give()
+    window.release()
     await tasks[2]
     assert got == [0, 2]
-    window.give()
-    window.give()
-    assert [window.take() for _ in range(3)] == [True, True, False]
+    window.release()
+    window.release()
+    assert [window.try_acquire() for _ in range(3)] == [True, True, False]
 
 
 async def test_a_place_given_to_one_who_is_cancelled_goes_on() -> None:
     """A place that reaches a cancelled caller is the next one's."""
     window = Window(1)
-    assert window.take()
-    first, second = (asyncio.create_task(window.wait()) for _ in range(2))
+    assert window.try_acquire()
+    first, second = (asyncio.create_task(window.acquire()) for _ in range(2))
     await asyncio.sleep(0)
-    window.give()
+    window.release()
     first.cancel()
     await second
     await asyncio.wait([first])
     assert first.cancelled()
-    assert not window.take()
+    assert not window.try_acquire()
 
 
 async def test_what_has_nothing_in_time_is_late() -> None:

@@ -1,1 +1,1 @@
-"""What outlives the broker's process."""
+"""Keeps durable queues, exchanges, bindings and messages beyond the broker's process."""

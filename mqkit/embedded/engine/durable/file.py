@@ -1,4 +1,4 @@
-"""The broker's SQLite file: one broker's at a time, of the present tables, and small."""
+"""Opens the broker's SQLite file: locks it, brings its tables up to date, keeps it small."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _prepare(database: sqlite3.Connection, path: Path, *, fsync: bool) -> None:
 
 
 def _version(database: sqlite3.Connection, path: Path) -> int:
-    """The version of the file's tables; 0 for an empty file.
+    """Return the version of the file's tables; 0 for an empty file.
 
     :raises DataError: it has something else than this broker's data
     """
@@ -155,7 +155,7 @@ def _version(database: sqlite3.Connection, path: Path) -> int:
 
 
 def _make_private(path: Path) -> None:
-    """Let nobody else read a file that was made before this broker saw to that."""
+    """Take others' permissions off a file that was made before files were made private."""
     status = path.stat()
     others = stat.S_IMODE(status.st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
     if others and status.st_uid == os.geteuid():
@@ -175,7 +175,7 @@ def shrink(database: sqlite3.Connection) -> bool:
 
 
 def advice(error: Exception) -> str:
-    """What SQLite says, and what to do about it."""
+    """Put an error of SQLite into words, and say what to do about it."""
     code = error.sqlite_errorcode & PRIMARY_CODE if isinstance(error, sqlite3.Error) else 0
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return "another broker uses it; stop that one, or name another directory"

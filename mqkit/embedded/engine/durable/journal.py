@@ -1,4 +1,4 @@
-"""What is to outlive the broker's process; `store` keeps it in a file, `Forgetful` does not."""
+"""What the engine tells a durable store: `sqlite.Store` writes it down, `Forgetful` drops it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mqkit.embedded.engine.routing.exchanges import Exchange
 
 
 class Journal(Protocol):
-    """Takes notes at once and makes them durable at `commit`; confirms wait for that."""
+    """Takes changes down at once and makes them durable at `commit`; confirms wait for that."""
 
     def put_vhost(self, vhost: str) -> None: ...
 
@@ -48,7 +48,7 @@ class Journal(Protocol):
     def drop_entry(self, vhost: str, queue: str, entry: Entry) -> None: ...
 
     def commit(self) -> None:
-        """Make the notes durable.
+        """Make the changes durable.
 
         :raises DataError: they could not be written
         """

@@ -1,4 +1,4 @@
-"""What is durable, in an SQLite file: it outlives the process once `commit` has returned."""
+"""Stores what is durable in an SQLite file; it outlives the process once `commit` has returned."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHRINK_PAUSE = 0.05
 
 
 class Store(Journal):
-    """A directory that one broker at a time uses.
+    """The file in a data directory, which one broker at a time uses.
 
     Once something could not be written, nothing more is: what the file has is then what was
     confirmed, and every further call raises the first error again.
@@ -61,7 +61,7 @@ class Store(Journal):
         return f"the broker's file {self._path}"
 
     def restore(self, node: Node) -> None:
-        """Put what the file has into a new broker.
+        """Put the content of the file into a new broker.
 
         :raises DataError: the file is damaged
         """
@@ -287,7 +287,7 @@ class Store(Journal):
         self._shrinking = self._clock.call_at(self._clock.now() + SHRINK_PAUSE, self._shrink)
 
     def _shrink(self) -> None:
-        """Make the file smaller by a step; a large one is not done in one go."""
+        """Make the file smaller by one step; a large one is not done in one go."""
         self._shrinking = None
         # Within a transaction it cannot be done; what makes one goes on to its commit.
         if self._changed or self._attempt(lambda: shrink(self._database)):

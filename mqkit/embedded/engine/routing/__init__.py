@@ -1,1 +1,1 @@
-"""Which queues a message goes to."""
+"""Finds the queues that a message goes to: exchanges, bindings and how they match."""

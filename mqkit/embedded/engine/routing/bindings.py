@@ -1,4 +1,4 @@
-"""What an exchange is bound to, in the order of binding, found without a look at all of it."""
+"""The bindings of an exchange, in the order of binding, indexed by key and by destination."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Destination:
 
 @dataclass(slots=True, eq=False)
 class Binding:
-    """From an exchange to a destination."""
+    """A binding from an exchange to a destination."""
 
     destination: Destination
     routing_key: str
@@ -31,19 +31,19 @@ class Binding:
 
 
 class Index(Protocol):
-    """What else is to know of each binding, to find those that match a message."""
+    """A second index of the bindings, to find those that match a message."""
 
     def add(self, binding: Binding) -> None:
-        """Add one."""
+        """Add a binding."""
         ...
 
     def remove(self, binding: Binding) -> None:
-        """Take one out."""
+        """Remove a binding."""
         ...
 
 
 class Bindings:
-    """The bindings of one exchange. One is told from another by all three of its parts."""
+    """The bindings of one exchange; two are the same if all of their three parts are."""
 
     def __init__(self, index: Index | None = None) -> None:
         self._index = index
@@ -60,17 +60,17 @@ class Bindings:
         return iter(self._all)
 
     def with_key(self, routing_key: str) -> Iterator[Binding]:
-        """Those with this very routing key."""
+        """Return the bindings with this very routing key."""
         return iter(self._by_key.get(routing_key, ()))
 
     def find(
         self, destination: Destination, routing_key: str, arguments: Mapping[str, Any]
     ) -> Binding | None:
-        """The binding with these three."""
+        """Return the binding with these three parts; None if there is none."""
         return self._by_place.get((destination, routing_key, _identity(arguments)))
 
     def add(self, binding: Binding) -> None:
-        """Add one that is not there."""
+        """Add a binding that is not there."""
         place = binding.destination, binding.routing_key, _identity(binding.arguments)
         self._all[binding] = None
         self._by_key.setdefault(binding.routing_key, {})[binding] = None
@@ -80,7 +80,7 @@ class Bindings:
             self._index.add(binding)
 
     def remove(self, binding: Binding) -> None:
-        """Take one out."""
+        """Remove a binding."""
         del self._all[binding]
         del self._by_key[binding.routing_key][binding]
         del self._by_place[binding.destination, binding.routing_key, _identity(binding.arguments)]
@@ -93,7 +93,7 @@ class Bindings:
             self._index.remove(binding)
 
     def remove_to(self, destination: Destination) -> bool:
-        """Take out all that lead there; False if there are none."""
+        """Remove all bindings to a destination; False if there are none."""
         found = list(self._by_destination.get(destination, ()))
         for binding in found:
             self.remove(binding)
@@ -101,10 +101,10 @@ class Bindings:
 
 
 def _identity(arguments: Mapping[str, Any]) -> bytes:
-    """The same for the same arguments in any order, and for no others: True is not 1."""
+    """Encode arguments, the same for the same ones in any order; True is not 1."""
     return encode_table(dict(sorted(arguments.items()))) if arguments else b""
 
 
 def words(routing_key: str) -> tuple[str, ...]:
-    """The words of a routing key: "" has none, "a..b" has an empty one."""
+    """Split a routing key into words: "" has none, "a..b" has an empty one."""
     return tuple(routing_key.split(".")) if routing_key else ()

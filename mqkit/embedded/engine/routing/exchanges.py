@@ -1,4 +1,4 @@
-"""Exchanges and what they are bound to; which of it a message goes to."""
+"""Exchanges: their types, their bindings, and where they send a message."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RESERVED_PREFIX = "amq."
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """A named router."""
+    """One exchange of one virtual host."""
 
     name: str
     type: str
@@ -60,7 +60,7 @@ class Exchange:
         return self.arguments.get("alternate-exchange")
 
     def destinations(self, message: Message) -> Iterator[Destination]:
-        """Where its bindings lead this message; one destination may come twice."""
+        """Return where its bindings lead this message; one destination may come twice."""
         if self.type == "fanout":
             yield from (binding.destination for binding in self.bindings)
         elif self.type == "headers":
@@ -77,7 +77,7 @@ class Exchange:
             yield self._one_of_them(message)
 
     def _one_of_them(self, message: Message) -> Destination:
-        """Where one of the bindings leads: any of them, or one that goes by the routing keys.
+        """Choose one binding, at random or by the routing keys, and return where it leads.
 
         Which of them a key goes to is always the same, and not the same as with RabbitMQ, whose
         hash is Erlang's.
@@ -117,7 +117,7 @@ def _check_header_match(arguments: Mapping[str, Any]) -> None:
 
 
 def checked_type(name: str) -> str:
-    """The type if this broker has it.
+    """Return the exchange type, if this broker has it.
 
     :raises ReplyError: 406, as RabbitMQ says of a plugin's type without the plugin
     """
@@ -136,7 +136,7 @@ def check_equivalent(
     internal: bool,
     arguments: Mapping[str, Any],
 ) -> None:
-    """A declaration of an exchange that is there must be of the same exchange.
+    """Refuse the declaration of an exchange that is there as another one.
 
     :raises ReplyError: 406, naming the first difference
     """
@@ -157,7 +157,7 @@ def check_equivalent(
 
 
 def inequivalent(what: str, whose: str, vhost: str, received: Any, current: Any) -> ReplyError:
-    """The 406 for a declaration that differs from what is there, in RabbitMQ's words."""
+    """Make the 406 for a declaration that differs from what is there, in RabbitMQ's words."""
     if received is None or current is None:
         said = _described(received), _described(current)
     else:

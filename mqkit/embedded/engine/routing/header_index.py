@@ -1,4 +1,4 @@
-"""Header bindings by what they ask for, so that a message is not held against each of them.
+"""Indexes header bindings by the headers they ask for, so that not each is compared to a message.
 
 A binding that wants all of its pairs is kept under one of them, the rarest; one that is content
 with any, under each. A message looks under its own headers only, and what it finds there is held
@@ -20,7 +20,7 @@ Key = tuple[str, Hashable]
 
 
 class HeaderIndex:
-    """The bindings of a headers exchange."""
+    """The bindings of a headers exchange, by the headers that they ask for."""
 
     def __init__(self) -> None:
         self._under: dict[Key, dict[Binding, None]] = {}
@@ -30,7 +30,7 @@ class HeaderIndex:
         """Those without a pair."""
 
     def add(self, binding: Binding) -> None:
-        """Add one."""
+        """Add a binding."""
         keys = tuple(
             (name, ANY_VALUE if value is None else _key(value))
             for name, value in header_pairs(binding.arguments)
@@ -44,7 +44,7 @@ class HeaderIndex:
             self._under.setdefault(key, {})[binding] = None
 
     def remove(self, binding: Binding) -> None:
-        """Take one out."""
+        """Remove a binding."""
         self._unasking.pop(binding, None)
         for key in set(self._keys.pop(binding)):
             del self._under[key][binding]
@@ -52,7 +52,7 @@ class HeaderIndex:
                 del self._under[key]
 
     def matching(self, headers: Mapping[str, Any]) -> Iterator[Binding]:
-        """The bindings that match these headers, each once."""
+        """Return the bindings that match these headers, each once."""
         found = dict(self._unasking)
         for name, value in headers.items():
             for key in ((name, _key(value)), (name, ANY_VALUE)):
@@ -61,7 +61,7 @@ class HeaderIndex:
 
 
 def _key(value: Any) -> Hashable:
-    """The same for values that a binding takes for the same, and mostly another one otherwise."""
+    """Return a key that is the same for equal values, and mostly another one for others."""
     if isinstance(value, bool):
         return ("bool", value)
     if isinstance(value, int | float):

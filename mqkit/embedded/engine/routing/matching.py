@@ -1,4 +1,4 @@
-"""Does a message match one binding? Topic patterns and header tables, decided purely.
+"""Decides if a message matches one binding: topic patterns and header tables.
 
 Many at once are `topics` and `header_index`. AMQP 0-9-1, section 3.1.3, and
 https://www.rabbitmq.com/docs/exchanges for the `x-` forms.
@@ -14,7 +14,7 @@ HEADER_MATCHES = ("all", "any", "all-with-x", "any-with-x")
 
 
 def topic_matches(pattern: Sequence[str], words: Sequence[str]) -> bool:
-    """`*` is exactly one word, `#` is none or more.
+    """Match a routing key with a pattern: `*` is exactly one word, `#` is none or more.
 
     The two rows of a table are enough, so a pattern of many `#` costs its length times the key's.
     """
@@ -31,7 +31,7 @@ def topic_matches(pattern: Sequence[str], words: Sequence[str]) -> bool:
 
 
 def headers_match(wanted: Mapping[str, Any], headers: Mapping[str, Any]) -> bool:
-    """All (or any) of the binding's arguments are among the message's headers.
+    """Return True if all (or any) of the binding's arguments are among the headers.
 
     Arguments that begin with `x-` are left out unless `x-match` ends in `-with-x`; an argument
     without a value (void) asks only for the header to be there.
@@ -44,7 +44,7 @@ def headers_match(wanted: Mapping[str, Any], headers: Mapping[str, Any]) -> bool
 
 
 def header_pairs(wanted: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The pairs that a header binding asks for."""
+    """Return the pairs that a header binding asks for."""
     with_x = wanted.get("x-match", "all") in ("all-with-x", "any-with-x")
     return [
         (name, value)
@@ -54,12 +54,12 @@ def header_pairs(wanted: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def is_any(wanted: Mapping[str, Any]) -> bool:
-    """True if one of the pairs is enough for a header binding."""
+    """Return True if one of the pairs is enough for a header binding."""
     return wanted.get("x-match") in ("any", "any-with-x")
 
 
 def _same(wanted: Any, value: Any) -> bool:
-    """Equal in kind and value: True is not 1, and "1" is neither."""
+    """Return True for values of one kind that are equal: True is not 1, and "1" is neither."""
     numbers = (int, float)
     if isinstance(wanted, bool) or isinstance(value, bool):
         return wanted is value

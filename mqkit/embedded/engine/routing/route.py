@@ -1,4 +1,4 @@
-"""The way of a message from an exchange to queues, decided purely."""
+"""Follows a message's way from an exchange, over its bindings and other exchanges, to queues."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def route(
     exchanges: Mapping[str, Exchange],
     queues: Mapping[str, Queue],
 ) -> list[Queue]:
-    """The queues that a message goes to, each once, in the order in which they were found.
+    """Return the queues that a message goes to, each once, in the order of finding them.
 
     Exchanges may be bound in a circle; each is gone through once.
     """

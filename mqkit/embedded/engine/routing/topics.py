@@ -1,4 +1,4 @@
-"""Topic bindings as a tree of words, so that a message is not held against each of them.
+"""Indexes topic bindings as a tree of words, so that not each is compared to a message.
 
 A pattern is a way from the root, a word a step. A message takes all ways at once, word by word:
 on from each place that it has reached by its word and by `*`; the place behind a `#` is reached
@@ -17,7 +17,7 @@ ONE, ANY = "*", "#"
 
 
 class _Place:
-    """Where a pattern's words lead."""
+    """A place in the tree, reached by the words of a pattern."""
 
     __slots__ = ("bindings", "nexts", "stays")
 
@@ -29,13 +29,13 @@ class _Place:
 
 
 class Topics:
-    """The bindings of a topic exchange."""
+    """The bindings of a topic exchange, as a tree of the words of their patterns."""
 
     def __init__(self) -> None:
         self._root = _Place()
 
     def add(self, binding: Binding) -> None:
-        """Add one."""
+        """Add a binding."""
         place = self._root
         for word in binding.words:
             following = place.nexts.get(word)
@@ -45,7 +45,7 @@ class Topics:
         place.bindings[binding] = None
 
     def remove(self, binding: Binding) -> None:
-        """Take one out, and the places that lead nowhere without it."""
+        """Remove a binding, and the places that lead nowhere without it."""
         place = self._root
         way: list[tuple[_Place, str]] = []
         for word in binding.words:
@@ -59,7 +59,7 @@ class Topics:
             del before.nexts[word]
 
     def matching(self, words: Sequence[str]) -> Iterator[Binding]:
-        """The bindings whose patterns match these words, each once."""
+        """Return the bindings whose patterns match these words, each once."""
         reached = _with_those_behind_any({self._root: None})
         for word in words:
             following: dict[_Place, None] = {}
@@ -77,7 +77,7 @@ class Topics:
 
 
 def _with_those_behind_any(places: dict[_Place, None]) -> dict[_Place, None]:
-    """These, and what is reached from them by `#` without a word."""
+    """Add the places that are reached from these by `#` without a word."""
     waiting = list(places)
     while waiting:
         behind = waiting.pop().nexts.get(ANY)

@@ -1,1 +1,1 @@
-"""The cases, by area. A module here is found by being here."""
+"""The cases, a folder for each area. A module is found by being in one of them."""

@@ -14,7 +14,7 @@ from pamqp import frame as pamqp_frame
 
 from mqkit import drivers
 from mqkit.amqp.field_tables import UNREADABLE
-from mqkit.drivers.aio_pika import convert as wire
+from mqkit.drivers.aio_pika import convert
 from mqkit.drivers.aio_pika.assembly import Assembly, Calls
 from mqkit.drivers.aio_pika.channel import AioPikaChannel
 from mqkit.drivers.aio_pika.connection import Alarms
@@ -50,7 +50,7 @@ def frames_of(data: bytes) -> list[Any]:
 def test_a_body_is_split_to_the_frame_size(size: int) -> None:
     """No frame is longer than frame_max, and together they are the body."""
     body = bytes(range(256)) * 4
-    data = wire.publish(3, Message("x", "k", body[:size], Properties(message_id="m")), 100)
+    data = convert.publish(3, Message("x", "k", body[:size], Properties(message_id="m")), 100)
     method, header, *bodies = frames_of(data)
     assert isinstance(method, commands.Basic.Publish)
     assert (method.exchange, method.routing_key, method.mandatory) == ("x", "k", True)
@@ -64,8 +64,8 @@ def test_headers_must_fit_one_frame() -> None:
     """A header frame over frame_max is an InvalidMessageError; without a limit it is written."""
     message = Message("", "k", b"", Properties(headers={"h": "x" * 200}))
     with pytest.raises(InvalidMessageError, match="at most"):
-        wire.publish(1, message, 100)
-    assert len(frames_of(wire.publish(1, message, 0))) == 2
+        convert.publish(1, message, 100)
+    assert len(frames_of(convert.publish(1, message, 0))) == 2
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_headers_must_fit_one_frame() -> None:
 )
 def test_a_close_is_told_with_code_and_words(reason: BaseException | None, closed: Closed) -> None:
     """The broker's codes are found again in aiormq's exceptions; there is none for other ends."""
-    assert wire.closed(reason) == closed
-    assert wire.closed(reason).by_broker == (closed.code != 0)
+    assert convert.closed(reason) == closed
+    assert convert.closed(reason).by_broker == (closed.code != 0)
 
 
 def test_a_heartbeat_is_never_switched_off() -> None:
@@ -163,7 +163,7 @@ def test_a_stream_without_words_has_no_refusal() -> None:
     """Before anything was opened there is no refusal, and the peer may be silent for a while."""
     stream = Stream(BrokerUrl.parse("amqp://h/"), HOST)
     assert stream.refusal() is None
-    assert stream.silence.left > 0
+    assert stream.monitor.left > 0
     stream.opened(lambda: None, 131_072)
     stream.abort()
 
@@ -195,8 +195,8 @@ def test_a_text_that_is_cut_within_a_character_is_read(method: Any) -> None:
     """A broker may cut what it says at 255 bytes, anywhere; pamqp would end the connection."""
     said = "ä".encode() * 127 + b"\xc3"
     raw = method.index.to_bytes(4) + (404).to_bytes(2) + short(said) + b"\0\x28\0\x0a"
-    kind, mended = wire.passed_by(1, raw)
-    (frame,) = frames_of(b"\1\0\1" + len(mended).to_bytes(4) + mended + b"\xce")
+    kind, cut = convert.passed_by(1, raw)
+    (frame,) = frames_of(b"\1\0\1" + len(cut).to_bytes(4) + cut + b"\xce")
     assert (kind, frame.reply_code, frame.reply_text) == (1, 404, "ä" * 127)
     assert (frame.class_id, frame.method_id) == (40, 10)
 
@@ -251,7 +251,7 @@ async def test_closing_waits_for_what_is_under_way() -> None:
         await waits
 
 
-class FakeLink:
+class FakeConnection:
     """Notes what a channel does with its connection."""
 
     frame_max = 0
@@ -269,45 +269,45 @@ class FakeLink:
         self.done.append("release")
 
 
-async def opened_channel(link: FakeLink) -> AioPikaChannel:
-    channel = AioPikaChannel(link, 1)
+async def opened_channel(connection: FakeConnection) -> AioPikaChannel:
+    channel = AioPikaChannel(connection, 1)
     opening = asyncio.create_task(channel.open())
     await asyncio.sleep(0)
     await channel.frames.put((0, commands.Channel.OpenOk()))
     await opening
-    link.done.clear()
+    connection.done.clear()
     return channel
 
 
 async def test_a_number_is_kept_until_close_ok_is_written() -> None:
     """Aiormq gives the number away at the broker's close; nobody may take it before close-ok."""
-    link = FakeLink()
-    channel = await opened_channel(link)
+    connection = FakeConnection()
+    channel = await opened_channel(connection)
     await channel.frames.put((0, commands.Channel.Close(404, "gone", 0, 0)))
-    assert link.done == ["keep", commands.Channel.CloseOk, "release"]
+    assert connection.done == ["keep", commands.Channel.CloseOk, "release"]
     assert channel.closed.result() == Closed(404, "gone")
 
 
 async def test_closes_that_cross_keep_the_number_until_both_are_answered() -> None:
     """Where both sides close at once, the number is free when the broker has answered too."""
-    link = FakeLink()
-    channel = await opened_channel(link)
+    connection = FakeConnection()
+    channel = await opened_channel(connection)
     closing = asyncio.create_task(channel.close())
     await asyncio.sleep(0)
     await channel.frames.put((0, commands.Channel.Close(404, "gone", 0, 0)))
     await closing
     assert channel.closed.result() == Closed(404, "gone")
-    assert link.done == [commands.Channel.Close, "keep", commands.Channel.CloseOk]
+    assert connection.done == [commands.Channel.Close, "keep", commands.Channel.CloseOk]
     await channel.frames.put((0, commands.Channel.CloseOk()))
-    assert link.done[-1] == "release"
+    assert connection.done[-1] == "release"
 
 
 async def test_a_failing_callback_closes_its_channel_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """What `on_confirm` raises is logged, the channel closed, and aiormq's reader not harmed."""
-    link = FakeLink()
-    channel = await opened_channel(link)
+    connection = FakeConnection()
+    channel = await opened_channel(connection)
     selecting = asyncio.create_task(
         channel.confirm_select(lambda *_: 1 / 0, lambda _: None)  # type: ignore[arg-type]
     )
@@ -315,7 +315,7 @@ async def test_a_failing_callback_closes_its_channel_alone(
     await channel.frames.put((0, commands.Confirm.SelectOk()))
     await selecting
     await channel.frames.put((0, commands.Basic.Ack(1)))
-    assert link.done[-1] is commands.Channel.Close
+    assert connection.done[-1] is commands.Channel.Close
     assert "ZeroDivisionError" in caplog.text
     await channel.frames.put((0, commands.Channel.CloseOk()))
     assert channel.closed.result() == Closed(0, "this side could not deal with a frame")

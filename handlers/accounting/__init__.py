@@ -1,0 +1,1 @@
+"""Double entry bookkeeping in a database; it knows nothing of messages."""

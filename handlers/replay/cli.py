@@ -1,0 +1,155 @@
+"""The command line of `python -m handlers`: `replay` and `generate`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from handlers.accounting.errors import LedgerError
+from handlers.replay import generate as generator
+from handlers.replay.ledger_process import LedgerProcessError
+from handlers.replay.progress import ReplayProgress
+from handlers.replay.replay import Replay, ReplayError
+from handlers.replay.report import Report, print_report
+from handlers.replay.statement_file import Statement, StatementError, open_statement
+from mqkit import BrokerUrl, ConfigurationError, MqkitError
+from mqkit.embedded import PRODUCT, ServerThread
+from mqkit.settings import Settings
+from mqkit.testing.brokers import find_brokers, start
+
+FAILED = 1
+CALLED_WRONGLY = 2
+INTERRUPTED = 130
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+errors = Console(stderr=True)
+
+
+@app.callback()
+def _commands() -> None:
+    """The payment services, run on a bank's statement."""
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="The statement, in the bank's own format.")],
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="The broker: amqp[s]://user:password@host/vhost. Default: MQKIT_URL, or else "
+            "mqkit's embedded broker, started for this run.",
+            show_default=False,
+        ),
+    ] = None,
+    rabbitmq: Annotated[
+        bool,
+        typer.Option("--rabbitmq", help="Find and start a RabbitMQ for this run, as the tests do."),
+    ] = False,
+    database: Annotated[Path, typer.Option(help="The ledger's SQLite file.")] = Path(
+        "ledger.sqlite"
+    ),
+    timeout: Annotated[
+        float, typer.Option(help="Seconds without progress after which to give up.", min=1)
+    ] = 60.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of the table.")
+    ] = False,
+) -> None:
+    """Post a statement through the broker, and reconcile the ledger with the bank's balances.
+
+    Exit code 0: everything reconciles; 1: it does not, or it failed; 2: called wrongly.
+    """
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=errors, show_path=False, markup=False)],
+    )
+    statement = open_statement(file)
+    with _broker(url, rabbitmq=rabbitmq) as found:
+        report = _replay(statement, found, database, timeout)
+    if as_json:
+        typer.echo(json.dumps(report.as_json()))
+    else:
+        print_report(report, Console())
+    raise typer.Exit(0 if report.reconciles else FAILED)
+
+
+def _replay(statement: Statement, url: str, database: Path, timeout: float) -> Report:
+    with ReplayProgress(statement.rows, errors) as progress:
+        run = Replay(statement, url, database, timeout=timeout, progress=progress)
+        return asyncio.run(run.run())
+
+
+@contextlib.contextmanager
+def _broker(option: str | None, *, rabbitmq: bool) -> Iterator[str]:
+    """Yield the URL of the broker: by option, by `MQKIT_URL`, or of one started for this run."""
+    setting = Settings().url
+    url = option
+    if url is not None and rabbitmq:
+        raise ConfigurationError("--rabbitmq and --url are two brokers; give one of them")
+    if url is None and setting is not None and not rabbitmq:
+        url = setting.get_secret_value()
+    if url is not None:
+        BrokerUrl.parse(url)
+        yield url
+    elif rabbitmq:
+        spec = find_brokers(os.environ)[0]
+        errors.print(f"using {spec}", highlight=False)
+        with start(spec) as broker:
+            yield broker.url
+    else:
+        errors.print(f"using the {PRODUCT}, in memory, for this run only", highlight=False)
+        with ServerThread() as server:
+            yield server.url
+
+
+@app.command()
+def generate(
+    file: Annotated[Path, typer.Argument(help="Where to write the statement.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file.")] = (
+        generator.DEFAULT_SEED
+    ),
+    rows: Annotated[int, typer.Option(min=1)] = generator.DEFAULT_ROWS,
+    accounts: Annotated[int, typer.Option(min=1)] = generator.DEFAULT_ACCOUNTS,
+) -> None:
+    """Write a made-up statement in the bank's format."""
+    try:
+        generator.write_statement(file, seed=seed, rows=rows, accounts=accounts)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    errors.print(f"wrote {rows:,} rows over {accounts:,} accounts to {file}", highlight=False)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except ConfigurationError as error:
+        typer.echo(f"handlers: {error}", err=True)
+        code = CALLED_WRONGLY
+    except (
+        MqkitError,
+        LedgerError,
+        LedgerProcessError,
+        ReplayError,
+        StatementError,
+        OSError,
+    ) as error:
+        typer.echo(f"handlers: {error}", err=True)
+        code = FAILED
+    else:
+        return
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""Connections and channels: the handshake, errors, the bytes on the wire."""

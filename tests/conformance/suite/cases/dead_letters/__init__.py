@@ -1,0 +1,1 @@
+"""Dead letters: which messages become one, and what is told of them."""

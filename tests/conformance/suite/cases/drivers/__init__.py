@@ -1,0 +1,1 @@
+"""What mqkit asks of its drivers, on each of them."""

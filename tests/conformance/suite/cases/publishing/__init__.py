@@ -1,0 +1,1 @@
+"""Publishing: content, confirms, returns, transactions and direct replies."""

@@ -1,0 +1,1 @@
+"""Queues: declaring them, and what they do with the messages in them."""

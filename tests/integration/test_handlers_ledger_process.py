@@ -1,0 +1,35 @@
+"""The ledger's processes, as the replay runs them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from handlers.replay.ledger_process import LedgerProcess, LedgerProcessError
+from mqkit.testing.brokers import Broker
+
+
+async def test_a_ledger_that_cannot_start_is_an_error_with_the_end_of_its_log(
+    mqkit_embedded: Broker, tmp_path: Path
+) -> None:
+    """The supervisor gives it up at once, and the replay need not wait for its own timeout."""
+    database = tmp_path / "notes.txt"
+    database.write_text("not a database, and long enough to be sure of it" * 20)
+    told: list[str] = []
+    process = LedgerProcess(mqkit_embedded.url, database, tmp_path / "log", told.append)
+
+    async def watched() -> None:
+        async with asyncio.timeout(60):
+            while True:
+                process.check()
+                await asyncio.sleep(0.05)
+
+    await process.start()
+    try:
+        with pytest.raises(LedgerProcessError, match=r"(?s)exit code 1.*notes\.txt cannot be used"):
+            await watched()
+    finally:
+        await process.stop()
+    assert told == []
