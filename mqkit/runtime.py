@@ -60,7 +60,7 @@ class Runtime:
     which policies are seen that break what is promised.
 
     `observer` is told what becomes of deliveries, and what the service's publisher has published,
-    copies of deliveries included (`mqkit.middleware.Observer`). `on_stop` is called when it begins
+    copies of deliveries included (`mqkit.Observer`). `on_stop` is called when it begins
     to stop.
 
     It runs once: after its end, and beside it, another run takes another `Runtime`.
