@@ -9,7 +9,6 @@ from typing import cast
 import pytest
 
 from mqkit import Delivery, Queue, Retry, Service
-from mqkit.consuming import failures
 from mqkit.consuming.failures import LastResort
 from mqkit.consuming.processor import Processor
 from mqkit.consuming.settler import Settler
@@ -152,26 +151,3 @@ async def test_what_comes_while_it_is_paused_waits_and_is_no_news() -> None:
     assert await case.run("o") == []
     case.processor.stop()
     assert await case.run("p") == ["requeued", "requeued"]
-
-
-async def test_the_last_resort_leaves_it_to_the_broker_after_several_attempts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Each dead letter that fails is tried again after a wait; the last error counts."""
-    monkeypatch.setattr(failures, "LAST_RESORT_WAITS", (0.0, 0.001))
-    tried: list[Outcome] = []
-    refused: list[tuple[BaseException, bool]] = []
-
-    class Failing:
-        async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
-            tried.append(outcome)
-            raise KeyError(len(tried))
-
-        def refuse(self, delivery: Delivery, error: BaseException, *, requeue: bool) -> None:
-            refused.append((error, requeue))
-
-    first = ValueError("why")
-    await LastResort(handler(), cast("Settler", Failing())).settle(Delivery(), first)
-    assert tried == [DeadLetter(DeathReason.UNSETTLED, first)] * 2
-    ((error, requeue),) = refused
-    assert (str(error), requeue) == ("2", False)
