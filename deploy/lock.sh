@@ -32,10 +32,12 @@ lock() {
 upgrade=${1:-}
 printf 'setuptools\nwheel\n' >"$scratch/build.in"
 lock deploy/requirements-build.txt "What builds mqkit." "$scratch/build.in"
-lock deploy/requirements.txt "What mqkit runs on." pyproject.toml
+lock deploy/requirements.txt "What a service with a store runs on, by the mqkit command." \
+    --extra cli --extra store pyproject.toml
 lock deploy/requirements-dev.txt "What mqkit runs, is built, tested and checked with." \
-    --constraint deploy/requirements.txt --extra dev --extra testing \
+    --constraint deploy/requirements.txt --extra dev \
     pyproject.toml deploy/requirements-build.txt
 # In an environment of their own: mqkit is measured there beside them, on the same packages.
 lock tests/benchmarks/requirements-peers.txt "What \`make bench\` measures mqkit beside." \
-    --constraint deploy/requirements.txt tests/benchmarks/requirements-peers.in pyproject.toml
+    --constraint deploy/requirements.txt --extra cli --extra store \
+    tests/benchmarks/requirements-peers.in pyproject.toml

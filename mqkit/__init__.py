@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from mqkit.limits import Limits
     from mqkit.message import Delivery
-    from mqkit.middleware import CallNext, HandlerCall, Middleware
+    from mqkit.middleware import CallNext, HandlerCall, Middleware, Observer
     from mqkit.outcome import Reject, RetryLater
     from mqkit.pause import Pause
     from mqkit.publishing.outgoing import Outgoing
@@ -66,6 +66,7 @@ __all__ = [
     "Middleware",
     "MqkitError",
     "NackedError",
+    "Observer",
     "Outgoing",
     "Pause",
     "PublishError",
@@ -110,6 +111,7 @@ _HOMES = {
     "Middleware": "mqkit.middleware",
     "MqkitError": "mqkit.errors",
     "NackedError": "mqkit.errors",
+    "Observer": "mqkit.middleware",
     "Outgoing": "mqkit.publishing.outgoing",
     "Pause": "mqkit.pause",
     "PublishError": "mqkit.errors",

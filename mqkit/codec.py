@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from asyncio import CancelledError
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, cast
@@ -26,7 +26,7 @@ from mqkit.bodies.schemas import Schema, stop_early, validator
 from mqkit.bodies.validation_errors import MAX_BUILT, MAX_PART, MAX_PLACE, MAX_TEXT, cut, explain
 from mqkit.errors import DecodeError, InvalidMessageError, MqkitError
 from mqkit.limits import DEFAULT_LIMITS, Limits
-from mqkit.message import RESERVED_PREFIX, Header, Properties
+from mqkit.message import RESERVED_PREFIX, Delivery, Header, Properties
 
 LARGE_BODY = 4 * 1024
 """Bytes of a body that is validated up to the first wrong item of each list. Of a smaller one all
@@ -74,7 +74,7 @@ def encode(
         problem = loss(body, encoded, marks)
         if problem is None:
             return encoded, content_type or JSON
-    except (InvalidMessageError, KeyboardInterrupt, CancelledError):
+    except (InvalidMessageError, KeyboardInterrupt, asyncio.CancelledError):
         raise
     except BaseException as error:  # noqa: BLE001 - an object may raise anything
         problem = _unwritable(error)
@@ -272,3 +272,33 @@ __all__ = [
     "encode",
     "is_json",
 ]
+
+
+class DeliveryDecoder:
+    """Decodes the bodies of the messages of one handler."""
+
+    def __init__(self, decoder: BodyDecoder | None, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._decoder = decoder
+        self._limits = limits
+
+    def decode(self, delivery: Delivery) -> Any:
+        """Return the validated body; None where the handler takes none.
+
+        :raises DecodeError: it is over the limits, or not what the handler takes
+        """
+        check_received(delivery.body, delivery.properties, self._limits)
+        if self._decoder is None:
+            return None
+        return self._decoder.decode(delivery.body, delivery.properties, self._limits)
+
+    async def decode_aside(self, delivery: Delivery) -> Any:
+        """Decode in a thread: the event loop goes on wherever a validator in Python runs.
+
+        pydantic itself lets no other thread run while it parses and validates, which takes some
+        tenths of a second for the largest body that there may be by default.
+
+        :raises DecodeError: as `decode`
+        """
+        if self._decoder is None or not self._decoder.is_slow(delivery.body):
+            return self.decode(delivery)
+        return await asyncio.to_thread(self.decode, delivery)

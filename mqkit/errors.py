@@ -56,6 +56,14 @@ class HandlerError(ConfigurationError):
     """A handler cannot be registered; the message names the handler and the argument."""
 
 
+class MissingExtraError(ConfigurationError, ModuleNotFoundError):
+    """A part of mqkit is used whose libraries are not installed; the message says how to do it.
+
+    It is raised where the part is imported, and so is an `ImportError` too: what makes do without
+    an optional module, and what only looks whether there is one, catch that.
+    """
+
+
 class ServiceNotFoundError(ConfigurationError):
     """`MODULE:SERVICE` names no module, no attribute, or something that is not a `Service`."""
 

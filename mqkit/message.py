@@ -175,17 +175,6 @@ class Delivery:
         return self.channel is not None and not self.channel.is_open
 
 
-def first_published_to(
-    headers: Mapping[str, HeaderValue], exchange: str, routing_key: str
-) -> tuple[str, str]:
-    """Return the exchange and routing key of a message's first publish, which copies carry."""
-    first_exchange = text_of(headers.get(Header.EXCHANGE))
-    first_key = text_of(headers.get(Header.ROUTING_KEY))
-    if isinstance(first_exchange, str) and isinstance(first_key, str):
-        return first_exchange, first_key
-    return exchange, routing_key
-
-
 def value_of(name: str) -> str | bytes:
     """Write a name as a header's value: text, or bytes where it came as no UTF-8."""
     return name if name.isascii() or _is_text(name) else name.encode(errors="surrogateescape")
@@ -202,38 +191,6 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def elapsed_seconds(headers: Mapping[str, HeaderValue]) -> float:
-    """Read the seconds from the first failure to this attempt, from mqkit's header; else 0.
-
-    It is summed up from waits and runs, not from the clock of the wall: a clock that jumps would
-    end a message early.
-    """
-    elapsed = headers.get(Header.ELAPSED)
-    if isinstance(elapsed, int) and not isinstance(elapsed, bool) and elapsed >= 0:
-        return elapsed / 1000
-    return 0.0
-
-
-def time_to_live(properties: Properties) -> float | None:
-    """Read for how many seconds more a message is to be handled; None is for ever.
-
-    A retry tells it in mqkit's own header: in the delay ladder, the property would cut the delay
-    short, and the broker removes it there.
-    """
-    left = properties.headers.get(Header.TIME_TO_LIVE)
-    if isinstance(left, int) and not isinstance(left, bool) and left >= 0:
-        return left / 1000
-    return properties.expiration
-
-
-def attempt_number(headers: Mapping[str, HeaderValue]) -> int:
-    """Read which attempt a delivery is, from mqkit's header; 1 where that is not a number."""
-    attempt = headers.get(Header.ATTEMPT)
-    if isinstance(attempt, int) and not isinstance(attempt, bool) and attempt >= 1:
-        return attempt
-    return 1
 
 
 def maker(cls: Callable[P, T]) -> Callable[P, T]:

@@ -1,12 +1,17 @@
-"""Functions around every run of a handler, each taking the next one."""
+"""What a user puts around a service: middleware around every run, and observers of messages."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from mqkit.message import Delivery
+from mqkit.logging.error_texts import log_error
+from mqkit.message import Delivery, Message
+from mqkit.outcome import Outcome
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ message, or the whole batch, acknowledged unhandled.
 
 
 def compose(middleware: Iterable[Middleware], innermost: CallNext) -> CallNext:
-    """One function that runs the first middleware outermost and `innermost` last."""
+    """Make one function that runs the first middleware outermost and `innermost` last."""
     chain = innermost
     for layer in reversed(list(middleware)):
         chain = _wrap(layer, chain)
@@ -47,3 +52,68 @@ def _wrap(layer: Middleware, call_next: CallNext) -> CallNext:
         return await layer(call, call_next)
 
     return run
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Watches what becomes of the messages of a running service, and changes nothing of it.
+
+    A middleware sees what a handler did, and not what became of the message; an observer does. Its
+    methods are called on the event loop and must return at once. What they raise is logged. A class
+    that has this one as its base may leave out what it does not need.
+    """
+
+    def received(self, handler: str, delivery: Delivery) -> None:  # noqa: ARG002
+        """Called when a delivery has come and waits for its turn; not while its handler pauses."""
+        return
+
+    def started(self, handler: str, delivery: Delivery) -> None:  # noqa: ARG002
+        """Called before the handler runs for a delivery."""
+        return
+
+    def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:  # noqa: ARG002
+        """Called after an outcome was carried out: its copy is confirmed, its ack is written.
+
+        The outcome is `Lost` where the delivery's channel closed before that.
+        """
+        return
+
+    def confirmed(self, message: Message) -> None:  # noqa: ARG002
+        """Called after the broker confirmed a message of the service's publisher, or a copy."""
+        return
+
+
+class Observers:
+    """Tells several observers of deliveries, and logs what they raise."""
+
+    def __init__(self, observers: Iterable[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def received(self, handler: str, delivery: Delivery) -> None:
+        """Tell them of a delivery that has come."""
+        for each in self._observers:
+            try:
+                each.received(handler, delivery)
+            except BaseException as error:  # noqa: BLE001 - it concerns nobody else
+                _log_failure(handler, "received", error)
+
+    def started(self, handler: str, delivery: Delivery) -> None:
+        """Tell them of a delivery whose handler is called now."""
+        for each in self._observers:
+            try:
+                each.started(handler, delivery)
+            except BaseException as error:  # noqa: BLE001 - it concerns nobody else
+                _log_failure(handler, "started", error)
+
+    def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
+        """Tell them of a delivery whose outcome was carried out."""
+        for each in self._observers:
+            try:
+                each.settled(handler, delivery, outcome)
+            except BaseException as error:  # noqa: BLE001 - it concerns nobody else
+                _log_failure(handler, "settled", error)
+
+
+def _log_failure(handler: str, what: str, error: BaseException) -> None:
+    text = "%s: the observer of %s deliveries failed"
+    log_error(logger, logging.ERROR, text, handler, what, error=error)

@@ -1,15 +1,12 @@
-"""When a handler stops consuming because something that it depends on is down.
+"""States when a handler pauses because something that it depends on is down.
 
-Values and decisions, without I/O and without time: `Pause` is what a user states, `Circuit` is
-told how each run ended, and says what becomes of the message and whether to pause now. `pausing`
-carries it out.
+Values only: `mqkit.consuming.pausing` judges runs by them, and carries pauses out.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -17,15 +14,9 @@ from typing import Any
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
 from mqkit.errors import ConfigurationError, OptionError
-from mqkit.logging.error_texts import describe
 from mqkit.outcome import (
     MAX_DELAY,
-    Ack,
-    DeadLetter,
-    DeathReason,
-    Outcome,
     Reject,
-    RetryAfter,
     RetryLater,
 )
 
@@ -39,7 +30,7 @@ dependency is back, and raises if it is not."""
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Pause:
-    """When a dependency counts as down, so that a handler pauses, and how to see that it is back.
+    """States when a dependency counts as down, so that a handler pauses, and what shows it is back.
 
     The handler is paused once a run ends with one of `on` and, of its last `over` runs (at least
     `minimum` of them), a share of `rate` or more ended so. Its queue is then not consumed, what
@@ -111,7 +102,7 @@ class Pause:
         return self.on if isinstance(self.on, tuple) else (self.on,)
 
     def named(self, error: BaseException | None) -> BaseException | None:
-        """Which one of `on` an error is, was raised from, or holds; None if it is no such error."""
+        """Return which one of `on` an error is, was raised from, or holds; None if none."""
         left = [error] if error is not None and not isinstance(error, Reject) else []
         seen: set[int] = set()
         while left:
@@ -153,157 +144,3 @@ class ConsumerState:
     because: str = ""
     """The exception's type, where it was raised and how often; never its text."""
     next_probe: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trip:
-    """A pause that took effect: so many runs `failed` of the last ones, with `error` at the end."""
-
-    pause: Pause
-    failed: int
-    of: int
-    error: BaseException
-
-    @property
-    def because(self) -> str:
-        """For a person; without the error's text, which may quote a message."""
-        return f"{self.failed} of the last {self.of} runs ended with {describe(self.error)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What becomes of a message whose run has ended, and what that says of the dependencies."""
-
-    outcome: Outcome
-    failed: bool | None
-    """Whether a dependency failed the run; None if nothing was run, which tells nothing."""
-    trips: tuple[Trip, ...] = ()
-    """The pauses that begin with it."""
-
-
-class Circuit:
-    """Judges the runs of one handler by all of its pauses."""
-
-    def __init__(self, pauses: tuple[Pause, ...]) -> None:
-        self._windows = tuple(_Window(pause) for pause in pauses)
-        self._resumed = 0
-
-    @property
-    def tripped(self) -> tuple[Trip, ...]:
-        """The pauses in effect; the handler is to consume when there are none."""
-        return tuple(window.trip for window in self._windows if window.trip is not None)
-
-    def begin(self) -> int:
-        """A run begins; what this returns is given to `end`."""
-        return self._resumed
-
-    def asking(self, outcome: Outcome) -> tuple[Pause, ...]:
-        """Of which pauses to ask the probe before a message is dead-lettered: it may begin them."""
-        if not isinstance(outcome, DeadLetter) or not _has_run(outcome):
-            return ()
-        error = _error_of(outcome)
-        return tuple(
-            window.pause
-            for window in self._windows
-            if window.pause.probe is not None and window.trip is None and window.pause.named(error)
-        )
-
-    def end(
-        self,
-        outcome: Outcome,
-        *,
-        began: int,
-        elapsed: float = 0.0,
-        down: Collection[Pause] = (),
-    ) -> Verdict:
-        """A run has ended.
-
-        :param began: what `begin` returned
-        :param down: the pauses whose probe says that their dependency is down
-        :param elapsed: seconds since the first failure of the message, as it came with it
-        """
-        if not _has_run(outcome):
-            return Verdict(outcome, None)
-        error = _error_of(outcome)
-        failed, blameless = False, None
-        trips = []
-        for window in self._windows:
-            named = window.pause.named(error)
-            failed = failed or named is not None
-            trip, is_excused = window.end(named, began, is_down=window.pause in down)
-            if trip is not None:
-                trips.append(trip)
-            if is_excused:
-                blameless = window.pause
-        if blameless is not None and error is not None:
-            outcome = _uncounted(outcome, error, blameless, elapsed)
-        return Verdict(outcome, failed, tuple(trips))
-
-    def resume(self, pause: Pause) -> None:
-        """Its dependency is back; what came before is forgotten."""
-        self._resumed += 1
-        for window in self._windows:
-            if window.pause is pause:
-                window.resume(self._resumed)
-
-
-class _Window:
-    """The last runs, as one pause sees them."""
-
-    def __init__(self, pause: Pause) -> None:
-        self.pause = pause
-        self.trip: Trip | None = None
-        self._failed: deque[bool] = deque(maxlen=pause.over)
-        self._resumed = 0
-
-    def end(
-        self, named: BaseException | None, began: int, *, is_down: bool
-    ) -> tuple[Trip | None, bool]:
-        """The pause that this run begins, and whether its message is not to blame."""
-        if self.trip is not None or began < self._resumed:
-            # What began before the dependency came back tells nothing of how it is now.
-            return None, named is not None
-        self._failed.append(named is not None)
-        if named is None:
-            return None, False
-        failed, of = sum(self._failed), len(self._failed)
-        if not is_down and (of < self.pause.minimum or failed < self.pause.rate * of):
-            return None, False
-        self.trip = Trip(self.pause, failed, of, named)
-        return self.trip, True
-
-    def resume(self, resumed: int) -> None:
-        self.trip = None
-        self._failed.clear()
-        self._resumed = resumed
-
-
-_RAN = frozenset(
-    {
-        DeathReason.REJECTED,
-        DeathReason.NOT_RETRYABLE,
-        DeathReason.ATTEMPTS_EXHAUSTED,
-        DeathReason.POLICY_FAILED,
-    }
-)
-"""Of the reasons to dead-letter, those that come after a run of the handler."""
-
-
-def _has_run(outcome: Outcome) -> bool:
-    if isinstance(outcome, DeadLetter):
-        return outcome.reason in _RAN
-    return isinstance(outcome, Ack | RetryAfter)
-
-
-def _error_of(outcome: Outcome) -> BaseException | None:
-    if not isinstance(outcome, RetryAfter | DeadLetter):
-        return None
-    if isinstance(outcome, DeadLetter) and outcome.reason is DeathReason.POLICY_FAILED:
-        return outcome.error.__context__  # the policy's own error came of the handler's
-    return outcome.error
-
-
-def _uncounted(outcome: Outcome, error: BaseException, pause: Pause, elapsed: float) -> RetryAfter:
-    if not isinstance(outcome, RetryAfter):
-        return RetryAfter(pause.interval, error, elapsed=elapsed, counted=False)
-    return replace(outcome, elapsed=elapsed, counted=False)

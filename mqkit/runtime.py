@@ -1,4 +1,4 @@
-"""Runs a service: connects, declares, consumes; and on the way out drains, gives back, closes."""
+"""Runs a service: connects, declares and consumes; at its end drains, gives back and closes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
 from mqkit.clock import Clock, utc_now
 from mqkit.consuming.consumer import Consumer
-from mqkit.consuming.settler import OnSettled
 from mqkit.consuming.wiring import Wiring
 from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
@@ -28,9 +27,8 @@ from mqkit.lifecycle.closing import Closing, Step
 from mqkit.lifecycle.draining import CANCELLED_HANDLERS_WAIT, Drain
 from mqkit.lifecycle.stalls import StallWatch
 from mqkit.lifecycle.values import ServiceValues
-from mqkit.middleware import Middleware
+from mqkit.middleware import Middleware, Observer
 from mqkit.pause import ConsumerState, Status
-from mqkit.publishing.pipeline import OnConfirmed
 from mqkit.publishing.publisher import Publisher
 from mqkit.registration.handler import Handler
 from mqkit.registration.options import checked_middleware
@@ -52,7 +50,7 @@ CLOSING = 2.4
 
 
 class Runtime:
-    """One service running in this process, on two connections: one consumes, one publishes.
+    """Runs one service in this process, on two connections: one consumes, one publishes.
 
     A connection that the application has lent is both. As an asynchronous context manager it
     starts on entry and drains on exit; `run` does both and waits in between. `grace` is in seconds.
@@ -61,11 +59,9 @@ class Runtime:
     takes neither `url` nor `driver`. `management` is the URL of the broker's management API, by
     which policies are seen that break what is promised.
 
-    `on_settled` and `on_confirmed` observe what becomes of deliveries and what the service's
-    publisher has published, copies of deliveries included (`mqkit.consuming.settler.OnSettled`,
-    `mqkit.publishing.publisher.OnConfirmed`). Nothing else is told the whole truth: a middleware
-    sees what a handler did, and not what became of the message. `on_stop` is called when it
-    begins to stop.
+    `observer` is told what becomes of deliveries, and what the service's publisher has published,
+    copies of deliveries included (`mqkit.Observer`). `on_stop` is called when it begins
+    to stop.
 
     It runs once: after its end, and beside it, another run takes another `Runtime`.
 
@@ -83,8 +79,7 @@ class Runtime:
         connect_deadline: Seconds | None = None,
         driver: Driver | None = None,
         clock: Clock = utc_now,
-        on_settled: OnSettled | None = None,
-        on_confirmed: OnConfirmed | None = None,
+        observer: Observer | None = None,
         on_stop: Callable[[], None] = lambda: None,
         management: str | None = None,
     ) -> None:
@@ -95,6 +90,11 @@ class Runtime:
             option = "Runtime(connect_deadline=...)"
             connect_deadline = checked.seconds(connect_deadline, option, over=0)
         self._connect_deadline = connect_deadline
+        if observer is not None and not isinstance(observer, Observer):
+            raise ConfigurationError(
+                "Runtime(observer=...) takes an object with the methods of "
+                f"mqkit.middleware.Observer, not {checked.shown(observer)}"
+            )
         if service.store is not None:
             service.store.check(service.handlers)
         self.service = service
@@ -105,7 +105,7 @@ class Runtime:
         self.publisher = Publisher(
             self._publishing,
             app_id=service.name,
-            on_confirmed=on_confirmed,
+            on_confirmed=None if observer is None else observer.confirmed,
             limits=service.limits,
         )
         self._consumers: list[Consumer] = []
@@ -121,7 +121,7 @@ class Runtime:
             values=self._values.made,
             middleware=(*checked_middleware(middleware, "Runtime"), *service.middleware),
             clock=clock,
-            on_settled=on_settled,
+            observer=observer,
         )
         self._on_stop = on_stop
         self._began = False
@@ -167,7 +167,11 @@ class Runtime:
                 starting.cancel()
                 await asyncio.wait([starting])
                 if not starting.cancelled() and (error := starting.exception()) is not None:
-                    logger.warning("%s: it had not started", self.service.name, exc_info=error)
+                    logger.warning(
+                        "%s: stopped before it had started, and the start failed",
+                        self.service.name,
+                        exc_info=error,
+                    )
                 return
             starting.result()
             failed = asyncio.create_task(self.failed())
@@ -197,7 +201,7 @@ class Runtime:
 
     @property
     def doing(self) -> str:
-        """What it is at while it stops, for a person; '' before and after."""
+        """What it does while it stops, for a person; '' before and after."""
         return self._drain.doing or self._closing.doing
 
     def hurry(self) -> None:
@@ -341,5 +345,5 @@ class Runtime:
 
 
 def _consumed(handler: Handler) -> tuple[str, ...]:
-    """The names of the queues that a handler consumes."""
+    """Return the names of the queues that a handler consumes."""
     return (handler.queue.name, *(each.name for each in handler.queue.partition_queues()))

@@ -20,6 +20,9 @@ from mqkit.broker.connection import Connection
 from mqkit.drivers import named
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.drivers.pika import convert as pika_wire
+from mqkit.message import Delivery, Message
+from mqkit.middleware import Observer
+from mqkit.outcome import Outcome
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,6 +44,26 @@ async def eventually(
             return
         assert time.monotonic() < deadline, f"{what} did not happen within {within:g} s"
         await asyncio.sleep(0.02)
+
+
+class Telling(Observer):
+    """An observer that calls functions of a test."""
+
+    def __init__(
+        self,
+        settled: Callable[[Delivery, Outcome], object] = lambda *_: None,
+        confirmed: Callable[[Message], object] = lambda _: None,
+    ) -> None:
+        self._settled = settled
+        self._confirmed = confirmed
+
+    def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
+        """Tell it."""
+        self._settled(delivery, outcome)
+
+    def confirmed(self, message: Message) -> None:
+        """Tell it."""
+        self._confirmed(message)
 
 
 class Client:

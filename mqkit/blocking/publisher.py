@@ -37,7 +37,7 @@ DEFAULT_CONNECTIONS = 4
 """Connections that one publisher opens at most, each when that many publishes wait at once."""
 
 CLOSE_TIMEOUT = 3.0
-"""Seconds that `close` waits for publishes in flight and for the connections to close."""
+"""Seconds that `close` waits for publishes in flight, and for the connections to be closed."""
 
 
 AT_EXIT = (

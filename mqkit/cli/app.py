@@ -1,4 +1,4 @@
-"""The command line: its commands, and errors turned into one line and an exit code.
+"""Puts the commands together, and turns errors into one line and an exit code.
 
 Exit codes: 0 done, 1 it failed, 2 it was called wrongly.
 """

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mqkit.cli.options import log_level_number, log_to_stderr
+from mqkit.cli.options import LogLevelOption, log_level_number, log_to_stderr
 from mqkit.errors import BrokerUrlError, ConfigurationError
 
 DEFAULT_HOST = "127.0.0.1"
@@ -64,9 +64,7 @@ def broker(
             show_default=False,
         ),
     ] = None,
-    log_level: Annotated[
-        str, typer.Option(help="debug, info, warning, error or critical.")
-    ] = "warning",
+    log_level: LogLevelOption = "warning",
 ) -> None:
     """Run the embedded AMQP 0-9-1 broker until SIGTERM or SIGINT.
 
@@ -88,7 +86,7 @@ def broker(
 
 
 def _users(user: str, password_file: Path | None) -> dict[str, str]:
-    """Who may log in, with the password from where it is given.
+    """Return who may log in, with the password from where it is given.
 
     :raises typer.BadParameter: there is no name or no password, or there are two passwords
     """
@@ -112,7 +110,7 @@ def _users(user: str, password_file: Path | None) -> dict[str, str]:
 
 
 def _password_in(path: Path) -> str:
-    """What a file has, without the end of its line.
+    """Read a password from a file, without the end of its line.
 
     :raises typer.BadParameter: it cannot be read; nothing of what it has is in the words
     """
@@ -126,7 +124,7 @@ def _password_in(path: Path) -> str:
 
 
 def check_broker_choice(url: str | None, data: Path | None, *, embedded: bool) -> None:
-    """See that the options agree.
+    """Check that the options agree.
 
     :raises BrokerUrlError: both brokers were asked for
     :raises ConfigurationError: a data directory without the broker that uses it

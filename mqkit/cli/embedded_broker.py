@@ -1,4 +1,4 @@
-"""The embedded broker as the command line runs it: by itself, or beside a service."""
+"""Runs the embedded broker for the command line: by itself, or beside a service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from mqkit.cli.collector import spare_broker
+from mqkit.cli.loop import tune_collector_of_broker
 from mqkit.embedded import PRODUCT, DataError, EmbeddedServer, ServerThread, version
 from mqkit.errors import BrokerError
 
@@ -52,7 +52,7 @@ def serve(
 
 @contextlib.contextmanager
 def embedded_broker(data: Path | None = None) -> Iterator[str]:
-    """The URL of an embedded broker in a thread of this process; it ends with the block.
+    """Run an embedded broker in a thread of this process for the block, which is given its URL.
 
     :raises EmbeddedBrokerError: it could not start
     """
@@ -71,7 +71,7 @@ def embedded_broker(data: Path | None = None) -> Iterator[str]:
 
 async def _serve(server: EmbeddedServer, data: Path | None) -> None:
     stop = asyncio.Event()
-    spare_broker()
+    tune_collector_of_broker()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

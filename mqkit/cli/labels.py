@@ -1,4 +1,4 @@
-"""Says of each line that a process writes whose it is, where several write to one terminal or log.
+"""Labels each line that a process writes, where several write to one terminal or log.
 
 Each line, and not each record of the log: what a handler prints has none, and the second line of a
 traceback begins anywhere.
@@ -43,7 +43,7 @@ class LabelledOutput:
                 self.write("\n")
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """As `write` for each."""
+        """Write each of the lines, as `write` does."""
         for line in lines:
             self.write(line)
 

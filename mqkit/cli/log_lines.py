@@ -1,4 +1,4 @@
-"""Formats the log so that nothing in it begins a line but a record."""
+"""Formats the log so that only a record begins a line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LineFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record, whatever another formatter has kept of its traceback."""
+        """Format a record anew, whatever another formatter has kept of its traceback."""
         kept, record.exc_text = record.exc_text, None
         try:
             return super().format(record)
@@ -28,15 +28,15 @@ class LineFormatter(logging.Formatter):
             record.exc_text = kept
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """The record's own line."""
+        """Format the record's own line."""
         return shown(super().formatMessage(record), MAX_MESSAGE)
 
     def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
-        """The traceback."""
+        """Format the traceback."""
         return _indented(super().formatException(ei))  # type: ignore[arg-type]
 
     def formatStack(self, stack_info: str) -> str:  # noqa: N802 - logging's name
-        """The stack, where the record has one."""
+        """Format the stack, where the record has one."""
         return _indented(super().formatStack(stack_info))
 
 

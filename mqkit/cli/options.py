@@ -1,4 +1,4 @@
-"""What the commands share: the broker's URL, the log, and the way to a service."""
+"""Options that commands share, how they log, and how they find a service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Annotated
 
 import typer
 
+from mqkit import drivers
 from mqkit.checks import checked
+from mqkit.cli.exit_codes import CALLED_WRONGLY, FAILED
 from mqkit.cli.labels import label_output
 from mqkit.cli.log_lines import LineFormatter
 from mqkit.errors import (
@@ -26,12 +28,6 @@ from mqkit.errors import (
 from mqkit.registration.service import Service
 from mqkit.settings import BrokerUrl, Settings
 
-FAILED = 1
-"""The exit code of a command that did not do what it was asked for."""
-
-CALLED_WRONGLY = 2
-"""The exit code of a command that was called wrongly, or with a service that is."""
-
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -40,6 +36,16 @@ StoreOption = Annotated[
         show_default=False,
     ),
 ]
+
+DriverOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"The AMQP client: {' or '.join(drivers.NAMES)}. Default: {drivers.DEFAULT}.",
+        show_default=False,
+    ),
+]
+
+LogLevelOption = Annotated[str, typer.Option(help="debug, info, warning, error or critical.")]
 
 LOG_FORMAT = "%(asctime)s %(levelname)-8s %(message)s"
 
@@ -70,7 +76,7 @@ def log_to_stderr(level: int, label: str | None = None) -> None:
 
 
 def seconds_option(*, over: float | None = None) -> Callable[[float | None], float | None]:
-    """What an option's `callback` is that takes seconds: a range lets NaN and infinity through.
+    """Make the `callback` of an option that takes seconds: a range lets NaN and infinity through.
 
     :param over: what it must be more than, where 0 makes no sense
     """
@@ -85,7 +91,7 @@ def seconds_option(*, over: float | None = None) -> Callable[[float | None], flo
 
 
 def log_level_number(name: str) -> int:
-    """The level of `--log-level`.
+    """Return the number of a `--log-level`.
 
     :raises typer.BadParameter: it is none
     """
@@ -96,7 +102,7 @@ def log_level_number(name: str) -> int:
 
 
 def broker_url(option: str | None) -> BrokerUrl:
-    """The broker: `--url`, or else `MQKIT_URL`.
+    """Return the broker's URL: `--url`, or else `MQKIT_URL`.
 
     :raises BrokerUrlError: neither is given, or it is malformed
     """
@@ -112,7 +118,7 @@ def broker_url(option: str | None) -> BrokerUrl:
 
 
 def store_option(option: str | None) -> str:
-    """The store's URL: `--store`, or else `MQKIT_STORE`; it is read by the store.
+    """Return the store's URL: `--store`, or else `MQKIT_STORE`; the store parses it.
 
     :raises ConfigurationError: neither is given
     """
@@ -128,7 +134,7 @@ def store_option(option: str | None) -> str:
 
 
 def load_service(spec: str) -> Service:
-    """The service at `MODULE:SERVICE`; modules of the current directory are found too.
+    """Import the service at `MODULE:SERVICE`; modules of the current directory are found too.
 
     What the module itself raises on import is passed on as it is.
 

@@ -1,4 +1,4 @@
-"""`mqkit relay`: the relay of a store's outbox in a process of its own."""
+"""`mqkit relay`: runs the relay of a store's outbox in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import typer
 
 from mqkit import drivers
 from mqkit.broker.connection import Connection
-from mqkit.cli.last_resort import LastResort
 from mqkit.cli.options import (
+    DriverOption,
+    LogLevelOption,
     StoreOption,
     broker_url,
     log_level_number,
     log_to_stderr,
     store_option,
 )
+from mqkit.cli.watchdog import ShutdownWatchdog
 from mqkit.drivers.base import Driver
 from mqkit.publishing.publisher import Publisher
 from mqkit.settings import BrokerUrl
@@ -42,16 +44,8 @@ def relay(
             show_default=False,
         ),
     ] = None,
-    driver: Annotated[
-        str | None,
-        typer.Option(
-            help=f"The AMQP client: {' or '.join(drivers.NAMES)}. Default: {drivers.DEFAULT}.",
-            show_default=False,
-        ),
-    ] = None,
-    log_level: Annotated[
-        str, typer.Option(help="debug, info, warning, error or critical.")
-    ] = "info",
+    driver: DriverOption = None,
+    log_level: LogLevelOption = "info",
 ) -> None:
     """Publish what is committed to a store's outbox, until SIGTERM or SIGINT.
 
@@ -78,7 +72,7 @@ async def _relay(database: str, broker: BrokerUrl, driver: Driver) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with LastResort(GRACE):
+    with ShutdownWatchdog(GRACE):
         await _relay_until(stop, database, broker, driver)
 
 
@@ -110,7 +104,7 @@ async def _relay_until(
 
 
 async def _until(stopped: asyncio.Task[bool], work: asyncio.Task[None]) -> bool:
-    """Whether the work was done before the signal came; else it is cancelled."""
+    """Wait for the work or the signal; tell whether it was done first, else it is cancelled."""
     await asyncio.wait([stopped, work], return_when=asyncio.FIRST_COMPLETED)
     if work.done():
         work.result()

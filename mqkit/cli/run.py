@@ -1,4 +1,4 @@
-"""`mqkit run`: one service, in this process or in several, until SIGTERM or SIGINT."""
+"""`mqkit run`: runs a service, in this process or in several, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from typing import Annotated
 
 import typer
 
-from mqkit import drivers
+from mqkit.checks.extras import needs_extra
 from mqkit.cli.broker import check_broker_choice
-from mqkit.cli.collector import spare_collector
+from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.labels import finish_output
-from mqkit.cli.last_resort import LastResort
-from mqkit.cli.loop import ASYNCIO, UVLOOP, runner
+from mqkit.cli.loop import ASYNCIO, UVLOOP, runner, tune_collector
 from mqkit.cli.options import (
-    FAILED,
+    DriverOption,
+    LogLevelOption,
     load_service,
     log_level_number,
     log_to_stderr,
     seconds_option,
 )
-from mqkit.cli.supervisor.protocol import Job
+from mqkit.cli.supervisor.protocol import WorkerJob
 from mqkit.cli.supervisor.supervisor import Supervisor
+from mqkit.cli.watchdog import ShutdownWatchdog
 from mqkit.errors import ConfigurationError
 from mqkit.runtime import DEFAULT_GRACE, Runtime
 
@@ -77,13 +78,7 @@ def run(
             show_default=False,
         ),
     ] = None,
-    driver: Annotated[
-        str | None,
-        typer.Option(
-            help=f"The AMQP client: {' or '.join(drivers.NAMES)}. Default: {drivers.DEFAULT}.",
-            show_default=False,
-        ),
-    ] = None,
+    driver: DriverOption = None,
     management: Annotated[
         str | None,
         typer.Option(
@@ -118,9 +113,7 @@ def run(
             help="For development, never in production: start anew when a Python file changes.",
         ),
     ] = False,
-    log_level: Annotated[
-        str, typer.Option(help="debug, info, warning, error or critical.")
-    ] = "info",
+    log_level: LogLevelOption = "info",
 ) -> None:
     """Run a service until SIGTERM or SIGINT, then drain it.
 
@@ -128,7 +121,7 @@ def run(
     stopped, all that was in flight is settled; 1: it failed, handlers outlasted the grace period,
     or something could not be closed; 2: it was called wrongly.
     """
-    job = Job(
+    job = WorkerJob(
         service=service,
         url=url,
         grace=grace,
@@ -152,12 +145,12 @@ def run(
         log_to_stderr(job.log_level)
         if embedded:
             job = replace(job, url=stack.enter_context(_embedded_broker(data)))
-        last_resort = LastResort(grace)
-        runtime = job.runtime(loaded, on_stop=last_resort.begin)
-        last_resort.doing = lambda: runtime.doing
-        spare_collector()
+        watchdog = ShutdownWatchdog(grace)
+        runtime = job.runtime(loaded, on_stop=watchdog.begin)
+        watchdog.doing = lambda: runtime.doing
+        tune_collector()
         with runner(loop) as on_loop:
-            on_loop.run(_run_until_signal(runtime, last_resort))
+            on_loop.run(_run_until_signal(runtime, watchdog))
 
 
 def _embedded_broker(data: Path | None) -> contextlib.AbstractContextManager[str]:
@@ -166,24 +159,17 @@ def _embedded_broker(data: Path | None) -> contextlib.AbstractContextManager[str
     return embedded_broker(data)
 
 
-def _supervise(job: Job, processes: int) -> int:
+def _supervise(job: WorkerJob, processes: int) -> int:
     return asyncio.run(Supervisor(job, processes).run())
 
 
-def _reload(job: Job) -> int:
-    try:
+def _reload(job: WorkerJob) -> int:
+    with needs_extra("reload", "--reload", "watchfiles"):
         from mqkit.cli.supervisor.reload import Reloader  # noqa: PLC0415 - what it needs is an extra
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("watchfiles"):
-            raise
-        raise ConfigurationError(
-            f"--reload watches files by a library that is not installed ({error}): "
-            "pip install 'mqkit[reload]'"
-        ) from error
     return asyncio.run(Reloader(job, Path.cwd()).run())
 
 
-async def _run_until_signal(runtime: Runtime, last_resort: LastResort) -> None:
+async def _run_until_signal(runtime: Runtime, watchdog: ShutdownWatchdog) -> None:
     stop = asyncio.Event()
 
     def on_signal(name: str) -> None:
@@ -197,7 +183,7 @@ async def _run_until_signal(runtime: Runtime, last_resort: LastResort) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number.name)
-    with last_resort, ended_if_abandoned(runtime):
+    with watchdog, ended_if_abandoned(runtime):
         await runtime.run(stop)
 
 

@@ -1,4 +1,4 @@
-"""`mqkit status`: what became of a message, as the store tells it."""
+"""`mqkit status`: tells what became of a message, as the store knows it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic_core import to_json, to_jsonable_python
 
-from mqkit.cli.options import FAILED, StoreOption, store_option
+from mqkit.cli.exit_codes import FAILED
+from mqkit.cli.options import StoreOption, store_option
 from mqkit.logging.shown import shown
 
 MAX_RESULT = 2_000

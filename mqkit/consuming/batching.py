@@ -1,4 +1,4 @@
-"""Batches: messages that are handled together, and settled each by itself.
+"""Collects messages into batches, which are handled together; each is settled by itself.
 
 A message waits for its batch to fill, or for the time of the first one in it to pass. It is decoded
 before that, so that one that is no body of its handler is dead-lettered alone.
@@ -11,10 +11,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from mqkit.codec import SLOW_BODY
-from mqkit.consuming.dispatcher import Dispatcher
-from mqkit.consuming.expiry import expired
-from mqkit.consuming.invoker import aborted
+from mqkit.codec import SLOW_BODY, DeliveryDecoder
+from mqkit.consuming.failures import FailureJudge
+from mqkit.consuming.headers import expired
+from mqkit.consuming.invoker import Invoker, aborted
 from mqkit.errors import BatchResultError, DecodeError, HandlerAbortedError
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, instruction
@@ -38,28 +38,31 @@ class _Batch:
 
 
 class Batcher:
-    """Runs the handler of one consumer for as many messages as come together."""
+    """Runs a handler for as many messages at once as have come together."""
 
-    def __init__(self, handler: Handler, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, handler: Handler, decoder: DeliveryDecoder, invoker: Invoker, judge: FailureJudge
+    ) -> None:
         assert handler.batch is not None, "it handles batches"
         self._size, self._within = handler.batch
         self._handler = handler
-        self._dispatcher = dispatcher
-        self._invoker = dispatcher.invoker
+        self._decoder = decoder
+        self._invoker = invoker
+        self._failures = judge
         self._window = Window(handler.concurrency)
         self._open: _Batch | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
-        """What becomes of a message, once its batch was handled."""
+        """Return the outcome of a message, once its batch was handled."""
         if delivery.expires is not None and (dead := expired(delivery, time.monotonic())):
             return dead
         try:
-            dispatcher, is_large = self._dispatcher, len(delivery.body) >= SLOW_BODY
-            body = (
-                await dispatcher.decode_aside(delivery) if is_large else dispatcher.decode(delivery)
-            )
+            if len(delivery.body) >= SLOW_BODY:
+                body = await self._decoder.decode_aside(delivery)
+            else:
+                body = self._decoder.decode(delivery)
         except DecodeError as error:
             return DeadLetter(DeathReason.UNDECODABLE, error)
         item = _Item(delivery, body, asyncio.get_running_loop().create_future())
@@ -75,7 +78,7 @@ class Batcher:
         return Lost() if delivery.lost else outcome
 
     def stop(self) -> None:
-        """Wait for nothing more: what came is handled now, and so is what comes yet."""
+        """Handle what has come, and what still comes, without waiting for full batches."""
         self._stopping = True
         self._close()
 
@@ -137,7 +140,7 @@ class Batcher:
             await self._invoker.wait_for_thread(deliveries[0])
 
     def _results(self, run: asyncio.Future[Any], count: int) -> list[Any]:
-        """What came of each: an exception is a failure."""
+        """Return the result of each message; an exception is its failure."""
         if run.cancelled():  # by itself: else there is nobody left to tell
             return [HandlerAbortedError(f"handler {self._handler.name} cancelled its task")] * count
         if (error := run.exception()) is not None:
@@ -169,4 +172,4 @@ class Batcher:
         if not isinstance(error, Exception) and instruction(error) is error:
             failure = aborted(error)
             failure.__cause__, error = error, failure
-        return self._dispatcher.decide(delivery, error, began)
+        return self._failures.judge(delivery, error, began)

@@ -1,4 +1,4 @@
-"""The copies that replace a delivery: one to be retried, one for the dead letter queue. Pure."""
+"""Makes the copies that replace a delivery: to be retried, forwarded or dead-lettered. Pure."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def retry_copy(
     *,
     time_to_live: float | None = None,
 ) -> Message:
-    """The same message for its next attempt, with the same `message_id`.
+    """Make the message for its next attempt, with the same `message_id`.
 
     :param time_to_live: seconds that it has, after the delay; None is for ever
     """
@@ -68,7 +68,7 @@ def retry_copy(
 def forward_copy(
     delivery: Delivery, exchange: str, routing_key: str, *, time_to_live: float | None = None
 ) -> Message:
-    """The same message for a partition of its queue, at the same attempt.
+    """Make the message for a partition of its queue, at the same attempt.
 
     :param time_to_live: seconds that it has; None is for ever
     """
@@ -82,7 +82,7 @@ def forward_copy(
 def dead_letter_copy(
     delivery: Delivery, outcome: DeadLetter, service: str, handler: str, now: datetime
 ) -> Message:
-    """The same message for `<queue>.dead`, with what happened to it in its headers."""
+    """Make the message for `<queue>.dead`, with what happened to it in its headers."""
     error = outcome.error
     headers = _carried(delivery)
     headers.pop(Header.ATTEMPT, None)
@@ -103,7 +103,7 @@ def dead_letter_copy(
 
 
 def fitted(message: Message, error: InvalidMessageError) -> Message:
-    """The copy with less in it, after it could not be written because of `error`.
+    """Return the copy with less in it, after it could not be written because of `error`.
 
     What the application gave goes last. To make room: mqkit's account of the failure, which the log
     has too, then the application's headers, the largest first. For what cannot be encoded: those
@@ -130,7 +130,7 @@ def fitted(message: Message, error: InvalidMessageError) -> Message:
 
 
 def _shrunk(properties: Properties, error: HeadersTooLargeError) -> Properties:
-    """The properties with as much less as they are too large, if there is as much."""
+    """Return the properties with as many bytes less as they are too large by, if possible."""
     headers, excess = dict(properties.headers), error.size - error.limit
     for name, cut in ((Header.ERROR_TRACEBACK, tail), (Header.ERROR_MESSAGE, head)):
         text = headers.get(name)
@@ -156,7 +156,7 @@ def _is_encodable(name: str, value: HeaderValue) -> bool:
 
 
 def _size(properties: Properties, name: str) -> int:
-    """Bytes of a header on the wire."""
+    """Return the bytes of a header on the wire."""
     if properties.carried is not None and name in properties.carried.entries:
         return len(properties.carried.entries[name])
     return table_size({name: properties.headers[name]}, MAX_HEADERS) or 0
@@ -192,7 +192,7 @@ def _properties(delivery: Delivery, headers: Mapping[str, HeaderValue]) -> Prope
 
 
 def head(text: str, limit: int) -> str:
-    """The beginning of a text, in so many bytes of UTF-8 at most."""
+    """Cut a text to its beginning, in so many bytes of UTF-8 at most."""
     data = text[:limit].encode("utf-8", "replace")
     if len(text) <= limit and len(data) <= limit:
         return data.decode()
@@ -200,7 +200,7 @@ def head(text: str, limit: int) -> str:
 
 
 def tail(text: str, limit: int) -> str:
-    """The end of a text, in so many bytes of UTF-8 at most."""
+    """Cut a text to its end, in so many bytes of UTF-8 at most."""
     data = text[max(len(text) - limit, 0) :].encode("utf-8", "replace")
     if len(text) <= limit and len(data) <= limit:
         return data.decode()

@@ -1,4 +1,4 @@
-"""Which of mqkit's own headers are believed where a message comes in: the rule of trust.
+"""Reads mqkit's own headers of a delivery, as far as they are believed: the rule of trust.
 
 Whoever publishes through mqkit cannot set them, but any other client can. Believed, they would
 change what becomes of a message: `mqkit-attempt: 99` has no retry left, `mqkit-exchange` says that
@@ -25,12 +25,23 @@ their own.
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from mqkit.broker.delays import PREFIX
-from mqkit.drivers.base import Incoming
+from mqkit.drivers.base import DriverChannel, Incoming
+from mqkit.errors import MessageExpiredError
 from mqkit.logging.shown import shown
-from mqkit.message import RESERVED_PREFIX, Header
+from mqkit.message import (
+    RESERVED_PREFIX,
+    Delivery,
+    Header,
+    HeaderValue,
+    Properties,
+    text_of,
+)
+from mqkit.outcome import DeadLetter, DeathReason, Forward, RetryAfter
 from mqkit.topology import DEAD_SUFFIX
 
 logger = logging.getLogger(__name__)
@@ -40,8 +51,8 @@ _LADDER = f"{PREFIX}."
 _OF_A_FORMER_LIFE = frozenset({Header.ATTEMPT, Header.ELAPSED, Header.TIME_TO_LIVE})
 
 
-def drop_unbelievable(incoming: Incoming, queue: str) -> None:
-    """Take from a delivery, which nobody else has seen yet, the headers that are not believed.
+def drop_untrusted_headers(incoming: Incoming, queue: str) -> None:
+    """Remove the headers that are not believed from a delivery that nobody else has seen yet.
 
     Copies carry over only what is left (`mqkit.amqp.content_header.carry`), by the same names.
     """
@@ -71,3 +82,122 @@ def drop_unbelievable(incoming: Incoming, queue: str) -> None:
 
 def _is_dead_letter(incoming: Incoming, queue: str) -> bool:
     return not incoming.exchange and incoming.routing_key == queue and queue.endswith(DEAD_SUFFIX)
+
+
+def expired(delivery: Delivery, now: float) -> DeadLetter | None:
+    """Return the dead letter for a message whose time to live has ended; None if it has not.
+
+    :param now: on the monotonic clock, in seconds
+    """
+    if delivery.expires is None or now < delivery.expires:
+        return None
+    return DeadLetter(
+        DeathReason.EXPIRED,
+        MessageExpiredError("its time to live ended before its handler ran"),
+    )
+
+
+def in_time(
+    delivery: Delivery, outcome: RetryAfter | DeadLetter | Forward, now: float
+) -> RetryAfter | DeadLetter | Forward:
+    """Return the outcome, or a dead letter in the place of a copy that would come too late.
+
+    :param now: on the monotonic clock, in seconds
+    """
+    if delivery.expires is None or isinstance(outcome, DeadLetter):
+        return outcome
+    if isinstance(outcome, Forward):
+        return expired(delivery, now) or outcome
+    if now + outcome.delay < delivery.expires:
+        return outcome
+    error = MessageExpiredError(
+        f"its time to live ends before its next attempt, which is due in {outcome.delay:g} s"
+    )
+    error.__cause__ = outcome.error
+    return DeadLetter(DeathReason.EXPIRED, error)
+
+
+def seconds_to_live(delivery: Delivery, now: float, delay: float = 0.0) -> float | None:
+    """Return the seconds that a copy which comes after `delay` has to live; None is for ever.
+
+    :param now: on the monotonic clock, in seconds
+    """
+    if delivery.expires is None:
+        return None
+    return max(delivery.expires - now - delay, 0.001)
+
+
+def to_delivery(incoming: Incoming, queue: str, channel: DriverChannel) -> Delivery:
+    """Make a delivery of what came, with what mqkit's own headers say of it.
+
+    Those that are not believed must be gone by then (`drop_untrusted_headers`).
+
+    :param queue: the handler's
+    """
+    delivery = bare_delivery(incoming, queue, channel)
+    headers = incoming.properties.headers
+    if headers:
+        delivery.exchange, delivery.routing_key = first_published_to(
+            headers, incoming.exchange, incoming.routing_key
+        )
+        delivery.attempt = attempt_number(headers)
+    if (seconds := time_to_live(incoming.properties)) is not None:
+        delivery.expires = time.monotonic() + seconds
+    return delivery
+
+
+def bare_delivery(incoming: Incoming, queue: str, channel: DriverChannel) -> Delivery:
+    """Make a delivery of what came, with nothing that its headers say."""
+    return Delivery(
+        body=incoming.body,
+        properties=incoming.properties,
+        exchange=incoming.exchange,
+        routing_key=incoming.routing_key,
+        queue=queue,
+        redelivered=incoming.redelivered,
+        tag=incoming.tag,
+        channel=channel,
+    )
+
+
+def first_published_to(
+    headers: Mapping[str, HeaderValue], exchange: str, routing_key: str
+) -> tuple[str, str]:
+    """Return the exchange and routing key of the first publish, which copies carry along."""
+    first_exchange = text_of(headers.get(Header.EXCHANGE))
+    first_key = text_of(headers.get(Header.ROUTING_KEY))
+    if isinstance(first_exchange, str) and isinstance(first_key, str):
+        return first_exchange, first_key
+    return exchange, routing_key
+
+
+def attempt_number(headers: Mapping[str, HeaderValue]) -> int:
+    """Return which attempt it is, by mqkit's own header; 1 where that is missing or nonsense."""
+    attempt = headers.get(Header.ATTEMPT)
+    if isinstance(attempt, int) and not isinstance(attempt, bool) and attempt >= 1:
+        return attempt
+    return 1
+
+
+def elapsed_seconds(headers: Mapping[str, HeaderValue]) -> float:
+    """Return the seconds from the first failure to this attempt, by mqkit's own header; else 0.
+
+    It is summed up from waits and runs, not from the clock of the wall: a clock that jumps would
+    end a message early.
+    """
+    elapsed = headers.get(Header.ELAPSED)
+    if isinstance(elapsed, int) and not isinstance(elapsed, bool) and elapsed >= 0:
+        return elapsed / 1000
+    return 0.0
+
+
+def time_to_live(properties: Properties) -> float | None:
+    """Return the seconds that a message is worth handling from now on; None is for ever.
+
+    A retry tells it in mqkit's own header: in the delay ladder, the property would cut the delay
+    short, and the broker removes it there.
+    """
+    left = properties.headers.get(Header.TIME_TO_LIVE)
+    if isinstance(left, int) and not isinstance(left, bool) and left >= 0:
+        return left / 1000
+    return properties.expiration

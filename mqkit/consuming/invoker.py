@@ -79,7 +79,7 @@ class Invoker:
         return self._store is not None
 
     async def invoke(self, delivery: Delivery, body: Any) -> tuple[Any, Reply | None]:
-        """Call the handler for a message; what it returned, and the reply where one is asked for.
+        """Call the handler for a message; return its result, and the reply where one is asked for.
 
         :raises Exception: whatever it, or anything around it, raised; `HandlerAbortedError` for
             what is no `Exception`, a cancel of the running task included
@@ -93,7 +93,7 @@ class Invoker:
         return await self._call(HandlerCall(self._service, name, deliveries[0], bodies, deliveries))
 
     def as_reply(self, delivery: Delivery, result: Any) -> Reply | None:
-        """The result as a body and its content type, where the message asks for a reply.
+        """Encode the result, as a body and its content type, where the message asks for a reply.
 
         :raises InvalidMessageError: it cannot be written, which is a failure of the handler
         """
@@ -129,7 +129,7 @@ class Invoker:
         return result
 
     def _innermost(self) -> CallNext:
-        """What a run is without its middleware; each of these steps costs a message a little."""
+        """Return the shortest call that the handler allows: each step costs a message a little."""
         if self._store is not None:
             return self._call_in_transaction
         if self._handler.timeout is not None:
@@ -210,7 +210,7 @@ class Invoker:
         return result
 
     def check_result(self, result: Any) -> None:
-        """See that nothing of what was returned has yet to run.
+        """Refuse a result that has yet to run.
 
         :raises HandlerResultError: it is a coroutine or the like, whose body has not run
         """
@@ -257,7 +257,7 @@ class Invoker:
 
 
 def aborted(error: BaseException) -> HandlerAbortedError:
-    """A failure that the policy can judge: tenacity's default retries `Exception` only."""
+    """Make a failure that the policy can judge: tenacity's default retries `Exception` only."""
     return HandlerAbortedError(
         f"the handler ended with {error_type(error)}; it, or something that it awaited, was "
         "cancelled or left"
@@ -279,7 +279,7 @@ def _is_thrown_away(error: BaseException) -> bool:
 
 
 def _told_by_future(run: Callable[[], Any]) -> Any:
-    """Run it, and raise nothing that a future does not take, or that is more than a failure.
+    """Run a function, and raise only what a future can hold.
 
     A future with a StopIteration would never be done, and GeneratorExit throws away the coroutine
     that waits for it.
@@ -311,7 +311,7 @@ def _is_unrun(result: Any) -> bool:
 async def make(
     provider: Provider, arguments: Mapping[str, Any], stack: contextlib.AsyncExitStack
 ) -> Any:
-    """A provider's value; what must be closed is left with `stack`."""
+    """Make a provider's value; `stack` closes it."""
     value = provider.factory(**arguments)
     if inspect.isawaitable(value):
         value = await value
@@ -323,7 +323,7 @@ async def make(
 
 
 class _Asynchronous(contextlib.AbstractAsyncContextManager[Any]):
-    """A plain context manager as an asynchronous one."""
+    """Wraps a plain context manager as an asynchronous one."""
 
     def __init__(self, manager: contextlib.AbstractContextManager[Any]) -> None:
         self._manager = manager
@@ -341,7 +341,7 @@ class _Asynchronous(contextlib.AbstractAsyncContextManager[Any]):
 
 
 class _Closing(contextlib.AbstractAsyncContextManager[Any]):
-    """A provider's value, whose close raises no error that contextlib cannot take.
+    """Wraps a provider's value so that its close raises no error that contextlib cannot take.
 
     Its stacks follow the chain of `__context__` to its end, and one that is a cycle has none: the
     event loop would stand still for ever.
@@ -371,7 +371,7 @@ _CONTEXT = BaseException.__dict__["__context__"]
 
 
 def _break_cycle(error: BaseException) -> None:
-    """End a chain of contexts where it comes back to an error that is in it already."""
+    """Cut the `__context__` chain of an error where it is a cycle."""
     seen = {id(error)}
     while (context := _CONTEXT.__get__(error)) is not None:
         if id(context) in seen:

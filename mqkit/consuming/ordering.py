@@ -1,4 +1,4 @@
-"""Order: which messages go one after the other, and how one is retried without letting others pass.
+"""Keeps messages in order: their keys, their partitions, and retries that hold their place.
 
 The key of a message is what `order_by` says of its body. Messages of one key take their turns in
 the order of their queue; a message that failed is held, and tried again before the next of its key.
@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from mqkit.clock import Clock, stamp, utc_now
-from mqkit.consuming.expiry import in_time
+from mqkit.consuming.headers import in_time
 from mqkit.errors import DecodeError, OrderError
 from mqkit.logging.error_texts import describe
 from mqkit.logging.shown import shown
@@ -35,8 +35,8 @@ LOOK = 0.25
 """Seconds between two looks, while a message is held, at whether it is lost meanwhile."""
 
 
-class Keys:
-    """The keys of a handler's messages."""
+class OrderKeys:
+    """Computes the order keys of one handler's messages."""
 
     def __init__(self, handler: Handler, decode: Callable[[Delivery], Any]) -> None:
         self._decode = decode
@@ -46,7 +46,7 @@ class Keys:
         self._order_by: Callable[[Any], Hashable] = order_by
 
     def of(self, delivery: Delivery) -> str | None:
-        """The key, as `keys.canonical` writes it; None is a message that keeps no order.
+        """Return the key as `keys.canonical` writes it; None is a message that keeps no order.
 
         :raises DecodeError: the body cannot be decoded
         :raises OrderError: `order_by` failed, or what it returned is no key
@@ -64,8 +64,8 @@ class Keys:
                 f"{type(body).__name__}: {type(error).__name__}{why}"
             ) from error
 
-    def lane(self, delivery: Delivery) -> str | None:
-        """The key; None where there is none to be had, whose run then fails over the same.
+    def or_none(self, delivery: Delivery) -> str | None:
+        """Return the key, or None where that fails; the run of the message fails then as well.
 
         It is called where a message comes in, from a driver's callback, and raises nothing.
         """
@@ -76,22 +76,22 @@ class Keys:
 
 
 def partition_of(key: Any, partitions: int) -> int:
-    """Which partition a key is in: the same one in every process, of every version of Python.
+    """Return the partition of a key: the same in every process, of every version of Python.
 
     :raises OrderError: it is none
     """
     return zlib.crc32(str(canonical(key)).encode("utf-8", "surrogatepass")) % partitions
 
 
-class Splitter:
+class PartitionRouter:
     """Sends each message of a partitioned queue to the partition of its key."""
 
-    def __init__(self, handler: Handler, keys: Keys) -> None:
+    def __init__(self, handler: Handler, keys: OrderKeys) -> None:
         self._queue = handler.queue
         self._keys = keys
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
-        """Decide where it goes; what has no key can be in any partition."""
+        """Return the partition to forward to; a message without a key can be in any."""
         try:
             key = self._keys.of(delivery)
         except DecodeError as error:
@@ -102,7 +102,7 @@ class Splitter:
         return Forward(self._queue.partition(partition_of(spread, self._queue.partitions or 1)))
 
 
-class InOrder:
+class HeldRetries:
     """Runs a message to its end, its retries included, while the next of its key waits.
 
     The waits of a policy are spent here and not on the broker, which would let others pass. What
@@ -113,7 +113,7 @@ class InOrder:
         self,
         handler: Handler,
         dispatch: Callable[[Delivery], Awaitable[Outcome]],
-        keys: Keys,
+        keys: OrderKeys,
         clock: Clock = utc_now,
     ) -> None:
         self._clock = clock
@@ -124,11 +124,11 @@ class InOrder:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Hold nothing any more: what waits for its next attempt is given back."""
+        """Give back what waits for its next attempt, and hold nothing any more."""
         self._stopping.set()
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
-        """Run it until it is done or dead, or this side stops."""
+        """Run a message until it is done or dead, or the service stops."""
         began = asyncio.get_running_loop().time()
         try:
             self._keys.of(delivery)
@@ -159,7 +159,7 @@ class InOrder:
             self._begin_next_attempt(delivery, outcome)
 
     async def _wait(self, delivery: Delivery, seconds: float) -> Outcome | None:
-        """Hold it; what ends that early is an outcome."""
+        """Hold the message so long; an outcome is what ended that early."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while not delivery.lost:

@@ -1,7 +1,7 @@
-"""Where a handler's queue is consumed: a channel that is replaced when it dies, one consumer on it.
+"""Keeps a queue consumed: on a channel that is replaced when it dies, with one consumer on it.
 
-How much the broker may send is set by `want`; `run` is the only one to start and to cancel the
-consumer, so that no two of these ever overlap.
+How much the broker may send is set by `set_prefetch`; `run` is the only one to start and to cancel
+the consumer, so that no two of these ever overlap.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ ATTACH_WAIT_MAX = 3.0
 Receive = Callable[[DriverChannel, Incoming], None]
 
 
-class Attachment:
-    """The consumer of one handler on the broker.
+class Subscription:
+    """Keeps one consumer on the broker, on a channel of its own.
 
     `receive` gets each delivery with its channel. `on_lost` gets each channel that has closed,
     before the next one is opened.
@@ -115,7 +115,7 @@ class Attachment:
         """Messages that the broker may send ahead of their acks at most."""
         return self._most
 
-    def want(self, prefetch: int) -> None:
+    def set_prefetch(self, prefetch: int) -> None:
         """Let the broker send so many messages ahead of their acks, soon; 0 is to consume none."""
         self._wanted = prefetch
         self._changed.set()
@@ -131,17 +131,17 @@ class Attachment:
         await self.idle()
 
     def go_on(self) -> None:
-        """Consume what is wanted again, after `hold_less`."""
+        """Consume again, after `hold_less`."""
         self._is_held_back = False
         self._changed.set()
 
     def stop(self) -> None:
         """Consume no more, and do not attach again."""
         self._stopping = True
-        self.want(0)
+        self.set_prefetch(0)
 
     async def close(self) -> None:
-        """As `stop`, and give back at once, in their order, what is not settled."""
+        """Stop, and give back what is not settled: all at once, in its order."""
         self._stopping = True
         if self._channel is not None:
             await self._channel.close(in_order=True)
@@ -158,7 +158,7 @@ class Attachment:
         await declare(self._connection.channel, self._handler.topology())
 
     async def run(self) -> None:
-        """Consume what is wanted until stopped; attaches again whenever the channel closes.
+        """Consume until stopped; attaches again whenever the channel closes.
 
         :raises ConnectError: the connection is closed for good
         """
@@ -237,7 +237,7 @@ class Attachment:
         self._idle.set()
 
     async def _follow(self, channel: DriverChannel) -> None:
-        """Do what is wanted for as long as the channel lives."""
+        """Keep the consumer at the prefetch that is asked for, for as long as the channel lives."""
         channel.closed.add_done_callback(lambda _: self._changed.set())
         while channel.is_open:
             if self._taking != self._prefetch():
@@ -293,7 +293,7 @@ class Attachment:
         order. Nor does it begin cautiously: that would cost every message at the head a delivery.
         """
         is_first, self._is_fresh = self._is_fresh, False
-        often = came_back_often(self._handler, head.properties.headers)
+        often = is_suspect(self._handler, head.properties.headers)
         if self._cautious:
             self._suspects = often
             return not often
@@ -321,7 +321,7 @@ class Attachment:
         self._changed.set()
 
 
-def came_back_often(handler: Handler, headers: Mapping[str, HeaderValue]) -> bool:
+def is_suspect(handler: Handler, headers: Mapping[str, HeaderValue]) -> bool:
     """Tell whether a message has used up half of the deliveries that its queue is declared with."""
     return came_back(headers) >= max(1, handler.queue.delivery_limit // 2)
 

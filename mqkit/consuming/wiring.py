@@ -1,30 +1,91 @@
-"""Makes the consumers of a service's handlers, each with its dispatcher and its settler."""
+"""Makes the consumers of a service's handlers out of their parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import random
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import declare
 from mqkit.broker.delays import DelayLadder
 from mqkit.clock import Clock
-from mqkit.consuming.consumer import Consumer
+from mqkit.codec import DeliveryDecoder
+from mqkit.consuming.batching import Batcher
+from mqkit.consuming.consumer import Consumer, KeepingConsumer
 from mqkit.consuming.dispatcher import Dispatcher
-from mqkit.consuming.ordered import KeepingConsumer, OrderedConsumer, SplittingConsumer
-from mqkit.consuming.pauses import pauses_of
-from mqkit.consuming.settler import OnSettled, Settler
+from mqkit.consuming.failures import FailureJudge, LastResort
+from mqkit.consuming.invoker import Invoker
+from mqkit.consuming.ordering import HeldRetries, OrderKeys, PartitionRouter
+from mqkit.consuming.pausing.controller import PauseController, pauses_of
+from mqkit.consuming.pausing.waits import Waits
+from mqkit.consuming.processor import Dispatch, Processor
+from mqkit.consuming.republisher import Republisher
+from mqkit.consuming.settler import Settler
+from mqkit.consuming.subscription import Subscription
+from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import Delivery
-from mqkit.middleware import Middleware
-from mqkit.outcome import Outcome
+from mqkit.middleware import Middleware, Observer, Observers
 from mqkit.publishing.publisher import Publisher
 from mqkit.registration.handler import Handler
+from mqkit.registration.injection import Provider
 from mqkit.registration.service import Service
+from mqkit.registration.transactions import TransactionalStore
+
+PRIORITIES = 1_000_000
+"""Each process draws its priority for each partition. From RabbitMQ 4.0 the highest consumes it, so
+that partitions are spread over the processes, and those of one that dies over all the others
+(https://www.rabbitmq.com/docs/quorum-queues#consumer-priorities)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Holds what runs one handler, for all of its consumers."""
+
+    decoder: DeliveryDecoder
+    invoker: Invoker
+    judge: FailureJudge
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Make what runs the handler for one message at a time."""
+        return Dispatcher(self.decoder, self.invoker, self.judge)
+
+
+def running(
+    service: str,
+    handler: Handler,
+    *,
+    middleware: tuple[Middleware, ...] = (),
+    values: Mapping[Any, Any] | None = None,
+    providers: Mapping[Any, Provider] | None = None,
+    executor: Executor | None = None,
+    store: TransactionalStore | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Running:
+    """Make the parts that run a handler; bodies over the `limits` are dead-lettered undecoded.
+
+    The other arguments are `Invoker`'s.
+    """
+    invoker = Invoker(
+        service,
+        handler,
+        middleware=middleware,
+        values=values or {},
+        providers=providers or {},
+        executor=executor,
+        store=store,
+        limits=limits,
+    )
+    judge = FailureJudge(handler, has_transaction=invoker.needs_message_id)
+    return Running(DeliveryDecoder(handler.plan.decoder, limits), invoker, judge)
 
 
 class Wiring:
-    """What the consumers of one service share."""
+    """Makes consumers, and holds what those of one service share."""
 
     def __init__(
         self,
@@ -36,13 +97,13 @@ class Wiring:
         values: Mapping[Any, Any],
         middleware: tuple[Middleware, ...],
         clock: Clock,
-        on_settled: OnSettled | None,
+        observer: Observer | None,
     ) -> None:
         """Make nothing yet.
 
         :param values: what lives as long as the service, by its type
         :param middleware: around every handler's own
-        :param on_settled: an observer: see `OnSettled`
+        :param observer: is told of deliveries, beside the service's store
         """
         self._service = service
         self._consuming = consuming
@@ -52,7 +113,8 @@ class Wiring:
         self._values = values
         self._middleware = middleware
         self._clock = clock
-        self._on_settled = on_settled
+        observers = [each for each in (service.store, observer) if each is not None]
+        self._observer = Observers(observers) if observers else None
         self._pools: list[ThreadPoolExecutor] = []
 
     def close(self) -> None:
@@ -60,74 +122,157 @@ class Wiring:
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def consumers_of(self, handler: Handler) -> Iterator[Consumer]:
+    def consumers_of(self, handler: Handler) -> Iterable[Consumer]:
         """Make the consumers of a handler: of its queue, or of each of its partitions."""
-        pool = None
-        if not handler.is_async:
-            threads = handler.concurrency * (handler.queue.partitions or 1)
-            pool = ThreadPoolExecutor(threads, thread_name_prefix=handler.name)
-            self._pools.append(pool)
-        dispatcher = Dispatcher(
+        made = running(
             self._service.name,
             handler,
             middleware=self._middleware,
             values=self._values,
             providers=self._service.providers,
-            executor=pool,
+            executor=self._executor_of(handler),
             store=self._service.store,
             limits=self._service.limits,
         )
-        settled = self._settled_by(handler)
-        options: dict[str, Any] = {
-            "declared_on": self._consuming.generation,
-            "store": self._service.store,
-            "pauses": pauses_of(handler, self._service),
-            "clock": self._clock,
-        }
         if handler.order_by is None:
-            settler = self._settler(handler, settled)
-            keeps = handler.queue.is_single or handler.queue.needs_consumer
-            kind = KeepingConsumer if keeps else Consumer
-            yield kind(self._consuming, handler, dispatcher, settler, **options)
-            return
+            return [self._unordered(handler, made)]
+        return self._ordered(handler, made)
+
+    def _executor_of(self, handler: Handler) -> Executor | None:
+        if handler.is_async:
+            return None
+        threads = handler.concurrency * (handler.queue.partitions or 1)
+        pool = ThreadPoolExecutor(threads, thread_name_prefix=handler.name)
+        self._pools.append(pool)
+        return pool
+
+    def _unordered(self, handler: Handler, made: Running) -> Consumer:
+        batcher = None
+        if handler.batch is not None:
+            batcher = Batcher(handler, made.decoder, made.invoker, made.judge)
+        run = made.dispatcher.dispatch if batcher is None else batcher.dispatch
+        pauses, dispatch = self._paused(handler, run)
+        has_threads = not handler.is_async and batcher is None  # a batch waits for its own
+        return self._consumer(
+            handler,
+            handler.queue.name,
+            dispatch,
+            pauses=pauses,
+            # Messages of a batch are all under way together, and wait for each other.
+            limit=handler.concurrency if batcher is None else handler.prefetch,
+            key=_message_id,
+            wait_for_thread=made.invoker.wait_for_thread if has_threads else None,
+            release=_release_nothing if batcher is None else batcher.stop,
+            observer=self._observer,
+            keeps_place=handler.queue.is_single or handler.queue.needs_consumer,
+        )
+
+    def _ordered(self, handler: Handler, made: Running) -> Iterator[Consumer]:
+        keys = OrderKeys(handler, made.decoder.decode)
         for number in range(handler.queue.partitions or 1):
-            yield OrderedConsumer(
-                self._consuming,
+            pauses, dispatch = self._paused(handler, made.dispatcher.dispatch)
+            held = HeldRetries(handler, dispatch, keys)
+            yield self._consumer(
                 handler,
-                dispatcher,
-                self._settler(handler, settled),
-                queue=handler.queue.partition(number),
-                **options,
+                handler.queue.partition(number),
+                held.dispatch,
+                pauses=pauses,
+                limit=handler.concurrency,
+                key=keys.or_none,
+                wait_for_thread=None if handler.is_async else made.invoker.wait_for_thread,
+                release=held.stop,
+                observer=self._observer,
+                keeps_place=True,
             )
         if handler.queue.partition_queues():
-            splitter = self._settler(handler, None)
-            yield SplittingConsumer(
-                self._consuming,
+            route = PartitionRouter(handler, keys).dispatch
+            yield self._consumer(
                 handler,
-                dispatcher,
-                splitter,
-                declared_on=self._consuming.generation,
+                handler.queue.name,
+                route,
+                pauses=PauseController(handler, (), route, self._clock),
+                limit=handler.prefetch,
+                key=keys.or_none,
+                wait_for_thread=None,
+                release=_release_nothing,
+                observer=None,  # a message that goes to its partition has not ended
+                keeps_place=True,
             )
 
-    def _settler(self, handler: Handler, on_settled: OnSettled | None) -> Settler:
-        return Settler(
+    def _paused(self, handler: Handler, dispatch: Dispatch) -> tuple[PauseController, Dispatch]:
+        """Make the pauses around a dispatch; a handler without any keeps the dispatch as it is."""
+        pauses = pauses_of(handler, self._service)
+        controller = PauseController(handler, pauses, dispatch, self._clock)
+        return controller, controller.dispatch if pauses else dispatch
+
+    def _consumer(
+        self,
+        handler: Handler,
+        queue: str,
+        dispatch: Dispatch,
+        *,
+        pauses: PauseController,
+        limit: int,
+        key: Callable[[Delivery], Hashable],
+        wait_for_thread: Callable[[Delivery], Awaitable[None]] | None,
+        release: Callable[[], None],
+        observer: Observers | None,
+        keeps_place: bool,
+    ) -> Consumer:
+        settler = self._settler(handler, observer, keeps_place=keeps_place)
+        last_resort = LastResort(handler, settler)
+        processor = Processor(
+            handler,
+            queue,
+            limit=limit,
+            key=key,
+            dispatch=dispatch,
+            wait_for_thread=wait_for_thread,
+            settler=settler,
+            last_resort=last_resort,
+            observer=observer,
+        )
+        waits = Waits(handler, queue)
+        priority = {"x-priority": random.randrange(PRIORITIES)}
+        subscription = Subscription(
+            self._consuming,
+            handler,
+            receive=processor.receive,
+            on_lost=processor.drop,
+            declared_on=self._consuming.generation,
+            queue=queue,
+            arguments=None if handler.order_by is None else priority,
+            on_closed=waits.closed,
+        )
+        kind = KeepingConsumer if keeps_place else Consumer
+        return kind(
+            handler,
+            queue,
+            subscription=subscription,
+            processor=processor,
+            settler=settler,
+            last_resort=last_resort,
+            pauses=pauses,
+            waits=waits,
+            release=release,
+        )
+
+    def _settler(
+        self, handler: Handler, observer: Observers | None, *, keeps_place: bool
+    ) -> Settler:
+        republisher = Republisher(
             self._publisher,
             self._ladder,
             service=self._service.name,
             handler=handler.name,
             redeclare=lambda: declare(self._publishing.channel, handler.topology()),
             clock=self._clock,
-            on_settled=on_settled,
         )
+        return Settler(handler.name, republisher, observer, keeps_place=keeps_place)
 
-    def _settled_by(self, handler: Handler) -> OnSettled | None:
-        store, observer = self._service.store, self._on_settled
-        if store is None:
-            return observer
 
-        def tell(delivery: Delivery, outcome: Outcome) -> None:
-            store.settled(handler.name, delivery, outcome)
-            if observer is not None:
-                observer(delivery, outcome)
+_message_id = attrgetter("properties.message_id")
 
-        return tell
+
+def _release_nothing() -> None:
+    pass

@@ -81,12 +81,12 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """Stored."""
+    """The broker confirmed a message: its queues have stored it, or there were none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Nacked:
-    """A queue refused it."""
+    """The broker confirmed that a queue refused the message (`basic.nack`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ class Gone:
 
 
 Verdict = Acked | Nacked | Returned | Gone
+"""What became of a publish."""
 
 
 class DriverChannel(Protocol):

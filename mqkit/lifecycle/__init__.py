@@ -1,1 +1,1 @@
-"""What a running service starts and ends, beside its consumers."""
+"""Ends a running service in order, and watches it: drains, closes, reports stalls."""

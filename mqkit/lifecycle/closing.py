@@ -1,4 +1,4 @@
-"""Closes what was used, one after the other, within a stated time, whatever each of them does."""
+"""Closes resources one after the other, within a stated time, whatever each of them does."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Closing:
         """What the steps raised, `TimeoutError` for one that took too long."""
 
     async def run(self, steps: list[Step], until: float) -> None:
-        """Run all of them.
+        """Run all steps.
 
         :param until: when they are to be done, by the loop's clock
         """

@@ -1,4 +1,4 @@
-"""Lets what is in flight end within the grace period, and gives back what does not."""
+"""Waits for deliveries in flight within the grace period, and gives back those that do not end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Drain:
 
     @property
     def is_hurried(self) -> bool:
-        """Whether somebody ended the grace period."""
+        """Whether the grace period was ended early."""
         return self._hurried.is_set()
 
     def hurry(self) -> None:
@@ -43,7 +43,7 @@ class Drain:
         self._hurried.set()
 
     async def run(self, consumers: Sequence[Consumer], began: float) -> None:
-        """Drain them.
+        """Drain the consumers.
 
         :param began: when the grace period did, by the loop's clock
         """

@@ -1,4 +1,4 @@
-"""Tells of an event loop that stood still, and of the handler that held it.
+"""Logs when the event loop stood still, and which handler held it.
 
 While a handler blocks, nothing else of the loop runs: no other message, no timeout, no heartbeat.
 RabbitMQ closes the connection and delivers the message again, to be blocked on once more, and the
@@ -66,7 +66,7 @@ class StallWatch:
         watch.start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._over.set()
         if self._timer is not None:
             self._timer.cancel()
@@ -124,7 +124,7 @@ class StallWatch:
         )
 
     def _look(self, loop: asyncio.AbstractEventLoop, thread: int) -> tuple[str, str]:
-        """What the loop is in, and where; nothing if it waits for its turn."""
+        """Return what the loop runs, and where; nothing if it waits."""
         frame = sys._current_frames().get(thread)  # noqa: SLF001 - no other way to see it
         task = asyncio.current_task(loop)
         if frame is None or task is None:
@@ -136,7 +136,7 @@ class StallWatch:
 def run_of(
     consumers: Sequence[Consumer], task: asyncio.Task[object], frame: FrameType
 ) -> str | None:
-    """Whose run a task is, for a person; None if it is no handler's.
+    """Describe whose run a task is; None if it is no handler's.
 
     :param frame: the innermost one of its thread
     """

@@ -1,4 +1,4 @@
-"""What a service's providers make once for its life, and how that is closed again."""
+"""Makes the values of providers that live as long as the service, and closes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mqkit.registration.injection import Provider
 
 
 class ServiceValues:
-    """Values that live as long as the service, by their type."""
+    """Holds the values that live as long as the service, by their type."""
 
     def __init__(self, made: dict[Any, Any]) -> None:
         """Make nothing yet.
@@ -34,5 +34,5 @@ class ServiceValues:
             self.made[kind] = await make(provider, arguments, stack)
 
     def closing(self) -> list[Step]:
-        """How to close them, the last one made first."""
+        """Return the steps that close them, the last one made first."""
         return self._closing[::-1]

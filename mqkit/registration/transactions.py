@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from mqkit.message import Delivery, Message
-from mqkit.outcome import Outcome
+from mqkit.middleware import Observer
 from mqkit.registration.injection import TRANSACTIONAL, Plan, Provider
 
 
@@ -32,8 +32,11 @@ class HandlerPolicy(Protocol):
         ...
 
 
-class TransactionalStore(Protocol):
-    """Runs a message's handler once, in a transaction, and keeps what became of the message."""
+class TransactionalStore(Observer, Protocol):
+    """Runs a message's handler once, in a transaction, and keeps what became of the message.
+
+    It is an observer that notes what became of each; the notes are written soon after.
+    """
 
     def check(self, handlers: tuple[HandlerPolicy, ...]) -> None:
         """Refuse handlers whose messages could come back after their inbox rows are gone.
@@ -81,18 +84,6 @@ class TransactionalStore(Protocol):
         :raises StatementError: the transaction failed though the database is well
         :raises MessageIdError: the store cannot keep its id, or knows it with another body
         """
-        ...
-
-    def received(self, handler: str, delivery: Delivery) -> None:
-        """Note that a message was received. Returns at once; it is written soon after."""
-        ...
-
-    def processing(self, handler: str, delivery: Delivery) -> None:
-        """Note that a message's handler runs."""
-        ...
-
-    def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
-        """Note what became of a message, once it is settled."""
         ...
 
 

@@ -1,13 +1,17 @@
-"""Nothing lost, nothing applied twice: a database beside the broker.
+"""Keeps inbox, outbox and message states in a database, so that effects are made once.
 
 A handler that takes a `Transaction` has its database work, the note that its message is handled,
 and what it publishes committed together. `Store` is given to the service.
+`pip install 'mqkit[store]'` brings what it needs.
 """
 
-from mqkit.store.schema import metadata
-from mqkit.store.states import State
-from mqkit.store.status import MessageStatus
-from mqkit.store.store import Store
-from mqkit.store.transaction import Transaction
+from mqkit.checks.extras import needs_extra
+
+with needs_extra("store", "mqkit.store", "sqlalchemy"):
+    from mqkit.store.schema import metadata
+    from mqkit.store.states import State
+    from mqkit.store.status import MessageStatus
+    from mqkit.store.store import Store
+    from mqkit.store.transaction import Transaction
 
 __all__ = ["MessageStatus", "State", "Store", "Transaction", "metadata"]

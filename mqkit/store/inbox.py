@@ -1,4 +1,4 @@
-"""The inbox: one row for each message that a handler has had its effect for."""
+"""Remembers in the inbox which messages a handler has had its effect for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import MessageIdError, MessageIdReusedError, StoreError
 from mqkit.message import Delivery
-from mqkit.store.database.dialects import Flavour
+from mqkit.store.database.dialects import Dialect
 from mqkit.store.schema import MAX_ID, inbox, states
 from mqkit.store.serialization import writable
 
@@ -34,13 +34,13 @@ _CLAIM_AGAIN = 3
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """The message was handled before; `result` is what its handler returned then."""
+    """Says that a message was handled before; `result` is what its handler returned then."""
 
     result: Any
 
 
 def check_id(handler: str, message_id: str | None) -> None:
-    """Refuse an id that one of the databases would not take as it is.
+    """Refuse a message id that one of the databases would not take as it is.
 
     :raises MessageIdError: it is none, or has NUL or half of a character in it, or is too long
     """
@@ -61,20 +61,20 @@ def check_id(handler: str, message_id: str | None) -> None:
 
 
 def body_hash(body: bytes) -> int:
-    """64 bits of a body, signed, the same in every process."""
+    """Hash a body to 64 signed bits, the same in every process."""
     return int.from_bytes(hashlib.blake2b(body, digest_size=8).digest(), signed=True)
 
 
 async def claim(
     connection: AsyncConnection,
-    flavour: Flavour,
+    dialect: Dialect,
     handler: str,
     delivery: Delivery,
     *,
     now: datetime,
     keep: timedelta,
 ) -> Handled | None:
-    """Put the message into the inbox; None if this transaction may run the handler.
+    """Insert the message into the inbox; None says that this transaction may run the handler.
 
     Where another transaction has put it there and is not committed yet, this waits for its end:
     two runs for one message cannot go on at the same time, in whatever processes.
@@ -88,14 +88,14 @@ async def claim(
         "queue": delivery.queue,
         "attempt": min(delivery.attempt, HIGHEST_ATTEMPT),
         "body_hash": hashed,
-        **flavour.kept(inbox, keep, now),
+        **dialect.kept(inbox, keep, now),
     }
     for _ in range(_CLAIM_AGAIN):
-        inserted = await connection.execute(_claim(flavour), row)
+        inserted = await connection.execute(_claim(dialect), row)
         if inserted.rowcount == 1:
             return None
         found = await connection.execute(
-            select(inbox.c.result, inbox.c.body_hash).where(_mine(flavour, handler, delivery))
+            select(inbox.c.result, inbox.c.body_hash).where(_mine(dialect, handler, delivery))
         )
         there = found.one_or_none()
         if there is not None:
@@ -113,34 +113,34 @@ async def claim(
     )
 
 
-def _mine(flavour: Flavour, handler: str, delivery: Delivery) -> ColumnElement[bool]:
-    return flavour.of_inbox(delivery.message_id or "", (handler, delivery.queue))
+def _mine(dialect: Dialect, handler: str, delivery: Delivery) -> ColumnElement[bool]:
+    return dialect.of_inbox(delivery.message_id or "", (handler, delivery.queue))
 
 
 @functools.lru_cache(maxsize=16)
-def _claim(flavour: Flavour) -> Any:
+def _claim(dialect: Dialect) -> Any:
     # Once for all messages: making a statement takes a good part of what running it takes.
-    return flavour.insert(inbox).values(**flavour.kept_columns(inbox)).on_conflict_do_nothing()
+    return dialect.insert(inbox).values(**dialect.kept_columns(inbox)).on_conflict_do_nothing()
 
 
 async def keep_result(
-    connection: AsyncConnection, flavour: Flavour, handler: str, delivery: Delivery, result: Any
+    connection: AsyncConnection, dialect: Dialect, handler: str, delivery: Delivery, result: Any
 ) -> None:
-    """Keep what the handler returned, for status and for a reply that is asked for again."""
+    """Write what the handler returned, for status and for a reply that is asked for again."""
     if result is None:
         return
     await connection.execute(
-        update(inbox).where(_mine(flavour, handler, delivery)).values(result=result_text(result))
+        update(inbox).where(_mine(dialect, handler, delivery)).values(result=result_text(result))
     )
 
 
 def kept_result(text: str | None) -> Any:
-    """A result from what `result_text` wrote."""
+    """Read a result from what `result_text` wrote."""
     return None if text is None else json.loads(text)
 
 
 def result_text(result: Any) -> str:
-    """A result as JSON; what JSON and pydantic do not know is named by its type.
+    """Write a result as JSON; what JSON and pydantic do not know is named by its type.
 
     It is what is told of the effect, and must not be what prevents it.
     """
@@ -154,16 +154,16 @@ def _named(value: Any) -> str:
     return f"<{type(value).__qualname__}>"
 
 
-async def purge(connection: AsyncConnection, flavour: Flavour, now: datetime) -> int:
-    """Delete some of what need not be kept any longer, and say how many rows it were.
+async def purge(connection: AsyncConnection, dialect: Dialect, now: datetime) -> int:
+    """Delete some of the rows whose time is over, and return how many.
 
     One at a time does it: another that comes meanwhile deletes nothing. `now` is the clock of the
     only host of an SQLite; a server goes by its own, which all hosts have in common.
     """
     deleted = 0
-    if not await flavour.lock_shards(connection, [PURGE_LOCK]):
+    if not await dialect.lock_shards(connection, [PURGE_LOCK]):
         return 0
     for table in (inbox, states):
-        result = await connection.execute(flavour.delete_old(table, PURGE_BATCH, now))
+        result = await connection.execute(dialect.delete_old(table, PURGE_BATCH, now))
         deleted += result.rowcount
     return deleted

@@ -1,4 +1,4 @@
-"""Brings tables of an earlier version up to this one, where they stand, and with what is in them.
+"""Migrates tables of an earlier version to this one, in place, with what is in them.
 
 Until 0.1 the keys of the inbox and of the states had no queue, and the inbox no hash of the body.
 Rows of that time have their queue, and go on to count: no message that was handled is so again.
@@ -32,7 +32,7 @@ REPLICA_IDENTITY = "ALTER TABLE mqkit_inbox REPLICA IDENTITY FULL"
 
 
 def create_or_migrate(connection: Connection) -> None:
-    """Make the tables that are missing, and change those that another version made.
+    """Create the tables that are missing, and change those that another version made.
 
     The caller holds a lock that keeps all others from it.
     """
@@ -50,7 +50,7 @@ def create_or_migrate(connection: Connection) -> None:
 
 
 def missing(connection: Connection) -> list[str]:
-    """What is not there of the tables, or is as an earlier version made it."""
+    """List the tables, columns and keys of this version that the database lacks."""
     inspector, lacks = inspect(connection), []
     for name, table in sorted(metadata.tables.items()):
         if not inspector.has_table(name):
@@ -93,7 +93,7 @@ def _migrate_postgres(connection: Connection, inspector: Inspector, table: Table
 
 
 def _make_anew(connection: Connection, inspector: Inspector, table: Table) -> None:
-    """SQLite changes no key of a table: another one takes its rows, and its place."""
+    """Replace a table by one that takes its rows: SQLite changes no key of a table."""
     old = f"{table.name}_old"
     there = {column["name"] for column in inspector.get_columns(table.name)}
     indexes = inspector.get_indexes(table.name)

@@ -1,4 +1,4 @@
-"""Hints between processes that there is something in the outbox: PostgreSQL's LISTEN and NOTIFY.
+"""Tells relays in other processes of commits to the outbox, by PostgreSQL's LISTEN and NOTIFY.
 
 They are hints: sent after the commit and not within it, since a NOTIFY in a transaction makes all
 commits of the database wait for each other. One that is lost costs a sweep's time.
@@ -28,18 +28,18 @@ LISTEN_AGAIN = 5.0
 
 
 class Notifier:
-    """Tells other processes of commits, a few at a time."""
+    """Notifies relays in other processes of commits, several commits at a time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._due = asyncio.Event()
 
     def notify(self) -> None:
-        """Tell them soon."""
+        """Notify them soon."""
         self._due.set()
 
     async def run(self) -> None:
-        """Tell them, until cancelled."""
+        """Notify them whenever something is due, until cancelled."""
         while True:
             await self._due.wait()
             await asyncio.sleep(NOTIFY_EVERY)
@@ -50,11 +50,13 @@ class Notifier:
                         text("SELECT pg_notify(:channel, '')"), {"channel": NOTIFY_CHANNEL}
                     )
             except (StoreError, SQLAlchemyError) as error:
-                logger.debug("relays were not told of a commit, and find it themselves: %s", error)
+                logger.debug(
+                    "relays were not notified of a commit, and find it by a sweep: %s", error
+                )
 
 
 async def listen(database: Database, wake: Callable[[], None]) -> None:
-    """Call `wake` whenever some process tells of a commit; until cancelled."""
+    """Call `wake` at each notification of a commit, until cancelled."""
 
     def on_notify(*_: Any) -> None:
         wake()
@@ -75,5 +77,5 @@ async def listen(database: Database, wake: Callable[[], None]) -> None:
                     if not driver.is_closed():
                         await driver.remove_listener(NOTIFY_CHANNEL, on_notify)
         except Exception as error:  # noqa: BLE001 - the driver's own errors too: it is but a hint
-            logger.debug("no hints of commits for a while: %s", error)
+            logger.debug("no notifications of commits for a while: %s", error)
         await asyncio.sleep(LISTEN_AGAIN)

@@ -1,4 +1,4 @@
-"""The outbox: messages that are committed with a handler's work, and published by a relay.
+"""Keeps the messages that are committed with a handler's work until a relay has published them.
 
 Numbers are given under a lock of the message's key which lasts until the commit, so that within
 a key they are in the order of the commits. What is not published is found by being there, and not
@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreError
 from mqkit.message import Message
-from mqkit.store.database.dialects import Flavour, key_hash
+from mqkit.store.database.dialects import Dialect, key_hash
 from mqkit.store.database.pool import Database
 from mqkit.store.schema import outbox
 from mqkit.store.serialization import properties_from_text, properties_to_text, writable
@@ -44,7 +44,7 @@ class Entry:
 
     @property
     def message(self) -> Message:
-        """What to publish.
+        """Return the message to publish.
 
         :raises StoreError: the row was written by a later version, or by hand, and is not readable
         """
@@ -66,19 +66,19 @@ class Entry:
 
 async def write(
     connection: AsyncConnection,
-    flavour: Flavour,
+    dialect: Dialect,
     messages: Iterable[tuple[str | None, Message]],
     now: datetime,
 ) -> None:
-    """Put messages, each with its key or None, into the outbox, as part of a transaction.
+    """Insert messages, each with its key or None, into the outbox, within a transaction.
 
     It is done right before the commit: the keys stay locked until then.
     """
-    rows = [_row(key, message, flavour.shards, now) for key, message in messages]
+    rows = [_row(key, message, dialect.shards, now) for key, message in messages]
     if not rows:
         return
     keys = {row["order_key"] for row in rows if row["order_key"] is not None}
-    await flavour.insert_locked(connection, outbox, rows, keys)
+    await dialect.insert_locked(connection, outbox, rows, keys)
 
 
 def _row(key: str | None, message: Message, shards: int, now: datetime) -> dict[str, Any]:
@@ -108,15 +108,15 @@ class Claim:
         self.entries = entries
 
     async def mark(self, published: Sequence[Entry]) -> None:
-        """Take what is confirmed out of the outbox."""
+        """Delete what is confirmed from the outbox."""
         if not published:
             return
         ids = [entry.id for entry in published]
-        condition = self._outbox.database.flavour.is_one_of(outbox.c.id, ids)
+        condition = self._outbox.database.dialect.is_one_of(outbox.c.id, ids)
         await self._execute([delete(outbox).where(condition)])
 
     async def hold(self, refused: Sequence[tuple[Entry, BaseException]], now: datetime) -> None:
-        """Note what the broker refused; it and what has its key is left alone for a while."""
+        """Note what the broker refused; it and what has its key waits for a while."""
         await self._execute(
             [
                 update(outbox)
@@ -130,8 +130,8 @@ class Claim:
             ]
         )
 
-    async def bury(self, dead: Sequence[tuple[Entry, BaseException]]) -> None:
-        """Set messages aside that can never be published: kept, and in nobody's way."""
+    async def set_aside(self, dead: Sequence[tuple[Entry, BaseException]]) -> None:
+        """Set messages aside that can never be published: kept, but not claimed again."""
         await self._execute(
             [
                 update(outbox)
@@ -160,57 +160,57 @@ class Claim:
 
 
 def error_text(error: BaseException) -> str:
-    """Why a message was not published, for its row."""
+    """Return why a message was not published, as its row keeps it."""
     return writable(f"{type(error).__name__}: {error}"[:MAX_ERROR_TEXT])
 
 
 def retry_wait(attempts: int) -> float:
-    """Seconds to leave a message alone that was refused so often before."""
+    """Return the seconds until a message that was refused so often is tried again."""
     return min(0.5 * 2.0 ** min(attempts, 16), MAX_RETRY_WAIT)
 
 
 class Outbox:
-    """The outbox of one database, as a relay sees it."""
+    """Claims and counts the messages in the outbox of one database."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     @property
     def shards(self) -> int:
-        return self.database.flavour.shards
+        return self.database.dialect.shards
 
     @contextlib.asynccontextmanager
     async def claim(self, shards: Sequence[int], limit: int, now: datetime) -> AsyncIterator[Claim]:
-        """Up to `limit` messages of these shards, in order; nobody else gets them meanwhile.
+        """Claim up to `limit` messages of these shards, in order; no other relay gets them then.
 
         What another relay has claimed is left out. On PostgreSQL the claim is a transaction, and
         ends with it, or with this process.
         """
-        flavour = self.database.flavour
-        if flavour.holds_shards_by_transaction:
+        dialect = self.database.dialect
+        if dialect.holds_shards_by_transaction:
             async with self.database.transaction(beside=True) as connection:
-                mine = await flavour.lock_shards(connection, shards)
+                mine = await dialect.lock_shards(connection, shards)
                 # A statement of its own: its snapshot must not be older than the locks, or it
                 # would show what another relay has taken out meanwhile.
-                entries = await _entries(connection, flavour, mine, limit, now) if mine else []
+                entries = await _entries(connection, dialect, mine, limit, now) if mine else []
                 yield Claim(self, connection, entries)
             return
         async with self.database.reading() as connection:
-            entries = await _entries(connection, flavour, shards, limit, now)
+            entries = await _entries(connection, dialect, shards, limit, now)
         yield Claim(self, None, entries)
 
     async def waiting(self) -> Sequence[int]:
-        """The shards that have something in them, whether it may be published now or not."""
+        """Return the shards that have messages, whether they may be published now or not."""
         async with self.database.reading() as connection:
-            found = await connection.execute(self.database.flavour.filled_shards(outbox))
+            found = await connection.execute(self.database.dialect.filled_shards(outbox))
             return list(found.scalars())
 
     async def count(self) -> int:
-        """Messages that are committed and not yet confirmed, without those that are dead."""
+        """Count messages that are committed and not yet confirmed, without those that are dead."""
         return await self._count(outbox.c.shard >= 0)
 
     async def count_dead(self) -> int:
-        """Messages that were set aside, since they can never be published."""
+        """Count messages that were set aside, since they can never be published."""
         return await self._count(outbox.c.shard < 0)
 
     async def _count(self, condition: ColumnElement[bool]) -> int:
@@ -222,7 +222,7 @@ class Outbox:
 
 
 def _held(table: Any, now: datetime) -> ColumnElement[bool]:
-    """Whether a message waits after a refusal.
+    """Match messages that wait after a refusal.
 
     A time that is further ahead than any wait was written by a clock that has jumped since.
     """
@@ -232,7 +232,7 @@ def _held(table: Any, now: datetime) -> ColumnElement[bool]:
 
 async def _entries(
     connection: AsyncConnection,
-    flavour: Flavour,
+    dialect: Dialect,
     shards: Sequence[int],
     limit: int,
     now: datetime,
@@ -245,7 +245,7 @@ async def _entries(
         not_(func.coalesce(_held(outbox, now), False)),
         or_(outbox.c.order_key.is_(None), outbox.c.order_key.not_in(waiting)),
     )
-    rows = await connection.execute(flavour.of_shards(outbox, shards, free, limit))
+    rows = await connection.execute(dialect.of_shards(outbox, shards, free, limit))
     # The plan gives them in order, and nothing in SQL promises it.
     return sorted((_entry(row) for row in rows), key=lambda entry: entry.id)
 

@@ -1,4 +1,4 @@
-"""The relay: publishes what the outbox holds, with confirms, and takes it out.
+"""Publishes what the outbox holds, with confirms, and takes it out.
 
 One round: claim some messages, publish them, take out what was confirmed. Within a key a message is
 written only after the confirm of the one before it. A relay that dies in between leaves its
@@ -26,8 +26,8 @@ from mqkit.errors import (
 )
 from mqkit.logging.shown import shown
 from mqkit.registration.transactions import SendWithin
+from mqkit.store.log_throttle import LogThrottle
 from mqkit.store.outbox import Entry, Outbox
-from mqkit.store.seldom import Seldom
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ error that is none of mqkit's; after them it is dead."""
 
 
 class Relay:
-    """Publishes until it is stopped; any number of them may work on one outbox.
+    """Publishes what is in the outbox until it is stopped; any number may work on one outbox.
 
     `purge` is called now and then: it deletes some of what is too old, and returns how many rows.
     `sweep` is in seconds.
@@ -86,25 +86,25 @@ class Relay:
         self._wake = asyncio.Event()
         self._stopping = False
         self._failures = 0
-        self._seldom = Seldom()
+        self._throttle = LogThrottle()
         self.published = 0
         """Messages published and taken out by this relay."""
 
     def wake(self) -> None:
-        """Say that there is something in the outbox."""
+        """Look into the outbox at once: something was committed to it."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Let `run` return after the round that goes on: confirmed, and taken out."""
+        """Make `run` return after the current round, whose messages are confirmed and taken out."""
         self._stopping = True
         self._wake.set()
 
     async def run(self) -> None:
-        """Relay until stopped. Whatever fails is logged, and tried again after a while."""
+        """Publish until stopped. Whatever fails is logged, and tried again after a while."""
         while not self._stopping:
             self._wake.clear()
             try:
-                async with self._outbox.database.flavour.relaying() as mine:
+                async with self._outbox.database.dialect.relaying() as mine:
                     if mine:
                         await self._run_alone()
                     else:
@@ -134,7 +134,7 @@ class Relay:
                 await self._pause(self._sweep)
 
     async def _sweep_once(self) -> bool:
-        """Look at all shards once; whether anything was published."""
+        """Publish from all shards once, and tell whether anything was published."""
         shards = list(await self._outbox.waiting())
         random.shuffle(shards)
         # In some parts, so that relays side by side share them, and not one by one.
@@ -147,7 +147,7 @@ class Relay:
         return busy
 
     async def round(self, shards: Sequence[int]) -> bool:
-        """Claim, publish, mark; whether anything was published.
+        """Claim messages, publish them, delete the confirmed ones; tell whether there were any.
 
         :raises PublishError: the broker is away; what was confirmed before is marked
         :raises StoreUnavailableError: the database is away; what was published is so again, later
@@ -161,7 +161,7 @@ class Relay:
             refused = [(entry, error) for entry, error in failed if not isinstance(error, _AWAY)]
             dead = [(entry, error) for entry, error in refused if _is_dead(entry, error)]
             held = [(entry, error) for entry, error in refused if not _is_dead(entry, error)]
-            await claim.bury(dead)
+            await claim.set_aside(dead)
             await claim.hold(held, self._clock())
             away = next((error for _, error in failed if isinstance(error, _AWAY)), None)
         self.published += len(published)
@@ -186,7 +186,7 @@ class Relay:
             )
         for entry, error in held:
             # Not by the routing key or the text: they may be others for each message.
-            if count := self._seldom.due((type(error), entry.row.exchange)):
+            if count := self._throttle.due((type(error), entry.row.exchange)):
                 logger.error(
                     "outbox: message %s was refused %d times and stays in the outbox: %s%s",
                     shown(entry.message_id),
@@ -251,7 +251,7 @@ class Relay:
 
 
 def _is_dead(entry: Entry, error: BaseException) -> bool:
-    """Whether no later attempt can end otherwise."""
+    """Tell whether no later attempt can end otherwise."""
     if isinstance(error, InvalidMessageError):
         return True
     # A row that a later version can read, whose relay may come; or what a driver stumbled over, and

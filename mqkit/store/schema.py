@@ -1,4 +1,4 @@
-"""The store's tables. Their metadata may be merged into an application's own migrations."""
+"""Defines the store's tables, whose metadata may be merged into an application's migrations."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ MAX_ID = 255
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A moment in UTC; SQLite keeps no time zone, so it is put back on the way out."""
+    """Stores a moment in UTC; SQLite keeps no time zone, so it is put back when it is read."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """From the program to the database."""
+        """Convert for the database."""
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """From the database to the program."""
+        """Convert what the database returned."""
         if value is None:
             return None
         moment: datetime = value
@@ -71,12 +71,12 @@ inbox = Table(
 
 
 def id_hash(message_id: ColumnElement[str]) -> ColumnElement[int]:
-    """The first part of the inbox's key on PostgreSQL."""
+    """Hash a message id for the first part of the inbox's key on PostgreSQL."""
     return func.hashtextextended(message_id, literal_column("0"), type_=BigInteger)
 
 
 def consumer_hash(handler: ColumnElement[str], queue: ColumnElement[str]) -> ColumnElement[int]:
-    """The second part of the inbox's key on PostgreSQL."""
+    """Hash handler and queue for the second part of the inbox's key on PostgreSQL."""
     names = handler + literal_column("' '", String) + queue
     return func.hashtextextended(names, literal_column("0"), type_=BigInteger)
 

@@ -1,4 +1,4 @@
-"""A message's properties as text in a row, and back, with the types of their headers."""
+"""Writes a message's properties as text for a row, and reads them, types of headers included."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _DECODERS: dict[str, Callable[[str], Any]] = {
 
 
 def writable(text: str) -> str:
-    """A text without what a database refuses in one: NUL, and halves of characters."""
+    """Escape what a database refuses in a text: NUL, and halves of characters."""
     return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
 def properties_to_text(properties: Properties) -> str:
-    """All that is set, as JSON."""
+    """Write all properties that are set as JSON."""
     values = {item.name: getattr(properties, item.name) for item in fields(properties)}
     return json.dumps({k: _plain(v) for k, v in values.items() if v is not None})
 
 
 def properties_from_text(text: str) -> Properties:
-    """What `properties_to_text` was given."""
+    """Read the properties that `properties_to_text` wrote."""
     return Properties(**{k: _rich(v) for k, v in json.loads(text).items()})
 
 

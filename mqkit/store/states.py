@@ -1,4 +1,4 @@
-"""What became of each message, for people: noted at once, written soon after, in one go.
+"""Records the state of each message for people: noted at once, written soon after, together.
 
 Nothing depends on these rows, so they cost no commit of their own: a message that is done before
 the next write leaves none behind where the inbox tells of it.
@@ -21,7 +21,7 @@ from mqkit.errors import StoreError, StoreUnavailableError
 from mqkit.logging.error_texts import error_text, error_type
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
-from mqkit.store.database.dialects import Flavour
+from mqkit.store.database.dialects import Dialect
 from mqkit.store.database.pool import Database
 from mqkit.store.inbox import HIGHEST_ATTEMPT, result_text
 from mqkit.store.schema import MAX_ID, states
@@ -49,7 +49,7 @@ Key = tuple[str, str, str]
 
 
 class State(StrEnum):
-    """Where a message is on its way."""
+    """The states that a message may be in."""
 
     OUTGOING = "outgoing"
     """In the outbox: committed, and not confirmed by the broker yet."""
@@ -62,7 +62,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One row of the states."""
+    """A state of a message that is to be written."""
 
     queue: str
     state: State
@@ -75,7 +75,7 @@ class Note:
 
 
 class StateRecorder:
-    """Takes notes, and writes them in the background."""
+    """Notes states of messages, and writes them in the background."""
 
     def __init__(
         self, database: Database, clock: Callable[[], datetime], *, keep: timedelta
@@ -89,13 +89,13 @@ class StateRecorder:
         self._dropped = 0
 
     def begun(self, handler: str, delivery: Delivery, state: State) -> None:
-        """A message was received, or is being processed."""
+        """Note that a message was received, or is being processed."""
         self._note(handler, delivery, Note(delivery.queue, state, delivery.attempt, self._clock()))
 
     def settled(
         self, handler: str, delivery: Delivery, outcome: Outcome, *, in_inbox: bool
     ) -> None:
-        """What became of a delivery; `in_inbox` says that a success is told there."""
+        """Note the outcome of a delivery; `in_inbox` says that the inbox tells of a success."""
         now, attempt = self._clock(), delivery.attempt
         match outcome:
             case Ack() if in_inbox:
@@ -123,7 +123,7 @@ class StateRecorder:
             self._dropped += 1
 
     async def run(self) -> None:
-        """Write what was noted, again and again, until cancelled."""
+        """Write what was noted, `FLUSH_AFTER` seconds after the first note, until cancelled."""
         while True:
             await self._due.wait()
             await asyncio.sleep(FLUSH_AFTER)
@@ -131,7 +131,7 @@ class StateRecorder:
                 await asyncio.sleep(FLUSH_AGAIN)
 
     async def flush(self) -> bool:
-        """Write what was noted until now; whether it is: while the database is away, it is kept."""
+        """Write what was noted, and tell whether it is written; else it is kept for later."""
         async with self._writing:
             self._due.clear()
             notes = dict(self._notes)
@@ -168,7 +168,7 @@ class StateRecorder:
                 await self._write_all({key: note})
 
     async def _write(self, batch: dict[Key, Note]) -> None:
-        flavour = self._database.flavour
+        dialect = self._database.dialect
         rows: list[dict[str, Any]] = [
             {
                 "handler": handler,
@@ -177,7 +177,7 @@ class StateRecorder:
                 "state": note.state.value,
                 "attempt": min(note.attempt, HIGHEST_ATTEMPT),
                 "updated_at": note.updated_at,
-                **flavour.kept(states, self._keep, note.updated_at),
+                **dialect.kept(states, self._keep, note.updated_at),
                 "retry_at": note.retry_at,
                 "error_type": note.error_type,
                 "error": note.error,
@@ -188,13 +188,13 @@ class StateRecorder:
         ]
         async with self._database.transaction(beside=True) as connection:
             # One statement for however many: one of all rows would be compiled anew for each count.
-            await connection.execute(_upsert(flavour), rows)
+            await connection.execute(_upsert(dialect), rows)
 
 
 @functools.lru_cache(maxsize=16)
-def _upsert(flavour: Flavour) -> Any:
-    """An INSERT that takes the place of the row that is there."""
-    insert = flavour.insert(states).values(**flavour.kept_columns(states))
+def _upsert(dialect: Dialect) -> Any:
+    """Make an INSERT that replaces the row that is there."""
+    insert = dialect.insert(states).values(**dialect.kept_columns(states))
     return insert.on_conflict_do_update(
         index_elements=[states.c.handler, states.c.queue, states.c.message_id],
         set_={
@@ -206,7 +206,7 @@ def _upsert(flavour: Flavour) -> Any:
 
 
 def _key(handler: str, delivery: Delivery) -> Key:
-    """By what a state is kept; what no database takes in a text is written in another way."""
+    """Return the key of a state; what no database takes in a text is escaped."""
     queue, message_id = writable(delivery.queue), writable(delivery.message_id or "")
     return writable(handler)[:MAX_ID], queue[:MAX_ID], message_id[:MAX_ID]
 

@@ -1,4 +1,4 @@
-"""What became of a message, from all that the store knows."""
+"""Tells what became of a message, from all that the store knows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mqkit.store.states import State
 
 @dataclass(frozen=True, slots=True)
 class MessageStatus:
-    """What one handler did with a message, or that it is still in the outbox."""
+    """Says what one handler did with a message, or that it is still in the outbox."""
 
     message_id: str
     state: State
@@ -34,14 +34,14 @@ class MessageStatus:
 
 
 async def message_status(database: Database, message_id: str) -> list[MessageStatus]:
-    """One for each handler that had the message, and one if it is in the outbox.
+    """Return a status for each handler that had the message, and one if it is in the outbox.
 
     :raises StoreUnavailableError: the database is away
     """
     written = writable(message_id)
     async with database.reading() as connection:
         waiting = await connection.execute(select(outbox).where(outbox.c.message_id == written))
-        mine = database.flavour.of_inbox(written, None)
+        mine = database.dialect.of_inbox(written, None)
         handled = await connection.execute(select(inbox).where(mine))
         noted = await connection.execute(select(states).where(states.c.message_id == written))
         found = [

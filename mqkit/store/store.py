@@ -23,6 +23,7 @@ from mqkit.errors import (
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.logging.shown import shown
 from mqkit.message import Delivery
+from mqkit.middleware import Observer
 from mqkit.outcome import Outcome, RetryLater
 from mqkit.registration.transactions import HandlerPolicy, SendWithin
 from mqkit.settings import Settings
@@ -30,7 +31,7 @@ from mqkit.store import inbox, outbox
 from mqkit.store.database.engine import watch_of
 from mqkit.store.database.owner import Owner
 from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
-from mqkit.store.opened import Opened
+from mqkit.store.open_store import OpenStore
 from mqkit.store.outbox import Outbox
 from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
 from mqkit.store.schema import MAX_ID
@@ -52,8 +53,8 @@ CLOCK_MARGIN = 2 * 3600.0
 """Seconds that a row is kept beyond the window, for clocks that are wrong or jump."""
 
 
-class Store:
-    """Keeps what messages did, in SQLite or PostgreSQL, so that each has its effect once.
+class Store(Observer):
+    """Keeps inbox, outbox and states of messages in a database, so that each has its effect once.
 
     Given to a service (`Service(store=...)`), it is opened and closed with it. Elsewhere, in a web
     application, it is a context manager without a relay: what a `transaction()` publishes is
@@ -107,12 +108,12 @@ class Store:
         self._relays = checked.flag(relay, "Store(relay=...)")
         self._create_tables = checked.flag(create_tables, "Store(create_tables=...)")
         self._clock = clock
-        self._opened: Opened | None = None
+        self._opened: OpenStore | None = None
         self._owner = Owner()
 
     @property
     def window(self) -> float:
-        """Seconds that the inbox remembers a message at least."""
+        """Return the seconds that the inbox remembers a message at least."""
         return self._longest_retry + self._replay_age
 
     @property
@@ -139,7 +140,7 @@ class Store:
                 )
 
     async def open(self) -> None:
-        """Connect, and make the tables where they are missing; for each `open`, `close` once.
+        """Connect, and create the tables where they are missing; for each `open`, `close` once.
 
         :raises ConfigurationError: there is no URL, or it is open on another event loop
         :raises StoreError: the database cannot be reached or used
@@ -152,7 +153,7 @@ class Store:
                     statement_timeout=self._statement_timeout,
                 )
                 await database.open(create_tables=self._create_tables)
-                self._opened = Opened(
+                self._opened = OpenStore(
                     database, StateRecorder(database, self._clock, keep=self._keep)
                 )
             owner.users += 1
@@ -206,7 +207,7 @@ class Store:
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, app_id: str | None = None) -> AsyncIterator[Transaction]:
-        """A transaction outside a handler: committed at the end of the block, else rolled back.
+        """Run a transaction outside a handler: committed at the end of the block, else rolled back.
 
         :raises StoreUnavailableError: the database failed; where it failed in the commit, nobody
             knows whether it is committed
@@ -250,21 +251,21 @@ class Store:
                 raise
             # Not from the error: a pause looks for it among the causes.
             raise judged from error.__cause__
-        opened.uncounted.ended(key)
+        opened.transient.ended(key)
         return result
 
     async def _once(
         self,
-        opened: Opened,
+        opened: OpenStore,
         handler: str,
         delivery: Delivery,
         run: Callable[[Transaction], Awaitable[Any]],
     ) -> Any:
         opened.with_inbox.add(handler)
-        flavour = opened.database.flavour
+        dialect = opened.database.dialect
         async with opened.database.transaction() as connection:
             handled = await inbox.claim(
-                connection, flavour, handler, delivery, now=self._clock(), keep=self._keep
+                connection, dialect, handler, delivery, now=self._clock(), keep=self._keep
             )
             if handled is not None:
                 logger.info(
@@ -279,7 +280,7 @@ class Store:
                 self._check_retry(handler, later)
                 raise
             await self._finish(transaction)
-            await inbox.keep_result(connection, flavour, handler, delivery, result)
+            await inbox.keep_result(connection, dialect, handler, delivery, result)
         if transaction.messages:
             opened.committed()
         return result
@@ -289,7 +290,7 @@ class Store:
         watch_of(transaction.connection).of_handler = False
         await outbox.write(
             transaction.connection,
-            self._open().database.flavour,
+            self._open().database.dialect,
             transaction.messages,
             self._clock(),
         )
@@ -303,10 +304,10 @@ class Store:
             ) from later
 
     def received(self, handler: str, delivery: Delivery) -> None:
-        """Note that a message came."""
+        """Note that a message was received."""
         self._open().recorder.begun(handler, delivery, State.RECEIVED)
 
-    def processing(self, handler: str, delivery: Delivery) -> None:
+    def started(self, handler: str, delivery: Delivery) -> None:
         """Note that its handler runs."""
         self._open().recorder.begun(handler, delivery, State.PROCESSING)
 
@@ -317,7 +318,7 @@ class Store:
         opened.recorder.settled(handler, delivery, outcome, in_inbox=in_inbox)
 
     async def status(self, message_id: str) -> list[MessageStatus]:
-        """What became of a message: one for each handler that had it, none if it is not known.
+        """Tell what became of a message: one status for each handler that had it, or none.
 
         The success of a handler with a transaction is told as soon as it is committed; what another
         process knows besides may come a quarter of a second later.
@@ -329,14 +330,14 @@ class Store:
         return await message_status(opened.database, message_id)
 
     async def pending(self) -> int:
-        """Messages that are committed and not yet confirmed by the broker.
+        """Count messages that are committed and not yet confirmed by the broker.
 
         :raises StoreUnavailableError: the database is away
         """
         return await Outbox(self._open().database).count()
 
     async def dead(self) -> int:
-        """Messages of the outbox that can never be published, and are kept with their errors.
+        """Count messages of the outbox that can never be published, and are kept with their errors.
 
         :raises StoreUnavailableError: the database is away
         """
@@ -345,9 +346,9 @@ class Store:
     async def _purge(self) -> int:
         database = self._open().database
         async with database.transaction(beside=True) as connection:
-            return await inbox.purge(connection, database.flavour, self._clock())
+            return await inbox.purge(connection, database.dialect, self._clock())
 
-    def _open(self) -> Opened:
+    def _open(self) -> OpenStore:
         if self._opened is None:
             raise StoreError("the store is not open: await store.open(), or use `async with store`")
         self._owner.check()

@@ -1,4 +1,4 @@
-"""What a handler gets that asks for the store's transaction."""
+"""The transaction that a handler is given which asks for one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Transaction:
 
     @property
     def session(self) -> AsyncSession:
-        """An ORM session in this transaction; what it holds is flushed before the commit."""
+        """Return an ORM session in this transaction; what it holds is flushed before the commit."""
         if self._session is None:
             self._session = AsyncSession(
                 self.connection,
@@ -58,7 +58,7 @@ class Transaction:
 
     @property
     def messages(self) -> tuple[tuple[str | None, Message], ...]:
-        """What is to be published, each with its key, in order."""
+        """Return what is to be published, each with its key, in order."""
         return tuple(self._messages)
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:

@@ -51,7 +51,7 @@ from mqkit import (
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import declare
 from mqkit.codec import BodyDecoder
-from mqkit.consuming.dispatcher import Dispatcher
+from mqkit.consuming.wiring import running
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.publishing.outgoing import to_message
 from mqkit.testing.brokers.finder import find_brokers, start
@@ -219,9 +219,9 @@ class Stages:
         order = decoder.decode(delivery.body, delivery.properties)
         service = _service("stages", lambda: None)
         (handler,) = service.handlers
-        dispatcher = Dispatcher(
+        dispatcher = running(
             service.name, handler, middleware=(), values={}, providers={}, executor=None
-        )
+        ).dispatcher
         outgoing = Outgoing("", "stages", order)
         return {
             "decode": _timed(lambda: decoder.decode(delivery.body, delivery.properties), loops),

@@ -38,7 +38,7 @@ class Point:
 
 
 POINTS: dict[str, Point] = {
-    "retry-confirmed": Point("mqkit.consuming.settler.Settler._send", "after"),
+    "retry-confirmed": Point("mqkit.consuming.republisher.Republisher._send", "after"),
 }
 """The copy of a delivery (a retry or a dead letter) is confirmed, its original not acked yet."""
 

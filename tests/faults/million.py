@@ -28,8 +28,7 @@ from rich.console import Console
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from mqkit.cli.collector import spare_collector
-from mqkit.cli.loop import runner
+from mqkit.cli.loop import runner, tune_collector
 from mqkit.drivers.base import Incoming
 from mqkit.publishing.outgoing import Outgoing
 from mqkit.store import metadata as store_metadata
@@ -338,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             relays=options.relays,
             minutes=options.minutes,
         )
-        spare_collector()
+        tune_collector()
         with runner(None) as on_loop:
             report = on_loop.run(running)
     text = json.dumps(asdict(report), indent=1)

@@ -34,8 +34,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mqkit import BrokerUrl, Runtime, Service, drivers
-from mqkit.cli.collector import spare_collector
-from mqkit.cli.loop import runner
+from mqkit.cli.loop import runner, tune_collector
 from mqkit.cli.options import LOG_FORMAT
 from tests.faults import failpoints
 
@@ -158,7 +157,7 @@ def be_a_child(target: Target, url: BrokerUrl) -> NoReturn:
     """Run the target to its end, and end without what the parent would do at its own."""
     code = FAILED
     try:
-        spare_collector()
+        tune_collector()
         with runner(None) as on_loop:
             code = on_loop.run(_run(target.run, url))
     except BaseException:  # noqa: BLE001 - its words are in the log, and its exit code tells

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from mqkit.cli.supervisor.protocol import Job
+from mqkit.cli.supervisor.protocol import WorkerJob
 from mqkit.cli.supervisor.supervisor import Supervisor
 from mqkit.store import Store
 from mqkit.testing.brokers import processes
@@ -221,7 +221,7 @@ async def test_what_does_not_end_is_killed(
     out, names = tmp_path / "out", environment(mqkit_embedded.url, name, tmp_path)
     for key, value in names.items():
         monkeypatch.setenv(key, value)
-    job = Job(service=f"{SERVICES}:blocking", grace=0.5, log_level=logging.INFO)
+    job = WorkerJob(service=f"{SERVICES}:blocking", grace=0.5, log_level=logging.INFO)
     supervisor = Supervisor(job, 1, overstay=0.5)
     async with connected(mqkit_embedded.url) as client:
         running = asyncio.create_task(supervisor.run())

@@ -27,7 +27,7 @@ from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
 from mqkit.registration.injection import Provider
 from mqkit.testing.brokers.finder import Broker
 from mqkit.testing.harness.run import HarnessError, harness
-from tests.support import connected, delete, eventually
+from tests.support import Telling, connected, delete, eventually
 
 SHORT = 0.3
 """Seconds of a wait that really passes."""
@@ -82,8 +82,10 @@ async def test_observers_are_told_of_every_end_and_confirm(broker: Broker, name:
     runtime = Runtime(
         service_of(name, 0.1),
         BrokerUrl.parse(broker.url),
-        on_settled=lambda d, outcome: settled.append((d.message_id, d.attempt, outcome)),
-        on_confirmed=confirmed.append,
+        observer=Telling(
+            settled=lambda d, outcome: settled.append((d.message_id, d.attempt, outcome)),
+            confirmed=confirmed.append,
+        ),
     )
     async with connected(broker.url) as client, runtime:
         for fails in (0, 1, 2):
@@ -118,7 +120,9 @@ async def test_a_failing_observer_of_confirms_does_not_fail_the_publish(
     def fail(message: Message) -> None:
         raise ValueError("a fault of the observer")
 
-    runtime = Runtime(service_of(name), BrokerUrl.parse(broker.url), on_confirmed=fail)
+    runtime = Runtime(
+        service_of(name), BrokerUrl.parse(broker.url), observer=Telling(confirmed=fail)
+    )
     async with runtime:
         assert await runtime.publisher.publish("", f"{name}.next", {"fails": 0}, message_id="m")
     assert "the observer of confirmed messages failed" in caplog.text

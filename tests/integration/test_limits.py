@@ -62,7 +62,7 @@ async def test_no_more_than_the_prefetch_is_held(broker: Broker, name: str, pref
         async with Runtime(service, BrokerUrl.parse(broker.url)):
             await eventually(full)
             await eventually(lambda: len(seen) >= prefetch)
-            # A consumer that was cancelled keeps the message that it holds: see Attachment._adjust.
+            # A cancelled consumer keeps the message that it holds: see Subscription._adjust.
             assert await held() <= prefetch + (prefetch > 1)
             release.set()
             await eventually(lambda: len(seen) == count)

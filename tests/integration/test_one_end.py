@@ -13,9 +13,10 @@ from pydantic import BaseModel, field_validator
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import BrokerUrl, Delivery, Outgoing, Queue, Retry, Runtime, Service
-from mqkit.consuming.consumer import LAST_RESORT_WAITS
 from mqkit.consuming.dispatcher import Dispatcher
-from mqkit.consuming.settler import Settler
+from mqkit.consuming.failures import LAST_RESORT_WAITS
+from mqkit.consuming.republisher import Republisher
+from mqkit.middleware import Observer
 from mqkit.outcome import DeadLetter, Outcome
 from mqkit.publishing.publisher import Publisher
 from mqkit.testing.brokers.broker import Broker
@@ -209,7 +210,7 @@ async def test_the_broker_ends_what_no_dead_letter_can_be_written_for(
     broker: Broker, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After several attempts, each with a longer wait, the message dies by the broker's hand."""
-    monkeypatch.setattr("mqkit.consuming.consumer.LAST_RESORT_WAITS", (0.05, 0.1, 0.2))
+    monkeypatch.setattr("mqkit.consuming.failures.LAST_RESORT_WAITS", (0.05, 0.1, 0.2))
     assert list(LAST_RESORT_WAITS) == sorted(LAST_RESORT_WAITS)
     queue = Queue(f"{name}.q")
     runs, tried = Counter[str](), Counter[str]()
@@ -220,11 +221,11 @@ async def test_the_broker_ends_what_no_dead_letter_can_be_written_for(
         runs[body.how] += 1
         raise ValueError
 
-    async def refusing(self: Settler, message: Any) -> None:
+    async def refusing(self: Republisher, message: Any) -> None:
         tried[message.properties.message_id] += 1
         raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr(Settler, "_send", refusing)
+    monkeypatch.setattr(Republisher, "_send", refusing)
     async with connected(broker.url) as client, Runtime(service, BrokerUrl.parse(broker.url)):
         await send(client, queue, ["odd"])
         dead = await client.take(queue.dead_queue)
@@ -238,7 +239,7 @@ async def test_a_message_of_a_queue_of_others_comes_to_an_end_too(
     rabbitmq: Broker, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its dead letters may go nowhere, so that it goes back: as often as its queue allows."""
-    monkeypatch.setattr("mqkit.consuming.consumer.LAST_RESORT_WAITS", (0.01,))
+    monkeypatch.setattr("mqkit.consuming.failures.LAST_RESORT_WAITS", (0.01,))
     queue = Queue(f"{name}.q", declare=False)
     runs: Counter[str] = Counter()
     service = Service(name, retry=Retry.never())
@@ -251,11 +252,11 @@ async def test_a_message_of_a_queue_of_others_comes_to_an_end_too(
         runs["dispatched"] += 1
         raise ZeroDivisionError
 
-    async def refusing(self: Settler, message: Any) -> None:
+    async def refusing(self: Republisher, message: Any) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(Dispatcher, "dispatch", faulty)
-    monkeypatch.setattr(Settler, "_send", refusing)
+    monkeypatch.setattr(Republisher, "_send", refusing)
     async with connected(rabbitmq.url) as client:
         await client.declare(
             queue.name,
@@ -286,15 +287,21 @@ async def test_observers_change_nothing(
     async def handle(body: Body) -> None:
         fail(body)
 
-    def observe(delivery: Delivery, outcome: Outcome) -> None:
-        told.append(outcome)
-        raise kind
+    class Rude(Observer):
+        def received(self, handler: str, delivery: Delivery) -> None:
+            raise kind
 
-    def confirmed(message: Any) -> None:
-        raise kind
+        def started(self, handler: str, delivery: Delivery) -> None:
+            raise kind
 
-    url = BrokerUrl.parse(broker.url)
-    runtime = Runtime(service, url, on_settled=observe, on_confirmed=confirmed)
+        def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
+            told.append(outcome)
+            raise kind
+
+        def confirmed(self, message: Any) -> None:
+            raise kind
+
+    runtime = Runtime(service, BrokerUrl.parse(broker.url), observer=Rude())
     async with connected(broker.url) as client, runtime:
         await send(client, queue, ["fine", "rude"])
         await eventually(lambda: are_dead(client, queue, 1))
@@ -319,7 +326,7 @@ async def test_a_store_that_cannot_note_a_message_changes_nothing(
         if incoming.properties.message_id == "odd":
             raise ZeroDivisionError
 
-    monkeypatch.setattr("mqkit.consuming.consumer.drop_unbelievable", faulty)
+    monkeypatch.setattr("mqkit.consuming.processor.drop_untrusted_headers", faulty)
     async with connected(broker.url) as client, Runtime(service, BrokerUrl.parse(broker.url)):
         await send(client, queue, ["odd", "fine"])
         dead = await client.take(queue.dead_queue)
@@ -383,7 +390,7 @@ async def test_batches_that_wait_when_the_connection_is_lost_end(broker: Broker,
             await asyncio.wait_for(first.wait(), 10)
             await eventually(lambda: runtime.in_flight == 4)
             for consumer in runtime._consumers:
-                channel = consumer._attachment._channel
+                channel = consumer._subscription._channel
                 assert channel is not None
                 await channel.close(in_order=True)
             go_on.set()

@@ -15,7 +15,7 @@ from mqkit.errors import StoreUnavailableError
 from mqkit.outcome import Outcome
 from mqkit.pause import Status
 from mqkit.testing.brokers.finder import Broker
-from tests.support import Client, connected, eventually
+from tests.support import Client, Telling, connected, eventually
 
 pytestmark = pytest.mark.usefixtures("driver")
 
@@ -174,7 +174,7 @@ async def test_what_was_not_started_goes_back_and_what_runs_ends(broker: Broker,
     async with connected(broker.url) as client:
         await declare(client.connection.channel, service.topology)
         await publish(client, f"{name}.q", 12)
-        runtime = Runtime(service, BrokerUrl.parse(broker.url), on_settled=observe)
+        runtime = Runtime(service, BrokerUrl.parse(broker.url), observer=Telling(settled=observe))
         async with runtime:
 
             async def all_but_two_are_ready() -> bool:
@@ -309,9 +309,9 @@ async def test_a_channel_that_closes_while_paused_comes_back_paused(
         async with Runtime(service, BrokerUrl.parse(broker.url)) as runtime:
             await settled(client, runtime, queue.name, 6)
             (consumer,) = runtime._consumers
-            first = consumer._attachment._channel
+            first = consumer._subscription._channel
             await asyncio.to_thread(broker.close_connections)
-            await eventually(lambda: consumer._attachment._channel not in (first, None))
+            await eventually(lambda: consumer._subscription._channel not in (first, None))
             asked = gateway.asked
             await eventually(lambda: gateway.asked >= asked + 3)
             await settled(client, runtime, queue.name, 6)
@@ -386,9 +386,11 @@ class Store:
 
     def received(self, handler: str, delivery: Delivery) -> None: ...
 
-    def processing(self, handler: str, delivery: Delivery) -> None: ...
+    def started(self, handler: str, delivery: Delivery) -> None: ...
 
     def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None: ...
+
+    def confirmed(self, message: object) -> None: ...
 
     def _pay(self) -> None:
         try:

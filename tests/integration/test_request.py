@@ -396,7 +396,7 @@ async def test_a_reply_to_nobody_does_not_fail_the_message(
     broker: Broker, world: World, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whether its asker is gone, or its reply queue was never there: the message is acked."""
-    caplog.set_level(logging.INFO, "mqkit.consuming.settler")
+    caplog.set_level(logging.INFO, "mqkit.consuming.republisher")
     asking = asyncio.create_task(world.ask(seconds=-1, message_id="gone"))
     await eventually(lambda: world.runs == ["gone"])
     await world.client.publisher.close()

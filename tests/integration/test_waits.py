@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from mqkit import BrokerUrl, Delivery, Queue, Retry, Runtime, Service, topology
 from mqkit.broker.declare import declare
-from mqkit.consuming import waits
+from mqkit.consuming.pausing import waits
 from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, eventually
 

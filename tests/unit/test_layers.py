@@ -364,3 +364,43 @@ def test_a_test_without_a_module_is_found(tmp_path: Path) -> None:
         (tests / name).parent.mkdir(parents=True, exist_ok=True)
         (tests / name).touch()
     assert without_a_module(tests, tmp_path) == {"test_b.py", "a/test_d.py"}
+
+
+MOST_AT_THE_TOP = 14
+MOST_IN_A_FOLDER = 16
+"""Modules, `__init__.py` among them: what a reader takes in at a glance."""
+
+
+def crowded(folder: Path, most: int) -> dict[str, int]:
+    """Count the modules of each folder that has too many; `most` is for `folder` itself."""
+    found = {}
+    for each in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        count = len(list(each.glob("*.py")))
+        if count > (most if each == folder else MOST_IN_A_FOLDER):
+            found[each.relative_to(folder.parent).as_posix()] = count
+    return found
+
+
+@pytest.mark.parametrize(
+    ("folder", "most"),
+    [
+        ("mqkit", MOST_AT_THE_TOP),
+        ("handlers", MOST_IN_A_FOLDER),
+        ("tests/conformance/suite", MOST_IN_A_FOLDER),
+    ],
+)
+def test_folders_stay_readable(folder: str, most: int) -> None:
+    """No folder has over 16 modules, and the top of mqkit no more than 14."""
+    assert crowded(ROOT / folder, most) == {}
+
+
+def test_a_crowded_folder_is_found(tmp_path: Path) -> None:
+    """The check above counts each folder for itself, and the first by a number of its own."""
+    inner = tmp_path / "mqkit" / "inner"
+    inner.mkdir(parents=True)
+    for number in range(3):
+        (tmp_path / "mqkit" / f"m{number}.py").touch()
+    for number in range(MOST_IN_A_FOLDER + 1):
+        (inner / f"m{number}.py").touch()
+    assert crowded(tmp_path / "mqkit", 3) == {"mqkit/inner": MOST_IN_A_FOLDER + 1}
+    assert crowded(tmp_path / "mqkit", 2) == {"mqkit": 3, "mqkit/inner": MOST_IN_A_FOLDER + 1}

@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from setuptools.config.pyprojecttoml import read_configuration
 
 import mqkit
+from mqkit.checks.extras import needs_extra
+from mqkit.errors import MissingExtraError
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -59,3 +62,158 @@ def test_the_pytest_plugin_is_cheap_to_load() -> None:
         "mqkit.testing.plugin",
     ]
     assert len(loaded) < 10, loaded
+
+
+BLOCKED = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {libraries!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def without(libraries: set[str], code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process in which these cannot be imported, as if they were not installed."""
+    return subprocess.run(
+        [sys.executable, "-c", BLOCKED.format(libraries=libraries) + code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+STORE = {"sqlalchemy", "aiosqlite", "greenlet", "asyncpg"}
+COMMAND_LINE = {"typer", "click", "rich"}
+OTHERS = {"pytest", "testcontainers", "docker", "uvloop", "watchfiles"}
+
+
+def test_what_is_installed_is_mqkit_alone() -> None:
+    """Neither the payment services nor the tests take a name in anybody's site-packages."""
+    config = read_configuration(ROOT / "pyproject.toml")
+    packages = config["tool"]["setuptools"]["packages"]
+    assert {name.partition(".")[0] for name in packages} == {"mqkit"}
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "mqkit").rglob("__init__.py")
+    }
+    assert set(packages) == there
+
+
+def test_without_any_extra_the_framework_is_there() -> None:
+    """A service runs, on the embedded broker too, by what `pip install mqkit` brings."""
+    code = """
+import asyncio
+from mqkit import *
+from mqkit.testing.harness import harness
+
+async def run():
+    service = Service("bare", retry=Retry.never())
+
+    @service.handler(Queue("bare"))
+    async def take(body: int) -> None:
+        pass
+
+    async with harness(service) as running:
+        number = await running.publish("", "bare", 1)
+        print((await running.outcome(number)).acked)
+
+asyncio.run(run())
+"""
+    done = without(STORE | COMMAND_LINE | OTHERS, code)
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
+
+
+def test_without_its_libraries_the_command_says_what_to_install() -> None:
+    """In one line, with the exit code of a command that was called wrongly."""
+    code = "import sys; sys.argv[1:] = ['--help']; from mqkit.cli import main; main()"
+    done = without(COMMAND_LINE, code)
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert done.stderr == (
+        "mqkit: the command line needs a library that is not installed (No module named 'typer'): "
+        "pip install 'mqkit[cli]'\n"
+    )
+
+
+def test_a_command_with_a_store_says_what_to_install() -> None:
+    """When it opens the store and no earlier: the other commands are there without it."""
+    arguments = ["status", "m", "--store", "sqlite:///nowhere"]
+    code = f"import sys; sys.argv[1:] = {arguments}; from mqkit.cli import main; main()"
+    done = without(STORE, code)
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert done.stderr == f"mqkit: {NO_STORE}\n"
+
+
+NO_STORE = (
+    "mqkit.store needs a library that is not installed (No module named 'sqlalchemy'): "
+    "pip install 'mqkit[store]'"
+)
+
+
+def test_without_its_libraries_the_store_says_what_to_install() -> None:
+    """By an error of mqkit that whoever makes do without an optional module catches, too."""
+    code = """
+import mqkit
+for caught in (ImportError, ModuleNotFoundError, mqkit.MqkitError):
+    try:
+        from mqkit.store import Store
+    except caught as error:
+        told = f"{error.name} {error}"
+    else:
+        raise AssertionError(caught)
+print(told)
+"""
+    done = without(STORE, code)
+    assert done.stdout == f"sqlalchemy {NO_STORE}\n", done.stderr
+
+
+def test_a_service_with_a_store_says_what_to_install(tmp_path: Path) -> None:
+    """`mqkit run` shows the error of the service's own import as its own, in one line."""
+    (tmp_path / "shop.py").write_text("from mqkit.store import Store\n")
+    code = f"""
+import os, sys
+os.chdir({str(tmp_path)!r})
+sys.path.append({str(ROOT)!r})
+sys.argv = ["mqkit", "run", "shop:service", "--embedded"]
+from mqkit.cli import main; main()
+"""
+    done = without(STORE, code)
+    assert (done.stderr, done.returncode) == (f"mqkit: {NO_STORE}\n", 2)
+
+
+def test_only_an_extras_own_library_is_what_is_missing() -> None:
+    """Any other import that fails is a mistake, which no extra would mend."""
+    with (
+        pytest.raises(ModuleNotFoundError, match="misspelt") as raised,
+        needs_extra("store", "the store", "sqlalchemy"),
+    ):
+        importlib.import_module("misspelt")
+    assert not isinstance(raised.value, MissingExtraError)
+
+
+@pytest.mark.parametrize(
+    ("driver", "url", "extra"),
+    [
+        ("aiosqlite", "sqlite:///{}/s.sqlite", "store"),
+        ("asyncpg", "postgresql://ledger@db/ledger", "postgres"),
+    ],
+)
+def test_without_its_driver_a_store_names_the_extra(
+    driver: str, url: str, extra: str, tmp_path: Path
+) -> None:
+    """SQLite's driver comes with the store, PostgreSQL's by an extra of its own."""
+    code = f"""
+import asyncio, mqkit
+from mqkit.store import Store
+try:
+    asyncio.run(Store({url.format(tmp_path)!r}).open())
+except mqkit.ConfigurationError as error:
+    print(error)
+"""
+    done = without({driver}, code)
+    assert f"No module named {driver!r}" in done.stdout, done.stderr
+    assert done.stdout.endswith(f"pip install 'mqkit[{extra}]'\n")

@@ -1,1 +1,1 @@
-"""`mqkit publish`: the lines of a file, confirmed one by one."""
+"""`mqkit publish`: publishes the lines of a file."""

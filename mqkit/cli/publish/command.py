@@ -1,4 +1,4 @@
-"""`mqkit publish`: the lines of a file, confirmed one by one, and never twice."""
+"""`mqkit publish`: publishes each line of a file once, and reports which are confirmed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import typer
 
 from mqkit.broker.connection import Connection
 from mqkit.checks.checked import MAX_SHORT
+from mqkit.cli.exit_codes import FAILED, INTERRUPTED
 from mqkit.cli.options import broker_url, seconds_option
 from mqkit.cli.publish.journal import Journal, JournalError, line_hash
 from mqkit.cli.publish.json_lines import count_lines, read_lines
-from mqkit.cli.publish.report import Outcome, Shown, report
+from mqkit.cli.publish.report import ProgressDisplay, Summary, report
 from mqkit.codec import JSON
 from mqkit.drivers.pika.driver import PikaDriver
 from mqkit.errors import (
@@ -34,9 +35,6 @@ from mqkit.publishing.outgoing import Outgoing
 from mqkit.publishing.pipeline import PublishResult
 from mqkit.publishing.publisher import DEFAULT_TIMEOUT, Publisher
 from mqkit.settings import BrokerUrl
-
-FAILED = 1
-INTERRUPTED = 130
 
 APP_ID = "mqkit publish"
 
@@ -115,26 +113,28 @@ def publish(
     path = journal or file.with_name(f"{file.name}.published.jsonl")
     if path.exists() and path.samefile(file):
         raise JournalError(f"--journal {path} is the file that is to be published")
-    shown = Shown(total)
+    shown = ProgressDisplay(total)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[shown.log_handler()])
     with Journal(path, exchange=exchange, routing_key=key, resume=resume, anew=anew) as notes:
         run = _Run(file, exchange, key, notes, shown)
-        outcome = asyncio.run(run.publish(broker, window=window, timeout=timeout))
-    report(outcome, as_json=as_json)
-    if outcome.interrupted:
+        summary = asyncio.run(run.publish(broker, window=window, timeout=timeout))
+    report(summary, as_json=as_json)
+    if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(0 if outcome.is_complete else FAILED)
+    raise typer.Exit(0 if summary.is_complete else FAILED)
 
 
 class _Run:
-    """One run over the file; what is on its way is waited for before it ends."""
+    """Publishes one file; what is on its way is waited for before it ends."""
 
-    def __init__(self, file: Path, exchange: str, key: str, journal: Journal, shown: Shown) -> None:
+    def __init__(
+        self, file: Path, exchange: str, key: str, journal: Journal, shown: ProgressDisplay
+    ) -> None:
         self._file = file
         self._exchange = exchange
         self._key = key
         self._journal = journal
-        self._outcome = Outcome(journal.path)
+        self._summary = Summary(journal.path)
         self._shown = shown
         self._connected = False
         self._stop = asyncio.Event()
@@ -143,8 +143,8 @@ class _Run:
         self._sent: dict[int, tuple[int, bytes]] = {}
         """Line number and hash of what `publish_many` was given and has not answered, by index."""
 
-    async def publish(self, broker: BrokerUrl, *, window: int, timeout: float) -> Outcome:  # noqa: ASYNC109
-        """Send the lines until the end, a signal, or an error that all would meet.
+    async def publish(self, broker: BrokerUrl, *, window: int, timeout: float) -> Summary:  # noqa: ASYNC109
+        """Publish the lines until the end, a signal, or an error that all would meet.
 
         :raises ConnectError: no connection within `CONNECT_DEADLINE`, or this user is refused
         """
@@ -163,13 +163,13 @@ class _Run:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
-        self._outcome.unknown = len(self._sent)
-        return self._outcome
+        self._summary.unknown = len(self._sent)
+        return self._summary
 
     def _interrupt(self) -> None:
-        if self._outcome.interrupted:
+        if self._summary.interrupted:
             self._hurry.set()
-        self._outcome.interrupted = True
+        self._summary.interrupted = True
         self._stop.set()
 
     async def _work(self, broker: BrokerUrl, *, window: int, timeout: float) -> None:  # noqa: ASYNC109
@@ -187,8 +187,8 @@ class _Run:
                     async for result in results:
                         self._take(result)
                 finally:
-                    self._outcome.seconds = time.monotonic() - started
-                    self._shown.show(self._outcome, last=True)
+                    self._summary.seconds = time.monotonic() - started
+                    self._shown.show(self._summary, last=True)
         finally:
             if not self._hurry.is_set():
                 await connection.close()
@@ -198,17 +198,17 @@ class _Run:
             for count, line in enumerate(read_lines(file), start=1):
                 if count % BREATH == 0:
                     await asyncio.sleep(0)
-                    self._shown.show(self._outcome)
+                    self._shown.show(self._summary)
                 if self._stop.is_set():
                     return
-                self._outcome.lines += 1
+                self._summary.lines += 1
                 digest = line_hash(line.body)
                 if self._journal.has(line.number, digest):
-                    self._outcome.skipped += 1
+                    self._summary.skipped += 1
                 elif line.problem:
                     self._fail(line.number, digest, line.problem)
                 else:
-                    self._outcome.changed += self._journal.changed(line.number, digest)
+                    self._summary.changed += self._journal.changed(line.number, digest)
                     self._sent[self._given] = (line.number, digest)
                     self._given += 1
                     yield Outgoing(
@@ -222,20 +222,20 @@ class _Run:
     def _take(self, result: PublishResult) -> None:
         number, digest = self._sent.pop(result.index)
         if result.error is None:
-            self._outcome.confirmed += 1
+            self._summary.confirmed += 1
             try:
                 self._journal.confirmed(number, digest)
             except OSError as error:
                 self._cannot_note(error)
-            self._outcome.unnoted += self._journal.is_broken
+            self._summary.unnoted += self._journal.is_broken
         else:
             self._fail(number, digest, str(getattr(result.error, "problem", result.error)))
             if _meets_every_line(result.error):
                 self._end(str(getattr(result.error, "problem", result.error)))
-        self._shown.show(self._outcome)
+        self._shown.show(self._summary)
 
     def _fail(self, number: int, digest: bytes, problem: str) -> None:
-        self._outcome.fail(number, problem)
+        self._summary.fail(number, problem)
         try:
             self._journal.failed(number, digest, problem)
         except OSError as error:
@@ -245,12 +245,12 @@ class _Run:
         self._end(f"the journal {self._journal.path} cannot be written: {error.strerror}")
 
     def _end(self, why: str) -> None:
-        self._outcome.stopped_by = self._outcome.stopped_by or why
+        self._summary.stopped_by = self._summary.stopped_by or why
         self._stop.set()
 
 
 def _meets_every_line(error: MqkitError) -> bool:
-    """Whether the next line would fail like this one: all go to one place over one connection."""
+    """Tell whether the next line would fail alike: all go to one place over one connection."""
     if isinstance(error, PublishRefusedError):
         return "ACCESS_REFUSED" in error.problem  # and not a message that is too large
     return isinstance(

@@ -1,4 +1,4 @@
-"""Which lines of a file are published: kept in a file of its own, so that a rerun can go on.
+"""Keeps in a journal beside a file which of its lines are published, so that a rerun goes on.
 
 One JSON object a line. The first says what the journal is of, and has a random id, of which those
 of the messages are made: the lines of another file, be they the same, are other messages, while a
@@ -44,12 +44,12 @@ class JournalError(ConfigurationError):
 
 
 def line_hash(line: bytes) -> bytes:
-    """Identifies a line's content."""
+    """Hash a line's content."""
     return hashlib.blake2b(line, digest_size=HASH_BYTES).digest()
 
 
 class Journal:
-    """The confirmed lines of one file to one exchange and routing key, open for more.
+    """Records the confirmed lines of one file to one exchange and routing key.
 
     A context manager; nobody else can open it until it is closed.
 
@@ -107,28 +107,28 @@ class Journal:
             os.close(self._file)
 
     def message_id(self, number: int, digest: bytes) -> str:
-        """The id of a line's message: the same in every run that goes on with this journal."""
+        """Return the id of a line's message: the same in every run that uses this journal."""
         place = [self._target["exchange"], self._target["routing_key"], number, digest.hex()]
         identity = json.dumps(place if self._id is None else [self._id, *place])
         return str(uuid.uuid5(_NAMESPACE, identity))
 
     def has(self, number: int, digest: bytes) -> bool:
-        """Whether that line, with that content, was confirmed by an earlier run."""
+        """Tell whether that line, with that content, was confirmed by an earlier run."""
         return self._known.get(number) == digest
 
     def changed(self, number: int, digest: bytes) -> bool:
-        """Whether that line was confirmed with another content."""
+        """Tell whether that line was confirmed with another content."""
         return self._known.get(number) not in (None, digest)
 
     def confirmed(self, number: int, digest: bytes) -> None:
-        """Note a confirmed line; it outlives this process from here.
+        """Record a confirmed line, which outlives this process from here on.
 
         :raises OSError: it could not be written; nor will anything be that follows
         """
         self._write({"line": number, "hash": digest.hex()})
 
     def failed(self, number: int, digest: bytes, error: str) -> None:
-        """Note why a line is not confirmed, for people; a rerun sends it again.
+        """Record why a line is not confirmed, for people; a rerun sends it again.
 
         :raises OSError: as `confirmed`
         """
@@ -168,7 +168,7 @@ class Journal:
             raise
 
     def _read(self, *, anew: bool) -> int:
-        """Take in what is noted; where it ends, without a last line that a crash has torn."""
+        """Read what is recorded; return where it ends, before a last line that a crash has torn."""
         end = 0
         with os.fdopen(os.dup(self._file), "rb") as lines:
             lines.seek(0)
@@ -225,7 +225,7 @@ class Journal:
 
 
 def _loads(line: bytes) -> dict[str, Any]:
-    """What a line says.
+    """Parse a line of the journal.
 
     :raises ValueError: it is no JSON object, or nested too deeply to be a journal's
     """
@@ -239,7 +239,7 @@ def _loads(line: bytes) -> dict[str, Any]:
 
 
 def _may_begin_a_journal(line: bytes) -> bool:
-    """Whether a crash can have left this of a journal's first line."""
+    """Tell whether a crash can have left this of a journal's first line."""
     return b'{"journal": '.startswith(line) or _BEGUN.fullmatch(line) is not None
 
 
@@ -247,7 +247,7 @@ _BEGUN = re.compile(rb'\{"journal": [0-9]+(,.*)?')
 
 
 class _Hashes:
-    """Line numbers to hashes, in a sixteenth of the memory that a dict of them takes."""
+    """Maps line numbers to hashes, in a sixteenth of the memory that a dict of them takes."""
 
     def __init__(self) -> None:
         self._pages: dict[int, bytearray] = {}

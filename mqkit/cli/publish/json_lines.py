@@ -1,4 +1,4 @@
-"""A file of JSON values, one a line, read line by line."""
+"""Reads a file of JSON values, one a line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class JsonLine:
 
 
 def count_lines(path: Path) -> int:
-    """How many lines of a file are not blank.
+    """Count the lines of a file that are not blank.
 
     :raises ConfigurationError: it is not a regular file (a pipe cannot be read again), or cannot
         be read
@@ -46,7 +46,7 @@ def count_lines(path: Path) -> int:
 
 
 def read_lines(file: BinaryIO) -> Iterator[JsonLine]:
-    """The lines of a file that are not blank, each checked to be JSON (RFC 8259) in UTF-8."""
+    """Read the lines of a file that are not blank, each checked to be JSON (RFC 8259) in UTF-8."""
     for number, body, cut in _not_blank(file):
         problem = f"longer than {MAX_LINE} bytes" if cut else _problem(body)
         yield JsonLine(number, body, problem)

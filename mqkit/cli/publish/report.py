@@ -1,4 +1,4 @@
-"""What `mqkit publish` shows: how far it is while it runs, and what became of the lines."""
+"""Shows the progress of `mqkit publish`, and reports what became of the lines."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ FRAME_EVERY = 0.1
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What became of the file's lines."""
+class Summary:
+    """Counts what became of the file's lines."""
 
     journal: Path
     lines: int = 0
@@ -66,7 +66,7 @@ class Outcome:
         self.failed.append((number, sys.intern(problem)))
 
     def as_json(self) -> dict[str, object]:
-        """The figures for a program."""
+        """Return the figures for a program."""
         return {
             "lines": self.lines,
             "confirmed": self.confirmed,
@@ -82,8 +82,8 @@ class Outcome:
         }
 
 
-class Shown:
-    """Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+class ProgressDisplay:
+    """Shows progress on stderr: a bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, total: int) -> None:
         self._console = Console(stderr=True)
@@ -107,65 +107,65 @@ class Shown:
         self._bar.stop()
 
     def log_handler(self) -> logging.Handler:
-        """Writes warnings above the bar, or to stderr where there is none."""
+        """Return what logs warnings above the bar, or to stderr where there is none."""
         if self._bar.disable:
             return logging.StreamHandler()
         return RichHandler(
             console=self._console, show_time=False, show_level=False, show_path=False
         )
 
-    def show(self, outcome: Outcome, *, last: bool = False) -> None:
-        """Show how far it is, unless it was shown just now."""
+    def show(self, summary: Summary, *, last: bool = False) -> None:
+        """Show the progress, unless it was shown just now."""
         if time.monotonic() < self._next and not last:
             return
         self._next = time.monotonic() + self._every
-        done = outcome.confirmed + outcome.skipped + len(outcome.failed)
+        done = summary.confirmed + summary.skipped + len(summary.failed)
         self._bar.update(self._task, completed=done)
         if self._bar.disable and not last:
             self._console.print(f"{done:,} of {self._total:,} lines", highlight=False)
 
 
-def report(outcome: Outcome, *, as_json: bool) -> None:
-    """Say what became of the lines: the figures on stdout, what went wrong on stderr."""
+def report(summary: Summary, *, as_json: bool) -> None:
+    """Report what became of the lines: the figures on stdout, what went wrong on stderr."""
     if as_json:
-        typer.echo(json.dumps(outcome.as_json()))
+        typer.echo(json.dumps(summary.as_json()))
         return
-    rate = f" in {outcome.seconds:.1f} s" if outcome.confirmed else ""
+    rate = f" in {summary.seconds:.1f} s" if summary.confirmed else ""
     typer.echo(
-        f"{outcome.confirmed:,} confirmed{rate}, {outcome.skipped:,} skipped (confirmed by an "
-        f"earlier run), {len(outcome.failed):,} failed"
+        f"{summary.confirmed:,} confirmed{rate}, {summary.skipped:,} skipped (confirmed by an "
+        f"earlier run), {len(summary.failed):,} failed"
     )
-    reasons = _by_reason(outcome.failed)
+    reasons = _by_reason(summary.failed)
     remarks = [f"{lines}: {problem}" for lines, problem in reasons[:SHOWN]]
     if len(reasons) > SHOWN:
         remarks.append(
-            f"and {len(reasons) - SHOWN} more; --json lists them all, and so does {outcome.journal}"
+            f"and {len(reasons) - SHOWN} more; --json lists them all, and so does {summary.journal}"
         )
-    if outcome.changed:
+    if summary.changed:
         remarks.append(
-            f"{outcome.changed:,} lines are not what they were when an earlier run sent them: "
+            f"{summary.changed:,} lines are not what they were when an earlier run sent them: "
             "they were sent as new messages"
         )
-    if outcome.stopped_by:
-        remarks.append(f"stopped: {outcome.stopped_by}")
-    if outcome.unknown:
+    if summary.stopped_by:
+        remarks.append(f"stopped: {summary.stopped_by}")
+    if summary.unknown:
         remarks.append(
-            f"{outcome.unknown:,} lines were sent and not confirmed yet; they may be stored, and "
+            f"{summary.unknown:,} lines were sent and not confirmed yet; they may be stored, and "
             "--resume sends them again under the same message ids"
         )
-    if outcome.unnoted:
+    if summary.unnoted:
         remarks.append(
-            f"{outcome.unnoted:,} confirmed lines are missing in the journal; --resume would send "
+            f"{summary.unnoted:,} confirmed lines are missing in the journal; --resume would send "
             "them again under the same message ids"
         )
-    if outcome.interrupted:
+    if summary.interrupted:
         remarks.append("interrupted; --resume goes on with the lines that are left")
     for remark in remarks:
         typer.echo(shown(remark, MAX_REMARK), err=True)
 
 
 def _by_reason(failed: list[tuple[int, str]]) -> list[tuple[str, str]]:
-    """Failed lines as a person reads them: neighbours that failed alike in one."""
+    """Group failed lines for people: neighbours that failed alike in one."""
     grouped: list[tuple[str, str]] = []
     for problem, group in itertools.groupby(sorted(failed), key=lambda item: item[1]):
         numbers = [number for number, _ in group]

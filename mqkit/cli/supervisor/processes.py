@@ -1,4 +1,4 @@
-"""Processes that run a service: started anew as an interpreter each, told what to do, reaped."""
+"""Starts, controls and reaps the processes that run a service, each a new interpreter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from mqkit.cli.supervisor.protocol import JOBS, REPORTS, STOP, Job, Report
+from mqkit.cli.supervisor.protocol import JOBS, REPORTS, STOP, Report, WorkerJob
 from mqkit.cli.supervisor.restarts import End
 from mqkit.cli.supervisor.totals import Totals
 
@@ -28,7 +28,7 @@ left it to a process of its own."""
 
 
 class Process:
-    """One life of one process; it is over when `end` returns."""
+    """Controls one process, from its start until `end` returns."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Process:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it has consumed."""
+        """Whether it consumes, or has consumed."""
         return self._ready_at is not None
 
     @property
@@ -61,11 +61,11 @@ class Process:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not been seen to have ended."""
+        """Whether its end has not been seen yet."""
         return not self._ended.done()
 
-    async def begin(self, job: Job, link: socket.socket) -> None:
-        """Give it its job."""
+    async def begin(self, job: WorkerJob, link: socket.socket) -> None:
+        """Send it its job."""
         reader, writer = await asyncio.open_connection(sock=link, limit=LONGEST_LINE)
         self._writer = writer
         self._reading = asyncio.create_task(self._read(reader), name=f"mqkit process {self.pid}")
@@ -73,23 +73,23 @@ class Process:
         self.tell(JOBS.dump_json(job) + b"\n")
 
     def tell(self, words: bytes) -> None:
-        """Say something to it, if it still lives."""
+        """Write to it, if it still runs."""
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(words)
 
     def stop(self) -> None:
-        """Let it drain, and end."""
+        """Tell it to drain, and end."""
         self.tell(STOP)
         if self.report is None:
             # It is importing the service, and may be long about it: SIGTERM ends it at once.
             self._popen.terminate()
 
     def kill(self) -> None:
-        """End it by SIGKILL."""
+        """Kill it by SIGKILL."""
         self._popen.kill()
 
     def poll(self) -> None:
-        """See whether it has ended."""
+        """Check whether it has ended."""
         if self._popen.poll() is not None and not self._ended.done():
             self._ended.set_result(self._now())
 
@@ -130,7 +130,7 @@ class Process:
 
 
 class Processes:
-    """Starts processes, and hears of their ends while it is entered, on the main thread's loop."""
+    """Starts processes, and reaps them while it is entered, on the main thread's loop."""
 
     def __init__(self) -> None:
         self._living: list[Process] = []
@@ -149,7 +149,7 @@ class Processes:
 
     async def start(
         self,
-        job: Job,
+        job: WorkerJob,
         *,
         apart: bool,
         on_ready: Callable[[], None] = lambda: None,
@@ -177,13 +177,13 @@ class Processes:
         return process
 
     def _reap(self) -> None:
-        """Several ends may come as one signal, and one before its process was in the list."""
+        """Reap what has ended: a signal may stand for several, or come before `_living` has it."""
         for process in self._living:
             process.poll()
         self._living = [process for process in self._living if process.is_alive]
 
 
-def _spawn(job: Job, link: socket.socket, *, apart: bool) -> subprocess.Popen[bytes]:
+def _spawn(job: WorkerJob, link: socket.socket, *, apart: bool) -> subprocess.Popen[bytes]:
     # A new interpreter, never a fork: an event loop, threads and an embedded broker may be here.
     # Nothing secret is on its command line, whose end is for those who read a list of processes.
     return subprocess.Popen(

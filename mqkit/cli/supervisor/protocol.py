@@ -1,4 +1,4 @@
-"""What a process of `mqkit run` is to do, and what it and its supervisor say to each other.
+"""The lines that a supervisor and its worker processes write to each other.
 
 They are joined by a socket. The supervisor writes the job, and later `STOP` and `HURRY`; the
 process writes reports. Each is one line. The end of the socket says that the other side is gone.
@@ -16,8 +16,7 @@ from mqkit import drivers
 from mqkit.cli.loop import check_loop
 from mqkit.cli.options import broker_url
 from mqkit.cli.supervisor.totals import Totals
-from mqkit.consuming.settler import OnSettled
-from mqkit.publishing.pipeline import OnConfirmed
+from mqkit.middleware import Observer
 from mqkit.registration.service import Service
 from mqkit.runtime import Runtime
 
@@ -29,8 +28,8 @@ HURRY = b"hurry\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """The options of `mqkit run` that concern the process which runs the service."""
+class WorkerJob:
+    """Holds the options of `mqkit run` that concern the process which runs the service."""
 
     service: str
     """MODULE:SERVICE."""
@@ -47,7 +46,7 @@ class Job:
     """Which of several processes it is, from 1; None if it is the only one."""
 
     def check(self) -> None:
-        """See that what needs no service is right.
+        """Check what can be checked without the service.
 
         :raises ConfigurationError: it is not
         """
@@ -61,11 +60,10 @@ class Job:
         self,
         service: Service,
         *,
-        on_settled: OnSettled | None = None,
-        on_confirmed: OnConfirmed | None = None,
+        observer: Observer | None = None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> Runtime:
-        """What runs the service as the options say.
+        """Make the runtime that runs the service as the options say.
 
         :raises ConfigurationError: there is no broker, or the service cannot be run
         """
@@ -76,21 +74,20 @@ class Job:
             grace=self.grace,
             connect_deadline=self.connect_deadline,
             driver=None if self.driver is None else drivers.named(self.driver),
-            on_settled=on_settled,
-            on_confirmed=on_confirmed,
+            observer=observer,
             on_stop=on_stop,
             # Of several processes the first one says what is wrong for all of them.
             management=self.management_url() if self.number in (None, 1) else None,
         )
 
     def management_url(self) -> str | None:
-        """The option, or the environment's `MQKIT_MANAGEMENT`."""
+        """Return the option, or the environment's `MQKIT_MANAGEMENT`."""
         return self.management or os.environ.get("MQKIT_MANAGEMENT")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a process is; the first one says that it hears what it is told."""
+    """Says how a process is; the first one says that it reads what it is told."""
 
     ready: bool
     """Whether it has consumed all its queues at once, or paused some of them."""
@@ -99,5 +96,5 @@ class Report:
     """In the first report: the files of the modules that it has imported."""
 
 
-JOBS = TypeAdapter(Job)
+JOBS = TypeAdapter(WorkerJob)
 REPORTS = TypeAdapter(Report)

@@ -1,4 +1,4 @@
-"""`mqkit run --reload`: the service in a process that is replaced when its code changes."""
+"""`mqkit run --reload`: runs a service in a process that is replaced when its code changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from watchfiles import PythonFilter, awatch
 
 from mqkit.cli.supervisor.processes import Process, Processes
-from mqkit.cli.supervisor.protocol import HURRY, Job
+from mqkit.cli.supervisor.protocol import HURRY, WorkerJob
 from mqkit.cli.supervisor.restarts import End
 from mqkit.cli.supervisor.supervisor import OVERSTAY
 from mqkit.errors import MqkitError
@@ -32,7 +32,7 @@ class WatchError(MqkitError):
 class Reloader:
     """Runs a job in one process, which is replaced after a change. `run` is called once."""
 
-    def __init__(self, job: Job, folder: Path) -> None:
+    def __init__(self, job: WorkerJob, folder: Path) -> None:
         """Watch the folder, and the folders of modules from elsewhere that are not installed."""
         self._job = replace(job, grace=min(job.grace, RELOAD_GRACE))
         self._folder = folder
@@ -45,7 +45,7 @@ class Reloader:
         self._failure: BaseException | None = None
 
     async def run(self) -> int:
-        """Run it until a signal; returns the exit code of its last process.
+        """Run the job until a signal; return the exit code of its last process.
 
         :raises WatchError: the files cannot be watched
         """
@@ -75,7 +75,7 @@ class Reloader:
                 return end
 
     async def _live(self, processes: Processes) -> End:
-        """One life of the process, to its end, or to a change or a signal."""
+        """Run one process until its end, a change or a signal."""
         self._roused.clear()
         process = await processes.start(self._job, apart=False, on_files=self._on_files)
         self._process = process
@@ -130,7 +130,7 @@ class Reloader:
 
 
 def folders_outside(files: Iterable[str], folder: Path) -> set[Path]:
-    """The folders of the Python files that are neither in the folder nor installed."""
+    """Return the folders of the Python files that are neither in the folder nor installed."""
     installed = {Path(name).resolve() for name in _installed()}
     found = {Path(name).resolve().parent for name in files if name.endswith(".py")}
     return {

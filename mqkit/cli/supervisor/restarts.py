@@ -1,4 +1,4 @@
-"""What to do when a process has ended: decisions, without processes and without time."""
+"""Decides what to do when a process has ended, knowing neither processes nor time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tenacity import RetryCallState, Retrying, wait_exponential, wait_random
 
-from mqkit.cli.options import CALLED_WRONGLY, FAILED
+from mqkit.cli.exit_codes import CALLED_WRONGLY, FAILED
 
 LONGEST_WAIT = 30.0
 """Seconds; no wait before a restart is longer, save by the jitter."""
@@ -30,7 +30,7 @@ Wait = Callable[[RetryCallState], float]
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How one life of a process ended."""
+    """Says how a process ended."""
 
     code: int | None
     """As `Popen.returncode`: negative is a signal's number. None: it could not be started."""
@@ -76,8 +76,8 @@ class GiveUp:
     code: int
 
 
-class Judge:
-    """Decides for one of the processes, over all its lives.
+class RestartPolicy:
+    """Decides whether and when one of the processes is started again after it has ended.
 
     A service that cannot start is given up: until some process was ready, any exit code is final,
     0 among them, with which a module may say that there is nothing to do; at any start exit code 2
@@ -90,7 +90,7 @@ class Judge:
         self._failures = 0
 
     def after(self, end: End, *, service_ran: bool) -> Restart | GiveUp:
-        """What to do after this end, which nobody had asked for.
+        """Decide what to do after this end, which nobody had asked for.
 
         :param service_ran: whether any of the processes was ever ready
         """

@@ -11,11 +11,11 @@ import logging
 import signal
 from dataclasses import dataclass, field, replace
 
-from mqkit.cli.last_resort import AFTER_GRACE, LastResort
 from mqkit.cli.supervisor.processes import Process, Processes
-from mqkit.cli.supervisor.protocol import HURRY, Job
-from mqkit.cli.supervisor.restarts import LONGEST_WAIT, End, GiveUp, Judge, Restart
+from mqkit.cli.supervisor.protocol import HURRY, WorkerJob
+from mqkit.cli.supervisor.restarts import LONGEST_WAIT, End, GiveUp, Restart, RestartPolicy
 from mqkit.cli.supervisor.totals import Totals
+from mqkit.cli.watchdog import AFTER_GRACE, ShutdownWatchdog
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,10 @@ LAST_WAIT = 0.2
 
 @dataclass(slots=True)
 class Slot:
-    """The place of one process, over all its lives."""
+    """Holds one process, and the one that is started in its place when it has ended."""
 
     number: int
-    judge: Judge = field(default_factory=Judge)
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
     process: Process | None = None
     restarts: int = 0
     doing: str = "not started yet"
@@ -55,7 +55,7 @@ class Supervisor:
     :param overstay: see `OVERSTAY`
     """
 
-    def __init__(self, job: Job, processes: int, *, overstay: float = OVERSTAY) -> None:
+    def __init__(self, job: WorkerJob, processes: int, *, overstay: float = OVERSTAY) -> None:
         self._job = job
         self._overstay = overstay
         self._slots = [Slot(number) for number in range(1, processes + 1)]
@@ -66,7 +66,9 @@ class Supervisor:
         self._hurried = False
         self._code = 0
         self._past = Totals()
-        self._last_resort = LastResort(job.grace, after=overstay + LAST_WAIT, first=self._kill_now)
+        self._watchdog = ShutdownWatchdog(
+            job.grace, after=overstay + LAST_WAIT, first=self._kill_now
+        )
 
     @property
     def totals(self) -> Totals:
@@ -84,7 +86,7 @@ class Supervisor:
         return [str(slot) for slot in self._slots]
 
     async def run(self) -> int:
-        """Keep them running until a signal; returns the exit code, when all have ended.
+        """Keep the processes running until a signal; return the exit code when all have ended.
 
         That is the greatest of what they ended with, or that of the one that cannot start.
         """
@@ -92,21 +94,21 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number.name)
         loop.add_signal_handler(signal.SIGUSR1, self.log_states)
-        with self._processes, self._last_resort:
+        with self._processes, self._watchdog:
             async with asyncio.TaskGroup() as tasks:
                 for slot in self._slots:
                     tasks.create_task(self._keep(slot), name=f"mqkit process {slot.number}")
         logger.info("stopped; in all: %s", self.totals)
-        self._last_resort.end()
+        self._watchdog.end()
         return self._code
 
     def stop(self) -> None:
-        """Let all of them drain."""
+        """Tell all of them to drain."""
         if self._stopping.is_set():
             return
         self._stopping.set()
         self._one_is_ready.set()
-        self._last_resort.begin()
+        self._watchdog.begin()
         for process in self._living():
             process.stop()
         asyncio.get_running_loop().call_later(self._job.grace + self._overstay, self._kill)
@@ -114,7 +116,7 @@ class Supervisor:
     def hurry(self) -> None:
         """End their grace period."""
         self.stop()
-        self._last_resort.begin(0.0)
+        self._watchdog.begin(0.0)
         self._hurried = True
         for process in self._living():
             process.tell(HURRY)
@@ -150,7 +152,7 @@ class Supervisor:
                 slot.process.kill()
 
     def _kill_now(self) -> None:
-        """Kill what there is, from another thread than the loop's."""
+        """Kill all processes, from another thread than the loop's."""
         for process in self._living():
             process.kill()
 
@@ -164,7 +166,7 @@ class Supervisor:
             if self._stopping.is_set():
                 self._code = max(self._code, end.exit_code)
                 break
-            match slot.judge.after(end, service_ran=self._one_is_ready.is_set()):
+            match slot.policy.after(end, service_ran=self._one_is_ready.is_set()):
                 case GiveUp(code):
                     self._give_up(slot, end, code)
                 case Restart() as restart:
@@ -172,7 +174,7 @@ class Supervisor:
         slot.doing = "ended"
 
     async def _live(self, slot: Slot) -> End:
-        """One life of its process."""
+        """Start its process, and wait for its end."""
 
         def on_ready() -> None:
             logger.info("process %d: ready", slot.number)

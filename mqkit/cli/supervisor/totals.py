@@ -1,18 +1,19 @@
-"""What a service has done, in numbers: counted in each process, and summed over all of them."""
+"""Counts what a service has done, in each process, and sums it over all of them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
 from mqkit.message import Delivery, Message
+from mqkit.middleware import Observer
 from mqkit.outcome import Ack, DeadLetter, Lost, Outcome, Requeue, RetryAfter
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Deliveries by what became of them; a message that was retried is in it for each delivery."""
+    """Counts deliveries by their outcome; a message that was retried counts for each delivery."""
 
     acked: int = 0
     retried: int = 0
@@ -34,7 +35,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a service has done since it was started; with `+`, what several processes have."""
+    """Sums up what a service has done since it was started; `+` adds those of processes."""
 
     handlers: Mapping[str, Settled] = field(default_factory=dict)
     """By the handler's name; those that have settled anything."""
@@ -61,7 +62,7 @@ class Totals:
         )
 
     def at_rest(self) -> Totals:
-        """The same of a process that has ended: nothing is in flight any more."""
+        """Return the same for a process that has ended: nothing is in flight any more."""
         return replace(self, in_flight=0)
 
     def __str__(self) -> str:
@@ -76,35 +77,26 @@ class Totals:
         )
 
 
-class Tally:
-    """Counts in one process; its methods are the observers that a `Runtime` takes."""
+class Tally(Observer):
+    """Counts what a service does in one process."""
 
-    def __init__(self, handlers: Iterable[tuple[str, str]]) -> None:
-        """Count from zero.
-
-        :param handlers: the queue and the name of each
-        """
-        self._names = dict(handlers)
+    def __init__(self) -> None:
         self._settled: Counter[tuple[str, type[Outcome]]] = Counter()
         self._published = 0
 
-    def settled(self, delivery: Delivery, outcome: Outcome) -> None:
-        """One delivery was settled."""
-        self._settled[delivery.queue, type(outcome)] += 1
+    def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:  # noqa: ARG002
+        """Count a delivery that was settled."""
+        self._settled[handler, type(outcome)] += 1
 
-    def confirmed(self, _: Message) -> None:
-        """One message was published."""
+    def confirmed(self, message: Message) -> None:  # noqa: ARG002 - the number is all
+        """Count a message that was published."""
         self._published += 1
 
     def totals(self, in_flight: int = 0) -> Totals:
-        """What has been counted."""
-        handlers: dict[str, Settled] = {}
-        for queue in dict.fromkeys(queue for queue, _ in self._settled):
-            name = self._names.get(queue, queue)
-            handlers[name] = handlers.get(name, Settled()) + Settled(
-                *(
-                    self._settled[queue, kind]
-                    for kind in (Ack, RetryAfter, DeadLetter, Requeue, Lost)
-                )
-            )
+        """Return what has been counted."""
+        kinds = (Ack, RetryAfter, DeadLetter, Requeue, Lost)
+        handlers = {
+            name: Settled(*(self._settled[name, kind] for kind in kinds))
+            for name in dict.fromkeys(name for name, _ in self._settled)
+        }
         return Totals(handlers, self._published, in_flight)

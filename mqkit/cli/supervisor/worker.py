@@ -1,4 +1,4 @@
-"""One process under a supervisor, whose socket is FD: `python -m mqkit.cli.supervisor.worker FD`.
+"""Runs a service in a process of a supervisor: `python -m mqkit.cli.supervisor.worker SOCKET`.
 
 The supervisor alone says when to hurry. SIGTERM drains, however often it comes, since whoever ends
 a whole control group sends it to all processes, the supervisor among them; SIGINT does nothing,
@@ -18,14 +18,14 @@ import sys
 import threading
 from collections.abc import Callable
 
-from mqkit.cli.collector import spare_collector
+from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.labels import label_output
-from mqkit.cli.last_resort import LastResort
-from mqkit.cli.loop import runner
-from mqkit.cli.options import FAILED, errors_as_exit_codes, load_service, log_to_stderr
+from mqkit.cli.loop import runner, tune_collector
+from mqkit.cli.options import errors_as_exit_codes, load_service, log_to_stderr
 from mqkit.cli.run import ended_if_abandoned
-from mqkit.cli.supervisor.protocol import HURRY, JOBS, REPORTS, Job, Report
+from mqkit.cli.supervisor.protocol import HURRY, JOBS, REPORTS, Report, WorkerJob
 from mqkit.cli.supervisor.totals import Tally
+from mqkit.cli.watchdog import ShutdownWatchdog
 from mqkit.pause import Status
 from mqkit.runtime import Runtime
 
@@ -42,7 +42,7 @@ LAST_WORD = 1.0
 
 
 def main() -> None:
-    """Run the service of the job that comes over the socket."""
+    """Read the job from the socket, and run its service."""
     # A function, and not SIG_IGN: that would be inherited by what the handlers start.
     signal.signal(signal.SIGINT, lambda *_: None)
     link = socket.socket(fileno=int(sys.argv[1]))
@@ -55,25 +55,20 @@ def main() -> None:
         _run(JOBS.validate_json(line), link)
 
 
-def _run(job: Job, link: socket.socket) -> None:
+def _run(job: WorkerJob, link: socket.socket) -> None:
     if job.number is not None:
         label_output(f"process {job.number}")  # until its service is known
-    last_resort = LastResort(job.grace, hurried_by=())
-    watch_supervisor(link, last_resort.begin)
+    watchdog = ShutdownWatchdog(job.grace, hurried_by=())
+    watch_supervisor(link, watchdog.begin)
     service = load_service(job.service)
     label = None if job.number is None else f"{service.name}.{job.number}"
     log_to_stderr(job.log_level, label)
-    tally = Tally((handler.queue.name, handler.name) for handler in service.handlers)
-    runtime = job.runtime(
-        service,
-        on_settled=tally.settled,
-        on_confirmed=tally.confirmed,
-        on_stop=last_resort.begin,
-    )
-    last_resort.doing = lambda: runtime.doing
-    spare_collector()
+    tally = Tally()
+    runtime = job.runtime(service, observer=tally, on_stop=watchdog.begin)
+    watchdog.doing = lambda: runtime.doing
+    tune_collector()
     with runner(job.loop) as on_loop:
-        on_loop.run(Child(runtime, tally, last_resort).run(link))
+        on_loop.run(Worker(runtime, tally, watchdog).run(link))
 
 
 def watch_supervisor(link: socket.socket, on_gone: Callable[[], None]) -> None:
@@ -88,18 +83,18 @@ def watch_supervisor(link: socket.socket, on_gone: Callable[[], None]) -> None:
     threading.Thread(target=wait, name="mqkit supervisor watch", daemon=True).start()
 
 
-class Child:
+class Worker:
     """Runs a service until it is told to stop, and reports about once a second and at its end."""
 
-    def __init__(self, runtime: Runtime, tally: Tally, last_resort: LastResort) -> None:
+    def __init__(self, runtime: Runtime, tally: Tally, watchdog: ShutdownWatchdog) -> None:
         self._runtime = runtime
-        self._last_resort = last_resort
+        self._watchdog = watchdog
         self._tally = tally
         self._stop = asyncio.Event()
         self._ready = False
 
     async def run(self, link: socket.socket) -> None:
-        """Do so.
+        """Run the service until it has ended.
 
         :raises MqkitError: as `Runtime.run`
         """
@@ -113,7 +108,7 @@ class Child:
         ]
         for task in beside:
             task.add_done_callback(self._on_done)
-        with self._last_resort, ended_if_abandoned(self._runtime):
+        with self._watchdog, ended_if_abandoned(self._runtime):
             try:
                 await self._runtime.run(self._stop)
             finally:
@@ -137,7 +132,7 @@ class Child:
             while word := await reader.readline():
                 self._stop.set()
                 if word == HURRY:
-                    self._last_resort.begin(0.0)
+                    self._watchdog.begin(0.0)
                     self._runtime.hurry()
         except ConnectionError as error:
             logger.debug("%s", error)

@@ -1,4 +1,4 @@
-"""What SQLite and PostgreSQL do differently: inserting once, and who may do what at a time."""
+"""Declares what differs between SQLite and PostgreSQL: inserting once, locks, and who may relay."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PRIVATE = 0o600
 """Rights of a file that holds messages: its owner's only."""
 
 
-class Flavour(Protocol):
-    """A kind of database."""
+class Dialect(Protocol):
+    """Does what SQLite and PostgreSQL do differently."""
 
     shards: int
     """Parts of the outbox, each published by one relay at a time."""
@@ -37,7 +37,7 @@ class Flavour(Protocol):
 
     @property
     def insert(self) -> Callable[[Table], Any]:
-        """Makes an INSERT that has `on_conflict_do_nothing` and `on_conflict_do_update`."""
+        """Make an INSERT that has `on_conflict_do_nothing` and `on_conflict_do_update`."""
         ...
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
@@ -58,72 +58,72 @@ class Flavour(Protocol):
         ...
 
     def kept(self, table: Table, keep: timedelta, now: datetime) -> Mapping[str, Any]:
-        """Parameters of a row that is kept for so long from now on; with `kept_columns`."""
+        """Return the parameters of a row that is kept for so long from now; with `kept_columns`."""
         ...
 
     def kept_columns(self, table: Table) -> Mapping[str, ColumnElement[Any]]:
-        """Columns that are reckoned in the database, by its clock: all hosts have that one.
+        """Return columns that the database computes by its clock, which all hosts share.
 
         Where there is but one host, its own clock's `now` is in the parameters.
         """
         ...
 
     def delete_old(self, table: Table, limit: int, now: datetime) -> Executable:
-        """Delete up to `limit` rows that need not be kept until now."""
+        """Delete up to `limit` rows whose time to be kept is over."""
         ...
 
     def of_inbox(self, message_id: str, consumer: tuple[str, str] | None) -> ColumnElement[bool]:
-        """Whether a row of the inbox is this message's, and of this handler and queue."""
+        """Match the inbox row of this message, handler and queue."""
         ...
 
     async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
-        """Set up a transaction that has begun, where its session may not be."""
+        """Set up the session of a new transaction, where each may be on another session."""
         ...
 
     async def committing(self, connection: AsyncConnection, *, unpinned: bool) -> None:
-        """See that a transaction will be on the disk once it is committed.
+        """Make sure that a commit waits for the disk.
 
         :param unpinned: whether one of its statements may have changed that
         """
         ...
 
     async def ping(self, connection: AsyncConnection) -> None:
-        """Ask for an answer.
+        """Ask the database for an answer.
 
         :raises StoreUnavailableError: it answers, and lets nobody write
         """
         ...
 
     async def closes_after(self, connection: AsyncConnection) -> float | None:
-        """Seconds after which a connection that idles in a transaction is closed; None is never."""
+        """Return the seconds after which the server closes a slow transaction; None is never."""
         ...
 
     def make_private(self) -> None:
-        """Make what the database is kept in, for this user only, where it is a file."""
+        """Create the database's file for this user only, where it is a file."""
         ...
 
     async def lock_shards(
         self, connection: AsyncConnection, shards: Sequence[int]
     ) -> Sequence[int]:
-        """Which of these shards this transaction may publish; nobody else may until it ends."""
+        """Lock those of these shards that no other relay holds, until the transaction ends."""
         ...
 
     def filled_shards(self, table: Table) -> Select[Any]:
-        """Which shards have rows in this table."""
+        """Return the shards that have rows in this table."""
         ...
 
     def of_shards(
         self, table: Table, shards: Sequence[int], condition: ColumnElement[bool], limit: int
     ) -> Select[Any]:
-        """Up to `limit` rows of these shards that satisfy a condition: the first of each shard."""
+        """Select up to `limit` rows of these shards by a condition: the first of each shard."""
         ...
 
     def is_one_of(self, column: Column[Any], values: Sequence[int]) -> ColumnElement[bool]:
-        """Whether the column has one of these values."""
+        """Match rows whose column has one of these values."""
         ...
 
     async def check_alive(self, connection: AsyncConnection) -> None:
-        """See, after a failed statement, that the transaction can still be committed.
+        """Check, after a failed statement, that the transaction can still be committed.
 
         :raises sqlalchemy.exc.DBAPIError: it is aborted
         :raises StoreError: it is gone
@@ -131,23 +131,23 @@ class Flavour(Protocol):
         ...
 
     async def throw_away(self, connection: AsyncConnection) -> None:
-        """End a connection that may still be in a transaction, which goes with it."""
+        """Close a connection that may still be in a transaction, which is rolled back by that."""
         ...
 
     def exists(self) -> bool:
-        """Whether the database may be there; asking must not make it."""
+        """Tell whether the database may exist, without creating it."""
         ...
 
     def connect_errors(self) -> tuple[type[Exception], ...]:
-        """What else than SQLAlchemy's errors its driver raises when it cannot connect."""
+        """Return the errors besides SQLAlchemy's that its driver raises when it cannot connect."""
         ...
 
     @contextlib.asynccontextmanager
     def relaying(self) -> AsyncIterator[bool]:
-        """Whether this process may relay at all, for as long as the block lasts."""
+        """Hold the right to relay for the block, and tell whether this process has it."""
         ...
 
 
 def key_hash(key: str) -> int:
-    """32 bits of a key, signed, the same in every process."""
+    """Hash a key to 32 signed bits, the same in every process."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), signed=True)

@@ -1,4 +1,4 @@
-"""SQLAlchemy's engine for a store, and what it is told to look after.
+"""Makes SQLAlchemy's engine for a store, and watches its transactions.
 
 An engine's transactions are watched: which of its errors came from the database, whether one was
 swallowed, and that nobody but mqkit commits.
@@ -59,7 +59,7 @@ _ABORTED = "25P02"
 
 @dataclass(slots=True)
 class Watch:
-    """What happened in one transaction."""
+    """Records what happened in one transaction, as its errors are judged by that."""
 
     error: BaseException | None = None
     """The latest error that the database gave, whoever caught it; not that one had come before."""
@@ -82,7 +82,7 @@ class Watch:
         self.transient = self.transient or self.fault is Fault.DATABASE
 
     def culprit(self, raised: Exception) -> Exception:
-        """The database's error among what a group of tasks raised; else what was raised itself."""
+        """Return the database's error from a group of tasks' errors; else what was raised."""
         if isinstance(raised, ExceptionGroup):
             found = raised.subgroup(lambda error: error is self.error)
             if found is not None and isinstance(self.error, Exception):
@@ -90,7 +90,7 @@ class Watch:
         return raised
 
     def fault_of(self, error: BaseException) -> Fault:
-        """Whom an error blames; what is not the database's doing, the statement or its caller."""
+        """Tell whom an error blames: the database, or else the statement and its caller."""
         if error is self.error:
             return self.fault
         # The caller swallowed the cause, and went on.
@@ -99,14 +99,14 @@ class Watch:
 
 
 def is_aborted(error: BaseException) -> bool:
-    """Whether it only says that another statement of the transaction had failed before."""
+    """Tell whether an error only says that an earlier statement of its transaction failed."""
     return sqlstate(error) == _ABORTED
 
 
 def make_engine(
     url: URL, pool: int, *, pooled: bool = False, statement_timeout: float | None = None
 ) -> AsyncEngine:
-    """An engine of SQLite, or of PostgreSQL with `pool` connections and those beside.
+    """Make an engine for SQLite, or for PostgreSQL with `pool` connections and `BESIDE` more.
 
     :param pooled: whether a pooler (PgBouncer) stands before the server, which may give each
         transaction another session
@@ -144,7 +144,7 @@ def make_engine(
 
 
 def watch_of(connection: AsyncConnection) -> Watch:
-    """What is noted of the transaction that goes on."""
+    """Return the `Watch` of the transaction that a connection is in."""
     watch = _watch(connection.sync_connection)
     assert watch is not None
     return watch
@@ -214,7 +214,7 @@ def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float | None) -> As
 
 
 def _pin_sessions(engine: AsyncEngine) -> None:
-    """Have commits wait for the disk, whatever the database, the user or a later reload says."""
+    """Make commits wait for the disk, whatever the database, the user or a later reload says."""
 
     @event.listens_for(engine.sync_engine, "connect")
     def pin(connection: Any, _: Any) -> None:
@@ -225,7 +225,7 @@ def _pin_sessions(engine: AsyncEngine) -> None:
 
 
 def _set_up_in_transactions(dialect: Any) -> None:
-    """Have SQLAlchemy's questions to a new connection go to one session of the server."""
+    """Make SQLAlchemy set up a connection's codecs within transactions, each in one session."""
     for name in ("setup_asyncpg_json_codec", "setup_asyncpg_jsonb_codec"):
         set_up = getattr(dialect, name)
 

@@ -1,4 +1,4 @@
-"""Whose fault a failure is: the database's, or that of the statement that met it."""
+"""Tells whose fault an error of a database is: its own, or the statement's that met it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ _LASTING = frozenset({"53100", "53300"})
 
 
 def fault_of(error: BaseException, *, of_handler: bool) -> Fault:
-    """Whom an error that a database gave blames.
+    """Tell whom an error that a database gave blames.
 
     :param of_handler: whether a handler's statement met it, and not one of mqkit's own
     """
@@ -96,19 +96,19 @@ def _is_away(error: DBAPIError) -> bool:
 
 
 def is_lasting(error: BaseException) -> bool:
-    """Whether it is a state of the whole database that a message cannot bring about by itself."""
+    """Tell whether an error is a state of the whole database, which no message brings about."""
     if not isinstance(error, DBAPIError):
         return False
     return sqlstate(error) in _LASTING or _sqlite_code(error) in _SQLITE_LASTING
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the connection is closed."""
+    """Tell whether an error says that the connection is closed."""
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """PostgreSQL's code of an error, where it has one."""
+    """Return PostgreSQL's code of an error, where it has one."""
     code = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
     return code if isinstance(code, str) else None
 

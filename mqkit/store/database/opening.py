@@ -1,4 +1,4 @@
-"""Opens a driver's connection whole: one whose caller is cancelled meanwhile is closed.
+"""Opens connections of the drivers, and closes one whose caller is cancelled meanwhile.
 
 The drivers forget what they open when they are cancelled in the middle of it: a file, a thread, a
 socket.
@@ -16,7 +16,7 @@ OPENING_TIMEOUT = 1.0
 
 
 async def open_postgres(*args: Any, **kwargs: Any) -> Any:
-    """`asyncpg.connect`."""
+    """Open a connection by `asyncpg.connect`."""
     import asyncpg  # noqa: PLC0415 - an extra, which SQLite does without
 
     async def close(connection: Any) -> None:
@@ -26,7 +26,7 @@ async def open_postgres(*args: Any, **kwargs: Any) -> Any:
 
 
 async def open_sqlite(*args: Any, **kwargs: Any) -> Any:
-    """`aiosqlite.connect`; the thread of one that cannot be opened has ended, too."""
+    """Open a connection by `aiosqlite.connect`; where it fails, its thread has ended, too."""
     import aiosqlite  # noqa: PLC0415 - SQLAlchemy imports it where it is needed only
 
     connection = aiosqlite.connect(*args, **kwargs)

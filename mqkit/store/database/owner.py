@@ -1,4 +1,4 @@
-"""The event loop that a store is open on: its connections and tasks are of no use on another."""
+"""Keeps a store on the event loop that it is open on: its connections work on no other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mqkit.errors import ConfigurationError
 
 
 class Owner:
-    """Who has a store open; its loop, and how many `users` on it."""
+    """Counts the `users` who have a store open, and knows the event loop that they are on."""
 
     def __init__(self) -> None:
         self.users = 0
@@ -24,7 +24,7 @@ class Owner:
 
     @contextlib.asynccontextmanager
     async def changing(self) -> AsyncIterator[Self]:
-        """Open or close, one at a time; `users` is changed within.
+        """Serialize opening and closing; `users` is changed within the block.
 
         :raises ConfigurationError: it is open on another event loop
         """
@@ -50,7 +50,7 @@ class Owner:
         self._loop, self._lock, self._changing, self.users = loop, asyncio.Lock(), 0, 0
 
     def check(self) -> None:
-        """See that it is used on its own loop.
+        """Check that the store is used on the event loop that it is open on.
 
         :raises ConfigurationError: it is not
         """

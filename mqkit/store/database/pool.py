@@ -1,7 +1,7 @@
-"""A connection pool with transactions whose failures are told apart: the database's, or a caller's.
+"""Runs transactions on a database, and tells the database's failures from the caller's.
 
 SQLite and PostgreSQL differ in how they lock and how they begin; here, in `engine` and in
-`flavour`, and nowhere else.
+`dialect`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mqkit.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from mqkit.store.database.dialects import Flavour
+from mqkit.store.database.dialects import Dialect
 from mqkit.store.database.engine import (
     CONNECT_TIMEOUT,
     LOCK_TIMEOUT,
@@ -34,8 +34,8 @@ from mqkit.store.database.engine import (
     make_engine,
 )
 from mqkit.store.database.failures import Fault, is_lasting, is_lost
-from mqkit.store.database.places import Places
 from mqkit.store.database.postgres import Postgres, is_pooled
+from mqkit.store.database.slots import TransactionSlots
 from mqkit.store.database.sqlite import Sqlite
 from mqkit.store.database.url import redacted, shown, store_url
 from mqkit.store.migrate import create_or_migrate, missing
@@ -58,36 +58,36 @@ _Kind = TypeVar("_Kind", bound=StoreError)
 
 
 class Database:
-    """An engine, opened and closed; safe to use from many tasks of one loop."""
+    """Runs transactions of a store on one engine; safe to use from many tasks of one loop."""
 
     def __init__(
         self, url: URL, *, pool: int = DEFAULT_POOL, statement_timeout: float | None = None
     ) -> None:
         self.url = url
         self._is_sqlite = url.get_backend_name() == "sqlite"
-        self.flavour: Flavour = Sqlite(url.database or "") if self._is_sqlite else Postgres()
+        self.dialect: Dialect = Sqlite(url.database or "") if self._is_sqlite else Postgres()
         self._pool = pool
         self._statement_timeout = statement_timeout
         self._engine: AsyncEngine | None = None
         self._pings: set[asyncio.Task[None]] = set()
         # SQLite has one writer at a time: in this process they queue up in order, which is
         # fairer than its busy handler, and waits without a thread.
-        self._places = Places(1 if self._is_sqlite else pool)
+        self._slots = TransactionSlots(1 if self._is_sqlite else pool)
 
     def __str__(self) -> str:
         return shown(self.url)
 
     async def open(self, *, create_tables: bool) -> None:
-        """Connect, and make what tables are missing or of an earlier version.
+        """Connect, and create tables that are missing, or migrate those of an earlier version.
 
         :raises StoreError: it cannot be reached, or refuses, or has no tables; the message says why
         """
         try:
             await self._connect()
             if create_tables:
-                self.flavour.make_private()
+                self.dialect.make_private()
                 async with self.transaction() as connection:
-                    await self.flavour.lock_schema(connection)
+                    await self.dialect.lock_schema(connection)
                     await connection.run_sync(create_or_migrate)
             await self._check_tables()
         except BaseException as error:
@@ -103,13 +103,14 @@ class Database:
                 self._engine = self._make_engine(pooled=True)
                 async with self.reading() as connection:
                     if await is_pooled(connection):
-                        self.flavour = Postgres(pooled=True)
+                        self.dialect = Postgres(pooled=True)
                         return
                 await self._engine.dispose()
             self._engine = self._make_engine(pooled=False)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
+            extra = "store" if self._is_sqlite else "postgres"
             raise ConfigurationError(
-                f"the driver for {self} is not installed ({error}): pip install 'mqkit[postgres]'"
+                f"the driver for {self} is not installed ({error}): pip install 'mqkit[{extra}]'"
             ) from error
 
     def _make_engine(self, *, pooled: bool) -> AsyncEngine:
@@ -126,15 +127,15 @@ class Database:
             await engine.dispose()
 
     async def ping(self) -> None:
-        """Return if it answers.
+        """Return if the database answers.
 
         :raises StoreUnavailableError: it does not
         """
         async with self.reading() as connection:
-            await self.flavour.ping(connection)
+            await self.dialect.ping(connection)
 
     async def answers(self) -> bool:
-        """Whether it is well, as far as can be seen within a few seconds."""
+        """Tell whether the database answers within a few seconds."""
         ping = asyncio.create_task(self.ping(), name="mqkit store ping")
         self._pings.add(ping)
         ping.add_done_callback(self._pings.discard)
@@ -146,16 +147,16 @@ class Database:
         return ping.done() and not ping.cancelled() and ping.exception() is None
 
     async def closes_after(self) -> float | None:
-        """Seconds after which the server closes the connection of a transaction that is slow.
+        """Return the seconds after which the server closes a transaction that is slow.
 
         :raises StoreUnavailableError: it is away
         """
         async with self.reading() as connection:
-            return await self.flavour.closes_after(connection)
+            return await self.dialect.closes_after(connection)
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, beside: bool = False) -> AsyncIterator[AsyncConnection]:
-        """A transaction that may write: committed at the end of the block, else rolled back.
+        """Run a transaction that may write: committed at the end of the block, else rolled back.
 
         What goes on `beside` the handlers does not wait for them, or for one of them only.
 
@@ -165,25 +166,25 @@ class Database:
         """
         async with contextlib.AsyncExitStack() as stack:
             if self._is_sqlite or not beside:
-                await stack.enter_async_context(self._place(front=beside))
+                await stack.enter_async_context(self._slot(front=beside))
             watch = Watch()
             connection = await stack.enter_async_context(self._connection(watch))
             begun = _transaction_of(connection)
-            await self.flavour.begun(connection, LOCK_TIMEOUT)
+            await self.dialect.begun(connection, LOCK_TIMEOUT)
             yield connection
             watch.of_handler = False
             if _transaction_of(connection) is not begun or not begun.is_active:
                 raise StoreError("the store's transaction was ended by hand, and is rolled back")
             if watch.error is not None:
-                await self.flavour.check_alive(connection)
-            await self.flavour.committing(connection, unpinned=watch.unpinned)
+                await self.dialect.check_alive(connection)
+            await self.dialect.committing(connection, unpinned=watch.unpinned)
             watch.may_commit = True
             await connection.commit()
             watch.in_doubt = False
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads, and waits for no writer."""
+        """Run a transaction that only reads, and waits for no writer."""
         async with self._connection(Watch(), reading=True) as connection:
             yield connection
 
@@ -196,7 +197,7 @@ class Database:
         failures: tuple[type[Exception], ...] = (
             SQLAlchemyError,
             OSError,
-            *self.flavour.connect_errors(),
+            *self.dialect.connect_errors(),
         )
         connection = self._engine.connect()
         try:
@@ -239,15 +240,15 @@ class Database:
             await self._let_go(connection, throw_away=watch.in_doubt)
 
     @contextlib.asynccontextmanager
-    async def _place(self, *, front: bool) -> AsyncIterator[None]:
+    async def _slot(self, *, front: bool) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             try:
-                place = self._places.one(front=front, nested_timeout=LOCK_TIMEOUT)
+                place = self._slots.hold(front=front, nested_timeout=LOCK_TIMEOUT)
                 await stack.enter_async_context(place)
             except TimeoutError as error:
                 raise StoreUnavailableError(
                     f"store {self}: a transaction within another one waited in vain: all of its "
-                    f"{self._places.count} transactions at a time went on for more than "
+                    f"{self._slots.count} transactions at a time went on for more than "
                     f"{LOCK_TIMEOUT:g} s; SQLite has one writer, PostgreSQL as many as "
                     "Store(pool=...) says"
                 ) from error
@@ -259,7 +260,7 @@ class Database:
         return STATEMENT_TIMEOUT if given is None else given
 
     async def _check_tables(self) -> None:
-        if not self.flavour.exists():
+        if not self.dialect.exists():
             raise StoreError(f"store {self}: there is no such file")
         async with self.reading() as connection:
             lacks = await connection.run_sync(missing)
@@ -271,7 +272,7 @@ class Database:
             )
 
     async def _let_go(self, connection: AsyncConnection, *, throw_away: bool = False) -> None:
-        """Give it back to the pool; one that cannot be rolled back is thrown away."""
+        """Give a connection back to the pool; one that cannot be rolled back is closed."""
         closing = asyncio.ensure_future(self._close(connection, throw_away=throw_away))
         try:
             await asyncio.shield(closing)
@@ -283,7 +284,7 @@ class Database:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 if throw_away:
-                    await self.flavour.throw_away(connection)
+                    await self.dialect.throw_away(connection)
                 await connection.close()
         except (SQLAlchemyError, OSError) as error:
             logger.debug("a connection was lost before it was given back: %s", _first_line(error))
@@ -294,7 +295,7 @@ class Database:
         return kind(f"store {self}: {redacted(_first_line(error), self.url)}")
 
     def _cause(self, error: BaseException) -> BaseException | None:
-        """What to raise from: not a driver's error that tells what is secret."""
+        """Return the error to raise from: not a driver's, which may tell what is secret."""
         chain: BaseException | None = error
         text = ""
         seen: set[int] = set()
@@ -310,7 +311,7 @@ def _transaction_of(connection: AsyncConnection) -> Any:
 
 
 def _first_line(error: BaseException) -> str:
-    """What went wrong, without the statement and without its parameters."""
+    """Return what went wrong, without the statement and without its parameters."""
     cause: Any = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     lines = str(cause).splitlines()
     return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__

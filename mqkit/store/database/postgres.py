@@ -1,4 +1,4 @@
-"""What PostgreSQL does: rows and advisory locks, many writers and many relays at a time."""
+"""The dialect of PostgreSQL: row and advisory locks, many writers and relays at a time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from mqkit.store.schema import consumer_hash, id_hash, inbox
 
 
 def _of_shard(statement: Select[Any], table: Table, each: TableValuedAlias) -> Select[Any]:
-    """Rows of a shard, in order.
+    """Select the rows of a shard, in order.
 
     Pairs are compared so that only the index of both columns will do: for `shard = x ORDER BY id`
     the planner likes that of the ids, and reads all of it for a shard that has no row.
@@ -72,7 +72,7 @@ _PIN = (
 
 
 async def is_pooled(connection: AsyncConnection) -> bool:
-    """Whether something stands between this process and the server's, such as PgBouncer.
+    """Tell whether a pooler such as PgBouncer stands between this process and the server.
 
     It says another number of a process than the one that answers.
     """
@@ -83,7 +83,7 @@ async def is_pooled(connection: AsyncConnection) -> bool:
 
 
 class Postgres:
-    """Rows and advisory locks: many writers and many relays at a time.
+    """Uses row and advisory locks: many writers and many relays at a time.
 
     `pooled` says whether a pooler stands before it, which keeps nothing of a session.
     """
@@ -180,7 +180,7 @@ class Postgres:
         return None if milliseconds is None else milliseconds / 1000
 
     def make_private(self) -> None:
-        """It is not a file of this process."""
+        """Do nothing: it is not a file of this process."""
 
     async def lock_shards(
         self, connection: AsyncConnection, shards: Sequence[int]

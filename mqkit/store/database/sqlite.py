@@ -1,4 +1,4 @@
-"""What SQLite does: one writer at a time, and one relay."""
+"""The dialect of SQLite: one writer at a time, and one relay."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def _driver(connection: AsyncConnection) -> Any:
 
 
 class Sqlite:
-    """One writer at a time, and one relay: it holds a lock on a file beside the database."""
+    """Has one writer at a time, and one relay: it holds a lock on a file beside the database."""
 
     shards = 1
     holds_shards_by_transaction = False
@@ -36,7 +36,7 @@ class Sqlite:
     insert = staticmethod(sqlite.insert)
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
-        """The transaction holds the write lock already."""
+        """Do nothing: the transaction holds the write lock already."""
 
     async def insert_locked(
         self,
@@ -68,10 +68,10 @@ class Sqlite:
         return mine & (inbox.c.handler == handler) & (inbox.c.queue == queue)
 
     async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
-        """All of it is set up with the connection."""
+        """Do nothing: all of it is set up with the connection."""
 
     async def committing(self, connection: AsyncConnection, *, unpinned: bool) -> None:
-        """Within a transaction SQLite refuses to change how it gets to the disk."""
+        """Do nothing: within a transaction SQLite refuses to change how it gets to the disk."""
 
     async def ping(self, connection: AsyncConnection) -> None:
         await connection.execute(text("SELECT 1"))

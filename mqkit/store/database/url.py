@@ -1,4 +1,4 @@
-"""A store's URL: read, and shown without what is secret in it."""
+"""Reads a store's URL, and shows it without what is secret in it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHORTEST_SECRET = 3
 
 
 def store_url(text: str) -> URL:
-    """Read a store's URL: `sqlite:///path`, or `postgresql://user:password@host/database`.
+    """Parse a store's URL: `sqlite:///path`, or `postgresql://user:password@host/database`.
 
     A URL of PostgreSQL may have the parameters that asyncpg takes of libpq's (`sslmode`, `user`,
     `password`, ...).
@@ -84,13 +84,13 @@ def _last(value: Any) -> str | None:
 
 
 def shown(url: URL) -> str:
-    """A URL for people: without a password, and without its parameters' values."""
+    """Show a URL without its password, and without its parameters' values."""
     query = dict.fromkeys(url.query, "...")
     return url.set(query=query).render_as_string(hide_password=True)
 
 
 def redacted(text: str, url: URL) -> str:
-    """A text without what is secret in the URL, however it is written there."""
+    """Take what is secret in the URL out of a text, however it is written there."""
     secrets = [url.password, *(_last(url.query.get(name)) for name in _SECRET)]
     for secret in secrets:
         if secret is None or len(secret) < SHORTEST_SECRET:

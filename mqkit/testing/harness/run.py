@@ -326,8 +326,7 @@ class Harness:
             connect_deadline=CONNECT_DEADLINE,
             driver=driver,
             clock=self.now,
-            on_settled=self._watch.on_settled,
-            on_confirmed=self._watch.on_service_publish,
+            observer=self._watch,
         )
         await self._connection.open(CONNECT_DEADLINE)
         try:

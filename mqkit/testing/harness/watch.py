@@ -1,4 +1,4 @@
-"""What a harness sees of the service that it runs: the observers, and the lists that they fill."""
+"""Notes what becomes of the messages of the service that a harness runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mqkit.message import Delivery, Header, Message
+from mqkit.middleware import Observer
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
 from mqkit.registration.service import Service
 from mqkit.testing.harness.journeys import Journeys
@@ -16,7 +17,7 @@ _OUTCOMES = {Header.ATTEMPT, Header.REASON, Header.REPLY}
 """Headers that only a retry, a dead letter and a reply have."""
 
 
-class Watch:
+class Watch(Observer):
     """Observes one service; `now` is seconds of the harness's clock."""
 
     def __init__(self, service: Service, now: Callable[[], float]) -> None:
@@ -30,10 +31,10 @@ class Watch:
         self._service = service
         self._handlers = {handler.queue.name: handler.name for handler in service.handlers}
 
-    def on_settled(self, delivery: Delivery, outcome: Outcome) -> None:
-        """A delivery of the service was settled."""
+    def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
+        """Note a delivery of the service that was settled."""
         run: dict[str, Any] = {
-            "handler": self._handlers[delivery.queue],
+            "handler": handler,
             "queue": delivery.queue,
             "message_id": delivery.message_id,
             "exchange": delivery.exchange,
@@ -53,8 +54,8 @@ class Watch:
                 pass  # it was lost or given back, and comes again
         self.journeys.settled(delivery, outcome)
 
-    def on_service_publish(self, message: Message) -> None:
-        """The service published a message, or what is told as an outcome: a copy, a reply."""
+    def confirmed(self, message: Message) -> None:
+        """Note a message that the service published, and no copy or reply: these are outcomes."""
         properties = message.properties
         if _OUTCOMES & properties.headers.keys():
             return
@@ -63,7 +64,7 @@ class Watch:
         self._expect(message)
 
     def on_own_publish(self, message: Message) -> None:
-        """The test published a message."""
+        """Note a message that the test published."""
         if self._expect(message):
             return
         message_id = message.properties.message_id or ""

@@ -36,8 +36,7 @@ from mqkit import (
 )
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import declare
-from mqkit.cli.collector import spare_collector
-from mqkit.cli.loop import runner
+from mqkit.cli.loop import runner, tune_collector
 from tests.benchmarks.side_by_side.systems.base import BODY, Order, orders, peak_memory, say
 
 MARKS = 10
@@ -275,7 +274,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=200)
     parser.add_argument("--began", type=float, default=time.time())
     options = parser.parse_args()
-    spare_collector()
+    tune_collector()
     with runner(None) as on_loop:
         on_loop.run(publish(options) if options.command == "publish" else handle(options))
 

@@ -14,7 +14,7 @@ from tenacity import RetryCallState, stop_after_attempt
 
 from mqkit import Delivery, Exchange, Limits, Queue, Retry, Service
 from mqkit.message import Message
-from mqkit.middleware import CallNext, HandlerCall
+from mqkit.middleware import CallNext, HandlerCall, Observer
 from mqkit.outcome import Outcome
 from mqkit.topology import Source
 from tests.faults.fuzz.acts import OUTLASTED, TIMEOUT, Acting
@@ -269,10 +269,18 @@ async def _around(call: HandlerCall, call_next: CallNext, *, twice: bool) -> Any
         return None
 
 
-class Observers:
-    """Observers that raise for some messages; what they raise concerns nobody else."""
+class Raising(Observer):
+    """An observer that raises for some messages; what it raises concerns nobody else."""
 
-    def settled(self, delivery: Delivery, outcome: Outcome) -> None:
+    def received(self, handler: str, delivery: Delivery) -> None:
+        """Raise for every seventh message."""
+        self._raise(number(delivery.properties))
+
+    def started(self, handler: str, delivery: Delivery) -> None:
+        """Raise for every seventh message."""
+        self._raise(number(delivery.properties))
+
+    def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
         """Raise for every seventh message."""
         self._raise(number(delivery.properties))
 

@@ -15,9 +15,11 @@ from mqkit import retry
 from mqkit.consuming.batching import Batcher
 from mqkit.consuming.consumer import Consumer
 from mqkit.consuming.dispatcher import Dispatcher
+from mqkit.consuming.failures import FailureJudge, LastResort
 from mqkit.consuming.invoker import Invoker
-from mqkit.consuming.lanes import Lanes
+from mqkit.consuming.republisher import Republisher
 from mqkit.consuming.settler import Settler
+from mqkit.consuming.workers import WorkQueue
 from mqkit.errors import HandlerAbortedError
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
@@ -39,15 +41,15 @@ def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
     setattr(owner, name, make(getattr(owner, name)))
 
 
-def _last_resort(end: Callable[[Consumer, Delivery], None]) -> None:
-    async def settle_somehow(self: Consumer, delivery: Delivery, error: BaseException) -> None:
-        end(self, delivery)
+def _last_resort(end: Callable[[Settler, Delivery], None]) -> None:
+    async def settle(self: LastResort, delivery: Delivery, error: BaseException) -> None:
+        end(self._settler, delivery)
 
-    _replace(Consumer, "_settle_somehow", lambda _: settle_somehow)
+    _replace(LastResort, "settle", lambda _: settle)
 
 
-def _requeue(consumer: Consumer, delivery: Delivery) -> None:
-    consumer._settler.requeue(delivery)
+def _requeue(settler: Settler, delivery: Delivery) -> None:
+    settler.requeue(delivery)
 
 
 def _last_resort_requeues() -> None:
@@ -55,7 +57,7 @@ def _last_resort_requeues() -> None:
 
 
 def _last_resort_acks() -> None:
-    _last_resort(lambda consumer, delivery: consumer._settler._ack(delivery, Ack()))
+    _last_resort(lambda settler, delivery: settler._ack(delivery, Ack()))
 
 
 def _last_resort_forgets() -> None:
@@ -76,7 +78,7 @@ def _base_exceptions_rise() -> None:
 
         return mutant
 
-    _replace(Dispatcher, "decide", make)
+    _replace(FailureJudge, "judge", make)
 
 
 def _unwritable_text() -> None:
@@ -90,7 +92,7 @@ def _unwritable_text() -> None:
 
         return mutant
 
-    _replace(Settler, "_copy", make)
+    _replace(Republisher, "_copy", make)
     _last_resort_requeues()
 
 
@@ -111,25 +113,25 @@ def _acked_without_a_run() -> None:
 
 def _two_dead_letters() -> None:
     def make(publish: Any) -> Any:
-        async def mutant(self: Any, delivery: Delivery, outcome: Outcome) -> None:
+        async def mutant(self: Any, delivery: Delivery, outcome: Outcome, then: Any) -> None:
             if isinstance(outcome, DeadLetter):
                 await self._send(await self._copy(delivery, outcome))
-            await publish(self, delivery, outcome)
+            await publish(self, delivery, outcome, then)
 
         return mutant
 
-    _replace(Settler, "_publish_copy_and_ack", make)
+    _replace(Republisher, "_publish_copy", make)
 
 
 def _ack_before_confirm() -> None:
     def make(publish: Any) -> Any:
-        async def mutant(self: Any, delivery: Delivery, outcome: Outcome) -> None:
-            self._ack(delivery, outcome)
-            await publish(self, delivery, outcome)
+        async def mutant(self: Any, delivery: Delivery, outcome: Outcome, then: Any) -> None:
+            then(delivery, outcome)
+            await publish(self, delivery, outcome, then)
 
         return mutant
 
-    _replace(Settler, "_publish_copy_and_ack", make)
+    _replace(Republisher, "_publish_copy", make)
 
 
 def _retries_are_lost() -> None:
@@ -175,7 +177,7 @@ def _slots_leak() -> None:
 
         return mutant
 
-    _replace(Lanes, "done", make)
+    _replace(WorkQueue, "done", make)
 
 
 def _groups_are_not_looked_into() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mqkit import BrokerUrl, drivers
 from mqkit.broker.delays import UNDELIVERABLE, level_name
-from mqkit.consuming import consumer
+from mqkit.consuming import failures
 from mqkit.message import Header
 from mqkit.outcome import DELAY_LEVELS, DeathReason
 from mqkit.pause import Status
@@ -19,7 +19,7 @@ from mqkit.runtime import Runtime
 from mqkit.topology import DEAD_SUFFIX
 from tests.faults.fuzz.account import BY_THE_BROKER, Account
 from tests.faults.fuzz.acts import Acting
-from tests.faults.fuzz.handlers import Hostile, Observers
+from tests.faults.fuzz.handlers import Hostile, Raising
 from tests.faults.fuzz.messages import Fuzzed, generated, number_of
 from tests.faults.fuzz.plans import LANES
 from tests.faults.fuzz.tables import meaning
@@ -74,8 +74,8 @@ def fuzz(
         modest = not peer.is_rabbitmq
     messages = [generated(seed, number, prefix, modest=modest) for number in range(count)]
     report = Report(messages, Account(messages))
-    assert consumer.LAST_RESORT_WAITS, "they have another name"
-    consumer.LAST_RESORT_WAITS = LAST_RESORT_WAITS
+    assert failures.LAST_RESORT_WAITS, "they have another name"
+    failures.LAST_RESORT_WAITS = LAST_RESORT_WAITS
     watch = Watch()
     with watch.watching():
         _run(_fuzz(url, driver, prefix, report, patience), report)
@@ -109,14 +109,12 @@ def _run(work: Coroutine[Any, Any, None], report: Report) -> None:
 async def _fuzz(url: str, driver: str, prefix: str, report: Report, patience: float) -> None:
     account, messages = report.account, report.messages
     service = Hostile(prefix, Acting(messages, account)).service
-    observers = Observers()
     runtime = Runtime(
         service,
         BrokerUrl.parse(url),
         driver=Tap(drivers.named(driver), account),
         grace=GRACE,
-        on_settled=observers.settled,
-        on_confirmed=observers.confirmed,
+        observer=Raising(),
     )
     before = asyncio.all_tasks()
     async with runtime:

@@ -53,33 +53,33 @@ MUTATIONS = (
     _one(
         "ack before commit",
         (17,),
-        "consumer.py",
+        "consuming/processor.py",
         """\
             outcome = await self._dispatch(delivery)
 """,
         """\
             from mqkit.outcome import Ack
-            await self._settle(delivery, Ack(None))
+            await self._settler.settle(delivery, Ack(None))
             outcome = await self._dispatch(delivery)
 """,
     ),
     _one(
         "publish returns before the confirm",
         (13,),
-        "sender.py",
+        "publishing/sender.py",
         "            known = await verdict\n        finally:\n",
         "            known = Acked()\n        finally:\n",
     ),
     _one(
         "ack before a retry's confirm",
         (19,),
-        "settle.py",
+        "consuming/republisher.py",
         """\
-        now = self._clock()
+        message = await self._copy(delivery, outcome)
 """,
         """\
-        self._ack(delivery, outcome)
-        now = self._clock()
+        then(delivery, outcome)
+        message = await self._copy(delivery, outcome)
 """,
     ),
     _one(
@@ -93,35 +93,35 @@ MUTATIONS = (
     _one(
         "no waiting for the earlier run of the same id",
         (4,),
-        "consumer.py",
-        "        return delivery.message_id\n",
-        "        return None\n",
+        "consuming/wiring.py",
+        '_message_id = attrgetter("properties.message_id")\n',
+        "def _message_id(_: Delivery) -> None: ...\n",
     ),
     _one(
         "copy not awaited",
         (19,),
-        "settle.py",
+        "consuming/republisher.py",
         "            await self._send(message)\n        except (Exchange",
         "            asyncio.ensure_future(self._send(message))\n        except (Exchange",
     ),
     _one(
         "retry under a new id",
         (19,),
-        "copies.py",
+        "consuming/copies.py",
         "        message_id=delivery.message_id or str(uuid.uuid4()),\n",
         "        message_id=str(uuid.uuid4()),\n",
     ),
     _one(
         "acked although the database failed",
         (26,),
-        "dispatch.py",
+        "consuming/failures.py",
         "            return RetryAfter(wait, error, elapsed=elapsed, counted=False)\n",
         "            return Ack(None)\n",
     ),
     _one(
         "failures of the database counted",
         (26,),
-        "dispatch.py",
+        "consuming/failures.py",
         "elapsed=elapsed, counted=False)",
         "elapsed=elapsed, counted=True)",
     ),
@@ -131,11 +131,11 @@ MUTATIONS = (
         (17, 19),
         "store/store.py",
         """\
-                connection, flavour, handler, delivery, now=self._clock(), keep=self._keep
+                connection, dialect, handler, delivery, now=self._clock(), keep=self._keep
             )
             if handled""",
         """\
-                connection, flavour, handler, delivery, now=self._clock(), keep=self._keep
+                connection, dialect, handler, delivery, now=self._clock(), keep=self._keep
             )
         async with opened.database.transaction() as connection:
             if handled""",
@@ -154,14 +154,14 @@ MUTATIONS = (
         "store/store.py",
         """\
             await self._finish(transaction)
-            await inbox.keep_result(connection, flavour, handler, delivery, result)
+            await inbox.keep_result(connection, dialect, handler, delivery, result)
 """,
         """\
             await transaction.flush()
-            await inbox.keep_result(connection, flavour, handler, delivery, result)
+            await inbox.keep_result(connection, dialect, handler, delivery, result)
         async with opened.database.transaction() as connection:
             await outbox.write(
-                connection, opened.database.flavour, transaction.messages, self._clock()
+                connection, opened.database.dialect, transaction.messages, self._clock()
             )
 """,
     ),
@@ -171,21 +171,21 @@ MUTATIONS = (
         "store/store.py",
         """\
             await self._finish(transaction)
-            await inbox.keep_result(connection, flavour, handler, delivery, result)
+            await inbox.keep_result(connection, dialect, handler, delivery, result)
 """,
         """\
             await transaction.flush()
             async with opened.database.transaction() as own:
                 await outbox.write(
-                    own, opened.database.flavour, transaction.messages, self._clock()
+                    own, opened.database.dialect, transaction.messages, self._clock()
                 )
-            await inbox.keep_result(connection, flavour, handler, delivery, result)
+            await inbox.keep_result(connection, dialect, handler, delivery, result)
 """,
     ),
     _one(
         "no lock of the keys",
         (27,),
-        "store/postgres.py",
+        "store/database/postgres.py",
         "        hashes = sorted({key_hash(key) for key in keys})\n",
         "        hashes: list[int] = []\n",
     ),
@@ -202,11 +202,11 @@ MUTATIONS = (
             Edit(
                 "store/outbox.py",
                 """\
-    rows = await connection.execute(flavour.of_shards(outbox, shards, free, limit))
+    rows = await connection.execute(dialect.of_shards(outbox, shards, free, limit))
 """,
                 """\
     free = and_(free, outbox.c.id > max(_SEEN))
-    rows = list(await connection.execute(flavour.of_shards(outbox, shards, free, limit)))
+    rows = list(await connection.execute(dialect.of_shards(outbox, shards, free, limit)))
     _SEEN.extend(row.id for row in rows)
 """,
             ),
@@ -251,7 +251,7 @@ MUTATIONS = (
     _one(
         "relays that do not keep each other out",
         (20,),
-        "store/postgres.py",
+        "store/database/postgres.py",
         '"WHERE pg_try_advisory_xact_lock(:space, shard)"',
         '"WHERE pg_try_advisory_xact_lock(:space, shard) OR true"',
     ),

@@ -27,7 +27,7 @@ UNCOMMITTED = {
 COMMITTED = "after:mqkit.store.store.Store.run_once"
 
 RETRIED = {
-    "retry not published": "before:mqkit.consuming.settler.Settler._send",
+    "retry not published": "before:mqkit.consuming.republisher.Republisher._send",
     "retry confirmed, not acked": "retry-confirmed",
 }
 

@@ -12,7 +12,6 @@ from unittest import mock
 from sqlalchemy import func, insert, select, text
 
 from mqkit import Delivery
-from mqkit.consuming import dispatcher as dispatch
 from mqkit.outcome import Outcome, RetryAfter
 from mqkit.store import Store
 from mqkit.store.database import engine
@@ -21,7 +20,7 @@ from tests.faults.ledger import Event, hold
 from tests.faults.matrix.ledger import Ledger, ledger
 from tests.faults.matrix.row import Bench, row
 from tests.faults.store_services import EVENTS, posting
-from tests.support import Client, eventually
+from tests.support import Client, Telling, eventually
 
 LOCK_TIMEOUT = 1.5
 """Seconds that a statement waits for a lock, here."""
@@ -144,13 +143,13 @@ async def database_away(bench: Bench) -> None:
 
     with (
         mock.patch.object(engine, "LOCK_TIMEOUT", LOCK_TIMEOUT),
-        mock.patch.object(dispatch, "STORE_WAIT_MAX", STORE_WAIT_MAX),
+        mock.patch.object(failures, "STORE_WAIT_MAX", STORE_WAIT_MAX),
     ):
         async with ledger(bench) as kept, bench.client() as client:
             await client.declare(EVENTS)
             await kept.run(f"ALTER ROLE ledger SET deadlock_timeout = '{DEADLOCK_TIMEOUT}'")
             service = posting(bench.journal, Store(kept.url))
-            async with bench.serving(service, on_settled=settled):
+            async with bench.serving(service, observer=Telling(settled=settled)):
                 for outage in itertools.islice(itertools.cycle(OUTAGES), bench.faults):
                     await _outage(bench, kept, client, outage, failures)
                 await kept.settled()

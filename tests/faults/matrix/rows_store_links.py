@@ -15,7 +15,7 @@ from tests.faults.matrix.ledger import Ledger, ledger
 from tests.faults.matrix.row import Bench, row
 from tests.faults.matrix.services import DRIVERS
 from tests.faults.store_services import EVENTS, QUEUE, posting
-from tests.support import Client, eventually
+from tests.support import Client, Telling, eventually
 
 AT_ONCE = 5
 """Orders whose acks are lost together."""
@@ -60,7 +60,9 @@ async def ack_lost(bench: Bench) -> None:
             with bench.proxy() as proxy:
                 service = posting(bench.journal, Store(kept.url))
                 url = bench.at(proxy)
-                async with bench.serving(service, url, driver=driver, on_settled=settled):
+                async with bench.serving(
+                    service, url, driver=driver, observer=Telling(settled=settled)
+                ):
                     for each in range(faults):
                         if each % 2 == 0:
                             lost += await _lose_acks(bench, kept, client, proxy, acks)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mqkit.amqp.content_header import carry, decode, encode, size, split, without
 from mqkit.amqp.field_tables import UNREADABLE, entries
 from mqkit.consuming.copies import dead_letter_copy, fitted, retry_copy
-from mqkit.consuming.headers import drop_unbelievable
+from mqkit.consuming.headers import drop_untrusted_headers
 from mqkit.drivers.base import Incoming
 from mqkit.errors import DecodeError, HeadersTooLargeError
 from mqkit.message import Delivery, Header, Message, Properties
@@ -48,7 +48,7 @@ def received(encoded: bytes) -> Properties:
 def delivery(encoded: bytes, exchange: str = "x") -> Delivery:
     """A delivery of the message, as a consumer makes it."""
     incoming = Incoming(1, False, exchange, "k", received(encoded), b"")
-    drop_unbelievable(incoming, "q")
+    drop_untrusted_headers(incoming, "q")
     return Delivery(properties=incoming.properties, exchange=exchange, routing_key="k", queue="q")
 
 

@@ -1,13 +1,14 @@
-"""Which acks are written for what is done."""
+"""Which acks are written for what is done, and how long the channel stays open after."""
 
 from __future__ import annotations
 
 from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqkit.consuming.acks import Acks
+from mqkit.consuming.acks import ANSWERED, TICK, UNDER_WAY, AckBatch, CloseDelay
 from mqkit.message import Delivery, DeliveryChannel
 from mqkit.outcome import Ack
 
@@ -27,7 +28,7 @@ class Broker:
 def test_exactly_what_is_done_is_acked(order: list[int], data: st.DataObject) -> None:
     """In whatever order deliveries end, and some are nacked: none is acked early, and none late."""
     broker = Broker(len(order))
-    acks = Acks(cast("DeliveryChannel", broker))
+    acks = AckBatch(cast("DeliveryChannel", broker))
     done = set[int]()
     left = set(order)
     for tag in order:
@@ -54,7 +55,7 @@ def test_exactly_what_is_done_is_acked(order: list[int], data: st.DataObject) ->
 
 def test_many_in_order_are_one_ack() -> None:
     """All up to the first unfinished one go as one frame, and those beyond it as one each."""
-    acks = Acks(cast("DeliveryChannel", None))
+    acks = AckBatch(cast("DeliveryChannel", None))
     for tag in (1, 2, 3, 5, 7):
         acks.add(Delivery(tag=tag), Ack())
     assert acks.take()[0] == [(3, True), (5, False), (7, False)]
@@ -62,3 +63,62 @@ def test_many_in_order_are_one_ack() -> None:
     assert acks.take()[0] == [(4, False)]
     acks.add(Delivery(tag=6), Ack())
     assert acks.take()[0] == [(6, False)]
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_few_commands_need_no_wait() -> None:
+    """What a channel passes on at once is not lost with it."""
+    delay = CloseDelay(Clock())
+    assert delay.seconds() == 0
+    delay.wrote(UNDER_WAY - 1)
+    assert delay.seconds() == 0
+
+
+def test_many_commands_are_waited_for_until_the_queue_has_answered() -> None:
+    """The wait ends some time after the last of them, and no command is counted for longer."""
+    clock = Clock()
+    delay = CloseDelay(clock)
+    for _ in range(UNDER_WAY):
+        delay.wrote(1)
+    assert delay.seconds() == pytest.approx(TICK + ANSWERED)
+    clock.now += 0.2
+    assert delay.seconds() == pytest.approx(TICK + ANSWERED - 0.2)
+    clock.now += delay.seconds() + 0.001
+    assert delay.seconds() == 0
+
+
+def test_what_came_after_many_does_not_make_the_wait_longer() -> None:
+    """A few acks after many need no wait of their own."""
+    clock = Clock()
+    delay = CloseDelay(clock)
+    delay.wrote(500)
+    clock.now += 0.3
+    delay.wrote(UNDER_WAY - 1)
+    assert delay.seconds() == pytest.approx(TICK + ANSWERED - 0.3)
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.3), st.integers(1, 20)), min_size=1, max_size=200))
+def test_no_more_are_without_an_answer_than_are_passed_on_at_once(
+    writes: list[tuple[float, int]],
+) -> None:
+    """Whenever the wait ends, fewer commands than that are younger than what a queue needs."""
+    clock = Clock()
+    delay = CloseDelay(clock)
+    noted: list[tuple[float, int]] = []
+    for later, commands in writes:
+        clock.now += later
+        delay.wrote(commands)
+        noted.append((clock.now, commands))
+    clock.now += delay.seconds()
+    young = sum(count for at, count in noted if at > clock.now - ANSWERED + 1e-6)
+    assert young < UNDER_WAY
+    assert clock.now <= noted[-1][0] + TICK + ANSWERED + 1e-6

@@ -9,17 +9,11 @@ import pytest
 
 from mqkit import Delivery
 from mqkit.consuming.copies import dead_letter_copy, fitted, forward_copy, retry_copy
+from mqkit.consuming.headers import attempt_number, elapsed_seconds, first_published_to
 from mqkit.errors import HeadersTooLargeError, InvalidMessageError
 from mqkit.limits import MAX_HEADERS, table_size
 from mqkit.logging.error_texts import describe
-from mqkit.message import (
-    Header,
-    Message,
-    Properties,
-    attempt_number,
-    elapsed_seconds,
-    first_published_to,
-)
+from mqkit.message import Header, Message, Properties
 from mqkit.outcome import DeadLetter, DeathReason, RetryAfter
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -18,6 +18,7 @@ from tenacity import RetryCallState, stop_after_attempt, stop_after_delay, wait_
 from mqkit import Delivery, Queue, Reject, Retry, RetryLater, Service
 from mqkit.codec import SLOW_BODY
 from mqkit.consuming.dispatcher import Dispatcher
+from mqkit.consuming.wiring import running
 from mqkit.errors import HandlerAbortedError, InvalidMessageError
 from mqkit.message import HeaderValue, Properties
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
@@ -32,14 +33,14 @@ class Session:
 def dispatcher(service: Service, executor: ThreadPoolExecutor | None = None) -> Dispatcher:
     """For the only handler of the service."""
     (handler,) = service.handlers
-    return Dispatcher(
+    return running(
         service.name,
         handler,
         middleware=service.middleware,
         values={},
         providers=service.providers,
         executor=executor,
-    )
+    ).dispatcher
 
 
 async def outcome_of(function: Any, body: bytes = b"{}", **delivery: Any) -> Outcome:
@@ -216,14 +217,14 @@ async def test_the_first_failure_is_carried_by_the_message() -> None:
         raise ValueError
 
     (handler,) = service.handlers
-    run = Dispatcher(
+    run = running(
         "s",
         handler,
         middleware=(),
         values={},
         providers={},
         executor=None,
-    )
+    ).dispatcher
     for seconds, wanted in ((58, RetryAfter), (61, DeadLetter), (-3600, RetryAfter)):
         for year in (1970, 2026, 2100):
             headers: dict[str, HeaderValue] = {

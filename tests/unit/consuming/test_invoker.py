@@ -13,7 +13,7 @@ import pytest
 from tenacity import RetryCallState, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from mqkit import Delivery, Queue, Reject, Retry, RetryLater, Service
-from mqkit.consuming.dispatcher import Dispatcher
+from mqkit.consuming.wiring import running
 from mqkit.errors import HandlerAbortedError, HandlerResultError
 from mqkit.message import Properties
 from mqkit.middleware import CallNext, HandlerCall
@@ -44,14 +44,14 @@ async def outcome_of(
     """What becomes of a message for the only handler of the service."""
     (handler,) = service.handlers
     with ThreadPoolExecutor(1) as executor:
-        dispatcher = Dispatcher(
+        dispatcher = running(
             service.name,
             handler,
             middleware=service.middleware,
             values={},
             providers=service.providers,
             executor=executor,
-        )
+        ).dispatcher
         delivery = Delivery(body=body, properties=properties or Properties())
         async with asyncio.timeout(10):
             return await dispatcher.dispatch(delivery)

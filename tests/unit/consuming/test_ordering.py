@@ -1,4 +1,4 @@
-"""Keys, partitions, and a message that is held while its key waits."""
+"""OrderKeys, partitions, and a message that is held while its key waits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from tenacity import stop_after_attempt, stop_never, wait_fixed, wait_none
 
 from mqkit import ConfigurationError, DecodeError, Delivery, HandlerError, Queue, Retry, Service
-from mqkit.consuming.ordering import InOrder, Keys, partition_of
+from mqkit.consuming.ordering import HeldRetries, OrderKeys, partition_of
 from mqkit.message import Header, Properties
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
 from mqkit.registration.handler import Handler
@@ -84,7 +84,7 @@ def test_a_key_is_in_the_same_partition_everywhere() -> None:
     assert min(spread.values()) > 800
 
 
-def in_order(outcomes: list[Outcome], **options: Any) -> tuple[InOrder, list[int]]:
+def in_order(outcomes: list[Outcome], **options: Any) -> tuple[HeldRetries, list[int]]:
     """What holds messages, over runs that end so; and the attempts that it made."""
     attempts: list[int] = []
 
@@ -93,7 +93,7 @@ def in_order(outcomes: list[Outcome], **options: Any) -> tuple[InOrder, list[int
         return outcomes[len(attempts) - 1]
 
     made = handler(**options)
-    return InOrder(made, dispatch, Keys(made, lambda _: Body(account=1))), attempts
+    return HeldRetries(made, dispatch, OrderKeys(made, lambda _: Body(account=1))), attempts
 
 
 async def test_a_failed_message_is_tried_again_before_it_is_settled() -> None:
@@ -180,10 +180,10 @@ async def test_a_message_without_a_key_is_dead_lettered_unrun(order_by: Any) -> 
         ran.append(delivery)
         return Ack()
 
-    keys = Keys(made, lambda _: Body(account=1))
+    keys = OrderKeys(made, lambda _: Body(account=1))
     delivery = Delivery(properties=Properties(message_id="m"))
-    assert keys.lane(delivery) is None
-    outcome = await InOrder(made, dispatch, keys).dispatch(delivery)
+    assert keys.or_none(delivery) is None
+    outcome = await HeldRetries(made, dispatch, keys).dispatch(delivery)
     assert isinstance(outcome, DeadLetter)
     assert outcome.reason is DeathReason.UNORDERED
     assert ran == []
@@ -196,14 +196,14 @@ def test_nothing_rises_where_a_message_comes_in(error: type[BaseException]) -> N
     def decode(_: Delivery) -> Any:
         raise error
 
-    assert Keys(handler(), decode).lane(Delivery()) is None
+    assert OrderKeys(handler(), decode).or_none(Delivery()) is None
 
 
 def test_equal_keys_share_a_lane() -> None:
     """What equals another key waits for it, and is sent to its partition."""
     bodies = iter([Body(account=Decimal("7.0")), Body(account=Decimal("7.00")), Body(account=7)])
-    keys = Keys(handler(), lambda _: next(bodies))
-    assert {keys.lane(Delivery()) for _ in range(3)} == {"7"}
+    keys = OrderKeys(handler(), lambda _: next(bodies))
+    assert {keys.or_none(Delivery()) for _ in range(3)} == {"7"}
 
 
 class Typed(BaseModel):

@@ -11,6 +11,7 @@ from tenacity import stop_after_attempt, wait_none
 
 from mqkit import Delivery, Queue, Retry, Service
 from mqkit.consuming.dispatcher import Dispatcher
+from mqkit.consuming.wiring import running
 from mqkit.errors import (
     HandlerError,
     HandlerTimeoutError,
@@ -63,7 +64,7 @@ class Notes:
 def dispatcher(service: Service) -> Dispatcher:
     """For the only handler of the service."""
     (handler,) = service.handlers
-    return Dispatcher(
+    return running(
         "s",
         handler,
         middleware=(),
@@ -71,7 +72,7 @@ def dispatcher(service: Service) -> Dispatcher:
         providers=service.providers,
         executor=None,
         store=service.store,
-    )
+    ).dispatcher
 
 
 def message(message_id: str | None) -> Delivery:

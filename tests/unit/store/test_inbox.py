@@ -223,13 +223,13 @@ async def test_a_purge_deletes_a_batch_of_what_is_old_and_nothing_else(database:
                 ]
                 await connection.execute(inbox.insert(), rows)
             new = claim(
-                connection, db.flavour, "h", delivery("new"), now=now, keep=timedelta(seconds=1)
+                connection, db.dialect, "h", delivery("new"), now=now, keep=timedelta(seconds=1)
             )
             assert await new is None
         counts = []
         for _ in range(3):
             async with db.transaction() as connection:
-                counts.append(await purge(connection, db.flavour, now))
+                counts.append(await purge(connection, db.dialect, now))
         assert counts == [PURGE_BATCH, 10, 0]
         async with db.reading() as connection:
             left = await connection.execute(select(func.count()).select_from(inbox))
@@ -264,7 +264,7 @@ async def test_purges_side_by_side_do_not_wait_for_each_other(postgres_database:
         await grow_old(store, 100 * 86_400)
         database = store._open().database
         async with database.transaction() as connection:
-            assert await purge(connection, database.flavour, NOW) == 1
+            assert await purge(connection, database.dialect, NOW) == 1
             async with asyncio.timeout(5):
                 assert await store._purge() == 0
 

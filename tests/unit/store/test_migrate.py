@@ -211,9 +211,9 @@ async def test_rows_of_a_published_table_can_be_deleted(postgres_database: str) 
 async def test_a_look_into_the_inbox_goes_by_its_key(postgres_database: str) -> None:
     """And not through a table of millions of rows."""
     async with Store(postgres_database, relay=False) as store:
-        flavour = store._open().database.flavour
+        dialect = store._open().database.dialect
         for consumer in (None, ("h", "q")):
-            condition = flavour.of_inbox("m", consumer)
+            condition = dialect.of_inbox("m", consumer)
             async with store.transaction() as transaction:
                 await transaction.execute(text("SET LOCAL enable_seqscan = off"))
                 look = select(inbox.c.result).where(condition)

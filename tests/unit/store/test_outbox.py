@@ -27,7 +27,7 @@ async def write(database: Database, *ids: str, key: str | None = None) -> None:
     """Commit messages."""
     async with database.transaction() as connection:
         await outbox.write(
-            connection, database.flavour, [(key, message(message_id)) for message_id in ids], NOW
+            connection, database.dialect, [(key, message(message_id)) for message_id in ids], NOW
         )
 
 
@@ -46,7 +46,7 @@ async def test_an_early_transaction_that_commits_late_is_not_skipped(
     async with opened(postgres_database) as db:
         box = Outbox(db)
         async with db.transaction() as early:
-            await outbox.write(early, db.flavour, [("a", message("early"))], NOW)
+            await outbox.write(early, db.dialect, [("a", message("early"))], NOW)
             await write(db, "late", key="b")
             async with box.claim(range(box.shards), 500, NOW) as claim:
                 assert [entry.message_id for entry in claim.entries] == ["late"]
@@ -60,7 +60,7 @@ async def test_numbers_within_a_key_are_in_the_order_of_the_commits(
     """A second transaction gets none before the first with that key is committed."""
     async with opened(postgres_database) as db:
         async with db.transaction() as early:
-            await outbox.write(early, db.flavour, [("a", message("first"))], NOW)
+            await outbox.write(early, db.dialect, [("a", message("first"))], NOW)
             late = asyncio.create_task(write(db, "second", key="a"))
             await write(db, "of another key", key="b")
             done, _ = await asyncio.wait([late], timeout=0.3)
@@ -77,7 +77,7 @@ async def test_the_empty_text_is_a_key_too(postgres_database: str) -> None:
     """It is locked as any other."""
     async with opened(postgres_database) as db:
         async with db.transaction() as early:
-            await outbox.write(early, db.flavour, [("", message("first"))], NOW)
+            await outbox.write(early, db.dialect, [("", message("first"))], NOW)
             late = asyncio.create_task(write(db, "second", key=""))
             done, _ = await asyncio.wait([late], timeout=0.3)
             assert not done
@@ -92,7 +92,7 @@ async def test_two_transactions_with_the_same_keys_do_not_deadlock(postgres_data
             keys = ["a", "b", "c", "d"]
             messages = [(key, message(f"{key}{i}")) for key in (keys if i % 2 else keys[::-1])]
             async with db.transaction() as connection:
-                await outbox.write(connection, db.flavour, messages, NOW)
+                await outbox.write(connection, db.dialect, messages, NOW)
 
         await asyncio.gather(*(write_both(i) for i in range(40)))
         assert await Outbox(db).count() == 160
@@ -210,11 +210,11 @@ async def test_the_first_of_a_shard_are_found_by_their_own_index(postgres_databa
                 )
             )
             await connection.execute(text("ANALYZE mqkit_outbox"))
-        flavour, engine = db.flavour, db._engine
+        dialect, engine = db.dialect, db._engine
         assert engine is not None
         for statement in (
-            flavour.of_shards(table, [1, 7, 9], table.c.retry_at.is_(None), 500),
-            flavour.filled_shards(table),
+            dialect.of_shards(table, [1, 7, 9], table.c.retry_at.is_(None), 500),
+            dialect.filled_shards(table),
         ):
             compiled = statement.compile(engine.sync_engine, compile_kwargs={"literal_binds": True})
             async with db.reading() as connection:
@@ -230,13 +230,13 @@ async def test_one_key_and_several_are_locked_alike(postgres_database: str) -> N
     async with opened(postgres_database) as db:
         async with db.transaction() as early:
             both = [("a", message("a1")), ("b", message("b1")), (None, message("free"))]
-            await outbox.write(early, db.flavour, both, NOW)
+            await outbox.write(early, db.dialect, both, NOW)
             late = [asyncio.create_task(write(db, f"{key}2", key=key)) for key in "ab"]
             done, _ = await asyncio.wait(late, timeout=0.3)
             assert not done
         await asyncio.gather(*late)
         async with db.transaction() as early:
-            await outbox.write(early, db.flavour, [("a", message("a3"))], NOW)
+            await outbox.write(early, db.dialect, [("a", message("a3"))], NOW)
             several = asyncio.create_task(_write_both(db))
             done, _ = await asyncio.wait([several], timeout=0.3)
             assert not done
@@ -248,4 +248,4 @@ async def test_one_key_and_several_are_locked_alike(postgres_database: str) -> N
 async def _write_both(db: Database) -> None:
     async with db.transaction() as connection:
         both = [("b", message("b4")), ("a", message("a4"))]
-        await outbox.write(connection, db.flavour, both, NOW)
+        await outbox.write(connection, db.dialect, both, NOW)

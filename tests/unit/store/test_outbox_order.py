@@ -157,7 +157,7 @@ async def write(database: Database, name: str, works_: Sequence[Work]) -> list[s
                         text("INSERT INTO work (id, key, place) VALUES (:id, :key, :place)"),
                         {"id": message.properties.message_id, "key": key, "place": i},
                     )
-                await outbox.write(connection, database.flavour, messages, now())
+                await outbox.write(connection, database.dialect, messages, now())
                 await asyncio.sleep(work.after)
                 if not work.commits:
                     undone += [message.properties.message_id or "" for _, message in messages]

@@ -529,7 +529,7 @@ async def test_a_relay_takes_over_when_another_s_process_is_killed(
             assert process.stdout is not None
             assert await asyncio.to_thread(process.stdout.readline) == "relaying\n"
             store.start(broker.send)
-            async with store._open().database.flavour.relaying() as mine:
+            async with store._open().database.dialect.relaying() as mine:
                 assert mine is (kind == "postgres")
             if kind == "postgres":
                 assert await claimed(Outbox(store._open().database), NOW) == []

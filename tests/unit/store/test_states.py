@@ -46,7 +46,7 @@ async def test_a_state_tells_what_became_of_the_message(
     async with Store(database, relay=False, clock=Jumping()) as store:
         store.received("h", delivery("m", attempt=2))
         assert (await store.status("m"))[0].state is State.RECEIVED
-        store.processing("h", delivery("m", attempt=2))
+        store.started("h", delivery("m", attempt=2))
         assert (await store.status("m"))[0].state is State.PROCESSING
         store.settled("h", delivery("m", attempt=2), outcome)
         assert await store.status("m") == [

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event, text
 
 from mqkit import Delivery, Queue, Retry, Service
-from mqkit.consuming.dispatcher import Dispatcher
+from mqkit.consuming.wiring import running
 from mqkit.errors import ConfigurationError, HandlerError, StoreError
 from mqkit.outcome import Ack, RetryLater
 from mqkit.store import Store, Transaction
@@ -160,7 +160,7 @@ async def test_a_handler_s_providers_share_its_transaction(database: str) -> Non
             seen.append(bank.accounts.transaction)
 
         for handler, outcomes in zip(service.handlers, ([Ack(1)] * 2, [Ack()] * 2), strict=True):
-            dispatcher = Dispatcher(
+            dispatcher = running(
                 "s",
                 handler,
                 middleware=(),
@@ -168,7 +168,7 @@ async def test_a_handler_s_providers_share_its_transaction(database: str) -> Non
                 providers=service.providers,
                 executor=None,
                 store=store,
-            )
+            ).dispatcher
             found = [await dispatcher.dispatch(delivery("m")) for _ in range(2)]
             assert found == outcomes
         assert len(seen) == 2

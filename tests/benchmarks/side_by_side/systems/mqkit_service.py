@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from mqkit import BrokerUrl, Outgoing, Publisher, Queue, Retry, Runtime, Service, drivers
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import declare
-from mqkit.cli.collector import spare_collector
+from mqkit.cli.loop import tune_collector
 from tests.benchmarks.side_by_side.systems.base import (
     PREFETCH,
     WINDOW,
@@ -46,7 +46,7 @@ def system(driver: str) -> System:
         await connection.close()
 
     async def consume(job: Job, meter: Meter, done: asyncio.Event) -> None:
-        spare_collector()
+        tune_collector()
         service = _service(job, meter.handled)
         runtime = Runtime(service, BrokerUrl.parse(job.url), driver=drivers.named(driver))
         async with runtime:

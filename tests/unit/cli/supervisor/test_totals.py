@@ -21,13 +21,13 @@ EACH: list[Outcome] = [
 
 
 def test_each_outcome_is_counted_by_handler() -> None:
-    """Every kind has a count of its own, and a queue that no handler names counts by its name."""
-    tally = Tally([("orders", "post"), ("refunds", "pay_back")])
+    """Every kind has a count of its own, for each handler that has settled anything."""
+    tally = Tally()
     for times, outcome in enumerate(EACH, start=1):
         for _ in range(times):
-            tally.settled(Delivery(queue="orders"), outcome)
-    tally.settled(Delivery(queue="refunds"), Ack())
-    tally.settled(Delivery(queue="other"), Lost())
+            tally.settled("post", Delivery(queue="orders"), outcome)
+    tally.settled("pay_back", Delivery(queue="refunds"), Ack())
+    tally.settled("other", Delivery(queue="orders"), Lost())
     tally.confirmed(Message("", "k", b""))
     assert tally.totals(in_flight=7) == Totals(
         {"post": Settled(1, 2, 3, 4, 5), "pay_back": Settled(acked=1), "other": Settled(lost=1)},

@@ -23,7 +23,7 @@ from mqkit.errors import (
 from mqkit.store import Store, Transaction
 from mqkit.store.database import engine
 from mqkit.store.database.engine import BESIDE
-from mqkit.store.uncounted import PATIENCE
+from mqkit.store.transient import MAX_UNCOUNTED
 from tests.postgres import PostgresServer
 from tests.support import eventually
 from tests.unit.store.support import FakeBroker, delivery, make_work, work_of
@@ -426,7 +426,7 @@ async def test_what_the_database_does_to_a_handler_s_statement_counts(
         # Reading only may be the server's state, and a lock is another transaction's: for a while
         # neither is the statement's fault.
         is_borne = problem in ("read-only", "lock timeout")
-        assert attempts == (PATIENCE + 1 if is_borne else 1)
+        assert attempts == (MAX_UNCOUNTED + 1 if is_borne else 1)
 
 
 async def test_a_transaction_that_idles_for_longer_than_the_server_allows_counts(
@@ -479,12 +479,12 @@ async def test_failures_that_do_not_count_wait_longer_each_time_and_have_an_end(
 
     waits: list[float] = []
     async with Store(postgres_database, relay=False) as store:
-        for _ in range(PATIENCE):
+        for _ in range(MAX_UNCOUNTED):
             with pytest.raises(StoreUnavailableError) as caught:
                 await store.run_once("h", delivery("m"), run)
             assert caught.value.wait is not None
             waits.append(caught.value.wait)
-        with pytest.raises(StatementError, match=rf"{PATIENCE + 1} times while the database"):
+        with pytest.raises(StatementError, match=rf"{MAX_UNCOUNTED + 1} times while the database"):
             await store.run_once("h", delivery("m"), run)
         with pytest.raises(StoreUnavailableError):
             await store.run_once("h", delivery("m"), run)
@@ -509,7 +509,7 @@ async def test_a_message_that_succeeds_is_forgotten_by_what_counts_failures(
             await store.run_once("h", delivery("m"), run)
         kill = False
         await store.run_once("h", delivery("m"), run)
-        assert not store._open().uncounted._failures
+        assert not store._open().transient._failures
 
 
 async def test_a_database_that_lets_nobody_write_is_away(postgres_database: str, name: str) -> None:
@@ -526,7 +526,7 @@ async def test_a_database_that_lets_nobody_write_is_away(postgres_database: str,
     async with Store(postgres_database, relay=False, create_tables=False) as store:
         with pytest.raises(StoreUnavailableError, match="read-only at the moment"):
             await store.ping()
-        for _ in range(PATIENCE + 2):
+        for _ in range(MAX_UNCOUNTED + 2):
             with pytest.raises(StoreUnavailableError):
                 await store.run_once("h", delivery("m"), run)
 

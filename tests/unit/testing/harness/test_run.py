@@ -28,7 +28,7 @@ from mqkit import (
     UnroutableError,
     drivers,
 )
-from mqkit.consuming.subscription import Attachment
+from mqkit.consuming.subscription import Subscription
 from mqkit.drivers.pika import convert as wire
 from mqkit.outcome import Ack, DeathReason, Lost, RetryAfter
 from mqkit.settings import BrokerUrl
@@ -398,10 +398,10 @@ async def test_time_passes_by_hand_on_an_embedded_broker_only(mqkit_embedded: Br
 async def test_a_service_that_breaks_down_fails_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ends a consumer is raised by what waits, or else at the end of the block."""
 
-    async def attach(_: Attachment) -> None:
+    async def attach(_: Subscription) -> None:
         raise RuntimeError("a fault of mqkit's own")
 
-    monkeypatch.setattr(Attachment, "_attach_once", attach)
+    monkeypatch.setattr(Subscription, "_attach_once", attach)
     with pytest.raises(RuntimeError, match="mqkit's own"):
         async with harness(shop()) as h:
             await h.outcome(await h.publish(orders, "order.new", Order(id=1)))

@@ -1,4 +1,4 @@
-"""How often each message met a failure that its policy does not count, and what that may cost.
+"""Counts failures of the database that a message's policy does not count, and limits them.
 
 A database that is away is waited for. One that answers, while the transactions of one message fail
 again and again, is not what is wrong: such a message waits longer each time, and has an end.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 
-PATIENCE = 10
+MAX_UNCOUNTED = 10
 """Failures of one message, while the database answers, that its policy does not count."""
 
 LONGEST_WAIT = 60.0
@@ -24,14 +24,14 @@ Key = tuple[str, str, str]
 """Handler, queue and message id."""
 
 
-class Uncounted:
-    """Counts the failures of messages in this process."""
+class TransientFailures:
+    """Counts the failures of each message in this process that its policy does not count."""
 
     def __init__(self) -> None:
         self._failures: OrderedDict[Key, int] = OrderedDict()
 
     def failed(self, key: Key) -> int:
-        """Count another one of this message, and say how many it is."""
+        """Count a failure of this message, and return how many it has had."""
         failures = self._failures.pop(key, 0) + 1
         self._failures[key] = failures
         if len(self._failures) > MAX_MESSAGES:
@@ -45,6 +45,6 @@ class Uncounted:
 
 
 def wait_after(failures: int) -> float:
-    """Seconds until a message that failed so often is tried again; drawn, so that they spread."""
+    """Draw the seconds until a message that failed so often is tried again."""
     longest = min(2 * SHORTEST_WAIT * 2.0 ** min(failures - 1, 16), LONGEST_WAIT)
     return random.uniform(longest / 2, longest)

@@ -1,6 +1,6 @@
-"""Carries out the pauses of one handler: stops its intake, probes what is down, lets it go on.
+"""Carries out the pauses of one handler: stops its intake, probes what is down, resumes.
 
-`pause` decides; time, probes and logs are here.
+The circuit breaker decides; time, probes and logs are here.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from mqkit.clock import Clock
+from mqkit.consuming.headers import elapsed_seconds
+from mqkit.consuming.pausing.circuit_breaker import CircuitBreaker, RunVerdict, Trip
 from mqkit.errors import ProbeTimeoutError, StoreUnavailableError
 from mqkit.logging.error_texts import describe
-from mqkit.message import Delivery, elapsed_seconds
+from mqkit.message import Delivery
 from mqkit.outcome import Outcome
-from mqkit.pause import Circuit, ConsumerState, Pause, Probe, Status, Trip, Verdict
+from mqkit.pause import ConsumerState, Pause, Probe, Status
 from mqkit.registration.handler import Handler
 from mqkit.registration.service import Service
 from mqkit.registration.transactions import needs_transaction
@@ -40,7 +42,7 @@ TRIAL_PREFETCH = 1
 
 
 def pauses_of(handler: Handler, service: Service) -> tuple[Pause, ...]:
-    """All pauses of a handler: its own one, and one for the store whose transaction it takes.
+    """Return all pauses of a handler: its own, and one for the store whose transaction it takes.
 
     One of its own that is for `StoreUnavailableError` stands in the place of the latter.
     """
@@ -57,38 +59,42 @@ def pauses_of(handler: Handler, service: Service) -> tuple[Pause, ...]:
 
 
 class Intake(Protocol):
-    """How messages come in; its three methods may be called in any order, any number of times."""
+    """Lets messages in, or not: a consumer. Each method may be called at any time."""
 
-    def shut(self) -> None:
+    def pause(self) -> None:
         """Start no more runs, and ask the broker for no more messages."""
         ...
 
-    async def give_back(self) -> None:
-        """Wait until no more come, and give back those that came and were not started."""
+    async def requeue_waiting(self) -> None:
+        """Wait until no more messages come, and give back those that were not started."""
         ...
 
-    def admit(self, prefetch: int) -> None:
+    def resume(self, prefetch: int) -> None:
         """Start runs again, with so many messages ahead of their acks."""
         ...
 
 
-class Pausing:
-    """The pauses of one handler. `run` must be running for one that begins to end again."""
+class PauseController:
+    """Pauses one handler while a dependency is down; `run` must run for a pause to end again."""
 
     def __init__(
         self,
         handler: Handler,
         pauses: tuple[Pause, ...],
         dispatch: Callable[[Delivery], Awaitable[Outcome]],
-        intake: Intake,
         clock: Clock,
     ) -> None:
+        """Pause nothing yet.
+
+        :param dispatch: runs the handler for a delivery
+        :param clock: tells since when it is paused
+        """
         self._queue = handler.queue.name
         self._prefetch = handler.prefetch
-        self._circuit = Circuit(pauses)
+        self._circuit = CircuitBreaker(pauses)
         self._probers = {pause: _Prober(pause.probe) for pause in pauses if pause.probe is not None}
         self._dispatch = dispatch
-        self._intake = intake
+        self._intake: Intake
         self._clock = clock
         self._tripped = asyncio.Event()
         self._since: datetime | None = None
@@ -99,16 +105,20 @@ class Pausing:
         self._asking: dict[Pause, asyncio.Task[BaseException | None]] = {}
         self._up_at: dict[Pause, float] = {}
 
+    def attach(self, intake: Intake) -> None:
+        """Pause this intake from now on; called once, before anything is dispatched."""
+        self._intake = intake
+
     @property
     def state(self) -> ConsumerState | None:
-        """Since when and why it is paused; None if it is not."""
+        """Since when and why the handler is paused; None if it is not."""
         if self._since is None:
             return None
         because = "; ".join(trip.because for trip in self._circuit.tripped)
         return ConsumerState(Status.PAUSED, self._since, because, self._next_probe)
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
-        """Run the handler; what its dependencies are to blame for costs the message no attempt."""
+        """Run the handler for a delivery; a failure of a dependency costs it no attempt."""
         began, is_trial = self._circuit.begin(), self._since is not None
         outcome = await self._dispatch(delivery)
         asking = self._circuit.asking(outcome)
@@ -125,7 +135,7 @@ class Pausing:
         return verdict.outcome
 
     async def _is_down(self, pause: Pause) -> bool:
-        """Whether the probe says so; all who want to know at the same time share its answer."""
+        """Ask the probe whether a dependency is down; callers at the same time share its answer."""
         now = asyncio.get_running_loop().time
         if now() - self._up_at.get(pause, -math.inf) < ASK_AGAIN:
             return False
@@ -151,7 +161,7 @@ class Pausing:
         try:
             while True:
                 await self._tripped.wait()
-                await self._intake.give_back()
+                await self._intake.requeue_waiting()
                 while self._circuit.tripped:
                     await self._wait_for_one()
                 self._resume()
@@ -167,7 +177,7 @@ class Pausing:
             self._since = self._clock()
             self._paused_at = asyncio.get_running_loop().time()
             self._met.clear()
-        self._intake.shut()
+        self._intake.pause()
         self._end_trial(went_well=False)
         self._tripped.set()
 
@@ -179,10 +189,10 @@ class Pausing:
             self._queue,
             asyncio.get_running_loop().time() - self._paused_at,
         )
-        self._intake.admit(self._prefetch)
+        self._intake.resume(self._prefetch)
 
     async def _wait_for_one(self) -> None:
-        """Look once, after the due wait, whether a dependency is back."""
+        """Check once, after the due wait, whether a dependency is back."""
         pauses = [trip.pause for trip in self._circuit.tripped]
         # A message is tried only when what can be probed is back: it would fail in any case.
         pause = next((each for each in pauses if each in self._probers), pauses[0])
@@ -197,23 +207,23 @@ class Pausing:
         self._next_probe = None
 
     async def _try_a_message(self) -> bool:
-        """Let one message in; whatever ended without a run tells nothing, and the next is let in.
+        """Let one message in, and tell whether its run went well; one without a run tells nothing.
 
         The broker sends the next one only when the last one is settled, which is after it was
         judged.
         """
         self._trial = asyncio.get_running_loop().create_future()
-        self._intake.admit(TRIAL_PREFETCH)
+        self._intake.resume(TRIAL_PREFETCH)
         went_well = await self._trial
         if not went_well:
-            await self._intake.give_back()
+            await self._intake.requeue_waiting()
         return went_well
 
-    def _judge_trial(self, verdict: Verdict) -> None:
+    def _judge_trial(self, verdict: RunVerdict) -> None:
         if verdict.failed is None or self._trial is None or self._trial.done():
             return
         if verdict.failed:
-            self._intake.shut()
+            self._intake.pause()
         self._end_trial(went_well=not verdict.failed)
 
     def _end_trial(self, *, went_well: bool) -> None:
@@ -228,12 +238,12 @@ class Pausing:
         self._met.add(type(error))
         if isinstance(error, ProbeTimeoutError) or pause.named(error):
             level = logging.WARNING if is_new else logging.DEBUG
-            logger.log(level, "%s: paused on: the probe: %s", self._queue, describe(error))
+            logger.log(level, "%s: still paused: the probe: %s", self._queue, describe(error))
         else:
             level = logging.ERROR if is_new else logging.DEBUG
             logger.log(
                 level,
-                "%s: paused on: the probe failed with an error that the pause is not for",
+                "%s: still paused: the probe failed with an error that the pause is not for",
                 self._queue,
                 exc_info=error,
             )
@@ -249,7 +259,7 @@ class _Prober:
         self._thread: threading.Thread | None = None
 
     async def ask(self) -> BaseException | None:
-        """What the probe raised; None if it returned. It may take `PROBE_TIMEOUT` seconds."""
+        """Call the probe, for `PROBE_TIMEOUT` seconds at most; return what it raised, or None."""
         if self._is_running():
             return ProbeTimeoutError("the last probe has not returned yet, and is not called again")
         self._task = asyncio.create_task(self._call())
@@ -263,7 +273,7 @@ class _Prober:
         return self._task.exception()
 
     def cancel(self) -> None:
-        """Give up a probe that is under way."""
+        """Cancel a probe that is under way."""
         if self._task is not None:
             self._task.cancel()
 
@@ -282,7 +292,7 @@ class _Prober:
             await result
 
     async def _in_thread(self) -> Any:
-        """Run it in a thread that keeps no process from ending, unlike an executor's."""
+        """Call the probe in a thread that keeps no process from ending, unlike an executor's."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
 
@@ -311,6 +321,6 @@ class _Prober:
 
 
 def _log_late_failure(task: asyncio.Task[None]) -> None:
-    """See the exception of a probe that nobody waits for any more; `ask` tells of the others."""
+    """Log the exception of a probe that nobody waits for any more; `ask` returns the others."""
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.debug("a probe ended with %s", describe(error))

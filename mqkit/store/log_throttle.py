@@ -1,4 +1,4 @@
-"""Says the same thing in the log once in a while, with how often it would have been said."""
+"""Logs what happens often only once a minute, with how often it has happened."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ MAX_CAUSES = 1_000
 """Causes to tell apart; the one that was told of longest ago is forgotten first."""
 
 
-class Seldom:
-    """Counts what happens by its cause, and tells when a line of it is due."""
+class LogThrottle:
+    """Counts occurrences by their cause, and tells when one is to be logged."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._causes: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
 
     def due(self, cause: Hashable, count: int = 1) -> int:
-        """How many to tell of now, with those that were not told of before; 0: nothing yet."""
+        """Count an occurrence; return how many to log now, with those not logged before, or 0."""
         now = self._clock()
         told_at, untold = self._causes.get(cause, (float("-inf"), 0))
         if now - told_at < EVERY:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from mqkit import Delivery, Pause, Queue, Retry, Service
-from mqkit.consuming import pauses as pausing_module
-from mqkit.consuming.pauses import Pausing, pauses_of
+from mqkit.consuming.pausing import controller as pausing_module
+from mqkit.consuming.pausing.controller import PauseController, pauses_of
 from mqkit.errors import StoreError, StoreUnavailableError
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, RetryAfter
 from mqkit.pause import Status
@@ -35,21 +35,21 @@ class Intake:
 
     def __init__(self) -> None:
         self.told: list[str] = []
-        self.admitted = asyncio.Event()
+        self.resumed = asyncio.Event()
 
-    def shut(self) -> None:
+    def pause(self) -> None:
         """Note it."""
-        self.told.append("shut")
-        self.admitted.clear()
+        self.told.append("pause")
+        self.resumed.clear()
 
-    async def give_back(self) -> None:
+    async def requeue_waiting(self) -> None:
         """Note it."""
-        self.told.append("give back")
+        self.told.append("requeue waiting")
 
-    def admit(self, prefetch: int) -> None:
+    def resume(self, prefetch: int) -> None:
         """Note how many."""
-        self.told.append(f"admit {prefetch}")
-        self.admitted.set()
+        self.told.append(f"resume {prefetch}")
+        self.resumed.set()
 
 
 class Case:
@@ -64,9 +64,10 @@ class Case:
         self.outcome: Outcome = DOWN
         self._next: asyncio.Future[Outcome] | None = None
         self.intake = Intake()
-        self.pausing = Pausing(
-            service.handlers[0], pauses, self._dispatch, self.intake, clock=lambda: NOW
+        self.pausing = PauseController(
+            service.handlers[0], pauses, self._dispatch, clock=lambda: NOW
         )
+        self.pausing.attach(self.intake)
 
     async def _dispatch(self, delivery: Delivery) -> Outcome:
         if self._next is None:
@@ -149,10 +150,10 @@ async def test_it_is_probed_until_it_is_back(how: str) -> None:
     async with case.running():
         await case.run(DOWN)
         await eventually(lambda: dependency.asked >= 3)
-        assert case.intake.told == ["shut", "give back"]
+        assert case.intake.told == ["pause", "requeue waiting"]
         dependency.up = True
         await case.resumes()
-    assert case.intake.told == ["shut", "give back", "admit 50"]
+    assert case.intake.told == ["pause", "requeue waiting", "resume 50"]
 
 
 async def test_the_state_says_since_when_why_and_what_is_next() -> None:
@@ -173,7 +174,7 @@ async def test_the_state_says_since_when_why_and_what_is_next() -> None:
 
 async def test_pausing_and_resuming_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     """A warning with the reason, and how long it took."""
-    caplog.set_level(logging.INFO, "mqkit.consuming.pauses")
+    caplog.set_level(logging.INFO, "mqkit.consuming.pausing.controller")
     dependency = Dependency()
     dependency.up = True
     case = Case(pause(dependency.ask_soon))
@@ -190,13 +191,13 @@ async def test_pausing_and_resuming_are_logged(caplog: pytest.LogCaptureFixture)
 
 async def test_a_probe_that_fails_is_logged_loudly_once(caplog: pytest.LogCaptureFixture) -> None:
     """The first at WARNING, the others at DEBUG."""
-    caplog.set_level(logging.DEBUG, "mqkit.consuming.pauses")
+    caplog.set_level(logging.DEBUG, "mqkit.consuming.pausing.controller")
     dependency = Dependency()
     case = Case(pause(dependency.ask_soon))
     async with case.running():
         await case.run(DOWN)
         await eventually(lambda: dependency.asked >= 4)
-    levels = [record.levelno for record in caplog.records if "paused on" in record.getMessage()]
+    levels = [record.levelno for record in caplog.records if "still paused" in record.getMessage()]
     assert levels[:3] == [logging.WARNING, logging.DEBUG, logging.DEBUG]
 
 
@@ -223,7 +224,7 @@ async def test_a_probe_that_hangs_is_down_and_not_called_a_second_time_beside_it
 ) -> None:
     """After its time it counts as failed; in a thread, the next call waits for its end."""
     monkeypatch.setattr(pausing_module, "PROBE_TIMEOUT", 0.02)
-    caplog.set_level(logging.DEBUG, "mqkit.consuming.pauses")
+    caplog.set_level(logging.DEBUG, "mqkit.consuming.pausing.controller")
     release, calls, at_once = threading.Event(), 0, 0
 
     async def hang() -> None:
@@ -281,20 +282,20 @@ async def test_without_a_probe_one_message_is_tried_at_a_time() -> None:
     case = Case(pause())
     async with case.running():
         await case.run(DOWN)
-        await case.intake.admitted.wait()
-        assert case.intake.told == ["shut", "give back", "admit 1"]
+        await case.intake.resumed.wait()
+        assert case.intake.told == ["pause", "requeue waiting", "resume 1"]
         (outcome,) = await case.run(DOWN)
         assert isinstance(outcome, RetryAfter)
         assert not outcome.counted
-        assert case.intake.told[3:] == ["shut"]
-        await case.intake.admitted.wait()
-        assert case.intake.told[3:] == ["shut", "give back", "admit 1"]
+        assert case.intake.told[3:] == ["pause"]
+        await case.intake.resumed.wait()
+        assert case.intake.told[3:] == ["pause", "requeue waiting", "resume 1"]
         await case.run(Lost(), DeadLetter(DeathReason.UNDECODABLE, ValueError()))
         assert case.pausing._trial is not None
         assert not case.pausing._trial.done()
         await case.run(RetryAfter(1, ValueError("the message's own")))
         await case.resumes()
-    assert case.intake.told[6:] == ["admit 50"]
+    assert case.intake.told[6:] == ["resume 50"]
 
 
 async def test_a_run_from_before_the_pause_is_no_trial() -> None:
@@ -303,11 +304,11 @@ async def test_a_run_from_before_the_pause_is_no_trial() -> None:
     async with case.running():
         old = await case.begin()
         await case.run(DOWN)
-        await case.intake.admitted.wait()
+        await case.intake.resumed.wait()
         old.set_result(Ack())
         assert await case.held == Ack()
         assert case.pausing.state is not None
-        assert case.intake.told[-1] == "admit 1"
+        assert case.intake.told[-1] == "resume 1"
         await case.run(Ack())
         await case.resumes()
 
@@ -320,20 +321,20 @@ async def test_what_can_be_probed_is_waited_for_before_a_message_is_tried() -> N
     async with case.running():
         old = await case.begin()
         await case.run(DOWN)
-        await case.intake.admitted.wait()
+        await case.intake.resumed.wait()
         old.set_result(away)
         await eventually(lambda: store.asked >= 3)
-        assert "admit" not in case.intake.told[-1]
+        assert "resume" not in case.intake.told[-1]
         state = case.pausing.state
         assert state is not None
         assert "GatewayDown" in state.because
         assert "StoreUnavailable" in state.because
         store.up = True
-        await case.intake.admitted.wait()
-        assert case.intake.told[-1] == "admit 1"
+        await case.intake.resumed.wait()
+        assert case.intake.told[-1] == "resume 1"
         await case.run(Ack())
         await case.resumes()
-    assert case.intake.told[-1] == "admit 50"
+    assert case.intake.told[-1] == "resume 50"
 
 
 class Transaction:

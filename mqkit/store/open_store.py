@@ -1,4 +1,4 @@
-"""What an open store has: its database, and what runs beside."""
+"""Holds an open store: its database, and the tasks that run beside the handlers."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from mqkit.errors import StatementError, StoreError, StoreUnavailableError
 from mqkit.logging.shown import shown
 from mqkit.store.database.pool import Database
+from mqkit.store.log_throttle import LogThrottle
 from mqkit.store.notify import Notifier, listen
 from mqkit.store.relay import Relay
-from mqkit.store.seldom import Seldom
 from mqkit.store.states import StateRecorder
-from mqkit.store.uncounted import PATIENCE, Key, Uncounted, wait_after
+from mqkit.store.transient import MAX_UNCOUNTED, Key, TransientFailures, wait_after
 
 logger = logging.getLogger(__name__)
 
 
-class Opened:
-    """What an open store has: its database, and what runs beside."""
+class OpenStore:
+    """Holds the database of an open store, and runs its relay, notifier and state recorder."""
 
     def __init__(self, database: Database, recorder: StateRecorder) -> None:
         self.database = database
@@ -28,10 +28,10 @@ class Opened:
         self.relay: Relay | None = None
         self.with_inbox: set[str] = set()
         """Handlers that ask for a transaction: their successes are in the inbox."""
-        self.uncounted = Uncounted()
-        self._seldom = Seldom()
+        self.transient = TransientFailures()
+        self._throttle = LogThrottle()
         self._notifier: Notifier | None = None
-        if database.flavour.has_notify:
+        if database.dialect.has_notify:
             self._notifier = Notifier(database)
         self._tasks: list[asyncio.Task[None]] = []
         self._relaying: asyncio.Task[None] | None = None
@@ -40,14 +40,14 @@ class Opened:
             self._spawn(self._notifier.run(), "notifier")
 
     def committed(self) -> None:
-        """There is something in the outbox: tell this process's relay, or else all others."""
+        """Wake this process's relay, or else all others, after a commit to the outbox."""
         if self.relay is not None:
             self.relay.wake()
         elif self._notifier is not None:
             self._notifier.notify()
 
     async def judge(self, key: Key, error: StoreUnavailableError | StatementError) -> StoreError:
-        """What a failure of a message's transaction is, once the database was asked how it is.
+        """Ask the database how it is, and return what a failure of a message's transaction is.
 
         Where it answers, a statement that took too long counts; and so does what is not counted
         otherwise, if one message meets it again and again.
@@ -56,24 +56,24 @@ class Opened:
             is_same = isinstance(error, StoreUnavailableError)
             return error if is_same else StoreUnavailableError(str(error))
         if isinstance(error, StatementError):
-            self.uncounted.ended(key)
+            self.transient.ended(key)
             return error
         if await self._was_too_slow(error):
-            self.uncounted.ended(key)
+            self.transient.ended(key)
             return StatementError(
                 f"{error}; the transaction went on for {error.lost_after:.1f} s, and the server "
                 "closes one that idles, or goes on, for so long"
             )
-        failures = self.uncounted.failed(key)
+        failures = self.transient.failed(key)
         handler, _, message_id = key
-        if failures > PATIENCE and not error.lasting:
-            self.uncounted.ended(key)
+        if failures > MAX_UNCOUNTED and not error.lasting:
+            self.transient.ended(key)
             return StatementError(
                 f"{error}; this message met such failures {failures} times while the database "
                 "answers, and this one counts for its handler's policy"
             )
         error.wait = wait_after(failures)
-        if count := self._seldom.due((handler, str(error))):
+        if count := self._throttle.due((handler, str(error))):
             logger.warning(
                 "%s: %d failures of the store's that cost no attempt; message %s (failure %d of "
                 "it) is tried again in %.1f s: %s",
@@ -93,9 +93,9 @@ class Opened:
         return limit is not None and error.lost_after >= limit
 
     def start_relay(self, relay: Relay) -> asyncio.Task[None]:
-        """Start a relay, and what tells it of commits."""
+        """Start a relay, and listen for commits of other processes."""
         self.relay = relay
-        if self.database.flavour.has_listen:
+        if self.database.dialect.has_listen:
             self._spawn(listen(self.database, relay.wake), "listener")
         self._relaying = asyncio.create_task(relay.run(), name="mqkit store relay")
         return self._relaying
@@ -112,7 +112,7 @@ class Opened:
             self.relay = self._relaying = None
 
     async def close(self, *, within: float) -> None:
-        """End all that runs beside, write what was noted, and disconnect."""
+        """End the tasks, write what was noted, and disconnect."""
         await self.stop_relay(within=within)
         for task in self._tasks:
             task.cancel()
@@ -124,10 +124,10 @@ class Opened:
 
     def _spawn(self, work: Coroutine[Any, Any, None], what: str) -> None:
         task = asyncio.create_task(work, name=f"mqkit store {what}")
-        task.add_done_callback(_tell_of_failure)
+        task.add_done_callback(_log_failure)
         self._tasks.append(task)
 
 
-def _tell_of_failure(task: asyncio.Task[None]) -> None:
+def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.critical("%s ended: %s", task.get_name(), error, exc_info=error)

@@ -1,4 +1,4 @@
-"""Sees that no delivery waits here until the broker takes it back.
+"""Watches that no delivery waits in this process until the broker takes it back.
 
 A message that was sent ahead counts as delivered while it waits for its turn: RabbitMQ takes it
 back after the consumer timeout, and gives it to somebody else, while it may be about to run here.
@@ -38,15 +38,15 @@ QUIET = 600.0
 _TIMEOUT = re.compile(r"timed out\. Timeout value used: (\d+) ms")
 
 
-class Here(Protocol):
-    """A consumer, as far as it tells what it holds."""
+class Holder(Protocol):
+    """A consumer, as far as it says what deliveries it holds."""
 
     def held(self) -> tuple[list[Delivery], list[Delivery]]:
-        """What waits, and what runs."""
+        """Return what waits, and what runs."""
         ...
 
     def longest_line(self) -> tuple[Hashable, int]:
-        """The message id for which most others wait, and how many; 0 where ids do not matter."""
+        """Return the id for which most messages wait, and how many; 0 where ids do not matter."""
         ...
 
     async def hold_less(self) -> None:
@@ -55,34 +55,32 @@ class Here(Protocol):
 
 
 class Waits:
-    """Looks at what one consumer holds."""
+    """Watches the deliveries that one consumer holds, and has it hold fewer if they wait long."""
 
-    def __init__(self, handler: Handler, queue: str, here: Here) -> None:
+    def __init__(self, handler: Handler, queue: str) -> None:
         self._queue = queue
-        self._here = here
         self._timeout = consumer_timeout(handler.queue)
         self._since: dict[Delivery, float] = {}
         self._quiet_until = 0.0
         self._is_told = False
 
-    async def run(self) -> None:
-        """Look now and then, until cancelled."""
+    async def run(self, holder: Holder) -> None:
+        """Watch what a consumer holds, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(EVERY, LOOKS * self._timeout))
-            self._tell_of_a_crowd(loop.time())
-            if self.is_slow(loop.time()):
+            self._tell_of_a_crowd(*holder.longest_line(), loop.time())
+            if self.is_slow(*holder.held(), loop.time()):
                 self._tell_of_slowness()
-                await self._here.hold_less()
+                await holder.hold_less()
 
     def closed(self, text: str) -> None:
         """Learn the broker's consumer timeout from why it closed a channel, if it is that."""
         if (found := _TIMEOUT.search(text)) is not None:
             self._timeout = min(self._timeout, max(int(found[1]), 1) / 1000)
 
-    def is_slow(self, now: float) -> bool:
-        """Tell whether something waits, and something has been here for too long."""
-        waiting, running = self._here.held()
+    def is_slow(self, waiting: list[Delivery], running: list[Delivery], now: float) -> bool:
+        """Return whether a message waits, and one has been held for too long."""
         here: Iterable[Delivery] = (*waiting, *running)
         self._since = {each: self._since.get(each, now) for each in here if not each.lost}
         longest = SHARE * self._timeout
@@ -99,8 +97,7 @@ class Waits:
                 self._timeout,
             )
 
-    def _tell_of_a_crowd(self, now: float) -> None:
-        key, count = self._here.longest_line()
+    def _tell_of_a_crowd(self, key: Hashable, count: int, now: float) -> None:
         if count >= CROWD and now >= self._quiet_until:
             self._quiet_until = now + QUIET
             logger.warning(

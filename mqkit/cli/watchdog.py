@@ -20,8 +20,8 @@ from collections.abc import Callable, Container, Iterable
 from types import FrameType, TracebackType
 from typing import Self
 
+from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.labels import finish_output
-from mqkit.cli.options import FAILED
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ MANY = 10
 """Threads that are named."""
 
 
-class LastResort:
-    """Ends this process once its time is over; `begin` may be called from any thread.
+class ShutdownWatchdog:
+    """Ends this process when its time to stop is over; `begin` may be called from any thread.
 
     While it is entered, on the main thread and inside of the event loop, whose handlers of the
     signals are there already, SIGTERM and SIGINT begin the time even if the loop stands still.
@@ -72,17 +72,19 @@ class LastResort:
         self._former = -1
 
     def begin(self, grace: float | None = None) -> None:
-        """Let the time run: the grace period of its own, or this one if that is over earlier."""
+        """Start the time: its own grace period, or this one if that is over earlier."""
         ends_at = time.monotonic() + (self._grace if grace is None else grace) + self._after
         with self._changed:
             if self._ends_at is None:
-                threading.Thread(target=self._wait, name="mqkit last resort", daemon=True).start()
+                threading.Thread(
+                    target=self._wait, name="mqkit shutdown watchdog", daemon=True
+                ).start()
             if self._ends_at is None or ends_at < self._ends_at:
                 self._ends_at = ends_at
                 self._changed.notify()
 
     def end(self) -> None:
-        """Let the process live on: what was to end has ended."""
+        """Stop the time: what was to end has ended."""
         with self._changed:
             self._over = True
             self._changed.notify()
@@ -107,7 +109,7 @@ class LastResort:
         self._theirs.close()
 
     def _relay(self) -> None:
-        """Hand on what the interpreter writes of each signal, to the loop whose place this took."""
+        """Pass each signal's byte on to the event loop, whose wakeup file this has replaced."""
         while data := self._ours.recv(4096):
             with self._changed, contextlib.suppress(BlockingIOError):  # full: it wakes up anyway
                 if self._former >= 0:
@@ -147,7 +149,7 @@ class LastResort:
 
 
 def _running() -> Iterable[str]:
-    """The threads that are no daemons, each with what it is at."""
+    """Name the threads that are no daemons, each with what it is at."""
     frames = sys._current_frames()  # noqa: SLF001 - there is no other way to see another thread
     for thread in [t for t in threading.enumerate() if not t.daemon][:MANY]:
         frame = frames.get(thread.ident or 0)

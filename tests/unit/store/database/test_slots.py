@@ -1,4 +1,4 @@
-"""Places for transactions: in order, without a timeout, but for one within another."""
+"""TransactionSlots for transactions: in order, without a timeout, but for one within another."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import logging
 
 import pytest
 
-from mqkit.store.database import places as places_module
-from mqkit.store.database.places import Places
+from mqkit.store.database import slots as slots_module
+from mqkit.store.database.slots import TransactionSlots
 
 
 async def test_places_are_taken_in_the_order_in_which_they_are_asked_for() -> None:
     """But for those in front, who go next."""
-    places, order = Places(1), list[str]()
+    slots, order = TransactionSlots(1), list[str]()
     begin = asyncio.Event()
 
     async def hold(name: str, *, front: bool = False) -> None:
-        async with places.one(front=front, nested_timeout=1):
+        async with slots.hold(front=front, nested_timeout=1):
             order.append(name)
             await begin.wait()
 
@@ -31,21 +31,21 @@ async def test_places_are_taken_in_the_order_in_which_they_are_asked_for() -> No
 
 
 async def test_a_place_within_another_is_waited_for_so_long() -> None:
-    """It may be what it waits for; a task that outlives its place is within none."""
-    places = Places(1)
+    """It may be what it waits for; a task that outlives its slot is within none."""
+    slots = TransactionSlots(1)
     go_on = asyncio.Event()
 
     async def later() -> None:
         await go_on.wait()
-        async with places.one(front=False, nested_timeout=0):
+        async with slots.hold(front=False, nested_timeout=0):
             pass
 
-    async with places.one(front=False, nested_timeout=0):
+    async with slots.hold(front=False, nested_timeout=0):
         with pytest.raises(TimeoutError):
-            async with places.one(front=False, nested_timeout=0.01):
+            async with slots.hold(front=False, nested_timeout=0.01):
                 pass
         task = asyncio.create_task(later())
-    async with places.one(front=False, nested_timeout=0):
+    async with slots.hold(front=False, nested_timeout=0):
         go_on.set()
         await asyncio.sleep(0.02)
     await task
@@ -53,12 +53,12 @@ async def test_a_place_within_another_is_waited_for_so_long() -> None:
 
 async def test_a_place_is_lost_to_no_cancellation() -> None:
     """Neither while it is waited for, nor at the moment in which it is given."""
-    places = Places(2)
+    slots = TransactionSlots(2)
     taken = 0
 
     async def hold() -> None:
         nonlocal taken
-        async with places.one(front=False, nested_timeout=1):
+        async with slots.hold(front=False, nested_timeout=1):
             taken += 1
             assert taken <= 2
             try:
@@ -73,19 +73,19 @@ async def test_a_place_is_lost_to_no_cancellation() -> None:
         for task in tasks[::2]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert places._free == 2
-        assert not places._waiting
+        assert slots._free == 2
+        assert not slots._waiting
 
 
 async def test_a_long_wait_is_told_of_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """However many wait."""
-    monkeypatch.setattr(places_module, "TELL_AFTER", 0.05)
-    places = Places(1)
+    monkeypatch.setattr(slots_module, "WARN_AFTER", 0.05)
+    slots = TransactionSlots(1)
 
     async def hold(seconds: float) -> None:
-        async with places.one(front=False, nested_timeout=1):
+        async with slots.hold(front=False, nested_timeout=1):
             await asyncio.sleep(seconds)
 
     with caplog.at_level(logging.WARNING):
