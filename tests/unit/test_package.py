@@ -141,10 +141,17 @@ def test_without_its_libraries_the_command_says_what_to_install() -> None:
 
 def test_a_command_with_a_store_says_what_to_install() -> None:
     """When it opens the store and no earlier: the other commands are there without it."""
-    arguments = ["status", "m", "--store", "sqlite:///nowhere"]
-    code = f"import sys; sys.argv[1:] = {arguments}; from mqkit.cli import main; main()"
+    code = """
+import sys
+from mqkit.cli import main
+for sys.argv[1:] in (["--version"], ["status", "m", "--store", "sqlite:///nowhere"]):
+    try:
+        main()
+    except SystemExit as ended:
+        print(ended.code)
+"""
     done = without(STORE, code)
-    assert (done.stdout, done.returncode) == ("", 2)
+    assert done.stdout == f"mqkit {mqkit.__version__}\n0\n2\n", done.stderr
     assert done.stderr == f"mqkit: {NO_STORE}\n"
 
 
