@@ -314,16 +314,16 @@ async def test_what_cannot_be_asked_is_refused_before_it_is_written(world: World
 
 
 @pytest.mark.in_turn
-async def test_ten_thousand_requests_leave_nothing_behind(world: World) -> None:
+async def test_thousands_of_requests_leave_nothing_behind(world: World) -> None:
     """Neither entries for them are left, nor futures, tasks and messages, on either side."""
 
     def living() -> int:
         gc.collect()
         return sum(isinstance(each, asyncio.Future | Message) for each in gc.get_objects())
 
-    for start in range(0, 10_000, 500):
+    for start in range(0, 3_000, 500):
         await asyncio.gather(*(world.ask(n=n) for n in range(start, start + 500)))
-    assert len(world.runs) == 10_000
+    assert len(world.runs) == 3_000
     await eventually(lambda: world.pending() == 0)  # a reply may come before its confirm
     await eventually(lambda: living() < 500, what="the end of what is on its way")
 

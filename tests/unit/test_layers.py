@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -58,7 +59,13 @@ def modules(package: Path) -> Iterator[tuple[str, Path, ast.Module]]:
     """Each module with the name of its top part."""
     for path in sorted(package.rglob("*.py")):
         top = path.relative_to(package).parts[0].removesuffix(".py")
-        yield top, path, ast.parse(path.read_text())
+        yield top, path, _parsed(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _parsed(path: Path, changed: int) -> ast.Module:
+    """Parse a module; once, since most tests here go through all of them."""
+    return ast.parse(path.read_text())
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[str, int]]:
