@@ -36,7 +36,7 @@ class Connection:
 
     What was right at the start (credentials, certificates, a virtual host) may be wrong for a while
     in between and become right again; nobody would notice a connection that was given up. Only one
-    that the application lent cannot be opened again.
+    that is borrowed from the application cannot be opened again.
 
     What was built on a lost connection is gone; whoever holds channels watches their `closed`
     and asks `channel()` for new ones.

@@ -62,8 +62,8 @@ class Service:
     `connection` is an aio-pika connection for the service to use, instead of a URL: an open one
     (`aio_pika.connect`), which stays the application's to close and to recover, or an async
     function without arguments that opens one, which mqkit calls for each connection that it
-    needs and again to recover, and whose connections mqkit closes. A lent one carries consuming
-    and publishing, so that an alarm of the broker holds up its acks as well.
+    needs and again to recover, and whose connections mqkit closes. Such a borrowed connection
+    carries consuming and publishing, so that an alarm of the broker holds up its acks as well.
 
     `store` (`mqkit.store.Store`) keeps what became of each message, and has transactions for
     handlers that ask for one, so that a message that comes twice has one effect.
