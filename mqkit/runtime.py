@@ -53,11 +53,11 @@ class Runtime:
     """Runs one service in this process, on two connections: one consumes, one publishes.
 
     A borrowed connection, one that the application holds, is both. As an asynchronous context
-    manager it starts on entry and drains on exit; `run` does both and waits in between. `grace` is in seconds.
-    `connect_deadline` is after how many seconds the first connection is not tried again; None tries
-    for ever. `middleware` goes around the service's own. A service that has a connection of its own
-    takes neither `url` nor `driver`. `management` is the URL of the broker's management API, by
-    which policies are seen that break what is promised.
+    manager it starts on entry and drains on exit; `run` does both and waits in between. `grace`
+    is in seconds. `connect_deadline` is after how many seconds the first connection is not
+    tried again; None tries for ever. `middleware` goes around the service's own. A service that
+    has a connection of its own takes neither `url` nor `driver`. `management` is the URL of the
+    broker's management API, by which policies are seen that break what is promised.
 
     `observer` is told what becomes of deliveries, and what the service's publisher has published,
     copies of deliveries included (`mqkit.Observer`). `on_stop` is called when it begins
