@@ -72,7 +72,7 @@ async def test_stopping_counts_one_delivery_at_most(broker: Broker, name: str) -
             await eventually(lambda began=began: bool(began))  # type: ignore[misc]
             stop.set()
             (consumer,) = runtime._consumers
-            await eventually(lambda consumer=consumer: consumer._cancelled)  # type: ignore[misc]
+            await eventually(lambda consumer=consumer: consumer._processor._stopped)  # type: ignore[misc]
             release.set()
             await task
         left = await client.take_all(f"{name}.q")

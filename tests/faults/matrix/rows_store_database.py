@@ -12,6 +12,7 @@ from unittest import mock
 from sqlalchemy import func, insert, select, text
 
 from mqkit import Delivery
+from mqkit.consuming import failures
 from mqkit.outcome import Outcome, RetryAfter
 from mqkit.store import Store
 from mqkit.store.database import engine
@@ -135,11 +136,11 @@ OUTAGES: dict[Outage, str] = {
 @row(26, "database locked, deadlocked, down", short=len(OUTAGES))
 async def database_away(bench: Bench) -> None:
     """Messages that meet it are tried again, uncounted, and none is acked or dead-lettered."""
-    failures: list[str] = []
+    reasons: list[str] = []
 
     def settled(_: Delivery, outcome: Outcome) -> None:
         if isinstance(outcome, RetryAfter):
-            failures.append(str(outcome.error))
+            reasons.append(str(outcome.error))
 
     with (
         mock.patch.object(engine, "LOCK_TIMEOUT", LOCK_TIMEOUT),
@@ -151,7 +152,7 @@ async def database_away(bench: Bench) -> None:
             service = posting(bench.journal, Store(kept.url))
             async with bench.serving(service, observer=Telling(settled=settled)):
                 for outage in itertools.islice(itertools.cycle(OUTAGES), bench.faults):
-                    await _outage(bench, kept, client, outage, failures)
+                    await _outage(bench, kept, client, outage, reasons)
                 await kept.settled()
             await kept.collect(client)
             ((attempts,),) = await kept.rows(select(func.max(inbox.c.attempt)))
