@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from handlers.replay.generate import statement_lines
+from handlers.replay.ledger_process import PROCESSES
 from mqkit.testing.brokers.broker import Broker
 from mqkit.testing.brokers.finder import BrokerNotFoundError, BrokerSpec, find_brokers, start
 from tests.faults import failpoints
@@ -96,6 +98,21 @@ def inject(fault: str, broker: Broker, tmp_path: Path) -> None:
             time.sleep(0.01)
 
 
+def _both_have_consumed(database: Path) -> bool:
+    """Whether each process of the ledger has had a consumer, so that no fault meets its first one.
+
+    RabbitMQ 4.3.6 was seen to deliver nothing more, to either of them, after all connections were
+    closed within a millisecond of the second one's consume-ok on a queue with a single active
+    consumer.
+    """
+    log = database.with_name(f"{database.name}.log")
+    text = log.read_text() if log.exists() else ""
+    return all(
+        re.search(rf"\[ledger\.{number}\].*: consuming \(", text)
+        for number in range(1, PROCESSES + 1)
+    )
+
+
 @pytest.mark.timeout(420)
 def test_the_figures_are_those_without_faults(own_broker: Broker, tmp_path: Path) -> None:
     """Crashes, closed connections, deaths before commit and ack change no digit and no order."""
@@ -122,7 +139,7 @@ def test_the_figures_are_those_without_faults(own_broker: Broker, tmp_path: Path
                 # Spread over the first four fifths, each once enough is in the ledger.
                 threshold = 200 + rows * 4 * n // (5 * len(FAULTS))
                 deadline = time.monotonic() + 90
-                while posted(database) < threshold:
+                while posted(database) < threshold or not _both_have_consumed(database):
                     assert process.poll() is None, Path(err.name).read_text()
                     assert time.monotonic() < deadline, "the replay does not go on"
                     time.sleep(0.01)
