@@ -1,4 +1,4 @@
-"""Opens the ledger's SQLite file, and tells failures that may pass from those that will not."""
+"""Opens the ledger's SQLite file, and sorts its failures into passing and lasting ones."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class Replay:
         return result
 
     async def _prepare(self, runtime: Runtime) -> int:
-        """Check that nobody else posts; returns how many dead letters the ledger has already."""
+        """Check that no other ledger runs; returns how many dead letters there are already."""
         if not await self._wait_for_queue(
             runtime, lambda queue: not queue.consumers, FOREIGN_CONSUMER_WAIT
         ):

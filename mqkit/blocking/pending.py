@@ -48,7 +48,7 @@ class PendingPublish:
             self.done.set()
 
     def abandon(self) -> bool:
-        """Note that the caller waits no more; True if it has no result, which nobody reads then."""
+        """Note that the caller has stopped waiting; True if there is no result yet."""
         with self._lock:
             self._abandoned = not self.done.is_set()
             return self._abandoned

@@ -60,7 +60,7 @@ class PublishQueue:
         self.name = name
         self.closing = threading.Event()
         self.orphaned = False
-        """Set where nobody holds the publisher any more."""
+        """Set once the publisher has been garbage-collected."""
         self.ever_connected = False
         self.hosts = Hosts(url.hosts)
         self.problem: str | None = None

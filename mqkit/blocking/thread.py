@@ -63,7 +63,7 @@ class PublishThread:
         self._thread.start()
 
     def join(self, seconds: float) -> None:
-        """Wait until it has ended, for at most so many seconds."""
+        """Wait until the thread has ended, for `seconds` at most."""
         self._thread.join(seconds)
 
     @property
