@@ -68,7 +68,7 @@ class PublishThread:
 
     @property
     def blocked(self) -> str | None:
-        """Why the broker blocks publishers on this thread's connection, as far as it was told."""
+        """The broker's reason for blocking publishers on this connection; None if it does not."""
         connection = self._connection
         return connection.blocked if connection is not None else None
 

@@ -1,4 +1,4 @@
-"""Tells from a class alone what may be lost when a value of it is written as JSON."""
+"""Finds, by a class alone, what may be lost when a value of it is written as JSON."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ Step = Callable[[DriverChannel], Awaitable[Any]]
 
 
 async def _is_there(channel: DriverChannel, look: Step) -> bool:
-    """Look whether somebody who may configure it has declared it; it is taken as it is then."""
+    """Return whether it is declared already, by a user who has the permission to."""
     try:
         await look(channel)
     except ChannelClosedError as error:
@@ -74,7 +74,7 @@ async def _is_there(channel: DriverChannel, look: Step) -> bool:
 
 
 def _steps(topology: Topology) -> list[tuple[str, Step, Step | None]]:
-    """List the steps: a name, what to do, and how to see whether somebody else has done it."""
+    """List the steps: a name, what to do, and how to check whether it has been done already."""
     return [
         *(
             (f"exchange {item.name}", _exchange(item), _exchange(replace(item, declare=False)))

@@ -50,7 +50,7 @@ def wait_between_rounds() -> Callable[[RetryCallState], float]:
 
 
 def wait_after_losses(losses: int) -> float:
-    """Draw the seconds to wait before connecting, after so many losses in quick succession.
+    """Draw the seconds to wait before connecting, after `losses` losses in quick succession.
 
     A broker that drops whoever connects, or publishes, must not be run at in a tight loop.
     """
