@@ -19,7 +19,7 @@ help:
 	@echo 'make demo         sets up .venv, then runs the payment services on a bank statement'
 	@echo '                  (DATA=path names one; without it, one is generated)'
 	@echo 'make test         sets up .venv and a broker, then runs every test'
-	@echo '                  (MQKIT_TEST_LONG=1: the long forms of the replay and of bad peers)'
+	@echo '                  (MQKIT_TEST_LONG=1: the long forms of the replay, the fuzz and bad peers)'
 	@echo 'make test-pythons runs the unit tests on each Python of the classifiers that is there'
 	@echo 'make check        format, lint, types, layers'
 	@echo 'make bench        mqkit and its peers side by side, into the README; some 20 minutes on a quiet'

@@ -12,8 +12,8 @@ ALL_VERSIONS = "--all-versions"
 IN_TURN = "in_turn"
 """The marker of long tests of what mqkit's own processes do, such as rows of the fault matrix.
 
-Such tests are dealt out to the RabbitMQs that are found, each to one of them; on the embedded
-broker they run besides.
+Such tests are dealt out to the RabbitMQs that are found, each to one of them. They run on the
+embedded broker where no RabbitMQ is asked for, or besides: `pytest.mark.in_turn(embedded=True)`.
 """
 
 PARTS = {
@@ -58,14 +58,18 @@ def left_out(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     cases: dict[str, dict[str, pytest.Item]] = {}
     for item in items:
         version = label(item)
-        if version not in (None, _EMBEDDED) and item.get_closest_marker(IN_TURN) is not None:
-            assert version is not None
-            cases.setdefault(item.nodeid.replace(version, "*", 1), {})[version] = item
+        marker = item.get_closest_marker(IN_TURN)
+        if version is None or marker is None:
+            continue
+        if version != _EMBEDDED or not marker.kwargs.get(_EMBEDDED):
+            test, _, parameters = item.nodeid.partition("[")
+            case = f"{test}[{parameters.replace(version, '*', 1)}"
+            cases.setdefault(case, {})[version] = item
     others: list[pytest.Item] = []
-    for number, case in enumerate(cases.values()):
-        versions = sorted(case)
+    for number, found in enumerate(cases.values()):
+        versions = sorted(set(found) - {_EMBEDDED}) or [_EMBEDDED]
         dealt = versions[number % len(versions)]
-        others += [item for version, item in case.items() if version != dealt]
+        others += [item for version, item in found.items() if version != dealt]
     return others
 
 

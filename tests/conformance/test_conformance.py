@@ -19,7 +19,7 @@ PAIRS = [
         client,
         case,
         id=f"{client.label}-{case.id}",
-        marks=[pytest.mark.in_turn] if case.about == "broker" else [],
+        marks=[pytest.mark.in_turn(embedded=True)] if case.about == "broker" else [],
     )
     for case in collect()
     for client in CLIENTS.values()

@@ -8,6 +8,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from mqkit import BrokerUrl, Delivery, Queue, Retry, Runtime, Service
 from mqkit.broker.declare import declare
 from mqkit.testing.brokers.finder import Broker
@@ -81,6 +83,7 @@ async def test_stopping_counts_one_delivery_at_most(broker: Broker, name: str) -
     assert all(isinstance(count, int) and count <= 3 for count in counts), counts
 
 
+@pytest.mark.in_turn
 async def test_a_silent_broker_does_not_hold_up_the_end(
     broker: Broker, name: str, tmp_path: Path
 ) -> None:
@@ -110,6 +113,7 @@ async def test_a_silent_broker_does_not_hold_up_the_end(
         proxy.resume()
 
 
+@pytest.mark.in_turn
 async def test_a_broker_that_is_gone_does_not_hold_up_the_end(
     broker: Broker, name: str, tmp_path: Path
 ) -> None:

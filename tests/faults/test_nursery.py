@@ -89,6 +89,7 @@ async def die_between_confirm_and_ack(
         assert await client.messages(f"{queue}.dead") == 0
 
 
+@pytest.mark.in_turn
 async def test_a_worker_killed_between_a_retrys_confirm_and_the_ack_loses_nothing(
     broker: Broker, name: str, tmp_path: Path
 ) -> None:

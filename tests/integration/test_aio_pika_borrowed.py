@@ -294,6 +294,7 @@ async def test_an_alarm_reaches_those_who_borrow(broker: Broker, name: str) -> N
             await each.close()
 
 
+@pytest.mark.in_turn
 async def test_mqkit_run_takes_the_service_s_connection(
     broker: Broker, name: str, tmp_path: Path
 ) -> None:
@@ -323,6 +324,7 @@ async def test_mqkit_run_takes_the_service_s_connection(
         assert "has a connection of its own" in process.text()
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("driver", drivers.NAMES)
 async def test_mqkit_run_takes_a_driver_by_name(
     broker: Broker, name: str, tmp_path: Path, driver: str

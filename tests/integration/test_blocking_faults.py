@@ -271,6 +271,7 @@ def test_a_forked_child_has_a_connection_of_its_own(
     assert queue.ids() == {"parent-1": 1, "child": 1, "parent-2": 1}
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("used_before", [True, False])
 def test_a_publish_at_the_interpreters_end_is_refused_at_once(
     queue: QueueOnBroker, *, used_before: bool
@@ -306,6 +307,7 @@ def test_a_publish_at_the_interpreters_end_is_refused_at_once(
     assert queue.ids() == ({"first": 1} if used_before else {})
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("end", ["", "raise SystemExit(0)", "import os; os.kill(os.getpid(), 2)"])
 def test_an_unclosed_publisher_lets_the_process_end(
     queue: QueueOnBroker, end: str, name: str

@@ -250,6 +250,7 @@ async def test_middleware_goes_around_each_run(broker: Broker, name: str) -> Non
     assert dead.properties.headers["mqkit-error-message"] == "turned by handler"
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("count", [2000])
 async def test_every_message_of_many_is_handled(broker: Broker, name: str, count: int) -> None:
     """All of 2,000 messages are handled exactly once where nothing fails."""

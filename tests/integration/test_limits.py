@@ -113,6 +113,7 @@ GIANTS: dict[str, Callable[[], dict[str, Any]]] = {
 """What nobody should send, by its options."""
 
 
+@pytest.mark.in_turn
 async def test_a_giant_is_refused_and_the_connection_stays(broker: Broker, name: str) -> None:
     """None of them reaches the broker; what is published beside them does, on one connection."""
     async with connected(broker.url) as client:
@@ -130,6 +131,7 @@ async def test_a_giant_is_refused_and_the_connection_stays(broker: Broker, name:
         assert ids == [str(number) for number in range(len(GIANTS))]
 
 
+@pytest.mark.in_turn
 def test_a_giant_is_refused_by_the_blocking_publisher_too(broker: Broker, name: str) -> None:
     """It is refused in its caller's thread, before a connection is even opened."""
     # Nobody listens there: what is not refused would end as a ConnectionLostError.

@@ -59,6 +59,7 @@ def replay(
     return done, json.loads(done.stdout) if done.stdout else {}
 
 
+@pytest.mark.in_turn(embedded=True)  # as `make demo` runs
 def test_a_statement_reconciles_and_posts_nothing_twice(
     broker: Broker, statement: Path, tmp_path: Path
 ) -> None:

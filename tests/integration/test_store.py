@@ -53,6 +53,7 @@ async def send(client: Client, name: str, ids: list[str]) -> None:
     )
 
 
+@pytest.mark.in_turn
 async def test_two_processes_do_the_work_of_each_message_once(
     broker: Broker, database: str, name: str, tmp_path: Path
 ) -> None:
@@ -92,6 +93,7 @@ async def test_two_processes_do_the_work_of_each_message_once(
         assert (await store.status("o007.posted"))[0].state is State.SUCCEEDED
 
 
+@pytest.mark.in_turn
 async def test_a_stop_confirms_and_marks_what_its_relay_has_written(
     broker: Broker, database: str, name: str, tmp_path: Path
 ) -> None:
@@ -139,6 +141,7 @@ async def test_a_failed_run_s_messages_are_never_published(
         assert await client.messages(f"{name}.out") == 0
 
 
+@pytest.mark.in_turn
 async def test_what_is_in_the_outbox_at_the_start_waits_for_the_topology(
     broker: Broker, database: str, name: str
 ) -> None:
@@ -178,6 +181,7 @@ async def test_what_a_transaction_publishes_arrives_as_from_a_publisher(
         assert (incoming.properties.app_id, incoming.properties.persistent) == ("web", True)
 
 
+@pytest.mark.in_turn
 async def test_two_services_of_one_code_base_each_have_their_effect(
     broker: Broker, database: str, name: str
 ) -> None:

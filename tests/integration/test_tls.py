@@ -113,6 +113,7 @@ class Pair:
         return BrokerUrl.parse(front.url(certfile=self.certfile, keyfile=self.keyfile))
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("missing", [False, True])
 async def test_a_service_outlives_a_certificate_without_its_key(
     broker: Broker,
