@@ -19,7 +19,7 @@ MESSAGES, SEED = 300, 9
 LIMIT = 90.0
 """Seconds for one run."""
 
-MUTANTS = ("acked-without-a-run", "two-dead-letters", "batches-forget-one")
+MUTANTS: tuple[str, ...] = ("acked-without-a-run", "two-dead-letters", "batches-forget-one")
 """Those that the suite has the time for; `python -m tests.faults.fuzz.mutation` plants all."""
 
 if os.environ.get("MQKIT_TEST_LONG"):
