@@ -12,7 +12,7 @@ JOBS := 6
 # The interpreter for .venv:   make PYTHON=/path/to/python3 .venv
 PYTHON :=
 
-.PHONY: help demo test check bench faults conformance mutation broker postgres compiled lock clean test-pythons .venv
+.PHONY: help demo test check docs bench faults conformance mutation broker postgres compiled lock clean test-pythons .venv
 .DEFAULT_GOAL := help
 
 help:
@@ -21,7 +21,8 @@ help:
 	@echo 'make test         sets up .venv and a broker, then runs every test'
 	@echo '                  (MQKIT_TEST_LONG=1: the long forms of the replay and of bad peers)'
 	@echo 'make test-pythons runs the unit tests on each Python of the classifiers that is there'
-	@echo 'make check        format, lint, types, layers'
+	@echo 'make check        format, lint, types, layers, links of the documentation'
+	@echo 'make docs         builds the documentation, strictly, into .site'
 	@echo 'make bench        mqkit and its peers side by side, into docs/guides/benchmarks.md; some 20'
 	@echo '                  minutes on a quiet machine (JSON=path; ROUNDS=5, SYSTEMS=mqkit,go: not into the page)'
 	@echo 'make faults       the fault matrix in its long form (ROWS=1,4 VERSIONS=4.3 FAULTS=9 JSON=path)'
@@ -69,6 +70,11 @@ check: $(STAMP)
 	$(PY) -m ruff check $(SOURCES)
 	$(PY) -m mypy $(SOURCES)
 	$(PY) -m pytest -q tests/unit/test_layers.py
+	@$(MAKE) --no-print-directory docs
+
+# A link to what is not there is an error. The pages of .site can be read from the disk.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet --config-file deploy/mkdocs.yml
 
 # The peers get an environment of their own. Where Go and its amqp091 package are installed
 # (Debian: golang-go golang-github-rabbitmq-amqp091-go-dev), a Go client is measured as the bound.
@@ -110,5 +116,5 @@ lock:
 	@sh deploy/lock.sh $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf .venv .pythons .bench .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .pythons .bench .demo .site .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
