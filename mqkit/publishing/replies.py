@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mqkit.codec import BodyDecoder, encode
-from mqkit.errors import DecodeError, RequestFailedError, RequestRejectedError
+from mqkit.codec import BodyDecoder, PydanticUserError, encode
+from mqkit.errors import ConfigurationError, DecodeError, RequestFailedError, RequestRejectedError
 from mqkit.message import Delivery, Header, Message, Properties
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Reject
 
@@ -70,6 +70,20 @@ def reply_to(delivery: Delivery, outcome: Ack | DeadLetter) -> Message | None:
         # RabbitMQ before 4.3 returns every mandatory direct reply, delivered or not.
         mandatory=not address.startswith(DIRECT_REPLY_TO),
     )
+
+
+def reply_decoder(reply_type: Any) -> BodyDecoder:
+    """Make what reads a reply as `reply_type`.
+
+    :raises ConfigurationError: pydantic cannot validate that
+    """
+    try:
+        decoder = BodyDecoder(reply_type)
+        # Found with the reply, it would be an error after the request was handled.
+        decoder.complete()
+    except (PydanticUserError, NameError, SyntaxError) as error:
+        raise ConfigurationError(f"a reply cannot be a {reply_type!r}: {error}") from error
+    return decoder
 
 
 def read_reply(body: bytes, properties: Properties, decoder: BodyDecoder, request: Message) -> Any:
