@@ -68,9 +68,9 @@ def broker(
 ) -> None:
     """Run the embedded AMQP 0-9-1 broker until SIGTERM or SIGINT.
 
-    For development and tests on machines without RabbitMQ; the README tells what it does and
-    what it refuses. Exit code 0: stopped; 1: it could not start, or not keep what it was given;
-    2: it was called wrongly.
+    For development and tests on machines without RabbitMQ; its guide tells what it does and what it
+    refuses. Exit code 0: stopped; 1: it could not start, or not keep what it was given; 2: it was
+    called wrongly.
     """
     level = log_level_number(log_level)
     users = _users(user, password_file)
