@@ -17,11 +17,11 @@ from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
 from mqkit.codec import BodyDecoder
 from mqkit.drivers.base import Driver
-from mqkit.errors import InvalidMessageError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message, maker
+from mqkit.publishing.exchanges import ExchangeCheck, Exchanges
 from mqkit.publishing.lifetime import CLOSE_TIMEOUT, Lifetime, wait_for_all
-from mqkit.publishing.outgoing import MessageIds, Outgoing, to_message
+from mqkit.publishing.outgoing import MessageIds, Outgoing, destination, to_message
 from mqkit.publishing.pipeline import (
     OnConfirmed,
     PublishPipeline,
@@ -57,6 +57,8 @@ class Options(TypedDict, total=False):
     window: int
     limits: Limits
     on_confirmed: OnConfirmed | None
+    check_exchange: ExchangeCheck | None
+    """Refuses an `Exchange` that may not be published to; not for a publisher with a URL."""
 
 
 class Publisher:
@@ -130,8 +132,11 @@ class Publisher:
             checked.name(self._app_id, "Publisher(app_id=...)")
         self._tell = teller(options.get("on_confirmed"), "Publisher(on_confirmed=...)")
         self._lifetime = lifetime
-        self._sender = Sender(lifetime.connection, window=window)
-        self._requester = Requester(lifetime.connection, window=window, on_confirmed=self._tell)
+        self._exchanges = Exchanges(options.get("check_exchange"))
+        self._sender = Sender(lifetime.connection, self._exchanges, window=window)
+        self._requester = Requester(
+            lifetime.connection, self._exchanges, window=window, on_confirmed=self._tell
+        )
         self._decoder = functools.lru_cache(REPLY_TYPES)(reply_decoder)
         self._new_id = MessageIds()
 
@@ -195,18 +200,23 @@ class Publisher:
         expiration: Seconds | None = None,
         priority: int | None = None,
         persistent: bool = True,
-        mandatory: bool = True,
+        mandatory: bool | None = None,
         timeout: Seconds | None = None,  # noqa: ASYNC109 - covers publishing again, not one await
     ) -> str:
         """Publish one message and return its `message_id` once the broker has confirmed it.
 
-        `timeout` is in seconds, 30 by default. `expiration` is in seconds: so long it may wait in
-        a queue. `message_id` is a random one where it is None. See `Outgoing`.
+        An `Exchange` is declared before the first message to it, unless it says `declare=False`; an
+        exchange that is given by its name must be there. `mandatory` is by default as the
+        `Exchange` says. `timeout` is in seconds, 30 by default. `expiration` is in seconds: so long
+        it may wait in a queue. `message_id` is a random one where it is None. See `Outgoing`.
 
         :raises InvalidMessageError: it cannot be encoded, or is over a limit; nothing was written
         :raises OptionError: the timeout is none; nothing was written
-        :raises UnroutableError: no queue is bound for the routing key
+        :raises ConfigurationError: its service says what it publishes to (`publishes`), and this
+            exchange is not among it; or this is another event loop; nothing was written
+        :raises UnroutableError: no queue is bound for the routing key, and it is mandatory
         :raises ExchangeNotFoundError: there is no such exchange
+        :raises ExchangeMismatchError: the exchange is declared otherwise; nothing was written
         :raises PublishRefusedError: the broker refused it (permissions, size)
         :raises NackedError: a queue refused it; it may be stored
         :raises BlockedError: the broker blocks publishers until the timeout; nothing was written
@@ -214,6 +224,8 @@ class Publisher:
         :raises ConnectionLostError: no connection at the timeout; see its `may_be_stored`
         :raises PublisherClosedError: `close` was called, or the service ended, before it was
             confirmed; see its `may_be_stored`
+        :raises AuthenticationError: the first connection's credentials were refused
+        :raises VirtualHostError: the first connection's virtual host was refused
         """
         outgoing = _outgoing(
             exchange=exchange,
@@ -233,14 +245,26 @@ class Publisher:
         await self._send(message, timeout)
         return message.properties.message_id or ""
 
-    async def send(self, message: Message, *, timeout: Seconds | None = None) -> None:  # noqa: ASYNC109
+    async def send(
+        self,
+        message: Message,
+        *,
+        timeout: Seconds | None = None,  # noqa: ASYNC109
+        declare: Exchange | None = None,
+    ) -> None:
         """Publish a message that is ready to be written; raises as `publish` does.
+
+        `declare` is its exchange, which is declared so where the broker does not have it.
 
         The publisher's limits are not for it: the copy of a message that is over them, on its way
         to the dead letters, must be written all the same.
         """
         self._lifetime.check(message)
-        await self._send(message, timeout)
+        if declare is None:
+            await self._send(message, timeout)
+        else:
+            await self._sender.send_declaring(message, self._seconds(timeout), declare)
+            self._tell(message)
 
     async def _send(self, message: Message, timeout: Seconds | None) -> None:  # noqa: ASYNC109
         await self._sender.send(message, self._seconds(timeout))
@@ -311,7 +335,7 @@ class Publisher:
         """
         seconds = self._seconds(timeout)
         decoder = self._decoder_of(reply_type)
-        exchange, routing_key = _destination(route)
+        exchange, routing_key = destination(route)
         outgoing = _outgoing(
             exchange=exchange,
             routing_key=routing_key,
@@ -335,6 +359,12 @@ class Publisher:
     def _to_message(self, outgoing: Outgoing) -> Message:
         message = to_message(outgoing, self._app_id, limits=self._limits, new_id=self._new_id)
         self._lifetime.check(message)
+        exchange = outgoing.exchange
+        if (
+            isinstance(exchange, Exchange)
+            and self._exchanges.given.get(exchange.name) is not exchange
+        ):
+            self._exchanges.note(exchange)
         return message
 
     def _decoder_of(self, reply_type: Any) -> BodyDecoder:
@@ -368,13 +398,3 @@ class Publisher:
         window = checked.count(window, "publish_many(window=...)")
         pipeline = PublishPipeline(self._sender, self._tell, seconds)
         return publish_each(pipeline, messages, window, self._to_message)
-
-
-def _destination(route: Source | Queue) -> tuple[str, str]:
-    if isinstance(route, Queue):
-        return "", route.name
-    if isinstance(route, Source):
-        return route.exchange.name, route.routing_key
-    raise InvalidMessageError(
-        f"a request goes to Exchange.key(...) or to a Queue, not to {type(route).__name__}"
-    )

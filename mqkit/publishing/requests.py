@@ -26,6 +26,7 @@ from mqkit.errors import (
 from mqkit.message import Message
 from mqkit.publishing.channel import PublishChannel
 from mqkit.publishing.confirms import ConfirmChannel
+from mqkit.publishing.exchanges import Exchanges
 from mqkit.publishing.replies import DIRECT_REPLY_TO
 from mqkit.publishing.verdicts import Progress, Stage, judge
 
@@ -102,10 +103,15 @@ class Requester:
     """
 
     def __init__(
-        self, connection: Connection, *, window: int, on_confirmed: Callable[[Message], None]
+        self,
+        connection: Connection,
+        exchanges: Exchanges,
+        *,
+        window: int,
+        on_confirmed: Callable[[Message], None],
     ) -> None:
         self._window = asyncio.Semaphore(window)
-        self._channel = PublishChannel(connection, ReplyChannel.open)
+        self._channel = PublishChannel(connection, exchanges, ReplyChannel.open)
         self._on_confirmed = on_confirmed
         self._asking = 0
         self._none_asking = asyncio.Event()
