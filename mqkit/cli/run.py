@@ -22,11 +22,11 @@ from mqkit.cli.loop import ASYNCIO, UVLOOP, runner, tune_collector
 from mqkit.cli.options import (
     DriverOption,
     LogLevelOption,
-    load_service,
     log_level_number,
     log_to_stderr,
     seconds_option,
 )
+from mqkit.cli.services import load_service
 from mqkit.cli.supervisor.protocol import WorkerJob
 from mqkit.cli.supervisor.supervisor import Supervisor
 from mqkit.cli.watchdog import ShutdownWatchdog

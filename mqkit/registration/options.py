@@ -69,8 +69,8 @@ def refuse_unrun(function: Callable[..., Any], what: str) -> None:
         if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
             raise HandlerError(
                 f"{what}: it has a `yield`, and calling it would not run its body; a handler "
-                "returns what it has to say. For what must be closed after a message there is "
-                "service.provide"
+                "returns what it has to say, and publishes by an argument publisher: Publisher. "
+                "For what must be closed after a message there is service.provide"
             )
     if is_async(function):
         return
