@@ -18,6 +18,7 @@ from mqkit.broker.connection import Connection
 from mqkit.drivers.base import Closed, DriverChannel, Gone, Incoming, Verdict
 from mqkit.errors import (
     BrokerError,
+    InvalidMessageError,
     PublishError,
     ReplyLostError,
     RequestError,
@@ -28,6 +29,7 @@ from mqkit.publishing.channel import PublishChannel
 from mqkit.publishing.confirms import ConfirmChannel
 from mqkit.publishing.replies import DIRECT_REPLY_TO
 from mqkit.publishing.verdicts import Progress, Stage, judge
+from mqkit.topology import Queue, Source
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +161,20 @@ class Requester:
         if progress.stage is not Stage.REPLY:
             return self._channel.deadline_passed(request, progress, seconds)
         return _error(RequestTimeoutError, request, f"no reply within {seconds:g} s; {ASK_AGAIN}")
+
+
+def destination(route: Source | Queue) -> tuple[str, str]:
+    """Return the exchange and the routing key of a request.
+
+    :raises InvalidMessageError: it is neither `Exchange.key(...)` nor a queue
+    """
+    if isinstance(route, Queue):
+        return "", route.name
+    if isinstance(route, Source):
+        return route.exchange.name, route.routing_key
+    raise InvalidMessageError(
+        f"a request goes to Exchange.key(...) or to a Queue, not to {type(route).__name__}"
+    )
 
 
 def _error(kind: type[RequestError], request: Message, problem: str) -> RequestError:

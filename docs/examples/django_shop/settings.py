@@ -1,0 +1,17 @@
+"""The settings of the project."""
+
+import os
+
+SECRET_KEY = os.environ.get("SECRET_KEY", "for-development-only")
+ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
+ROOT_URLCONF = "django_shop.urls"
+INSTALLED_APPS = ["django_shop"]
+MIDDLEWARE = ["django_shop.messages.AnswerBrokerErrors"]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("DATABASE", "shop.sqlite3"),
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+BROKER_URL = os.environ.get("BROKER_URL", "amqp://guest:guest@localhost/")
