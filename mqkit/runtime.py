@@ -102,7 +102,7 @@ class Runtime:
         self._management = Management(management, self._url.vhost) if management else None
         self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=driver)
         self._publishing = Connection(self._url, name=f"{service.name}.publish", driver=driver)
-        self.publisher = Publisher(
+        self.publisher = Publisher.on(
             self._publishing,
             app_id=service.name,
             on_confirmed=None if observer is None else observer.confirmed,
@@ -340,7 +340,7 @@ class Runtime:
         await asyncio.gather(self._close_publishing(), self._consuming.close())
 
     async def _close_publishing(self) -> None:
-        await self.publisher.close()
+        await self.publisher.close(timeout=0)
         await self._publishing.close()
 
 

@@ -147,7 +147,8 @@ class Background:
         try:
             self._loop.run_until_complete(self._main())
         except Exception:
-            logger.exception("%s: the thread failed, and what waits for it fails", self._thread.name)
+            name = self._thread.name
+            logger.exception("%s: the thread failed, and what waits for it fails", name)
         finally:
             self._ended = True
             self._loop.close()

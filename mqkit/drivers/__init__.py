@@ -36,6 +36,22 @@ def named(name: str | None = None) -> Driver:
     raise ConfigurationError(f"there is no driver {name!r}; there are {' and '.join(NAMES)}")
 
 
+def given(driver: Driver | str | None, what: str) -> Driver:
+    """Return the driver that an option was given, as itself or by its name; None is the default.
+
+    :param what: whose option it is
+    :raises ConfigurationError: it is no driver
+    """
+    if driver is None or isinstance(driver, str):
+        return named(driver)
+    if not callable(getattr(driver, "connect", None)):
+        raise ConfigurationError(
+            f"{what}: a driver is {' or '.join(map(repr, NAMES))}, or what mqkit.drivers.named() "
+            f"returns, not {shown(driver)}"
+        )
+    return driver
+
+
 def of_application(connection: Any) -> tuple[BrokerUrl, Driver]:
     """Return the driver for the application's own connection, and the URL to call it with.
 
@@ -59,12 +75,7 @@ def chosen(
             raise ConfigurationError(
                 f"service {service!r} has no broker: give a BrokerUrl, or Service(connection=...)"
             )
-        if driver is not None and not callable(getattr(driver, "connect", None)):
-            raise ConfigurationError(
-                f"service {service!r}: a driver is what mqkit.drivers.named() returns, "
-                f"not {shown(driver)}"
-            )
-        return url, driver or named()
+        return url, given(driver, f"service {service!r}")
     if url is not None or driver is not None:
         raise ConfigurationError(
             f"service {service!r} has a connection of its own: give no URL and no driver"

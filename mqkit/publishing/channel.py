@@ -16,7 +16,14 @@ from typing import Any, Generic, TypeVar
 
 from mqkit.broker.connection import Connection
 from mqkit.drivers.base import DriverChannel, Gone, Verdict
-from mqkit.errors import ChannelClosedError, ConnectError, PublisherClosedError, PublishError
+from mqkit.errors import (
+    AuthenticationError,
+    ChannelClosedError,
+    ConnectError,
+    PublisherClosedError,
+    PublishError,
+    VirtualHostError,
+)
 from mqkit.logging.shown import shown
 from mqkit.message import Message
 from mqkit.publishing.confirms import ConfirmChannel
@@ -158,6 +165,8 @@ class PublishChannel(Generic[C]):
             return self._current
         try:
             return await self._opening.do(None, self._replace_channel)
+        except (AuthenticationError, VirtualHostError):
+            raise  # of the first connection, which this has asked for
         except ConnectError as error:
             raise publish_error(PublisherClosedError, message, str(error)) from error
 

@@ -97,6 +97,10 @@ class Sender:
         left = began + seconds - time.monotonic()
         await self._until_stored(message, seconds, progress, verdict, left)
 
+    async def idle(self) -> None:
+        """Wait until every message that was given has its verdict."""
+        await self._window.idle()
+
     async def close(self) -> None:
         """Refuse further messages and close the channels; what is in flight is not awaited."""
         await self._channel.close()

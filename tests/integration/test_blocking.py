@@ -238,7 +238,7 @@ async def test_a_def_handler_takes_one(broker: Broker, queue: QueueOnBroker, nam
     async with Runtime(service, url):
         connection = Connection(url, name=name, driver=PikaDriver())
         await connection.open(5)
-        sender = Publisher(connection)
+        sender = Publisher.on(connection)
         for number in range(20):
             await sender.publish("", work.name, Order(number=number))
         while sum(stored.values()) < 20:

@@ -177,7 +177,7 @@ class _Run:
         try:
             await connection.open(CONNECT_DEADLINE)
             self._connected = True
-            publisher = Publisher(connection, app_id=APP_ID, window=window)
+            publisher = Publisher.on(connection, app_id=APP_ID, window=window)
             started = time.monotonic()
             with self._shown:
                 try:

@@ -111,7 +111,9 @@ def test_a_request_has_its_reply(fake: FakePublisher, publisher: BlockingPublish
     """What the handler returned comes back as the type that was asked for."""
     body = b'{"n": 2}'
     properties = Properties(content_type="application/json")
-    fake.reply = Incoming(1, redelivered=False, exchange="", routing_key="", properties=properties, body=body)
+    fake.reply = Incoming(
+        1, redelivered=False, exchange="", routing_key="", properties=properties, body=body
+    )
     assert publisher.request(Queue("q"), {}, dict[str, int], message_id="r-1") == {"n": 2}
     assert fake.taken == ["r-1"]
 

@@ -81,22 +81,22 @@ def connection() -> Connection:
 
 
 def publisher(**options: Any) -> Publisher:
-    return Publisher(connection(), **options)
+    return Publisher.on(connection(), **options)
 
 
 def publish(timeout: Any) -> None:
     """Publish with a right timeout would wait for a broker: only what is refused is tried."""
-    made = Publisher(cast(Connection, _Never()))
+    made = Publisher.on(cast(Connection, _Never()))
     asyncio.run(made.publish("", "q", {}, timeout=timeout))
 
 
 def send(timeout: Any) -> None:
-    made = Publisher(cast(Connection, _Never()))
+    made = Publisher.on(cast(Connection, _Never()))
     asyncio.run(made.send(Message("", "q", b""), timeout=timeout))
 
 
 def request(timeout: Any) -> None:
-    made = Publisher(cast(Connection, _Never()))
+    made = Publisher.on(cast(Connection, _Never()))
     asyncio.run(made.request(Queue("q"), {}, dict, timeout=timeout))
 
 
@@ -107,6 +107,8 @@ def publish_blocking(timeout: Any) -> None:
 
 class _Never:
     """A connection that must not be asked for anything."""
+
+    name = "never"
 
 
 async def _run_harness(**options: Any) -> None:
