@@ -15,10 +15,12 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from mqkit import drivers
 from mqkit.blocking.background import Background, BackgroundEndedError, NoThreadError
 from mqkit.blocking.many import ManyPublishes
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
+from mqkit.drivers.base import Driver
 from mqkit.drivers.frames import check_writable
 from mqkit.errors import OptionError, PublisherClosedError, PublishError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
@@ -58,9 +60,11 @@ class BlockingPublisher:
     :param timeout: seconds in which a publish must be confirmed, publishing it again included
     :param app_id: the property of that name of each message
     :param name: what the connection is called in the broker's list
+    :param driver: 'pika' or 'aio-pika', or what `mqkit.drivers.named` returns
     :param limits: what a message may have to be published
     :raises BrokerUrlError: the URL is malformed
     :raises OptionError: another option cannot be what it was given
+    :raises ConfigurationError: there is no such driver
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class BlockingPublisher:
         app_id: str | None = None,
         timeout: Seconds = DEFAULT_TIMEOUT,
         name: str = "mqkit.blocking.publisher",
+        driver: Driver | str | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._url = url if isinstance(url, BrokerUrl) else BrokerUrl.parse(url)
@@ -79,6 +84,8 @@ class BlockingPublisher:
         self._limits = checked_limits(limits, "BlockingPublisher(limits=...)")
         self._timeout = checked.seconds(timeout, "BlockingPublisher(timeout=...)", over=0)
         self._name = checked.name(name, "BlockingPublisher(name=...)")
+        # Now, for it imports a library: too late in a `__del__` at the interpreter's end.
+        self._driver = drivers.given(driver, "BlockingPublisher")
         self._decoders = ReplyDecoders()
         self._closed = False
         # By process id; `setdefault` is one step for all threads of a child, and a lock that
@@ -303,6 +310,7 @@ class BlockingPublisher:
             publisher = Publisher(
                 self._url,
                 name=self._name,
+                driver=self._driver,
                 app_id=self._app_id,
                 timeout=self._timeout,
                 limits=self._limits,
