@@ -18,7 +18,7 @@ from mqkit import (
     RequestTimeoutError,
 )
 
-orders = Exchange("shop.orders", mandatory=False)
+orders = Exchange("shop.orders")
 prices = Queue("shop.prices")
 
 

@@ -6,19 +6,22 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from mqkit import BrokerUrl, Queue, Reject, Retry, Runtime, Service
-from mqkit.broker.connection import Connection
-from mqkit.drivers import named
 from tests.support import ROOT, Client, connected
 
 EXAMPLES = ROOT / "docs" / "examples"
 
 ORDERS = "shop.orders"
-"""The exchange that the examples publish to, and the name of the queue here."""
+"""The exchange that the examples publish to, and the queue that gets it all here."""
 
 PRICES = Queue("shop.prices")
 
 UNKNOWN = "no-such-thing"
 """What has no price."""
+
+
+def order(number: object) -> dict[str, object]:
+    """Make the body of an order."""
+    return {"id": f"o-{number}", "sku": "tea", "amount": 2}
 
 
 def pricing() -> Service:
@@ -46,6 +49,8 @@ async def shop(url: str) -> AsyncIterator[Client]:
             yield client
 
 
-def orders_in(taken: list[object]) -> list[str]:
-    """The ids of orders, sorted."""
-    return sorted(str(each) for each in taken)
+async def take_orders(client: Client, count: int) -> list[str | None]:
+    """Take so many orders, and what else is there then; returns their ids in the order of names."""
+    taken = [await client.take(ORDERS) for _ in range(count)]
+    taken += await client.take_all(ORDERS)
+    return sorted(str(incoming.properties.message_id) for incoming in taken)
