@@ -22,7 +22,7 @@ from mqkit import (
 )
 
 # Nobody may be listening for orders yet: that is no error.
-orders = Exchange("shop.orders")
+orders = Exchange("shop.orders", mandatory=False)
 prices = Queue("shop.prices")
 
 

@@ -16,7 +16,7 @@ from mqkit import (
     RequestTimeoutError,
 )
 
-orders = Exchange("shop.orders")
+orders = Exchange("shop.orders", mandatory=False)
 prices = Queue("shop.prices")
 
 

@@ -67,16 +67,18 @@ class Background:
         :raises NoThreadError: the thread cannot be started
         :raises ConfigurationError: this is the background thread itself
         """
-        future = self.begin(make)
+        # Before anything begins: the exception may come at any time after that.
+        future: Future[T] = Future()
         try:
+            self.begin(make, future)
             return future.result()
         except concurrent.futures.CancelledError:
             raise BackgroundEndedError(begun=True) from None
         finally:
             future.cancel()  # which does nothing where it is done
 
-    def begin(self, make: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
-        """Begin to run a coroutine on the loop; to cancel the future cancels it.
+    def begin(self, make: Callable[[], Coroutine[Any, Any, T]], future: Future[T]) -> None:
+        """Begin to run a coroutine on the loop for a future; to cancel that cancels it.
 
         :raises BackgroundEndedError: the thread has ended
         :raises NoThreadError: the thread cannot be started
@@ -90,7 +92,7 @@ class Background:
             )
         with self._lock:
             loop = self._taking_work()
-            return asyncio.run_coroutine_threadsafe(make(), loop)
+            loop.call_soon_threadsafe(_start, loop, make, future)
 
     def call(self, function: Callable[[], object]) -> None:
         """Call a function on the loop soon, and do not wait for it; raises as `begin`."""
@@ -161,6 +163,30 @@ class Background:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+
+
+def _start(
+    loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, T]], future: Future[T]
+) -> None:
+    """Run a coroutine as a task of the loop, which ends as the future does, and the other way."""
+    task = loop.create_task(make())
+
+    def on_task_done(_: asyncio.Task[T]) -> None:
+        with contextlib.suppress(concurrent.futures.InvalidStateError):
+            if task.cancelled():
+                future.cancel()
+            elif (error := task.exception()) is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(task.result())
+
+    def on_future_done(_: Future[T]) -> None:
+        if future.cancelled():
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(task.cancel)
+
+    task.add_done_callback(on_task_done)
+    future.add_done_callback(on_future_done)
 
 
 class _DaemonThreads(ThreadPoolExecutor):

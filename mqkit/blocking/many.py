@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 
 from mqkit.blocking.background import Background, BackgroundEndedError, NoThreadError
+from mqkit.blocking.failures import publish_failure
 from mqkit.errors import MqkitError
 from mqkit.message import Message
 from mqkit.publishing.outgoing import Outgoing
 from mqkit.publishing.pipeline import PublishResult, not_outgoing
+from mqkit.topology import Exchange
 
 
 class ManyPublishes:
@@ -26,19 +28,15 @@ class ManyPublishes:
         background: Background,
         seconds: float,
         to_message: Callable[[Outgoing], Message],
-        closed: Callable[[Message, bool], MqkitError],
     ) -> None:
         """Hand nothing over yet.
 
         :param seconds: what each message is given
-        :param closed: makes the error of a message that the end of the publisher cut off; True if
-            it may have been written
         """
         self._background = background
         self._pipeline = background.publisher.pipeline(seconds)
         self._to_message = to_message
-        self._closed = closed
-        self._given: deque[tuple[int, Message]] = deque()
+        self._given: deque[tuple[int, Exchange | str, Message]] = deque()
         self._woken = False
         """Whether the loop is about to look at what was given."""
         self._results: deque[PublishResult] = deque()
@@ -73,19 +71,23 @@ class ManyPublishes:
             self._results.append(PublishResult(index, outgoing.message_id, error))
             return
         self._waiting[index] = message
-        self._given.append((index, message))
+        self._given.append((index, outgoing.exchange, message))
         if self._woken:
             return
         self._woken = True
         try:
-            if self._pump is None:
-                self._pump = self._background.begin(self._collect)
-                self._pump.add_done_callback(lambda _: self._changed.set())
+            self._pump = self._pump or self._begin_collecting()
             self._background.call(self._write)
-        except (BackgroundEndedError, NoThreadError):
+        except (BackgroundEndedError, NoThreadError) as why:
             self._woken = False
             self._given.clear()
-            self._cut_off({index: message}, begun=False)
+            self._cut_off({index: message}, why)
+
+    def _begin_collecting(self) -> Future[None]:
+        pump: Future[None] = Future()
+        pump.add_done_callback(lambda _: self._changed.set())
+        self._background.begin(self._collect, pump)
+        return pump
 
     def _next(self) -> PublishResult:
         while not self._results:
@@ -107,11 +109,13 @@ class ManyPublishes:
         """
         if not pump.cancelled():
             pump.result()
-        self._cut_off(self._waiting, begun=True)
+        self._cut_off(self._waiting, BackgroundEndedError(begun=True))
 
-    def _cut_off(self, messages: Mapping[int, Message], *, begun: bool) -> None:
+    def _cut_off(
+        self, messages: Mapping[int, Message], why: BackgroundEndedError | NoThreadError
+    ) -> None:
         for index, message in messages.items():
-            error = self._closed(message, begun)
+            error = publish_failure(message, why)
             self._results.append(PublishResult(index, message.properties.message_id, error))
 
     # --- on the event loop -------------------------------------------------------------------
@@ -129,7 +133,9 @@ class ManyPublishes:
     def _write(self) -> None:
         self._woken = False
         while self._given:
-            self._pipeline.begin_message(*self._given.popleft())
+            index, exchange, message = self._given.popleft()
+            self._background.publisher.note(exchange)
+            self._pipeline.begin_message(index, message)
 
 
 def _each(messages: Iterable[object], failure: list[Exception]) -> Iterator[object]:

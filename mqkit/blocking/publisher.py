@@ -17,20 +17,19 @@ from typing import Any, Self, TypeVar, overload
 
 from mqkit import drivers
 from mqkit.blocking.background import Background, BackgroundEndedError, NoThreadError
+from mqkit.blocking.failures import publish_failure
 from mqkit.blocking.many import ManyPublishes
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
 from mqkit.drivers.base import Driver
 from mqkit.drivers.frames import check_writable
-from mqkit.errors import OptionError, PublisherClosedError, PublishError
+from mqkit.errors import OptionError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message
-from mqkit.publishing.outgoing import Outgoing, to_message
+from mqkit.publishing.outgoing import Outgoing, destination, to_message
 from mqkit.publishing.pipeline import PublishResult
 from mqkit.publishing.publisher import DEFAULT_TIMEOUT, Publisher
 from mqkit.publishing.replies import ReplyDecoders, read_reply
-from mqkit.publishing.requests import destination
-from mqkit.publishing.verdicts import connection_lost, publish_error
 from mqkit.settings import BrokerUrl
 from mqkit.topology import Exchange, Queue, Source
 
@@ -38,12 +37,6 @@ T = TypeVar("T")
 
 CLOSE_TIMEOUT = 3.0
 """Seconds that `close` waits for publishes in flight, and for the connections to be closed."""
-
-
-AT_EXIT = (
-    "the interpreter is at its end, where no thread runs any more: publish before the program "
-    "ends, and not in a `__del__`"
-)
 
 
 class BlockingPublisher:
@@ -122,28 +115,32 @@ class BlockingPublisher:
         expiration: Seconds | None = None,
         priority: int | None = None,
         persistent: bool = True,
-        mandatory: bool = True,
+        mandatory: bool | None = None,
         timeout: Seconds | None = None,
     ) -> str:
         """Publish one message and return its `message_id` once the broker has confirmed it.
 
-        `timeout` is in seconds, 30 by default; it holds whatever the network does. `expiration`
-        is in seconds: so long it may wait in a queue. `message_id` is a random one where it is
-        None. See `Outgoing`.
+        An `Exchange` is declared before the first message to it, unless it says `declare=False`; an
+        exchange that is given by its name must be there. `mandatory` is by default as the
+        `Exchange` says. `timeout` is in seconds, 30 by default; it holds whatever the network does.
+        `expiration` is in seconds: so long it may wait in a queue. `message_id` is a random one
+        where it is None. See `Outgoing`.
 
         :raises InvalidMessageError: it cannot be encoded, or is over a limit; nothing was written
         :raises OptionError: the timeout is none; nothing was written
-        :raises UnroutableError: no queue is bound for the routing key
+        :raises UnroutableError: no queue is bound for the routing key, and it is mandatory
         :raises ExchangeNotFoundError: there is no such exchange
+        :raises ExchangeMismatchError: the exchange is declared otherwise; nothing was written
         :raises PublishRefusedError: the broker refused it (permissions, size)
         :raises NackedError: a queue refused it; it may be stored
         :raises BlockedError: the broker blocks publishers until the timeout; nothing was written
         :raises PublishTimeoutError: no confirm within the timeout; it may be stored
         :raises ConnectionLostError: no connection at the timeout; see its `may_be_stored`
-        :raises PublisherClosedError: `close` was called before it was written, or the interpreter
-            is at its end
+        :raises PublisherClosedError: `close` was called before it was confirmed, or the interpreter
+            is at its end; see its `may_be_stored`
         :raises AuthenticationError: the first connection's credentials were refused
         :raises VirtualHostError: the first connection's virtual host was refused
+        :raises ConfigurationError: a logging handler publishes what the publisher itself logs
         """
         outgoing = Outgoing(
             exchange=exchange,
@@ -161,7 +158,7 @@ class BlockingPublisher:
         )
         seconds = self._seconds(timeout)
         message = self._to_message(outgoing)
-        self._run(message, lambda publisher: publisher.send(message, timeout=seconds))
+        self._run(message, exchange, lambda publisher: publisher.send(message, timeout=seconds))
         return message.properties.message_id or ""
 
     def send(self, message: Message, *, timeout: Seconds | None = None) -> None:
@@ -171,7 +168,8 @@ class BlockingPublisher:
         """
         seconds = self._seconds(timeout)
         check_writable(message)
-        self._run(message, lambda publisher: publisher.send(message, timeout=seconds))
+        exchange = message.exchange
+        self._run(message, exchange, lambda publisher: publisher.send(message, timeout=seconds))
 
     @overload
     def request(
@@ -239,7 +237,7 @@ class BlockingPublisher:
             persistent=persistent,
         )
         request = self._to_message(outgoing)
-        reply = self._run(request, lambda publisher: publisher.ask(request, timeout=seconds))
+        reply = self._run(request, exchange, lambda publisher: publisher.ask(request, seconds))
         return read_reply(reply.body, reply.properties, decoder, request)
 
     def publish_many(
@@ -266,7 +264,7 @@ class BlockingPublisher:
     def _publish_many(
         self, messages: Iterable[Outgoing], window: int, seconds: float
     ) -> Iterator[PublishResult]:
-        many = ManyPublishes(self._background(), seconds, self._to_message, _closed)
+        many = ManyPublishes(self._background(), seconds, self._to_message)
         yield from many.publish(messages, window)
 
     def close(self) -> None:
@@ -293,15 +291,23 @@ class BlockingPublisher:
         check_writable(message)
         return message
 
-    def _run(self, message: Message, make: Callable[[Publisher], Coroutine[Any, Any, T]]) -> T:
+    def _run(
+        self,
+        message: Message,
+        exchange: Exchange | str,
+        make: Callable[[Publisher], Coroutine[Any, Any, T]],
+    ) -> T:
         """Run what publishes a message on the event loop, and wait for its result."""
         background = self._background()
+
+        async def work() -> T:
+            background.publisher.note(exchange)
+            return await make(background.publisher)
+
         try:
-            return background.run(lambda: make(background.publisher))
-        except BackgroundEndedError as ended:
-            raise _closed(message, ended.begun) from None
-        except NoThreadError as error:
-            raise _no_thread(message, error) from error
+            return background.run(work)
+        except (BackgroundEndedError, NoThreadError) as why:
+            raise publish_failure(message, why) from None
 
     def _background(self) -> Background:
         process = os.getpid()
@@ -321,23 +327,6 @@ class BlockingPublisher:
             # At the interpreter's end threads do not run any more: a publish would wait for ever.
             background.refuse()
         return background
-
-
-def _closed(message: Message, begun: bool) -> PublishError:
-    """Make the error of a message that came too late, or was cut off once it was `begun`."""
-    if begun:
-        problem = "the publisher was closed before the confirm came; it may be stored"
-    else:
-        problem = AT_EXIT if sys.is_finalizing() else "the publisher is closed"
-    error = publish_error(PublisherClosedError, message, problem)
-    error.may_be_stored = begun
-    return error
-
-
-def _no_thread(message: Message, error: NoThreadError) -> PublishError:
-    # The interpreter is at its end (Python 3.12 and later), or out of threads.
-    problem = f"no thread for its connection: {error}; nothing was written"
-    return connection_lost(message, problem, written=False)
 
 
 def _abandon(backgrounds: dict[int, Background]) -> None:

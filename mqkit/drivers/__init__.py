@@ -63,7 +63,7 @@ def of_application(connection: Any) -> tuple[BrokerUrl, Driver]:
 
 
 def chosen(
-    service: str, connection: Any, url: BrokerUrl | None, driver: Driver | None
+    service: str, connection: Any, url: BrokerUrl | None, driver: Driver | str | None
 ) -> tuple[BrokerUrl, Driver]:
     """Choose the URL and the driver of a service, from what it and the runtime were given.
 

@@ -17,8 +17,9 @@ from mqkit.checks.checked import Seconds
 from mqkit.drivers.base import Driver, Incoming
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message, maker
+from mqkit.publishing.exchanges import ExchangeCheck, Exchanges
 from mqkit.publishing.lifetime import CLOSE_TIMEOUT, Lifetime, wait_for_all
-from mqkit.publishing.outgoing import MessageIds, Outgoing, to_message
+from mqkit.publishing.outgoing import MessageIds, Outgoing, destination, to_message
 from mqkit.publishing.pipeline import (
     OnConfirmed,
     PublishPipeline,
@@ -27,7 +28,7 @@ from mqkit.publishing.pipeline import (
     teller,
 )
 from mqkit.publishing.replies import ReplyDecoders, read_reply
-from mqkit.publishing.requests import Requester, destination
+from mqkit.publishing.requests import Requester
 from mqkit.publishing.sender import Sender
 from mqkit.settings import BrokerUrl
 from mqkit.topology import Exchange, Queue, Source
@@ -51,6 +52,8 @@ class Options(TypedDict, total=False):
     window: int
     limits: Limits
     on_confirmed: OnConfirmed | None
+    check_exchange: ExchangeCheck | None
+    """Refuses an `Exchange` that may not be published to; not for a publisher with a URL."""
 
 
 class Publisher:
@@ -124,8 +127,11 @@ class Publisher:
             checked.name(self._app_id, "Publisher(app_id=...)")
         self._tell = teller(options.get("on_confirmed"), "Publisher(on_confirmed=...)")
         self._lifetime = lifetime
-        self._sender = Sender(lifetime.connection, window=window)
-        self._requester = Requester(lifetime.connection, window=window, on_confirmed=self._tell)
+        self._exchanges = Exchanges(options.get("check_exchange"))
+        self._sender = Sender(lifetime.connection, self._exchanges, window=window)
+        self._requester = Requester(
+            lifetime.connection, self._exchanges, window=window, on_confirmed=self._tell
+        )
         self._decoders = ReplyDecoders()
         self._new_id = MessageIds()
 
@@ -189,18 +195,23 @@ class Publisher:
         expiration: Seconds | None = None,
         priority: int | None = None,
         persistent: bool = True,
-        mandatory: bool = True,
+        mandatory: bool | None = None,
         timeout: Seconds | None = None,  # noqa: ASYNC109 - covers publishing again, not one await
     ) -> str:
         """Publish one message and return its `message_id` once the broker has confirmed it.
 
-        `timeout` is in seconds, 30 by default. `expiration` is in seconds: so long it may wait in
-        a queue. `message_id` is a random one where it is None. See `Outgoing`.
+        An `Exchange` is declared before the first message to it, unless it says `declare=False`; an
+        exchange that is given by its name must be there. `mandatory` is by default as the
+        `Exchange` says. `timeout` is in seconds, 30 by default. `expiration` is in seconds: so long
+        it may wait in a queue. `message_id` is a random one where it is None. See `Outgoing`.
 
         :raises InvalidMessageError: it cannot be encoded, or is over a limit; nothing was written
         :raises OptionError: the timeout is none; nothing was written
-        :raises UnroutableError: no queue is bound for the routing key
+        :raises ConfigurationError: its service says what it publishes to (`publishes`), and this
+            exchange is not among it; or this is another event loop; nothing was written
+        :raises UnroutableError: no queue is bound for the routing key, and it is mandatory
         :raises ExchangeNotFoundError: there is no such exchange
+        :raises ExchangeMismatchError: the exchange is declared otherwise; nothing was written
         :raises PublishRefusedError: the broker refused it (permissions, size)
         :raises NackedError: a queue refused it; it may be stored
         :raises BlockedError: the broker blocks publishers until the timeout; nothing was written
@@ -208,6 +219,8 @@ class Publisher:
         :raises ConnectionLostError: no connection at the timeout; see its `may_be_stored`
         :raises PublisherClosedError: `close` was called, or the service ended, before it was
             confirmed; see its `may_be_stored`
+        :raises AuthenticationError: the first connection's credentials were refused
+        :raises VirtualHostError: the first connection's virtual host was refused
         """
         outgoing = _outgoing(
             exchange=exchange,
@@ -227,14 +240,26 @@ class Publisher:
         await self._send(message, timeout)
         return message.properties.message_id or ""
 
-    async def send(self, message: Message, *, timeout: Seconds | None = None) -> None:  # noqa: ASYNC109
+    async def send(
+        self,
+        message: Message,
+        *,
+        timeout: Seconds | None = None,  # noqa: ASYNC109
+        declare: Exchange | None = None,
+    ) -> None:
         """Publish a message that is ready to be written; raises as `publish` does.
+
+        `declare` is its exchange, which is declared so where the broker does not have it.
 
         The publisher's limits are not for it: the copy of a message that is over them, on its way
         to the dead letters, must be written all the same.
         """
         self._lifetime.check(message)
-        await self._send(message, timeout)
+        if declare is None:
+            await self._send(message, timeout)
+        else:
+            await self._sender.send_declaring(message, self._seconds(timeout), declare)
+            self._tell(message)
 
     async def _send(self, message: Message, timeout: Seconds | None) -> None:  # noqa: ASYNC109
         await self._sender.send(message, self._seconds(timeout))
@@ -321,13 +346,10 @@ class Publisher:
         reply = await self._requester.ask(request, seconds)
         return read_reply(reply.body, reply.properties, decoder, request)
 
-    async def ask(self, request: Message, *, timeout: Seconds | None = None) -> Incoming:  # noqa: ASYNC109
-        """Publish a request that is ready to be written, and return its reply as it came.
-
-        It raises as `request` does, but for what the reply itself says.
-        """
+    async def ask(self, request: Message, seconds: float) -> Incoming:
+        """Publish a request that is ready to be written, and return its reply as it came."""
         self._lifetime.check(request)
-        return await self._requester.ask(request, self._seconds(timeout))
+        return await self._requester.ask(request, seconds)
 
     def _seconds(self, timeout: Seconds | None) -> float:
         if timeout is None:
@@ -337,7 +359,15 @@ class Publisher:
     def _to_message(self, outgoing: Outgoing) -> Message:
         message = to_message(outgoing, self._app_id, limits=self._limits, new_id=self._new_id)
         self._lifetime.check(message)
+        self.note(outgoing.exchange)
         return message
+
+    def note(self, exchange: Exchange | str) -> None:
+        """Note an exchange, as `publish` does, for messages to it that are ready to be written."""
+        if isinstance(exchange, Exchange):
+            given = self._exchanges.given.get(exchange.name)
+            if given is not exchange:
+                self._exchanges.note(exchange)
 
     def publish_many(
         self,
@@ -363,9 +393,6 @@ class Publisher:
         window = checked.count(window, "publish_many(window=...)")
         return publish_each(self.pipeline(seconds), messages, window, self._to_message)
 
-    def pipeline(self, timeout: Seconds | None = None) -> PublishPipeline:
-        """Make what publishes many, for who begins each one and takes the results by himself.
-
-        `timeout` is for each message, from its own start.
-        """
-        return PublishPipeline(self._sender, self._tell, self._seconds(timeout))
+    def pipeline(self, seconds: float) -> PublishPipeline:
+        """Make what publishes many, for who begins each and takes the results by himself."""
+        return PublishPipeline(self._sender, self._tell, seconds)

@@ -18,7 +18,6 @@ from mqkit.broker.connection import Connection
 from mqkit.drivers.base import Closed, DriverChannel, Gone, Incoming, Verdict
 from mqkit.errors import (
     BrokerError,
-    InvalidMessageError,
     PublishError,
     ReplyLostError,
     RequestError,
@@ -27,9 +26,9 @@ from mqkit.errors import (
 from mqkit.message import Message
 from mqkit.publishing.channel import PublishChannel
 from mqkit.publishing.confirms import ConfirmChannel
+from mqkit.publishing.exchanges import Exchanges
 from mqkit.publishing.replies import DIRECT_REPLY_TO
 from mqkit.publishing.verdicts import Progress, Stage, judge
-from mqkit.topology import Queue, Source
 
 logger = logging.getLogger(__name__)
 
@@ -104,10 +103,15 @@ class Requester:
     """
 
     def __init__(
-        self, connection: Connection, *, window: int, on_confirmed: Callable[[Message], None]
+        self,
+        connection: Connection,
+        exchanges: Exchanges,
+        *,
+        window: int,
+        on_confirmed: Callable[[Message], None],
     ) -> None:
         self._window = asyncio.Semaphore(window)
-        self._channel = PublishChannel(connection, ReplyChannel.open)
+        self._channel = PublishChannel(connection, exchanges, ReplyChannel.open)
         self._on_confirmed = on_confirmed
         self._asking = 0
         self._none_asking = asyncio.Event()
@@ -174,20 +178,6 @@ class Requester:
         if progress.stage is not Stage.REPLY:
             return self._channel.deadline_passed(request, progress, seconds)
         return _error(RequestTimeoutError, request, f"no reply within {seconds:g} s; {ASK_AGAIN}")
-
-
-def destination(route: Source | Queue) -> tuple[str, str]:
-    """Return the exchange and the routing key of a request.
-
-    :raises InvalidMessageError: it is neither `Exchange.key(...)` nor a queue
-    """
-    if isinstance(route, Queue):
-        return "", route.name
-    if isinstance(route, Source):
-        return route.exchange.name, route.routing_key
-    raise InvalidMessageError(
-        f"a request goes to Exchange.key(...) or to a Queue, not to {type(route).__name__}"
-    )
 
 
 def _error(kind: type[RequestError], request: Message, problem: str) -> RequestError:

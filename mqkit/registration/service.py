@@ -36,10 +36,16 @@ from mqkit.registration.options import (
     refuse_asynchronous_arguments,
     refuse_unrun,
 )
-from mqkit.registration.transactions import TransactionalStore, needs_transaction
+from mqkit.registration.published import PublishCheck, checked_publishes
+from mqkit.registration.transactions import (
+    TransactionalStore,
+    check_transactional,
+    needs_transaction,
+)
 from mqkit.retry import Retry
 from mqkit.topology import (
     DEAD_SUFFIX,
+    Exchange,
     Queue,
     Source,
     Topology,
@@ -71,6 +77,10 @@ class Service:
     `limits` are for the messages that its handlers get and those that its publisher publishes.
     What is over them is dead-lettered undecoded, and refused, respectively.
 
+    `publishes` are the exchanges that it publishes to, which are declared when it starts. Where it
+    is given, a publish to any other `Exchange` is refused, those of its bindings apart; to the
+    name of an exchange it is not.
+
     `pause` says when a handler that does not state its own stops consuming for a while, because
     something that it depends on is down. Each handler is paused by itself.
 
@@ -88,6 +98,7 @@ class Service:
         store: TransactionalStore | None = None,
         limits: Limits = DEFAULT_LIMITS,
         pause: Pause | None = None,
+        publishes: Iterable[Exchange] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a service needs a name; got {name!r}")
@@ -107,7 +118,9 @@ class Service:
         """The runtimes that run it now, by their `id`; they know the handlers of their start."""
         self._handlers: dict[str, Handler] = {}
         self._providers: dict[Any, Provider] = {}
-        self._topology = Topology()
+        self._is_told = publishes is not None
+        self._published = checked_publishes(publishes or (), f"service {name!r}")
+        self._topology = self._published
 
     def __repr__(self) -> str:
         return f"Service({self.name!r}, {len(self._handlers)} handlers)"
@@ -124,8 +137,15 @@ class Service:
 
     @property
     def topology(self) -> Topology:
-        """All that the handlers need on the broker."""
+        """All that it needs on the broker: what its handlers need, and what it publishes to."""
         return self._topology
+
+    @property
+    def check_exchange(self) -> PublishCheck | None:
+        """What refuses a publish to an exchange that it does not name; None if it names none."""
+        if not self._is_told:
+            return None
+        return PublishCheck(self.name, self._topology.exchanges)
 
     def provide(self, type_: Any, factory: Callable[..., Any], *, scope: Scope = "message") -> None:
         """Let handlers that are registered after this take an argument of `type_`.
@@ -314,7 +334,8 @@ class Service:
         check_batch_wait(handler)
         if not asynchronous:
             refuse_asynchronous_arguments(handler)
-        self._check_store(handler)
+        if needs_transaction(handler.plan, self._providers):
+            check_transactional(handler, self.handlers, self.store, self.name)
         try:
             handlers, topology = self._with(handler)
         except ConfigurationError as error:
@@ -333,7 +354,7 @@ class Service:
             if letters is not None and of is not None and letters is not of:
                 queue = handled_dead_letters(letters.queue, of.queue)
                 handlers[queue.name] = replace(handlers[queue.name], queue=queue)
-        topology = Topology()
+        topology = self._published
         for each in handlers.values():
             topology = topology.merge(each.topology())
         return handlers, topology
@@ -343,22 +364,6 @@ class Service:
             raise HandlerError(
                 f"{what}: service {self.name!r} runs already, with what was registered before its "
                 "start; register all of it first, or give it to a Service of its own"
-            )
-
-    def _check_store(self, handler: Handler) -> None:
-        if not needs_transaction(handler.plan, self._providers):
-            return
-        for other in self._handlers.values():
-            if other.name == handler.name:
-                raise HandlerError(
-                    f"handler {handler.name}: it is registered for queue {other.queue.name!r} "
-                    f"already; for {handler.queue.name!r} too, a message that is in both queues "
-                    "would be handled for one of them only: give each a function of its own"
-                )
-        if self.store is None:
-            raise HandlerError(
-                f"handler {handler.name}: it takes a store's transaction, and service "
-                f"{self.name!r} has no store; say Service(..., store=Store(...))"
             )
 
     def _check_queue(self, what: str, queue: Queue) -> None:

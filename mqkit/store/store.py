@@ -293,6 +293,7 @@ class Store(Observer):
             self._open().database.dialect,
             transaction.messages,
             self._clock(),
+            transaction.exchanges,
         )
 
     def _check_retry(self, handler: str, later: RetryLater) -> None:

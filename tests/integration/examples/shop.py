@@ -49,7 +49,7 @@ async def shop(url: str) -> AsyncIterator[Client]:
             yield client
 
 
-async def take_orders(client: Client, count: int) -> list[str | None]:
+async def take_orders(client: Client, count: int) -> list[str]:
     """Take so many orders, and what else is there then; returns their ids in the order of names."""
     taken = [await client.take(ORDERS) for _ in range(count)]
     taken += await client.take_all(ORDERS)

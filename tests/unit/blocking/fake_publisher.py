@@ -14,6 +14,7 @@ from mqkit.drivers.base import Incoming
 from mqkit.errors import MqkitError
 from mqkit.message import Message
 from mqkit.publishing.pipeline import PublishResult
+from mqkit.topology import Exchange
 
 
 async def confirmed(_: Message) -> None:
@@ -27,6 +28,7 @@ class FakePublisher:
         self.taken: list[str | None] = []
         self.threads: set[str] = set()
         self.pipelines: list[FakePipeline] = []
+        self.noted: list[Exchange | str] = []
         self.closed = 0
         self.reply: Incoming | None = None
         self.comes_of: Callable[[Message], Awaitable[None]] = confirmed
@@ -36,7 +38,10 @@ class FakePublisher:
         self.threads.add(threading.current_thread().name)
         await self.comes_of(message)
 
-    async def ask(self, request: Message, **_: object) -> Incoming:
+    def note(self, exchange: Exchange | str) -> None:
+        self.noted.append(exchange)
+
+    async def ask(self, request: Message, _: float) -> Incoming:
         await self.send(request)
         assert self.reply is not None
         return self.reply

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from mqkit.blocking.publisher import BlockingPublisher
-from mqkit.errors import InvalidMessageError, OptionError, PublisherClosedError
+from mqkit.errors import ConnectionLostError, InvalidMessageError, OptionError, PublisherClosedError
 from mqkit.publishing.outgoing import Outgoing
 from tests.unit.blocking.fake_publisher import FakePipeline, FakePublisher, install
 
@@ -160,6 +160,26 @@ def test_on_a_closed_publisher_each_has_its_error(publisher: BlockingPublisher) 
     for each in results:
         assert isinstance(each.error, PublisherClosedError)
         assert not each.error.may_be_stored
+
+
+def test_without_a_thread_each_has_its_error(
+    publisher: BlockingPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the thread cannot be started for one message, it is tried for the next."""
+    started = []
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        started.append(thread)
+        if len(started) == 1:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    errors = [each.error for each in publisher.publish_many(outgoing(3))]
+    assert isinstance(errors[0], ConnectionLostError)
+    assert not errors[0].may_be_stored
+    assert errors[1:] == [None, None]
 
 
 def test_what_a_close_cuts_off_has_its_error(

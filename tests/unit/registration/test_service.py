@@ -113,8 +113,8 @@ def test_what_is_no_type_cannot_be_provided() -> None:
     [
         ({"middleware": [3]}, "a middleware is an `async def` function"),
         ({"middleware": 3}, "middleware takes functions in a list"),
-        ({"driver": 3}, "a driver is what mqkit.drivers.named"),
-        ({"driver": "pika"}, "a driver is what mqkit.drivers.named"),
+        ({"driver": 3}, "a driver is 'pika' or 'aio-pika', or what mqkit.drivers.named() returns"),
+        ({"driver": "rabbit"}, "there is no driver 'rabbit'; there are pika and aio-pika"),
     ],
 )
 def test_a_wrong_option_of_a_run_is_named(options: dict[str, Any], words: str) -> None:

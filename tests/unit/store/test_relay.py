@@ -498,7 +498,7 @@ import asyncio, sys
 from mqkit.store import Store
 
 async def main():
-    async def send(message, *, timeout=None):
+    async def send(message, *, timeout=None, declare=None):
         print("relaying", flush=True)
         await asyncio.Event().wait()
     async with Store(sys.argv[1]) as store:
