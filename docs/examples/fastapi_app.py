@@ -37,7 +37,6 @@ class Price(BaseModel):
     price: Decimal
 
 
-# --8<-- [start:lifespan]
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with Publisher(os.environ["BROKER_URL"], app_id="shop", timeout=5) as publisher:
@@ -48,19 +47,17 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
-def get_publisher(request: Request) -> Publisher:
+async def get_publisher(request: Request) -> Publisher:
     publisher: Publisher = request.app.state.publisher
     return publisher
 
 
 SharedPublisher = Annotated[Publisher, Depends(get_publisher)]
-# --8<-- [end:lifespan]
 
 
-# --8<-- [start:endpoints]
 @app.post("/orders", status_code=202)
 async def accept(order: Order, publisher: SharedPublisher) -> dict[str, str]:
-    # The order's own id: whoever gets a 503 or 504 sends the order again, and it is the same message.
+    # The order's own id: who gets a 503 or 504 sends the order again, and it is the same message.
     message_id = await publisher.publish(orders, "order.accepted", order, message_id=order.id)
     return {"message_id": message_id}
 
@@ -70,10 +67,6 @@ async def price(sku: str, publisher: SharedPublisher) -> Price:
     return await publisher.request(prices, {"sku": sku}, Price, timeout=2)
 
 
-# --8<-- [end:endpoints]
-
-
-# --8<-- [start:errors]
 @app.exception_handler(BrokerError)
 async def not_now(_: Request, error: BrokerError) -> JSONResponse:
     match error:
@@ -84,6 +77,3 @@ async def not_now(_: Request, error: BrokerError) -> JSONResponse:
         case _:
             status = 503  # try again later
     return JSONResponse({"detail": type(error).__name__}, status, {"Retry-After": "5"})
-
-
-# --8<-- [end:errors]

@@ -20,7 +20,6 @@ orders = Exchange("shop.orders", mandatory=False)
 prices = Queue("shop.prices")
 
 
-# --8<-- [start:factory]
 def create_app() -> Flask:
     app = Flask(__name__)
     # It opens nothing yet: a server that makes the application first and forks afterwards
@@ -38,10 +37,6 @@ def publisher() -> BlockingPublisher:
     return cast(BlockingPublisher, current_app.extensions["publisher"])
 
 
-# --8<-- [end:factory]
-
-
-# --8<-- [start:views]
 def accept() -> ResponseReturnValue:
     order = request.get_json()
     message_id = publisher().publish(orders, "order.accepted", order, message_id=order["id"])
@@ -56,6 +51,3 @@ def not_now(error: BrokerError) -> ResponseReturnValue:
     late = (PublishTimeoutError, RequestTimeoutError, ReplyLostError)
     status = 504 if isinstance(error, late) else 503
     return {"detail": type(error).__name__}, status, {"Retry-After": "5"}
-
-
-# --8<-- [end:views]

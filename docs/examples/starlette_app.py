@@ -24,7 +24,6 @@ orders = Exchange("shop.orders", mandatory=False)
 prices = Queue("shop.prices")
 
 
-# --8<-- [start:lifespan]
 class State(TypedDict):
     publisher: Publisher
 
@@ -37,9 +36,6 @@ async def lifespan(_: Starlette) -> AsyncIterator[State]:
         yield {"publisher": publisher}
     finally:
         await publisher.close()
-
-
-# --8<-- [end:lifespan]
 
 
 async def accept(request: Request) -> Response:

@@ -22,7 +22,6 @@ orders = Exchange("shop.orders", mandatory=False)
 prices = Queue("shop.prices")
 
 
-# --8<-- [start:publisher]
 @cache
 def publisher() -> BlockingPublisher:
     return BlockingPublisher(settings.BROKER_URL, app_id="shop", timeout=5)
@@ -41,10 +40,6 @@ def _message(order: Order) -> Outgoing:
     return Outgoing(orders, "order.accepted", body, message_id=order.id)
 
 
-# --8<-- [end:publisher]
-
-
-# --8<-- [start:pending]
 def publish_pending() -> Iterator[str]:
     """Publish what was stored and not published; yield what is wrong with those that failed."""
     pending = list(Order.objects.filter(published=False).order_by("pk")[:10_000])
@@ -55,10 +50,6 @@ def publish_pending() -> Iterator[str]:
             yield str(result.error)
 
 
-# --8<-- [end:pending]
-
-
-# --8<-- [start:errors]
 class AnswerBrokerErrors:
     """Middleware that answers with 503 or 504 where a view could not publish."""
 
@@ -77,6 +68,3 @@ class AnswerBrokerErrors:
             status=504 if isinstance(error, late) else 503,
             headers={"Retry-After": "5"},
         )
-
-
-# --8<-- [end:errors]
