@@ -129,9 +129,12 @@ class PublishChannel(Generic[C]):
 
     def deadline_passed(self, message: Message, progress: Progress, seconds: float) -> PublishError:
         """Make the error of a message that was not confirmed within so many seconds."""
+        waited_for: str = progress.stage
+        if waited_for == Stage.CONNECTION and (problem := self._connection.problem):
+            waited_for = f"{waited_for} ({problem})"
         return deadline_passed(
             message,
-            progress.stage,
+            waited_for,
             seconds,
             blocked=self._connection.blocked,
             written=progress.written,

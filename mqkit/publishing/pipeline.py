@@ -60,6 +60,11 @@ class PublishResult:
 _result = maker(PublishResult)
 
 
+def not_outgoing(index: int, given: object) -> InvalidMessageError:
+    """Make the error of what is no message."""
+    return InvalidMessageError(f"message {index}: publish_many takes Outgoing, not {shown(given)}")
+
+
 class _InFlight:
     """A message that was written and waits for the broker's verdict.
 
@@ -128,19 +133,28 @@ class PublishPipeline:
         index = self._begun
         self._begun += 1
         if not isinstance(outgoing, Outgoing):
-            problem = f"message {index}: publish_many takes Outgoing, not {shown(outgoing)}"
-            self._finish(index, None, InvalidMessageError(problem))
+            self._finish(index, None, not_outgoing(index, outgoing))
             return
-        message_id = outgoing.message_id
         try:
             message = to_message(outgoing)
-            message_id = message.properties.message_id
+        except MqkitError as error:
+            self._finish(index, outgoing.message_id, error)
+            return
+        self._start(index, message)
+
+    def begin_message(self, index: int, message: Message) -> None:
+        """Publish one more that is ready to be written; its result has the index that is given."""
+        self._begun += 1
+        self._start(index, message)
+
+    def _start(self, index: int, message: Message) -> None:
+        try:
             began = time.monotonic()
             if self._held or self._tasks or not self._write(index, message, began, self._seconds):
                 self._held.append((index, message, began))
                 self._write_held()
         except MqkitError as error:
-            self._finish(index, message_id, error)
+            self._finish(index, message.properties.message_id, error)
 
     def _write(self, index: int, message: Message, began: float, left: float) -> bool:
         """Write a message now, or return False if it must wait; `left` are the seconds it has."""

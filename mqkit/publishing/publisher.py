@@ -8,15 +8,13 @@ Where it must wait before, or be written again, `resend` and `channel` come betw
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import Any, Self, TypedDict, TypeVar, Unpack, overload
 
 from mqkit.broker.connection import Connection
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
-from mqkit.codec import BodyDecoder
-from mqkit.drivers.base import Driver
+from mqkit.drivers.base import Driver, Incoming
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message, maker
 from mqkit.publishing.exchanges import ExchangeCheck, Exchanges
@@ -29,7 +27,7 @@ from mqkit.publishing.pipeline import (
     publish_each,
     teller,
 )
-from mqkit.publishing.replies import read_reply, reply_decoder
+from mqkit.publishing.replies import ReplyDecoders, read_reply
 from mqkit.publishing.requests import Requester
 from mqkit.publishing.sender import Sender
 from mqkit.settings import BrokerUrl
@@ -42,9 +40,6 @@ DEFAULT_TIMEOUT = 30.0
 
 DEFAULT_WINDOW = 1000
 """Publishes that may wait for their confirm at the same time, on one publisher."""
-
-REPLY_TYPES = 128
-"""Types of replies whose validators are kept for the next request."""
 
 T = TypeVar("T")
 
@@ -137,7 +132,7 @@ class Publisher:
         self._requester = Requester(
             lifetime.connection, self._exchanges, window=window, on_confirmed=self._tell
         )
-        self._decoder = functools.lru_cache(REPLY_TYPES)(reply_decoder)
+        self._decoders = ReplyDecoders()
         self._new_id = MessageIds()
 
     def __repr__(self) -> str:
@@ -334,7 +329,7 @@ class Publisher:
         :raises InvalidMessageError: as `publish`
         """
         seconds = self._seconds(timeout)
-        decoder = self._decoder_of(reply_type)
+        decoder = self._decoders.of(reply_type)
         exchange, routing_key = destination(route)
         outgoing = _outgoing(
             exchange=exchange,
@@ -351,6 +346,11 @@ class Publisher:
         reply = await self._requester.ask(request, seconds)
         return read_reply(reply.body, reply.properties, decoder, request)
 
+    async def ask(self, request: Message, seconds: float) -> Incoming:
+        """Publish a request that is ready to be written, and return its reply as it came."""
+        self._lifetime.check(request)
+        return await self._requester.ask(request, seconds)
+
     def _seconds(self, timeout: Seconds | None) -> float:
         if timeout is None:
             return self._timeout
@@ -359,20 +359,15 @@ class Publisher:
     def _to_message(self, outgoing: Outgoing) -> Message:
         message = to_message(outgoing, self._app_id, limits=self._limits, new_id=self._new_id)
         self._lifetime.check(message)
-        exchange = outgoing.exchange
-        if (
-            isinstance(exchange, Exchange)
-            and self._exchanges.given.get(exchange.name) is not exchange
-        ):
-            self._exchanges.note(exchange)
+        self.note(outgoing.exchange)
         return message
 
-    def _decoder_of(self, reply_type: Any) -> BodyDecoder:
-        try:
-            hash(reply_type)
-        except TypeError:  # Annotated, with something in it that has no hash
-            return reply_decoder(reply_type)
-        return self._decoder(reply_type)
+    def note(self, exchange: Exchange | str) -> None:
+        """Note an exchange, as `publish` does, for messages to it that are ready to be written."""
+        if isinstance(exchange, Exchange):
+            given = self._exchanges.given.get(exchange.name)
+            if given is not exchange:
+                self._exchanges.note(exchange)
 
     def publish_many(
         self,
@@ -396,5 +391,8 @@ class Publisher:
         """
         seconds = self._seconds(timeout)
         window = checked.count(window, "publish_many(window=...)")
-        pipeline = PublishPipeline(self._sender, self._tell, seconds)
-        return publish_each(pipeline, messages, window, self._to_message)
+        return publish_each(self.pipeline(seconds), messages, window, self._to_message)
+
+    def pipeline(self, seconds: float) -> PublishPipeline:
+        """Make what publishes many, for who begins each and takes the results by himself."""
+        return PublishPipeline(self._sender, self._tell, seconds)

@@ -1,6 +1,6 @@
 """Judges what the broker says of a publish, and what is known of it when a deadline passed.
 
-The one place that does, for both publishers and for requests. Nothing here waits or writes.
+The one place that does, for publishes and for requests. Nothing here waits or writes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ class Stage(StrEnum):
     """What a message waits for, in the words of an error when its deadline passes."""
 
     WINDOW = "a place in the window of unconfirmed publishes"
-    TURN = "its turn behind other publishes"
     CONNECTION = "a connection to the broker"
     BLOCKED = "the broker to stop blocking publishers"
     PROBE = "the broker's answer to a probe"

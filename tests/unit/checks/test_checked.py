@@ -105,6 +105,11 @@ def publish_blocking(timeout: Any) -> None:
         made.publish("", "q", {}, timeout=timeout)
 
 
+def request_blocking(timeout: Any) -> None:
+    with BlockingPublisher(URL) as made:
+        made.request(Queue("q"), {}, dict, timeout=timeout)
+
+
 class _Never:
     """A connection that must not be asked for anything."""
 
@@ -194,12 +199,6 @@ OPTIONS = [
         (*NO_TIMES, *NOT_ZERO, None),
         TIMES,
     ),
-    Option(
-        "BlockingPublisher(connections)",
-        lambda v: BlockingPublisher(URL, connections=v),
-        (*NO_COUNTS, None),
-        (1, 4),
-    ),
     Option("BlockingPublisher(url)", BlockingPublisher, (None, 5, b"amqp://h/"), (URL,)),
     Option("BlockingPublisher(name)", lambda v: BlockingPublisher(URL, name=v), NO_NAMES, ("n",)),
     Option(
@@ -215,6 +214,25 @@ OPTIONS = [
         (Limits(),),
     ),
     Option("BlockingPublisher.publish(timeout)", publish_blocking, (*NO_TIMES, *NOT_ZERO), ()),
+    Option("BlockingPublisher.request(timeout)", request_blocking, (*NO_TIMES, *NOT_ZERO), ()),
+    Option(
+        "BlockingPublisher.publish_many(timeout)",
+        lambda v: BlockingPublisher(URL).publish_many([], timeout=v),
+        (*NO_TIMES, *NOT_ZERO),
+        (None, *TIMES),
+    ),
+    Option(
+        "BlockingPublisher.publish_many(window)",
+        lambda v: BlockingPublisher(URL).publish_many([], window=v),
+        (*NO_COUNTS, None),
+        (1, 500),
+    ),
+    Option(
+        "BlockingPublisher.publish_many(messages)",
+        lambda v: BlockingPublisher(URL).publish_many(v),
+        (None, 5, Outgoing("", "q", {})),
+        ([], iter(())),
+    ),
     Option("RetryLater", RetryLater, (*NO_TIMES, None, 3e7), (0, *TIMES)),
     Option(
         "Pause(every)",
@@ -394,6 +412,7 @@ def test_an_option_refuses_what_it_does_not_take(option: Option) -> None:
 
 _NAMES = {
     "publish_many(messages)": "publish_many",
+    "BlockingPublisher.publish_many(messages)": "publish_many",
     "BlockingPublisher(url)": "a broker URL",
     "Service(name)": "name",
     "Harness.advance": "time goes forward",
