@@ -75,7 +75,8 @@ check: $(STAMP)
 # A link to what is not there is an error, and so is whatever a page would load from another host.
 #     .venv/bin/python -m http.server --directory .site
 docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet --config-file deploy/mkdocs.yml
+	@said=$$(NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --config-file deploy/mkdocs.yml 2>&1) || \
+	    { printf '%s\n' "$$said"; exit 1; }
 	@! grep -rnoE '<(script|img|iframe|link)[^>]* (src|href)="?(https?:)?//[^ >]*' .site --include='*.html'
 
 # The peers get an environment of their own. Where Go and its amqp091 package are installed
