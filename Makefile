@@ -72,9 +72,11 @@ check: $(STAMP)
 	$(PY) -m pytest -q tests/unit/test_layers.py
 	@$(MAKE) --no-print-directory docs
 
-# A link to what is not there is an error. The pages of .site can be read from the disk.
+# A link to what is not there is an error, and so is whatever a page would load from another host.
+#     .venv/bin/python -m http.server --directory .site
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet --config-file deploy/mkdocs.yml
+	@! grep -rnoE '<(script|img|iframe|link)[^>]* (src|href)="?(https?:)?//[^ >]*' .site --include='*.html'
 
 # The peers get an environment of their own. Where Go and its amqp091 package are installed
 # (Debian: golang-go golang-github-rabbitmq-amqp091-go-dev), a Go client is measured as the bound.
