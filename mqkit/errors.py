@@ -153,6 +153,13 @@ class ExchangeNotFoundError(PublishError):
     """The exchange does not exist in this virtual host."""
 
 
+class ExchangeMismatchError(PublishError, TopologyError):
+    """The exchange is on the broker, declared otherwise; the message says what differs.
+
+    Nothing was written. Declare it alike, or publish to it by its name.
+    """
+
+
 class PublishRefusedError(PublishError):
     """The broker refused this publish (no permission, too large, a forged user id)."""
 

@@ -55,9 +55,10 @@ class Runtime:
     A borrowed connection, one that the application holds, is both. As an asynchronous context
     manager it starts on entry and drains on exit; `run` does both and waits in between. `grace`
     is in seconds. `connect_deadline` is after how many seconds the first connection is not
-    tried again; None tries for ever. `middleware` goes around the service's own. A service that
-    has a connection of its own takes neither `url` nor `driver`. `management` is the URL of the
-    broker's management API, by which policies are seen that break what is promised.
+    tried again; None tries for ever. `middleware` goes around the service's own. `driver` is 'pika'
+    or 'aio-pika', or what `mqkit.drivers.named` returns. A service that has a connection of its own
+    takes neither `url` nor `driver`. `management` is the URL of the broker's management API, by
+    which policies are seen that break what is promised.
 
     `observer` is told what becomes of deliveries, and what the service's publisher has published,
     copies of deliveries included (`mqkit.Observer`). `on_stop` is called when it begins
@@ -77,14 +78,19 @@ class Runtime:
         grace: Seconds = DEFAULT_GRACE,
         middleware: Iterable[Middleware] = (),
         connect_deadline: Seconds | None = None,
-        driver: Driver | None = None,
+        driver: Driver | str | None = None,
         clock: Clock = utc_now,
         observer: Observer | None = None,
         on_stop: Callable[[], None] = lambda: None,
         management: str | None = None,
     ) -> None:
+        if not isinstance(service, Service):
+            raise ConfigurationError(f"Runtime takes a Service, not {checked.shown(service)}")
         if not service.handlers:
-            raise ConfigurationError(f"service {service.name!r} has no handlers")
+            raise ConfigurationError(
+                f"service {service.name!r} has no handlers: write one under "
+                "@service.handler(Queue(...)), or import the module that has them"
+            )
         self._grace = checked.seconds(grace, "Runtime(grace=...)")
         if connect_deadline is not None:
             option = "Runtime(connect_deadline=...)"
@@ -98,15 +104,16 @@ class Runtime:
         if service.store is not None:
             service.store.check(service.handlers)
         self.service = service
-        self._url, driver = drivers.chosen(service.name, service.connection, url, driver)
+        self._url, chosen = drivers.chosen(service.name, service.connection, url, driver)
         self._management = Management(management, self._url.vhost) if management else None
-        self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=driver)
-        self._publishing = Connection(self._url, name=f"{service.name}.publish", driver=driver)
-        self.publisher = Publisher(
+        self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=chosen)
+        self._publishing = Connection(self._url, name=f"{service.name}.publish", driver=chosen)
+        self.publisher = Publisher.on(
             self._publishing,
             app_id=service.name,
             on_confirmed=None if observer is None else observer.confirmed,
             limits=service.limits,
+            check_exchange=service.check_exchange,
         )
         self._consumers: list[Consumer] = []
         self._stalls = StallWatch(service.name, self._url.heartbeat, self._consumers)
@@ -340,7 +347,7 @@ class Runtime:
         await asyncio.gather(self._close_publishing(), self._consuming.close())
 
     async def _close_publishing(self) -> None:
-        await self.publisher.close()
+        await self.publisher.close(timeout=0)
         await self._publishing.close()
 
 

@@ -49,6 +49,10 @@ MAX_PARTITIONS = 1000
 class Exchange:
     """An exchange. `declare=False` takes one that somebody else declares, and names its type.
 
+    `mandatory=False` is for events that may have no listener yet: what is published to this value,
+    and is not told otherwise, is no error where no queue is bound for it. The broker knows nothing
+    of it, so that two values may differ in it and be one exchange.
+
     :raises ConfigurationError: its name or another field cannot be declared
     """
 
@@ -59,6 +63,7 @@ class Exchange:
     internal: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
     declare: bool = True
+    mandatory: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
         check_name("an exchange", self.name)
@@ -367,5 +372,5 @@ def difference(first: Exchange | Queue, second: Exchange | Queue) -> str:
         f"{item.name} is {getattr(first, item.name)!r} in one and {getattr(second, item.name)!r} "
         "in the other"
         for item in fields(first)
-        if getattr(first, item.name) != getattr(second, item.name)
+        if item.compare and getattr(first, item.name) != getattr(second, item.name)
     )

@@ -71,7 +71,7 @@ class Client:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.publisher = Publisher(connection)
+        self.publisher = Publisher.on(connection)
 
     async def messages(self, queue: str) -> int:
         """Count the ready messages of a queue."""

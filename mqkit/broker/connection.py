@@ -52,6 +52,7 @@ class Connection:
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
         self._failure: BaseException | None = None
+        self._problem: str | None = None
         self._ended = asyncio.Event()
         self._generation = 0
         self._blocked: str | None = None
@@ -78,6 +79,11 @@ class Connection:
     def blocked(self) -> str | None:
         """Why the broker blocks publishers on this connection (an alarm), or None."""
         return self._blocked
+
+    @property
+    def problem(self) -> str | None:
+        """Why the latest attempt to connect failed; None once one has succeeded."""
+        return self._problem
 
     async def open(self, deadline: float | None = None) -> None:
         """Connect, trying again until `deadline` seconds have passed; None is without end.
@@ -174,6 +180,7 @@ class Connection:
 
     def _use(self, connection: DriverConnection) -> None:
         self._current = connection
+        self._problem = None
         self._generation += 1
         self._up.set()
 
@@ -202,7 +209,8 @@ class Connection:
                 connection = await self._connect_to(host)
                 logger.info("%s: connected to %s at %s", self.name, connection.server, host)
                 return connection
-        raise ConnectError("; ".join(problems))
+        self._problem = "; ".join(problems)
+        raise ConnectError(self._problem)
 
     async def _connect_to(self, host: Host) -> DriverConnection:
         try:

@@ -92,8 +92,12 @@ def _steps(topology: Topology) -> list[tuple[str, Step, Step | None]]:
     ]
 
 
-def _exchange(exchange: Exchange) -> Step:
-    return lambda channel: channel.declare_exchange(
+async def declare_exchange(channel: DriverChannel, exchange: Exchange) -> None:
+    """Declare an exchange, or look for it where somebody else declares it.
+
+    :raises ChannelClosedError: the broker refused it, or the connection was lost
+    """
+    await channel.declare_exchange(
         exchange.name,
         exchange.type,
         durable=exchange.durable,
@@ -102,6 +106,10 @@ def _exchange(exchange: Exchange) -> Step:
         arguments=exchange.arguments,
         passive=not exchange.declare,
     )
+
+
+def _exchange(exchange: Exchange) -> Step:
+    return lambda channel: declare_exchange(channel, exchange)
 
 
 def _queue(queue: Queue) -> Step:
@@ -133,7 +141,8 @@ def explain(what: str, code: int, text: str) -> str:
         there, here = _plain(difference["there"]), _plain(difference["here"])
         return (
             f"{what}: {difference['name']} is {there} on the broker, {here} here; "
-            "declare it alike, or delete the one on the broker once it is empty"
+            "declare it alike, or delete the one on the broker"
+            + (" once it is empty" if what.startswith("queue") else "")
         )
     if code == NOT_FOUND:
         return f"{what}: it does not exist on the broker, and is not declared here ({text})"

@@ -83,7 +83,7 @@ async def _relay_until(
 
     connection = Connection(broker, name=NAME, driver=driver)
     # Without an app_id: each message has the one that it was written with.
-    publisher = Publisher(connection)
+    publisher = Publisher.on(connection)
     stopped = asyncio.create_task(stop.wait())
     try:
         async with Store(database) as store:
@@ -98,7 +98,7 @@ async def _relay_until(
             relaying.result()
     finally:
         stopped.cancel()
-        await publisher.close()
+        await publisher.close(timeout=0)
         await connection.close()
     logger.info("relay: stopped")
 

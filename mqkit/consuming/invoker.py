@@ -28,6 +28,7 @@ from mqkit.outcome import instruction
 from mqkit.registration.handler import Handler
 from mqkit.registration.injection import DELIVERIES, Provider
 from mqkit.registration.transactions import TransactionalStore, needs_transaction
+from mqkit.topology import Exchange
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ class Invoker:
 
     `values` holds what lives as long as the service: type to value. `executor` runs `def`
     handlers. A handler that asks for a transaction of the `store` runs inside of one, and is not
-    run at all for a message that it has handled before.
+    run at all for a message that it has handled before. `check_exchange` refuses an exchange that a
+    transaction may not publish to.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Invoker:
         executor: Executor | None,
         store: TransactionalStore | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        check_exchange: Callable[[Exchange], None] | None = None,
     ) -> None:
         self._service = service
         self._handler = handler
@@ -61,6 +64,7 @@ class Invoker:
         self._providers = providers
         self._executor = executor
         self._limits = limits
+        self._check_exchange = check_exchange
         self._threads: dict[Delivery, Future[Any]] = {}
         self._store = store if needs_transaction(handler.plan, providers) else None
         # Most handlers take only these, and nothing has to be made and closed for a message.
@@ -146,6 +150,8 @@ class Invoker:
 
     async def _run_in_transaction(self, call: HandlerCall, transaction: Any) -> Any:
         made = {type(transaction): transaction}
+        if self._check_exchange is not None:
+            transaction.check_exchange = self._check_exchange
         if self._handler.timeout is None:
             result = await self._call_function(call, made)
         else:

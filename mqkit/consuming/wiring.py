@@ -34,6 +34,7 @@ from mqkit.registration.handler import Handler
 from mqkit.registration.injection import Provider
 from mqkit.registration.service import Service
 from mqkit.registration.transactions import TransactionalStore
+from mqkit.topology import Exchange
 
 PRIORITIES = 1_000_000
 """Each process draws its priority for each partition. From RabbitMQ 4.0 the highest consumes it, so
@@ -65,6 +66,7 @@ def running(
     executor: Executor | None = None,
     store: TransactionalStore | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    check_exchange: Callable[[Exchange], None] | None = None,
 ) -> Running:
     """Make the parts that run a handler; bodies over the `limits` are dead-lettered undecoded.
 
@@ -79,6 +81,7 @@ def running(
         executor=executor,
         store=store,
         limits=limits,
+        check_exchange=check_exchange,
     )
     judge = FailureJudge(handler, has_transaction=invoker.needs_message_id)
     return Running(DeliveryDecoder(handler.plan.decoder, limits), invoker, judge)
@@ -133,6 +136,7 @@ class Wiring:
             executor=self._executor_of(handler),
             store=self._service.store,
             limits=self._service.limits,
+            check_exchange=self._service.check_exchange,
         )
         if handler.order_by is None:
             return [self._unordered(handler, made)]

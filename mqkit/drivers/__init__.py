@@ -36,6 +36,22 @@ def named(name: str | None = None) -> Driver:
     raise ConfigurationError(f"there is no driver {name!r}; there are {' and '.join(NAMES)}")
 
 
+def given(driver: Driver | str | None, what: str) -> Driver:
+    """Return the driver that an option was given, as itself or by its name; None is the default.
+
+    :param what: whose option it is
+    :raises ConfigurationError: it is no driver
+    """
+    if driver is None or isinstance(driver, str):
+        return named(driver)
+    if not callable(getattr(driver, "connect", None)):
+        raise ConfigurationError(
+            f"{what}: a driver is {' or '.join(map(repr, NAMES))}, or what mqkit.drivers.named() "
+            f"returns, not {shown(driver)}"
+        )
+    return driver
+
+
 def of_application(connection: Any) -> tuple[BrokerUrl, Driver]:
     """Return the driver for the application's own connection, and the URL to call it with.
 
@@ -47,7 +63,7 @@ def of_application(connection: Any) -> tuple[BrokerUrl, Driver]:
 
 
 def chosen(
-    service: str, connection: Any, url: BrokerUrl | None, driver: Driver | None
+    service: str, connection: Any, url: BrokerUrl | None, driver: Driver | str | None
 ) -> tuple[BrokerUrl, Driver]:
     """Choose the URL and the driver of a service, from what it and the runtime were given.
 
@@ -55,16 +71,15 @@ def chosen(
     :raises ConfigurationError: there is no broker, or two of them, or what is no driver
     """
     if connection is None:
+        if isinstance(url, str):  # and not shown: it may have a password
+            raise ConfigurationError(
+                f"service {service!r}: the broker's URL is text; give BrokerUrl.parse(url)"
+            )
         if not isinstance(url, BrokerUrl):
             raise ConfigurationError(
                 f"service {service!r} has no broker: give a BrokerUrl, or Service(connection=...)"
             )
-        if driver is not None and not callable(getattr(driver, "connect", None)):
-            raise ConfigurationError(
-                f"service {service!r}: a driver is what mqkit.drivers.named() returns, "
-                f"not {shown(driver)}"
-            )
-        return url, driver or named()
+        return url, given(driver, f"service {service!r}")
     if url is not None or driver is not None:
         raise ConfigurationError(
             f"service {service!r} has a connection of its own: give no URL and no driver"

@@ -16,19 +16,25 @@ from typing import Any, Generic, TypeVar
 
 from mqkit.broker.connection import Connection
 from mqkit.drivers.base import DriverChannel, Gone, Verdict
-from mqkit.errors import ChannelClosedError, ConnectError, PublisherClosedError, PublishError
+from mqkit.errors import (
+    AuthenticationError,
+    ChannelClosedError,
+    ConnectError,
+    PublisherClosedError,
+    PublishError,
+    VirtualHostError,
+)
 from mqkit.logging.shown import shown
 from mqkit.message import Message
 from mqkit.publishing.confirms import ConfirmChannel
+from mqkit.publishing.exchanges import Exchanges
 from mqkit.publishing.probe import PROBE, PROBE_AFTER, log_refused_probe
 from mqkit.publishing.single_flight import SingleFlight
 from mqkit.publishing.verdicts import (
     HARMLESS_CODES,
-    NOT_FOUND,
     Progress,
     Stage,
     deadline_passed,
-    exchange_not_found,
     publish_error,
 )
 
@@ -49,14 +55,18 @@ class PublishChannel(Generic[C]):
     """
 
     def __init__(
-        self, connection: Connection, open_channel: Callable[[DriverChannel], Awaitable[C]]
+        self,
+        connection: Connection,
+        exchanges: Exchanges,
+        open_channel: Callable[[DriverChannel], Awaitable[C]],
     ) -> None:
         self._connection = connection
+        self.exchanges = exchanges
         self._open = open_channel
         self._current: C | None = None
         self._probe_channel: ConfirmChannel | None = None
         self._may_probe = True
-        self._known_exchanges: set[str] = set()
+        self._known_exchanges = exchanges.known
         self._opening: SingleFlight[C] = SingleFlight()
         self._asking: SingleFlight[None] = SingleFlight()
         self._closing_channels: set[asyncio.Task[None]] = set()
@@ -92,6 +102,7 @@ class PublishChannel(Generic[C]):
         The channel is open, its connection takes messages, and the broker knows the exchange.
 
         :raises ExchangeNotFoundError: there is no such exchange
+        :raises ExchangeMismatchError: it is declared otherwise
         :raises PublisherClosedError: it or the connection was closed
         :raises InvalidMessageError: the message cannot be encoded
         """
@@ -103,10 +114,6 @@ class PublishChannel(Generic[C]):
                 continue
             progress.written, progress.stage = True, Stage.CONFIRM
             return channel, verdict
-
-    def forget_exchange(self, name: str) -> None:
-        """Ask the broker for an exchange again before the next message to it."""
-        self._known_exchanges.discard(name)
 
     @contextlib.asynccontextmanager
     async def extra_channel(self) -> AsyncIterator[DriverChannel]:
@@ -122,9 +129,12 @@ class PublishChannel(Generic[C]):
 
     def deadline_passed(self, message: Message, progress: Progress, seconds: float) -> PublishError:
         """Make the error of a message that was not confirmed within so many seconds."""
+        waited_for: str = progress.stage
+        if waited_for == Stage.CONNECTION and (problem := self._connection.problem):
+            waited_for = f"{waited_for} ({problem})"
         return deadline_passed(
             message,
-            progress.stage,
+            waited_for,
             seconds,
             blocked=self._connection.blocked,
             written=progress.written,
@@ -149,7 +159,9 @@ class PublishChannel(Generic[C]):
                 await self._asking.do(Stage.PROBE, self._probe)
             elif message.exchange and message.exchange not in self._known_exchanges:
                 progress.stage = Stage.EXCHANGE
-                await self._check_exchange(message)
+                problem = await self.exchanges.find(message, self.extra_channel)
+                if problem is not None:
+                    raise problem
             else:
                 return channel
 
@@ -158,6 +170,8 @@ class PublishChannel(Generic[C]):
             return self._current
         try:
             return await self._opening.do(None, self._replace_channel)
+        except (AuthenticationError, VirtualHostError):
+            raise  # of the first connection, which this has asked for
         except ConnectError as error:
             raise publish_error(PublisherClosedError, message, str(error)) from error
 
@@ -175,7 +189,7 @@ class PublishChannel(Generic[C]):
                 )
                 await asyncio.sleep(REOPEN_WAIT)
             else:
-                self._known_exchanges.clear()
+                self.exchanges.forget()
                 self._may_probe = True
         return self._current
 
@@ -202,26 +216,6 @@ class PublishChannel(Generic[C]):
                 self._may_probe = gone.why.code in HARMLESS_CODES
                 if not self._may_probe:
                     log_refused_probe(logger, self._connection.name, shown(gone.why.text))
-
-    async def _check_exchange(self, message: Message) -> None:
-        """Ask for the exchange on a channel of its own: publishing to a missing one closes it.
-
-        All other publishes in flight on that channel would become unknown by it.
-        """
-        name = message.exchange
-        try:
-            await self._asking.do((Stage.EXCHANGE, name), lambda: self._ask_for_exchange(name))
-        except ChannelClosedError as error:
-            if error.code == NOT_FOUND:
-                raise exchange_not_found(message) from error
-            if error.code not in HARMLESS_CODES:
-                # Not allowed to ask: let the publish itself be judged.
-                self._known_exchanges.add(name)
-
-    async def _ask_for_exchange(self, name: str) -> None:
-        async with self.extra_channel() as channel:
-            await channel.declare_exchange(name, "direct", passive=True)
-        self._known_exchanges.add(name)
 
     async def _new_channel(
         self, open_channel: Callable[[DriverChannel], Awaitable[_Opened]]

@@ -15,7 +15,7 @@ from mqkit.codec import encode
 from mqkit.errors import InvalidMessageError
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import RESERVED_PREFIX, HeaderValue, Message, Properties, maker
-from mqkit.topology import Exchange
+from mqkit.topology import Exchange, Queue, Source
 
 _message, _properties = maker(Message), maker(Properties)
 
@@ -26,7 +26,8 @@ class Outgoing:
 
     `message_id` is the message's stable identity; a random one is given where it is None.
     `expiration` is in seconds, as a number or a timedelta, and is kept in milliseconds. A time in
-    the headers is kept in seconds.
+    the headers is kept in seconds. `mandatory` is whether it is an error that no queue is bound for
+    it; where it is None the `Exchange` says so, and of an exchange given by its name it is one.
     """
 
     exchange: Exchange | str
@@ -41,7 +42,7 @@ class Outgoing:
     expiration: Seconds | None = None
     priority: int | None = None
     persistent: bool = True
-    mandatory: bool = True
+    mandatory: bool | None = None
 
 
 def to_message(
@@ -58,7 +59,13 @@ def to_message(
         limits; it names which
     """
     exchange = outgoing.exchange
-    exchange_name = exchange.name if isinstance(exchange, Exchange) else exchange
+    mandatory = True if outgoing.mandatory is None else outgoing.mandatory
+    if isinstance(exchange, Exchange):
+        exchange_name = exchange.name
+        if outgoing.mandatory is None:
+            mandatory = exchange.mandatory
+    else:
+        exchange_name = exchange
     for problem in _problems(outgoing, exchange_name):
         raise _invalid(outgoing, exchange_name, problem)
     headers = _headers(outgoing, exchange_name, limits) if outgoing.headers else {}
@@ -79,7 +86,21 @@ def to_message(
         None,
         app_id,
     )
-    return _message(exchange_name, outgoing.routing_key, body, properties, outgoing.mandatory)
+    return _message(exchange_name, outgoing.routing_key, body, properties, mandatory)
+
+
+def destination(route: Source | Queue) -> tuple[Exchange | str, str]:
+    """Return the exchange and the routing key that a request is published to.
+
+    :raises InvalidMessageError: it is neither `Exchange.key(...)` nor a queue
+    """
+    if isinstance(route, Queue):
+        return "", route.name
+    if isinstance(route, Source):
+        return route.exchange, route.routing_key
+    raise InvalidMessageError(
+        f"a request goes to Exchange.key(...) or to a Queue, not to {type(route).__name__}"
+    )
 
 
 class MessageIds:
@@ -151,8 +172,8 @@ def _problems(  # noqa: C901 - one step a field, and no call that a message coul
     if persistent is not True and persistent is not False:
         yield f"persistent is True or False, not {shown(persistent)}"
     mandatory: Any = outgoing.mandatory
-    if mandatory is not True and mandatory is not False:
-        yield f"mandatory is True or False, not {shown(mandatory)}"
+    if mandatory is not None and mandatory is not True and mandatory is not False:
+        yield f"mandatory is True or False, or None, not {shown(mandatory)}"
 
 
 def _text_problem(name: str, value: object) -> str | None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from mqkit.checks.checked import shown
 from mqkit.drivers.base import Acked, Verdict
-from mqkit.errors import InvalidMessageError, MqkitError
+from mqkit.errors import InvalidMessageError, MqkitError, OptionError
+from mqkit.logging.error_texts import log_error
 from mqkit.message import Message, maker
 from mqkit.publishing.outgoing import Outgoing
 from mqkit.publishing.sender import Sender, Unconfirmed
+
+logger = logging.getLogger(__name__)
 
 OnConfirmed = Callable[[Message], None]
 """Called with each message after the broker has confirmed it.
@@ -22,6 +26,26 @@ OnConfirmed = Callable[[Message], None]
 It is called on the event loop and must return at once. What it raises is logged: the message is
 published all the same.
 """
+
+
+def teller(on_confirmed: OnConfirmed | None, option: str) -> OnConfirmed:
+    """Make what tells the observer of a message, if there is one, and logs what that raises.
+
+    :param option: what an error calls the observer
+    :raises OptionError: it is no function
+    """
+    if on_confirmed is not None and not callable(on_confirmed):
+        raise OptionError(f"{option} takes a function of a message, not {shown(on_confirmed)}")
+
+    def tell(message: Message) -> None:
+        if on_confirmed is not None:
+            try:
+                on_confirmed(message)
+            except BaseException as error:  # noqa: BLE001 - the driver calls this
+                text = "the observer of confirmed messages failed"
+                log_error(logger, logging.ERROR, text, error=error)
+
+    return tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +58,11 @@ class PublishResult:
 
 
 _result = maker(PublishResult)
+
+
+def not_outgoing(index: int, given: object) -> InvalidMessageError:
+    """Make the error of what is no message."""
+    return InvalidMessageError(f"message {index}: publish_many takes Outgoing, not {shown(given)}")
 
 
 class _InFlight:
@@ -104,19 +133,28 @@ class PublishPipeline:
         index = self._begun
         self._begun += 1
         if not isinstance(outgoing, Outgoing):
-            problem = f"message {index}: publish_many takes Outgoing, not {shown(outgoing)}"
-            self._finish(index, None, InvalidMessageError(problem))
+            self._finish(index, None, not_outgoing(index, outgoing))
             return
-        message_id = outgoing.message_id
         try:
             message = to_message(outgoing)
-            message_id = message.properties.message_id
+        except MqkitError as error:
+            self._finish(index, outgoing.message_id, error)
+            return
+        self._start(index, message)
+
+    def begin_message(self, index: int, message: Message) -> None:
+        """Publish one more that is ready to be written; its result has the index that is given."""
+        self._begun += 1
+        self._start(index, message)
+
+    def _start(self, index: int, message: Message) -> None:
+        try:
             began = time.monotonic()
             if self._held or self._tasks or not self._write(index, message, began, self._seconds):
                 self._held.append((index, message, began))
                 self._write_held()
         except MqkitError as error:
-            self._finish(index, message_id, error)
+            self._finish(index, message.properties.message_id, error)
 
     def _write(self, index: int, message: Message, began: float, left: float) -> bool:
         """Write a message now, or return False if it must wait; `left` are the seconds it has."""
@@ -199,3 +237,56 @@ class PublishPipeline:
         self.finished.append(_result(index, message_id, error))
         if not self._changed.is_set():
             self._changed.set()
+
+
+def publish_each(
+    pipeline: PublishPipeline,
+    messages: Iterable[Outgoing] | AsyncIterable[Outgoing],
+    window: int,
+    to_message: Callable[[Outgoing], Message],
+) -> AsyncIterator[PublishResult]:
+    """Publish each message, at most `window` without a result; see `Publisher.publish_many`.
+
+    :raises OptionError: the messages are not to be iterated over
+    """
+    if not isinstance(messages, AsyncIterable | Iterable):
+        raise OptionError(
+            "publish_many takes an iterable of Outgoing, asynchronous or not, "
+            f"not {shown(messages)}"
+        )
+    return _publish_each(pipeline, messages, window, to_message)
+
+
+async def _publish_each(
+    pipeline: PublishPipeline,
+    messages: Iterable[Outgoing] | AsyncIterable[Outgoing],
+    window: int,
+    to_message: Callable[[Outgoing], Message],
+) -> AsyncIterator[PublishResult]:
+    failure: list[Exception] = []
+    try:
+        async for outgoing in _items(messages, failure):
+            pipeline.begin(outgoing, to_message)
+            while pipeline.finished or len(pipeline) >= window:
+                yield await pipeline.next()
+        while len(pipeline):
+            yield await pipeline.next()
+    finally:
+        pipeline.cancel()
+    for error in failure:
+        raise error
+
+
+async def _items(
+    messages: Iterable[Outgoing] | AsyncIterable[Outgoing], failure: list[Exception]
+) -> AsyncIterator[Outgoing]:
+    """Yield the messages; what the iterable raises is put into `failure`, and ends them."""
+    try:
+        if isinstance(messages, AsyncIterable):
+            async for message in messages:
+                yield message
+        else:
+            for message in messages:
+                yield message
+    except Exception as error:  # noqa: BLE001 - it is raised when the results are given
+        failure.append(error)

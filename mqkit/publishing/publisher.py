@@ -8,27 +8,30 @@ Where it must wait before, or be written again, `resend` and `channel` come betw
 from __future__ import annotations
 
 import asyncio
-import functools
-import logging
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
-from typing import Any, TypeVar, overload
+from typing import Any, Self, TypedDict, TypeVar, Unpack, overload
 
 from mqkit.broker.connection import Connection
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
-from mqkit.codec import BodyDecoder, PydanticUserError
-from mqkit.errors import ConfigurationError, InvalidMessageError, OptionError
+from mqkit.drivers.base import Driver, Incoming
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
-from mqkit.logging.error_texts import log_error
 from mqkit.message import HeaderValue, Message, maker
-from mqkit.publishing.outgoing import MessageIds, Outgoing, to_message
-from mqkit.publishing.pipeline import OnConfirmed, PublishPipeline, PublishResult
-from mqkit.publishing.replies import read_reply
+from mqkit.publishing.exchanges import ExchangeCheck, Exchanges
+from mqkit.publishing.lifetime import CLOSE_TIMEOUT, Lifetime, wait_for_all
+from mqkit.publishing.outgoing import MessageIds, Outgoing, destination, to_message
+from mqkit.publishing.pipeline import (
+    OnConfirmed,
+    PublishPipeline,
+    PublishResult,
+    publish_each,
+    teller,
+)
+from mqkit.publishing.replies import ReplyDecoders, read_reply
 from mqkit.publishing.requests import Requester
 from mqkit.publishing.sender import Sender
+from mqkit.settings import BrokerUrl
 from mqkit.topology import Exchange, Queue, Source
-
-logger = logging.getLogger(__name__)
 
 _outgoing = maker(Outgoing)
 
@@ -38,26 +41,48 @@ DEFAULT_TIMEOUT = 30.0
 DEFAULT_WINDOW = 1000
 """Publishes that may wait for their confirm at the same time, on one publisher."""
 
-REPLY_TYPES = 128
-"""Types of replies whose validators are kept for the next request."""
-
 T = TypeVar("T")
 
 
+class Options(TypedDict, total=False):
+    """The options of a publisher, whoever opens its connection; see `Publisher`."""
+
+    app_id: str | None
+    timeout: Seconds
+    window: int
+    limits: Limits
+    on_confirmed: OnConfirmed | None
+    check_exchange: ExchangeCheck | None
+    """Refuses an `Exchange` that may not be published to; not for a publisher with a URL."""
+
+
 class Publisher:
-    """Publishes with confirms. A handler asks for one by annotation.
+    """Publishes with confirms, for any asyncio application; a handler asks for it by annotation.
 
-    A service that opens its connections itself has one for publishing alone: an alarm stops all
-    that a publishing connection says, and so would hold up the acks.
+        async with Publisher("amqp://user:password@host/vhost") as publisher:
+            await publisher.publish(orders, "order.accepted", order)
 
-    Messages are persistent and mandatory unless stated otherwise. When the connection is lost,
-    unconfirmed messages are published again under the same `message_id` until their deadline.
+    Any number of tasks share one. `open` and the context manager connect at once. Without them the
+    first publish connects, within its own deadline, so that an application starts while the broker
+    is away. A lost connection is opened again, and what is unconfirmed is published again under the
+    same `message_id` until its deadline. `close`, or leaving the block, ends it for good.
 
-    `timeout` is the seconds in which a publish must be confirmed that says no other, and `window`
-    how many may wait for their confirm at a time. `limits` is what a message may have to be
-    published (`mqkit.limits.Limits`). `on_confirmed` is an observer: see `OnConfirmed`.
+    Messages are persistent and mandatory unless stated otherwise. It belongs to the event loop that
+    it is first used on. A publishing connection carries nothing else: an alarm of the broker stops
+    all that it says, acks too.
 
-    :raises OptionError: an option cannot be what it was given
+    :param url: the broker, as `BrokerUrl.parse` takes it
+    :param name: what the connection is called in the broker's list; by default the `app_id`, or
+        'mqkit.publisher'
+    :param driver: 'pika' or 'aio-pika', or what `mqkit.drivers.named` returns
+    :param app_id: the property of that name of each message
+    :param timeout: seconds in which a publish must be confirmed that says no other
+    :param window: how many messages may wait for their confirm at a time
+    :param limits: what a message may have to be published (`mqkit.limits.Limits`)
+    :param on_confirmed: an observer: see `OnConfirmed`
+    :raises BrokerUrlError: the URL is malformed
+    :raises OptionError: another option cannot be what it was given
+    :raises ConfigurationError: there is no such driver
     """
 
     __mqkit_runtime_provided__ = True
@@ -65,30 +90,96 @@ class Publisher:
 
     def __init__(
         self,
-        connection: Connection,
+        url: str | BrokerUrl,
         *,
+        name: str | None = None,
+        driver: Driver | str | None = None,
         app_id: str | None = None,
         timeout: Seconds = DEFAULT_TIMEOUT,
         window: int = DEFAULT_WINDOW,
-        on_confirmed: OnConfirmed | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        on_confirmed: OnConfirmed | None = None,
     ) -> None:
+        self._set_up(
+            Lifetime.with_url(url, name, driver, app_id),
+            app_id=app_id,
+            timeout=timeout,
+            window=window,
+            limits=limits,
+            on_confirmed=on_confirmed,
+        )
+
+    @classmethod
+    def on(cls, connection: Connection, **options: Unpack[Options]) -> Self:
+        """Make the publisher of a connection that somebody else opens and closes: a runtime."""
+        publisher = cls.__new__(cls)
+        publisher._set_up(Lifetime.with_connection(connection), **options)  # noqa: SLF001
+        return publisher
+
+    def _set_up(self, lifetime: Lifetime, **options: Unpack[Options]) -> None:
+        timeout = options.get("timeout", DEFAULT_TIMEOUT)
         self._timeout = checked.seconds(timeout, "Publisher(timeout=...)", over=0)
+        window = checked.count(options.get("window", DEFAULT_WINDOW), "Publisher(window=...)")
+        limits = options.get("limits", DEFAULT_LIMITS)
         self._limits = checked_limits(limits, "Publisher(limits=...)")
-        self._app_id = app_id
-        if app_id is not None:
-            checked.name(app_id, "Publisher(app_id=...)")
-        if on_confirmed is not None and not callable(on_confirmed):
-            raise OptionError(
-                "Publisher(on_confirmed=...) takes a function of a message, "
-                f"not {checked.shown(on_confirmed)}"
-            )
-        self._on_confirmed = on_confirmed
-        window = checked.count(window, "Publisher(window=...)")
-        self._sender = Sender(connection, window=window)
-        self._requester = Requester(connection, window=window, on_confirmed=self._tell)
-        self._decoder = functools.lru_cache(REPLY_TYPES)(_decoder)
+        self._app_id = options.get("app_id")
+        if self._app_id is not None:
+            checked.name(self._app_id, "Publisher(app_id=...)")
+        self._tell = teller(options.get("on_confirmed"), "Publisher(on_confirmed=...)")
+        self._lifetime = lifetime
+        self._exchanges = Exchanges(options.get("check_exchange"))
+        self._sender = Sender(lifetime.connection, self._exchanges, window=window)
+        self._requester = Requester(
+            lifetime.connection, self._exchanges, window=window, on_confirmed=self._tell
+        )
+        self._decoders = ReplyDecoders()
         self._new_id = MessageIds()
+
+    def __repr__(self) -> str:
+        return f"Publisher({self._lifetime.about})"
+
+    async def open(self, timeout: Seconds | None = None) -> None:  # noqa: ASYNC109
+        """Connect now, and return once it is connected.
+
+        `timeout` is in seconds, the publisher's own (30) by default. Without `open`, and after one
+        that failed by its timeout, the first publish waits for the connection.
+
+        :raises AuthenticationError: the broker refused the user name and password
+        :raises VirtualHostError: the broker refused the virtual host
+        :raises ConnectError: there is no connection within the timeout; the text says why
+        :raises ConfigurationError: it was closed, it is a service's own, or it is used on another
+            event loop
+        """
+        await self._lifetime.open(self._seconds(timeout))
+
+    async def close(self, timeout: Seconds = CLOSE_TIMEOUT) -> None:  # noqa: ASYNC109
+        """Refuse further publishes and requests, await those in flight, and disconnect.
+
+        Those have `timeout` seconds (3) to end. A publish that has no confirm then gets
+        `PublisherClosedError`, whose `may_be_stored` says whether it was written, and a request
+        without its reply `ReplyLostError`. May be called twice.
+
+        :raises OptionError: the timeout is none
+        :raises ConfigurationError: it is used on another event loop
+        """
+        seconds = checked.seconds(timeout, "close(timeout=...)")
+        self._lifetime.end()
+        if seconds:
+            await wait_for_all((self._sender.idle(), self._requester.idle()), seconds)
+        await asyncio.gather(
+            self._sender.close(), self._requester.close(), self._lifetime.disconnect()
+        )
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.open()
+        except BaseException:
+            await self.close(timeout=0)
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def publish(
         self,
@@ -104,18 +195,23 @@ class Publisher:
         expiration: Seconds | None = None,
         priority: int | None = None,
         persistent: bool = True,
-        mandatory: bool = True,
+        mandatory: bool | None = None,
         timeout: Seconds | None = None,  # noqa: ASYNC109 - covers publishing again, not one await
     ) -> str:
         """Publish one message and return its `message_id` once the broker has confirmed it.
 
-        `timeout` is in seconds, 30 by default. `expiration` is in seconds: so long it may wait in
-        a queue. `message_id` is a random one where it is None. See `Outgoing`.
+        An `Exchange` is declared before the first message to it, unless it says `declare=False`; an
+        exchange that is given by its name must be there. `mandatory` is by default as the
+        `Exchange` says. `timeout` is in seconds, 30 by default. `expiration` is in seconds: so long
+        it may wait in a queue. `message_id` is a random one where it is None. See `Outgoing`.
 
         :raises InvalidMessageError: it cannot be encoded, or is over a limit; nothing was written
         :raises OptionError: the timeout is none; nothing was written
-        :raises UnroutableError: no queue is bound for the routing key
+        :raises ConfigurationError: its service says what it publishes to (`publishes`), and this
+            exchange is not among it; or this is another event loop; nothing was written
+        :raises UnroutableError: no queue is bound for the routing key, and it is mandatory
         :raises ExchangeNotFoundError: there is no such exchange
+        :raises ExchangeMismatchError: the exchange is declared otherwise; nothing was written
         :raises PublishRefusedError: the broker refused it (permissions, size)
         :raises NackedError: a queue refused it; it may be stored
         :raises BlockedError: the broker blocks publishers until the timeout; nothing was written
@@ -123,6 +219,8 @@ class Publisher:
         :raises ConnectionLostError: no connection at the timeout; see its `may_be_stored`
         :raises PublisherClosedError: `close` was called, or the service ended, before it was
             confirmed; see its `may_be_stored`
+        :raises AuthenticationError: the first connection's credentials were refused
+        :raises VirtualHostError: the first connection's virtual host was refused
         """
         outgoing = _outgoing(
             exchange=exchange,
@@ -139,15 +237,31 @@ class Publisher:
             mandatory=mandatory,
         )
         message = self._to_message(outgoing)
-        await self.send(message, timeout=timeout)
+        await self._send(message, timeout)
         return message.properties.message_id or ""
 
-    async def send(self, message: Message, *, timeout: Seconds | None = None) -> None:  # noqa: ASYNC109
+    async def send(
+        self,
+        message: Message,
+        *,
+        timeout: Seconds | None = None,  # noqa: ASYNC109
+        declare: Exchange | None = None,
+    ) -> None:
         """Publish a message that is ready to be written; raises as `publish` does.
+
+        `declare` is its exchange, which is declared so where the broker does not have it.
 
         The publisher's limits are not for it: the copy of a message that is over them, on its way
         to the dead letters, must be written all the same.
         """
+        self._lifetime.check(message)
+        if declare is None:
+            await self._send(message, timeout)
+        else:
+            await self._sender.send_declaring(message, self._seconds(timeout), declare)
+            self._tell(message)
+
+    async def _send(self, message: Message, timeout: Seconds | None) -> None:  # noqa: ASYNC109
         await self._sender.send(message, self._seconds(timeout))
         self._tell(message)
 
@@ -215,8 +329,8 @@ class Publisher:
         :raises InvalidMessageError: as `publish`
         """
         seconds = self._seconds(timeout)
-        decoder = self._decoder_of(reply_type)
-        exchange, routing_key = _destination(route)
+        decoder = self._decoders.of(reply_type)
+        exchange, routing_key = destination(route)
         outgoing = _outgoing(
             exchange=exchange,
             routing_key=routing_key,
@@ -232,28 +346,28 @@ class Publisher:
         reply = await self._requester.ask(request, seconds)
         return read_reply(reply.body, reply.properties, decoder, request)
 
+    async def ask(self, request: Message, seconds: float) -> Incoming:
+        """Publish a request that is ready to be written, and return its reply as it came."""
+        self._lifetime.check(request)
+        return await self._requester.ask(request, seconds)
+
     def _seconds(self, timeout: Seconds | None) -> float:
         if timeout is None:
             return self._timeout
         return checked.seconds(timeout, "timeout", over=0)
 
     def _to_message(self, outgoing: Outgoing) -> Message:
-        return to_message(outgoing, self._app_id, limits=self._limits, new_id=self._new_id)
+        message = to_message(outgoing, self._app_id, limits=self._limits, new_id=self._new_id)
+        self._lifetime.check(message)
+        self.note(outgoing.exchange)
+        return message
 
-    def _decoder_of(self, reply_type: Any) -> BodyDecoder:
-        try:
-            hash(reply_type)
-        except TypeError:  # Annotated, with something in it that has no hash
-            return _decoder(reply_type)
-        return self._decoder(reply_type)
-
-    def _tell(self, message: Message) -> None:
-        if self._on_confirmed is not None:
-            try:
-                self._on_confirmed(message)
-            except BaseException as error:  # noqa: BLE001 - the driver calls this
-                text = "the observer of confirmed messages failed"
-                log_error(logger, logging.ERROR, text, error=error)
+    def note(self, exchange: Exchange | str) -> None:
+        """Note an exchange, as `publish` does, for messages to it that are ready to be written."""
+        if isinstance(exchange, Exchange):
+            given = self._exchanges.given.get(exchange.name)
+            if given is not exchange:
+                self._exchanges.note(exchange)
 
     def publish_many(
         self,
@@ -277,68 +391,8 @@ class Publisher:
         """
         seconds = self._seconds(timeout)
         window = checked.count(window, "publish_many(window=...)")
-        if not isinstance(messages, AsyncIterable | Iterable):
-            raise OptionError(
-                "publish_many takes an iterable of Outgoing, asynchronous or not, "
-                f"not {checked.shown(messages)}"
-            )
-        return self._publish_many(messages, window, seconds)
+        return publish_each(self.pipeline(seconds), messages, window, self._to_message)
 
-    async def _publish_many(
-        self,
-        messages: Iterable[Outgoing] | AsyncIterable[Outgoing],
-        window: int,
-        seconds: float,
-    ) -> AsyncIterator[PublishResult]:
-        pipeline = PublishPipeline(self._sender, self._tell, seconds)
-        failure: list[Exception] = []
-        try:
-            async for outgoing in _items(messages, failure):
-                pipeline.begin(outgoing, self._to_message)
-                while pipeline.finished or len(pipeline) >= window:
-                    yield await pipeline.next()
-            while len(pipeline):
-                yield await pipeline.next()
-        finally:
-            pipeline.cancel()
-        for error in failure:
-            raise error
-
-    async def close(self) -> None:
-        """Refuse further publishes and requests; what is in flight is not awaited."""
-        await asyncio.gather(self._sender.close(), self._requester.close())
-
-
-def _decoder(reply_type: Any) -> BodyDecoder:
-    try:
-        decoder = BodyDecoder(reply_type)
-        # Found with the reply, it would be an error after the request was handled.
-        decoder.complete()
-    except (PydanticUserError, NameError, SyntaxError) as error:
-        raise ConfigurationError(f"a reply cannot be a {reply_type!r}: {error}") from error
-    return decoder
-
-
-def _destination(route: Source | Queue) -> tuple[str, str]:
-    if isinstance(route, Queue):
-        return "", route.name
-    if isinstance(route, Source):
-        return route.exchange.name, route.routing_key
-    raise InvalidMessageError(
-        f"a request goes to Exchange.key(...) or to a Queue, not to {type(route).__name__}"
-    )
-
-
-async def _items(
-    messages: Iterable[Outgoing] | AsyncIterable[Outgoing], failure: list[Exception]
-) -> AsyncIterator[Outgoing]:
-    """Yield the messages; what the iterable raises is put into `failure`, and ends them."""
-    try:
-        if isinstance(messages, AsyncIterable):
-            async for message in messages:
-                yield message
-        else:
-            for message in messages:
-                yield message
-    except Exception as error:  # noqa: BLE001 - it is raised when the results are given
-        failure.append(error)
+    def pipeline(self, seconds: float) -> PublishPipeline:
+        """Make what publishes many, for who begins each and takes the results by himself."""
+        return PublishPipeline(self._sender, self._tell, seconds)

@@ -6,20 +6,24 @@ header `mqkit-reply`. A reply without that header is somebody else's, and taken 
 
 from __future__ import annotations
 
+import functools
 import uuid
 from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
 
-from mqkit.codec import BodyDecoder, encode
-from mqkit.errors import DecodeError, RequestFailedError, RequestRejectedError
+from mqkit.codec import BodyDecoder, PydanticUserError, encode
+from mqkit.errors import ConfigurationError, DecodeError, RequestFailedError, RequestRejectedError
 from mqkit.message import Delivery, Header, Message, Properties
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Reject
 
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
 """The pseudo-queue to consume from and the `reply_to` to publish with; what the broker makes of it
 begins so, too (https://www.rabbitmq.com/docs/direct-reply-to)."""
+
+REPLY_TYPES = 128
+"""Types of replies whose validators are kept for the next request."""
 
 MAX_TEXT = 8_000
 """Characters of a reason or an explanation that are sent, and that are taken from a reply."""
@@ -70,6 +74,35 @@ def reply_to(delivery: Delivery, outcome: Ack | DeadLetter) -> Message | None:
         # RabbitMQ before 4.3 returns every mandatory direct reply, delivered or not.
         mandatory=not address.startswith(DIRECT_REPLY_TO),
     )
+
+
+def reply_decoder(reply_type: Any) -> BodyDecoder:
+    """Make what reads a reply as `reply_type`.
+
+    :raises ConfigurationError: pydantic cannot validate that
+    """
+    try:
+        decoder = BodyDecoder(reply_type)
+        # Found with the reply, it would be an error after the request was handled.
+        decoder.complete()
+    except (PydanticUserError, NameError, SyntaxError) as error:
+        raise ConfigurationError(f"a reply cannot be a {reply_type!r}: {error}") from error
+    return decoder
+
+
+class ReplyDecoders:
+    """Makes what reads replies, and keeps it for the next request of the same type."""
+
+    def __init__(self) -> None:
+        self._kept = functools.lru_cache(REPLY_TYPES)(reply_decoder)
+
+    def of(self, reply_type: Any) -> BodyDecoder:
+        """Return what reads a reply as `reply_type`; raises as `reply_decoder`."""
+        try:
+            hash(reply_type)
+        except TypeError:  # Annotated, with something in it that has no hash
+            return reply_decoder(reply_type)
+        return self._kept(reply_type)
 
 
 def read_reply(body: bytes, properties: Properties, decoder: BodyDecoder, request: Message) -> Any:

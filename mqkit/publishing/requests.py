@@ -26,6 +26,7 @@ from mqkit.errors import (
 from mqkit.message import Message
 from mqkit.publishing.channel import PublishChannel
 from mqkit.publishing.confirms import ConfirmChannel
+from mqkit.publishing.exchanges import Exchanges
 from mqkit.publishing.replies import DIRECT_REPLY_TO
 from mqkit.publishing.verdicts import Progress, Stage, judge
 
@@ -102,11 +103,19 @@ class Requester:
     """
 
     def __init__(
-        self, connection: Connection, *, window: int, on_confirmed: Callable[[Message], None]
+        self,
+        connection: Connection,
+        exchanges: Exchanges,
+        *,
+        window: int,
+        on_confirmed: Callable[[Message], None],
     ) -> None:
         self._window = asyncio.Semaphore(window)
-        self._channel = PublishChannel(connection, ReplyChannel.open)
+        self._channel = PublishChannel(connection, exchanges, ReplyChannel.open)
         self._on_confirmed = on_confirmed
+        self._asking = 0
+        self._none_asking = asyncio.Event()
+        self._none_asking.set()
 
     async def ask(self, request: Message, seconds: float) -> Incoming:
         """Publish `request` once, and return the first reply; raises as `Publisher.request`."""
@@ -117,11 +126,21 @@ class Requester:
         )
         request = replace(request, properties=properties, mandatory=True)
         progress = Progress()
+        self._asking += 1
+        self._none_asking.clear()
         try:
             async with asyncio.timeout(seconds):
                 return await self._answer(request, progress)
         except TimeoutError:
             raise self._deadline_passed(request, progress, seconds) from None
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._none_asking.set()
+
+    async def idle(self) -> None:
+        """Wait until every request that was given has its reply, or has failed."""
+        await self._none_asking.wait()
 
     async def close(self) -> None:
         """Refuse further requests; those that wait for their reply have lost it."""

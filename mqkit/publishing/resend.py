@@ -55,9 +55,14 @@ class Resender:
         if judgement is None:
             return True
         if isinstance(judgement, PublishError):
-            if isinstance(judgement, ExchangeNotFoundError):
-                self._channel.forget_exchange(message.exchange)
-            raise judgement
+            if not isinstance(judgement, ExchangeNotFoundError):
+                raise judgement
+            self._channel.exchanges.forget(message.exchange)
+            if not self._channel.exchanges.declares(message.exchange):
+                raise judgement
+            # It was deleted since: it is declared again, and the message written again.
+            progress.lost = progress.lost or judgement.may_be_stored
+            return False
         progress.lost = True
         return False
 

@@ -12,13 +12,26 @@ from dataclasses import dataclass
 
 from mqkit.broker.connection import Connection
 from mqkit.drivers.base import Acked, Verdict
-from mqkit.errors import PublishError
+from mqkit.errors import (
+    ChannelClosedError,
+    ConnectError,
+    ExchangeNotFoundError,
+    PublishError,
+)
 from mqkit.message import Message
 from mqkit.publishing.channel import PublishChannel
 from mqkit.publishing.confirms import ConfirmChannel
+from mqkit.publishing.exchanges import Exchanges, declare_missing
 from mqkit.publishing.resend import Resender
-from mqkit.publishing.verdicts import Progress, Stage
+from mqkit.publishing.verdicts import (
+    HARMLESS_CODES,
+    PRECONDITION_FAILED,
+    Progress,
+    Stage,
+    exchange_not_found,
+)
 from mqkit.publishing.window import Deadlines, Waiter, Window
+from mqkit.topology import Exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +42,14 @@ class Unconfirmed:
 class Sender:
     """Sends messages over one connection, in one confirm channel that is replaced when it dies."""
 
-    def __init__(self, connection: Connection, *, window: int) -> None:
+    def __init__(self, connection: Connection, exchanges: Exchanges, *, window: int) -> None:
         """Send nothing yet.
 
         :param window: how many messages may wait for their confirm at a time
         """
         self._window = Window(window)
         self._deadlines: Deadlines[Verdict | Unconfirmed] = Deadlines(Unconfirmed())
-        self._channel = PublishChannel(connection, ConfirmChannel.open)
+        self._channel = PublishChannel(connection, exchanges, ConfirmChannel.open)
         self._resender = Resender(self._channel)
 
     async def send(self, message: Message, seconds: float, began: float | None = None) -> None:
@@ -59,6 +72,28 @@ class Sender:
             self._window.release()
         if not isinstance(known, Acked):
             await self.resend(message, known, seconds, began)
+
+    async def send_declaring(self, message: Message, seconds: float, exchange: Exchange) -> None:
+        """Send a message; where its exchange is not there, declare that and send it then."""
+        began = time.monotonic()
+        try:
+            await self.send(message, seconds)
+        except ExchangeNotFoundError as error:
+            await self._declare(message, exchange, began + seconds, error)
+            await self.send(message, seconds, began)
+
+    async def _declare(
+        self, message: Message, exchange: Exchange, end: float, missing: ExchangeNotFoundError
+    ) -> None:
+        try:
+            async with asyncio.timeout(end - time.monotonic()):
+                await declare_missing(exchange, self._channel.extra_channel)
+        except ChannelClosedError as error:
+            if error.code not in (*HARMLESS_CODES, PRECONDITION_FAILED):
+                raise exchange_not_found(message, error.text) from error
+            # Of another declaration somebody was quicker; of a lost connection the next one tells.
+        except (ConnectError, TimeoutError) as error:
+            raise missing from error
 
     def write(
         self, message: Message, seconds: float, waiter: Waiter[Verdict | Unconfirmed]
@@ -96,6 +131,10 @@ class Sender:
             raise self._channel.deadline_passed(message, progress, seconds)
         left = began + seconds - time.monotonic()
         await self._until_stored(message, seconds, progress, verdict, left)
+
+    async def idle(self) -> None:
+        """Wait until every message that was given has its verdict."""
+        await self._window.idle()
 
     async def close(self) -> None:
         """Refuse further messages and close the channels; what is in flight is not awaited."""

@@ -1,6 +1,6 @@
 """Judges what the broker says of a publish, and what is known of it when a deadline passed.
 
-The one place that does, for both publishers and for requests. Nothing here waits or writes.
+The one place that does, for publishes and for requests. Nothing here waits or writes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mqkit.errors import (
 from mqkit.message import Message
 
 NOT_FOUND = 404
+PRECONDITION_FAILED = 406
 
 DEFAULT_EXCHANGE = "amq.default"
 """What RabbitMQ calls the exchange with the empty name where it refuses a publish to it."""
@@ -34,7 +35,6 @@ class Stage(StrEnum):
     """What a message waits for, in the words of an error when its deadline passes."""
 
     WINDOW = "a place in the window of unconfirmed publishes"
-    TURN = "its turn behind other publishes"
     CONNECTION = "a connection to the broker"
     BLOCKED = "the broker to stop blocking publishers"
     PROBE = "the broker's answer to a probe"
@@ -125,13 +125,21 @@ def connection_lost(message: Message, problem: str, *, written: bool) -> Publish
     return error
 
 
-def exchange_not_found(message: Message) -> PublishError:
-    """Make the error of a message whose exchange the broker does not know."""
+def exchange_not_found(message: Message, refusal: str | None = None) -> PublishError:
+    """Make the error of a message whose exchange the broker does not know.
+
+    :param refusal: why the broker did not let this user declare it, if that was tried
+    """
+    advice = (
+        "declare it, as a publish to an Exchange does and one to a name does not, or start the "
+        "service that does"
+        if refusal is None
+        else f"and this user may not declare it ({refusal}); start the service that does"
+    )
     return publish_error(
         ExchangeNotFoundError,
         message,
-        f"exchange {message.exchange!r} does not exist in this virtual host; "
-        "declare it, or start the service that does",
+        f"exchange {message.exchange!r} does not exist in this virtual host; {advice}",
     )
 
 

@@ -26,7 +26,8 @@ class Window:
     """
 
     def __init__(self, places: int) -> None:
-        self._free = places
+        self._places = self._free = places
+        self._idle: asyncio.Future[None] | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def try_acquire(self) -> bool:
@@ -57,6 +58,21 @@ class Window:
                 turn.set_result(None)
                 return
         self._free += 1
+        if self._idle is not None and self.is_idle and not self._idle.done():
+            self._idle.set_result(None)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody has a place, or waits for one."""
+        return self._free == self._places and not self._waiting
+
+    async def idle(self) -> None:
+        """Wait until nobody has a place any more. For one caller at a time."""
+        while not self.is_idle:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
+            # Who has just given a place back may take one for what it holds.
+            await asyncio.sleep(0)
 
 
 class Deadlines(Generic[T]):

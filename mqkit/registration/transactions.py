@@ -6,18 +6,26 @@ The hot path knows this protocol only. `mqkit.store.Store` is what implements it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from mqkit.errors import HandlerError
 from mqkit.message import Delivery, Message
 from mqkit.middleware import Observer
+from mqkit.registration.handler import Handler
 from mqkit.registration.injection import TRANSACTIONAL, Plan, Provider
+from mqkit.topology import Exchange
 
 
 class SendWithin(Protocol):
-    """Publishes a message and returns once it is confirmed: `Publisher.send`."""
+    """Publishes a message and returns once it is confirmed: `Publisher.send`.
 
-    def __call__(self, message: Message, *, timeout: float | None = None) -> Awaitable[None]: ...
+    `declare` is its exchange, to be declared where the broker does not have it.
+    """
+
+    def __call__(
+        self, message: Message, *, timeout: float | None = None, declare: Exchange | None = None
+    ) -> Awaitable[None]: ...
 
 
 class HandlerPolicy(Protocol):
@@ -90,6 +98,30 @@ class TransactionalStore(Observer, Protocol):
 def needs_transaction(plan: Plan, providers: Mapping[Any, Provider]) -> bool:
     """Tell whether an argument of the handler is a store's transaction, or is made from one."""
     return any(_needs(kind, providers) for kind in plan.injected.values())
+
+
+def check_transactional(
+    handler: Handler,
+    others: Iterable[Handler],
+    store: TransactionalStore | None,
+    service: str,
+) -> None:
+    """Refuse a handler that takes a transaction where it cannot have one.
+
+    :raises HandlerError: its service has no store, or it is registered for another queue too
+    """
+    for other in others:
+        if other.name == handler.name:
+            raise HandlerError(
+                f"handler {handler.name}: it is registered for queue {other.queue.name!r} "
+                f"already; for {handler.queue.name!r} too, a message that is in both queues "
+                "would be handled for one of them only: give each a function of its own"
+            )
+    if store is None:
+        raise HandlerError(
+            f"handler {handler.name}: it takes a store's transaction, and service "
+            f"{service!r} has no store; say Service(..., store=Store(...))"
+        )
 
 
 def _needs(kind: Any, providers: Mapping[Any, Provider]) -> bool:

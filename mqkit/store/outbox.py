@@ -11,20 +11,28 @@ relay looks into.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Row, and_, delete, func, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mqkit.errors import StoreError
+from mqkit.errors import ConfigurationError, StoreError
 from mqkit.message import Message
 from mqkit.store.database.dialects import Dialect, key_hash
 from mqkit.store.database.pool import Database
 from mqkit.store.schema import outbox
-from mqkit.store.serialization import properties_from_text, properties_to_text, writable
+from mqkit.store.serialization import (
+    exchange_from_text,
+    properties_from_text,
+    properties_to_text,
+    writable,
+)
+from mqkit.topology import Exchange
+
+T = TypeVar("T")
 
 MAX_RETRY_WAIT = 60.0
 """Seconds; no wait between two attempts to publish a message that was refused is longer."""
@@ -48,20 +56,48 @@ class Entry:
 
         :raises StoreError: the row was written by a later version, or by hand, and is not readable
         """
+        return self._read(
+            lambda text: Message(
+                exchange=self.row.exchange,
+                routing_key=self.row.routing_key,
+                body=bytes(self.row.body),
+                properties=properties_from_text(text),
+                mandatory=self.row.mandatory,
+            )
+        )
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """Return how its exchange is declared where it is missing; None where it is not declared.
+
+        :raises StoreError: as `message`
+        """
+        return self._read(lambda text: exchange_from_text(text, self.row.exchange))
+
+    def _read(self, read: Callable[[str], T]) -> T:
         try:
-            properties = properties_from_text(self.row.properties)
-        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            return read(self.row.properties)
+        except (ConfigurationError, ValueError, TypeError, LookupError, ArithmeticError) as error:
             raise StoreError(
                 f"row {self.id} of the outbox is not readable by this version of mqkit: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        return Message(
-            exchange=self.row.exchange,
-            routing_key=self.row.routing_key,
-            body=bytes(self.row.body),
-            properties=properties,
-            mandatory=self.row.mandatory,
-        )
+
+
+@dataclass(frozen=True, slots=True)
+class Unpublished:
+    """A message of the outbox that is committed and not published yet, as far as is known."""
+
+    message_id: str
+    exchange: str
+    routing_key: str
+    attempts: int
+    """How often its publish was refused."""
+    error: str | None
+    """Why it was refused last."""
+    wait: float
+    """Seconds until it may be published; 0 is now. What waits for another one of its key waits as
+    long as that."""
 
 
 async def write(
@@ -69,19 +105,28 @@ async def write(
     dialect: Dialect,
     messages: Iterable[tuple[str | None, Message]],
     now: datetime,
+    exchanges: Mapping[str, Exchange] | None = None,
 ) -> None:
     """Insert messages, each with its key or None, into the outbox, within a transaction.
 
     It is done right before the commit: the keys stay locked until then.
+
+    :param exchanges: how exchanges are declared, by name, for a relay that finds one missing
     """
-    rows = [_row(key, message, dialect.shards, now) for key, message in messages]
+    given = exchanges or {}
+    rows = [
+        _row(key, message, given.get(message.exchange), dialect.shards, now)
+        for key, message in messages
+    ]
     if not rows:
         return
     keys = {row["order_key"] for row in rows if row["order_key"] is not None}
     await dialect.insert_locked(connection, outbox, rows, keys)
 
 
-def _row(key: str | None, message: Message, shards: int, now: datetime) -> dict[str, Any]:
+def _row(
+    key: str | None, message: Message, exchange: Exchange | None, shards: int, now: datetime
+) -> dict[str, Any]:
     spread = key if key is not None else message.properties.message_id or ""
     return {
         "shard": key_hash(spread) % shards,
@@ -90,7 +135,7 @@ def _row(key: str | None, message: Message, shards: int, now: datetime) -> dict[
         "exchange": message.exchange,
         "routing_key": message.routing_key,
         "mandatory": message.mandatory,
-        "properties": properties_to_text(message.properties),
+        "properties": properties_to_text(message.properties, exchange),
         "body": message.body,
         "written_at": now,
         "attempts": 0,
@@ -204,6 +249,40 @@ class Outbox:
         async with self.database.reading() as connection:
             found = await connection.execute(self.database.dialect.filled_shards(outbox))
             return list(found.scalars())
+
+    async def unpublished(self, now: datetime, limit: int) -> list[Unpublished]:
+        """List what waits to be published, the oldest first, without what is dead."""
+        columns = outbox.c
+        query = (
+            select(
+                columns.order_key,
+                columns.message_id,
+                columns.exchange,
+                columns.routing_key,
+                columns.attempts,
+                columns.error,
+                columns.retry_at,
+                func.coalesce(_held(outbox, now), False).label("is_held"),
+            )
+            .where(columns.shard >= 0)
+            .order_by(columns.id)
+            .limit(limit)
+        )
+        async with self.database.reading() as connection:
+            rows = list(await connection.execute(query))
+        waits = {row: (row.retry_at - now).total_seconds() for row in rows if row.is_held}
+        of_keys = {row.order_key: waits[row] for row in waits if row.order_key is not None}
+        return [
+            Unpublished(
+                message_id=row.message_id,
+                exchange=row.exchange,
+                routing_key=row.routing_key,
+                attempts=row.attempts,
+                error=row.error,
+                wait=waits.get(row, of_keys.get(row.order_key, 0.0)),
+            )
+            for row in rows
+        ]
 
     async def count(self) -> int:
         """Count messages that are committed and not yet confirmed, without those that are dead."""

@@ -213,7 +213,7 @@ class Relay:
                 if self._stopping or loop.time() >= end:
                     return
                 try:
-                    await self._send(entry.message, timeout=PUBLISH_TIMEOUT)
+                    await self._send(entry.message, timeout=PUBLISH_TIMEOUT, declare=entry.exchange)
                 except Exception as error:  # noqa: BLE001 - one message must not stop the others
                     failed.append((entry, error))
                     return

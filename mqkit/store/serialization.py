@@ -1,4 +1,8 @@
-"""Writes a message's properties as text for a row, and reads them, types of headers included."""
+"""Writes a message's properties as text for a row, and reads them, types of headers included.
+
+The row also keeps how its exchange is declared, if the message was published to an `Exchange`: a
+relay, in whatever process, declares it where the broker does not have it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,15 @@ from decimal import Decimal
 from typing import Any
 
 from mqkit.message import Properties
+from mqkit.topology import Exchange
 
 _TAG = "$mqkit"
 """The only key of an object that stands for a value which JSON does not have."""
+
+_EXCHANGE = "$exchange"
+"""Where the exchange stands among the properties, none of which is called so."""
+
+_DEFAULTS = Exchange("defaults")
 
 _DECODERS: dict[str, Callable[[str], Any]] = {
     "bytes": base64.b64decode,
@@ -27,15 +37,36 @@ def writable(text: str) -> str:
     return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
-def properties_to_text(properties: Properties) -> str:
-    """Write all properties that are set as JSON."""
+def properties_to_text(properties: Properties, exchange: Exchange | None = None) -> str:
+    """Write all properties that are set as JSON, and how the exchange is declared, if it is."""
     values = {item.name: getattr(properties, item.name) for item in fields(properties)}
-    return json.dumps({k: _plain(v) for k, v in values.items() if v is not None})
+    plain = {k: _plain(v) for k, v in values.items() if v is not None}
+    if exchange is not None and exchange.declare:
+        plain[_EXCHANGE] = _plain(_declaration(exchange))
+    return json.dumps(plain)
 
 
 def properties_from_text(text: str) -> Properties:
     """Read the properties that `properties_to_text` wrote."""
-    return Properties(**{k: _rich(v) for k, v in json.loads(text).items()})
+    return Properties(**{k: _rich(v) for k, v in json.loads(text).items() if k != _EXCHANGE})
+
+
+def exchange_from_text(text: str, name: str) -> Exchange | None:
+    """Read how the exchange of this name is to be declared; None where the row does not say."""
+    if _EXCHANGE not in text:  # a header may be called so, too
+        return None
+    declaration = json.loads(text).get(_EXCHANGE)
+    return None if declaration is None else Exchange(name, **_rich(declaration))
+
+
+def _declaration(exchange: Exchange) -> dict[str, Any]:
+    """Return what differs from how an exchange is declared where nobody says otherwise."""
+    return {
+        item.name: dict(value) if item.name == "arguments" else value
+        for item in fields(exchange)
+        if item.compare and item.name != "name"
+        if (value := getattr(exchange, item.name)) != getattr(_DEFAULTS, item.name)
+    }
 
 
 def _plain(value: Any) -> Any:

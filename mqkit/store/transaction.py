@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import Executable
@@ -41,6 +41,10 @@ class Transaction:
         """SQLAlchemy's connection, for whatever is not here."""
         self._app_id = app_id
         self._limits = limits
+        self.check_exchange: Callable[[Exchange], None] | None = None
+        """Is asked about each `Exchange` that is published to; it may refuse it."""
+        self.exchanges: dict[str, Exchange] = {}
+        """The exchanges that were given as such, by name."""
         self._session: AsyncSession | None = None
         self._messages: list[tuple[str | None, Message]] = []
 
@@ -83,7 +87,7 @@ class Transaction:
         expiration: Seconds | None = None,
         priority: int | None = None,
         persistent: bool = True,
-        mandatory: bool = True,
+        mandatory: bool | None = None,
     ) -> str:
         """Publish a message if, and only if, this transaction is committed; return its id.
 
@@ -92,12 +96,17 @@ class Transaction:
         are published in the order of their commits, each after the confirm of the one before it;
         those without one in no order that is promised.
 
+        An `Exchange` is kept with the message, so that the relay declares it where it is missing.
+        `mandatory` is by default as the `Exchange` says.
+
         What cannot be published is refused here, by the checks of `Publisher.publish` and by
         encoding all but the body: in the outbox it would hold up its key. The broker's own limit
         for headers (`frame_max`) is not known here; `Limits` is what holds them below it.
 
         :raises InvalidMessageError: it cannot be encoded, or is over a limit; the transaction is
             still good
+        :raises ConfigurationError: its service says what it publishes to (`publishes`), and this
+            exchange is not among it; the transaction is still good
         """
         if key is not None and not _is_key(key):
             raise InvalidMessageError(
@@ -123,6 +132,10 @@ class Transaction:
             limits=self._limits,
         )
         check_writable(message)
+        if isinstance(exchange, Exchange):
+            if self.check_exchange is not None:
+                self.check_exchange(exchange)
+            self.exchanges[exchange.name] = exchange
         self._messages.append((key, message))
         return message.properties.message_id or ""
 

@@ -131,7 +131,7 @@ async def _mqkit(job: Job, middleware: Sequence[Middleware]) -> Cost:
     connection = Connection(url, name="guard", driver=drivers.named("pika"))
     await connection.open(15)
     await declare(connection.channel, service.topology)
-    publisher = Publisher(connection)
+    publisher = Publisher.on(connection)
     outgoing = (Outgoing("", job.queue, order) for order in job.orders())
     began = _begin()
     async for result in publisher.publish_many(outgoing, window=WINDOW):

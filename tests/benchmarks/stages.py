@@ -159,7 +159,7 @@ class Stages:
         service = _service(queue, counter.tick)
         connection = await self._connect()
         await declare(connection.channel, service.topology)
-        publisher = Publisher(connection)
+        publisher = Publisher.on(connection)
         began = _begin()
         async for result in publisher.publish_many(self._outgoing(queue), window=WINDOW):
             if result.error is not None:

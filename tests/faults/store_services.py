@@ -93,7 +93,7 @@ async def relay(url: BrokerUrl, stop: asyncio.Event) -> None:
     """Publishes what is in the outbox, and nothing else."""
     connection = Connection(url, name="relay", driver=named())
     await connection.open()
-    publisher = Publisher(connection)
+    publisher = Publisher.on(connection)
     async with Store() as store:
         relaying = store.start(publisher.send)
         assert relaying is not None

@@ -4,12 +4,12 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from pydantic import BaseModel
 
-from mqkit import Limits, Publisher, Queue, Retry, Runtime, Service
+from mqkit import Limits, Outgoing, Publisher, Queue, Reject, Retry, Runtime, Service
 from mqkit.blocking.publisher import BlockingPublisher
 from mqkit.broker.connection import Connection
 from mqkit.drivers.pika.driver import PikaDriver
@@ -21,6 +21,8 @@ from mqkit.errors import (
     PublisherClosedError,
     PublishError,
     PublishRefusedError,
+    RequestRejectedError,
+    RequestTimeoutError,
     UnroutableError,
 )
 from mqkit.message import Message, Properties
@@ -238,7 +240,7 @@ async def test_a_def_handler_takes_one(broker: Broker, queue: QueueOnBroker, nam
     async with Runtime(service, url):
         connection = Connection(url, name=name, driver=PikaDriver())
         await connection.open(5)
-        sender = Publisher(connection)
+        sender = Publisher.on(connection)
         for number in range(20):
             await sender.publish("", work.name, Order(number=number))
         while sum(stored.values()) < 20:
@@ -251,3 +253,83 @@ async def test_a_def_handler_takes_one(broker: Broker, queue: QueueOnBroker, nam
     assert len(made) == 1
     with pytest.raises(PublisherClosedError):
         made[0].publish("", queue.name, b"")
+
+
+def outgoing(queue: QueueOnBroker, count: int) -> Iterator[Outgoing]:
+    for number in range(count):
+        yield Outgoing("", queue.name, b"x" * 200, message_id=f"many-{number}")
+
+
+def test_many_keep_their_order_and_wait_for_confirms_together(
+    publisher: BlockingPublisher, queue: QueueOnBroker
+) -> None:
+    """They are stored once each, in the order of the input, much faster than one after another."""
+    began = time.monotonic()
+    for number in range(100):
+        publisher.publish("", queue.name, b"x" * 200, message_id=f"one-{number}")
+    each = (time.monotonic() - began) / 100
+    began = time.monotonic()
+    results = list(publisher.publish_many(outgoing(queue, 2000)))
+    each_of_many = (time.monotonic() - began) / 2000
+    assert {result.error for result in results} == {None}
+    stored = [message_id for message_id, _ in queue.take_all()]
+    assert stored[100:] == [f"many-{number}" for number in range(2000)]
+    assert each_of_many < each / 3
+
+
+def test_of_many_each_has_its_own_error(publisher: BlockingPublisher, queue: QueueOnBroker) -> None:
+    """What is unroutable, or goes to no exchange, stops no other."""
+    given = [
+        Outgoing("", queue.name, b"", message_id="a"),
+        Outgoing("", f"{queue.name}.none", b"", message_id="b"),
+        Outgoing(f"{queue.name}.none", "", b"", message_id="c"),
+        Outgoing("", queue.name, b"", message_id="d"),
+    ]
+    errors = {each.message_id: type(each.error) for each in publisher.publish_many(given)}
+    none = type(None)
+    assert errors == {"a": none, "b": UnroutableError, "c": ExchangeNotFoundError, "d": none}
+    assert queue.ids() == {"a": 1, "d": 1}
+
+
+@pytest.fixture
+async def answers(broker: Broker, name: str) -> AsyncIterator[Queue]:
+    """The queue of a service that doubles what it is asked."""
+    service, queue = Service(name), Queue(f"{name}.answers", type="classic")
+
+    @service.handler(queue, retry=Retry.never())
+    async def double(number: int) -> int:
+        if number < 0:
+            raise Reject("no negative numbers")
+        return 2 * number
+
+    async with Runtime(service, BrokerUrl.parse(broker.url)):
+        yield queue
+    with channel_of(broker.url) as channel:
+        channel.queue_delete(queue.name)
+        channel.queue_delete(f"{queue.name}.dead")
+
+
+async def test_requests_of_many_threads_have_each_its_reply(
+    publisher: BlockingPublisher, answers: Queue
+) -> None:
+    """Twenty threads with ten requests each; a rejected one raises its reason."""
+
+    def ask(thread: int) -> None:
+        for number in range(thread, thread + 10):
+            assert publisher.request(answers, number, int, timeout=20) == 2 * number
+        with pytest.raises(RequestRejectedError) as raised:
+            publisher.request(answers, -1, int, timeout=20)
+        assert raised.value.reason == "no negative numbers"
+
+    for future in await asyncio.to_thread(in_threads, 20, ask):
+        future.result()
+
+
+def test_a_request_that_nobody_answers(publisher: BlockingPublisher, queue: QueueOnBroker) -> None:
+    """It is a RequestTimeoutError at its timeout, and unroutable where there is no queue."""
+    began = time.monotonic()
+    with pytest.raises(RequestTimeoutError):
+        publisher.request(Queue(queue.name), {}, dict, timeout=0.5)
+    assert time.monotonic() - began < 2
+    with pytest.raises(UnroutableError):
+        publisher.request(Queue(f"{queue.name}.none"), {}, dict)

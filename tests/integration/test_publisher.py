@@ -265,7 +265,7 @@ async def test_without_a_connection_the_error_says_what_is_known(broker: Broker,
         BrokerUrl.parse("amqp://guest:guest@127.0.0.1:1/"), name=name, driver=drivers.named()
     )
     with pytest.raises(ConnectionLostError, match="nothing was written") as caught:
-        await Publisher(connection).publish("", "q", {}, timeout=0.2)
+        await Publisher.on(connection).publish("", "q", {}, timeout=0.2)
     assert not caught.value.may_be_stored
     await connection.close()
 

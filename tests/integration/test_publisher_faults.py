@@ -33,7 +33,7 @@ async def test_a_message_that_is_too_large_fails_alone(broker: Broker, name: str
     """The broker closes the channel over it without a name; all others are stored."""
     async with connected(broker.url) as client:
         await client.declare(f"{name}.q")
-        publisher = Publisher(client.connection, limits=Limits(body=TOO_LARGE))
+        publisher = Publisher.on(client.connection, limits=Limits(body=TOO_LARGE))
         results = await asyncio.gather(
             *(
                 publisher.publish(

@@ -231,7 +231,7 @@ async def test_an_exchange_deleted_meanwhile_is_told_to_its_own_request(
 
 async def test_a_request_that_is_too_large_is_told_so(world: World) -> None:
     """The broker closes the channel over it; the next request is answered."""
-    publisher = Publisher(world.client.connection, limits=Limits(body=TOO_LARGE))
+    publisher = Publisher.on(world.client.connection, limits=Limits(body=TOO_LARGE))
     with pytest.raises(PublishRefusedError, match="message size"):
         await publisher.request(world.queue, bytes(TOO_LARGE), bytes)
     await publisher.close()
@@ -281,7 +281,7 @@ async def test_a_closed_publisher_loses_its_replies(world: World) -> None:
     """Closing does not wait for what is asked, and says so to who asked."""
     asking = asyncio.create_task(world.ask(seconds=-1))
     await eventually(lambda: len(world.runs) == 1)
-    await world.client.publisher.close()
+    await world.client.publisher.close(timeout=0)
     with pytest.raises(ReplyLostError):
         await asking
 
@@ -399,7 +399,7 @@ async def test_a_reply_to_nobody_does_not_fail_the_message(
     caplog.set_level(logging.INFO, "mqkit.consuming.republisher")
     asking = asyncio.create_task(world.ask(seconds=-1, message_id="gone"))
     await eventually(lambda: world.runs == ["gone"])
-    await world.client.publisher.close()
+    await world.client.publisher.close(timeout=0)
     with pytest.raises(ReplyLostError):
         await asking
     world.go.set()

@@ -25,25 +25,20 @@ from mqkit import (
     Service,
     drivers,
 )
-from mqkit.blocking.connection import BlockingConnection
 from mqkit.drivers.base import Driver
 from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, eventually
 from tests.tls_front import CERTIFICATES, TlsFront
 
-CLIENTS = ("pika", "aio-pika", "blocking")
+CLIENTS = ("pika", "aio-pika")
 
 
 async def connect(client: str, text: str) -> None:
     """Open a connection, and close it."""
     url = BrokerUrl.parse(text)
-    if client == "blocking":
-        blocking = await asyncio.to_thread(BlockingConnection.open, url, url.hosts[0], "test")
-        await asyncio.to_thread(blocking.close)
-    else:
-        driver = drivers.named(client)
-        connection = await driver.connect(url, url.hosts[0], name="test", on_blocked=lambda _: None)
-        await connection.close()
+    driver = drivers.named(client)
+    connection = await driver.connect(url, url.hosts[0], name="test", on_blocked=lambda _: None)
+    await connection.close()
 
 
 @pytest.fixture(params=["TLSv1_2", "TLSv1_3"])

@@ -45,7 +45,7 @@ EMBEDDED_ROWS: list[list[str]] = [
 LAYERS = {name: number for number, row in enumerate(ROWS) for name in row}
 
 MAY_IMPORT = {
-    "pika": {"drivers", "blocking", "testing"},
+    "pika": {"drivers", "testing"},
     "aio_pika": {"drivers"},
     "aiormq": {"drivers", "testing"},
     "asyncpg": {"store", "testing"},

@@ -1,4 +1,4 @@
-"""What mqkit changes in how pika's connections read, the driver's and blocking ones alike."""
+"""What mqkit changes in how pika's connections read."""
 
 from __future__ import annotations
 

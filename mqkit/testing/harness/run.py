@@ -173,7 +173,7 @@ class Harness:
         self._within = within
         broker = BrokerUrl.parse(url)
         self._connection = Connection(broker, name=f"{service.name}.test", driver=drivers.named())
-        self._publisher = Publisher(self._connection, on_confirmed=self._watch.on_own_publish)
+        self._publisher = Publisher.on(self._connection, on_confirmed=self._watch.on_own_publish)
         self._failed: asyncio.Task[None] | None = None
 
     async def publish(
@@ -340,7 +340,7 @@ class Harness:
             if not self._failed.cancelled():
                 self._failed.result()
         finally:
-            await self._publisher.close()
+            await self._publisher.close(timeout=0)
             await self._connection.close()
 
     def _seconds(self) -> float:

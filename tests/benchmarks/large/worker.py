@@ -174,7 +174,7 @@ async def publish(options: argparse.Namespace) -> None:
     connection = Connection(url, name="large", driver=drivers.named())
     await connection.open(15)
     await declare(connection.channel, service_of(options, _nothing).topology)
-    publisher = Publisher(connection)
+    publisher = Publisher.on(connection)
     watch = Watch(options.messages)
     async for result in publisher.publish_many(_outgoing(options), window=options.window):
         if result.error is not None:

@@ -1,84 +1,36 @@
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from pydantic import BaseModel, model_serializer
 
 from mqkit.blocking.publisher import BlockingPublisher
-from mqkit.drivers.base import Acked, Closed, Gone, Returned, Verdict
+from mqkit.drivers.base import Incoming
 from mqkit.errors import (
     BrokerUrlError,
+    ConfigurationError,
     ConnectionLostError,
     InvalidMessageError,
     PublisherClosedError,
-    UnroutableError,
 )
 from mqkit.message import Message, Properties
+from mqkit.topology import Queue
+from tests.unit.blocking.fake_publisher import FakePublisher, install
 
 NOWHERE = "amqp://user:s3cret@127.0.0.1:1/vhost"
 
 
-class FakeConnection:
-    """A connection that answers with what the test says, and counts what is written to it."""
-
-    def __init__(self, broker: FakeBroker) -> None:
-        self.is_open = True
-        self.blocked: str | None = None
-        self.may_probe = False
-        self.silence = 0.0
-        self.written: list[Message] = []
-        self._broker = broker
-        self._woken = threading.Event()
-
-    def prepare(self) -> None:
-        """There is nothing to open."""
-
-    def publish(self, message: Message) -> Verdict:
-        self.written.append(message)
-        verdict = self._broker.verdict()
-        if isinstance(verdict, Gone):
-            self.is_open = False
-        return verdict
-
-    def pump(self, seconds: float) -> None:
-        self._woken.wait(seconds)
-        self._woken.clear()
-
-    def wake(self) -> None:
-        self._woken.set()
-
-    def close(self) -> None:
-        self.is_open = False
-
-
-class FakeBroker:
-    """Stands for `BlockingConnection`: opens one fake connection after the other."""
-
-    def __init__(self) -> None:
-        self.connections: list[FakeConnection] = []
-        self.verdict: Callable[[], Verdict] = Acked
-        self.refuse: Exception | None = None
-
-    @property
-    def written(self) -> list[str | None]:
-        """The ids of what was written, over all connections."""
-        return [m.properties.message_id for each in self.connections for m in each.written]
-
-    def open(self, *_: object) -> FakeConnection:
-        if self.refuse is not None:
-            raise self.refuse
-        self.connections.append(FakeConnection(self))
-        return self.connections[-1]
-
-
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeBroker:
-    broker = FakeBroker()
-    monkeypatch.setattr("mqkit.blocking.thread.BlockingConnection", broker)
-    return broker
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakePublisher:
+    return install(monkeypatch)
 
 
 @pytest.fixture
@@ -122,131 +74,176 @@ def test_a_server_that_says_nothing() -> None:
     ("routing_key", "headers"), [("k", {"a": object()}), ("\ud800", {}), ("k", {"a": "\ud800"})]
 )
 def test_what_cannot_be_encoded_is_told_at_once(
-    fake: FakeBroker, publisher: BlockingPublisher, routing_key: str, headers: dict[str, str]
+    fake: FakePublisher, publisher: BlockingPublisher, routing_key: str, headers: dict[str, str]
 ) -> None:
-    """A message that cannot be written raises before a connection is opened for it."""
+    """A message that cannot be written raises before a thread is started for it."""
+    threads = threading.active_count()
     with pytest.raises(InvalidMessageError):
         publisher.publish("", routing_key, b"", headers=headers)
-    assert fake.connections == []
+    assert fake.taken == []
+    assert threading.active_count() == threads
 
 
 def test_bad_arguments() -> None:
-    """A malformed URL and a pool of no connections are refused when the publisher is made."""
+    """A malformed URL is refused when the publisher is made."""
     with pytest.raises(BrokerUrlError):
         BlockingPublisher("amqp://user:s3cret@host/vhost?hartbeat=1")
-    with pytest.raises(ValueError, match="connections"):
-        BlockingPublisher(NOWHERE, connections=0)
 
 
-def test_a_loss_is_published_again(fake: FakeBroker, publisher: BlockingPublisher) -> None:
-    """A connection lost before the confirm: the same message goes out again on another one."""
-    verdicts: list[Verdict] = [Gone(Closed(320, "forced")), Gone(Closed(0, "lost")), Acked()]
-    fake.verdict = lambda: verdicts.pop(0)
+def test_a_body_is_encoded_in_the_callers_thread(
+    fake: FakePublisher, publisher: BlockingPublisher
+) -> None:
+    """What a body needs of its thread (a translation, a database's connection) is there."""
+    encoded_in: list[str] = []
+
+    class Body(BaseModel):
+        @model_serializer
+        def encoded(self) -> dict[str, int]:
+            encoded_in.append(threading.current_thread().name)
+            return {}
+
+    publisher.publish("", "queue", Body())
+    assert set(encoded_in) == {threading.current_thread().name}
+    assert fake.threads == {"mqkit.blocking.publisher"}
+
+
+def test_a_request_has_its_reply(fake: FakePublisher, publisher: BlockingPublisher) -> None:
+    """What the handler returned comes back as the type that was asked for."""
+    body = b'{"n": 2}'
+    properties = Properties(content_type="application/json")
+    fake.reply = Incoming(
+        1, redelivered=False, exchange="", routing_key="", properties=properties, body=body
+    )
+    assert publisher.request(Queue("q"), {}, dict[str, int], message_id="r-1") == {"n": 2}
+    assert fake.taken == ["r-1"]
+
+
+def test_what_cannot_be_a_reply_is_told_before_the_request(
+    fake: FakePublisher, publisher: BlockingPublisher
+) -> None:
+    """A type that pydantic cannot validate is a ConfigurationError; nothing was written."""
+    with pytest.raises(ConfigurationError, match="a reply cannot be"):
+        publisher.request(Queue("q"), {}, threading.Lock)
+    assert fake.taken == []
+
+
+def test_ctrl_c_ends_the_wait(fake: FakePublisher, publisher: BlockingPublisher) -> None:
+    """What nobody waits for any more is cancelled, so that it is not written later."""
+    cancelled = threading.Event()
+
+    async def never(_: Message) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    fake.comes_of = never
+    with pytest.raises(KeyboardInterrupt):
+        publisher.publish("", "queue", b"")
+    assert cancelled.wait(5)
+
+
+def test_a_publish_of_its_own_thread_is_refused(
+    fake: FakePublisher, publisher: BlockingPublisher
+) -> None:
+    """As of a logging handler that publishes what the publisher logs: it would wait for itself."""
+
+    async def again(_: Message) -> None:
+        publisher.publish("", "queue", b"")
+
+    fake.comes_of = again
+    with pytest.raises(ConfigurationError, match="QueueHandler"):
+        publisher.publish("", "queue", b"")
+
+
+async def test_in_a_coroutine_it_works_and_blocks(
+    fake: FakePublisher, publisher: BlockingPublisher
+) -> None:
+    """It is not refused where an event loop runs, as in a `def` function that a task calls."""
     assert publisher.publish("", "queue", b"", message_id="m-1") == "m-1"
-    assert fake.written == ["m-1"] * 3
-    assert len(fake.connections) == 3
 
 
-def test_a_refusal_after_a_loss_says_that_it_may_be_stored(
-    fake: FakeBroker, publisher: BlockingPublisher
+def test_no_thread_to_be_had(
+    fake: FakePublisher, publisher: BlockingPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The broker may have taken the message before, on the connection that was lost."""
-    returned = Returned(312, "NO_ROUTE", "", "queue", Properties())
-    verdicts: list[Verdict] = [Gone(Closed(0, "lost")), returned, returned]
-    fake.verdict = lambda: verdicts.pop(0)
-    with pytest.raises(UnroutableError) as after_a_loss:
-        publisher.publish("", "queue", b"")
-    assert after_a_loss.value.may_be_stored
-    with pytest.raises(UnroutableError) as at_once:
-        publisher.publish("", "queue", b"")
-    assert not at_once.value.may_be_stored
-
-
-def test_losses_without_end_are_not_met_in_a_tight_loop(
-    fake: FakeBroker, publisher: BlockingPublisher
-) -> None:
-    """A broker that drops every publisher is tried again after waits, and the result is unknown."""
-    fake.verdict = lambda: Gone(Closed(0, "lost"))
-    with pytest.raises(ConnectionLostError) as raised:
-        publisher.publish("", "queue", b"", timeout=1.0)
-    assert raised.value.may_be_stored
-    assert 2 <= len(fake.connections) < 50
-
-
-def test_what_nobody_waits_for_is_not_written(fake: FakeBroker) -> None:
-    """A publish that timed out in the queue is not written once the queue moves on."""
-    gate = threading.Event()
-
-    def slow() -> Verdict:
-        gate.wait(10)
-        return Acked()
-
-    fake.verdict = slow
-    with BlockingPublisher(NOWHERE, connections=1) as publisher:
-        first = threading.Thread(
-            target=publisher.publish, args=("", "q", b""), kwargs={"message_id": "first"}
-        )
-        first.start()
-        while not (fake.connections and fake.connections[0].written):
-            first.join(0.001)
-        with pytest.raises(ConnectionLostError, match="its turn"):
-            publisher.publish("", "q", b"", message_id="late", timeout=0.05)
-        gate.set()
-        first.join()
-        publisher.publish("", "q", b"", message_id="next")
-    assert fake.written == ["first", "next"]
-
-
-def test_stuck_connections_do_not_hold_up_the_rest(fake: FakeBroker) -> None:
-    """While every connection waits for a confirm, another one is opened for who comes next."""
-    gate = threading.Event()
-
-    def first_one_hangs() -> Verdict:
-        if len(fake.connections) == 1:
-            gate.wait(10)
-        return Acked()
-
-    fake.verdict = first_one_hangs
-    with BlockingPublisher(NOWHERE, connections=1) as publisher:
-        stuck = threading.Thread(target=publisher.publish, args=("", "q", b""))
-        stuck.start()
-        while not (fake.connections and fake.connections[0].written):
-            stuck.join(0.001)
-        publisher.publish("", "q", b"", timeout=5)
-        assert len(fake.connections) == 2
-        gate.set()
-        stuck.join()
-
-
-def test_no_thread_to_be_had(publisher: BlockingPublisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread can be started, as at the interpreter's end, the caller is told so."""
+    """Where no thread can be started the caller is told so, and the next call tries again."""
 
     def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't create new thread at interpreter shutdown")
+        raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(ConnectionLostError, match="interpreter shutdown") as raised:
-        publisher.publish("", "queue", b"")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(ConnectionLostError, match="can't start new thread") as raised:
+            publisher.publish("", "queue", b"")
     assert not raised.value.may_be_stored
+    publisher.publish("", "queue", b"")
 
 
 def test_a_failure_of_its_own_reaches_the_caller(
-    fake: FakeBroker, publisher: BlockingPublisher, caplog: pytest.LogCaptureFixture
+    fake: FakePublisher, publisher: BlockingPublisher
 ) -> None:
-    """A bug in a thread is logged and raised, and the next publish starts afresh."""
-    fake.refuse = ZeroDivisionError("a bug")
-    with pytest.raises(ConnectionLostError, match="traceback"):
+    """A bug in the thread is raised in the caller's, and the next publish is taken."""
+
+    async def fails(_: Message) -> None:
+        raise ZeroDivisionError("a bug")
+
+    fake.comes_of = fails
+    with pytest.raises(ZeroDivisionError):
         publisher.publish("", "queue", b"")
-    assert "ZeroDivisionError" in caplog.text
-    fake.refuse = None
+    fake.comes_of = FakePublisher().comes_of
     publisher.publish("", "queue", b"")
 
 
-def test_closed_is_closed(fake: FakeBroker, publisher: BlockingPublisher) -> None:
-    """After `close`, which may be called twice, a publish raises and nothing is written."""
-    publisher.publish("", "queue", b"")
+def test_closed_is_closed(fake: FakePublisher, publisher: BlockingPublisher) -> None:
+    """After `close`, which may be called twice, every call raises and nothing is written."""
+    publisher.publish("", "queue", b"", message_id="m-1")
     publisher.close()
     publisher.close()
+    calls: list[Any] = [
+        lambda: publisher.publish("", "queue", b""),
+        lambda: publisher.send(Message("", "queue", b"", Properties(message_id="m-2"))),
+        lambda: publisher.request(Queue("q"), {}, dict),
+    ]
+    for call in calls:
+        with pytest.raises(PublisherClosedError, match="is closed") as raised:
+            call()
+        assert not raised.value.may_be_stored
+    assert fake.taken == ["m-1"]
+
+
+def test_what_is_cut_off_by_close_may_be_stored(
+    fake: FakePublisher, publisher: BlockingPublisher
+) -> None:
+    """A publish that has no confirm when its publisher ends gets an error, not a hang."""
+    begun = threading.Event()
+
+    async def never(_: Message) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    fake.comes_of = never
+    errors: list[PublisherClosedError] = []
+
+    def publish() -> None:
+        try:
+            publisher.publish("", "queue", b"", message_id="m-1")
+        except PublisherClosedError as error:
+            errors.append(error)
+
+    caller = threading.Thread(target=publish)
+    caller.start()
+    assert begun.wait(5)
+    publisher.close()
+    caller.join(5)
+    assert [(error.message_id, error.may_be_stored) for error in errors] == [("m-1", True)]
+
+
+def test_closed_before_its_first_use(fake: FakePublisher) -> None:
+    """It starts no thread any more."""
+    publisher = BlockingPublisher(NOWHERE)
+    publisher.close()
+    threads = threading.active_count()
     with pytest.raises(PublisherClosedError):
         publisher.publish("", "queue", b"")
-    assert len(fake.connections[0].written) == 1
+    assert threading.active_count() == threads

@@ -81,22 +81,22 @@ def connection() -> Connection:
 
 
 def publisher(**options: Any) -> Publisher:
-    return Publisher(connection(), **options)
+    return Publisher.on(connection(), **options)
 
 
 def publish(timeout: Any) -> None:
     """Publish with a right timeout would wait for a broker: only what is refused is tried."""
-    made = Publisher(cast(Connection, _Never()))
+    made = Publisher.on(cast(Connection, _Never()))
     asyncio.run(made.publish("", "q", {}, timeout=timeout))
 
 
 def send(timeout: Any) -> None:
-    made = Publisher(cast(Connection, _Never()))
+    made = Publisher.on(cast(Connection, _Never()))
     asyncio.run(made.send(Message("", "q", b""), timeout=timeout))
 
 
 def request(timeout: Any) -> None:
-    made = Publisher(cast(Connection, _Never()))
+    made = Publisher.on(cast(Connection, _Never()))
     asyncio.run(made.request(Queue("q"), {}, dict, timeout=timeout))
 
 
@@ -105,8 +105,15 @@ def publish_blocking(timeout: Any) -> None:
         made.publish("", "q", {}, timeout=timeout)
 
 
+def request_blocking(timeout: Any) -> None:
+    with BlockingPublisher(URL) as made:
+        made.request(Queue("q"), {}, dict, timeout=timeout)
+
+
 class _Never:
     """A connection that must not be asked for anything."""
+
+    name = "never"
 
 
 async def _run_harness(**options: Any) -> None:
@@ -192,12 +199,6 @@ OPTIONS = [
         (*NO_TIMES, *NOT_ZERO, None),
         TIMES,
     ),
-    Option(
-        "BlockingPublisher(connections)",
-        lambda v: BlockingPublisher(URL, connections=v),
-        (*NO_COUNTS, None),
-        (1, 4),
-    ),
     Option("BlockingPublisher(url)", BlockingPublisher, (None, 5, b"amqp://h/"), (URL,)),
     Option("BlockingPublisher(name)", lambda v: BlockingPublisher(URL, name=v), NO_NAMES, ("n",)),
     Option(
@@ -213,6 +214,25 @@ OPTIONS = [
         (Limits(),),
     ),
     Option("BlockingPublisher.publish(timeout)", publish_blocking, (*NO_TIMES, *NOT_ZERO), ()),
+    Option("BlockingPublisher.request(timeout)", request_blocking, (*NO_TIMES, *NOT_ZERO), ()),
+    Option(
+        "BlockingPublisher.publish_many(timeout)",
+        lambda v: BlockingPublisher(URL).publish_many([], timeout=v),
+        (*NO_TIMES, *NOT_ZERO),
+        (None, *TIMES),
+    ),
+    Option(
+        "BlockingPublisher.publish_many(window)",
+        lambda v: BlockingPublisher(URL).publish_many([], window=v),
+        (*NO_COUNTS, None),
+        (1, 500),
+    ),
+    Option(
+        "BlockingPublisher.publish_many(messages)",
+        lambda v: BlockingPublisher(URL).publish_many(v),
+        (None, 5, Outgoing("", "q", {})),
+        ([], iter(())),
+    ),
     Option("RetryLater", RetryLater, (*NO_TIMES, None, 3e7), (0, *TIMES)),
     Option(
         "Pause(every)",
@@ -259,7 +279,7 @@ OPTIONS = [
     Option(
         "handler(bind)",
         lambda v: service(bind=v),
-        (None, 5, "key", Exchange("x").key("k"), [Exchange("x")], [None]),
+        (None, 5, "key", Exchange("x"), [Exchange("x")], [None]),
         ([], (), [Exchange("x").key("k")]),
     ),
     Option("batch(size)", lambda v: batch(size=v), (*NO_COUNTS, None, 65536), (1, 20)),
@@ -392,6 +412,7 @@ def test_an_option_refuses_what_it_does_not_take(option: Option) -> None:
 
 _NAMES = {
     "publish_many(messages)": "publish_many",
+    "BlockingPublisher.publish_many(messages)": "publish_many",
     "BlockingPublisher(url)": "a broker URL",
     "Service(name)": "name",
     "Harness.advance": "time goes forward",

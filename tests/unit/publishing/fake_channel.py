@@ -10,6 +10,7 @@ from typing import Any
 from mqkit.drivers.base import Closed, Incoming, Returned
 from mqkit.errors import ChannelClosedError
 from mqkit.message import HeaderValue, Message, Properties
+from mqkit.topology import Exchange, ExchangeType
 
 
 class FakeChannel:
@@ -23,6 +24,11 @@ class FakeChannel:
         self.on_reply: Callable[[Incoming], None] = lambda _: None
         self.on_cancel: Callable[[], None] = lambda: None
         self.asked_for: list[str] = []
+        self.declared: list[Exchange] = []
+        self.missing: set[str] = set()
+        """Exchanges that are not there until they are declared."""
+        self.refusals: dict[str, Closed] = {}
+        """Why the broker lets nobody declare an exchange, by its name."""
         self.consumed: list[tuple[str, bool]] = []
 
     @property
@@ -32,9 +38,30 @@ class FakeChannel:
     async def confirm_select(self, on_confirm: Any, on_return: Any) -> None:
         self.on_confirm, self.on_return = on_confirm, on_return
 
-    async def declare_exchange(self, name: str, _: str, *, passive: bool) -> None:
-        assert passive
-        self.asked_for.append(name)
+    async def declare_exchange(
+        self,
+        name: str,
+        type_: ExchangeType,
+        *,
+        passive: bool,
+        arguments: Mapping[str, Any] | None = None,
+        **flags: bool,
+    ) -> None:
+        await asyncio.sleep(0)
+        if passive:
+            self.asked_for.append(name)
+            if name in self.missing:
+                self.fail(Closed(404, f"NOT_FOUND - no exchange '{name}' in vhost '/'"))
+        elif (refusal := self.refusals.get(name)) is not None:
+            self.fail(refusal)
+        else:
+            self.declared.append(Exchange(name, type_, arguments=arguments or {}, **flags))
+            self.missing.discard(name)
+
+    def fail(self, why: Closed) -> None:
+        """Close over a call, as the broker does."""
+        self.end(why)
+        raise why.error()
 
     async def consume(self, queue: str, on_delivery: Any, on_cancel: Any, *, no_ack: bool) -> str:
         self.consumed.append((queue, no_ack))

@@ -12,6 +12,7 @@ from mqkit import ExchangeNotFoundError, NackedError, PublishRefusedError, Unrou
 from mqkit.broker.connection import Connection
 from mqkit.drivers.base import Closed, Returned
 from mqkit.message import Message, Properties
+from mqkit.publishing.exchanges import Exchanges
 from mqkit.publishing.sender import Sender
 from tests.unit.publishing.fake_channel import FakeChannel
 
@@ -28,7 +29,8 @@ class World:
 
     def __init__(self) -> None:
         self.channels: list[FakeChannel] = []
-        self.sender = Sender(cast("Connection", self), window=10)
+        self.exchanges = Exchanges()
+        self.sender = Sender(cast("Connection", self), self.exchanges, window=10)
 
     async def channel(self) -> FakeChannel:
         self.channels.append(FakeChannel())

@@ -15,6 +15,7 @@ from mqkit.store import Store
 from mqkit.store.database.pool import Database, store_url
 from mqkit.store.outbox import Outbox
 from mqkit.store.schema import inbox, states
+from mqkit.topology import Exchange
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -45,11 +46,19 @@ class FakeBroker:
         self.written: list[str] = []
         self.confirmed: list[str] = []
         self.messages: list[Message] = []
+        self.declared: list[Exchange | None] = []
         self.on_write: Callable[[Message], Awaitable[None]] | None = None
         """May wait, and raise what a publisher raises, before the message is taken."""
 
-    async def send(self, message: Message, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def send(
+        self,
+        message: Message,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+        declare: Exchange | None = None,
+    ) -> None:
         """`SendWithin`."""
+        self.declared.append(declare)
         message_id = message.properties.message_id or ""
         if self.on_write is not None:
             await self.on_write(message)

@@ -100,6 +100,7 @@ async def relay_until(wire: Wire, database: Database, done: asyncio.Event) -> No
             message: Message,
             *,
             timeout: float | None = None,  # noqa: ASYNC109 - `SendWithin`
+            declare: object = None,
             box: WatchedOutbox = box,
             cancelling: asyncio.Event = cancelling,
         ) -> None:

@@ -36,7 +36,7 @@ def system(driver: str) -> System:
         )
         await connection.open(15)
         await declare(connection.channel, _service(job, lambda _: None).topology)
-        publisher = Publisher(connection)
+        publisher = Publisher.on(connection)
         began = time.perf_counter()
         async for result in publisher.publish_many(_outgoing(job), window=WINDOW):
             if result.error is not None:

@@ -1,0 +1,1 @@
+"""A Django project that publishes the orders that it has stored."""

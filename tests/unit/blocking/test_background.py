@@ -1,0 +1,91 @@
+"""The thread with the event loop: when it starts, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from typing import Any, cast
+
+import pytest
+
+from mqkit.blocking.background import Background, BackgroundEndedError
+from mqkit.blocking.publisher import BlockingPublisher
+from mqkit.publishing.publisher import Publisher
+from tests.unit.blocking.fake_publisher import FakePublisher, install
+
+
+def background() -> Background:
+    return Background("background", cast(Publisher, FakePublisher()))
+
+
+def test_a_lookup_that_hangs_keeps_nobody_from_exiting() -> None:
+    """What the loop runs in threads, as the lookup of a name, runs in daemon threads."""
+
+    async def look_up() -> bool:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, lambda: threading.current_thread().daemon)
+
+    behind = background()
+    assert behind.run(look_up) is True
+    behind.close(1)
+
+
+def test_what_a_lookup_raises_comes_back() -> None:
+    """An error of such a thread is the error of who waits for it."""
+
+    async def fail() -> None:
+        await asyncio.get_running_loop().run_in_executor(None, lambda: 1 // 0)
+
+    behind = background()
+    with pytest.raises(ZeroDivisionError):
+        behind.run(fail)
+    behind.close(1)
+
+
+def test_it_ends_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `close` there is no thread and no loop, and nothing more is taken."""
+    behind = background()
+    thread = behind._thread
+    behind.run(lambda: asyncio.sleep(0))
+    behind.close(1)
+    behind.close(1)
+    assert not thread.is_alive()
+    assert cast(Any, behind)._loop.is_closed()
+    with pytest.raises(BackgroundEndedError) as raised:
+        behind.call(lambda: None)
+    assert not raised.value.begun
+
+
+def test_one_that_nobody_has_any_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blocking publisher that was dropped unclosed disconnects, and its thread ends."""
+    fake = install(monkeypatch)
+    publisher = BlockingPublisher("amqp://127.0.0.1:1/")
+    publisher.publish("", "queue", b"")
+    thread = publisher._background()._thread
+    del publisher
+    gc.collect()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert fake.closed == 1
+
+
+def test_many_threads_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that publish for the first time at once start one background thread."""
+    fake = install(monkeypatch)
+    with BlockingPublisher("amqp://127.0.0.1:1/", name="shared") as publisher:
+        barrier = threading.Barrier(8)
+
+        def publish() -> None:
+            barrier.wait()
+            publisher.publish("", "queue", b"")
+
+        callers = [threading.Thread(target=publish) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        deadline = time.monotonic() + 5
+        for caller in callers:
+            caller.join(deadline - time.monotonic())
+        assert [each.name for each in threading.enumerate()].count("shared") == 1
+    assert len(fake.taken) == 8
