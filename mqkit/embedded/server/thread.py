@@ -192,6 +192,8 @@ class ServerThread:
             asyncio.run(self._run(started))
         except BaseException as error:  # noqa: BLE001 - it is raised where `stop` is called
             self._ended.set_exception(error)
+            if not started.done():
+                started.set_exception(error)  # not even an event loop could be made
         else:
             self._ended.set_result(None)
 
