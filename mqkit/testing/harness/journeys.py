@@ -9,7 +9,7 @@ has ended. Pure: time is given, and who waits for a change is told by `Journeys.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mqkit.broker.delays import ticks
@@ -44,6 +44,11 @@ class Journey:
         """Tell whether it can go on without time passing."""
         return not self.has_ended and not self.is_waiting(now)
 
+    @property
+    def is_on_hand(self) -> bool:
+        """Whether it is under way, and waits in no delay ladder."""
+        return not self.has_ended and self.due is None
+
     def result(self) -> Result:
         """Return what became of the message; to be called once it has ended."""
         return Result(self.message_id, self.queue, tuple(self.attempts))
@@ -60,10 +65,15 @@ class Journey:
 
 
 class Journeys:
-    """All journeys, and a future that is done when one of them changes."""
+    """All journeys, and a future that is done when one of them changes.
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    `holding` are the queues whose handlers keep an order: these hold a message over its retries,
+    and settle it once, at its last attempt.
+    """
+
+    def __init__(self, now: Callable[[], float], holding: Collection[str] = ()) -> None:
         self._now = now
+        self._holding = holding
         self._all: dict[tuple[str, str | None], list[Journey]] = {}
         self._open: set[Journey] = set()
         self.changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -140,6 +150,9 @@ class Journeys:
         journeys = self._all.setdefault((delivery.queue, delivery.message_id), [])
         for journey in journeys:
             if not journey.has_ended and journey.next_attempt == delivery.attempt:
+                return journey
+        for journey in journeys:
+            if delivery.queue in self._holding and journey.is_on_hand:
                 return journey
         # Another client's message, a publish whose confirm is not seen yet, or a second copy.
         second_copy = bool(journeys) and delivery.attempt > 1

@@ -201,6 +201,25 @@ async def test_what_the_service_publishes() -> None:
     assert published.message_id == published.properties.message_id
 
 
+async def test_what_the_machinery_publishes_is_not_listed() -> None:
+    """A reply and a copy for a partition are none of the service's, and a request of its own is."""
+    service = Service("s", retry=Retry.never())
+    steps = Exchange("steps", type="topic")
+
+    @service.handler(Queue("q", partitions=2), order_by="id")
+    async def ask(order: Order, publisher: Publisher) -> int:
+        return await publisher.request(steps.key("double"), order, int)
+
+    @service.handler(Queue("d"), bind=[steps.key("#")])
+    async def double(order: Order) -> int:
+        return 2 * order.id
+
+    async with harness(service) as h:
+        assert await h.request(Queue("q"), Order(id=4), int) == 8
+        await h.idle()
+    assert [(each.exchange, each.routing_key) for each in h.published] == [("steps", "double")]
+
+
 async def test_idle_waits_for_what_the_service_publishes_to_itself() -> None:
     """It ends when the last message of a chain has ended, each of which is known by its id."""
     service = Service("s", retry=Retry.never())
