@@ -85,7 +85,7 @@ async def test_an_outbox_that_nobody_publishes_from_is_named(tmp_path: Path) -> 
     """Without a relay the error says so, and which messages wait."""
     service, _ = service_of(tmp_path, relay=False)
     async with harness(service) as h:
-        await h.publish(events, "text", "number")
+        await h.outcome(await h.publish(events, "text", "number"))
         text = r"'number': committed, and not published yet; no relay runs.*Store\(relay=False\)"
         with pytest.raises(HarnessTimeoutError, match=text):
             await h.idle(within=0.1)
