@@ -69,6 +69,15 @@ async def harness(
 ) -> AsyncIterator[Harness]:
     """Run a service for a test; it has drained and disconnected when the block is left.
 
+        async with harness(service) as h:
+            order = await h.publish("payments", "order.accepted", {"id": "o-1", "amount": "5"})
+            assert (await h.outcome(order)).acked
+
+    Where several services of a test talk to each other, each has a harness, on one virtual host:
+
+        async with harness(orders, url=mqkit_vhost) as o, harness(ledger, url=mqkit_vhost) as h:
+            ...
+
     :param on: a broker, on which the service gets a fresh virtual host; or a URL, which is used
         as it is; or nothing, for an embedded broker of its own
     :param url: on that broker, the URL of a virtual host that the test made itself; services that
@@ -99,10 +108,16 @@ async def harness(
 class Harness:
     """A service that runs in a test; made by `harness`.
 
-    The lists hold what was seen so far, in its order. A message is followed by its `message_id`
-    from its publish to its end in a queue of the service; `publish` returns that id, and what the
-    service itself published has it in `published`. Of messages that other clients publish the
-    harness knows what the service did with them, and cannot wait for them before that.
+    The lists hold what was seen so far, in its order:
+
+        await h.idle()
+        assert [each.message_id for each in h.handled] == [order]
+        assert [each.routing_key for each in h.published] == ["order.posted"]
+
+    A message is followed by its `message_id` from its publish to its end in a queue of the service;
+    `publish` returns that id, and what the service itself published has it in `published`. Of
+    messages that other clients publish the harness knows what the service did with them, and cannot
+    wait for them before that.
     """
 
     def __init__(self, service: Service, url: str, advance: Advance | None, within: float) -> None:
@@ -113,13 +128,18 @@ class Harness:
         self._watch = Watch(service, self._seconds)
         self._journeys = self._watch.journeys
         self.published = self._watch.published
-        """What the service has published, confirmed, but for retries, dead letters and replies."""
+        """Messages that the service published and the broker confirmed, in the order of that.
+
+        Those of its publisher, its requests, and what its store's relay published. Not what mqkit
+        publishes for it: retries, dead letters, copies for partitions, and replies, which are what a
+        handler returned. Nor what the test published.
+        """
         self.handled = self._watch.handled
-        """Deliveries that were acknowledged."""
+        """Deliveries that were acknowledged: their handler returned."""
         self.retried = self._watch.retried
-        """Deliveries that failed and come back."""
+        """Deliveries that failed and come back, each with its `delay` and its `error`."""
         self.dead_lettered = self._watch.dead_lettered
-        """Deliveries that failed and went to the dead letter queue."""
+        """Deliveries that failed and went to the dead letter queue, each with its `reason`."""
         self._advance_broker = advance
         self._outbox = Outbox(service.store)
         hint = "let that time pass with `await h.advance(seconds)`"
@@ -135,6 +155,8 @@ class Harness:
     ) -> str:
         """Publish a message as another service would; returns its `message_id` once confirmed.
 
+            order = await h.publish(payments, "order.accepted", {"id": "o-1"}, headers={"try": 1})
+
         `properties` are those of `mqkit.Publisher.publish`, which also says what it raises; the
         exchange `""` takes the name of a queue as the routing key.
         """
@@ -145,6 +167,8 @@ class Harness:
     ) -> Any:
         """Ask the service as another one would, and return its reply, of type `reply_type`.
 
+            assert await h.request(quotes.key("price"), {"id": "o-1"}, Decimal) == 5
+
         `properties` are those of `mqkit.Publisher.request`, which also says what it raises.
         """
         return await self._publisher.request(route, body, reply_type, **properties)
@@ -154,6 +178,8 @@ class Harness:
 
         A publish that no queue gets is an `UnroutableError`, in a test as in production. This
         declares the exchange, and binds a queue of the test's own to it.
+
+            await h.listen(payments, "order.posted")
 
         :param routing_key: as in a binding; `#` is all, on a topic exchange
         :raises mqkit.errors.ChannelClosedError: the broker has the exchange otherwise
@@ -176,6 +202,9 @@ class Harness:
         self, message_id: str, *, queue: Queue | str | None = None, within: Seconds | None = None
     ) -> Result:
         """Wait until a message has come to its end, acknowledged or dead-lettered, and tell which.
+
+            result = await h.outcome(order)
+            assert (result.dead_lettered, result.reason) == (True, "rejected")
 
         Where it was published several times, it is the last one's end, once all have ended.
         `queue` must be given where several queues of the service got the message.
@@ -271,6 +300,9 @@ class Harness:
 
     async def dead_letters(self, queue: Queue | str) -> list[DeadMessage]:
         """Read the dead letter queue of a queue, on the broker; the messages stay in it.
+
+            (letter,) = await h.dead_letters("ledger.post")
+            assert letter.error_message == "order o-1 has no amount"
 
         :raises mqkit.errors.ChannelClosedError: there is no such queue
         """
