@@ -131,8 +131,8 @@ class Harness:
         """Messages that the service published and the broker confirmed, in the order of that.
 
         Those of its publisher, its requests, and what its store's relay published. Not what mqkit
-        publishes for it: retries, dead letters, copies for partitions, and replies, which are what a
-        handler returned. Nor what the test published.
+        publishes for it: retries, dead letters, copies for partitions, and replies, which are what
+        a handler returned. Nor what the test published.
         """
         self.handled = self._watch.handled
         """Deliveries that were acknowledged: their handler returned."""
