@@ -35,6 +35,8 @@ class Journey:
     """When its retry comes back, in seconds of the harness's clock; None if it waits for none."""
     attempts: list[Attempt] = field(default_factory=list)
     has_ended: bool = False
+    is_ordered: bool = False
+    """Whether its handler keeps an order, and holds it over its retries."""
 
     def is_waiting(self, now: float) -> bool:
         """Tell whether its retry is not due yet."""
@@ -61,6 +63,11 @@ class Journey:
             assert self.due is not None
             left = self.due - now
             return f"{what}: {done}; attempt {self.next_attempt} is due in {left:,.1f} s"
+        if self.is_ordered:
+            return (
+                f"{what}: {done or 'published'}; it has not ended, and may wait for a retry, which "
+                "a handler with order_by does in real time"
+            )
         return f"{what}: {done or 'published'}; attempt {self.next_attempt} has not ended"
 
 
@@ -152,7 +159,7 @@ class Journeys:
             if not journey.has_ended and journey.next_attempt == delivery.attempt:
                 return journey
         for journey in journeys:
-            if delivery.queue in self._holding and journey.is_on_hand:
+            if journey.is_ordered and journey.is_on_hand:
                 return journey
         # Another client's message, a publish whose confirm is not seen yet, or a second copy.
         second_copy = bool(journeys) and delivery.attempt > 1
@@ -162,6 +169,7 @@ class Journeys:
         return journey
 
     def _begin(self, journeys: list[Journey], journey: Journey) -> None:
+        journey.is_ordered = journey.queue in self._holding
         journeys.append(journey)
         self._open.add(journey)
         self._change()

@@ -66,6 +66,7 @@ async def test_a_retry_may_be_made_without_a_copy() -> None:
     """A handler that keeps an order settles a message once, at its last attempt."""
     journeys = Clocked("q")
     journeys.published("m", "q")
+    assert "order_by does in real time" in journeys.describe(journeys.unended())
     journeys.settle(Ack(), 3)
     assert not journeys.unended()
     assert [each.number for each in journeys.only().result().attempts] == [3]
