@@ -111,7 +111,7 @@ class Store(Observer):
         self._relays = checked.flag(relay, "Store(relay=...)")
         self._create_tables = checked.flag(create_tables, "Store(create_tables=...)")
         self._given_clock = clock
-        self._ahead = timedelta()
+        self._ahead = 0.0
         self._opened: OpenStore | None = None
         self._owner = Owner()
 
@@ -365,12 +365,12 @@ class Store(Observer):
 
         `mqkit.testing.harness` does it when a test lets time pass, and puts it back in the end.
         """
-        self._ahead += timedelta(seconds=seconds)
+        self._ahead += seconds
         if self._opened is not None and self._opened.relay is not None:
             self._opened.relay.wake()
 
     def _clock(self) -> datetime:
-        return self._given_clock() + self._ahead
+        return self._given_clock() + timedelta(seconds=self._ahead)
 
     async def _purge(self) -> int:
         database = self._open().database

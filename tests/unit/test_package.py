@@ -72,6 +72,7 @@ def test_the_pytest_plugin_is_cheap_to_load() -> None:
     assert [name for name in loaded if name.startswith("mqkit")] == [
         "mqkit",
         "mqkit.testing",
+        "mqkit.testing.async_tests",
         "mqkit.testing.plugin",
     ]
     assert len(loaded) < 10, loaded

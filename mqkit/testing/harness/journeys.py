@@ -9,7 +9,7 @@ has ended. Pure: time is given, and who waits for a change is told by `Journeys.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mqkit.broker.delays import ticks
@@ -35,6 +35,8 @@ class Journey:
     """When its retry comes back, in seconds of the harness's clock; None if it waits for none."""
     attempts: list[Attempt] = field(default_factory=list)
     has_ended: bool = False
+    is_ordered: bool = False
+    """Whether its handler keeps an order, and holds it over its retries."""
 
     def is_waiting(self, now: float) -> bool:
         """Tell whether its retry is not due yet."""
@@ -43,6 +45,11 @@ class Journey:
     def is_under_way(self, now: float) -> bool:
         """Tell whether it can go on without time passing."""
         return not self.has_ended and not self.is_waiting(now)
+
+    @property
+    def is_on_hand(self) -> bool:
+        """Whether it is under way, and waits in no delay ladder."""
+        return not self.has_ended and self.due is None
 
     def result(self) -> Result:
         """Return what became of the message; to be called once it has ended."""
@@ -56,14 +63,24 @@ class Journey:
             assert self.due is not None
             left = self.due - now
             return f"{what}: {done}; attempt {self.next_attempt} is due in {left:,.1f} s"
+        if self.is_ordered:
+            return (
+                f"{what}: {done or 'published'}; it has not ended, and may wait for a retry, which "
+                "a handler with order_by does in real time"
+            )
         return f"{what}: {done or 'published'}; attempt {self.next_attempt} has not ended"
 
 
 class Journeys:
-    """All journeys, and a future that is done when one of them changes."""
+    """All journeys, and a future that is done when one of them changes.
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    `holding` are the queues whose handlers keep an order: these hold a message over its retries,
+    and settle it once, at its last attempt.
+    """
+
+    def __init__(self, now: Callable[[], float], holding: Collection[str] = ()) -> None:
         self._now = now
+        self._holding = holding
         self._all: dict[tuple[str, str | None], list[Journey]] = {}
         self._open: set[Journey] = set()
         self.changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -141,6 +158,9 @@ class Journeys:
         for journey in journeys:
             if not journey.has_ended and journey.next_attempt == delivery.attempt:
                 return journey
+        for journey in journeys:
+            if journey.is_ordered and journey.is_on_hand:
+                return journey
         # Another client's message, a publish whose confirm is not seen yet, or a second copy.
         second_copy = bool(journeys) and delivery.attempt > 1
         journey = Journey(delivery.message_id, delivery.queue, is_published=second_copy)
@@ -149,6 +169,7 @@ class Journeys:
         return journey
 
     def _begin(self, journeys: list[Journey], journey: Journey) -> None:
+        journey.is_ordered = journey.queue in self._holding
         journeys.append(journey)
         self._open.add(journey)
         self._change()

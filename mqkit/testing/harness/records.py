@@ -5,23 +5,69 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, overload
 
-from mqkit.codec import is_json
+from mqkit.codec import BodyDecoder, is_json
 from mqkit.drivers.base import Incoming
 from mqkit.message import Header, HeaderValue, Properties
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Outcome, RetryAfter
+from mqkit.testing.harness.errors import HarnessError
+
+T = TypeVar("T")
+
+
+class _Readable:
+    """Reads the body of a message."""
+
+    __slots__ = ()
+
+    raw: bytes
+    properties: Properties
+
+    def json(self) -> Any:
+        """Read the body as JSON, whatever its content type is.
+
+        :raises HarnessError: it is none
+        """
+        try:
+            return json.loads(self.raw)
+        except ValueError as error:
+            raise HarnessError(f"this body of {len(self.raw)} bytes is no JSON: {error}") from None
+
+    @overload
+    def body_as(self, kind: type[T]) -> T: ...
+
+    @overload
+    def body_as(self, kind: Any) -> Any: ...
+
+    def body_as(self, kind: Any) -> Any:
+        """Read the body as a handler does that takes this type: a model, `list[int]`, `bytes`.
+
+            posted = h.published[0].body_as(OrderPosted)
+
+        :raises mqkit.errors.DecodeError: it is not of the type; the message names what is wrong
+        """
+        decoder = BodyDecoder(kind)
+        decoder.complete()
+        return decoder.decode(self.raw, self.properties)
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """A message that the service published and the broker confirmed."""
+class Published(_Readable):
+    """A message that the service published and the broker confirmed.
+
+    (event,) = h.published
+    assert (event.exchange, event.routing_key) == ("payments", "order.posted")
+    assert event.json() == {"id": "o-1"}
+    """
 
     exchange: str
     routing_key: str
     body: Any
     """Decoded, where it is JSON; else its bytes."""
     properties: Properties = field(repr=False)
+    raw: bytes = field(repr=False)
+    """The body as it was published."""
 
     @property
     def message_id(self) -> str | None:
@@ -35,7 +81,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(_Readable):
     """One delivery that was settled."""
 
     handler: str
@@ -50,6 +96,8 @@ class Run:
     body: Any
     """Decoded, where it is JSON; else its bytes."""
     properties: Properties = field(repr=False)
+    raw: bytes = field(repr=False)
+    """The body as it was delivered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +174,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadMessage:
+class DeadMessage(_Readable):
     """A message in a dead letter queue.
 
     What the broker itself dead-lettered (the delivery limit, expiry) has no `reason`, no error
@@ -141,6 +189,8 @@ class DeadMessage:
     error_message: str | None
     attempts: int | None
     properties: Properties = field(repr=False)
+    raw: bytes = field(repr=False)
+    """The body as it is in the queue."""
 
     @property
     def headers(self) -> Mapping[str, HeaderValue]:
@@ -161,6 +211,7 @@ def dead_message(incoming: Incoming) -> DeadMessage:
         error_message=error_message if isinstance(error_message, str) else None,
         attempts=attempts if isinstance(attempts, int) else None,
         properties=incoming.properties,
+        raw=incoming.body,
     )
 
 

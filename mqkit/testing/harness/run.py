@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,17 +28,18 @@ from mqkit.broker.connection import Connection
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
 from mqkit.drivers.base import Driver
-from mqkit.embedded import EmbeddedServer
-from mqkit.errors import MqkitError, OptionError
 from mqkit.middleware import Middleware
 from mqkit.publishing.publisher import Publisher
 from mqkit.registration.service import Service
 from mqkit.runtime import Runtime
 from mqkit.settings import BrokerUrl
-from mqkit.testing.brokers.broker import Broker, new_vhost_name
-from mqkit.testing.brokers.embedded import EmbeddedBroker
+from mqkit.testing.brokers.broker import Broker
+from mqkit.testing.harness.errors import HarnessError, HarnessTimeoutError
 from mqkit.testing.harness.journeys import Journey
+from mqkit.testing.harness.outbox import Outbox
+from mqkit.testing.harness.place import Advance, driver_for, place, without_connection
 from mqkit.testing.harness.records import DeadMessage, Result, dead_message
+from mqkit.testing.harness.waiting import Waiting
 from mqkit.testing.harness.watch import Watch
 from mqkit.topology import DEAD_SUFFIX, Exchange, Queue, Source
 
@@ -53,18 +53,6 @@ DEFAULT_GRACE = 1.0
 
 CONNECT_DEADLINE = 10.0
 """Seconds for the connections of a test to open."""
-
-Advance = Callable[[float], Awaitable[None]]
-
-
-class HarnessError(MqkitError):
-    """A test asked the harness for something that it cannot do; the message says why."""
-
-    has_lines = True
-
-
-class HarnessTimeoutError(HarnessError):
-    """What a test waited for did not come; the message says how far it came."""
 
 
 @contextlib.asynccontextmanager
@@ -80,6 +68,15 @@ async def harness(
     within: Seconds = DEFAULT_WITHIN,
 ) -> AsyncIterator[Harness]:
     """Run a service for a test; it has drained and disconnected when the block is left.
+
+        async with harness(service) as h:
+            order = await h.publish("payments", "order.accepted", {"id": "o-1", "amount": "5"})
+            assert (await h.outcome(order)).acked
+
+    Where several services of a test talk to each other, each has a harness, on one virtual host:
+
+        async with harness(orders, url=mqkit_vhost) as o, harness(ledger, url=mqkit_vhost) as h:
+            ...
 
     :param on: a broker, on which the service gets a fresh virtual host; or a URL, which is used
         as it is; or nothing, for an embedded broker of its own
@@ -100,58 +97,27 @@ async def harness(
     grace = checked.seconds(grace, "harness(grace=...)")
     within = checked.seconds(within, "harness(within=...)", over=0)
     async with contextlib.AsyncExitStack() as stack:
-        place, advance = await _place(stack, on, url)
-        h = Harness(service, place, advance, within)
+        where, advance = await place(stack, on, url)
+        h = Harness(service, where, advance, within)
         await stack.enter_async_context(
-            h._running(through, _driver(service, driver), middleware, grace)  # noqa: SLF001
+            h._running(through, driver_for(service, driver), middleware, grace)  # noqa: SLF001
         )
         yield h
-
-
-def _driver(service: Service, driver: Driver | str | None) -> Driver:
-    if driver is None and service.connection is not None:
-        driver = "aio-pika"
-    return drivers.named(driver) if driver is None or isinstance(driver, str) else driver
-
-
-def _without_connection(service: Service) -> Service:
-    """Copy a service without its connection, so that it runs on the harness's broker."""
-    if service.connection is None:
-        return service
-    unconnected = copy.copy(service)
-    unconnected.connection = None
-    return unconnected
-
-
-async def _place(
-    stack: contextlib.AsyncExitStack, on: Broker | str | None, url: str | None
-) -> tuple[str, Advance | None]:
-    """Choose the URL to run the service at, and what advances time there; None if nothing can."""
-    if on is None and url is None:
-        server = await stack.enter_async_context(EmbeddedServer())
-        return server.url, server.advance
-    if isinstance(on, str):
-        return url or on, None
-    if not isinstance(on, Broker | None):
-        raise OptionError(f"harness(on=...) is a broker, a URL or None, not {checked.shown(on)}")
-    if on is not None and url is None:
-        # In a thread: on a RabbitMQ it takes two runs of rabbitmqctl.
-        name = new_vhost_name()
-        url = await asyncio.to_thread(on.add_vhost, name)
-        stack.push_async_callback(asyncio.to_thread, on.delete_vhost, name)
-    assert url is not None
-    if isinstance(on, EmbeddedBroker):
-        return url, lambda seconds: asyncio.to_thread(on.advance, seconds)
-    return url, None
 
 
 class Harness:
     """A service that runs in a test; made by `harness`.
 
-    The lists hold what was seen so far, in its order. A message is followed by its `message_id`
-    from its publish to its end in a queue of the service; `publish` returns that id, and what the
-    service itself published has it in `published`. Of messages that other clients publish the
-    harness knows what the service did with them, and cannot wait for them before that.
+    The lists hold what was seen so far, in its order:
+
+        await h.idle()
+        assert [each.message_id for each in h.handled] == [order]
+        assert [each.routing_key for each in h.published] == ["order.posted"]
+
+    A message is followed by its `message_id` from its publish to its end in a queue of the service;
+    `publish` returns that id, and what the service itself published has it in `published`. Of
+    messages that other clients publish the harness knows what the service did with them, and cannot
+    wait for them before that.
     """
 
     def __init__(self, service: Service, url: str, advance: Advance | None, within: float) -> None:
@@ -162,24 +128,34 @@ class Harness:
         self._watch = Watch(service, self._seconds)
         self._journeys = self._watch.journeys
         self.published = self._watch.published
-        """What the service has published, confirmed, but for retries, dead letters and replies."""
+        """Messages that the service published and the broker confirmed, in the order of that.
+
+        Those of its publisher, its requests, and what its store's relay published. Not what mqkit
+        publishes for it: retries, dead letters, copies for partitions, and replies, which are what
+        a handler returned. Nor what the test published.
+        """
         self.handled = self._watch.handled
-        """Deliveries that were acknowledged."""
+        """Deliveries that were acknowledged: their handler returned."""
         self.retried = self._watch.retried
-        """Deliveries that failed and come back."""
+        """Deliveries that failed and come back, each with its `delay` and its `error`."""
         self.dead_lettered = self._watch.dead_lettered
-        """Deliveries that failed and went to the dead letter queue."""
+        """Deliveries that failed and went to the dead letter queue, each with its `reason`."""
         self._advance_broker = advance
-        self._within = within
+        self._outbox = Outbox(service.store)
+        hint = "let that time pass with `await h.advance(seconds)`"
+        if advance is None:
+            hint = "wait longer (`within`), or run the test on the embedded broker"
+        self._waiting = Waiting(self._journeys, self._outbox, within, hint)
         broker = BrokerUrl.parse(url)
         self._connection = Connection(broker, name=f"{service.name}.test", driver=drivers.named())
         self._publisher = Publisher.on(self._connection, on_confirmed=self._watch.on_own_publish)
-        self._failed: asyncio.Task[None] | None = None
 
     async def publish(
         self, exchange: Exchange | str, routing_key: str, body: object, **properties: Any
     ) -> str:
         """Publish a message as another service would; returns its `message_id` once confirmed.
+
+            order = await h.publish(payments, "order.accepted", {"id": "o-1"}, headers={"try": 1})
 
         `properties` are those of `mqkit.Publisher.publish`, which also says what it raises; the
         exchange `""` takes the name of a queue as the routing key.
@@ -191,6 +167,8 @@ class Harness:
     ) -> Any:
         """Ask the service as another one would, and return its reply, of type `reply_type`.
 
+            assert await h.request(quotes.key("price"), {"id": "o-1"}, Decimal) == 5
+
         `properties` are those of `mqkit.Publisher.request`, which also says what it raises.
         """
         return await self._publisher.request(route, body, reply_type, **properties)
@@ -200,6 +178,8 @@ class Harness:
 
         A publish that no queue gets is an `UnroutableError`, in a test as in production. This
         declares the exchange, and binds a queue of the test's own to it.
+
+            await h.listen(payments, "order.posted")
 
         :param routing_key: as in a binding; `#` is all, on a topic exchange
         :raises mqkit.errors.ChannelClosedError: the broker has the exchange otherwise
@@ -223,6 +203,9 @@ class Harness:
     ) -> Result:
         """Wait until a message has come to its end, acknowledged or dead-lettered, and tell which.
 
+            result = await h.outcome(order)
+            assert (result.dead_lettered, result.reason) == (True, "rejected")
+
         Where it was published several times, it is the last one's end, once all have ended.
         `queue` must be given where several queues of the service got the message.
 
@@ -238,9 +221,9 @@ class Harness:
         if not found() and message_id in self._watch.nowhere:
             raise HarnessError(self._watch.nowhere[message_id])
         self._check_one_queue(message_id, found())
-        await self._until(
+        await self._waiting.until(
             lambda: bool(found()) and all(journey.has_ended for journey in found()),
-            within,
+            self._waiting.deadline(within),
             f"no outcome of message {message_id}",
             lambda: [journey for journey in found() if not journey.has_ended],
         )
@@ -250,28 +233,48 @@ class Harness:
     async def idle(self, *, within: Seconds | None = None) -> None:
         """Wait until every message that is known here has come to its end.
 
-        What the service published to its own queues counts, and so on.
+        What the service published to its own queues counts, and so on; and what its store's outbox
+        holds, until it is published and has come to its end, too.
 
-        :raises HarnessTimeoutError: one did not, or waits for a retry that is due too late
+            async with mqkit_harness(service) as h:
+                await h.publish("payments", "order.accepted", {"id": "o-1", "amount": "5"})
+                await h.idle()
+                assert [each.routing_key for each in h.published] == ["order.posted"]
+
+        :raises HarnessTimeoutError: one did not, or waits for a retry that is due too late; it
+            names what is left, and where
+        :raises mqkit.errors.StoreUnavailableError: the store's database is away
         """
-        unended = self._journeys.unended
-        await self._until(lambda: not unended(), within, "not idle", unended)
+        pending = self._journeys.unended
+        deadline = self._waiting.deadline(within)
+        await self._waiting.until_none(deadline, "not idle", pending, self._outbox.all)
 
     async def settled(self, *, within: Seconds | None = None) -> None:
         """Wait until every message has ended or waits for a retry: nothing happens without time.
 
+        A message of the outbox that was refused waits for a retry, too.
+
         :raises HarnessTimeoutError: something is still under way after so many seconds
+        :raises mqkit.errors.StoreUnavailableError: the store's database is away
         """
-        under_way = self._journeys.under_way
-        await self._until(lambda: not under_way(), within, "not settled", under_way)
+        pending = self._journeys.under_way
+        deadline = self._waiting.deadline(within)
+        await self._waiting.until_none(deadline, "not settled", pending, self._outbox.due)
 
     async def advance(self, seconds: Seconds) -> None:
-        """Let time pass at once, for the embedded broker and for the service's policies.
+        """Let time pass at once, for the embedded broker, the service's policies and its store.
+
+            order = await h.publish("payments", "order.accepted", {"id": "o-2", "amount": "5"})
+            await h.advance(3600)
+            assert (await h.outcome(order)).dead_lettered
 
         Retries that fall due on the way are made, each at its time, and what comes of them; so
         five retries ten minutes apart are all made by `advance(3600)`. What is under way now is
-        waited for first, and so is what is under way in the end. Timers of the service's own
-        (`asyncio.sleep`) are not moved.
+        waited for first, and so is what is under way in the end. A message of the outbox that was
+        refused is tried again at its times, too; from its ninth attempt on, once at the end.
+
+        Timers in the service's process are not moved: `asyncio.sleep`, a pause, and the retries of
+        a handler with `order_by`, which are held there.
 
         :raises HarnessError: the broker is not an embedded one, or `seconds` is no time
         :raises HarnessTimeoutError: something is still under way after the default wait
@@ -289,13 +292,17 @@ class Harness:
             )
         target = self._seconds() + ahead
         await self.settled()
-        while (due := self._journeys.next_due()) is not None and due <= target:
+        while (due := await self._next_due()) is not None and due <= target:
             await self._move(due - self._seconds())
             await self.settled()
         await self._move(target - self._seconds())
+        await self.settled()
 
     async def dead_letters(self, queue: Queue | str) -> list[DeadMessage]:
         """Read the dead letter queue of a queue, on the broker; the messages stay in it.
+
+            (letter,) = await h.dead_letters("ledger.post")
+            assert letter.error_message == "order o-1 has no amount"
 
         :raises mqkit.errors.ChannelClosedError: there is no such queue
         """
@@ -319,7 +326,7 @@ class Harness:
         self, through: str | None, driver: Driver, middleware: Iterable[Middleware], grace: float
     ) -> AsyncIterator[None]:
         runtime = Runtime(
-            _without_connection(self.service),
+            without_connection(self.service),
             BrokerUrl.parse(through or self.url),
             grace=grace,
             middleware=middleware,
@@ -331,15 +338,16 @@ class Harness:
         await self._connection.open(CONNECT_DEADLINE)
         try:
             async with runtime:
-                self._failed = asyncio.create_task(runtime.failed())
+                self._waiting.failed = failed = asyncio.create_task(runtime.failed())
                 try:
                     yield
                 finally:
-                    self._failed.cancel()
-                    await asyncio.wait([self._failed])
-            if not self._failed.cancelled():
-                self._failed.result()
+                    failed.cancel()
+                    await asyncio.wait([failed])
+            if not failed.cancelled():
+                failed.result()
         finally:
+            self._outbox.put_back()
             await self._publisher.close(timeout=0)
             await self._connection.close()
 
@@ -353,38 +361,13 @@ class Harness:
         self._offset += seconds
         assert self._advance_broker is not None
         await self._advance_broker(seconds)
+        self._outbox.advance(seconds)
 
-    async def _until(
-        self,
-        holds: Callable[[], bool],
-        within: Seconds | None,
-        what: str,
-        pending: Callable[[], Sequence[Journey]],
-    ) -> None:
-        assert self._failed is not None
-        loop = asyncio.get_running_loop()
-        seconds = self._within
-        if within is not None:
-            seconds = checked.seconds(within, "within")
-        deadline = loop.time() + seconds
-        while not holds():
-            left = deadline - loop.time()
-            late = self._journeys.late(pending(), left)
-            if late is not None:
-                raise HarnessTimeoutError(f"{what} within {seconds:g} s: {late}; {self._hint()}")
-            either = [self._journeys.changed, self._failed]
-            done, _ = await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if self._failed.done():
-                self._failed.result()
-            if not done and not holds():
-                raise HarnessTimeoutError(
-                    f"{what} within {seconds:g} s; {self._journeys.describe(pending())}"
-                )
-
-    def _hint(self) -> str:
-        if self._advance_broker is None:
-            return "wait longer (`within`), or run the test on the embedded broker"
-        return "let that time pass with `await h.advance(seconds)`"
+    async def _next_due(self) -> float | None:
+        """Return when something that waits goes on, in seconds of the harness's clock."""
+        wait = await self._outbox.next_wait()
+        dues = [self._journeys.next_due(), None if wait is None else self._seconds() + wait]
+        return min((due for due in dues if due is not None), default=None)
 
     def _check_one_queue(self, message_id: str, journeys: Sequence[Journey]) -> None:
         queues = sorted({journey.queue for journey in journeys})

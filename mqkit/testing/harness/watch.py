@@ -13,8 +13,9 @@ from mqkit.testing.harness.journeys import Journeys
 from mqkit.testing.harness.records import DeadLettered, Handled, Published, Retried, decoded
 from mqkit.testing.harness.routing import queues_for
 
-_OUTCOMES = {Header.ATTEMPT, Header.REASON, Header.REPLY}
-"""Headers that only a retry, a dead letter and a reply have."""
+_MACHINERY = {Header.EXCHANGE, Header.REPLY}
+"""Headers that only a copy of a delivery (a retry, a dead letter, one for a partition) and a reply
+have. A service cannot publish any of mqkit's headers."""
 
 
 class Watch(Observer):
@@ -25,7 +26,10 @@ class Watch(Observer):
         self.handled: list[Handled] = []
         self.retried: list[Retried] = []
         self.dead_lettered: list[DeadLettered] = []
-        self.journeys = Journeys(now)
+        holding = {
+            handler.queue.name for handler in service.handlers if handler.order_by is not None
+        }
+        self.journeys = Journeys(now, holding)
         self.nowhere: dict[str, str] = {}
         """Messages of the test that reach no queue of the service, and how they were published."""
         self._service = service
@@ -42,6 +46,7 @@ class Watch(Observer):
             "attempt": delivery.attempt,
             "body": decoded(delivery.body, delivery.properties),
             "properties": delivery.properties,
+            "raw": delivery.body,
         }
         match outcome:
             case Ack():
@@ -57,10 +62,17 @@ class Watch(Observer):
     def confirmed(self, message: Message) -> None:
         """Note a message that the service published, and no copy or reply: these are outcomes."""
         properties = message.properties
-        if _OUTCOMES & properties.headers.keys():
+        if _MACHINERY & properties.headers.keys():
             return
-        body = decoded(message.body, properties)
-        self.published.append(Published(message.exchange, message.routing_key, body, properties))
+        self.published.append(
+            Published(
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+                body=decoded(message.body, properties),
+                properties=properties,
+                raw=message.body,
+            )
+        )
         self._expect(message)
 
     def on_own_publish(self, message: Message) -> None:

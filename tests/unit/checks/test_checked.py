@@ -128,9 +128,9 @@ def in_harness(**options: Any) -> None:
 def idle(within: Any) -> None:
     async def run() -> None:
         made = Harness(service(), URL, None, 1)
-        made._failed = asyncio.ensure_future(asyncio.sleep(60))
+        made._waiting.failed = failed = asyncio.ensure_future(asyncio.sleep(60))
         await made.idle(within=within)
-        made._failed.cancel()
+        failed.cancel()
 
     asyncio.run(run())
 

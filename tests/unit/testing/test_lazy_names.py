@@ -21,7 +21,19 @@ NAMES = {
         "find_brokers",
         "start",
     ],
-    harness: ["Harness", "HarnessError", "HarnessTimeoutError", "harness"],
+    harness: [
+        "Attempt",
+        "DeadLettered",
+        "DeadMessage",
+        "Handled",
+        "Harness",
+        "HarnessError",
+        "HarnessTimeoutError",
+        "Published",
+        "Result",
+        "Retried",
+        "harness",
+    ],
     proxy: ["ACK_FRAME", "HEARTBEAT", "Direction", "ProxyClosedError", "TcpProxy"],
 }
 """What applications import from the packages of mqkit.testing; a name that goes breaks them."""

@@ -12,9 +12,9 @@ DEAD = DeadLetter(DeathReason.REJECTED, ERROR)
 class Clocked(Journeys):
     """Journeys with a clock that the test sets."""
 
-    def __init__(self) -> None:
+    def __init__(self, *holding: str) -> None:
         self.time = 0.0
-        super().__init__(lambda: self.time)
+        super().__init__(lambda: self.time, holding)
 
     def settle(self, outcome: Outcome, attempt: int = 1, message_id: str = "m") -> None:
         properties = Properties(message_id=message_id)
@@ -60,6 +60,16 @@ async def test_a_retry_may_come_early() -> None:
     journeys.time = 9.99
     journeys.settle(Lost(), 2)
     assert journeys.under_way()
+
+
+async def test_a_retry_may_be_made_without_a_copy() -> None:
+    """A handler that keeps an order settles a message once, at its last attempt."""
+    journeys = Clocked("q")
+    journeys.published("m", "q")
+    assert "order_by does in real time" in journeys.describe(journeys.unended())
+    journeys.settle(Ack(), 3)
+    assert not journeys.unended()
+    assert [each.number for each in journeys.only().result().attempts] == [3]
 
 
 async def test_a_publish_may_be_seen_after_its_end() -> None:

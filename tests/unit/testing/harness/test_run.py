@@ -201,6 +201,40 @@ async def test_what_the_service_publishes() -> None:
     assert published.message_id == published.properties.message_id
 
 
+async def test_what_the_machinery_publishes_is_not_listed() -> None:
+    """A reply and a copy for a partition are none of the service's, and a request of its own is."""
+    service = Service("s", retry=Retry.never())
+    steps = Exchange("steps", type="topic")
+
+    @service.handler(Queue("q", partitions=2), order_by="id")
+    async def ask(order: Order, publisher: Publisher) -> int:
+        return await publisher.request(steps.key("double"), order, int)
+
+    @service.handler(Queue("d"), bind=[steps.key("#")])
+    async def double(order: Order) -> int:
+        return 2 * order.id
+
+    async with harness(service) as h:
+        assert await h.request(Queue("q"), Order(id=4), int) == 8
+        await h.idle()
+    assert [(each.exchange, each.routing_key) for each in h.published] == [("steps", "double")]
+
+
+async def test_a_message_that_its_handler_holds_over_its_retries() -> None:
+    """Its outcome is that of the last attempt, which is the one that is settled."""
+    service = Service("s", retry=Retry(stop=stop_after_attempt(3), wait=wait_fixed(0.01)))
+
+    @service.handler(Queue("q", partitions=1), order_by="id")
+    async def take(order: Order, delivery: Delivery) -> None:
+        if delivery.attempt <= order.fails:
+            raise ValueError("not yet")
+
+    async with harness(service) as h:
+        result = await h.outcome(await h.publish("", "q", Order(id=1, fails=2)))
+        await h.idle()
+    assert [(each.number, each.outcome) for each in result.attempts] == [(3, Ack())]
+
+
 async def test_idle_waits_for_what_the_service_publishes_to_itself() -> None:
     """It ends when the last message of a chain has ended, each of which is known by its id."""
     service = Service("s", retry=Retry.never())
