@@ -131,15 +131,15 @@ def exchange_not_found(message: Message, refusal: str | None = None) -> PublishE
     :param refusal: why the broker did not let this user declare it, if that was tried
     """
     advice = (
-        "declare it, as a publish to an Exchange does and one to a name does not, or start the "
+        "; declare it, as a publish to an Exchange does and one to a name does not, or start the "
         "service that does"
         if refusal is None
-        else f"and this user may not declare it ({refusal}); start the service that does"
+        else f", and this user may not declare it ({refusal}); start the service that does"
     )
     return publish_error(
         ExchangeNotFoundError,
         message,
-        f"exchange {message.exchange!r} does not exist in this virtual host; {advice}",
+        f"exchange {message.exchange!r} does not exist in this virtual host{advice}",
     )
 
 
