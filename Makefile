@@ -23,10 +23,10 @@ help:
 	@echo 'make test-pythons runs the unit tests on each Python of the classifiers that is there'
 	@echo 'make check        format, lint, types, layers, links of the documentation'
 	@echo 'make docs         builds the documentation, strictly, into .site'
-	@echo 'make bench        mqkit and its peers side by side, into the README; some 20 minutes on a quiet'
-	@echo '                  machine (JSON=path; ROUNDS=5, SYSTEMS=mqkit,faststream,go: not into the README)'
+	@echo 'make bench        mqkit and its peers side by side, into docs/guides/benchmarks.md; some 20'
+	@echo '                  minutes on a quiet machine (JSON=path; ROUNDS=5, SYSTEMS=mqkit,go: not into the page)'
 	@echo 'make faults       the fault matrix in its long form (ROWS=1,4 VERSIONS=4.3 FAULTS=9 JSON=path)'
-	@echo 'make conformance  the conformance suite on every broker, into the README (BROKERS=...)'
+	@echo 'make conformance  the conformance suite on every broker, into docs/guides/conformance.md (BROKERS=...)'
 	@echo 'make mutation     breaks the embedded broker until every case has been seen to fail'
 	@echo 'make lock         locks the dependencies anew (UPGRADE=1 for newer versions)'
 	@echo 'make clean        removes .venv, .bench, the demo'"'"'s databases and every cache'
@@ -72,9 +72,12 @@ check: $(STAMP)
 	$(PY) -m pytest -q tests/unit/test_layers.py
 	@$(MAKE) --no-print-directory docs
 
-# A link to what is not there is an error. The pages of .site can be read from the disk.
+# A link to what is not there is an error, and so is whatever a page would load from another host.
+#     .venv/bin/python -m http.server --directory .site
 docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet --config-file deploy/mkdocs.yml
+	@said=$$(NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --config-file deploy/mkdocs.yml 2>&1) || \
+	    { printf '%s\n' "$$said"; exit 1; }
+	@! grep -rnoE '<(script|img|iframe|link)[^>]* (src|href)="?(https?:)?//[^ >]*' .site --include='*.html'
 
 # The peers get an environment of their own. Where Go and its amqp091 package are installed
 # (Debian: golang-go golang-github-rabbitmq-amqp091-go-dev), a Go client is measured as the bound.
@@ -85,7 +88,7 @@ SYSTEMS :=
 bench: compiled $(PEERS)
 	$(PY) -m tests.benchmarks.side_by_side $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	    $(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(JSON),--json $(JSON)) \
-	    $(if $(ROUNDS)$(SYSTEMS),,--svg tests/benchmarks/rates.svg --into README.md)
+	    $(if $(ROUNDS)$(SYSTEMS),,--svg docs/images/rates.svg --into docs/guides/benchmarks.md)
 
 $(PEERS): tests/benchmarks/requirements-peers.txt | $(STAMP)
 	@$(PY) -m venv --clear .bench/venv
@@ -103,10 +106,10 @@ faults: broker postgres compiled
 	$(PY) -m tests.faults.matrix $(if $(ROWS),--rows $(ROWS)) $(if $(VERSIONS),--brokers $(VERSIONS)) \
 	    $(if $(FAULTS),--faults $(FAULTS)) $(if $(JSON),--json $(JSON))
 
-# On the embedded broker and RabbitMQ 4.3, 4.0 and 3.10 (containers), into the README's table.
+# On the embedded broker and RabbitMQ 4.3, 4.0 and 3.10 (containers), into the table of the docs.
 BROKERS := embedded 4.3 4.0 3.10
 conformance: $(STAMP)
-	$(PY) -m tests.conformance.suite $(addprefix --broker ,$(BROKERS)) --into README.md
+	$(PY) -m tests.conformance.suite $(addprefix --broker ,$(BROKERS)) --into docs/guides/conformance.md
 
 # Breaks the embedded broker, one place at a time, until every case of the suite has failed once.
 mutation: $(STAMP)

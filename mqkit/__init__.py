@@ -1,6 +1,7 @@
 """mqkit: message handlers on RabbitMQ that lose nothing, and with a store apply nothing twice."""
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -214,7 +215,9 @@ in every project that has it installed, for the plugin of `mqkit.testing`, used 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        missing = f"module {__name__!r} has no attribute {name!r}"
+        # With both, Python says which name was probably meant.
+        raise AttributeError(missing, name=name, obj=sys.modules[__name__])
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -84,8 +84,13 @@ class Runtime:
         on_stop: Callable[[], None] = lambda: None,
         management: str | None = None,
     ) -> None:
+        if not isinstance(service, Service):
+            raise ConfigurationError(f"Runtime takes a Service, not {checked.shown(service)}")
         if not service.handlers:
-            raise ConfigurationError(f"service {service.name!r} has no handlers")
+            raise ConfigurationError(
+                f"service {service.name!r} has no handlers: write one under "
+                "@service.handler(Queue(...)), or import the module that has them"
+            )
         self._grace = checked.seconds(grace, "Runtime(grace=...)")
         if connect_deadline is not None:
             option = "Runtime(connect_deadline=...)"

@@ -121,6 +121,7 @@ class Replay:
         )
         async with open_ledger(self._database) as ledger, runtime:
             before = await ledger.contents(self._rows.ids)
+            self._tell_of_before(len(before))
             dead_before = await self._prepare(runtime)
             try:
                 await self._process.start()
@@ -129,6 +130,15 @@ class Replay:
                 await self._process.stop()
             dead = await dead_letters(runtime, POST_QUEUE) - dead_before
             return await self._report(ledger, runtime.server, len(before), dead, seconds)
+
+    def _tell_of_before(self, posted: int) -> None:
+        """Say what an earlier run has posted, or this one would look as if it did all of it."""
+        if posted:
+            self._progress.show(0, posted)
+            self._progress.tell(
+                f"{posted:,} of {self._rows.total:,} rows were posted before; they are sent again, "
+                f"and must change nothing. To begin anew, remove {self._database}"
+            )
 
     async def _note_row(self, call: HandlerCall, call_next: CallNext) -> Any:
         """Note which rows are done; a middleware of the statements service."""

@@ -68,9 +68,9 @@ def broker(
 ) -> None:
     """Run the embedded AMQP 0-9-1 broker until SIGTERM or SIGINT.
 
-    For development and tests on machines without RabbitMQ; the README tells what it does and
-    what it refuses. Exit code 0: stopped; 1: it could not start, or not keep what it was given;
-    2: it was called wrongly.
+    For development and tests on machines without RabbitMQ; its guide tells what it does and what it
+    refuses. Exit code 0: stopped; 1: it could not start, or not keep what it was given; 2: it was
+    called wrongly.
     """
     level = log_level_number(log_level)
     users = _users(user, password_file)
@@ -123,13 +123,16 @@ def _password_in(path: Path) -> str:
     raise typer.BadParameter(f"{path} cannot be read: {why}", param_hint="--password-file")
 
 
-def check_broker_choice(url: str | None, data: Path | None, *, embedded: bool) -> None:
+def check_broker_choice(
+    url: str | None, data: Path | None, port: int | None, *, embedded: bool
+) -> None:
     """Check that the options agree.
 
     :raises BrokerUrlError: both brokers were asked for
-    :raises ConfigurationError: a data directory without the broker that uses it
+    :raises ConfigurationError: a data directory or a port without the broker that uses it
     """
     if embedded and url is not None:
         raise BrokerUrlError("--embedded and --url are two brokers; give one of them")
-    if data is not None and not embedded:
-        raise ConfigurationError("--data is the embedded broker's; give --embedded with it")
+    for option, value in (("--data", data), ("--port", port)):
+        if value is not None and not embedded:
+            raise ConfigurationError(f"{option} is the embedded broker's; give --embedded with it")

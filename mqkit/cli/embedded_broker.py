@@ -44,26 +44,36 @@ def serve(
     except DataError as error:
         raise EmbeddedBrokerError(str(error)) from error
     except OSError as error:
-        raise EmbeddedBrokerError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; is another broker "
-            "running there? --port names another"
-        ) from error
+        raise _cannot_listen(host, port, error) from error
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> EmbeddedBrokerError:
+    return EmbeddedBrokerError(
+        f"cannot listen on {host}:{port}: {error.strerror or error}; is another broker "
+        "running there? --port names another"
+    )
 
 
 @contextlib.contextmanager
-def embedded_broker(data: Path | None = None) -> Iterator[str]:
+def embedded_broker(data: Path | None = None, port: int = 0) -> Iterator[str]:
     """Run an embedded broker in a thread of this process for the block, which is given its URL.
 
+    :param port: of 127.0.0.1; 0 takes a free one
     :raises EmbeddedBrokerError: it could not start
     """
-    server = ServerThread(data=data)
+    server = ServerThread(data=data, port=port)
     try:
         server.start()
-    except (DataError, OSError) as error:
+    except DataError as error:
         raise EmbeddedBrokerError(str(error)) from error
+    except OSError as error:
+        raise _cannot_listen("127.0.0.1", port, error) from error
     try:
         where = f"keeping its queues in {data}" if data is not None else IN_MEMORY
-        logger.warning("%s %s on amqp://127.0.0.1:%d/, %s", PRODUCT, version(), server.port, where)
+        # Without the password, which is guest's own and the default.
+        address = f"amqp://127.0.0.1:{server.port}/"
+        logger.warning("%s %s on %s, %s", PRODUCT, version(), address, where)
+        logger.warning("other commands reach it by --url %s", address)
         yield server.url
     finally:
         server.stop()

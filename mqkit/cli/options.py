@@ -1,14 +1,12 @@
-"""Options that commands share, how they log, and how they find a service."""
+"""Options that commands share, how they log, and how they tell errors."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
-import importlib
 import logging
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,15 +15,13 @@ from mqkit import drivers
 from mqkit.checks import checked
 from mqkit.cli.exit_codes import CALLED_WRONGLY, FAILED
 from mqkit.cli.labels import label_output
-from mqkit.cli.log_lines import LineFormatter
+from mqkit.cli.log_lines import INDENT, LineFormatter
 from mqkit.errors import (
     BrokerUrlError,
     ConfigurationError,
     MqkitError,
     OptionError,
-    ServiceNotFoundError,
 )
-from mqkit.registration.service import Service
 from mqkit.settings import BrokerUrl, Settings
 
 StoreOption = Annotated[
@@ -52,15 +48,16 @@ LOG_FORMAT = "%(asctime)s %(levelname)-8s %(message)s"
 
 @contextlib.contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
-    """Turn mqkit's errors into one line and an exit code; any other is a bug and stays as it is."""
+    """Turn mqkit's errors into one line and an exit code; any other is a bug and stays as it is.
+
+    Below the line stand the error's notes, such as the line of a service that it comes from.
+    """
     try:
         yield
-    except ConfigurationError as error:
-        typer.echo(f"mqkit: {error}", err=True)
-        sys.exit(CALLED_WRONGLY)
     except MqkitError as error:
-        typer.echo(f"mqkit: {error}", err=True)
-        sys.exit(FAILED)
+        notes = "\n".join(getattr(error, "__notes__", ()))
+        typer.echo(f"mqkit: {error}\n{textwrap.indent(notes, INDENT)}".rstrip(), err=True)
+        sys.exit(CALLED_WRONGLY if isinstance(error, ConfigurationError) else FAILED)
 
 
 def log_to_stderr(level: int, label: str | None = None) -> None:
@@ -131,42 +128,3 @@ def store_option(option: str | None) -> str:
             "--store sqlite:///path, or set MQKIT_STORE"
         )
     return setting.get_secret_value()
-
-
-def load_service(spec: str) -> Service:
-    """Import the service at `MODULE:SERVICE`; modules of the current directory are found too.
-
-    What the module itself raises on import is passed on as it is.
-
-    :raises ServiceNotFoundError: no such module, no such name in it, or not a service
-    """
-    module_name, colon, attribute = spec.partition(":")
-    if not (module_name and colon and attribute) or module_name.startswith("."):
-        raise ServiceNotFoundError(
-            f"{spec!r} is not MODULE:SERVICE; for example handlers.ledger:service"
-        )
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise ServiceNotFoundError(
-            f"there is no module {error.name!r} (looked from {here} and the installed packages)"
-        ) from error
-    service = getattr(module, attribute, None)
-    if isinstance(service, Service):
-        return service
-    names = [name for name, value in vars(module).items() if isinstance(value, Service)]
-    if not hasattr(module, attribute):
-        near = difflib.get_close_matches(attribute, names, n=1) or names
-        raise ServiceNotFoundError(
-            f"module {module_name!r} has no {attribute!r}"
-            + (f"; did you mean {module_name}:{near[0]}?" if near else ", and no Service at all")
-        )
-    raise ServiceNotFoundError(
-        f"{spec} is {type(service).__name__}, not a Service"
-        + (f"; did you mean {module_name}:{names[0]}?" if names else "")
-    )

@@ -22,11 +22,11 @@ from mqkit.cli.loop import ASYNCIO, UVLOOP, runner, tune_collector
 from mqkit.cli.options import (
     DriverOption,
     LogLevelOption,
-    load_service,
     log_level_number,
     log_to_stderr,
     seconds_option,
 )
+from mqkit.cli.services import load_service
 from mqkit.cli.supervisor.protocol import WorkerJob
 from mqkit.cli.supervisor.supervisor import Supervisor
 from mqkit.cli.watchdog import ShutdownWatchdog
@@ -58,6 +58,16 @@ def run(
         typer.Option(
             metavar="DIR",
             help="With --embedded: keep its durable queues in this directory.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help="With --embedded: the port of 127.0.0.1 that it listens on, for `mqkit publish` "
+            "and others. Default: a free one, which is logged.",
+            min=1,
+            max=65535,
             show_default=False,
         ),
     ] = None,
@@ -131,7 +141,7 @@ def run(
         loop=loop,
         log_level=log_level_number(log_level),
     )
-    check_broker_choice(url, data, embedded=embedded)
+    check_broker_choice(url, data, port, embedded=embedded)
     if reload and processes > 1:
         raise ConfigurationError("--reload runs one process: give it without --processes")
     job.check()
@@ -139,12 +149,12 @@ def run(
         if reload or processes > 1:
             log_to_stderr(job.log_level, "reload" if reload else "supervisor")
             if embedded:
-                job = replace(job, url=stack.enter_context(_embedded_broker(data)))
+                job = replace(job, url=stack.enter_context(_embedded_broker(data, port)))
             raise typer.Exit(_reload(job) if reload else _supervise(job, processes))
         loaded = load_service(service)
         log_to_stderr(job.log_level)
         if embedded:
-            job = replace(job, url=stack.enter_context(_embedded_broker(data)))
+            job = replace(job, url=stack.enter_context(_embedded_broker(data, port)))
         watchdog = ShutdownWatchdog(grace)
         runtime = job.runtime(loaded, on_stop=watchdog.begin)
         watchdog.doing = lambda: runtime.doing
@@ -153,10 +163,10 @@ def run(
             on_loop.run(_run_until_signal(runtime, watchdog))
 
 
-def _embedded_broker(data: Path | None) -> contextlib.AbstractContextManager[str]:
+def _embedded_broker(data: Path | None, port: int | None) -> contextlib.AbstractContextManager[str]:
     from mqkit.cli.embedded_broker import embedded_broker  # noqa: PLC0415 - most services run without it
 
-    return embedded_broker(data)
+    return embedded_broker(data, port or 0)
 
 
 def _supervise(job: WorkerJob, processes: int) -> int:

@@ -71,6 +71,10 @@ def chosen(
     :raises ConfigurationError: there is no broker, or two of them, or what is no driver
     """
     if connection is None:
+        if isinstance(url, str):  # and not shown: it may have a password
+            raise ConfigurationError(
+                f"service {service!r}: the broker's URL is text; give BrokerUrl.parse(url)"
+            )
         if not isinstance(url, BrokerUrl):
             raise ConfigurationError(
                 f"service {service!r} has no broker: give a BrokerUrl, or Service(connection=...)"

@@ -14,6 +14,7 @@ from pydantic import PydanticUserError
 from mqkit.codec import BodyDecoder
 from mqkit.errors import HandlerError
 from mqkit.message import Delivery
+from mqkit.registration.body_fields import fields_of, members
 
 Scope = Literal["message", "service"]
 
@@ -60,15 +61,45 @@ def plan(function: Callable[..., Any], what: str, providers: Mapping[Any, Provid
         elif not has_default:
             bodies[name] = annotation
     if len(bodies) > 1:
+        _refuse_optional(bodies, what, providers)
         listed = " and ".join(f"{name}: {_name(kind)}" for name, kind in bodies.items())
         raise HandlerError(
             f"{what}: {listed} could each be the body; only one can. "
             "Call service.provide(type, factory) for the others before registering the handler"
         )
     if not bodies:
+        _refuse_defaulted_body(function, what, injected)
         return Plan(None, None, injected)
     ((body, annotation),) = bodies.items()
     return Plan(body, _decoder(annotation, body, what), injected, annotation)
+
+
+def _refuse_optional(
+    bodies: Mapping[str, Any], what: str, providers: Mapping[Any, Provider]
+) -> None:
+    """Refuse `delivery: Delivery | None`: what is injected is always there."""
+    for name, annotation in bodies.items():
+        kinds = members(annotation)
+        if type(None) in kinds and any(_is_injectable(kind, providers) for kind in kinds):
+            (kind,) = (_name(kind) for kind in kinds if _is_injectable(kind, providers))
+            raise HandlerError(
+                f"{what}: argument {name!r} always gets a {kind}; annotate it {name}: {kind}"
+            )
+
+
+def _refuse_defaulted_body(
+    function: Callable[..., Any], what: str, injected: Mapping[str, Any]
+) -> None:
+    """Refuse `order: Order = None` where nothing else is the body: each message would be None.
+
+    An argument of a plain type may have a default of its own, for who calls the function directly.
+    """
+    for name, annotation, _ in _arguments(function, what):
+        if name not in injected and any(fields_of(kind).is_record for kind in members(annotation)):
+            raise HandlerError(
+                f"{what}: argument {name!r} has a default, and would have that for every message; "
+                "take the default away, and it is the body"
+            )
 
 
 def batch_plan(function: Callable[..., Any], what: str, providers: Mapping[Any, Provider]) -> Plan:
@@ -117,6 +148,11 @@ def _decoder(annotation: Any, body: str, what: str) -> BodyDecoder:
     try:
         return BodyDecoder(annotation)
     except PydanticUserError as error:
+        if error.code == "typed-dict-version":
+            raise HandlerError(
+                f"{what}: argument {body!r} is of a TypedDict that pydantic cannot read before "
+                "Python 3.12: import TypedDict from typing_extensions"
+            ) from error
         raise HandlerError(
             f"{what}: argument {body!r} of type {_name(annotation)} is neither a body that "
             f"pydantic can validate nor provided; call service.provide({_name(annotation)}, "
@@ -164,12 +200,7 @@ def _arguments(function: Callable[..., Any], what: str) -> list[tuple[str, Any, 
     target = function if inspect.isroutine(function) else function.__call__  # type: ignore[operator]
     if inspect.isclass(function):
         target = function.__init__
-    try:
-        hints = typing.get_type_hints(target, include_extras=True)
-    except NameError as error:
-        raise HandlerError(
-            f"{what}: an annotation names {error.name!r}, which is not defined in its module"
-        ) from error
+    hints = _hints(target, what)
     found = []
     for name, parameter in inspect.signature(function).parameters.items():
         has_default = parameter.default is not parameter.empty
@@ -178,9 +209,32 @@ def _arguments(function: Callable[..., Any], what: str) -> list[tuple[str, Any, 
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise HandlerError(f"{what}: argument {name!r} is positional only; remove the '/'")
         if name not in hints and not has_default:
-            raise HandlerError(f"{what}: argument {name!r} has no annotation")
+            raise HandlerError(f"{what}: argument {name!r} has no annotation{_for_want(name)}")
         found.append((name, hints.get(name), has_default))
     return found
+
+
+def _hints(target: Any, what: str) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target, include_extras=True)
+    except NameError as error:
+        raise HandlerError(
+            f"{what}: an annotation names {error.name!r}, which is not defined in its module; "
+            "annotations are read when the handler is registered: import it at the top, and not "
+            "under `if TYPE_CHECKING:`"
+        ) from error
+    except Exception as error:  # an annotation in quotes may be any expression, and no type
+        raise HandlerError(f"{what}: an annotation cannot be read: {error}") from error
+
+
+def _for_want(name: str) -> str:
+    """Say what to write where an annotation is missing."""
+    if name in ("self", "cls"):
+        return (
+            "; a method is registered once there is an object: "
+            "service.handler(Queue(...))(thing.method)"
+        )
+    return f"; say what it is: {name}: Order for the body, {name}: Delivery for its headers and ids"
 
 
 def _is_injectable(annotation: Any, providers: Mapping[Any, Provider]) -> bool:

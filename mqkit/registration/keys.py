@@ -164,7 +164,7 @@ def may_be_key(annotation: Any) -> bool:
 
 def annotation_of(order_by: Callable[[Any], Any], body_type: Any) -> Any:
     """Find what `order_by` is annotated to return for a body; Any where nothing says so."""
-    if isinstance(order_by, operator.attrgetter):
+    if isinstance(order_by, operator.attrgetter | operator.itemgetter):
         name: str = order_by.__reduce__()[1][0]
         found = _hints(body_type).get(name)
         if found is None and isinstance(member := getattr(body_type, name, None), property):

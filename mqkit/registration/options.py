@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import functools
 import inspect
-import operator
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Hashable, Iterable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from mqkit.checks import checked
+from mqkit.checks.calls import names_its_options
 from mqkit.checks.checked import Seconds
 from mqkit.errors import HandlerError
 from mqkit.middleware import Middleware
 from mqkit.pause import Pause
+from mqkit.registration.body_fields import field_getter
 from mqkit.registration.handler import Handler
+from mqkit.registration.injection import Plan
 from mqkit.registration.keys import KEY_TYPES, annotation_of, may_be_key
 from mqkit.retry import Retry
-from mqkit.topology import Queue, Source, consumer_timeout
+from mqkit.topology import Queue, consumer_timeout
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 DEFAULT_PREFETCH = 100
 """Messages that the broker may send ahead of their acks, per handler."""
@@ -64,8 +69,8 @@ def refuse_unrun(function: Callable[..., Any], what: str) -> None:
         if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
             raise HandlerError(
                 f"{what}: it has a `yield`, and calling it would not run its body; a handler "
-                "returns what it has to say. For what must be closed after a message there is "
-                "service.provide"
+                "returns what it has to say, and publishes by an argument publisher: Publisher. "
+                "For what must be closed after a message there is service.provide"
             )
     if is_async(function):
         return
@@ -102,18 +107,22 @@ _UNRUN = (Awaitable, Generator, AsyncIterator)
 """Types of results whose body has yet to run: coroutines, futures, generators."""
 
 
-def checked_sources(bind: Iterable[Source], what: str) -> tuple[Source, ...]:
-    """Check what a queue is bound to, and return it as a tuple.
+def registers(example: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a decorator for a method that is a decorator itself: it explains calls that cannot work.
 
-    :raises HandlerError: it is something else
+    :param example: how the method is called: '@service.handler(Queue("..."))'
     """
-    sources = tuple(bind) if isinstance(bind, Iterable) else (bind,)
-    if not isinstance(bind, Iterable) or not all(isinstance(each, Source) for each in sources):
-        wrong = next((each for each in sources if not isinstance(each, Source)), bind)
-        raise HandlerError(
-            f"{what}: bind takes exchange.key(...), in a list, not {checked.shown(wrong)}"
-        )
-    return sources
+    name = example.partition("(")[0]
+
+    def refuse_bare(_: object, function: object = None, /, *__: object) -> None:
+        if callable(function) and not isinstance(function, type | Queue):
+            raise HandlerError(
+                f"handler {name_of(function)}: {name} stands over it without parentheses; "
+                f"write {example}"
+            )
+
+    what = name.removeprefix("@")
+    return names_its_options(what, error=HandlerError, example=example, first=refuse_bare)
 
 
 def checked_runs(prefetch: int, concurrency: int | None, what: str) -> tuple[int, int]:
@@ -139,9 +148,17 @@ def checked_retry(retry: Retry | None, what: str) -> Retry | None:
     """
     if retry is not None and not isinstance(retry, Retry):
         raise HandlerError(
-            f"{what}: retry takes Retry(stop=..., wait=...) or Retry.never(), not {retry!r}"
+            f"{what}: retry takes {_example_of_retry(retry)} or Retry.never(), "
+            f"not {checked.shown(retry)}"
         )
     return retry
+
+
+def _example_of_retry(given: object) -> str:
+    if checked.is_whole(given, 1):
+        attempts = f"stop=stop_after_attempt({given})"
+        return f"Retry({attempts}, wait=wait_fixed(5)), strategies of tenacity's,"
+    return "Retry(stop=..., wait=...)"
 
 
 def checked_middleware(middleware: Iterable[Middleware], what: str) -> tuple[Middleware, ...]:
@@ -174,21 +191,21 @@ def checked_pause(pause: Pause | None, what: str) -> Pause | None:
 
 
 def checked_order(
-    order_by: Callable[[Any], Hashable] | str | None, what: str
+    order_by: Callable[[Any], Hashable] | str | None, body: Plan, what: str
 ) -> Callable[[Any], Hashable] | None:
     """Check `order_by`, and return it as a function of the body.
 
-    :raises HandlerError: it is none
+    :raises HandlerError: it is none, or names no field of the body
     """
     if order_by is None:
         return None
+    if body.body is None:
+        raise HandlerError(f"{what}: order_by is a function of the body, and it takes none")
     if isinstance(order_by, str):
-        if not order_by.isidentifier():
-            raise HandlerError(f"{what}: order_by={order_by!r} is not the name of an attribute")
-        return operator.attrgetter(order_by)
+        return field_getter(order_by, body.body_type, what)
     if not callable(order_by) or is_async(order_by) or not checked.takes(order_by, 1):
         raise HandlerError(
-            f"{what}: order_by takes a function of the body, or the name of an attribute of it, "
+            f"{what}: order_by takes a function of the body, or the name of a field of it, "
             f"not {order_by!r}"
         )
     return order_by
@@ -246,8 +263,6 @@ def check_order(handler: Handler) -> None:
             f"{what}: order_by needs a single consumer at a time: say Queue({queue.name!r}, "
             "partitions=1), or more of them to spread the keys over processes"
         )
-    if handler.plan.body is None:
-        raise HandlerError(f"{what}: order_by is a function of the body, and it takes none")
     _check_key(handler.order_by, handler.plan.body_type, what)
     limit = consumer_timeout(queue)
     if (longest := handler.longest_retry) >= limit:

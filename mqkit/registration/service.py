@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from mqkit.checks import checked
+from mqkit.checks.calls import names_its_options
 from mqkit.checks.checked import Seconds
 from mqkit.checks.names import check_name
 from mqkit.errors import ConfigurationError, HandlerError
@@ -29,14 +30,15 @@ from mqkit.registration.options import (
     checked_pause,
     checked_retry,
     checked_runs,
-    checked_sources,
     checked_timeout,
     is_async,
     name_of,
     refuse_asynchronous_arguments,
     refuse_unrun,
+    registers,
 )
 from mqkit.registration.published import PublishCheck, checked_publishes
+from mqkit.registration.queues import check_queue, checked_sources
 from mqkit.registration.transactions import (
     TransactionalStore,
     check_transactional,
@@ -49,7 +51,6 @@ from mqkit.topology import (
     Queue,
     Source,
     Topology,
-    difference,
     handled_dead_letters,
 )
 
@@ -88,6 +89,7 @@ class Service:
         the connection is looked at when a `Runtime` is made of it
     """
 
+    @names_its_options("Service", error=ConfigurationError)
     def __init__(
         self,
         name: str,
@@ -165,11 +167,12 @@ class Service:
             raise HandlerError(f"service {self.name!r}: {type_!r} is provided already")
         self._providers[type_] = provider(type_, factory, scope, self._providers)
 
+    @registers('@service.handler(Queue("..."))')
     def handler(
         self,
         queue: Queue,
         *,
-        bind: Iterable[Source] = (),
+        bind: Source | Iterable[Source] = (),
         retry: Retry | None = None,
         prefetch: int = DEFAULT_PREFETCH,
         concurrency: int | None = None,
@@ -181,9 +184,10 @@ class Service:
     ) -> Callable[[F], F]:
         """Register the decorated function for a queue; the function itself stays as it is.
 
-        `bind` takes what `Exchange.key()` returns. `prefetch` is how many messages the broker
-        sends ahead of their acks, `concurrency` how many runs there are at a time (by default
-        20, or `prefetch` if that is less). `async def` runs on the event loop, `def` in threads.
+        `bind` takes what `Exchange.key()` returns, one or many. `prefetch` is how many messages
+        the broker sends ahead of their acks, `concurrency` how many runs there are at a time (by
+        default 20, or `prefetch` if that is less). `async def` runs on the event loop, `def` in
+        threads.
 
         `timeout` is how many seconds one run may take; what takes longer has failed, and the
         retry policy says what becomes of the message. It must be less than the broker's consumer
@@ -198,11 +202,12 @@ class Service:
         store is unavailable in any case; a pause `on` that error says how.
 
         `order_by` keeps an order: the key of a message is this function of its body, or the body's
-        attribute of this name. Messages of one key are handled one after the other in the order of
-        their queue, also over processes, and those of different keys at the same time. A message
-        that failed is held for its retry, and only its key waits. The queue must have
-        `partitions`; each of them has the handler's `prefetch` and `concurrency`. A policy that
-        could hold a message past the consumer timeout is refused. A key of None keeps no order.
+        field of this name, of a dict its key. Messages of one key are handled one after the other
+        in the order of their queue, also over processes, and those of different keys at the same
+        time. A message that failed is held for its retry, and only its key waits. The queue must
+        have `partitions`; each of them has the handler's `prefetch` and `concurrency`. A policy
+        that could hold a message past the consumer timeout is refused. A key of None keeps no
+        order.
 
         :raises HandlerError: anything about it cannot work; the message names the handler
         """
@@ -225,13 +230,14 @@ class Service:
 
         return register
 
+    @registers('@service.batch(Queue("..."), size=100, within=1.0)')
     def batch(
         self,
         queue: Queue,
         *,
         size: int,
         within: Seconds,
-        bind: Iterable[Source] = (),
+        bind: Source | Iterable[Source] = (),
         retry: Retry | None = None,
         prefetch: int | None = None,
         concurrency: int = 1,
@@ -302,7 +308,7 @@ class Service:
         name = name_of(function)
         what = f"handler {name}"
         self._check_not_running(what)
-        self._check_queue(what, queue)
+        check_queue(queue, what, self._handlers)
         refuse_unrun(function, what)
         policy = checked_retry(retry, what) or self.retry
         if policy is None:
@@ -313,6 +319,7 @@ class Service:
         prefetch, concurrency = checked_runs(prefetch, concurrency, what)
         checked.flag(cancel_when_lost, f"{what}: cancel_when_lost", error=HandlerError)
         asynchronous = is_async(function)
+        arguments = (plan if batch is None else batch_plan)(function, what, self._providers)
         handler = Handler(
             name=name,
             function=function,
@@ -323,11 +330,11 @@ class Service:
             prefetch=prefetch,
             concurrency=concurrency,
             middleware=checked_middleware(middleware, what),
-            plan=(plan if batch is None else batch_plan)(function, what, self._providers),
+            plan=arguments,
             timeout=checked_timeout(timeout, queue, what),
             cancel_when_lost=cancel_when_lost,
             pause=checked_pause(pause, what) or self.pause,
-            order_by=checked_order(order_by, what),
+            order_by=checked_order(order_by, arguments, what),
             batch=batch,
         )
         check_order(handler)
@@ -365,24 +372,3 @@ class Service:
                 f"{what}: service {self.name!r} runs already, with what was registered before its "
                 "start; register all of it first, or give it to a Service of its own"
             )
-
-    def _check_queue(self, what: str, queue: Queue) -> None:
-        if not isinstance(queue, Queue):
-            raise HandlerError(f"{what}: the first argument is a Queue, not {queue!r}")
-        if not queue.dead_letters:
-            raise HandlerError(
-                f"{what}: queue {queue.name!r} has dead_letters=False, and a message that fails "
-                "would have nowhere to go"
-            )
-        other = self._handlers.get(queue.name)
-        if other is None:
-            return
-        if other.queue != queue:
-            raise HandlerError(
-                f"{what}: queue {queue.name!r} is declared in another way by handler "
-                f"{other.name}: {difference(other.queue, queue)}"
-            )
-        raise HandlerError(
-            f"{what}: queue {queue.name!r} already has the handler {other.name}, and each would "
-            "get only some of its messages; give each its own queue"
-        )

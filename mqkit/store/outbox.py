@@ -84,6 +84,22 @@ class Entry:
             ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Unpublished:
+    """A message of the outbox that is committed and not published yet, as far as is known."""
+
+    message_id: str
+    exchange: str
+    routing_key: str
+    attempts: int
+    """How often its publish was refused."""
+    error: str | None
+    """Why it was refused last."""
+    wait: float
+    """Seconds until it may be published; 0 is now. What waits for another one of its key waits as
+    long as that."""
+
+
 async def write(
     connection: AsyncConnection,
     dialect: Dialect,
@@ -233,6 +249,40 @@ class Outbox:
         async with self.database.reading() as connection:
             found = await connection.execute(self.database.dialect.filled_shards(outbox))
             return list(found.scalars())
+
+    async def unpublished(self, now: datetime, limit: int) -> list[Unpublished]:
+        """List what waits to be published, the oldest first, without what is dead."""
+        columns = outbox.c
+        query = (
+            select(
+                columns.order_key,
+                columns.message_id,
+                columns.exchange,
+                columns.routing_key,
+                columns.attempts,
+                columns.error,
+                columns.retry_at,
+                func.coalesce(_held(outbox, now), False).label("is_held"),
+            )
+            .where(columns.shard >= 0)
+            .order_by(columns.id)
+            .limit(limit)
+        )
+        async with self.database.reading() as connection:
+            rows = list(await connection.execute(query))
+        waits = {row: (row.retry_at - now).total_seconds() for row in rows if row.is_held}
+        of_keys = {row.order_key: waits[row] for row in waits if row.order_key is not None}
+        return [
+            Unpublished(
+                message_id=row.message_id,
+                exchange=row.exchange,
+                routing_key=row.routing_key,
+                attempts=row.attempts,
+                error=row.error,
+                wait=waits.get(row, of_keys.get(row.order_key, 0.0)),
+            )
+            for row in rows
+        ]
 
     async def count(self) -> int:
         """Count messages that are committed and not yet confirmed, without those that are dead."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from sqlalchemy import URL
@@ -32,7 +32,7 @@ from mqkit.store.database.engine import watch_of
 from mqkit.store.database.owner import Owner
 from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
 from mqkit.store.open_store import OpenStore
-from mqkit.store.outbox import Outbox
+from mqkit.store.outbox import Outbox, Unpublished
 from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
 from mqkit.store.schema import MAX_ID
 from mqkit.store.states import State, StateRecorder
@@ -42,6 +42,9 @@ from mqkit.store.transaction import Transaction
 logger = logging.getLogger(__name__)
 
 DAY = 86_400.0
+
+MAX_LISTED = 1_000
+"""Messages of the outbox that are listed."""
 
 STOP_TIMEOUT = PUBLISH_TIMEOUT + ROUND_TIME + 5
 """Seconds that the relay's round gets to end; one that hangs longer is published again later."""
@@ -107,7 +110,8 @@ class Store(Observer):
         self._url = None if url is None else store_url(url)
         self._relays = checked.flag(relay, "Store(relay=...)")
         self._create_tables = checked.flag(create_tables, "Store(create_tables=...)")
-        self._clock = clock
+        self._given_clock = clock
+        self._ahead = timedelta()
         self._opened: OpenStore | None = None
         self._owner = Owner()
 
@@ -115,6 +119,11 @@ class Store(Observer):
     def window(self) -> float:
         """Return the seconds that the inbox remembers a message at least."""
         return self._longest_retry + self._replay_age
+
+    @property
+    def relays(self) -> bool:
+        """Tell whether its service runs a relay."""
+        return self._relays
 
     @property
     def _keep(self) -> timedelta:
@@ -337,12 +346,31 @@ class Store(Observer):
         """
         return await Outbox(self._open().database).count()
 
+    async def unpublished(self) -> list[Unpublished]:
+        """List the messages that `pending` counts, the oldest first: the first 1,000 of them.
+
+        :raises StoreUnavailableError: the database is away
+        """
+        return await Outbox(self._open().database).unpublished(self._clock(), MAX_LISTED)
+
     async def dead(self) -> int:
         """Count messages of the outbox that can never be published, and are kept with their errors.
 
         :raises StoreUnavailableError: the database is away
         """
         return await Outbox(self._open().database).count_dead()
+
+    def advance(self, seconds: float) -> None:
+        """Move the store's clock, for tests; what the outbox holds back until then is due at once.
+
+        `mqkit.testing.harness` does it when a test lets time pass, and puts it back in the end.
+        """
+        self._ahead += timedelta(seconds=seconds)
+        if self._opened is not None and self._opened.relay is not None:
+            self._opened.relay.wake()
+
+    def _clock(self) -> datetime:
+        return self._given_clock() + self._ahead
 
     async def _purge(self) -> int:
         database = self._open().database

@@ -1,7 +1,8 @@
 """The pytest plugin: brokers, virtual hosts, proxies and harnesses as fixtures.
 
 It comes with `pip install mqkit[testing]` and is loaded by itself; what it takes is imported by
-the first test that asks. All its names begin with `mqkit_`.
+the first test that asks. All its names begin with `mqkit_`. Async tests that use one of them need
+no other plugin, and are left to pytest-asyncio, anyio or pytest-trio where that would run them.
 
     async def test_an_order_is_posted(mqkit_harness):
         async with mqkit_harness(service) as h:
@@ -23,6 +24,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from mqkit.testing.async_tests import (  # noqa: F401 - hooks, which pytest finds by their names
+    pytest_fixture_setup,
+    pytest_pyfunc_call,
+)
 
 if TYPE_CHECKING:
     from mqkit.errors import MqkitError

@@ -97,7 +97,7 @@ def test_ratios_are_of_medians() -> None:
 
 
 def test_what_was_not_measured_is_told_loudly() -> None:
-    """A missing Go client is in the README's text, with the reason."""
+    """A missing Go client is in the page's text, with the reason."""
     report = Report(ROWS, MACHINE, "RabbitMQ 4.3.6", 3, "command", ["the Go client: no go"])
     text = report.markdown("rates.svg")
     assert "**NOT MEASURED: the Go client: no go.**" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
@@ -248,13 +249,24 @@ def test_the_table_counts_lacks_apart() -> None:
 
 def test_the_table_replaces_what_is_between_the_marks(tmp_path: Path) -> None:
     """What is around the marks stays; a file without both marks is an error, and stays"""
-    path = tmp_path / "README.md"
+    path = tmp_path / "page.md"
     path.write_text(f"a\n{table.BEGIN}\nold\n{table.END}\nb\n")
     table.put_into(path, "new")
     assert path.read_text() == f"a\n{table.BEGIN}\nnew\n{table.END}\nb\n"
     path.write_text(f"a\n{table.END}\n{table.BEGIN}\n")
-    with pytest.raises(ConfigurationError, match=r"README\.md"):
+    with pytest.raises(ConfigurationError, match=r"page\.md"):
         table.put_into(path, "new")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [("docs/page.md", "docs/page.md"), ("/home/a/page.md", "page.md")]
+)
+def test_the_table_says_how_it_was_made(given: str, told: str) -> None:
+    """The command below the table has the file as it was given, and no path of a machine"""
+    options = argparse.Namespace(client=[], case=["a.*"], into=Path(given))
+    targets = [Target("4.3", "amqp://user:secret@h", "4.3.6")]
+    origin = command._origin(options, [Result(holds, "4.3", "bytes", "passed", 0.1)], targets)
+    assert f"suite --broker=4.3 '--case=a.*' --into={told}`." in origin
 
 
 def test_brokers_by_name() -> None:

@@ -15,8 +15,8 @@ _INCLUDE = re.compile(
     r"""^(?P<indent>\s*)-{1,}8<-{1,}\s+"(?P<path>[^":]+)(?::(?P<section>[\w-]+))?"$"""
 )
 _SECTION = re.compile(r"-{1,}8<-{1,}\s+\[(?P<end>start|end):\s*(?P<name>[\w-]+)\]")
-_MAY_INDENT = re.compile(r"^ {0,3}([-*+] |\d+[.)] |!!! |\?\?\?|=== |: )")
-"""What indented text belongs to: an item of a list, an admonition, a tab, a definition."""
+_MAY_INDENT = re.compile(r"^ {0,3}([-*+] |\d+[.)] |!!! |\?\?\?|=== |::: |: )")
+"""What indented text belongs to: an item of a list, an admonition, a tab, options, a definition."""
 
 
 class PageError(AssertionError):

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 _VARIABLE = re.compile(
     r"(?P<dots>\.\.\.)"
     r"|(?P<uuid>\b[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\b)"
-    r"|(?P<date>\b\d{4}-\d\d-\d\d\b)"
-    r"|(?P<time>\b\d\d:\d\d:\d\d(?:[.,]\d+)?)"
+    r"|(?P<date>\b\d{4}-\d\d-\d\d(?!\d))"
+    r"|(?P<time>(?<!\d)\d\d:\d\d:\d\d(?:[.,]\d+)?)"
+    r"|(?P<version>(?<![\d.])\d+\.\d+\.\d+\b(?!\.))"
     r"|(?P<seconds>\b\d+\.\d+ ?(?:ms|s)\b)"
 )
 """What differs from run to run."""
@@ -19,6 +20,7 @@ _ANY = {
     "uuid": r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}",
     "date": r"\d{4}-\d\d-\d\d",
     "time": r"\d\d:\d\d:\d\d(?:[.,]\d+)?",
+    "version": r"\d+\.\d+\.\d+",
     "seconds": r"\d+(?:\.\d+)? ?(?:ms|s)",
 }
 

@@ -35,8 +35,11 @@ esac""",
 COMMANDS["python3"] = COMMANDS["python"]
 """What a user of the installed package has on the PATH."""
 
-PYTEST_OPTIONS = "-p no:cacheprovider -p no:asyncio -p no:timeout -p no:xdist"
-"""So that a page's tests run with what `mqkit[testing]` brings, and nothing of this project's."""
+PYTEST = {
+    "PYTEST_ADDOPTS": "-p no:cacheprovider -p mqkit.testing.plugin",
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+}
+"""A page's tests run with what `mqkit[testing]` brings, and with nothing of this project's."""
 
 
 class Project:
@@ -99,5 +102,5 @@ class Project:
             "TERM": "dumb",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
-            "PYTEST_ADDOPTS": PYTEST_OPTIONS,
+            **PYTEST,
         }

@@ -6,10 +6,12 @@ import ast
 import asyncio
 import importlib
 import inspect
+import logging
+import os
 import sys
 import types
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -28,18 +30,28 @@ class PythonPage:
         self._module = types.ModuleType(NAME)
         self._patch = pytest.MonkeyPatch()
         self._loop = asyncio.Runner()
+        self._environment: dict[str, str] = {}
+        self._logging: tuple[Any, ...] = ()
 
     def __enter__(self) -> Self:
         self._patch.chdir(self._project.folder)
         self._patch.syspath_prepend(str(self._project.folder))
         self._patch.setattr(sys, "dont_write_bytecode", True)
         self._patch.setitem(sys.modules, NAME, self._module)
+        # What a page sets up for its own process is undone in this one.
+        self._environment = dict(os.environ)
+        root = logging.getLogger()
+        self._logging = root.level, list(root.handlers), list(root.filters)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._loop.close()
         self._forget()
         self._patch.undo()
+        os.environ.clear()
+        os.environ.update(self._environment)
+        root = logging.getLogger()
+        root.level, root.handlers[:], root.filters[:] = self._logging
 
     def run(self, block: Block) -> None:
         """Run a block after those that ran before it."""

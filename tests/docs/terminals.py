@@ -23,6 +23,9 @@ WITHIN = 20.0
 COMMAND = 60.0
 """Seconds for a command that ends."""
 
+SHORT = 2.0
+"""Seconds that a short command takes, such as `export`, after which a terminal is free."""
+
 ENDING = 5.0
 """Seconds that what runs in the background has to end."""
 
@@ -132,8 +135,8 @@ class Terminals:
                 raise PageError(f"{block.where}: nothing runs in {title}")
             terminal.interrupt()
         elif step.command is not None:
-            if terminal is not None:
-                terminal.end()
+            if terminal is not None and not terminal.has_ended():
+                raise PageError(f"{block.where}: {title} is busy; end what runs there by ^C")
             terminal = _Background(self._project, self._script(), step.command)
             self._background[title] = terminal
         elif terminal is None:
@@ -179,6 +182,12 @@ class _Background:
             if ended or time.monotonic() > deadline:
                 return printed[self._at :]
             time.sleep(0.02)
+
+    def has_ended(self) -> bool:
+        """Wait a moment for it to end, as a short command does, and tell whether it has."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(SHORT)
+        return self._process.poll() is not None
 
     def interrupt(self) -> None:
         """Send it what Ctrl-C sends."""

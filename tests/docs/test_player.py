@@ -166,6 +166,7 @@ def test_tests_of_a_page_are_run(tmp_path: Path) -> None:
         ("```console\n$ pip install 'mqkit[clii]'\n```\n", "no extra clii"),
         ('```console title="one"\n$ echo a\nb\n```\n', "echo a printed\na\n----- and the page"),
         ('```console title="one"\nx\n```\n', "nothing runs in one"),
+        ('```console title="one"\n$ sleep 9\n$ true\n```\n', "one is busy"),
         ("```console\nonly output\n```\n", "only a terminal with a title"),
         ("```toml\n= 1\n```\n", "page.md:1: no toml"),
         ("```jsonl\n{}\n{\n```\n", "page.md:1: no jsonl"),

@@ -15,6 +15,8 @@ from tests.docs.printed import end_of, is_shown
         ("one\n...", "one\n"),
         ("a ... c", "a b c\n"),
         ("2026-01-02 03:04:05,678 in 0.48 s", "1999-12-31 23:59:59,001 in 12.0 s\n"),
+        ("at 2026-01-02T03:04:05+00:00", "at 1999-12-31T23:59:59+00:00\n"),
+        ("mqkit 0.1.0 on 127.0.0.1", "mqkit 1.12.3 on 127.0.0.1\n"),
         (
             "id 0b6ab0e2-9a1c-4d2e-8b77-1f2d3c4b5a69",
             "id ffffffff-9a1c-4d2e-8b77-1f2d3c4b5a69\n",
@@ -22,7 +24,7 @@ from tests.docs.printed import end_of, is_shown
     ],
 )
 def test_what_may_differ_does(shown: str, printed: str) -> None:
-    """Colours, dots, times, seconds and ids are let pass"""
+    """Colours, dots, times, seconds, versions and ids are let pass"""
     assert is_shown(shown.split("\n"), printed)
 
 
@@ -34,6 +36,7 @@ def test_what_may_differ_does(shown: str, printed: str) -> None:
         ("one\n...\nfour", "one\nfour\nfive\n"),
         ("5 messages", "6 messages\n"),
         ("a.c", "abc\n"),
+        ("on 127.0.0.1", "on 127.0.0.2\n"),
     ],
 )
 def test_what_must_not_differ_is_seen(shown: str, printed: str) -> None:

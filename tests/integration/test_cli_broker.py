@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mqkit.embedded import version
+from mqkit.testing.brokers.probe import free_ports
 from tests.integration.test_cli import mqkit
 from tests.support import ROOT, connected, eventually, running
 
@@ -113,6 +114,11 @@ def test_wrong_calls() -> None:
             "two brokers",
         ),
         (
+            ["run", "tests.faults.services:slow", "--port", "5673", "--url", "amqp://h"],
+            2,
+            "--port is the embedded broker's; give --embedded with it",
+        ),
+        (
             ["run", "tests.faults.services:slow", "--data", "x", "--url", "amqp://h"],
             2,
             "--embedded",
@@ -126,16 +132,23 @@ def test_wrong_calls() -> None:
 
 
 async def test_a_service_runs_on_a_broker_inside_its_process(tmp_path: Path) -> None:
-    """`mqkit run --embedded` says where its broker listens, and handles what comes there."""
+    """`mqkit run --embedded --port` listens there, says so, and handles what comes there."""
     log, out = tmp_path / "service.log", tmp_path / "out"
     environment = {"MQKIT_TEST_QUEUE": "q", "MQKIT_TEST_OUT": str(out)}
-    with running("tests.faults.services:slow", "", log, "--embedded", **environment) as service:
+    (port,) = free_ports(1)
+    on_port = ("--embedded", "--port", str(port))
+    with running("tests.faults.services:slow", "", log, *on_port, **environment) as service:
         await service.says("consuming")
-        found = re.search(r"embedded broker .* on amqp://127\.0\.0\.1:(\d+)/", service.text())
-        assert found, service.text()
-        assert "in memory" in service.text()
-        async with connected(f"amqp://guest:guest@127.0.0.1:{found[1]}/") as client:
+        url = f"amqp://127.0.0.1:{port}/"
+        assert f"embedded broker {version()} on {url}, in memory" in service.text()
+        assert f"other commands reach it by --url {url}" in service.text()
+        async with connected(url) as client:
             await client.publisher.publish("", "q", {"seconds": 0})
             await eventually(lambda: out.exists() and "finished" in out.read_text())
+        for options in ((), ("--processes", "2"), ("--reload",)):
+            done = mqkit("run", "tests.faults.services:slow", *on_port, *options)
+            assert f"cannot listen on 127.0.0.1:{port}: " in done.stderr
+            assert "--port names another" in done.stderr
+            assert (done.returncode, "Traceback" in done.stderr) == (1, False)
         service.send(signal.SIGTERM)
         assert await service.ends() == 0

@@ -92,6 +92,8 @@ def test_a_statement_reconciles_and_posts_nothing_twice(
     again, second = replay(statement, broker.url, database)
     assert again.returncode == 0, again.stderr
     assert (second["posted"], second["already_posted"]) == (0, ROWS)
+    told = f"{ROWS:,} of {ROWS:,} rows were posted before"
+    assert [told in each.stderr for each in (done, again)] == [False, True]
     assert {k: second[k] for k in ("accounts", "exact", "total", "off")} == {
         k: first[k] for k in ("accounts", "exact", "total", "off")
     }

@@ -192,7 +192,7 @@ print(told)
 
 
 def test_a_service_with_a_store_says_what_to_install(tmp_path: Path) -> None:
-    """`mqkit run` shows the error of the service's own import as its own, in one line."""
+    """`mqkit run` shows the error of the service's own import as its own, and the import."""
     (tmp_path / "shop.py").write_text("from mqkit.store import Store\n")
     code = f"""
 import os, sys
@@ -202,7 +202,8 @@ sys.argv = ["mqkit", "run", "shop:service", "--embedded"]
 from mqkit.cli import main; main()
 """
     done = without(STORE, code)
-    assert (done.stderr, done.returncode) == (f"mqkit: {NO_STORE}\n", 2)
+    place = "  shop.py, line 1: from mqkit.store import Store\n"
+    assert (done.stderr, done.returncode) == (f"mqkit: {NO_STORE}\n{place}", 2)
 
 
 def test_only_an_extras_own_library_is_what_is_missing() -> None:

@@ -11,8 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from mqkit import Delivery, Reject, Service
-from mqkit.message import Header, Properties
-from mqkit.outcome import DeathReason
+from mqkit.message import Properties
 from mqkit.store import Store
 from mqkit.testing.harness.run import harness
 from tests.postgres import PostgresServer
@@ -66,16 +65,6 @@ def test_the_handler_of_batches_registers() -> None:
     """The README's batch is accepted as it stands."""
     service = run(EXAMPLE + BATCHED)["service"]
     assert service.handlers[-1].batch == (100, 0.5)
-
-
-def test_every_reason_and_header_of_a_dead_letter_is_documented() -> None:
-    """The table of the dead letters' headers leaves out none, and no reason."""
-    for reason in DeathReason:
-        assert f"`{reason.value}`" in README
-    elsewhere = {Header.PUBLISH, Header.ATTEMPT, Header.REPLY}
-    for name, header in vars(Header).items():
-        if not name.startswith("_") and header not in elsewhere:
-            assert header in README or f"`-{header.rpartition('-')[2]}`" in README
 
 
 async def test_the_example_with_a_store_has_one_effect(postgres: PostgresServer, name: str) -> None:

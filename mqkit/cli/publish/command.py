@@ -188,7 +188,7 @@ class _Run:
                         self._take(result)
                 finally:
                     self._summary.seconds = time.monotonic() - started
-                    self._shown.show(self._summary, last=True)
+                    self._shown.end(self._summary)
         finally:
             if not self._hurry.is_set():
                 await connection.close()

@@ -60,6 +60,16 @@ class Summary:
             self.failed or self.unknown or self.unnoted or self.stopped_by or self.interrupted
         )
 
+    @property
+    def done(self) -> int:
+        """Count the lines of which it is known what became of them."""
+        return self.confirmed + self.skipped + len(self.failed)
+
+    @property
+    def is_through(self) -> bool:
+        """True if that is known of every line, and none was left out."""
+        return self.done == self.lines and not (self.interrupted or self.stopped_by)
+
     def fail(self, number: int, problem: str) -> None:
         """Count a failed line."""
         # Many lines fail alike, and all are kept for the report.
@@ -85,19 +95,25 @@ class Summary:
 class ProgressDisplay:
     """Shows progress on stderr: a bar on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, total: int) -> None:
-        self._console = Console(stderr=True)
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        """Show nothing yet.
+
+        :param total: how many lines there are to publish
+        :param console: where it is shown instead of stderr
+        """
+        self._console = console or Console(stderr=True)
         self._total = total
         self._bar = Progress(
-            TextColumn("published"),
+            TextColumn("{task.description:>9}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
             console=self._console,
             disable=not self._console.is_terminal,
         )
         self._every = LINE_EVERY if self._bar.disable else FRAME_EVERY
         self._next = time.monotonic() + self._every
+        self._has_said = False
         self._task = self._bar.add_task("published", total=total)
 
     def __enter__(self) -> None:
@@ -114,15 +130,35 @@ class ProgressDisplay:
             console=self._console, show_time=False, show_level=False, show_path=False
         )
 
-    def show(self, summary: Summary, *, last: bool = False) -> None:
+    def show(self, summary: Summary) -> None:
         """Show the progress, unless it was shown just now."""
-        if time.monotonic() < self._next and not last:
+        if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._every
-        done = summary.confirmed + summary.skipped + len(summary.failed)
-        self._bar.update(self._task, completed=done)
-        if self._bar.disable and not last:
-            self._console.print(f"{done:,} of {self._total:,} lines", highlight=False)
+        if self._bar.disable:
+            self._say(summary)
+        else:
+            self._bar.update(self._task, completed=summary.done)
+
+    def end(self, summary: Summary) -> None:
+        """Show where it has ended: full if there is no line left, and else how far it came."""
+        through = summary.is_through
+        if through:
+            self._total = summary.lines  # the file may have grown meanwhile
+        if not through or not self._total:
+            self._bar.columns = self._bar.columns[:-1]  # no time is left, and none was taken
+        self._bar.update(
+            self._task,
+            completed=summary.done,
+            total=self._total,
+            description="published" if through else "stopped",
+        )
+        if self._has_said:
+            self._say(summary)
+
+    def _say(self, summary: Summary) -> None:
+        self._has_said = True
+        self._console.print(f"{summary.done:,} of {self._total:,} lines", highlight=False)
 
 
 def report(summary: Summary, *, as_json: bool) -> None:

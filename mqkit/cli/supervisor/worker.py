@@ -21,8 +21,9 @@ from collections.abc import Callable
 from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.labels import label_output
 from mqkit.cli.loop import runner, tune_collector
-from mqkit.cli.options import errors_as_exit_codes, load_service, log_to_stderr
+from mqkit.cli.options import errors_as_exit_codes, log_to_stderr
 from mqkit.cli.run import ended_if_abandoned
+from mqkit.cli.services import load_service
 from mqkit.cli.supervisor.protocol import HURRY, JOBS, REPORTS, Report, WorkerJob
 from mqkit.cli.supervisor.totals import Tally
 from mqkit.cli.watchdog import ShutdownWatchdog

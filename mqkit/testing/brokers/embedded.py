@@ -41,7 +41,7 @@ QUEUE_COLUMNS: dict[str, str] = {
 class EmbeddedBroker(Broker):
     """mqkit's own broker in a thread, on a free port of 127.0.0.1, which it keeps.
 
-    It is no RabbitMQ: see the README for what differs.
+    It is no RabbitMQ: its guide (docs/guides/embedded-broker.md) says what differs.
 
     :param durable: what is durable is in a directory of its own, so that it outlives `kill` and
         `stop` as it does with RabbitMQ, and goes with `close`; nothing waits for the disk. Without

@@ -56,7 +56,7 @@ class Report:
         return table
 
     def markdown(self, picture: str = "") -> str:
-        """For the README: the picture, the table, and what a reader must know to believe it."""
+        """For the page: the picture, the table, and what a reader must know to believe it."""
         heading = ["system", *FIGURES.values()]
         lines = [f"| {' | '.join(heading)} |", f"| --- |{' ---: |' * len(FIGURES)}"]
         lines += [f"| {' | '.join([row.title, *self._cells(row)])} |" for row in self.rows.values()]

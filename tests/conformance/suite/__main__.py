@@ -116,12 +116,17 @@ def _report(
 def _origin(
     options: argparse.Namespace, results: Sequence[Result], targets: Sequence[Target]
 ) -> str:
-    """Say what the table is and how it was made; brokers by label, since URLs hold passwords."""
+    """Say what the table is and how it was made.
+
+    Brokers are named by their labels, since URLs hold passwords, and a file of elsewhere by its
+    name alone.
+    """
     cases = len({result.case.id for result in results})
     words = [f"--broker={target.label}" for target in targets]
     words += [f"--client={label}" for label in options.client]
     words += [f"--case={pattern}" for pattern in options.case]
-    words += [f"--into={options.into.name}"]
+    into: Path = options.into
+    words += [f"--into={into.name if into.is_absolute() else into.as_posix()}"]
     return (
         f"{cases} cases; a cell is passed/run, and what the broker is declared to lack. Made by "
         f"`python -m tests.conformance.suite {shlex.join(words)}`."

@@ -279,7 +279,7 @@ OPTIONS = [
     Option(
         "handler(bind)",
         lambda v: service(bind=v),
-        (None, 5, "key", Exchange("x").key("k"), [Exchange("x")], [None]),
+        (None, 5, "key", Exchange("x"), [Exchange("x")], [None]),
         ([], (), [Exchange("x").key("k")]),
     ),
     Option("batch(size)", lambda v: batch(size=v), (*NO_COUNTS, None, 65536), (1, 20)),

@@ -41,7 +41,7 @@ def handler(order_by: Any = "account", queue: Queue | None = None, **options: An
     [
         (lambda: handler(queue=Queue("q")), r"partitions=1"),
         (lambda: handler(order_by=None), "has partitions"),
-        (lambda: handler(order_by="a b"), "not the name of an attribute"),
+        (lambda: handler(order_by="a b"), "is no field of Body"),
         (lambda: handler(order_by=7), "function of the body"),
         (lambda: handler(retry=Retry(stop=stop_never, wait=wait_fixed(1))), "inf s"),
         (
@@ -168,7 +168,6 @@ def gave_up(_: Any) -> None:
         lambda _: (n for n in "ab"),
         left,
         gave_up,
-        "nothing",
     ],
 )
 async def test_a_message_without_a_key_is_dead_lettered_unrun(order_by: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mqkit import HandlerError, Queue, Retry, Service
+from mqkit import ConfigurationError, HandlerError, Queue, Retry, Service
 
 
 def plain(function: Any) -> Any:
@@ -138,3 +138,37 @@ def test_a_handler_whose_body_a_call_would_not_run_is_refused(
 def test_what_gives_something_to_await_is_awaited(function: Callable[..., Any]) -> None:
     """Coroutine functions, objects with such a call, static methods, decorators that await."""
     assert register(function, "awaited").handlers[0].is_async
+
+
+@pytest.mark.parametrize("decorate", [lambda s: s.handler, lambda s: s.batch])
+@pytest.mark.parametrize(
+    "function", [coroutine, functools.partial(coroutine), Calling(), Methods().bound]
+)
+def test_a_decorator_without_parentheses_is_refused(
+    decorate: Callable[[Service], Any], function: Any
+) -> None:
+    """It would take the function for a queue, and never run it."""
+    service = Service("s", retry=Retry.never())
+    with pytest.raises(HandlerError, match=r"without parentheses; write @service\.\w+\(Queue\("):
+        decorate(service)(function)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda s: s.handler(), 'write @service.handler(Queue("..."))'),
+        (lambda s: s.batch(Queue("q")), 'write @service.batch(Queue("..."), size=100, within=1.0)'),
+        (lambda s: s.handler(Queue("q"), prefech=3), "no option 'prefech'; did you mean prefetch?"),
+        (lambda s: s.handler(Queue("q"), retry=3)(coroutine), "stop=stop_after_attempt(3)"),
+        (lambda s: type(s)("t", retry=Retry.never), "or Retry.never(), not <bound method"),
+        (lambda s: type(s)("t", midleware=[]), "no option 'midleware'; did you mean middleware?"),
+        (lambda s: type(s)(), "Service: missing a required argument: 'name'"),
+    ],
+)
+def test_a_call_that_cannot_work_says_how_it_is_written(
+    call: Callable[[Any], Any], words: str
+) -> None:
+    """What is left out or misspelt is an error of mqkit, which `mqkit run` shows in one line."""
+    with pytest.raises(ConfigurationError) as caught:
+        call(Service("s", retry=Retry.never()))
+    assert words in str(caught.value)

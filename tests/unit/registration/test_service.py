@@ -44,6 +44,7 @@ async def unannotated(order) -> None: ...  # type: ignore[no-untyped-def]  # noq
 async def variadic(*orders: Order) -> None: ...
 async def positional(order: Order, /) -> None: ...
 async def undefined(order: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def synchronous_body(order: Order) -> None: ...
 def synchronous(order: Order, publisher: Publisher) -> None: ...
 
 
@@ -131,6 +132,8 @@ def test_a_queue_has_one_handler_and_one_declaration() -> None:
     service = Service("s", retry=NEVER)
     service.handler(Queue("q"))(handle)
     with pytest.raises(HandlerError, match="already has the handler"):
+        service.handler(Queue("q"))(synchronous_body)
+    with pytest.raises(HandlerError, match="is registered for queue 'q' already"):
         service.handler(Queue("q"))(handle)
     with pytest.raises(HandlerError, match="delivery_limit is 20 in one and 5 in the other"):
         service.handler(Queue("q", delivery_limit=5))(handle)

@@ -26,7 +26,7 @@ from mqkit.message import Message
 from mqkit.store import State, Store
 from mqkit.store import relay as relay_module
 from mqkit.store.database.pool import Database
-from mqkit.store.outbox import Outbox
+from mqkit.store.outbox import Outbox, retry_wait
 from mqkit.store.relay import ODD_ATTEMPTS, Relay
 from mqkit.store.schema import outbox as table
 from mqkit.topology import Exchange
@@ -252,6 +252,29 @@ async def test_a_refused_message_is_tried_again_and_holds_nobody_else(
     assert broker.written == ["b1", "a1", "a2"]
     assert caplog.text.count("message a1 was refused 1 times and stays in the outbox: ") == 1
     assert "a1 was refused 2 times" not in caplog.text
+
+
+async def test_what_waits_is_listed_and_is_due_once_the_clock_is_moved(database: str) -> None:
+    """With its refusal and how long it waits, as what comes after it in its key does."""
+    broker = fail("a1", error=lambda: refusal(NackedError, "full"))
+    async with Store(database, sweep=60, clock=Jumping()) as store:
+        await publish(store, "a1", "a2", key="a")
+        await publish(store, "b1")
+        store.start(broker.send)
+
+        async def are(attempts: list[int]) -> bool:
+            return [each.attempts for each in await store.unpublished()] == attempts
+
+        await eventually(lambda: are([1, 0]))
+        first, second = await store.unpublished()
+        assert (first.message_id, second.message_id) == ("a1", "a2")
+        assert (first.wait, second.wait) == (retry_wait(0), retry_wait(0))
+        assert "full" in (first.error or "")
+        assert second.error is None
+        broker.on_write = None
+        store.advance(retry_wait(0))
+        await eventually(lambda: broker.confirmed == ["b1", "a1", "a2"])
+        await eventually(lambda: are([]))
 
 
 async def test_a_cause_of_refusals_is_one_line_a_minute(

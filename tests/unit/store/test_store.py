@@ -66,7 +66,14 @@ async def test_a_store_that_is_not_open_says_so_in_every_use(database: str) -> N
     async def once() -> None:
         await store.run_once("h", delivery("m"), lambda _: asyncio.sleep(0))
 
-    for use in (store.ping, store.pending, lambda: store.status("m"), transaction, once):
+    for use in (
+        store.ping,
+        store.pending,
+        store.unpublished,
+        lambda: store.status("m"),
+        transaction,
+        once,
+    ):
         with pytest.raises(StoreError, match="not open: await"):
             await use()
     with pytest.raises(StoreError, match="not open"):
