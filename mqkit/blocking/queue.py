@@ -8,6 +8,7 @@ held while waiting.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -20,8 +21,11 @@ from mqkit.errors import (
     MqkitError,
     PublishError,
 )
+from mqkit.logging.outages import OutageLog
 from mqkit.publishing.verdicts import Stage, deadline_passed
 from mqkit.settings import BrokerUrl
+
+logger = logging.getLogger(__name__)
 
 
 class Thread(Protocol):
@@ -63,6 +67,7 @@ class PublishQueue:
         """Set once the publisher has been garbage-collected."""
         self.ever_connected = False
         self.hosts = Hosts(url.hosts)
+        self.outages = OutageLog(logger)
         self.problem: str | None = None
         """Why the latest connection attempt failed."""
         self._connections = connections

@@ -13,13 +13,14 @@ from mqkit.blocking.connection import BlockingConnection
 from mqkit.blocking.pending import PendingPublish
 from mqkit.blocking.queue import PublishQueue
 from mqkit.broker.reconnect import (
-    log_failed_round,
+    tell_failed_round,
     wait_after_losses,
     wait_between_rounds,
     worth_trying_again,
 )
 from mqkit.drivers.base import Closed, Gone
 from mqkit.errors import ChannelClosedError, ConnectError, HeadersTooLargeError, MqkitError
+from mqkit.logging.error_reports import log_error
 from mqkit.logging.shown import shown
 from mqkit.publishing.probe import PROBE_AFTER, log_refused_probe
 from mqkit.publishing.verdicts import Doubt, Stage, judge
@@ -93,8 +94,9 @@ class PublishThread:
                     self._serve(connection)
         except MqkitError as error:
             self._queue.fail(self, error)
-        except Exception:
-            logger.exception("%s: the thread failed, and what waited for it fails", self.name)
+        except Exception as error:  # noqa: BLE001 - it is logged, and told who waits
+            text = "%s: the thread failed, and what waited for it fails"
+            log_error(logger, logging.ERROR, text, self.name, error=error)
             self._queue.crash(self)
 
     def _serve(self, connection: BlockingConnection) -> None:
@@ -103,7 +105,8 @@ class PublishThread:
             while not self._queue.stopping and not self._is_surplus(connection):
                 self._step(connection)
         except ChannelClosedError as why:
-            logger.warning("%s: connection lost: %s", self.name, shown(why.text))
+            lost, then = "connection lost", "connecting again when a message waits"
+            self._queue.outages.down(self._queue.name, lost, shown(why.text), then=then)
         finally:
             self._connection = None
             connection.close()
@@ -185,7 +188,7 @@ class PublishThread:
             wait=wait_between_rounds(),
             retry=retry_if_exception(again),
             sleep=sleep_using_event(queue.closing),
-            before_sleep=log_failed_round(logger, self.name),
+            before_sleep=tell_failed_round(queue.outages, queue.name),
             retry_error_callback=lambda _: None,
         )
         return attempts(self._try_each_host)
@@ -197,7 +200,8 @@ class PublishThread:
             for attempt in queue.hosts.attempts(problems, first=not queue.ever_connected):
                 with attempt as host:
                     connection = BlockingConnection.open(queue.url, host, queue.name)
-                    logger.info("%s: connected to %s", self.name, host)
+                    if not queue.outages.up(queue.name, f"connected to {host}"):
+                        logger.info("%s: connected to %s", self.name, host)
                     queue.ever_connected, queue.problem = True, None
                     return connection
             raise ConnectError("; ".join(problems))

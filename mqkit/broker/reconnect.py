@@ -7,7 +7,6 @@ jittered, so that all the clients of a broker that restarts do not come back at 
 from __future__ import annotations
 
 import contextlib
-import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 
@@ -18,9 +17,9 @@ from mqkit.errors import (
     BrokerError,
     ConnectError,
     LentConnectionError,
-    MqkitError,
     VirtualHostError,
 )
+from mqkit.logging.outages import OutageLog
 from mqkit.settings import Host
 
 RECOVERY_WAIT_UNIT = 0.2
@@ -59,20 +58,16 @@ def wait_after_losses(losses: int) -> float:
     return random.uniform(0, min(RECOVERY_WAIT_UNIT * 2 ** min(losses, 8), RECOVERY_WAIT_MAX))
 
 
-def log_failed_round(logger: logging.Logger, name: str) -> Callable[[RetryCallState], None]:
-    """Make the callback that tenacity calls before a wait: it logs why connecting failed."""
+def tell_failed_round(outages: OutageLog, name: str) -> Callable[[RetryCallState], None]:
+    """Make the callback that tenacity calls before a wait: it tells why connecting failed."""
 
-    def log(state: RetryCallState) -> None:
+    def tell(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        logger.warning(
-            "%s: %s; trying again in %.1f s",
-            name,
-            error if isinstance(error, MqkitError) else repr(error),
-            state.upcoming_sleep,
-            exc_info=None if isinstance(error, MqkitError) else error,
-        )
+        # A wrong password, a certificate, a defect: no broker that is merely away.
+        is_news = type(error) is not ConnectError
+        outages.down(name, "no connection", error or "unknown", is_news=is_news)
 
-    return log
+    return tell
 
 
 class Hosts:

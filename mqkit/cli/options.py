@@ -16,8 +16,6 @@ import typer
 from mqkit import drivers
 from mqkit.checks import checked
 from mqkit.cli.exit_codes import CALLED_WRONGLY, FAILED
-from mqkit.cli.labels import label_output
-from mqkit.cli.log_lines import LineFormatter
 from mqkit.errors import (
     BrokerUrlError,
     ConfigurationError,
@@ -47,8 +45,6 @@ DriverOption = Annotated[
 
 LogLevelOption = Annotated[str, typer.Option(help="debug, info, warning, error or critical.")]
 
-LOG_FORMAT = "%(asctime)s %(levelname)-8s %(message)s"
-
 
 @contextlib.contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
@@ -61,18 +57,6 @@ def errors_as_exit_codes() -> Iterator[None]:
     except MqkitError as error:
         typer.echo(f"mqkit: {error}", err=True)
         sys.exit(FAILED)
-
-
-def log_to_stderr(level: int, label: str | None = None) -> None:
-    """Log to stderr from now on, and label what this process writes, if there is a label.
-
-    A record is written at once, so that the lines of processes with the same stderr do not mix.
-    """
-    if label is not None:
-        label_output(label)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter(LOG_FORMAT))
-    logging.basicConfig(level=level, handlers=[handler])
 
 
 def seconds_option(*, over: float | None = None) -> Callable[[float | None], float | None]:

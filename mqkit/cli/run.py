@@ -18,13 +18,12 @@ from mqkit.checks.extras import needs_extra
 from mqkit.cli.broker import check_broker_choice
 from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.labels import finish_output
+from mqkit.cli.log_setup import LogFormat, LogOptions
 from mqkit.cli.loop import ASYNCIO, UVLOOP, runner, tune_collector
 from mqkit.cli.options import (
     DriverOption,
-    LogLevelOption,
     load_service,
     log_level_number,
-    log_to_stderr,
     seconds_option,
 )
 from mqkit.cli.supervisor.protocol import WorkerJob
@@ -113,7 +112,23 @@ def run(
             help="For development, never in production: start anew when a Python file changes.",
         ),
     ] = False,
-    log_level: LogLevelOption = "info",
+    log_level: Annotated[
+        str | None,
+        typer.Option(help="debug, info, warning, error or critical. Default: info."),
+    ] = None,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(help="How the log is written; json is one object a line. Default: text."),
+    ] = None,
+    log_config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Set up logging as this file says, in place of the two above: .json or .toml for "
+            "logging.config.dictConfig, any other for fileConfig.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run a service until SIGTERM or SIGINT, then drain it.
 
@@ -129,7 +144,11 @@ def run(
         driver=driver,
         management=management,
         loop=loop,
-        log_level=log_level_number(log_level),
+        log=LogOptions(
+            level=None if log_level is None else log_level_number(log_level),
+            format=log_format,
+            config=None if log_config is None else str(log_config.absolute()),
+        ),
     )
     check_broker_choice(url, data, embedded=embedded)
     if reload and processes > 1:
@@ -137,12 +156,12 @@ def run(
     job.check()
     with contextlib.ExitStack() as stack:
         if reload or processes > 1:
-            log_to_stderr(job.log_level, "reload" if reload else "supervisor")
+            job.log.start("reload" if reload else "supervisor")
             if embedded:
                 job = replace(job, url=stack.enter_context(_embedded_broker(data)))
             raise typer.Exit(_reload(job) if reload else _supervise(job, processes))
         loaded = load_service(service)
-        log_to_stderr(job.log_level)
+        job.log.start(masks=loaded.error_reports.masker.masks)
         if embedded:
             job = replace(job, url=stack.enter_context(_embedded_broker(data)))
         watchdog = ShutdownWatchdog(grace)

@@ -19,7 +19,7 @@ from mqkit.checks.checked import Seconds
 from mqkit.codec import BodyDecoder, PydanticUserError
 from mqkit.errors import ConfigurationError, InvalidMessageError, OptionError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
-from mqkit.logging.error_texts import log_error
+from mqkit.logging.error_reports import log_error
 from mqkit.message import HeaderValue, Message, maker
 from mqkit.publishing.outgoing import MessageIds, Outgoing, to_message
 from mqkit.publishing.pipeline import OnConfirmed, PublishPipeline, PublishResult

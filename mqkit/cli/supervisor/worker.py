@@ -21,7 +21,7 @@ from collections.abc import Callable
 from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.labels import label_output
 from mqkit.cli.loop import runner, tune_collector
-from mqkit.cli.options import errors_as_exit_codes, load_service, log_to_stderr
+from mqkit.cli.options import errors_as_exit_codes, load_service
 from mqkit.cli.run import ended_if_abandoned
 from mqkit.cli.supervisor.protocol import HURRY, JOBS, REPORTS, Report, WorkerJob
 from mqkit.cli.supervisor.totals import Tally
@@ -56,13 +56,13 @@ def main() -> None:
 
 
 def _run(job: WorkerJob, link: socket.socket) -> None:
-    if job.number is not None:
+    if job.number is not None and job.log.has_labels:
         label_output(f"process {job.number}")  # until its service is known
     watchdog = ShutdownWatchdog(job.grace, hurried_by=())
     watch_supervisor(link, watchdog.begin)
     service = load_service(job.service)
     label = None if job.number is None else f"{service.name}.{job.number}"
-    log_to_stderr(job.log_level, label)
+    job.log.start(label, service.error_reports.masker.masks)
     tally = Tally()
     runtime = job.runtime(service, observer=tally, on_stop=watchdog.begin)
     watchdog.doing = lambda: runtime.doing
