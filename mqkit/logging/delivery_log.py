@@ -14,7 +14,11 @@ from mqkit.logging.error_reports import ErrorReport, ErrorReports, log_with_trac
 from mqkit.logging.shown import shown
 from mqkit.message import Delivery
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("mqkit.deliveries")
+"""A name for users, who may want this at another level than the rest."""
+
+REJECTED = "rejected"
+"""The reason of a `Reject`, whose text is the handler's word on it."""
 
 
 class DeliveryLog:
@@ -91,7 +95,8 @@ class DeliveryLog:
 
         :param reason: a value of `DeathReason`
         """
-        what = f"failed, dead-lettered to {delivery.queue}.dead ({reason})"
+        to = f"dead-lettered to {delivery.queue}.dead"
+        what = f"rejected it, {to}" if reason == REJECTED else f"failed, {to} ({reason})"
         extra = {"reason": reason}
         self._log(
             logging.ERROR, delivery, "dead-letter", what, error, extra=extra, keeps_text=keeps_text
@@ -130,11 +135,10 @@ class DeliveryLog:
             delivery.attempt,
             of,
             what,
-            "" if report is None else f": {report}",
+            "" if report is None else f": {report.words(has_type=not keeps_text)}",
             _named(delivery),
             traceback=traceback,
             extra=added | (extra or {}),
-            stacklevel=2,
         )
 
 

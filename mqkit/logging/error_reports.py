@@ -52,8 +52,15 @@ class ErrorReport:
     """The innermost frame of the application's own code: `shop/ledger.py:42 in post`."""
 
     def __str__(self) -> str:
+        return self.words()
+
+    def words(self, *, has_type: bool = True) -> str:
+        """Say it on one line.
+
+        :param has_type: whether the name of its class stands before its text
+        """
         kind = self.type.rpartition(".")[2] if self.type.startswith("mqkit.") else self.type
-        said = f"{kind}: {self.text}" if self.text else kind
+        said = kind if not self.text else f"{kind}: {self.text}" if has_type else self.text
         caused = f", caused by {self.cause}" if self.cause else ""
         place = f", at {self.where}" if self.where else ""
         return shown(f"{said}{caused}", MAX_ERROR) + shown(place, MAX_ERROR)
