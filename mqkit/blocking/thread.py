@@ -19,7 +19,7 @@ from mqkit.broker.reconnect import (
     worth_trying_again,
 )
 from mqkit.drivers.base import Closed, Gone
-from mqkit.errors import ChannelClosedError, ConnectError, HeadersTooLargeError, MqkitError
+from mqkit.errors import ChannelClosedError, HeadersTooLargeError, MqkitError
 from mqkit.logging.error_reports import log_error
 from mqkit.logging.shown import shown
 from mqkit.publishing.probe import PROBE_AFTER, log_refused_probe
@@ -204,7 +204,7 @@ class PublishThread:
                         logger.info("%s: connected to %s", self.name, host)
                     queue.ever_connected, queue.problem = True, None
                     return connection
-            raise ConnectError("; ".join(problems))
+            raise queue.hosts.failure(problems)
         except MqkitError as error:
             queue.problem = str(error)
             raise

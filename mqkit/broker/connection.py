@@ -209,7 +209,7 @@ class Connection:
                 if not self._outages.up(self.name, f"connected to {connection.server} at {host}"):
                     logger.info("%s: connected to %s at %s", self.name, connection.server, host)
                 return connection
-        raise ConnectError("; ".join(problems))
+        raise self._hosts.failure(problems)
 
     async def _connect_to(self, host: Host) -> DriverConnection:
         try:

@@ -64,8 +64,9 @@ def tell_failed_round(outages: OutageLog, name: str) -> Callable[[RetryCallState
     def tell(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         # A wrong password, a certificate, a defect: no broker that is merely away.
-        is_news = type(error) is not ConnectError
-        outages.down(name, "no connection", error or "unknown", is_news=is_news)
+        kind = type(error and error.__cause__ if type(error) is ConnectError else error)
+        news = None if kind is type(None) else kind
+        outages.down(name, "no connection", error or "unknown", news=news)
 
     return tell
 
@@ -79,6 +80,7 @@ class Hosts:
     def __init__(self, hosts: Sequence[Host]) -> None:
         self._hosts = hosts
         self._skipped = 0
+        self._refusal: ConnectError | None = None
 
     def attempts(
         self, problems: list[str], *, first: bool
@@ -92,6 +94,12 @@ class Hosts:
         """
         return (self._attempt(problems, first=first) for _ in self._hosts)
 
+    def failure(self, problems: list[str]) -> ConnectError:
+        """Make the error of a round in which each host failed; what refused it is the cause."""
+        error = ConnectError("; ".join(problems))
+        error.__cause__, self._refusal = self._refusal, None
+        return error
+
     @contextlib.contextmanager
     def _attempt(self, problems: list[str], *, first: bool) -> Iterator[Host]:
         at = self._skipped
@@ -102,5 +110,7 @@ class Hosts:
             if not worth_trying_again(error, first=first):
                 raise
             problems.append(str(error))
+            if isinstance(error, AuthenticationError | VirtualHostError):
+                self._refusal = error.with_traceback(None)
             if self._skipped == at:
                 self._skipped += 1

@@ -43,7 +43,7 @@ class OutageLog:
         self._name = self._what = ""
         self._since = self._told = datetime.min.replace(tzinfo=UTC)
         self._untold = 0
-        self._met: set[type] = set()
+        self._met: set[Hashable] = set()
 
     def down(
         self,
@@ -52,7 +52,7 @@ class OutageLog:
         why: str | BaseException,
         *,
         then: str = "trying again",
-        is_news: bool = False,
+        news: Hashable = None,
     ) -> None:
         """Note that something is away, or still is; log it, at DEBUG where no line is due.
 
@@ -60,8 +60,8 @@ class OutageLog:
         :param what: the line's words for it: 'connection lost', 'nothing is published'
         :param why: an error that is none of mqkit's is logged with its traceback
         :param then: what is done about it
-        :param is_news: whether it is not why such a thing is away as a rule: then a line is due for
-            the first such error of an outage
+        :param news: a reason that is none of the usual ones, told at once for the first time in
+            an outage; None: it is a usual one
         """
         with self._lock:
             now = self._clock()
@@ -70,20 +70,28 @@ class OutageLog:
             if begins:
                 self._name, self._what, self._since = name, what, now
                 self._untold, self._met = 0, set()
-            is_new = is_news and type(why) not in self._met
-            self._met.add(type(why))
+            is_new = news is not None and news not in self._met
+            self._met.add(news)
             if begins or is_new or now - self._told >= EVERY:
                 level, self._told = self._level, now
             else:
                 level, self._untold = logging.DEBUG, self._untold + 1
             if not self._logger.isEnabledFor(level):
                 return
-            self._log(level, now, why, "" if begins else duration(now - self._since), then)
+            lasted = "" if begins else duration(now - self._since)
+            self._log(level, name, why, lasted, then, now=now)
             if level != logging.DEBUG:
                 self._untold = 0
 
     def _log(
-        self, level: int, now: datetime, why: str | BaseException, lasted: str, then: str
+        self,
+        level: int,
+        name: str,
+        why: str | BaseException,
+        lasted: str,
+        then: str,
+        *,
+        now: datetime,
     ) -> None:
         said: object = why
         extra, traceback = self._fields(now), None
@@ -96,7 +104,7 @@ class OutageLog:
             self._logger,
             level,
             "%s: %s since %s%s: %s%s; %s",
-            self._name,
+            name if level == logging.DEBUG else self._name,
             self._what,
             _time(self._since),
             f", for {lasted} now" if lasted else "",

@@ -231,8 +231,8 @@ class Relay:
     async def _back_off(self, error: BaseException) -> None:
         self._failures += 1
         wait = random.uniform(0, min(0.2 * 2.0 ** min(self._failures, 8), BACKOFF_MAX))
-        is_news = not isinstance(error, (*_AWAY, StoreUnavailableError))
-        self._outage.down("outbox", "nothing is published", error, is_news=is_news)
+        news = None if isinstance(error, (*_AWAY, StoreUnavailableError)) else type(error)
+        self._outage.down("outbox", "nothing is published", error, news=news)
         # Not woken by commits: they say nothing about the broker.
         await self._pause(wait, wakes=False)
 

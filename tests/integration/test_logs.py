@@ -37,11 +37,11 @@ async def log_of(broker: Broker, name: str, log: Path, *options: str) -> str:
     command = (f"{MODULE}:service", broker.url, log)
     with running(*command, *options, MQKIT_TEST_QUEUE=name) as process:
         await process.says("process 2: ready" if "--processes" in options else "consuming")
+        exchange = f"{name}.payments"
         async with connected(broker.url) as client:
             for what, secret in SECRETS.items():
                 body = {"what": what, "secret": secret}
                 key = f"order.{what}"
-                exchange = f"{name}.payments"
                 await client.publisher.publish(exchange, key, body, message_id=f"m-{what}")
             await client.publisher.publish(exchange, "order.odd", {"amount": 3}, message_id="m-odd")
             dead = len(SECRETS) - 1 + 1

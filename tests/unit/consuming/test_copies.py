@@ -12,6 +12,7 @@ from mqkit.consuming.copies import dead_letter_copy, fitted, forward_copy, retry
 from mqkit.consuming.headers import attempt_number, elapsed_seconds, first_published_to
 from mqkit.errors import HeadersTooLargeError, InvalidMessageError
 from mqkit.limits import MAX_HEADERS, table_size
+from mqkit.logging.masking import Masker
 from mqkit.message import Header, Message, Properties
 from mqkit.outcome import DeadLetter, DeathReason, RetryAfter
 
@@ -120,6 +121,16 @@ def test_a_dead_letter_says_what_happened() -> None:
     assert 5_990 < len(str(headers["mqkit-error-traceback"]).encode()) <= 6_000
     assert headers["mqkit-last-failure"] == "2026-01-02T03:04:05.000+00:00"
     assert (headers["mqkit-service"], headers["mqkit-handler"]) == ("s", "h")
+
+
+def test_a_dead_letters_account_has_no_secrets() -> None:
+    """Neither those that are known by their form, nor those that the application names."""
+    outcome = DeadLetter(DeathReason.REJECTED, raised("password=hunter2, iban=DE1"))
+    masker = Masker(["iban"])
+    copy = dead_letter_copy(delivery(), outcome, "s", "h", NOW, masker=masker)
+    assert copy.properties.headers["mqkit-error-message"] == "password=***, iban=***"
+    traceback = str(copy.properties.headers["mqkit-error-traceback"])
+    assert traceback.endswith("ValueError: password=***, iban=***\n")
 
 
 def test_nonsense_in_our_headers_is_not_believed() -> None:

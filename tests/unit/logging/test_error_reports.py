@@ -47,7 +47,8 @@ def suppressed() -> None:
 
 
 def group() -> None:
-    raise ExceptionGroup("two of them", [raised(with_cause), TypeError("t")])  # type: ignore[list-item]
+    errors = [raised(with_cause), TypeError("t")]
+    raise BaseExceptionGroup("two of them", errors)
 
 
 def test_it_is_the_text_the_cause_and_the_place_on_one_line() -> None:

@@ -66,7 +66,7 @@ def test_a_record_of_mqkits_is_masked_already_and_an_id_in_it_stays() -> None:
 
 def test_a_handlers_own_line_says_which_message() -> None:
     """Or which batch."""
-    fields = {"handler": "shop.post", "message_id": "m\n", "attempt": 2}
+    fields: dict[str, Any] = {"handler": "shop.post", "message_id": "m\n", "attempt": 2}
     line = TextFormatter("%(message)s").format(record("x", **fields))
     assert line == "x [shop.post: message m\\n, attempt 2]"
     line = TextFormatter("%(message)s").format(record("x", handler="shop.post", batch_size=3))

@@ -77,7 +77,9 @@ def test_what_is_no_ordinary_reason_is_told_once_at_once(caplog: pytest.LogCaptu
     caplog.set_level(logging.DEBUG, "outage")
     outages = OutageLog(LOGGER, clock=Clock())
     for error in (ConnectError("a"), ValueError("password=b"), ValueError("c")):
-        outages.down("x", "no connection", error, is_news=type(error) is ValueError)
+        outages.down(
+            "x", "no connection", error, news=None if type(error) is ConnectError else type(error)
+        )
     assert [each.levelname for each in caplog.records] == ["WARNING", "WARNING", "DEBUG"]
     assert [bool(each.exc_text) for each in caplog.records] == [False, True, True]
     assert "ValueError: password=***" in caplog.records[1].getMessage()

@@ -39,10 +39,9 @@ def test_it_is_the_innermost_frame_of_the_applications_code(
     call: Callable[[], object], function: str
 ) -> None:
     """Not Python's, mqkit's or a library's; an installed package is its own if its handler's is."""
-    try:
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - whatever it is
         (lambda: call())()  # noqa: PLC3002, PLW0108 - a frame of this file
-    except Exception as error:  # noqa: BLE001 - whatever it is
-        place = place_of(error, "shop")
+    place = place_of(raised.value, "shop")
     assert place is not None
     assert place.endswith(function)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any
 
 import pytest
 
-from mqkit import HandlerError, Queue, Retry, Service
+from mqkit import ConfigurationError, HandlerError, Queue, Retry, Service
 
 
 def plain(function: Any) -> Any:
@@ -138,3 +139,26 @@ def test_a_handler_whose_body_a_call_would_not_run_is_refused(
 def test_what_gives_something_to_await_is_awaited(function: Callable[..., Any]) -> None:
     """Coroutine functions, objects with such a call, static methods, decorators that await."""
     assert register(function, "awaited").handlers[0].is_async
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"log_errors": "all"}, "log_errors takes 'type', 'text', 'traceback', not 'all'"),
+        ({"log_errors": None}, "log_errors takes 'type', 'text', 'traceback', not None"),
+        ({"masks": "iban"}, "masks takes a list of names of fields and of compiled patterns"),
+        ({"masks": ["iban", 7]}, "as in masks=['iban', re.compile(r'ACC-[0-9]+')], not 7"),
+        ({"masks": [""]}, "not ''"),
+        ({"masks": re.compile("x")}, "masks takes a list"),
+    ],
+)
+def test_how_errors_are_logged_is_checked(options: dict[str, Any], words: str) -> None:
+    """What is none of the words, or no mask, is refused with what to write."""
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        Service("s", **options)
+
+
+def test_masks_are_taken_from_anything_that_gives_them() -> None:
+    """Once: a generator, too."""
+    service = Service("s", masks=(name for name in ("iban", "customer")))
+    assert service.error_reports.masker.masks == ("iban", "customer")
