@@ -7,6 +7,7 @@ INI file (`logging.config.fileConfig`).
 from __future__ import annotations
 
 import configparser
+import contextlib
 import json
 import logging
 import logging.config
@@ -15,16 +16,20 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TextIO
 
+from mqkit.cli.exit_codes import CALLED_WRONGLY, FAILED
 from mqkit.cli.labels import label_output
-from mqkit.errors import ConfigurationError
+from mqkit.errors import ConfigurationError, MqkitError
 from mqkit.logging import FieldsFilter, JsonFormatter, TextFormatter
+from mqkit.logging.error_reports import ErrorReports
 from mqkit.logging.error_texts import causes
+
+logger = logging.getLogger(__name__)
 
 Masks = Iterable[str | re.Pattern[str]]
 
@@ -90,6 +95,26 @@ class LogOptions:
         handler.setFormatter(formatter)
         handler.addFilter(FieldsFilter())
         logging.basicConfig(level=level, handlers=[handler], force=self.format is not None)
+
+    @contextlib.contextmanager
+    def ending(self, reports: ErrorReports) -> Iterator[None]:
+        """Log what ends this process, which logs already, and end it with its exit code.
+
+        An error of mqkit's is a plain line on stderr if the log is text.
+
+        :param reports: says of errors what the service wants in its log
+        """
+        try:
+            yield
+        except MqkitError as error:
+            if self.has_labels:
+                raise
+            logger.critical("%s", reports.of(error).text)
+            is_wrong = isinstance(error, ConfigurationError)
+            sys.exit(CALLED_WRONGLY if is_wrong else FAILED)
+        except Exception as error:  # noqa: BLE001 - Python would show it unmasked
+            reports.log(logger, logging.CRITICAL, "the service failed", error=error)
+            sys.exit(FAILED)
 
 
 def log_to_stderr(level: int) -> None:

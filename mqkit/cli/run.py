@@ -168,7 +168,7 @@ def run(
         runtime = job.runtime(loaded, on_stop=watchdog.begin)
         watchdog.doing = lambda: runtime.doing
         tune_collector()
-        with runner(loop) as on_loop:
+        with job.log.ending(loaded.error_reports), runner(loop) as on_loop:
             on_loop.run(_run_until_signal(runtime, watchdog))
 
 
@@ -215,9 +215,10 @@ def ended_if_abandoned(runtime: Runtime) -> Iterator[None]:
     """
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         if runtime.abandoned and not runtime.is_closed_badly:
-            logger.critical("%s: it failed", runtime.service.name, exc_info=True)
+            text, reports = "%s: it failed", runtime.service.error_reports
+            reports.log(logger, logging.CRITICAL, text, runtime.service.name, error=error)
         raise
     finally:
         if runtime.abandoned:

@@ -26,6 +26,7 @@ from mqkit.cli.run import ended_if_abandoned
 from mqkit.cli.supervisor.protocol import HURRY, JOBS, REPORTS, Report, WorkerJob
 from mqkit.cli.supervisor.totals import Tally
 from mqkit.cli.watchdog import ShutdownWatchdog
+from mqkit.logging.error_reports import log_error
 from mqkit.pause import Status
 from mqkit.runtime import Runtime
 
@@ -67,7 +68,7 @@ def _run(job: WorkerJob, link: socket.socket) -> None:
     runtime = job.runtime(service, observer=tally, on_stop=watchdog.begin)
     watchdog.doing = lambda: runtime.doing
     tune_collector()
-    with runner(job.loop) as on_loop:
+    with job.log.ending(service.error_reports), runner(job.loop) as on_loop:
         on_loop.run(Worker(runtime, tally, watchdog).run(link))
 
 
@@ -124,7 +125,8 @@ class Worker:
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.critical("stopping, for the link to the supervisor failed", exc_info=error)
+            text = "stopping, for the link to the supervisor failed"
+            log_error(logger, logging.CRITICAL, text, error=error)
             self._stop.set()
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
