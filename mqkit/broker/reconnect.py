@@ -64,8 +64,8 @@ def tell_failed_round(outages: OutageLog, name: str) -> Callable[[RetryCallState
     def tell(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         # A wrong password, a certificate, a defect: no broker that is merely away.
-        kind = type(error and error.__cause__ if type(error) is ConnectError else error)
-        news = None if kind is type(None) else kind
+        cause = error.__cause__ if type(error) is ConnectError else error
+        news = None if cause is None else type(cause)
         outages.down(name, "no connection", error or "unknown", news=news)
 
     return tell

@@ -86,7 +86,8 @@ class DeliveryLog:
         what = f"failed, {how} in {delay:.1f} s"
         if not counted:
             what = f"failed, which does not count, {how} in {delay:.1f} s"
-        self._log(level, delivery, "retry", what, error, keeps_text=keeps_text)
+        extra = {"retry_in": round(delay, 1)}
+        self._log(level, delivery, "retry", what, error, extra=extra, keeps_text=keeps_text)
 
     def dead_lettered(
         self, delivery: Delivery, error: BaseException, reason: str, *, keeps_text: bool = False

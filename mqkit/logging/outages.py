@@ -38,12 +38,12 @@ class OutageLog:
         self._clock = clock
         self._reports = reports
         self._level = level
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a handler of the log may publish
         self._down: set[Hashable] = set()
         self._name = self._what = ""
         self._since = self._told = datetime.min.replace(tzinfo=UTC)
         self._untold = 0
-        self._met: set[Hashable] = set()
+        self._met: set[type | None] = set()
 
     def down(
         self,
@@ -52,7 +52,7 @@ class OutageLog:
         why: str | BaseException,
         *,
         then: str = "trying again",
-        news: Hashable = None,
+        news: type | None = None,
     ) -> None:
         """Note that something is away, or still is; log it, at DEBUG where no line is due.
 
@@ -60,8 +60,8 @@ class OutageLog:
         :param what: the line's words for it: 'connection lost', 'nothing is published'
         :param why: an error that is none of mqkit's is logged with its traceback
         :param then: what is done about it
-        :param news: a reason that is none of the usual ones, told at once for the first time in
-            an outage; None: it is a usual one
+        :param news: the kind of a reason that is none of the usual ones, told at once the first
+            time in an outage; None: it is a usual one
         """
         with self._lock:
             now = self._clock()

@@ -47,6 +47,7 @@ def test_a_retry_is_a_warning_with_all_that_identifies_it(caplog: pytest.LogCapt
         "routing_key": "order.x",
         "outcome": "retry",
         "max_attempts": 6,
+        "retry_in": 1.4,
         "error": {"type": "ValueError", "text": "pin=***"},
     }
     (record,) = caplog.records
