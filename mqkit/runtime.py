@@ -102,7 +102,7 @@ class Runtime:
         self.service = service
         self._url, driver = drivers.chosen(service.name, service.connection, url, driver)
         self._management = Management(management, self._url.vhost) if management else None
-        outages = OutageLog(logger, clock=clock, reports=service.error_reports)
+        outages = OutageLog(clock=clock, reports=service.error_reports)
         self._consuming, self._publishing = (
             Connection(self._url, name=f"{service.name}.{does}", driver=driver, outages=outages)
             for does in ("consume", "publish")

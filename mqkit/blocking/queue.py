@@ -8,7 +8,6 @@ held while waiting.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections import deque
@@ -24,8 +23,6 @@ from mqkit.errors import (
 from mqkit.logging.outages import OutageLog
 from mqkit.publishing.verdicts import Stage, deadline_passed
 from mqkit.settings import BrokerUrl
-
-logger = logging.getLogger(__name__)
 
 
 class Thread(Protocol):
@@ -67,7 +64,7 @@ class PublishQueue:
         """Set once the publisher has been garbage-collected."""
         self.ever_connected = False
         self.hosts = Hosts(url.hosts)
-        self.outages = OutageLog(logger)
+        self.outages = OutageLog()
         self.problem: str | None = None
         """Why the latest connection attempt failed."""
         self._connections = connections

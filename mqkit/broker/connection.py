@@ -52,7 +52,7 @@ class Connection:
         :param outages: shared with other connections, whose losses are one outage with its own
         """
         self.name = name
-        self._outages = OutageLog(logger) if outages is None else outages
+        self._outages = OutageLog() if outages is None else outages
         self._url = url
         self._driver = driver
         self._current: DriverConnection | None = None

@@ -19,6 +19,9 @@ from mqkit.logging.error_reports import (
     log_with_traceback,
 )
 
+logger = logging.getLogger("mqkit.outages")
+"""A name for users, who may want these lines elsewhere than the rest."""
+
 EVERY = timedelta(minutes=1)
 """Between two lines of one outage."""
 
@@ -26,18 +29,9 @@ EVERY = timedelta(minutes=1)
 class OutageLog:
     """Logs the outages of one thing; any thread may tell it."""
 
-    def __init__(
-        self,
-        logger: logging.Logger,
-        *,
-        clock: Clock = utc_now,
-        reports: ErrorReports = REPORTS,
-        level: int = logging.WARNING,
-    ) -> None:
-        self._logger = logger
+    def __init__(self, *, clock: Clock = utc_now, reports: ErrorReports = REPORTS) -> None:
         self._clock = clock
         self._reports = reports
-        self._level = level
         self._lock = threading.RLock()  # a handler of the log may publish
         self._down: set[Hashable] = set()
         self._name = self._what = ""
@@ -73,12 +67,13 @@ class OutageLog:
             is_new = news is not None and news not in self._met
             self._met.add(news)
             if begins or is_new or now - self._told >= EVERY:
-                level, self._told = self._level, now
+                level, self._told = logging.WARNING, now
             else:
                 level, self._untold = logging.DEBUG, self._untold + 1
-            if not self._logger.isEnabledFor(level):
+            if not logger.isEnabledFor(level):
                 return
-            lasted = "" if begins else duration(now - self._since)
+            is_young = now - self._since < timedelta(seconds=1)
+            lasted = "" if is_young else duration(now - self._since)
             self._log(level, name, why, lasted, then, now=now)
             if level != logging.DEBUG:
                 self._untold = 0
@@ -101,7 +96,7 @@ class OutageLog:
             extra["error"] = report.as_field()
             traceback = None if is_ours(why) else self._reports.traceback(why)
         log_with_traceback(
-            self._logger,
+            logger,
             level,
             "%s: %s since %s%s: %s%s; %s",
             name if level == logging.DEBUG else self._name,
@@ -129,7 +124,7 @@ class OutageLog:
             if self._down:
                 return True
             now = self._clock()
-            self._logger.info(
+            logger.info(
                 "%s: %s, after %s (since %s)",
                 self._name,
                 text,

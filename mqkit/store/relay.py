@@ -89,7 +89,7 @@ class Relay:
         self._stopping = False
         self._failures = 0
         self._throttle = LogThrottle()
-        self._outage = OutageLog(logger, clock=clock)
+        self._outage = OutageLog(clock=clock)
         self.published = 0
         """Messages published and taken out by this relay."""
 

@@ -90,7 +90,7 @@ class StateRecorder:
         self._due = asyncio.Event()
         self._writing = asyncio.Lock()
         self._dropped = 0
-        self._outage = OutageLog(logger, clock=clock)
+        self._outage = OutageLog(clock=clock)
 
     def begun(self, handler: str, delivery: Delivery, state: State) -> None:
         """Note that a message was received, or is being processed."""

@@ -137,7 +137,7 @@ async def test_a_service_outlives_a_certificate_without_its_key(
         raise Reject("as it should be")
 
     # The one that notices it second has no line above that.
-    caplog.set_level(logging.DEBUG, "mqkit.broker.connection")
+    caplog.set_level(logging.DEBUG, "mqkit.outages")
 
     def waiting(connection: str) -> bool:
         return tells(caplog.text, f"{name}.{connection}", "the TLS files")
@@ -194,7 +194,7 @@ async def test_a_service_outlives_a_password_that_is_changed_and_changed_back(
 ) -> None:
     """While it is refused it tries again, and goes on with both connections after that."""
     service = Service(name)
-    caplog.set_level(logging.DEBUG, "mqkit.broker.connection")
+    caplog.set_level(logging.DEBUG, "mqkit.outages")
 
     @service.handler(Queue(f"{name}.q"), retry=Retry.never())
     async def handle(body: str) -> None:

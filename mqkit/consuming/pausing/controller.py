@@ -100,7 +100,7 @@ class PauseController:
         self._intake: Intake
         self._clock = clock
         self._reports = reports
-        self._outage = OutageLog(logger, clock=clock, reports=reports)
+        self._outage = OutageLog(clock=clock, reports=reports)
         self._tripped = asyncio.Event()
         self._since: datetime | None = None
         self._next_probe: datetime | None = None

@@ -124,7 +124,7 @@ async def test_a_lost_connection_is_tried_again_whatever_the_reason(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What was right at the start may be wrong for a while; its reason is told, once a minute."""
-    caplog.set_level(logging.DEBUG, "mqkit.broker.connection")
+    caplog.set_level(logging.DEBUG, "mqkit.outages")
     driver = MovingDriver(None, error, error, error)
     connection = Connection(BrokerUrl.parse("amqp://h"), name="test", driver=cast("Driver", driver))
     await connection.open(1)
@@ -218,8 +218,8 @@ async def test_the_losses_of_a_services_connections_are_one_outage(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """One line at its start, and one at its end, once the last one is back."""
-    caplog.set_level(logging.INFO, "mqkit.broker.connection")
-    outages = OutageLog(logging.getLogger("mqkit.broker.connection"))
+    caplog.set_level(logging.INFO, "mqkit.outages")
+    outages = OutageLog()
     drivers = [MovingDriver(None, ConnectError("refused")) for _ in range(2)]
     connections = [
         Connection(

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqkit.logging import JsonFormatter, TextFormatter
@@ -115,10 +115,11 @@ class Hostile:
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text() | st.binary() | st.just(Hostile()),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-        max_leaves=10,
+        max_leaves=5,
     ),
-    st.text(),
+    st.text(max_size=20),
 )
+@settings(max_examples=50)
 def test_json_takes_whatever_an_application_logs(value: Any, text: str) -> None:
     """It is one line of strict JSON."""
 

@@ -10,8 +10,6 @@ import pytest
 from mqkit.errors import ConnectError
 from mqkit.logging.outages import OutageLog, duration
 
-LOGGER = logging.getLogger("outage")
-
 
 class Clock:
     """A clock that a test moves."""
@@ -35,9 +33,9 @@ def test_it_is_a_line_at_its_start_one_a_minute_and_one_at_its_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """With since when, how long, and why; each try between them counts."""
-    caplog.set_level(logging.INFO, "outage")
+    caplog.set_level(logging.INFO, "mqkit.outages")
     clock = Clock()
-    outages = OutageLog(LOGGER, clock=clock)
+    outages = OutageLog(clock=clock)
     outages.down("a", "connection lost", "reset", then="connecting again")
     for _ in range(130):
         clock.moves(1)
@@ -57,8 +55,8 @@ def test_it_is_a_line_at_its_start_one_a_minute_and_one_at_its_end(
 
 def test_it_lasts_until_all_who_share_it_are_back(caplog: pytest.LogCaptureFixture) -> None:
     """It has the name of who noticed it first."""
-    caplog.set_level(logging.INFO, "outage")
-    outages = OutageLog(LOGGER, clock=Clock())
+    caplog.set_level(logging.INFO, "mqkit.outages")
+    outages = OutageLog(clock=Clock())
     outages.down("a", "connection lost", "reset")
     outages.down("b", "connection lost", "reset")
     assert outages.up("a", "connected to x")
@@ -74,8 +72,8 @@ def test_it_lasts_until_all_who_share_it_are_back(caplog: pytest.LogCaptureFixtu
 
 def test_what_is_no_ordinary_reason_is_told_once_at_once(caplog: pytest.LogCaptureFixture) -> None:
     """With its traceback where it is none of mqkit's errors; the others are at DEBUG."""
-    caplog.set_level(logging.DEBUG, "outage")
-    outages = OutageLog(LOGGER, clock=Clock())
+    caplog.set_level(logging.DEBUG, "mqkit.outages")
+    outages = OutageLog(clock=Clock())
     for error in (ConnectError("a"), ValueError("password=b"), ValueError("c")):
         outages.down(
             "x", "no connection", error, news=None if type(error) is ConnectError else type(error)

@@ -174,7 +174,7 @@ async def test_the_state_says_since_when_why_and_what_is_next() -> None:
 
 async def test_pausing_and_resuming_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     """A warning with the reason, and how long it took."""
-    caplog.set_level(logging.INFO, "mqkit.consuming.pausing.controller")
+    caplog.set_level(logging.INFO, "mqkit.outages")
     dependency = Dependency()
     dependency.up = True
     case = Case(pause(dependency.ask_soon))
@@ -192,7 +192,7 @@ async def test_pausing_and_resuming_are_logged(caplog: pytest.LogCaptureFixture)
 
 async def test_a_probe_that_fails_is_logged_quietly(caplog: pytest.LogCaptureFixture) -> None:
     """The pause itself is a warning, and what goes on for less than a minute is at DEBUG."""
-    caplog.set_level(logging.DEBUG, "mqkit.consuming.pausing.controller")
+    caplog.set_level(logging.DEBUG, "mqkit.outages")
     dependency = Dependency()
     case = Case(pause(dependency.ask_soon))
     async with case.running():
@@ -227,7 +227,7 @@ async def test_a_probe_that_hangs_is_down_and_not_called_a_second_time_beside_it
 ) -> None:
     """After its time it counts as failed; in a thread, the next call waits for its end."""
     monkeypatch.setattr(pausing_module, "PROBE_TIMEOUT", 0.02)
-    caplog.set_level(logging.DEBUG, "mqkit.consuming.pausing.controller")
+    caplog.set_level(logging.DEBUG, "mqkit.outages")
     release, calls, at_once = threading.Event(), 0, 0
 
     async def hang() -> None:
