@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from mqkit.logging.error_texts import log_error
+from mqkit.logging.error_reports import REPORTS, ErrorReports
 from mqkit.message import Delivery, Message
 from mqkit.outcome import Outcome
 
@@ -86,8 +86,9 @@ class Observer(Protocol):
 class Observers:
     """Tells several observers of deliveries, and logs what they raise."""
 
-    def __init__(self, observers: Iterable[Observer]) -> None:
+    def __init__(self, observers: Iterable[Observer], reports: ErrorReports = REPORTS) -> None:
         self._observers = tuple(observers)
+        self._reports = reports
 
     def received(self, handler: str, delivery: Delivery) -> None:
         """Tell them of a delivery that has come."""
@@ -95,7 +96,7 @@ class Observers:
             try:
                 each.received(handler, delivery)
             except BaseException as error:  # noqa: BLE001 - it concerns nobody else
-                _log_failure(handler, "received", error)
+                self._log_failure(handler, "received", error)
 
     def started(self, handler: str, delivery: Delivery) -> None:
         """Tell them of a delivery whose handler is called now."""
@@ -103,7 +104,7 @@ class Observers:
             try:
                 each.started(handler, delivery)
             except BaseException as error:  # noqa: BLE001 - it concerns nobody else
-                _log_failure(handler, "started", error)
+                self._log_failure(handler, "started", error)
 
     def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
         """Tell them of a delivery whose outcome was carried out."""
@@ -111,9 +112,8 @@ class Observers:
             try:
                 each.settled(handler, delivery, outcome)
             except BaseException as error:  # noqa: BLE001 - it concerns nobody else
-                _log_failure(handler, "settled", error)
+                self._log_failure(handler, "settled", error)
 
-
-def _log_failure(handler: str, what: str, error: BaseException) -> None:
-    text = "%s: the observer of %s deliveries failed"
-    log_error(logger, logging.ERROR, text, handler, what, error=error)
+    def _log_failure(self, handler: str, what: str, error: BaseException) -> None:
+        text = "%s: the observer of %s deliveries failed"
+        self._reports.log(logger, logging.ERROR, text, handler, what, error=error)

@@ -140,6 +140,11 @@ def instruction(error: BaseException) -> BaseException:
     return later or error
 
 
+def is_instruction(error: BaseException) -> bool:
+    """Whether an error is a `Reject` or a `RetryLater`, whose text is for whoever reads the log."""
+    return isinstance(error, Reject | RetryLater)
+
+
 DELAY_TICK = 0.1
 """The shortest delay that the broker can hold, and the step of all others, in seconds."""
 

@@ -19,7 +19,7 @@ from typing import Any
 import tenacity
 from tenacity import Future, RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.retry import retry_base
-from tenacity.stop import stop_base
+from tenacity.stop import stop_all, stop_any, stop_base
 from tenacity.wait import wait_base, wait_none
 
 from mqkit.checks import checked
@@ -76,6 +76,11 @@ class Retry:
     def never(cls) -> Retry:
         """Make a policy without a second attempt: every failure is dead-lettered at once."""
         return cls(stop=stop_after_attempt(1), wait=wait_none())
+
+    @property
+    def attempts(self) -> int | None:
+        """How many attempts `stop` allows at most, as far as that can be seen; else None."""
+        return _attempts(self.stop)
 
     def longest(self) -> float:
         """Estimate the most seconds that all retries of one message may take.
@@ -183,6 +188,19 @@ def _parts(strategy: Any) -> Iterator[Any]:
             parts = getattr(strategy, attribute, ())
             if isinstance(parts, tuple | list):
                 yield from parts
+
+
+def _attempts(stop: Any) -> int | None:
+    if type(stop) is stop_after_attempt:
+        number = stop.max_attempt_number
+        return number if isinstance(number, int) else None
+    found = [_attempts(part) for part in _parts(stop)]
+    known = [number for number in found if number is not None]
+    if type(stop) is stop_any:
+        return min(known, default=None)
+    if type(stop) is stop_all and len(known) == len(found):
+        return max(known, default=None)
+    return None
 
 
 _NO_ANSWERS = (

@@ -27,6 +27,8 @@ from mqkit.lifecycle.closing import Closing, Step
 from mqkit.lifecycle.draining import CANCELLED_HANDLERS_WAIT, Drain
 from mqkit.lifecycle.stalls import StallWatch
 from mqkit.lifecycle.values import ServiceValues
+from mqkit.logging.error_reports import log_problem
+from mqkit.logging.outages import OutageLog
 from mqkit.middleware import Middleware, Observer
 from mqkit.pause import ConsumerState, Status
 from mqkit.publishing.publisher import Publisher
@@ -106,8 +108,11 @@ class Runtime:
         self.service = service
         self._url, chosen = drivers.chosen(service.name, service.connection, url, driver)
         self._management = Management(management, self._url.vhost) if management else None
-        self._consuming = Connection(self._url, name=f"{service.name}.consume", driver=chosen)
-        self._publishing = Connection(self._url, name=f"{service.name}.publish", driver=chosen)
+        outages = OutageLog(clock=clock, reports=service.error_reports)
+        self._consuming, self._publishing = (
+            Connection(self._url, name=f"{service.name}.{does}", driver=chosen, outages=outages)
+            for does in ("consume", "publish")
+        )
         self.publisher = Publisher.on(
             self._publishing,
             app_id=service.name,
@@ -132,7 +137,7 @@ class Runtime:
         )
         self._on_stop = on_stop
         self._began = False
-        self._closing = Closing(service.name)
+        self._closing = Closing(service.name, service.error_reports)
         self._drain = Drain(service.name, self._grace)
         self._store_is_open = False
         self._ends_at = 0.0
@@ -174,11 +179,8 @@ class Runtime:
                 starting.cancel()
                 await asyncio.wait([starting])
                 if not starting.cancelled() and (error := starting.exception()) is not None:
-                    logger.warning(
-                        "%s: stopped before it had started, and the start failed",
-                        self.service.name,
-                        exc_info=error,
-                    )
+                    text = "%s: stopped before it had started, and the start failed"
+                    log_problem(logger, logging.WARNING, text, self.service.name, error=error)
                 return
             starting.result()
             failed = asyncio.create_task(self.failed())

@@ -15,13 +15,15 @@ from tenacity import (
 
 from mqkit.broker.reconnect import (
     Hosts,
-    log_failed_round,
+    tell_failed_round,
     wait_after_losses,
     wait_between_rounds,
     worth_trying_again,
 )
 from mqkit.drivers.base import Driver, DriverChannel, DriverConnection
-from mqkit.errors import ChannelClosedError, ConnectError, MqkitError
+from mqkit.errors import ChannelClosedError, ConnectError
+from mqkit.logging.error_reports import log_problem
+from mqkit.logging.outages import OutageLog
 from mqkit.logging.shown import shown
 from mqkit.settings import BrokerUrl, Host
 
@@ -42,8 +44,15 @@ class Connection:
     and asks `channel()` for new ones.
     """
 
-    def __init__(self, url: BrokerUrl, *, name: str, driver: Driver) -> None:
+    def __init__(
+        self, url: BrokerUrl, *, name: str, driver: Driver, outages: OutageLog | None = None
+    ) -> None:
+        """Connect to nothing yet.
+
+        :param outages: shared with other connections, whose losses are one outage with its own
+        """
         self.name = name
+        self._outages = OutageLog() if outages is None else outages
         self._url = url
         self._driver = driver
         self._current: DriverConnection | None = None
@@ -158,7 +167,8 @@ class Connection:
             born = loop.time()
             why = await asyncio.shield(self._current.closed)
             short_lives = short_lives + 1 if loop.time() - born < SHORT_LIFE else 0
-            logger.warning("%s: connection lost: %s", self.name, shown(why.text))
+            lost, then = "connection lost", "connecting again"
+            self._outages.down(self.name, lost, shown(why.text), then=then)
             self._set_blocked(None)
             if wait := wait_after_losses(short_lives):
                 await asyncio.sleep(wait)
@@ -169,12 +179,8 @@ class Connection:
             return
         self._failure = keeper.exception()
         self._ended.set()
-        logger.critical(
-            "%s: the connection is lost and cannot be opened again: %s",
-            self.name,
-            self._failure,
-            exc_info=None if isinstance(self._failure, MqkitError) else self._failure,
-        )
+        text = "%s: the connection is lost and cannot be opened again"
+        log_problem(logger, logging.CRITICAL, text, self.name, error=self._failure)
         self._closing = True
         self._up.set()
 
@@ -197,7 +203,7 @@ class Connection:
             stop=stop_never if deadline is None else stop_after_delay(deadline),
             wait=wait,
             retry=retry_if_exception(lambda error: worth_trying_again(error, first=first)),
-            before_sleep=log_failed_round(logger, self.name),
+            before_sleep=tell_failed_round(self._outages, self.name),
             reraise=True,
         )
         return await attempts(self._try_each_host, first=first)
@@ -207,10 +213,12 @@ class Connection:
         for attempt in self._hosts.attempts(problems, first=first):
             with attempt as host:
                 connection = await self._connect_to(host)
-                logger.info("%s: connected to %s at %s", self.name, connection.server, host)
+                if not self._outages.up(self.name, f"connected to {connection.server} at {host}"):
+                    logger.info("%s: connected to %s at %s", self.name, connection.server, host)
                 return connection
-        self._problem = "; ".join(problems)
-        raise ConnectError(self._problem)
+        error = self._hosts.failure(problems)
+        self._problem = str(error)
+        raise error
 
     async def _connect_to(self, host: Host) -> DriverConnection:
         try:

@@ -7,7 +7,6 @@ jittered, so that all the clients of a broker that restarts do not come back at 
 from __future__ import annotations
 
 import contextlib
-import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 
@@ -18,9 +17,9 @@ from mqkit.errors import (
     BrokerError,
     ConnectError,
     LentConnectionError,
-    MqkitError,
     VirtualHostError,
 )
+from mqkit.logging.outages import OutageLog
 from mqkit.settings import Host
 
 RECOVERY_WAIT_UNIT = 0.2
@@ -59,20 +58,17 @@ def wait_after_losses(losses: int) -> float:
     return random.uniform(0, min(RECOVERY_WAIT_UNIT * 2 ** min(losses, 8), RECOVERY_WAIT_MAX))
 
 
-def log_failed_round(logger: logging.Logger, name: str) -> Callable[[RetryCallState], None]:
-    """Make the callback that tenacity calls before a wait: it logs why connecting failed."""
+def tell_failed_round(outages: OutageLog, name: str) -> Callable[[RetryCallState], None]:
+    """Make the callback that tenacity calls before a wait: it tells why connecting failed."""
 
-    def log(state: RetryCallState) -> None:
+    def tell(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        logger.warning(
-            "%s: %s; trying again in %.1f s",
-            name,
-            error if isinstance(error, MqkitError) else repr(error),
-            state.upcoming_sleep,
-            exc_info=None if isinstance(error, MqkitError) else error,
-        )
+        # A wrong password, a certificate, a defect: no broker that is merely away.
+        cause = error.__cause__ if type(error) is ConnectError else error
+        news = None if cause is None else type(cause)
+        outages.down(name, "no connection", error or "unknown", news=news)
 
-    return log
+    return tell
 
 
 class Hosts:
@@ -84,6 +80,7 @@ class Hosts:
     def __init__(self, hosts: Sequence[Host]) -> None:
         self._hosts = hosts
         self._skipped = 0
+        self._refusal: ConnectError | None = None
 
     def attempts(
         self, problems: list[str], *, first: bool
@@ -97,6 +94,12 @@ class Hosts:
         """
         return (self._attempt(problems, first=first) for _ in self._hosts)
 
+    def failure(self, problems: list[str]) -> ConnectError:
+        """Make the error of a round in which each host failed; what refused it is the cause."""
+        error = ConnectError("; ".join(problems))
+        error.__cause__, self._refusal = self._refusal, None
+        return error
+
     @contextlib.contextmanager
     def _attempt(self, problems: list[str], *, first: bool) -> Iterator[Host]:
         at = self._skipped
@@ -107,5 +110,7 @@ class Hosts:
             if not worth_trying_again(error, first=first):
                 raise
             problems.append(str(error))
+            if isinstance(error, AuthenticationError | VirtualHostError):
+                self._refusal = error.with_traceback(None)
             if self._skipped == at:
                 self._skipped += 1

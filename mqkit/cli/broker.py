@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from mqkit.cli.options import LogLevelOption, log_level_number, log_to_stderr
+from mqkit.cli.log_setup import log_to_stderr
+from mqkit.cli.options import LogLevelOption, log_level_number
 from mqkit.errors import BrokerUrlError, ConfigurationError
 
 DEFAULT_HOST = "127.0.0.1"

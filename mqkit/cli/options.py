@@ -14,14 +14,13 @@ import typer
 from mqkit import drivers
 from mqkit.checks import checked
 from mqkit.cli.exit_codes import CALLED_WRONGLY, FAILED
-from mqkit.cli.labels import label_output
-from mqkit.cli.log_lines import INDENT, LineFormatter
 from mqkit.errors import (
     BrokerUrlError,
     ConfigurationError,
     MqkitError,
     OptionError,
 )
+from mqkit.logging.formatters import INDENT
 from mqkit.settings import BrokerUrl, Settings
 
 StoreOption = Annotated[
@@ -43,8 +42,6 @@ DriverOption = Annotated[
 
 LogLevelOption = Annotated[str, typer.Option(help="debug, info, warning, error or critical.")]
 
-LOG_FORMAT = "%(asctime)s %(levelname)-8s %(message)s"
-
 
 @contextlib.contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
@@ -58,18 +55,6 @@ def errors_as_exit_codes() -> Iterator[None]:
         notes = "\n".join(getattr(error, "__notes__", ()))
         typer.echo(f"mqkit: {error}\n{textwrap.indent(notes, INDENT)}".rstrip(), err=True)
         sys.exit(CALLED_WRONGLY if isinstance(error, ConfigurationError) else FAILED)
-
-
-def log_to_stderr(level: int, label: str | None = None) -> None:
-    """Log to stderr from now on, and label what this process writes, if there is a label.
-
-    A record is written at once, so that the lines of processes with the same stderr do not mix.
-    """
-    if label is not None:
-        label_output(label)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter(LOG_FORMAT))
-    logging.basicConfig(level=level, handlers=[handler])
 
 
 def seconds_option(*, over: float | None = None) -> Callable[[float | None], float | None]:

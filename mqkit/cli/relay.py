@@ -10,13 +10,13 @@ import typer
 
 from mqkit import drivers
 from mqkit.broker.connection import Connection
+from mqkit.cli.log_setup import log_to_stderr
 from mqkit.cli.options import (
     DriverOption,
     LogLevelOption,
     StoreOption,
     broker_url,
     log_level_number,
-    log_to_stderr,
     store_option,
 )
 from mqkit.cli.watchdog import ShutdownWatchdog

@@ -18,12 +18,11 @@ from mqkit.checks.extras import needs_extra
 from mqkit.cli.broker import check_broker_choice
 from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.labels import finish_output
+from mqkit.cli.log_setup import LogFormat, LogOptions
 from mqkit.cli.loop import ASYNCIO, UVLOOP, runner, tune_collector
 from mqkit.cli.options import (
     DriverOption,
-    LogLevelOption,
     log_level_number,
-    log_to_stderr,
     seconds_option,
 )
 from mqkit.cli.services import load_service
@@ -124,7 +123,23 @@ def run(
             help="For development, never in production: start anew when a Python file changes.",
         ),
     ] = False,
-    log_level: LogLevelOption = "info",
+    log_level: Annotated[
+        str | None,
+        typer.Option(help="debug, info, warning, error or critical. Default: info."),
+    ] = None,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(help="How the log is written; json is one object a line. Default: text."),
+    ] = None,
+    log_config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Set up logging as this file says, in place of the two above: .json or .toml for "
+            "logging.config.dictConfig, any other for fileConfig.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run a service until SIGTERM or SIGINT, then drain it.
 
@@ -140,7 +155,11 @@ def run(
         driver=driver,
         management=management,
         loop=loop,
-        log_level=log_level_number(log_level),
+        log=LogOptions(
+            level=None if log_level is None else log_level_number(log_level),
+            format=log_format,
+            config=None if log_config is None else str(log_config.absolute()),
+        ),
     )
     check_broker_choice(url, data, port, embedded=embedded)
     if sys.platform == "win32":
@@ -150,19 +169,19 @@ def run(
     job.check()
     with contextlib.ExitStack() as stack:
         if reload or processes > 1:
-            log_to_stderr(job.log_level, "reload" if reload else "supervisor")
+            job.log.start("reload" if reload else "supervisor")
             if embedded:
                 job = replace(job, url=stack.enter_context(_embedded_broker(data, port)))
             raise typer.Exit(_reload(job) if reload else _supervise(job, processes))
         loaded = load_service(service)
-        log_to_stderr(job.log_level)
+        job.log.start(masks=loaded.error_reports.masker.masks)
         if embedded:
             job = replace(job, url=stack.enter_context(_embedded_broker(data, port)))
         watchdog = ShutdownWatchdog(grace)
         runtime = job.runtime(loaded, on_stop=watchdog.begin)
         watchdog.doing = lambda: runtime.doing
         tune_collector()
-        with runner(loop) as on_loop:
+        with job.log.ending(loaded.error_reports), runner(loop) as on_loop:
             on_loop.run(_run_until_signal(runtime, watchdog))
 
 
@@ -224,9 +243,10 @@ def ended_if_abandoned(runtime: Runtime) -> Iterator[None]:
     """
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         if runtime.abandoned and not runtime.is_closed_badly:
-            logger.critical("%s: it failed", runtime.service.name, exc_info=True)
+            text, reports = "%s: it failed", runtime.service.error_reports
+            reports.log(logger, logging.CRITICAL, text, runtime.service.name, error=error)
         raise
     finally:
         if runtime.abandoned:

@@ -12,7 +12,8 @@ from mqkit.amqp.content_header import carry, names, without
 from mqkit.clock import stamp
 from mqkit.errors import HeadersTooLargeError, InvalidMessageError
 from mqkit.limits import MAX_HEADERS, table_size
-from mqkit.logging.error_texts import error_text, error_traceback, error_type
+from mqkit.logging.error_texts import error_type, masked_text, masked_traceback
+from mqkit.logging.masking import DEFAULT, Masker
 from mqkit.message import (
     RESERVED_PREFIX,
     Delivery,
@@ -80,9 +81,18 @@ def forward_copy(
 
 
 def dead_letter_copy(
-    delivery: Delivery, outcome: DeadLetter, service: str, handler: str, now: datetime
+    delivery: Delivery,
+    outcome: DeadLetter,
+    service: str,
+    handler: str,
+    now: datetime,
+    *,
+    masker: Masker = DEFAULT,
 ) -> Message:
-    """Make the message for `<queue>.dead`, with what happened to it in its headers."""
+    """Make the message for `<queue>.dead`, with what happened to it in its headers.
+
+    :param masker: masks secrets in the texts of the error
+    """
     error = outcome.error
     headers = _carried(delivery)
     headers.pop(Header.ATTEMPT, None)
@@ -93,8 +103,8 @@ def dead_letter_copy(
         Header.LAST_FAILURE: stamp(now),
         Header.REASON: outcome.reason.value,
         Header.ERROR_TYPE: head(error_type(error), MAX_NAME_SHOWN),
-        Header.ERROR_MESSAGE: head(error_text(error), MAX_ERROR_MESSAGE),
-        Header.ERROR_TRACEBACK: tail(error_traceback(error), MAX_TRACEBACK),
+        Header.ERROR_MESSAGE: head(masked_text(error, masker), MAX_ERROR_MESSAGE),
+        Header.ERROR_TRACEBACK: tail(masked_traceback(error, masker), MAX_TRACEBACK),
         Header.SERVICE: head(service, MAX_NAME_SHOWN),
         Header.HANDLER: head(handler, MAX_NAME_SHOWN),
         Header.QUEUE: delivery.queue,

@@ -18,7 +18,7 @@ from mqkit.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from mqkit.logging.error_texts import log_error
+from mqkit.logging.error_reports import REPORTS, ErrorReports
 from mqkit.logging.shown import shown
 from mqkit.message import Delivery
 from mqkit.outcome import DeadLetter, DeathReason, Outcome, RetryAfter
@@ -37,7 +37,9 @@ LAST_RESORT_WAITS = (1.0, 2.0, 4.0, 8.0)
 class FailureJudge:
     """Judges the failed runs of one handler, by its retry policy."""
 
-    def __init__(self, handler: Handler, *, has_transaction: bool) -> None:
+    def __init__(
+        self, handler: Handler, *, has_transaction: bool, reports: ErrorReports = REPORTS
+    ) -> None:
         """Judge nothing yet.
 
         :param has_transaction: whether the handler runs in a transaction of a store, whose errors
@@ -45,6 +47,7 @@ class FailureJudge:
         """
         self._handler = handler
         self._has_transaction = has_transaction
+        self._reports = reports
 
     def judge(self, delivery: Delivery, error: BaseException, began: float) -> Outcome:
         """Decide what becomes of the message.
@@ -61,7 +64,7 @@ class FailureJudge:
         try:
             outcome = self._handler.retry.decide(error, attempt=delivery.attempt, elapsed=elapsed)
         except BaseException as policy_error:  # noqa: BLE001 - whatever a strategy raises
-            log_error(
+            self._reports.log(
                 logger,
                 logging.ERROR,
                 "%s: the retry policy failed; message %s is dead-lettered",
@@ -119,8 +122,11 @@ async def end_cancelling() -> None:
 class LastResort:
     """Ends deliveries whose outcome could not be decided on, or not be carried out."""
 
-    def __init__(self, handler: Handler, settler: Settler) -> None:
+    def __init__(
+        self, handler: Handler, settler: Settler, *, reports: ErrorReports = REPORTS
+    ) -> None:
         self._handler = handler
+        self._reports = reports
         self._settler = settler
 
     async def settle(self, delivery: Delivery, error: BaseException) -> None:
@@ -133,7 +139,7 @@ class LastResort:
         """
         outcome = DeadLetter(DeathReason.UNSETTLED, error)
         for wait in LAST_RESORT_WAITS:
-            log_error(
+            self._reports.log(
                 logger,
                 logging.CRITICAL,
                 "%s: message %s could not be settled; it is dead-lettered",

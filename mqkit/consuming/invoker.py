@@ -20,6 +20,7 @@ from typing import Any
 from mqkit.codec import encode
 from mqkit.errors import HandlerAbortedError, HandlerResultError, HandlerTimeoutError
 from mqkit.limits import DEFAULT_LIMITS, Limits
+from mqkit.logging.context import RUN
 from mqkit.logging.error_texts import error_type
 from mqkit.logging.shown import shown
 from mqkit.message import Delivery
@@ -120,6 +121,7 @@ class Invoker:
             await asyncio.wait([asyncio.wrap_future(thread)])
 
     async def _call(self, call: HandlerCall) -> Any:
+        handling = RUN.set(call)
         try:
             result = await self._run(call)
             if self._has_middleware and result is not None:
@@ -130,6 +132,11 @@ class Invoker:
             if _is_thrown_away(error) or instruction(error) is not error:
                 raise
             raise aborted(error) from error
+        finally:
+            try:  # noqa: SIM105 - `suppress` is three calls more for each message
+                RUN.reset(handling)
+            except ValueError:  # of another context: Python throws this coroutine away
+                pass
         return result
 
     def _innermost(self) -> CallNext:

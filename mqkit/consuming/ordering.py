@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Hashable
@@ -18,15 +17,21 @@ from typing import Any
 from mqkit.clock import Clock, stamp, utc_now
 from mqkit.consuming.headers import in_time
 from mqkit.errors import DecodeError, OrderError
-from mqkit.logging.error_texts import describe
-from mqkit.logging.shown import shown
+from mqkit.logging.delivery_log import DeliveryLog
 from mqkit.message import Delivery, Header
-from mqkit.outcome import DeadLetter, DeathReason, Forward, Lost, Outcome, Requeue, RetryAfter
+from mqkit.outcome import (
+    DeadLetter,
+    DeathReason,
+    Forward,
+    Lost,
+    Outcome,
+    Requeue,
+    RetryAfter,
+    is_instruction,
+)
 from mqkit.registration.handler import Handler
 from mqkit.registration.keys import canonical
 from mqkit.topology import consumer_timeout
-
-logger = logging.getLogger(__name__)
 
 HELD = 0.8
 """The share of the broker's consumer timeout that a message is held at most, waits and runs."""
@@ -114,8 +119,10 @@ class HeldRetries:
         handler: Handler,
         dispatch: Callable[[Delivery], Awaitable[Outcome]],
         keys: OrderKeys,
+        log: DeliveryLog,
         clock: Clock = utc_now,
     ) -> None:
+        self._log = log
         self._clock = clock
         self._name = handler.name
         self._dispatch = dispatch
@@ -146,13 +153,13 @@ class HeldRetries:
             held = asyncio.get_running_loop().time() - began
             if held + outcome.delay > self._longest:
                 return self._held_too_long(outcome, held)
-            logger.info(
-                "%s: message %s: attempt %d failed, held for a retry in %.1f s: %s",
-                self._name,
-                shown(delivery.message_id),
-                delivery.attempt,
+            self._log.retried(
+                delivery,
+                outcome.error,
                 outcome.delay,
-                describe(outcome.error),
+                counted=outcome.counted,
+                held=True,
+                keeps_text=is_instruction(outcome.error),
             )
             if (given_up := await self._wait(delivery, outcome.delay)) is not None:
                 return given_up

@@ -26,10 +26,11 @@ from mqkit.errors import (
     PublishError,
     UnroutableError,
 )
-from mqkit.logging.error_texts import describe
+from mqkit.logging.delivery_log import DeliveryLog
+from mqkit.logging.error_reports import TYPES
 from mqkit.logging.shown import shown
 from mqkit.message import Delivery, Message
-from mqkit.outcome import Ack, DeadLetter, Forward, Outcome, RetryAfter
+from mqkit.outcome import Ack, DeadLetter, Forward, Outcome, RetryAfter, is_instruction
 from mqkit.publishing.publisher import Publisher
 from mqkit.publishing.replies import reply_to
 
@@ -55,15 +56,14 @@ class Republisher:
         publisher: Publisher,
         ladder: DelayLadder,
         *,
-        service: str,
-        handler: str,
+        log: DeliveryLog,
         redeclare: Callable[[], Awaitable[None]],
         clock: Clock = utc_now,
     ) -> None:
         self._publisher = publisher
         self._ladder = ladder
-        self._service = service
-        self._handler = handler
+        self.log = log
+        self._handler = log.handler
         self._redeclare = redeclare
         self._clock = clock
         self._working: set[asyncio.Task[None]] = set()
@@ -129,7 +129,10 @@ class Republisher:
         now = self._clock()
         match outcome:
             case DeadLetter():
-                return dead_letter_copy(delivery, outcome, self._service, self._handler, now)
+                masker = self.log.reports.masker
+                return dead_letter_copy(
+                    delivery, outcome, self.log.service, self._handler, now, masker=masker
+                )
             case Forward(queue):
                 way = await self._ladder.route(0.0, queue)
                 return forward_copy(
@@ -158,7 +161,7 @@ class Republisher:
                 "%s: message %s is done, but its reply did not reach who asked: %s",
                 self._handler,
                 shown(delivery.message_id),
-                shown(error.problem) if isinstance(error, PublishError) else describe(error),
+                shown(error.problem) if isinstance(error, PublishError) else TYPES.of(error),
             )
 
     async def _send(self, message: Message) -> None:
@@ -180,19 +183,13 @@ class Republisher:
             )
 
     def _log_copy(self, delivery: Delivery, outcome: RetryAfter | DeadLetter) -> None:
+        error, keeps_text = outcome.error, is_instruction(outcome.error)
         if isinstance(outcome, RetryAfter):
-            level, what = logging.INFO, f"retry in {outcome.delay:.1f} s"
+            self.log.retried(
+                delivery, error, outcome.delay, counted=outcome.counted, keeps_text=keeps_text
+            )
         else:
-            level, what = logging.WARNING, f"dead-lettered ({outcome.reason})"
-        logger.log(
-            level,
-            "%s: message %s: attempt %d failed, %s: %s",
-            self._handler,
-            shown(delivery.message_id),
-            delivery.attempt,
-            what,
-            describe(outcome.error),
-        )
+            self.log.dead_lettered(delivery, error, outcome.reason.value, keeps_text=keeps_text)
 
     def _log_copy_failure(self, delivery: Delivery, state: RetryCallState) -> None:
         logger.error(

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from mqkit.consuming.acks import AckBatch, CloseDelay, claim
 from mqkit.consuming.republisher import Republisher
 from mqkit.errors import ChannelClosedError
-from mqkit.logging.shown import shown
 from mqkit.message import Delivery
 from mqkit.middleware import Observers
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue
-
-logger = logging.getLogger(__name__)
 
 
 class Settler:
@@ -22,7 +18,6 @@ class Settler:
 
     def __init__(
         self,
-        handler: str,
         republisher: Republisher,
         observer: Observers | None,
         *,
@@ -33,7 +28,7 @@ class Settler:
         :param keeps_place: messages that are given back are left to the closing of the channel,
             by which the broker requeues all of them at once, in their order
         """
-        self._handler = handler
+        self._log = republisher.log
         self._republisher = republisher
         self._observer = observer
         self._acks: AckBatch | None = None
@@ -83,11 +78,11 @@ class Settler:
         else:
             self._acks_of(delivery).nacked(delivery)
             self.close_delay.wrote(1)
-            self._tell(delivery, outcome)
+            self._give(delivery, outcome)
 
     def _leave(self, delivery: Delivery) -> None:
         if claim(delivery):
-            self._tell(delivery, Requeue())
+            self._give(delivery, Requeue())
 
     def _ack(self, delivery: Delivery, outcome: Outcome) -> None:
         if claim(delivery):
@@ -111,6 +106,10 @@ class Settler:
             if self._observer is not None:
                 for delivery, outcome in due:
                     self._tell(delivery, outcome)
+            if self._log.tells_successes:
+                for delivery, outcome in due:
+                    if isinstance(outcome, Ack):  # a copy's is logged when it is confirmed
+                        self._log.done(delivery)
 
     def _acks_of(self, delivery: Delivery) -> AckBatch:
         """Return the acks of its channel: there is one at a time that deliveries come by."""
@@ -120,13 +119,14 @@ class Settler:
         return self._acks
 
     def _lose(self, delivery: Delivery) -> None:
-        logger.info(
-            "%s: message %s was lost with its channel; the broker redelivers it",
-            self._handler,
-            shown(delivery.message_id),
-        )
+        self._log.lost(delivery)
         self._tell(delivery, Lost())
+
+    def _give(self, delivery: Delivery, outcome: Outcome) -> None:
+        if isinstance(outcome, Requeue):
+            self._log.given_back(delivery)
+        self._tell(delivery, outcome)
 
     def _tell(self, delivery: Delivery, outcome: Outcome) -> None:
         if self._observer is not None:
-            self._observer.settled(self._handler, delivery, outcome)
+            self._observer.settled(self._log.handler, delivery, outcome)

@@ -27,6 +27,8 @@ from mqkit.consuming.republisher import Republisher
 from mqkit.consuming.settler import Settler
 from mqkit.consuming.subscription import Subscription
 from mqkit.limits import DEFAULT_LIMITS, Limits
+from mqkit.logging.delivery_log import DeliveryLog
+from mqkit.logging.error_reports import REPORTS, ErrorReports
 from mqkit.message import Delivery
 from mqkit.middleware import Middleware, Observer, Observers
 from mqkit.publishing.publisher import Publisher
@@ -67,10 +69,11 @@ def running(
     store: TransactionalStore | None = None,
     limits: Limits = DEFAULT_LIMITS,
     check_exchange: Callable[[Exchange], None] | None = None,
+    reports: ErrorReports = REPORTS,
 ) -> Running:
     """Make the parts that run a handler; bodies over the `limits` are dead-lettered undecoded.
 
-    The other arguments are `Invoker`'s.
+    `reports` says of errors what the service wants in its log. The other arguments are `Invoker`'s.
     """
     invoker = Invoker(
         service,
@@ -83,7 +86,7 @@ def running(
         limits=limits,
         check_exchange=check_exchange,
     )
-    judge = FailureJudge(handler, has_transaction=invoker.needs_message_id)
+    judge = FailureJudge(handler, has_transaction=invoker.needs_message_id, reports=reports)
     return Running(DeliveryDecoder(handler.plan.decoder, limits), invoker, judge)
 
 
@@ -117,7 +120,8 @@ class Wiring:
         self._middleware = middleware
         self._clock = clock
         observers = [each for each in (service.store, observer) if each is not None]
-        self._observer = Observers(observers) if observers else None
+        reports = service.error_reports
+        self._observer = Observers(observers, reports) if observers else None
         self._pools: list[ThreadPoolExecutor] = []
 
     def close(self) -> None:
@@ -137,6 +141,7 @@ class Wiring:
             store=self._service.store,
             limits=self._service.limits,
             check_exchange=self._service.check_exchange,
+            reports=self._service.error_reports,
         )
         if handler.order_by is None:
             return [self._unordered(handler, made)]
@@ -175,7 +180,7 @@ class Wiring:
         keys = OrderKeys(handler, made.decoder.decode)
         for number in range(handler.queue.partitions or 1):
             pauses, dispatch = self._paused(handler, made.dispatcher.dispatch)
-            held = HeldRetries(handler, dispatch, keys)
+            held = HeldRetries(handler, dispatch, keys, self._log_of(handler))
             yield self._consumer(
                 handler,
                 handler.queue.partition(number),
@@ -206,7 +211,8 @@ class Wiring:
     def _paused(self, handler: Handler, dispatch: Dispatch) -> tuple[PauseController, Dispatch]:
         """Make the pauses around a dispatch; a handler without any keeps the dispatch as it is."""
         pauses = pauses_of(handler, self._service)
-        controller = PauseController(handler, pauses, dispatch, self._clock)
+        reports = self._service.error_reports
+        controller = PauseController(handler, pauses, dispatch, self._clock, reports)
         return controller, controller.dispatch if pauses else dispatch
 
     def _consumer(
@@ -224,7 +230,7 @@ class Wiring:
         keeps_place: bool,
     ) -> Consumer:
         settler = self._settler(handler, observer, keeps_place=keeps_place)
-        last_resort = LastResort(handler, settler)
+        last_resort = LastResort(handler, settler, reports=self._service.error_reports)
         processor = Processor(
             handler,
             queue,
@@ -261,18 +267,26 @@ class Wiring:
             release=release,
         )
 
+    def _log_of(self, handler: Handler) -> DeliveryLog:
+        return DeliveryLog(
+            self._service.name,
+            handler.name,
+            reports=self._service.error_reports,
+            package=handler.name.partition(".")[0],
+            attempts=handler.retry.attempts,
+        )
+
     def _settler(
         self, handler: Handler, observer: Observers | None, *, keeps_place: bool
     ) -> Settler:
         republisher = Republisher(
             self._publisher,
             self._ladder,
-            service=self._service.name,
-            handler=handler.name,
+            log=self._log_of(handler),
             redeclare=lambda: declare(self._publishing.channel, handler.topology()),
             clock=self._clock,
         )
-        return Settler(handler.name, republisher, observer, keeps_place=keeps_place)
+        return Settler(republisher, observer, keeps_place=keeps_place)
 
 
 _message_id = attrgetter("properties.message_id")

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
-from mqkit.logging.error_texts import log_error
+from mqkit.logging.error_reports import log_error
 
 logger = logging.getLogger(__name__)
 

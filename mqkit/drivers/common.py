@@ -11,6 +11,7 @@ from typing import Any
 
 from mqkit.drivers.base import Closed
 from mqkit.errors import BrokerUrlError
+from mqkit.logging.error_reports import log_error
 from mqkit.settings import Tls
 
 logger = logging.getLogger(__name__)
@@ -45,9 +46,10 @@ def defect() -> None:
     The rule of all drivers: it must not rise into the client library, which would end the
     connection under all consumers. Whoever calls this closes the frame's channel, and no more.
     """
-    logger.critical(
-        "a channel is closed: a frame could not be dealt with", exc_info=sys.exception()
-    )
+    error = sys.exception()
+    assert error is not None, "it is called where one is handled"
+    text = "a channel is closed: a frame could not be dealt with"
+    log_error(logger, logging.CRITICAL, text, error=error)
 
 
 def quiet(*loggers: str, level: int = logging.CRITICAL) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from mqkit.logging.error_reports import REPORTS, ErrorReports
+
 logger = logging.getLogger(__name__)
 
 LEAST = 0.3
@@ -23,12 +25,14 @@ class Closing:
     since an asynchronous generator may have to be closed in the task that it was opened in.
     """
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, reports: ErrorReports = REPORTS) -> None:
         """Close nothing yet.
 
         :param owner: whose things they are, for the log
+        :param reports: says of errors what the service wants in its log
         """
         self._owner = owner
+        self._reports = reports
         self.doing = ""
         """What is closed now, or ''."""
         self.errors: list[BaseException] = []
@@ -58,8 +62,12 @@ class Closing:
                     "%s: closing %s took over %.1f s, and is given up", self._owner, what, within
                 )
             else:
-                logger.exception("%s: closing %s failed", self._owner, what)
-        except BaseException as error:
+                self._log(what, error)
+        except BaseException as error:  # noqa: BLE001 - it is raised once all are closed
             # Also the caller's own cancellation: the rest must be closed, and it is raised then.
             self.errors.append(error)
-            logger.exception("%s: closing %s failed", self._owner, what)
+            self._log(what, error)
+
+    def _log(self, what: str, error: BaseException) -> None:
+        text = "%s: closing %s failed"
+        self._reports.log(logger, logging.ERROR, text, self._owner, what, error=error)

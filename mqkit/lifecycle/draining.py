@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from mqkit.consuming.consumer import Consumer
+from mqkit.logging.error_reports import log_error
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,8 @@ class Drain:
         await asyncio.wait(tasks, timeout=END_WAIT)
         for task in tasks:
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                logger.error("%s: a consumer could not be stopped", self._service, exc_info=error)
+                text = "%s: a consumer could not be stopped"
+                log_error(logger, logging.ERROR, text, self._service, error=error)
 
 
 async def _all(tasks: list[asyncio.Task[None]]) -> None:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import traceback
+from collections.abc import Iterator
+from itertools import islice
+
+from mqkit.logging.masking import DEFAULT, MAX_MASKED, Masker
+
+NO_TRACEBACK = "<traceback failed>"
+
+MAX_LOOKED_AT = 4_000
+"""Characters of an error's text that are looked at, to put a part of them on a line."""
 
 
 def error_type(error: BaseException) -> str:
@@ -16,9 +24,6 @@ def error_type(error: BaseException) -> str:
     return name if module == "builtins" else f"{module}.{name}"
 
 
-_NO_TRACEBACK = "<traceback failed>"
-
-
 def error_text(error: BaseException) -> str:
     """Return an error's own text; '<str() failed>' where its class cannot give it."""
     try:
@@ -28,36 +33,68 @@ def error_text(error: BaseException) -> str:
         return "<str() failed>"
 
 
-def error_traceback(error: BaseException) -> str:
-    """Format an error with its traceback and causes; '<traceback failed>' where that fails."""
-    try:
-        return "".join(traceback.format_exception(error))
-    except BaseException:  # noqa: BLE001 - as `error_text`
-        return _NO_TRACEBACK
+def masked_text(error: BaseException, masker: Masker = DEFAULT) -> str:
+    """Return an error's own text without secrets."""
+    return masker.mask(error_text(error))
 
 
-def describe(error: BaseException) -> str:
-    """Describe an error for the log by its type and where it was raised, never by its text.
+def masked_line(error: BaseException, masker: Masker = DEFAULT, limit: int = 500) -> str:
+    """Return an error's own text on one line, without secrets.
 
-    The text may quote the message, and with it what must not be in a log.
+    :param limit: characters of it, before the mark of a cut
+    """
+    text = error_text(error)
+    cut = text[:MAX_LOOKED_AT].rpartition(" ")[0] or "" if len(text) > MAX_LOOKED_AT else text
+    # The lines are joined first: what is on two of them must be seen as one.
+    masked = masker.mask(" ".join(cut.split()))
+    if len(masked) > limit or len(cut) < len(text):
+        return f"{masked[:limit]} [cut]"
+    return masked
+
+
+def masked_traceback(
+    error: BaseException, masker: Masker = DEFAULT, *, with_texts: bool = True
+) -> str:
+    """Format an error with its traceback and causes, without secrets; of a long one, the end.
+
+    :param with_texts: whether the texts of the errors are in it, or their types alone
+    :return: '<traceback failed>' where that fails
     """
     try:
-        frames = traceback.extract_tb(error.__traceback__)
+        if with_texts:
+            text = "".join(traceback.format_exception(error))
+        else:
+            text = "".join(_without_texts(error))
     except BaseException:  # noqa: BLE001 - as `error_text`
-        frames = traceback.StackSummary()
-    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    return f"{error_type(error)}{where}"
+        return NO_TRACEBACK
+    if len(text) > MAX_MASKED:  # from the beginning of a line
+        text = f"[cut]\n{text[-MAX_MASKED + 10 :].partition(chr(10))[2]}"
+    return masker.mask(text)
 
 
-def log_error(
-    logger: logging.Logger, level: int, text: str, *arguments: object, error: BaseException
-) -> None:
-    """Log that something failed, with the error's traceback if it can be had.
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Return what caused an error, and what caused that, as a traceback shows them."""
+    seen = {id(error)}
+    while (cause := _cause(error)) is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        error = cause
 
-    Logging lets through what an application's error raises where its traceback is made, if that is
-    no `Exception`; whoever logs would then fail in the place of what it was logging about.
-    """
-    if error_traceback(error) == _NO_TRACEBACK:
-        logger.log(level, f"{text}: %s %s", *arguments, error_type(error), _NO_TRACEBACK)  # noqa: G004
-    else:
-        logger.log(level, text, *arguments, exc_info=error)
+
+def _cause(error: BaseException) -> BaseException | None:
+    try:
+        stated, implied = error.__cause__, error.__context__
+        suppressed = error.__suppress_context__
+    except BaseException:  # noqa: BLE001 - as `error_text`
+        return None
+    return implied if stated is None and not suppressed else stated
+
+
+def _without_texts(error: BaseException) -> Iterator[str]:
+    for each in reversed([error, *islice(causes(error), 10)]):
+        if each.__traceback__ is not None:
+            yield "Traceback (most recent call last):\n"
+            yield from traceback.format_tb(each.__traceback__)
+        yield f"{error_type(each)}\n"
+        if each is not error:
+            yield "\nwhich led to\n\n"

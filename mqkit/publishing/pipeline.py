@@ -13,7 +13,7 @@ from typing import Any
 from mqkit.checks.checked import shown
 from mqkit.drivers.base import Acked, Verdict
 from mqkit.errors import InvalidMessageError, MqkitError, OptionError
-from mqkit.logging.error_texts import log_error
+from mqkit.logging.error_reports import log_error
 from mqkit.message import Message, maker
 from mqkit.publishing.outgoing import Outgoing
 from mqkit.publishing.sender import Sender, Unconfirmed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Hashable, Iterable
 from typing import Any, ParamSpec, TypeVar
@@ -11,7 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 from mqkit.checks import checked
 from mqkit.checks.calls import names_its_options
 from mqkit.checks.checked import Seconds
-from mqkit.errors import HandlerError
+from mqkit.errors import HandlerError, OptionError
+from mqkit.logging.error_reports import DETAILS, ErrorReports
+from mqkit.logging.masking import Masker
 from mqkit.middleware import Middleware
 from mqkit.pause import Pause
 from mqkit.registration.body_fields import field_getter
@@ -139,6 +142,30 @@ def checked_runs(prefetch: int, concurrency: int | None, what: str) -> tuple[int
             f"not {checked.shown(concurrency)}"
         )
     return ahead, int(concurrency)
+
+
+def checked_reports(detail: Any, masks: Any, what: str) -> ErrorReports:
+    """Make of a service's `log_errors` and `masks` what reports its errors.
+
+    :raises OptionError: one of them is not what it takes
+    """
+    if detail not in DETAILS:
+        raise OptionError(
+            f"{what}: log_errors takes {', '.join(map(repr, DETAILS))}, not {checked.shown(detail)}"
+        )
+    each = None
+    if not isinstance(masks, str | re.Pattern) and isinstance(masks, Iterable):
+        for each in (masks := list(masks)):
+            is_name = isinstance(each, str) and each.strip()
+            if not is_name and not (isinstance(each, re.Pattern) and isinstance(each.pattern, str)):
+                break
+        else:
+            return ErrorReports(detail, Masker(masks))
+        masks = each
+    raise OptionError(
+        f"{what}: masks takes a list of names of fields and of compiled patterns, as in "
+        f"masks=['iban', re.compile(r'ACC-[0-9]+')], not {checked.shown(masks)}"
+    )
 
 
 def checked_retry(retry: Retry | None, what: str) -> Retry | None:

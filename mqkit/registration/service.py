@@ -5,6 +5,7 @@ Registration does all the checking and no I/O; `runtime` runs what is registered
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from mqkit.checks.checked import Seconds
 from mqkit.checks.names import check_name
 from mqkit.errors import ConfigurationError, HandlerError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
+from mqkit.logging.error_reports import Detail
 from mqkit.middleware import Middleware
 from mqkit.pause import Pause
 from mqkit.registration.handler import Handler
@@ -28,6 +30,7 @@ from mqkit.registration.options import (
     checked_middleware,
     checked_order,
     checked_pause,
+    checked_reports,
     checked_retry,
     checked_runs,
     checked_timeout,
@@ -85,6 +88,11 @@ class Service:
     `pause` says when a handler that does not state its own stops consuming for a while, because
     something that it depends on is down. Each handler is paused by itself.
 
+    `log_errors` is how much of a failure's error is logged: its `"type"` and place, its `"text"`
+    and its cause as well, or a `"traceback"`, too. In that, and in a dead letter's account of its
+    failure, what looks like a secret is masked, and what `masks` names: fields, whose values are
+    masked wherever `name=value` or the like stands, and compiled patterns.
+
     :raises ConfigurationError: the name is empty or too long, or an option is not what it takes;
         the connection is looked at when a `Runtime` is made of it
     """
@@ -101,6 +109,8 @@ class Service:
         limits: Limits = DEFAULT_LIMITS,
         pause: Pause | None = None,
         publishes: Iterable[Exchange] | None = None,
+        log_errors: Detail = "text",
+        masks: Iterable[str | re.Pattern[str]] = (),
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a service needs a name; got {name!r}")
@@ -116,6 +126,7 @@ class Service:
         self.store = store
         self.limits = checked_limits(limits, f"service {name!r}: limits")
         self.pause = checked_pause(pause, f"service {name!r}")
+        self.error_reports = checked_reports(log_errors, masks, f"service {name!r}")
         self.running: set[int] = set()
         """The runtimes that run it now, by their `id`; they know the handlers of their start."""
         self._handlers: dict[str, Handler] = {}

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from mqkit.errors import StoreError
+from mqkit.logging.error_reports import describe
 from mqkit.store.database.dialects import NOTIFY_CHANNEL
 from mqkit.store.database.pool import Database
 
@@ -51,7 +52,8 @@ class Notifier:
                     )
             except (StoreError, SQLAlchemyError) as error:
                 logger.debug(
-                    "relays were not notified of a commit, and find it by a sweep: %s", error
+                    "relays were not notified of a commit, and find it by a sweep: %s",
+                    describe(error),
                 )
 
 
@@ -77,5 +79,5 @@ async def listen(database: Database, wake: Callable[[], None]) -> None:
                     if not driver.is_closed():
                         await driver.remove_listener(NOTIFY_CHANNEL, on_notify)
         except Exception as error:  # noqa: BLE001 - the driver's own errors too: it is but a hint
-            logger.debug("no notifications of commits for a while: %s", error)
+            logger.debug("no notifications of commits for a while: %s", describe(error))
         await asyncio.sleep(LISTEN_AGAIN)

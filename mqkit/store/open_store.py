@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from mqkit.errors import StatementError, StoreError, StoreUnavailableError
+from mqkit.logging.error_reports import log_error
 from mqkit.logging.shown import shown
 from mqkit.store.database.pool import Database
 from mqkit.store.log_throttle import LogThrottle
@@ -130,4 +131,4 @@ class OpenStore:
 
 def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("%s ended: %s", task.get_name(), error, exc_info=error)
+        log_error(logger, logging.CRITICAL, "%s ended", task.get_name(), error=error)

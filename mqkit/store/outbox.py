@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, Row, and_, delete, func, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import ConfigurationError, StoreError
+from mqkit.logging.error_texts import masked_text
 from mqkit.message import Message
 from mqkit.store.database.dialects import Dialect, key_hash
 from mqkit.store.database.pool import Database
@@ -206,7 +207,7 @@ class Claim:
 
 def error_text(error: BaseException) -> str:
     """Return why a message was not published, as its row keeps it."""
-    return writable(f"{type(error).__name__}: {error}"[:MAX_ERROR_TEXT])
+    return writable(f"{type(error).__name__}: {masked_text(error)}"[:MAX_ERROR_TEXT])
 
 
 def retry_wait(attempts: int) -> float:

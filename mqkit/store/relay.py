@@ -24,6 +24,8 @@ from mqkit.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from mqkit.logging.error_reports import log_problem
+from mqkit.logging.outages import OutageLog
 from mqkit.logging.shown import shown
 from mqkit.registration.transactions import SendWithin
 from mqkit.store.log_throttle import LogThrottle
@@ -87,6 +89,7 @@ class Relay:
         self._stopping = False
         self._failures = 0
         self._throttle = LogThrottle()
+        self._outage = OutageLog(clock=clock)
         self.published = 0
         """Messages published and taken out by this relay."""
 
@@ -130,6 +133,7 @@ class Relay:
                 await self._back_off(error)
                 continue
             self._failures = 0
+            self._outage.up("outbox", "publishing again")
             if not busy:
                 await self._pause(self._sweep)
 
@@ -176,24 +180,26 @@ class Relay:
         dead: Sequence[tuple[Entry, BaseException]],
     ) -> None:
         for entry, error in dead:
-            logger.error(
+            log_problem(
+                logger,
+                logging.ERROR,
                 "outbox: message %s can never be published and is set aside; row %d of the outbox "
-                "stays, with its error, and what comes after it goes on: %s",
+                "stays, with its error, and what comes after it goes on",
                 shown(entry.message_id),
                 entry.id,
-                error,
-                exc_info=None if isinstance(error, MqkitError) else error,
+                error=error,
             )
         for entry, error in held:
             # Not by the routing key or the text: they may be others for each message.
             if count := self._throttle.due((type(error), entry.row.exchange)):
-                logger.error(
-                    "outbox: message %s was refused %d times and stays in the outbox: %s%s",
+                log_problem(
+                    logger,
+                    logging.ERROR,
+                    "outbox: message %s was refused %d times and stays in the outbox%s",
                     shown(entry.message_id),
                     entry.attempts + 1,
-                    error,
                     f" ({count} such refusals since the last line of them)" if count > 1 else "",
-                    exc_info=None if isinstance(error, MqkitError) else error,
+                    error=error,
                 )
 
     async def _publish(
@@ -225,13 +231,8 @@ class Relay:
     async def _back_off(self, error: BaseException) -> None:
         self._failures += 1
         wait = random.uniform(0, min(0.2 * 2.0 ** min(self._failures, 8), BACKOFF_MAX))
-        expected = isinstance(error, (*_AWAY, StoreUnavailableError))
-        logger.warning(
-            "outbox: nothing is published: %s; trying again in %.1f s",
-            error,
-            wait,
-            exc_info=None if expected else error,
-        )
+        news = None if isinstance(error, (*_AWAY, StoreUnavailableError)) else type(error)
+        self._outage.down("outbox", "nothing is published", error, news=news)
         # Not woken by commits: they say nothing about the broker.
         await self._pause(wait, wakes=False)
 

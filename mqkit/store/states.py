@@ -18,7 +18,10 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from mqkit.errors import StoreError, StoreUnavailableError
-from mqkit.logging.error_texts import error_text, error_type
+from mqkit.logging.error_reports import describe, log_error
+from mqkit.logging.error_texts import error_type, masked_text
+from mqkit.logging.outages import OutageLog
+from mqkit.logging.shown import shown
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
 from mqkit.store.database.dialects import Dialect
@@ -87,6 +90,7 @@ class StateRecorder:
         self._due = asyncio.Event()
         self._writing = asyncio.Lock()
         self._dropped = 0
+        self._outage = OutageLog(clock=clock)
 
     def begun(self, handler: str, delivery: Delivery, state: State) -> None:
         """Note that a message was received, or is being processed."""
@@ -141,13 +145,10 @@ class StateRecorder:
                     await self._write_all(batch)
                 except StoreUnavailableError as error:
                     self._due.set()
-                    logger.warning(
-                        "%d states of messages are not written yet (%d dropped): %s",
-                        len(self._notes),
-                        self._dropped,
-                        error,
-                    )
+                    why = f"{len(self._notes)} wait, {self._dropped} are dropped: {error}"
+                    self._outage.down("store", "states of messages are not written", why)
                     return False
+                self._outage.up("store", "writing states of messages again")
                 for key, note in batch.items():
                     # Not one that came meanwhile; and what a cancelled write held stays noted.
                     if self._notes.get(key) is note:
@@ -161,9 +162,10 @@ class StateRecorder:
             raise
         except (StoreError, SQLAlchemyError, ValueError) as error:
             if len(batch) == 1:
-                logger.exception("the state of message %r cannot be written", *batch.keys())
+                text = "the state of message %s cannot be written"
+                log_error(logger, logging.ERROR, text, shown(next(iter(batch))), error=error)
                 return
-            logger.warning("states of messages are written one by one: %s", error)
+            logger.warning("states of messages are written one by one: %s", describe(error))
             for key, note in batch.items():
                 await self._write_all({key: note})
 
@@ -226,5 +228,5 @@ def _failed(
         now,
         retry_at=retry_at,
         error_type=writable(error_type(error)),
-        error=writable(error_text(error)[:MAX_ERROR_TEXT]),
+        error=writable(masked_text(error)[:MAX_ERROR_TEXT]),
     )

@@ -35,7 +35,7 @@ from typing import Any, NoReturn
 
 from mqkit import BrokerUrl, Runtime, Service, drivers
 from mqkit.cli.loop import runner, tune_collector
-from mqkit.cli.options import LOG_FORMAT
+from mqkit.logging.formatters import TEXT_FORMAT
 from tests.faults import failpoints
 
 PRELOADED = (
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--arm", action="append", default=[], metavar="POINT=TICKETS")
     parser.add_argument("--driver", default=drivers.DEFAULT, choices=drivers.NAMES)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format=f"%(process)d {LOG_FORMAT}", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format=f"%(process)d {TEXT_FORMAT}", stream=sys.stderr)
     for module in PRELOADED:
         importlib.import_module(module)
     for name in drivers.NAMES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import re
 import signal
@@ -221,7 +220,7 @@ async def test_what_does_not_end_is_killed(
     out, names = tmp_path / "out", environment(mqkit_embedded.url, name, tmp_path)
     for key, value in names.items():
         monkeypatch.setenv(key, value)
-    job = WorkerJob(service=f"{SERVICES}:blocking", grace=0.5, log_level=logging.INFO)
+    job = WorkerJob(service=f"{SERVICES}:blocking", grace=0.5)
     supervisor = Supervisor(job, 1, overstay=0.5)
     async with connected(mqkit_embedded.url) as client:
         running = asyncio.create_task(supervisor.run())

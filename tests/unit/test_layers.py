@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 ROWS: list[list[str]] = [
     ["embedded"],
-    ["clock", "logging", "message", "system"],
+    ["clock", "message", "system"],
+    ["logging"],
     ["errors"],
     ["checks"],
     ["limits", "outcome", "settings"],
@@ -29,7 +30,7 @@ ROWS: list[list[str]] = [
     ["__init__", "__main__"],
 ]
 """The modules and packages of mqkit, from the lowest row to the highest: each imports from rows
-below its own, and from none beside it. The first three rows of the table in CONTRIBUTING.md are
+below its own, and from none beside it. The first rows of the table in CONTRIBUTING.md are
 the vocabulary, which has rows of its own here."""
 
 EMBEDDED_ROWS: list[list[str]] = [
@@ -168,8 +169,8 @@ def test_an_upward_import_is_found(tmp_path: Path) -> None:
     (package / "errors.py").write_text("def f():\n    from mqkit.runtime import Runtime\n")
     (package / "unplaced.py").write_text("")
     assert violations(package, ROWS) == [
-        "mqkit/errors.py:2 (row 2) imports mqkit.runtime (row 12)",
-        "mqkit/errors.py:2 (row 2) imports mqkit.runtime.Runtime (row 12)",
+        "mqkit/errors.py:2 (row 3) imports mqkit.runtime (row 13)",
+        "mqkit/errors.py:2 (row 3) imports mqkit.runtime.Runtime (row 13)",
         "mqkit/unplaced.py: place 'unplaced' in a row",
     ]
 

@@ -292,3 +292,23 @@ def test_strategies_combine_as_in_tenacity() -> None:
     outcome = retry.decide(ValueError(), attempt=1, elapsed=0)
     assert isinstance(outcome, RetryAfter)
     assert outcome.delay == 3
+
+
+@pytest.mark.parametrize(
+    ("stop", "attempts"),
+    [
+        (stop_after_attempt(6), 6),
+        (tenacity.stop_after_delay(5), None),
+        (tenacity.stop_never, None),
+        (stop_after_attempt(6) | tenacity.stop_after_delay(5), 6),
+        (stop_after_attempt(6) | stop_after_attempt(3), 3),
+        (stop_after_attempt(6) & stop_after_attempt(3), 6),
+        (stop_after_attempt(6) & tenacity.stop_after_delay(5), None),
+        (lambda state: state.attempt_number > 2, None),
+    ],
+)
+def test_the_most_attempts_of_a_policy_are_known_where_its_stop_says_so(
+    stop: Any, attempts: int | None
+) -> None:
+    """The log says of how many an attempt is; a function's answer nobody knows before."""
+    assert Retry(stop=stop, wait=tenacity.wait_none()).attempts == attempts

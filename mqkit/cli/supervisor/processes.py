@@ -16,6 +16,7 @@ from typing import Self
 from mqkit.cli.supervisor.protocol import JOBS, REPORTS, STOP, Report, WorkerJob
 from mqkit.cli.supervisor.restarts import End
 from mqkit.cli.supervisor.totals import Totals
+from mqkit.logging.error_reports import log_error
 
 logger = logging.getLogger(__name__)
 
@@ -113,13 +114,15 @@ class Process:
 
     def _on_read(self, reading: asyncio.Task[None]) -> None:
         if not reading.cancelled() and (error := reading.exception()) is not None:
-            logger.critical("process %d: its reports cannot be read", self.pid, exc_info=error)
+            text = "process %d: its reports cannot be read"
+            log_error(logger, logging.CRITICAL, text, self.pid, error=error)
 
     def _take(self, line: bytes) -> None:
         try:
             report = REPORTS.validate_json(line)
-        except ValueError:
-            logger.exception("process %d: its report cannot be read", self.pid)
+        except ValueError as error:
+            text = "process %d: its report cannot be read"
+            log_error(logger, logging.ERROR, text, self.pid, error=error)
             return
         self.report = report
         if report.files:

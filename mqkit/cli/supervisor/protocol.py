@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pydantic import TypeAdapter
 
 from mqkit import drivers
+from mqkit.cli.log_setup import LogOptions
 from mqkit.cli.loop import check_loop
 from mqkit.cli.options import broker_url
 from mqkit.cli.supervisor.totals import Totals
@@ -41,7 +42,7 @@ class WorkerJob:
     management: str | None = field(default=None, repr=False)
     """The URL of the management API; None leaves it to the environment."""
     loop: str | None = None
-    log_level: int
+    log: LogOptions = field(default_factory=LogOptions)
     number: int | None = None
     """Which of several processes it is, from 1; None if it is the only one."""
 
@@ -55,6 +56,7 @@ class WorkerJob:
         if self.driver is not None:
             drivers.named(self.driver)
         check_loop(self.loop)
+        self.log.check()
 
     def runtime(
         self,

@@ -21,12 +21,13 @@ from collections.abc import Callable
 from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.labels import label_output
 from mqkit.cli.loop import runner, tune_collector
-from mqkit.cli.options import errors_as_exit_codes, log_to_stderr
+from mqkit.cli.options import errors_as_exit_codes
 from mqkit.cli.run import ended_if_abandoned
 from mqkit.cli.services import load_service
 from mqkit.cli.supervisor.protocol import HURRY, JOBS, REPORTS, Report, WorkerJob
 from mqkit.cli.supervisor.totals import Tally
 from mqkit.cli.watchdog import ShutdownWatchdog
+from mqkit.logging.error_reports import log_error
 from mqkit.pause import Status
 from mqkit.runtime import Runtime
 
@@ -57,18 +58,18 @@ def main() -> None:
 
 
 def _run(job: WorkerJob, link: socket.socket) -> None:
-    if job.number is not None:
+    if job.number is not None and job.log.has_labels:
         label_output(f"process {job.number}")  # until its service is known
     watchdog = ShutdownWatchdog(job.grace, hurried_by=())
     watch_supervisor(link, watchdog.begin)
     service = load_service(job.service)
     label = None if job.number is None else f"{service.name}.{job.number}"
-    log_to_stderr(job.log_level, label)
+    job.log.start(label, service.error_reports.masker.masks)
     tally = Tally()
     runtime = job.runtime(service, observer=tally, on_stop=watchdog.begin)
     watchdog.doing = lambda: runtime.doing
     tune_collector()
-    with runner(job.loop) as on_loop:
+    with job.log.ending(service.error_reports), runner(job.loop) as on_loop:
         on_loop.run(Worker(runtime, tally, watchdog).run(link))
 
 
@@ -125,7 +126,8 @@ class Worker:
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.critical("stopping, for the link to the supervisor failed", exc_info=error)
+            text = "stopping, for the link to the supervisor failed"
+            log_error(logger, logging.CRITICAL, text, error=error)
             self._stop.set()
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:

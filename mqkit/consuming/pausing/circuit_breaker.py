@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from mqkit.logging.error_texts import describe
+from mqkit.logging.error_reports import TYPES, ErrorReports
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Outcome, RetryAfter
 from mqkit.pause import Pause
 
@@ -27,7 +27,11 @@ class Trip:
     @property
     def because(self) -> str:
         """Describe it for a person, without the error's text, which may quote a message."""
-        return f"{self.failed} of the last {self.of} runs ended with {describe(self.error)}"
+        return self.described(TYPES)
+
+    def described(self, reports: ErrorReports) -> str:
+        """Describe it for the log, with as much of the error as the service wants there."""
+        return f"{self.failed} of the last {self.of} runs ended with {reports.of(self.error)}"
 
 
 @dataclass(frozen=True, slots=True)

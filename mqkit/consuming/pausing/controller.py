@@ -19,7 +19,8 @@ from mqkit.clock import Clock
 from mqkit.consuming.headers import elapsed_seconds
 from mqkit.consuming.pausing.circuit_breaker import CircuitBreaker, RunVerdict, Trip
 from mqkit.errors import ProbeTimeoutError, StoreUnavailableError
-from mqkit.logging.error_texts import describe
+from mqkit.logging.error_reports import REPORTS, TYPES, ErrorReports
+from mqkit.logging.outages import OutageLog
 from mqkit.message import Delivery
 from mqkit.outcome import Outcome
 from mqkit.pause import ConsumerState, Pause, Probe, Status
@@ -83,11 +84,13 @@ class PauseController:
         pauses: tuple[Pause, ...],
         dispatch: Callable[[Delivery], Awaitable[Outcome]],
         clock: Clock,
+        reports: ErrorReports = REPORTS,
     ) -> None:
         """Pause nothing yet.
 
         :param dispatch: runs the handler for a delivery
         :param clock: tells since when it is paused
+        :param reports: says of errors what the service wants in its log
         """
         self._queue = handler.queue.name
         self._prefetch = handler.prefetch
@@ -96,9 +99,10 @@ class PauseController:
         self._dispatch = dispatch
         self._intake: Intake
         self._clock = clock
+        self._reports = reports
+        self._outage = OutageLog(clock=clock, reports=reports)
         self._tripped = asyncio.Event()
         self._since: datetime | None = None
-        self._paused_at = 0.0
         self._next_probe: datetime | None = None
         self._trial: asyncio.Future[bool] | None = None
         self._met: set[type[BaseException]] = set()
@@ -172,10 +176,10 @@ class PauseController:
     def _pause(self, trip: Trip) -> None:
         every = trip.pause.interval
         how = "a message is tried" if trip.pause.probe is None else "it is probed"
-        logger.warning("%s: paused: %s; %s every %g s", self._queue, trip.because, how, every)
+        because = trip.described(self._reports)
+        self._outage.down(self._queue, "paused", because, then=f"{how} every {every:g} s")
         if self._since is None:
             self._since = self._clock()
-            self._paused_at = asyncio.get_running_loop().time()
             self._met.clear()
         self._intake.pause()
         self._end_trial(went_well=False)
@@ -184,11 +188,7 @@ class PauseController:
     def _resume(self) -> None:
         self._tripped.clear()
         self._since = None
-        logger.info(
-            "%s: consuming again after a pause of %.1f s",
-            self._queue,
-            asyncio.get_running_loop().time() - self._paused_at,
-        )
+        self._outage.up(self._queue, "consuming again")
         self._intake.resume(self._prefetch)
 
     async def _wait_for_one(self) -> None:
@@ -234,18 +234,17 @@ class PauseController:
         error = await self._probers[pause].ask()
         if error is None:
             return True
-        is_new = type(error) not in self._met
-        self._met.add(type(error))
-        if isinstance(error, ProbeTimeoutError) or pause.named(error):
-            level = logging.WARNING if is_new else logging.DEBUG
-            logger.log(level, "%s: still paused: the probe: %s", self._queue, describe(error))
-        else:
-            level = logging.ERROR if is_new else logging.DEBUG
-            logger.log(
+        why = self._reports.of(error)
+        self._outage.down(self._queue, "paused", f"the probe: {why}", then="it is probed again")
+        if not (isinstance(error, ProbeTimeoutError) or pause.named(error)):
+            level = logging.DEBUG if type(error) in self._met else logging.ERROR
+            self._met.add(type(error))
+            self._reports.log(
+                logger,
                 level,
                 "%s: still paused: the probe failed with an error that the pause is not for",
                 self._queue,
-                exc_info=error,
+                error=error,
             )
         return False
 
@@ -298,7 +297,7 @@ class _Prober:
 
         def tell(result: Any, error: BaseException | None) -> None:
             if future.done():
-                logger.debug("a probe ended after its time: %r", error)
+                logger.debug("a probe ended after its time: %s", error and TYPES.of(error))
             elif error is None:
                 future.set_result(result)
             else:
@@ -323,4 +322,4 @@ class _Prober:
 def _log_late_failure(task: asyncio.Task[None]) -> None:
     """Log the exception of a probe that nobody waits for any more; `ask` returns the others."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        logger.debug("a probe ended with %s", describe(error))
+        logger.debug("a probe ended with %s", TYPES.of(error))

@@ -23,6 +23,7 @@ from mqkit.drivers.aio_pika.channel import AioPikaChannel
 from mqkit.drivers.base import Closed, DriverConnection
 from mqkit.drivers.common import BY_US, CLOSE_TIMEOUT, NOT_OPEN, product
 from mqkit.errors import ChannelClosedError, ConfigurationError
+from mqkit.logging.error_reports import describe, log_error
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ class AioPikaConnection(DriverConnection):
 
     def _on_writing_done(self, writing: asyncio.Task[None]) -> None:
         if not writing.cancelled() and (error := writing.exception()) is not None:
-            logger.critical("writing to the broker failed", exc_info=error)
+            log_error(logger, logging.CRITICAL, "writing to the broker failed", error=error)
             self.end(Closed(0, f"writing failed: {error}"))
 
     def _on_gone(self, gone: asyncio.Future[Any]) -> None:
@@ -204,7 +205,8 @@ class OwnedConnection(AioPikaConnection):
     @staticmethod
     def _on_goodbye(goodbye: asyncio.Future[None]) -> None:
         if not goodbye.cancelled() and (error := goodbye.exception()) is not None:
-            logger.warning("closing a connection failed, and its stream is dropped: %r", error)
+            text = "closing a connection failed, and its stream is dropped: %s"
+            logger.warning(text, describe(error))
 
     async def _close_library(self) -> None:
         await self._aiormq.close()

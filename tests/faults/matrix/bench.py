@@ -16,9 +16,9 @@ from typing import Any
 
 from mqkit import BrokerUrl, Publisher, Runtime, Service
 from mqkit.broker.connection import Connection
-from mqkit.cli.options import LOG_FORMAT
 from mqkit.drivers import named
 from mqkit.errors import PublishError
+from mqkit.logging.formatters import TEXT_FORMAT
 from mqkit.testing.brokers.broker import Broker
 from mqkit.testing.proxy.proxy import TcpProxy
 from tests.faults.matrix.figures import Figures
@@ -355,7 +355,7 @@ class Bench:
 def logging_to(path: Path) -> Iterator[None]:
     """Log all of this process to a file, at DEBUG, but for what starts the brokers."""
     handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(logging.Formatter(TEXT_FORMAT))
     # They log what they send to the engine, which is where the planted password is made.
     handler.addFilter(lambda r: not r.name.startswith(("docker", "urllib3", "testcontainers")))
     root = logging.getLogger()

@@ -28,7 +28,7 @@ A node that is killed within some 1.5 s of it may come back with a queue that ha
 """
 
 LOST = "connection lost"
-"""What a service logs of each connection."""
+"""What a service logs of its connections, which are lost together."""
 
 HANG = (0.0, 40.0)
 """Seconds that a hanging broker hangs at least, in the short and the long form."""
@@ -173,7 +173,7 @@ async def forced_close(bench: Bench) -> None:
                 await go_on(bench, services, publisher, began)
                 for each, before in zip(services, lost, strict=True):
                     await eventually(
-                        functools.partial(_has_lost, each, before + 2), what="both losses"
+                        functools.partial(_has_lost, each, before + 1), what="the loss"
                     )
         await bench.all_ended()
     together = bench.journal.together()

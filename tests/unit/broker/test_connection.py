@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import cast
 
@@ -18,6 +19,7 @@ from mqkit.errors import (
     LentConnectionError,
     VirtualHostError,
 )
+from mqkit.logging.outages import OutageLog
 from mqkit.settings import Host
 
 
@@ -121,7 +123,8 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_lost_connection_is_tried_again_whatever_the_reason(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was right at the start may be wrong for a while; each attempt that fails is told."""
+    """What was right at the start may be wrong for a while; its reason is told, once a minute."""
+    caplog.set_level(logging.DEBUG, "mqkit.outages")
     driver = MovingDriver(None, error, error, error)
     connection = Connection(BrokerUrl.parse("amqp://h"), name="test", driver=cast("Driver", driver))
     await connection.open(1)
@@ -130,8 +133,13 @@ async def test_a_lost_connection_is_tried_again_whatever_the_reason(
         while not driver.opened[1:]:
             await asyncio.sleep(0)
     assert len(driver.hosts) == 5
-    assert caplog.text.count("trying again in") == 3
+    tries = [each for each in caplog.records if "trying again" in each.getMessage()]
+    # That a broker is away is told by the line of the loss.
+    is_news = type(error) is not ConnectError and not isinstance(error, asyncio.CancelledError)
+    first = logging.WARNING if is_news else logging.DEBUG
+    assert [each.levelno for each in tries] == [first, logging.DEBUG, logging.DEBUG]
     assert str(error) in caplog.text
+    assert "connected to" in caplog.records[-1].getMessage()
     await connection.close()
 
 
@@ -203,3 +211,30 @@ async def test_a_closed_connection_gives_no_channels() -> None:
     await connection.close()
     with pytest.raises(ConnectError, match="it was closed"):
         await waiting
+
+
+@pytest.mark.usefixtures("no_waits")
+async def test_the_losses_of_a_services_connections_are_one_outage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One line at its start, and one at its end, once the last one is back."""
+    caplog.set_level(logging.INFO, "mqkit.outages")
+    outages = OutageLog()
+    drivers = [MovingDriver(None, ConnectError("refused")) for _ in range(2)]
+    connections = [
+        Connection(
+            BrokerUrl.parse("amqp://h"), name=name, driver=cast("Driver", driver), outages=outages
+        )
+        for name, driver in zip("ab", drivers, strict=True)
+    ]
+    for connection in connections:
+        await connection.open(1)
+    caplog.clear()
+    for driver in drivers:
+        driver.opened[0].closed.set_result(Closed(320, "dropped"))
+    async with asyncio.timeout(5):
+        while not all(driver.opened[1:] for driver in drivers):
+            await asyncio.sleep(0)
+    assert [each.levelname for each in caplog.records] == ["WARNING", "INFO"]
+    for connection in connections:
+        await connection.close()

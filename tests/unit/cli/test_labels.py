@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import io
-import logging
 import subprocess
 import sys
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mqkit.cli.labels import LabelledOutput
-from mqkit.cli.log_lines import LineFormatter
 
 
 @given(st.lists(st.text(alphabet="ab\n", max_size=8)))
@@ -51,17 +48,3 @@ def test_what_is_printed_and_tracebacks_are_labelled() -> None:
     lines = done.stderr.splitlines()
     assert lines[:2] == ["[ledger.2] c", "[ledger.2] Traceback (most recent call last):"]
     assert lines[-2:] == ["[ledger.2] RuntimeError: two", "[ledger.2] lines"]
-
-
-def test_a_record_is_one_line_and_its_traceback_is_indented(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Nothing that a record or an error quotes begins a line, or reaches the terminal."""
-    forged = "2026-01-01 00:00:00,000 CRITICAL forged\x1b[2J"
-    error = RuntimeError(f"x\n{forged}")
-    logging.getLogger("test").error("y\n%s", forged, exc_info=error)
-    text = LineFormatter("%(levelname)s %(message)s").format(caplog.records[-1])
-    first, *others = text.split("\n")
-    assert first == f"ERROR y\\n{forged}".replace("\x1b", "\\x1b")
-    assert all(line.startswith("  ") and line.isprintable() for line in others)
-    assert any("forged" in line for line in others)

@@ -14,9 +14,13 @@ from tenacity import stop_after_attempt, stop_never, wait_fixed, wait_none
 
 from mqkit import ConfigurationError, DecodeError, Delivery, HandlerError, Queue, Retry, Service
 from mqkit.consuming.ordering import HeldRetries, OrderKeys, partition_of
+from mqkit.logging.delivery_log import DeliveryLog
+from mqkit.logging.error_reports import REPORTS
 from mqkit.message import Header, Properties
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
 from mqkit.registration.handler import Handler
+
+LOG = DeliveryLog("s", "h", reports=REPORTS)
 
 
 class Body(BaseModel):
@@ -93,7 +97,8 @@ def in_order(outcomes: list[Outcome], **options: Any) -> tuple[HeldRetries, list
         return outcomes[len(attempts) - 1]
 
     made = handler(**options)
-    return HeldRetries(made, dispatch, OrderKeys(made, lambda _: Body(account=1))), attempts
+    keys = OrderKeys(made, lambda _: Body(account=1))
+    return HeldRetries(made, dispatch, keys, LOG), attempts
 
 
 async def test_a_failed_message_is_tried_again_before_it_is_settled() -> None:
@@ -182,7 +187,7 @@ async def test_a_message_without_a_key_is_dead_lettered_unrun(order_by: Any) -> 
     keys = OrderKeys(made, lambda _: Body(account=1))
     delivery = Delivery(properties=Properties(message_id="m"))
     assert keys.or_none(delivery) is None
-    outcome = await HeldRetries(made, dispatch, keys).dispatch(delivery)
+    outcome = await HeldRetries(made, dispatch, keys, LOG).dispatch(delivery)
     assert isinstance(outcome, DeadLetter)
     assert outcome.reason is DeathReason.UNORDERED
     assert ran == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -66,6 +67,23 @@ async def test_a_channel_that_closes_under_the_ack_loses_the_delivery() -> None:
     world = Closing()
     await world.settle(world.delivery(), Ack())
     assert world.told == [Lost()]
+
+
+async def test_each_end_of_a_delivery_is_logged_at_its_level(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A success quietly, a retry as a warning, a dead letter as an error; each once."""
+    caplog.set_level(logging.DEBUG, "mqkit.deliveries")
+    for outcome in (Ack(), RETRY, DEAD, Requeue()):
+        world = World()
+        await world.settle(world.delivery(), outcome)
+    levels = [(each.levelname, each.__dict__["outcome"]) for each in caplog.records]
+    assert levels == [
+        ("DEBUG", "ack"),
+        ("WARNING", "retry"),
+        ("ERROR", "dead-letter"),
+        ("DEBUG", "requeue"),
+    ]
 
 
 async def test_an_observer_that_fails_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:

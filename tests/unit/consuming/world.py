@@ -13,6 +13,8 @@ from mqkit.consuming.settler import Settler
 from mqkit.errors import (
     ChannelClosedError,
 )
+from mqkit.logging.delivery_log import DeliveryLog
+from mqkit.logging.error_reports import REPORTS
 from mqkit.message import Message, Properties
 from mqkit.middleware import Observer, Observers
 from mqkit.outcome import DeadLetter, DeathReason, Outcome, RetryAfter
@@ -50,11 +52,10 @@ class World:
         republisher = Republisher(
             cast("Publisher", self),
             cast("DelayLadder", self),
-            service="s",
-            handler="h",
+            log=DeliveryLog("s", "h", reports=REPORTS),
             redeclare=self.redeclare,
         )
-        return Settler("h", republisher, Observers([observer]), keeps_place=keeps_place)
+        return Settler(republisher, Observers([observer]), keeps_place=keeps_place)
 
     def observe(self, delivery: Delivery, outcome: Outcome) -> None:
         self.told.append(outcome)

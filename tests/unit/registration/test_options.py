@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any
 
@@ -172,3 +173,26 @@ def test_a_call_that_cannot_work_says_how_it_is_written(
     with pytest.raises(ConfigurationError) as caught:
         call(Service("s", retry=Retry.never()))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"log_errors": "all"}, "log_errors takes 'type', 'text', 'traceback', not 'all'"),
+        ({"log_errors": None}, "log_errors takes 'type', 'text', 'traceback', not None"),
+        ({"masks": "iban"}, "masks takes a list of names of fields and of compiled patterns"),
+        ({"masks": ["iban", 7]}, "as in masks=['iban', re.compile(r'ACC-[0-9]+')], not 7"),
+        ({"masks": [""]}, "not ''"),
+        ({"masks": re.compile("x")}, "masks takes a list"),
+    ],
+)
+def test_how_errors_are_logged_is_checked(options: dict[str, Any], words: str) -> None:
+    """What is none of the words, or no mask, is refused with what to write."""
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        Service("s", **options)
+
+
+def test_masks_are_taken_from_anything_that_gives_them() -> None:
+    """Once: a generator, too."""
+    service = Service("s", masks=(name for name in ("iban", "customer")))
+    assert service.error_reports.masker.masks == ("iban", "customer")

@@ -137,7 +137,10 @@ async def test_while_the_database_is_away_notes_are_kept(
 
         monkeypatch.setattr(recorder, "_write", away)
         assert not await recorder.flush()
-        assert "1 states of messages are not written yet (0 dropped): away" in caplog.text
+        assert (
+            "store: states of messages are not written since 12:00:00: 1 wait, 0 are dropped: away"
+            in caplog.text
+        )
         monkeypatch.setattr(recorder, "_write", write)
         assert await recorder.flush()
         async with db.reading() as connection:
