@@ -328,8 +328,8 @@ class Publisher:
         :raises RequestTimeoutError: no reply within the timeout; it may be handled yet
         :raises ReplyLostError: the channel closed before the reply came; it may have been handled
         :raises DecodeError: the reply is no `reply_type`; the request was handled
-        :raises ConfigurationError: pydantic cannot validate `reply_type`, or the timeout is none;
-            nothing was written
+        :raises ConfigurationError: pydantic cannot validate `reply_type`, the timeout is none, or
+            as `publish`; nothing was written
         :raises PublishError: as `publish`: it is unroutable, refused, blocked, not confirmed
         :raises InvalidMessageError: as `publish`
         """
