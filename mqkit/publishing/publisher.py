@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
-from typing import Any, Self, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from mqkit.broker.connection import Connection
 from mqkit.checks import checked
@@ -19,8 +19,8 @@ from mqkit.codec import BodyDecoder
 from mqkit.drivers.base import Driver
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message, maker
-from mqkit.publishing.exchanges import ExchangeCheck, Exchanges
-from mqkit.publishing.lifetime import CLOSE_TIMEOUT, Lifetime, wait_for_all
+from mqkit.publishing.exchanges import Exchanges
+from mqkit.publishing.lifetime import CLOSE_TIMEOUT, Lifetime, Options, wait_for_all
 from mqkit.publishing.outgoing import MessageIds, Outgoing, destination, to_message
 from mqkit.publishing.pipeline import (
     OnConfirmed,
@@ -47,18 +47,6 @@ REPLY_TYPES = 128
 """Types of replies whose validators are kept for the next request."""
 
 T = TypeVar("T")
-
-
-class Options(TypedDict, total=False):
-    """The options of a publisher, whoever opens its connection; see `Publisher`."""
-
-    app_id: str | None
-    timeout: Seconds
-    window: int
-    limits: Limits
-    on_confirmed: OnConfirmed | None
-    check_exchange: ExchangeCheck | None
-    """Refuses an `Exchange` that may not be published to; not for a publisher with a URL."""
 
 
 class Publisher:
@@ -259,7 +247,8 @@ class Publisher:
         The publisher's limits are not for it: the copy of a message that is over them, on its way
         to the dead letters, must be written all the same.
         """
-        self._lifetime.check(message)
+        if asyncio.get_running_loop() is not self._lifetime.usable_on:
+            self._lifetime.check(message)
         if declare is None:
             await self._send(message, timeout)
         else:
@@ -358,7 +347,8 @@ class Publisher:
 
     def _to_message(self, outgoing: Outgoing) -> Message:
         message = to_message(outgoing, self._app_id, limits=self._limits, new_id=self._new_id)
-        self._lifetime.check(message)
+        if asyncio.get_running_loop() is not self._lifetime.usable_on:
+            self._lifetime.check(message)
         exchange = outgoing.exchange
         if (
             isinstance(exchange, Exchange)
