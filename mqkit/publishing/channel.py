@@ -138,6 +138,7 @@ class PublishChannel(Generic[C]):
             seconds,
             blocked=self._connection.blocked,
             written=progress.written,
+            unreachable=self._connection.problem,
         )
 
     async def close(self) -> None:
