@@ -158,7 +158,7 @@ async def test_a_publish_waits_for_the_broker_within_its_time(
     broker.error = ConnectError("h:5672: refused")
     with pytest.raises(ConnectError, match=r"within 0.02 s: h:5672: refused"):
         await publisher.open(timeout=0.02)
-    with pytest.raises(ConnectionLostError, match="nothing was written") as caught:
+    with pytest.raises(ConnectionLostError, match=r"\(h:5672: refused\); nothing was w") as caught:
         await publisher.publish("", "q", b"", timeout=0.02)
     assert not caught.value.may_be_stored
     broker.error = None
