@@ -349,15 +349,18 @@ class Publisher:
         message = to_message(outgoing, self._app_id, limits=self._limits, new_id=self._new_id)
         if asyncio.get_running_loop() is not self._lifetime.usable_on:
             self._lifetime.check(message)
-        self.note(outgoing.exchange)
+        exchange = outgoing.exchange
+        if (
+            isinstance(exchange, Exchange)
+            and self._exchanges.given.get(exchange.name) is not exchange
+        ):
+            self._exchanges.note(exchange)
         return message
 
     def note(self, exchange: Exchange | str) -> None:
         """Note an exchange, as `publish` does, for messages to it that are ready to be written."""
         if isinstance(exchange, Exchange):
-            given = self._exchanges.given.get(exchange.name)
-            if given is not exchange:
-                self._exchanges.note(exchange)
+            self._exchanges.note(exchange)
 
     def publish_many(
         self,

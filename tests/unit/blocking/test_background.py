@@ -64,6 +64,33 @@ def test_it_ends_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not raised.value.begun
 
 
+def test_what_waits_is_told_where_the_end_goes_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    """A bug at the end of the thread is logged, and leaves nobody waiting."""
+    fake = FakePublisher()
+    fake.fails_to_close = True
+    behind = Background("background", cast(Publisher, fake))
+    errors: list[BackgroundEndedError] = []
+    begun = threading.Event()
+
+    async def never() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    def wait() -> None:
+        try:
+            behind.run(never)
+        except BackgroundEndedError as error:
+            errors.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert begun.wait(5)
+    behind.close(1)
+    waiting.join(5)
+    assert [error.begun for error in errors] == [True]
+    assert "background: the thread failed" in caplog.text
+
+
 def test_one_that_nobody_has_any_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A blocking publisher that was dropped unclosed disconnects, and its thread ends."""
     fake = install(monkeypatch)
