@@ -176,7 +176,9 @@ class Subscription:
             self._on_lost(channel)
             self._on_closed(why.text)
             if not self._stopping:
-                logger.warning("%s: stopped consuming: %s", self._queue, shown(why.text))
+                # Of a lost connection one line tells, for all of its queues.
+                level = logging.WARNING if self._connection.is_up else logging.DEBUG
+                logger.log(level, "%s: stopped consuming: %s", self._queue, shown(why.text))
 
     async def _attach(self) -> DriverChannel | None:
         def log_failure(state: RetryCallState) -> None:

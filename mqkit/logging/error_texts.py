@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator
 from itertools import islice
 
-from mqkit.logging.masking import DEFAULT, MAX_MASKED, Masker
+from mqkit.logging.masking import DEFAULT, MAX_MASKED, Masker, cut
 
 NO_TRACEBACK = "<traceback failed>"
 
@@ -44,12 +44,11 @@ def masked_line(error: BaseException, masker: Masker = DEFAULT, limit: int = 500
     :param limit: characters of it, before the mark of a cut
     """
     text = error_text(error)
-    cut = text[:MAX_LOOKED_AT].rpartition(" ")[0] or "" if len(text) > MAX_LOOKED_AT else text
+    if len(text) > MAX_LOOKED_AT:
+        text = cut(text, MAX_LOOKED_AT)
     # The lines are joined first: what is on two of them must be seen as one.
-    masked = masker.mask(" ".join(cut.split()))
-    if len(masked) > limit or len(cut) < len(text):
-        return f"{masked[:limit]} [cut]"
-    return masked
+    masked = masker.mask(" ".join(text.split()))
+    return masked if len(masked) <= limit else f"{masked[:limit]} [cut]"
 
 
 def masked_traceback(

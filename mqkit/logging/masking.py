@@ -4,7 +4,8 @@ Masked are
 
 - what stands after a name of a secret: `password=`, `"api_key": "..."`, `Authorization: Bearer`;
 - passwords in URLs; tokens by their form (JWT, those of well-known issuers, long random ones);
-- private keys, card numbers (`cards`), and `input_value=` of pydantic's errors: it quotes a body;
+- private keys, card numbers (`cards`), and what errors of pydantic, SQLAlchemy and PostgreSQL quote
+  of the data that they were given;
 - what the application names by `Service(masks=...)`.
 
 A text without any of it stays as it is. Each pass takes time in proportion to the text's length: a
@@ -36,7 +37,7 @@ _WHOLE = ("pwd", "pass", "pin", "cvv", "cvv2", "cvc", "cvc2", "sig", "x-amz-sign
 """Names that are endings of too many ordinary words."""
 
 _SEPARATORS = (
-    r"(?:\\*[\"'`])?[ \t]{0,3}(?:=>|:=|==?|:(?!//))[ \t]{0,3}"
+    r"(?:\\*[\"'`]|\))?[ \t]{0,3}(?:=>|:=|==?|%3d|:(?!//))[ \t]{0,3}"
     r"|(?P<tuple>\\*[\"'],[ ]{0,3}(?=b?\\*[\"']))"
     r"|(?P<quoted>[ ](?=[\"']))"
     r"|(?P<option>[ ]{1,3}(?=\S))"
@@ -50,7 +51,14 @@ _PEM = re.compile(
     re.DOTALL,
 )
 
-_INPUT_VALUE = re.compile(r"(?<=input_value=).*?(?=, input_type=|\n|\Z)")
+_QUOTED = re.compile(
+    r"(?<=input_value=).*?(?=, input_type=|\n|\Z)"  # pydantic's
+    r"|(?<=\[parameters: )(?:[^\n]*(?=\])|[^\n]*)"  # SQLAlchemy's
+    r"|(?<=Failing row contains \()[^\n]*?(?=\)\.|\)?(?:\n|\Z))"  # PostgreSQL's
+)
+"""What libraries' errors quote of the data that they were given."""
+
+_QUOTING = ("input_value=", "[parameters: ", "Failing row contains (")
 
 _URL = re.compile(r"(:(?:\\?/){2})([^\s\"'<>`]+)")
 
@@ -102,13 +110,13 @@ class Masker:
     def mask(self, text: str) -> str:
         """Return the text without its secrets; masking it again changes nothing."""
         if len(text) > MAX_MASKED:
-            text = _cut(text)
+            text = cut(text, MAX_MASKED)
         for pattern in self._patterns:
             text = pattern.sub(MASK, text)
         if "-----" in text:
             text = _PEM.sub(MASK, text)
-        if "input_value=" in text:
-            text = _INPUT_VALUE.sub(MASK, text)
+        if any(words in text for words in _QUOTING):
+            text = _QUOTED.sub(MASK, text)
         if "://" in text or ":\\/" in text:
             text = _URL.sub(_without_passwords, text)
         text = self._mask_named(text)
@@ -209,9 +217,12 @@ def _without_opaque(found: re.Match[str]) -> str:
     return MASK if is_random else word
 
 
-def _cut(text: str) -> str:
-    """Cut a text where no secret is cut in two, of which the half would not be known as one."""
-    text = text[:MAX_MASKED].rstrip()
+def cut(text: str, limit: int) -> str:
+    """Cut a text where no secret is cut in two, of which the half would not be known as one.
+
+    :param limit: characters of the result, before the mark of the cut
+    """
+    text = text[:limit].rstrip()
     edge = re.search(r"[^\s\"',;&{}()\[\]<>|]*\Z", text[-1_000:])
     text = text[: len(text) - (len(edge.group()) if edge else 0)]
     return f"{text.rstrip('0123456789 -')} [cut]"

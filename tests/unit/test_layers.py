@@ -256,6 +256,22 @@ def test_only_settle_settles() -> None:
     assert calling == {"mqkit/consuming/settler.py"}
 
 
+def test_an_error_goes_to_a_log_masked() -> None:
+    """Only what reports errors shows them to logging, which would show all that they quote."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for top, path, tree in modules(ROOT / "mqkit")
+        for node in ast.walk(tree)
+        if top != "embedded"
+        and isinstance(node, ast.Call)
+        and (
+            any(keyword.arg == "exc_info" for keyword in node.keywords)
+            or ast.unparse(node.func) == "logger.exception"
+        )
+    ]
+    assert found == []
+
+
 def test_nothing_is_read_from_the_environment_at_import() -> None:
     """No module of mqkit or handlers touches os.environ outside a function."""
     found = [

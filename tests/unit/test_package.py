@@ -78,6 +78,13 @@ def test_the_pytest_plugin_is_cheap_to_load() -> None:
     assert len(loaded) < 10, loaded
 
 
+def test_errors_need_no_logging() -> None:
+    """Who catches one pays for none of what mqkit logs with."""
+    code = "import sys, mqkit.errors; print('logging' in sys.modules, 'json' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout.decode() == "False False\n"
+
+
 BLOCKED = """
 import sys
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def logged(**environment: str) -> Iterator[io.StringIO]:
     ):
         for name, value in {"TERM": "xterm", "NO_COLOR": "", **environment}.items():
             patch.setenv(name, value)
+        patch.setattr(multiprocessing.current_process(), "name", "MainProcess")
         yield stream
     root.handlers[:] = handlers
     root.setLevel(level)

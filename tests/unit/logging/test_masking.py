@@ -48,6 +48,10 @@ FIXED_FORMS = [
     "[(b'authorization', b'Bearer {secret}')]",
     "Cookie: session={secret}; other={secret}",
     "1 error for Order\nname\n  too long [type=x, input_value='{secret}', input_type=str]",
+    "(IntegrityError) x [SQL: INSERT] [parameters: (1, ['{secret}'], 'a] b')] (Background on: x)",
+    "null value in column\nDETAIL:  Failing row contains (1, null, {secret}).",
+    "duplicate key DETAIL: Key (token)=({secret}) already exists.",
+    "https://host/login?next=%2Fpay%3Ftoken%3D{secret}",
     "-----BEGIN RSA PRIVATE KEY-----\n{secret}\n-----END RSA PRIVATE KEY-----",
 ]
 
@@ -126,7 +130,21 @@ def test_whatever_it_is_given(text: str) -> None:
 
 
 PARTS = ["a", "eyJ", "://a:", "password=", "password=(", "4 ", "password='\\'", "\\", "@:", "://"]
-PARTS += ["(", "password=['", "password=,aaaa", "AB12", "DE89 ", "Bearer ", "--", "'", "&a"]
+PARTS += [
+    "[parameters: ",
+    "Failing row contains (",
+    "input_value=",
+    "token)=(",
+    "(",
+    "password=['",
+    "password=,aaaa",
+    "AB12",
+    "DE89 ",
+    "Bearer ",
+    "--",
+    "'",
+    "&a",
+]
 PARTS += ["-----BEGIN PRIVATE KEY", "-----BEGIN PRIVATE KEY-----", 'password="\\', "x-amz-"]
 
 
