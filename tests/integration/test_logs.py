@@ -36,7 +36,8 @@ async def log_of(broker: Broker, name: str, log: Path, *options: str) -> str:
     """What the service has logged after all of its messages have failed."""
     command = (f"{MODULE}:service", broker.url, log)
     with running(*command, *options, MQKIT_TEST_QUEUE=name) as process:
-        await process.says("process 2: ready" if "--processes" in options else "consuming")
+        started = "process 2: ready" if "--processes" in options else "consuming"
+        await process.says(started, within=60)
         exchange = f"{name}.payments"
         async with connected(broker.url) as client:
             for what, secret in SECRETS.items():
