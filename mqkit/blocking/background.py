@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from mqkit.errors import ConfigurationError
+from mqkit.logging.error_reports import log_error
 from mqkit.publishing.publisher import Publisher
 
 logger = logging.getLogger(__name__)
@@ -148,9 +149,9 @@ class Background:
         assert self._loop is not None, "it is set before the thread is started"
         try:
             self._loop.run_until_complete(self._main())
-        except Exception:
-            name = self._thread.name
-            logger.exception("%s: the thread failed, and what waits for it fails", name)
+        except Exception as error:  # noqa: BLE001 - it is logged, and ends the thread
+            text = "%s: the thread failed, and what waits for it fails"
+            log_error(logger, logging.ERROR, text, self._thread.name, error=error)
         finally:
             self._ended = True
             self._loop.close()

@@ -42,8 +42,7 @@ class Invoker:
 
     `values` holds what lives as long as the service: type to value. `executor` runs `def`
     handlers. A handler that asks for a transaction of the `store` runs inside of one, and is not
-    run at all for a message that it has handled before. `check_exchange` refuses an exchange that a
-    transaction may not publish to.
+    run for a message that it has handled. `check_exchange` refuses what it may not publish to.
     """
 
     def __init__(
@@ -249,11 +248,7 @@ class Invoker:
             del thread  # it holds the error, whose traceback holds this frame
 
     async def _value(
-        self,
-        kind: Any,
-        delivery: Delivery,
-        stack: contextlib.AsyncExitStack,
-        made: dict[Any, Any],
+        self, kind: Any, delivery: Delivery, stack: contextlib.AsyncExitStack, made: dict[Any, Any]
     ) -> Any:
         if kind is Delivery:
             return delivery

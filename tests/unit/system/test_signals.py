@@ -25,7 +25,7 @@ def kept() -> Iterator[None]:
 class LoopWithoutSignals(asyncio.SelectorEventLoop):
     """As those of Windows are."""
 
-    def add_signal_handler(self, *_: Any) -> None:  # type: ignore[override]
+    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
         raise NotImplementedError
 
 
