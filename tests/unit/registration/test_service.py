@@ -271,13 +271,16 @@ def test_a_batch_that_the_broker_takes_back_is_refused(
     service.batch(queue, size=2, within=1, timeout=timeout and 1)(handle_all)
 
 
+untyped: Any = Runtime
+
+
 @pytest.mark.parametrize(
     ("run", "words"),
     [
-        (lambda s: Runtime(s, "amqp://u:planted@h/"), "is text; give BrokerUrl.parse(url)"),
-        (lambda s: Runtime(s), "has no broker"),
-        (lambda s: Runtime("shop"), "Runtime takes a Service, not 'shop'"),
-        (lambda s: Runtime(Service("empty")), "import the module that has them"),
+        (lambda s: untyped(s, "amqp://u:planted@h/"), "is text; give BrokerUrl.parse(url)"),
+        (Runtime, "has no broker"),
+        (lambda _: untyped("shop"), "Runtime takes a Service, not 'shop'"),
+        (lambda _: Runtime(Service("empty")), "import the module that has them"),
     ],
 )
 def test_a_run_of_something_else_is_refused(run: Any, words: str) -> None:
