@@ -80,7 +80,7 @@ def _make_private(path: Path) -> None:
     The libraries that write it log parameters of statements at their lowest level.
     """
     with contextlib.suppress(OSError):  # SQLite says why it cannot be made
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     for name in ("sqlalchemy", "aiosqlite"):
         if logging.getLogger(name).level == logging.NOTSET:
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import typer
 from mqkit.cli.loop import tune_collector_of_broker
 from mqkit.embedded import PRODUCT, DataError, EmbeddedServer, ServerThread, version
 from mqkit.errors import BrokerError
+from mqkit.system.signals import STOPPING, on_signal
 
 logger = logging.getLogger(__name__)
 
@@ -82,9 +82,8 @@ def embedded_broker(data: Path | None = None, port: int = 0) -> Iterator[str]:
 async def _serve(server: EmbeddedServer, data: Path | None) -> None:
     stop = asyncio.Event()
     tune_collector_of_broker()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for number in STOPPING:
+        on_signal(number, stop.set)
     async with server:
         where = f"keeping durable queues in {data}" if data is not None else IN_MEMORY
         # Without the password: this may be a log.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from typing import Annotated
 
 import typer
@@ -24,6 +23,7 @@ from mqkit.cli.watchdog import ShutdownWatchdog
 from mqkit.drivers.base import Driver
 from mqkit.publishing.publisher import Publisher
 from mqkit.settings import BrokerUrl
+from mqkit.system.signals import STOPPING, on_signal
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +69,8 @@ def relay(
 
 async def _relay(database: str, broker: BrokerUrl, driver: Driver) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for number in STOPPING:
+        on_signal(number, stop.set)
     with ShutdownWatchdog(GRACE):
         await _relay_until(stop, database, broker, driver)
 

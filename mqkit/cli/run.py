@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from mqkit.cli.supervisor.supervisor import Supervisor
 from mqkit.cli.watchdog import ShutdownWatchdog
 from mqkit.errors import ConfigurationError
 from mqkit.runtime import DEFAULT_GRACE, Runtime
+from mqkit.system.signals import STOPPING, on_signal
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +143,8 @@ def run(
         log_level=log_level_number(log_level),
     )
     check_broker_choice(url, data, port, embedded=embedded)
+    if sys.platform == "win32":
+        _check_for_windows(processes, reload=reload)
     if reload and processes > 1:
         raise ConfigurationError("--reload runs one process: give it without --processes")
     job.check()
@@ -163,6 +166,22 @@ def run(
             on_loop.run(_run_until_signal(runtime, watchdog))
 
 
+def _check_for_windows(processes: int, *, reload: bool) -> None:
+    """Check that one process is asked for, and none that looks after others.
+
+    :raises ConfigurationError: there is
+    """
+    if processes > 1:
+        raise ConfigurationError(
+            "--processes is not there on Windows: start `mqkit run` as often as there shall be "
+            "processes"
+        )
+    if reload:
+        raise ConfigurationError(
+            "--reload is not there on Windows: start `mqkit run` again after a change"
+        )
+
+
 def _embedded_broker(data: Path | None, port: int | None) -> contextlib.AbstractContextManager[str]:
     from mqkit.cli.embedded_broker import embedded_broker  # noqa: PLC0415 - most services run without it
 
@@ -182,7 +201,7 @@ def _reload(job: WorkerJob) -> int:
 async def _run_until_signal(runtime: Runtime, watchdog: ShutdownWatchdog) -> None:
     stop = asyncio.Event()
 
-    def on_signal(name: str) -> None:
+    def stopped_by(name: str) -> None:
         if stop.is_set():
             runtime.hurry()
             logger.warning("%s again: not waiting any longer", name)
@@ -190,9 +209,8 @@ async def _run_until_signal(runtime: Runtime, watchdog: ShutdownWatchdog) -> Non
             stop.set()
             logger.info("%s: stopping", name)
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number.name)
+    for number in STOPPING:
+        on_signal(number, stopped_by, number.name)
     with watchdog, ended_if_abandoned(runtime):
         await runtime.run(stop)
 

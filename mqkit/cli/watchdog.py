@@ -8,6 +8,7 @@ it once the connection is gone.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -22,6 +23,7 @@ from typing import Self
 
 from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.labels import finish_output
+from mqkit.system.signals import STOPPING
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class ShutdownWatchdog:
         *,
         after: float = AFTER_GRACE,
         first: Callable[[], None] = lambda: None,
-        hurried_by: Container[int] = (signal.SIGTERM, signal.SIGINT),
+        hurried_by: Container[int] = STOPPING,
     ) -> None:
         """Begin nothing yet.
 
@@ -70,6 +72,7 @@ class ShutdownWatchdog:
         self._ours, self._theirs = socket.socketpair()
         self._theirs.setblocking(False)
         self._former = -1
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, grace: float | None = None) -> None:
         """Start the time: its own grace period, or this one if that is over earlier."""
@@ -90,6 +93,7 @@ class ShutdownWatchdog:
             self._changed.notify()
 
     def __enter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         self._former = signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._relay, name="mqkit signals", daemon=True).start()
         return self
@@ -112,8 +116,7 @@ class ShutdownWatchdog:
         """Pass each signal's byte on to the event loop, whose wakeup file this has replaced."""
         while data := self._ours.recv(4096):
             with self._changed, contextlib.suppress(BlockingIOError):  # full: it wakes up anyway
-                if self._former >= 0:
-                    os.write(self._former, data)
+                self._wake_loop(data)
             for number in data:
                 if number in self._hurried_by:
                     self._signals += 1
@@ -121,6 +124,15 @@ class ShutdownWatchdog:
                 elif number == signal.SIGTERM:
                     self.begin()
         self._ours.close()
+
+    def _wake_loop(self, data: bytes) -> None:
+        if sys.platform == "win32":
+            # Its wakeup file is a socket, to which nothing else can write. The loop need not know
+            # which signal it is: Python's own handlers run once it is awake.
+            assert self._loop is not None, "it is entered"
+            self._loop.call_soon_threadsafe(lambda: None)
+        elif self._former >= 0:
+            os.write(self._former, data)
 
     def _wait(self) -> None:
         with self._changed:

@@ -622,6 +622,18 @@ async def test_a_port_in_use(tmp_path: Path) -> None:
         pass
 
 
+def test_a_start_without_an_event_loop_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that may open no more files cannot make one; whoever starts it is told."""
+
+    def refuse() -> None:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(asyncio, "new_event_loop", refuse)
+    monkeypatch.setattr(asyncio.events, "new_event_loop", refuse)
+    with pytest.raises(OSError, match="too many open files"):
+        ServerThread().start()
+
+
 def test_a_password_with_signs_in_it() -> None:
     """The URL can be used as it is, whatever the name and the password are made of."""
     with ServerThread(users={"an/n": "p@ss:w%rd/?#"}) as running:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 ROWS: list[list[str]] = [
     ["embedded"],
-    ["clock", "logging", "message"],
+    ["clock", "logging", "message", "system"],
     ["errors"],
     ["checks"],
     ["limits", "outcome", "settings"],
@@ -340,6 +340,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "test_package.py": "of mqkit itself: its names, and what its import costs",
     "test_readme.py": "of the examples in README.md",
     "test_selection.py": "of tests/selection.py",
+    "test_windows.py": "of what mqkit takes from the operating system",
 }
 """Unit tests that are about several modules, or about none of mqkit's, and what they are of."""
 

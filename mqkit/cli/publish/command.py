@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from mqkit import drivers
 from mqkit.broker.connection import Connection
 from mqkit.checks.checked import MAX_SHORT
 from mqkit.cli.exit_codes import FAILED, INTERRUPTED
@@ -21,7 +21,6 @@ from mqkit.cli.publish.journal import Journal, JournalError, line_hash
 from mqkit.cli.publish.json_lines import count_lines, read_lines
 from mqkit.cli.publish.report import ProgressDisplay, Summary, report
 from mqkit.codec import JSON
-from mqkit.drivers.pika.driver import PikaDriver
 from mqkit.errors import (
     BlockedError,
     ConfigurationError,
@@ -35,6 +34,7 @@ from mqkit.publishing.outgoing import Outgoing
 from mqkit.publishing.pipeline import PublishResult
 from mqkit.publishing.publisher import DEFAULT_TIMEOUT, Publisher
 from mqkit.settings import BrokerUrl
+from mqkit.system.signals import STOPPING, on_signal
 
 APP_ID = "mqkit publish"
 
@@ -148,9 +148,8 @@ class _Run:
 
         :raises ConnectError: no connection within `CONNECT_DEADLINE`, or this user is refused
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._interrupt)
+        for number in STOPPING:
+            on_signal(number, self._interrupt)
         work = asyncio.create_task(self._work(broker, window=window, timeout=timeout))
         stop = asyncio.create_task(self._stop.wait())
         hurry = asyncio.create_task(self._hurry.wait())
@@ -173,7 +172,7 @@ class _Run:
         self._stop.set()
 
     async def _work(self, broker: BrokerUrl, *, window: int, timeout: float) -> None:  # noqa: ASYNC109
-        connection = Connection(broker, name=APP_ID, driver=PikaDriver())
+        connection = Connection(broker, name=APP_ID, driver=drivers.named())
         try:
             await connection.open(CONNECT_DEADLINE)
             self._connected = True

@@ -13,7 +13,6 @@ and after a crash of the machine, those of the last seconds. They are sent again
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mqkit.errors import ConfigurationError
+from mqkit.system.files import BYTES, lock
 
 VERSION = 1
 
@@ -71,7 +71,7 @@ class Journal:
         self.is_broken = False
         """True once something could not be written; then nothing more is."""
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | BYTES, 0o600)
         except OSError as error:
             raise self._error(f"cannot be written: {error.strerror}", other=True) from error
         try:
@@ -137,10 +137,8 @@ class Journal:
     def _lock(self) -> None:
         if not stat.S_ISREG(os.fstat(self._file).st_mode):
             raise self._error("is not a regular file", other=True)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise self._error("is in use: this file is being published already") from error
+        if not lock(self._file):
+            raise self._error("is in use: this file is being published already")
 
     def _begin(self) -> None:
         try:
@@ -150,7 +148,7 @@ class Journal:
             raise self._error(f"cannot be written: {error.strerror}", other=True) from error
         # The folder has its name. Some file systems cannot do this, and need not.
         with contextlib.suppress(OSError):
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            folder = os.open(self.path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from mqkit.drivers.base import Closed, Driver, DriverConnection
 from mqkit.drivers.pika import convert
 from mqkit.drivers.pika.channel import PikaChannel
 from mqkit.drivers.pika.connection import StreamConnection
+from mqkit.errors import ConfigurationError
 from mqkit.settings import BrokerUrl, Host
 
 
@@ -32,6 +34,7 @@ class PikaDriver(Driver):
     ) -> PikaConnection:
         convert.quiet_pika()
         loop = asyncio.get_running_loop()
+        _check_loop(loop)
         opened: asyncio.Future[None] = loop.create_future()
         closed: asyncio.Future[Closed] = loop.create_future()
 
@@ -66,6 +69,18 @@ class PikaDriver(Driver):
                 raise refusals.not_in_time(host, url.connect_timeout) from error
             raise
         return PikaConnection(connection, closed)
+
+
+def _check_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Check that pika can wait for a socket on this event loop.
+
+    :raises ConfigurationError: it cannot, and would say so anew at each attempt to connect
+    """
+    if sys.platform == "win32" and not isinstance(loop, asyncio.SelectorEventLoop):
+        raise ConfigurationError(
+            "the driver pika needs asyncio.SelectorEventLoop, which is not the usual loop on "
+            "Windows: run on that, or take the driver aio-pika"
+        )
 
 
 def _abandon(connection: StreamConnection, opened: asyncio.Future[None]) -> None:

@@ -7,8 +7,10 @@ holds, not the process: memory that Python keeps for later use would hold an ala
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,10 +103,10 @@ def available() -> int | None:
 
 def physical() -> int | None:
     """Return the bytes of memory of the machine; None where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
+    if sys.platform != "win32":
+        with contextlib.suppress(ValueError, OSError):
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return None
 
 
 def of_cgroups(cgroup: Path = CGROUP, root: Path = CGROUPS) -> list[int]:

@@ -160,9 +160,9 @@ class EmbeddedServer:
             )
             if store is not None:
                 store.restore(self._node)
-            self._server = await loop.create_server(
-                lambda: Peer(self), self.host, self.port, reuse_address=True
-            )
+            # The loop lets an address be listened on again at once where that does not mean, as on
+            # Windows, that two may listen on it.
+            self._server = await loop.create_server(lambda: Peer(self), self.host, self.port)
         except BaseException:
             if store is not None:
                 store.close()

@@ -188,10 +188,14 @@ class ServerThread:
             raise RuntimeError("the embedded broker has been stopped") from None
 
     def _main(self, started: futures.Future[asyncio.AbstractEventLoop]) -> None:
+        running = self._run(started)
         try:
-            asyncio.run(self._run(started))
+            asyncio.run(running)
         except BaseException as error:  # noqa: BLE001 - it is raised where `stop` is called
             self._ended.set_exception(error)
+            if not started.done():  # not even an event loop could be made
+                running.close()
+                started.set_exception(error)
         else:
             self._ended.set_result(None)
 

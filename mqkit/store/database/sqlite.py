@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mqkit.errors import StoreError
 from mqkit.store.database.dialects import PRIVATE
 from mqkit.store.schema import inbox
+from mqkit.system.files import lock
 
 
 async def _driver(connection: AsyncConnection) -> Any:
@@ -83,7 +83,7 @@ class Sqlite:
         # What SQLite makes beside it gets the same rights. One that is there keeps its own. Where
         # it cannot be made, SQLite says so.
         with contextlib.suppress(OSError):
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE))
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, PRIVATE))
 
     async def lock_shards(
         self,
@@ -130,12 +130,7 @@ class Sqlite:
         # The system lets go of it when the process dies, however it does; a row in the database
         # would need a clock to tell a dead owner from a slow one.
         with self._lock_file() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+            yield lock(file.fileno())
 
     def _lock_file(self) -> BinaryIO:
         def private(path: str, flags: int) -> int:

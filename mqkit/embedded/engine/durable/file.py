@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import sys
 from pathlib import Path
 
 from mqkit.embedded.errors import DataError
@@ -156,10 +157,11 @@ def _version(database: sqlite3.Connection, path: Path) -> int:
 
 def _make_private(path: Path) -> None:
     """Take others' permissions off a file that was made before files were made private."""
-    status = path.stat()
-    others = stat.S_IMODE(status.st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
-    if others and status.st_uid == os.geteuid():
-        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    if sys.platform != "win32":  # where they are inherited from the folder
+        status = path.stat()
+        others = stat.S_IMODE(status.st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
+        if others and status.st_uid == os.geteuid():
+            path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
 
 def shrink(database: sqlite3.Connection) -> bool:
