@@ -157,12 +157,14 @@ class Background:
 
     async def _main(self) -> None:
         await self._ending.wait()
-        await self.publisher.close(timeout=0)
-        own = asyncio.current_task()
-        rest = [task for task in asyncio.all_tasks() if task is not own]
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+        try:
+            await self.publisher.close(timeout=0)
+        finally:
+            own = asyncio.current_task()
+            rest = [task for task in asyncio.all_tasks() if task is not own]
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
 
 
 def _start(

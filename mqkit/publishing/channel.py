@@ -129,15 +129,13 @@ class PublishChannel(Generic[C]):
 
     def deadline_passed(self, message: Message, progress: Progress, seconds: float) -> PublishError:
         """Make the error of a message that was not confirmed within so many seconds."""
-        waited_for: str = progress.stage
-        if waited_for == Stage.CONNECTION and (problem := self._connection.problem):
-            waited_for = f"{waited_for} ({problem})"
         return deadline_passed(
             message,
-            waited_for,
+            progress.stage,
             seconds,
             blocked=self._connection.blocked,
             written=progress.written,
+            unreachable=self._connection.problem,
         )
 
     async def close(self) -> None:

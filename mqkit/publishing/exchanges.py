@@ -44,6 +44,8 @@ class Exchanges:
         """The exchanges that the broker has, as far as this connection was told."""
         self.given: dict[str, Exchange] = {}
         """The exchanges that were given as such, by name: for a look before `note`."""
+        self._judged: set[str] = set()
+        """Exchanges that this user may neither declare nor ask for."""
         self._check = check
         self._asking: SingleFlight[None] = SingleFlight()
 
@@ -69,7 +71,7 @@ class Exchanges:
     def declares(self, name: str) -> bool:
         """Tell whether an exchange is declared here, where the broker does not have it."""
         exchange = self.given.get(name)
-        return exchange is not None and exchange.declare
+        return exchange is not None and exchange.declare and name not in self._judged
 
     async def find(self, message: Message, extra_channel: ExtraChannel) -> PublishError | None:
         """Declare or find the exchange of a message; return the error if it cannot be written to.
@@ -77,6 +79,7 @@ class Exchanges:
         Where the connection was lost meanwhile, it is neither known nor an error.
         """
         name = message.exchange
+        self._judged.discard(name)
         exchange = self.given[name] if self.declares(name) else None
         try:
             await self._asking.do(
@@ -97,6 +100,7 @@ class Exchanges:
                 return publish_error(ExchangeMismatchError, message, problem)
             if error.code not in HARMLESS_CODES:
                 # Not allowed to ask: let the publish itself be judged.
+                self._judged.add(name)
                 self.known.add(name)
         return None
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 from mqkit import drivers
 from mqkit.broker.connection import Connection
 from mqkit.broker.lazy import LazyConnection
 from mqkit.checks import checked
+from mqkit.checks.checked import Seconds
 from mqkit.drivers.base import Driver
 from mqkit.errors import ConfigurationError, PublisherClosedError
+from mqkit.limits import Limits
 from mqkit.message import Message
+from mqkit.publishing.exchanges import ExchangeCheck
+from mqkit.publishing.pipeline import OnConfirmed
 from mqkit.publishing.verdicts import publish_error
 from mqkit.settings import BrokerUrl
 
@@ -21,6 +25,18 @@ DEFAULT_NAME = "mqkit.publisher"
 
 CLOSE_TIMEOUT = 3.0
 """Seconds that `close` waits for what is in flight."""
+
+
+class Options(TypedDict, total=False):
+    """The options of a publisher, whoever opens its connection; see `Publisher`."""
+
+    app_id: str | None
+    timeout: Seconds
+    window: int
+    limits: Limits
+    on_confirmed: OnConfirmed | None
+    check_exchange: ExchangeCheck | None
+    """Refuses an `Exchange` that may not be published to; not for a publisher with a URL."""
 
 
 class Lifetime:
@@ -35,6 +51,8 @@ class Lifetime:
         self.connection = connection
         self.about = about
         self._own = own
+        self.usable_on: asyncio.AbstractEventLoop | None = None
+        """The event loop on which `check` refuses nothing, so that it need not be called there."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
 
@@ -65,10 +83,10 @@ class Lifetime:
         :raises PublisherClosedError: it is closed
         :raises ConfigurationError: it is used on another event loop
         """
-        if asyncio.get_running_loop() is not self._loop or self._is_closed:
-            self._check_loop()
-            if self._is_closed:
-                raise publish_error(PublisherClosedError, message, "the publisher is closed")
+        self._check_loop()
+        if self._is_closed:
+            raise publish_error(PublisherClosedError, message, "the publisher is closed")
+        self.usable_on = self._loop
 
     async def open(self, seconds: float) -> None:
         """Connect within so many seconds; raises as `Publisher.open`."""
@@ -91,6 +109,7 @@ class Lifetime:
         """
         self._check_loop()
         self._is_closed = True
+        self.usable_on = None
 
     async def disconnect(self) -> None:
         """Close the connection, where it is the publisher's own."""

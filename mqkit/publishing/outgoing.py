@@ -59,13 +59,15 @@ def to_message(
         limits; it names which
     """
     exchange = outgoing.exchange
-    mandatory = True if outgoing.mandatory is None else outgoing.mandatory
+    mandatory = outgoing.mandatory
     if isinstance(exchange, Exchange):
         exchange_name = exchange.name
-        if outgoing.mandatory is None:
+        if mandatory is None:
             mandatory = exchange.mandatory
     else:
         exchange_name = exchange
+        if mandatory is None:
+            mandatory = True
     for problem in _problems(outgoing, exchange_name):
         raise _invalid(outgoing, exchange_name, problem)
     headers = _headers(outgoing, exchange_name, limits) if outgoing.headers else {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
-from typing import Any, Self, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from mqkit.broker.connection import Connection
 from mqkit.checks import checked
@@ -17,8 +17,8 @@ from mqkit.checks.checked import Seconds
 from mqkit.drivers.base import Driver, Incoming
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message, maker
-from mqkit.publishing.exchanges import ExchangeCheck, Exchanges
-from mqkit.publishing.lifetime import CLOSE_TIMEOUT, Lifetime, wait_for_all
+from mqkit.publishing.exchanges import Exchanges
+from mqkit.publishing.lifetime import CLOSE_TIMEOUT, Lifetime, Options, wait_for_all
 from mqkit.publishing.outgoing import MessageIds, Outgoing, destination, to_message
 from mqkit.publishing.pipeline import (
     OnConfirmed,
@@ -42,18 +42,6 @@ DEFAULT_WINDOW = 1000
 """Publishes that may wait for their confirm at the same time, on one publisher."""
 
 T = TypeVar("T")
-
-
-class Options(TypedDict, total=False):
-    """The options of a publisher, whoever opens its connection; see `Publisher`."""
-
-    app_id: str | None
-    timeout: Seconds
-    window: int
-    limits: Limits
-    on_confirmed: OnConfirmed | None
-    check_exchange: ExchangeCheck | None
-    """Refuses an `Exchange` that may not be published to; not for a publisher with a URL."""
 
 
 class Publisher:
@@ -254,7 +242,8 @@ class Publisher:
         The publisher's limits are not for it: the copy of a message that is over them, on its way
         to the dead letters, must be written all the same.
         """
-        self._lifetime.check(message)
+        if asyncio.get_running_loop() is not self._lifetime.usable_on:
+            self._lifetime.check(message)
         if declare is None:
             await self._send(message, timeout)
         else:
@@ -323,8 +312,8 @@ class Publisher:
         :raises RequestTimeoutError: no reply within the timeout; it may be handled yet
         :raises ReplyLostError: the channel closed before the reply came; it may have been handled
         :raises DecodeError: the reply is no `reply_type`; the request was handled
-        :raises ConfigurationError: pydantic cannot validate `reply_type`, or the timeout is none;
-            nothing was written
+        :raises ConfigurationError: pydantic cannot validate `reply_type`, the timeout is none, or
+            as `publish`; nothing was written
         :raises PublishError: as `publish`: it is unroutable, refused, blocked, not confirmed
         :raises InvalidMessageError: as `publish`
         """
@@ -358,16 +347,20 @@ class Publisher:
 
     def _to_message(self, outgoing: Outgoing) -> Message:
         message = to_message(outgoing, self._app_id, limits=self._limits, new_id=self._new_id)
-        self._lifetime.check(message)
-        self.note(outgoing.exchange)
+        if asyncio.get_running_loop() is not self._lifetime.usable_on:
+            self._lifetime.check(message)
+        exchange = outgoing.exchange
+        if (
+            isinstance(exchange, Exchange)
+            and self._exchanges.given.get(exchange.name) is not exchange
+        ):
+            self._exchanges.note(exchange)
         return message
 
     def note(self, exchange: Exchange | str) -> None:
         """Note an exchange, as `publish` does, for messages to it that are ready to be written."""
         if isinstance(exchange, Exchange):
-            given = self._exchanges.given.get(exchange.name)
-            if given is not exchange:
-                self._exchanges.note(exchange)
+            self._exchanges.note(exchange)
 
     def publish_many(
         self,

@@ -86,13 +86,20 @@ def judge(
 
 
 def deadline_passed(
-    message: Message, waited_for: str, seconds: float, *, blocked: str | None, written: bool
+    message: Message,
+    waited_for: str,
+    seconds: float,
+    *,
+    blocked: str | None,
+    written: bool,
+    unreachable: str | None = None,
 ) -> PublishError:
     """Make the error of a message that was not confirmed within so many seconds.
 
     :param waited_for: the `Stage` it was at
     :param blocked: why the broker blocks publishers, if it does
     :param written: whether it was written once at least
+    :param unreachable: why there is no connection, if that is known
     """
     within = f"within {seconds:g} s"
     if waited_for == Stage.CONFIRM or (blocked and written):
@@ -104,7 +111,8 @@ def deadline_passed(
         problem = f"the broker blocks publishers ({blocked}) and did not stop {within}"
         return publish_error(BlockedError, message, f"{problem}; nothing was written")
     known = "it may be stored" if written else "nothing was written"
-    problem = f"waited for {waited_for}, which did not come {within}; {known}"
+    why = f" ({unreachable})" if unreachable and waited_for == Stage.CONNECTION else ""
+    problem = f"waited for {waited_for}, which did not come {within}{why}; {known}"
     return connection_lost(message, problem, written=written)
 
 
@@ -131,15 +139,15 @@ def exchange_not_found(message: Message, refusal: str | None = None) -> PublishE
     :param refusal: why the broker did not let this user declare it, if that was tried
     """
     advice = (
-        "declare it, as a publish to an Exchange does and one to a name does not, or start the "
+        "; declare it, as a publish to an Exchange does and one to a name does not, or start the "
         "service that does"
         if refusal is None
-        else f"and this user may not declare it ({refusal}); start the service that does"
+        else f", and this user may not declare it ({refusal}); start the service that does"
     )
     return publish_error(
         ExchangeNotFoundError,
         message,
-        f"exchange {message.exchange!r} does not exist in this virtual host; {advice}",
+        f"exchange {message.exchange!r} does not exist in this virtual host{advice}",
     )
 
 

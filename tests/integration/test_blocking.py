@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from pydantic import BaseModel
 
-from mqkit import Limits, Outgoing, Publisher, Queue, Reject, Retry, Runtime, Service
+from mqkit import Exchange, Limits, Outgoing, Publisher, Queue, Reject, Retry, Runtime, Service
 from mqkit.blocking.publisher import BlockingPublisher
 from mqkit.broker.connection import Connection
 from mqkit.drivers.pika.driver import PikaDriver
@@ -289,6 +289,25 @@ def test_of_many_each_has_its_own_error(publisher: BlockingPublisher, queue: Que
     none = type(None)
     assert errors == {"a": none, "b": UnroutableError, "c": ExchangeNotFoundError, "d": none}
     assert queue.ids() == {"a": 1, "d": 1}
+
+
+def test_an_exchange_is_declared_before_its_first_message(
+    broker: Broker, publisher: BlockingPublisher, name: str
+) -> None:
+    """One that is given as an `Exchange` need not be there, nor have a listener if it says so."""
+    quiet, loud = Exchange(f"{name}.quiet", mandatory=False), Exchange(f"{name}.loud")
+    try:
+        publisher.publish(quiet, "key", b"")
+        with pytest.raises(UnroutableError):
+            publisher.publish(loud, "key", b"")
+        publisher.publish(loud, "key", b"", mandatory=False)
+        undeclared = Exchange(f"{name}.undeclared", declare=False)
+        with pytest.raises(ExchangeNotFoundError):
+            publisher.publish(undeclared, "key", b"")
+    finally:
+        with channel_of(broker.url) as channel:
+            channel.exchange_delete(quiet.name)
+            channel.exchange_delete(loud.name)
 
 
 @pytest.fixture

@@ -202,7 +202,7 @@ async def test_an_unroutable_request_raises_at_once(world: World, name: str) -> 
     with pytest.raises(UnroutableError):
         await publisher.request(Queue(f"{name}.nowhere"), b"", bytes)
     with pytest.raises(ExchangeNotFoundError):
-        await publisher.request(Exchange(f"{name}.missing").key("k"), b"", bytes)
+        await publisher.request(Exchange(f"{name}.missing", declare=False).key("k"), b"", bytes)
     assert time.monotonic() - began < 10
     world.go.set()
     assert (await waiting).n == 1  # its channel lives on
@@ -213,7 +213,7 @@ async def test_an_exchange_deleted_meanwhile_is_told_to_its_own_request(
     broker: Broker, world: World, name: str
 ) -> None:
     """The broker closes the channel over it: the others in flight have lost their replies."""
-    route = Exchange(f"{name}.gone").key("k")
+    route = Exchange(f"{name}.gone", declare=False).key("k")
     async with world.client.channel() as channel:
         await channel.declare_exchange(f"{name}.gone", "fanout")
         await channel.bind_queue(world.queue.name, f"{name}.gone", "")

@@ -12,6 +12,7 @@ import pytest
 from setuptools.config.pyprojecttoml import read_configuration
 
 import mqkit
+from mqkit import errors
 from mqkit.checks.extras import needs_extra
 from mqkit.errors import MissingExtraError
 
@@ -38,6 +39,18 @@ def test_every_public_name_is_there() -> None:
     assert set(mqkit.__all__) <= set(dir(mqkit))
     for name, home in homes.items():
         assert getattr(mqkit, name) is getattr(importlib.import_module(home), name)
+
+
+def test_every_error_is_exported() -> None:
+    """Whoever calls mqkit can name whatever it raises, and catch all of it by one root."""
+    public = {
+        name: value
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, BaseException) and name[0] != "_"
+        if value.__module__ == errors.__name__
+    }
+    assert public.keys() <= set(mqkit.__all__)
+    assert all(issubclass(value, mqkit.MqkitError) for value in public.values())
 
 
 def test_a_name_that_is_not_there_is_an_error() -> None:

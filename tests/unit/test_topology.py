@@ -96,3 +96,14 @@ def test_a_name_is_as_long_as_its_partitions_let_it_be() -> None:
     """The one partition of a queue is the queue itself; of several, each has its number."""
     for queue in (Queue("q" * 190, partitions=1), Queue("q" * 186, partitions=1000)):
         assert max(len(each.name) for each in (queue, *queue.partition_queues())) == 190
+
+
+def test_being_mandatory_is_no_part_of_a_declaration() -> None:
+    """One service may expect a listener and another not; the exchange is the same."""
+    exchanges = (Exchange("events"), Exchange("events", mandatory=False))
+    assert exchanges[0] == exchanges[1]
+    assert Topology().merge(Topology(exchanges=exchanges)).exchanges == exchanges[:1]
+    with pytest.raises(ConfigurationError) as caught:
+        Topology().merge(Topology(exchanges=(exchanges[1], Exchange("events", type="fanout"))))
+    assert "two ways: type is 'topic' in one and 'fanout' in the other" in str(caught.value)
+    assert "mandatory" not in str(caught.value)

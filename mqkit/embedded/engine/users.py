@@ -22,6 +22,9 @@ MECHANISMS = "PLAIN AMQPLAIN"
 
 PLAIN_PARTS = 3
 
+DEFAULT_EXCHANGE = "amq.default"
+"""What the exchange with the empty name is called here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
@@ -56,15 +59,25 @@ class User:
         :param kind: exchange or queue
         :raises ReplyError: 403
         """
-        shown = name or "amq.default"
-        allowed = (
-            getattr(self.permissions[vhost], permission) if vhost in self.permissions else None
-        )
-        if allowed is None or not allowed.search(shown):
+        if not self._may(permission, name, vhost):
             raise access_refused(
-                f"{permission} access to {kind} '{shown}' in vhost '{vhost}' refused for user "
-                f"'{self.name}'"
+                f"{permission} access to {kind} '{name or DEFAULT_EXCHANGE}' in vhost '{vhost}' "
+                f"refused for user '{self.name}'"
             )
+
+    def check_any(self, kind: str, name: str, vhost: str) -> None:
+        """Check that the user may use a queue or an exchange in some way, and so see that it is.
+
+        :raises ReplyError: 403, in the words of a refusal to configure it
+        """
+        if not any(self._may(each, name, vhost) for each in ("write", "read")):
+            self.check("configure", kind, name, vhost)
+
+    def _may(self, permission: str, name: str, vhost: str) -> bool:
+        if vhost not in self.permissions:
+            return False
+        allowed: re.Pattern[str] = getattr(self.permissions[vhost], permission)
+        return allowed.search(name or DEFAULT_EXCHANGE) is not None
 
 
 class Users:

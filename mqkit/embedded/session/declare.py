@@ -21,10 +21,11 @@ def declare_exchange(channel: Channel, method: commands.Exchange.Declare) -> Non
     """Do `exchange.declare`, passive or not."""
     name = method.exchange
     _not_default(name)
-    _check(channel, "configure", "exchange", name)
     if method.passive:
+        channel.connection.user.check_any("exchange", name, channel.vhost.name)
         channel.vhost.exchange(name)
     else:
+        _check(channel, "configure", "exchange", name)
         arguments = dict(method.arguments or {})
         alternate = arguments.get("alternate-exchange")
         if isinstance(alternate, str):
@@ -79,7 +80,7 @@ def declare_queue(channel: Channel, method: commands.Queue.Declare) -> None:
         return
     if method.passive:
         name = _name(channel, method.queue)
-        _check(channel, "configure", "queue", name)
+        connection.user.check_any("queue", name, vhost.name)
         queue = vhost.queue(name, connection)
         queue.touch()
     else:

@@ -30,6 +30,7 @@ class FakePublisher:
         self.pipelines: list[FakePipeline] = []
         self.noted: list[Exchange | str] = []
         self.closed = 0
+        self.fails_to_close = False
         self.reply: Incoming | None = None
         self.comes_of: Callable[[Message], Awaitable[None]] = confirmed
 
@@ -52,6 +53,8 @@ class FakePublisher:
 
     async def close(self, **_: object) -> None:
         self.closed += 1
+        if self.fails_to_close:
+            raise ZeroDivisionError("a bug")
 
 
 class FakePipeline:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 import time
 from typing import Any, cast
@@ -21,15 +23,19 @@ def background() -> Background:
 
 
 def test_a_lookup_that_hangs_keeps_nobody_from_exiting() -> None:
-    """What the loop runs in threads, as the lookup of a name, runs in daemon threads."""
-
-    async def look_up() -> bool:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, lambda: threading.current_thread().daemon)
-
-    behind = background()
-    assert behind.run(look_up) is True
-    behind.close(1)
+    """A program ends though the name of its broker is still being looked up."""
+    script = (
+        "import socket, time\n"
+        "from mqkit import BlockingPublisher, ConnectionLostError\n"
+        "socket.getaddrinfo = lambda *a, **k: time.sleep(60)\n"
+        "try:\n"
+        "    BlockingPublisher('amqp://broker.example/').publish('', 'q', b'', timeout=0.2)\n"
+        "except ConnectionLostError:\n"
+        "    print('it was told')\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, timeout=40, capture_output=True, text=True, check=True)
+    assert done.stdout == "it was told\n"
 
 
 def test_what_a_lookup_raises_comes_back() -> None:
@@ -56,6 +62,33 @@ def test_it_ends_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackgroundEndedError) as raised:
         behind.call(lambda: None)
     assert not raised.value.begun
+
+
+def test_what_waits_is_told_where_the_end_goes_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    """A bug at the end of the thread is logged, and leaves nobody waiting."""
+    fake = FakePublisher()
+    fake.fails_to_close = True
+    behind = Background("background", cast(Publisher, fake))
+    errors: list[BackgroundEndedError] = []
+    begun = threading.Event()
+
+    async def never() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    def wait() -> None:
+        try:
+            behind.run(never)
+        except BackgroundEndedError as error:
+            errors.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert begun.wait(5)
+    behind.close(1)
+    waiting.join(5)
+    assert [error.begun for error in errors] == [True]
+    assert "background: the thread failed" in caplog.text
 
 
 def test_one_that_nobody_has_any_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:

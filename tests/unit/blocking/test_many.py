@@ -12,6 +12,7 @@ import pytest
 from mqkit.blocking.publisher import BlockingPublisher
 from mqkit.errors import ConnectionLostError, InvalidMessageError, OptionError, PublisherClosedError
 from mqkit.publishing.outgoing import Outgoing
+from mqkit.topology import Exchange
 from tests.unit.blocking.fake_publisher import FakePipeline, FakePublisher, install
 
 
@@ -101,6 +102,16 @@ def test_what_fails_stops_no_other(fake: FakePublisher, publisher: BlockingPubli
         type(None),
     ]
     assert "message 1: publish_many takes Outgoing" in str(results[1].error)
+
+
+def test_an_exchange_is_noted_before_its_message(
+    fake: FakePublisher, publisher: BlockingPublisher
+) -> None:
+    """So that it is declared, as by `publish`."""
+    events = Exchange("events", mandatory=False)
+    given = [Outgoing(events, "key", b""), Outgoing("events", "key", b"")]
+    assert [each.error for each in publisher.publish_many(given)] == [None, None]
+    assert fake.noted == [events, "events"]
 
 
 def test_what_the_input_raises_comes_last(publisher: BlockingPublisher) -> None:

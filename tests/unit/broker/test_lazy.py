@@ -70,11 +70,10 @@ async def test_all_who_need_a_channel_share_one_connection(
 ) -> None:
     """Nothing is opened before the first of them, and `open` waits for the same one."""
     assert broker.connects == 0
-    waiting = [asyncio.create_task(connection.channel()) for _ in range(5)]
-    waiting.append(asyncio.create_task(connection.open(5)))
+    waiting = asyncio.gather(connection.open(5), *(connection.channel() for _ in range(5)))
     await asyncio.sleep(0)
     broker.up.set()
-    await asyncio.gather(*waiting)
+    await waiting
     assert broker.connects == 1
 
 

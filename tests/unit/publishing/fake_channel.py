@@ -29,6 +29,8 @@ class FakeChannel:
         """Exchanges that are not there until they are declared."""
         self.refusals: dict[str, Closed] = {}
         """Why the broker lets nobody declare an exchange, by its name."""
+        self.hides = False
+        """Whether it lets nobody ask for those either."""
         self.consumed: list[tuple[str, bool]] = []
 
     @property
@@ -50,6 +52,8 @@ class FakeChannel:
         await asyncio.sleep(0)
         if passive:
             self.asked_for.append(name)
+            if self.hides and name in self.refusals:
+                self.fail(self.refusals[name])
             if name in self.missing:
                 self.fail(Closed(404, f"NOT_FOUND - no exchange '{name}' in vhost '/'"))
         elif (refusal := self.refusals.get(name)) is not None:

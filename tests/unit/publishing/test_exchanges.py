@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 
@@ -16,7 +17,7 @@ from mqkit import (
     PublishError,
     TopologyError,
 )
-from mqkit.drivers.base import Closed
+from mqkit.drivers.base import Closed, DriverChannel
 from mqkit.message import Message, Properties
 from mqkit.publishing.exchanges import Exchanges
 from tests.unit.publishing.fake_channel import FakeChannel
@@ -37,15 +38,17 @@ class Broker:
         self.channels: list[FakeChannel] = []
         self.missing: set[str] = {"events"}
         self.refusals: dict[str, Closed] = {}
+        self.hidden = False
         self.exchanges = Exchanges()
 
     @contextlib.asynccontextmanager
-    async def channel(self) -> AsyncIterator[FakeChannel]:
+    async def channel(self) -> AsyncIterator[DriverChannel]:
         """Open a channel for one question."""
         channel = FakeChannel()
         channel.missing, channel.refusals = self.missing, self.refusals
+        channel.hides = self.hidden
         self.channels.append(channel)
-        yield channel
+        yield cast("DriverChannel", channel)
         await channel.close()
 
     async def find(self, name: str = "events") -> PublishError | None:
@@ -123,6 +126,21 @@ async def test_a_user_who_may_not_declare_it_needs_it_to_be_there(broker: Broker
     broker.missing.clear()
     assert await broker.find() is None
     assert broker.exchanges.known == {"events"}
+
+
+async def test_a_user_who_may_not_even_ask_has_the_publish_judged(broker: Broker) -> None:
+    """And that is its end: what it says of a missing exchange is no reason to declare it again."""
+    broker.refusals["events"] = REFUSED
+    broker.hidden = True
+    broker.exchanges.note(EVENTS)
+    assert await broker.find() is None
+    assert broker.exchanges.known == {"events"}
+    assert not broker.exchanges.declares("events")
+    broker.exchanges.forget("events")
+    broker.refusals.clear()
+    assert await broker.find() is None
+    assert broker.declared == [EVENTS]
+    assert broker.exchanges.declares("events")
 
 
 async def test_a_lost_connection_says_nothing_of_an_exchange(broker: Broker) -> None:

@@ -61,6 +61,24 @@ def test_a_message_is_safe_unless_stated_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
+    ("exchange", "said", "mandatory"),
+    [
+        ("x", None, True),
+        (Exchange("x"), None, True),
+        (Exchange("x", mandatory=False), None, False),
+        (Exchange("x", mandatory=False), True, True),
+        (Exchange("x"), False, False),
+    ],
+)
+def test_the_exchange_says_what_the_message_does_not(
+    exchange: Exchange | str, said: bool | None, mandatory: bool
+) -> None:
+    """Whether it is mandatory; of an exchange that is given by its name, it is."""
+    message = to_message(Outgoing(exchange, "k", b"", mandatory=said), None)
+    assert message.mandatory is mandatory
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"exchange": 5}, "an Exchange or its name"),

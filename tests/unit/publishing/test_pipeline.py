@@ -109,3 +109,14 @@ async def test_a_defect_while_a_verdict_is_judged_is_raised() -> None:
     channel.verdicts[0].set_result(Acked())
     with pytest.raises(ZeroDivisionError):
         await many.next()
+
+
+async def test_a_message_that_is_ready_has_the_index_that_it_was_given() -> None:
+    """Who makes the messages himself counts those, too, that never come here."""
+    channel = Channel()
+    many = PublishPipeline(cast(Sender, channel), lambda _: None, 30)
+    for index in (3, 7):
+        many.begin_message(index, to_message(Outgoing("", "q", b"", message_id=str(index))))
+    for verdict in channel.verdicts:
+        verdict.set_result(Acked())
+    assert [((await many.next()).index, len(many)) for _ in range(2)] == [(3, 1), (7, 0)]

@@ -29,6 +29,7 @@ class World:
     """A connection that hands out such channels, and the requester on it."""
 
     blocked = None
+    problem = None
 
     def __init__(self) -> None:
         self.channels: list[FakeChannel] = []

@@ -26,6 +26,7 @@ class World:
 
     name = "test"
     blocked = None
+    problem = None
 
     def __init__(self) -> None:
         self.channels: list[FakeChannel] = []

@@ -36,6 +36,25 @@ async def test_places_are_given_in_the_order_of_asking() -> None:
     assert [window.try_acquire() for _ in range(3)] == [True, True, False]
 
 
+async def test_idle_waits_for_all_places() -> None:
+    """Those of callers who waited for one, and of one who takes another for what it held."""
+    window = Window(1)
+    await window.idle()
+    assert window.try_acquire()
+    waiting = asyncio.create_task(window.acquire())
+    idle = asyncio.create_task(window.idle())
+    await asyncio.sleep(0)
+    window.release()
+    await waiting
+    window.release()
+    assert window.try_acquire()  # before `idle` had its turn
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not idle.done()
+    window.release()
+    await idle
+
+
 async def test_a_place_given_to_one_who_is_cancelled_goes_on() -> None:
     """A place that reaches a cancelled caller is the next one's."""
     window = Window(1)

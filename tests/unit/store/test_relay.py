@@ -29,6 +29,7 @@ from mqkit.store.database.pool import Database
 from mqkit.store.outbox import Outbox, retry_wait
 from mqkit.store.relay import ODD_ATTEMPTS, Relay
 from mqkit.store.schema import outbox as table
+from mqkit.topology import Exchange
 from tests.support import ROOT, eventually
 from tests.unit.store.support import NOW, FakeBroker, Jumping, claimed, opened, publish, refusal
 
@@ -90,6 +91,19 @@ async def test_what_is_committed_is_published_as_it_was_given(database: str) -> 
     assert message.properties.headers == {"x": [b"\0", 1]}
     assert (message.properties.priority, message.properties.app_id) == (3, "app")
     assert message.mandatory is False
+
+
+async def test_the_exchange_of_a_message_comes_with_it(database: str) -> None:
+    """To be declared where it is missing, by whichever relay publishes it; not that of a name."""
+    broker, events = FakeBroker(), Exchange("events", type="fanout", mandatory=False)
+    async with Store(database) as store:
+        async with store.transaction() as transaction:
+            await transaction.publish(events, "a", b"", key="k")
+            await transaction.publish("orders", "b", b"", key="k")
+        store.start(broker.send)
+        await eventually(lambda: len(broker.confirmed) == 2)
+    assert broker.declared == [events, None]
+    assert [message.mandatory for message in broker.messages] == [False, True]
 
 
 async def test_messages_of_a_key_are_written_one_after_the_other_s_confirm(database: str) -> None:

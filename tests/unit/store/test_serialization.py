@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqkit.message import Properties
-from mqkit.store.serialization import properties_from_text, properties_to_text, writable
+from mqkit.store.serialization import (
+    exchange_from_text,
+    properties_from_text,
+    properties_to_text,
+    writable,
+)
+from mqkit.topology import Exchange
 
 texts = st.text(st.characters(codec=None), max_size=8)
 names = st.one_of(texts, st.sampled_from(["$mqkit", "bytes", "table"]))
@@ -86,3 +92,26 @@ def test_a_writable_text_is_utf8_without_nul(text: str) -> None:
     assert written.encode().decode() == written
     if "\0" not in text and text.isascii():
         assert written == text
+
+
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        Exchange("e"),
+        Exchange("e", type="fanout", durable=False, auto_delete=True),
+        Exchange("e", arguments={"alternate-exchange": "x", "b": b"\xff"}),
+    ],
+)
+def test_how_an_exchange_is_declared_comes_back(exchange: Exchange) -> None:
+    """Beside the properties, whose reader does not see it."""
+    properties = Properties(message_id="m", headers={"$exchange": 1})
+    text = properties_to_text(properties, exchange)
+    assert exchange_from_text(text, "e") == exchange
+    assert properties_from_text(text) == properties
+
+
+@pytest.mark.parametrize("exchange", [None, Exchange("e", declare=False)])
+def test_an_exchange_that_others_declare_is_not_kept(exchange: Exchange | None) -> None:
+    """Nor is a header of the name taken for one."""
+    text = properties_to_text(Properties(headers={"$exchange": {}}), exchange)
+    assert exchange_from_text(text, "e") is None

@@ -12,8 +12,9 @@ from sqlalchemy import String, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from mqkit.errors import InvalidMessageError, StoreError
+from mqkit.errors import ConfigurationError, InvalidMessageError, StoreError
 from mqkit.store import Store, Transaction
+from mqkit.topology import Exchange
 from tests.unit.store.support import delivery, is_sqlite, make_work, work_of
 
 
@@ -55,6 +56,22 @@ async def test_a_rollback_takes_the_outbox_rows_along(database: str) -> None:
             await fail()
         assert await work_of(store) == []
         assert await store.pending() == 0
+
+
+async def test_what_a_service_may_not_publish_to_is_refused(database: str) -> None:
+    """At once, and the transaction is still good."""
+    async with Store(database, relay=False) as store, store.transaction() as transaction:
+        seen: list[Exchange] = []
+
+        def refuse(exchange: Exchange) -> None:
+            seen.append(exchange)
+            raise ConfigurationError("not to this one")
+
+        transaction.check_exchange = refuse
+        with pytest.raises(ConfigurationError, match="not to this one"):
+            await transaction.publish(Exchange("events"), "k", b"")
+        await transaction.publish("events", "k", b"")
+        assert (seen, len(transaction.messages)) == ([Exchange("events")], 1)
 
 
 async def test_what_an_orm_session_holds_is_flushed(database: str) -> None:
@@ -194,7 +211,7 @@ NEVER: list[dict[str, Any]] = [
     {"expiration": math.nan},
     {"expiration": -1},
     {"persistent": "no"},
-    {"mandatory": None},
+    {"mandatory": "no"},
     {"exchange": None},
     {"exchange": "a\0b"},
     {"routing_key": "a\0b"},

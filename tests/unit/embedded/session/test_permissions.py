@@ -76,6 +76,18 @@ def test_what_is_not_permitted_closes_the_channel(
     assert (close.reply_code, close.reply_text) == (403, refusal(permission, what))
 
 
+@pytest.mark.parametrize(
+    "permissions", [("^my-", "x", "x"), ("x", "^my-", "x"), ("x", "x", "^my-")]
+)
+def test_any_permission_is_enough_to_look(
+    client: Client, permissions: tuple[str, str, str]
+) -> None:
+    """A passive declare asks for one of the three, whichever it is."""
+    client.node.users["guest"].permissions["/"] = Permissions.of(*permissions)
+    client.call(Q.Declare(0, "my-q", passive=True), Q.DeclareOk)
+    client.call(X.Declare(0, "my-x", passive=True), X.DeclareOk)
+
+
 @pytest.mark.parametrize(("exchange", "shown"), [("other-x", "other-x"), ("", "amq.default")])
 def test_publishing_needs_write(client: Client, exchange: str, shown: str) -> None:
     """Publishing needs write permission on the exchange; the default one is named amq.default."""
