@@ -42,6 +42,9 @@ CLOSE_TIMEOUT = 3.0
 class BlockingPublisher:
     """Publishes with confirms from any thread; `publish` returns when the broker has the message.
 
+        with BlockingPublisher("amqp://user:password@host/vhost") as publisher:
+            publisher.publish(orders, "order.accepted", order)
+
     Nothing is opened before the first publish, and nothing is shared over a fork: a child process
     opens connections of its own and leaves its parent's alone. A publisher that nobody closed
     does not keep the interpreter from exiting.

@@ -13,7 +13,9 @@ REFERENCE = "\n".join(page.read_text() for page in (ROOT / "docs/reference").glo
 SHOWN = set(re.findall(r"^::: (\S+)$", REFERENCE, re.MULTILINE))
 
 
-@pytest.mark.parametrize("module", ["mqkit", "mqkit.store", "mqkit.testing.harness"])
+@pytest.mark.parametrize(
+    "module", ["mqkit", "mqkit.logging", "mqkit.store", "mqkit.testing.harness"]
+)
 def test_every_public_name_is_in_the_reference(module: str) -> None:
     """What can be imported from mqkit has its place in the reference"""
     names = importlib.import_module(module)

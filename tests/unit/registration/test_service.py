@@ -269,3 +269,25 @@ def test_a_batch_that_the_broker_takes_back_is_refused(
     with pytest.raises(HandlerError, match="the broker takes it back after"):
         service.batch(queue, size=2, within=within, timeout=timeout)(handle_all)
     service.batch(queue, size=2, within=1, timeout=timeout and 1)(handle_all)
+
+
+untyped: Any = Runtime
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (lambda s: untyped(s, "amqp://u:planted@h/"), "is text; give BrokerUrl.parse(url)"),
+        (Runtime, "has no broker"),
+        (lambda _: untyped("shop"), "Runtime takes a Service, not 'shop'"),
+        (lambda _: Runtime(Service("empty")), "import the module that has them"),
+    ],
+)
+def test_a_run_of_something_else_is_refused(run: Any, words: str) -> None:
+    """Where it is made; a URL that may have a password is not shown."""
+    service = Service("shop", retry=NEVER)
+    service.handler(Queue("q"))(handle)
+    with pytest.raises(ConfigurationError) as caught:
+        run(service)
+    assert words in str(caught.value)
+    assert "planted" not in str(caught.value)
