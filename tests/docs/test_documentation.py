@@ -10,7 +10,7 @@ from tests.docs.pages import read
 from tests.docs.player import play
 from tests.support import ROOT
 
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 MOST_NOT_RUN = 10
 """Blocks of all pages that have a reason not to be run."""
