@@ -22,6 +22,7 @@ ENTRIES = Exchange("bank.entries", type="topic")
 
 service = Service(
     "statements",
+    publishes=[ENTRIES],
     retry=Retry(
         stop=stop_after_attempt(10),
         wait=wait_exponential_jitter(multiplier=0.5, max=60),

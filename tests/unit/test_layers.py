@@ -355,7 +355,6 @@ NO_MODULE_OF_THEIR_NAME = {
     "store/test_pooler.py": "of the whole store behind PgBouncer",
     "test_layers.py": "of where modules stand and what they import",
     "test_package.py": "of mqkit itself: its names, and what its import costs",
-    "test_readme.py": "of the examples in README.md",
     "test_selection.py": "of tests/selection.py",
     "test_windows.py": "of what mqkit takes from the operating system",
 }
