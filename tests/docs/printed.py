@@ -42,9 +42,9 @@ def is_shown(shown: Sequence[str], printed: str) -> bool:
 def end_of(shown: Sequence[str], printed: str) -> int | None:
     """Return where what is shown ends in what was printed up to now; None if it is not there yet.
 
-    `printed` is plain already.
+    Other lines may come before it: a busy machine logs that it is one. `printed` is plain already.
     """
-    match = _pattern(_trimmed(shown)).match(printed)
+    match = _pattern(["...", *_trimmed(shown)]).match(printed)
     return match.end() if match else None
 
 
