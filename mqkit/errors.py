@@ -87,8 +87,8 @@ class VirtualHostError(ConnectError):
     """The broker refused the virtual host: it does not exist, or this user may not enter it."""
 
 
-class LentConnectionError(MqkitError):
-    """A connection that the application lent to mqkit is closed; mqkit does not open it again."""
+class BorrowedConnectionError(MqkitError):
+    """A connection that mqkit has borrowed is closed; only the application can open it again."""
 
 
 class ChannelClosedError(BrokerError):

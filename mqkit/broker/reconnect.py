@@ -14,9 +14,9 @@ from tenacity import RetryCallState, wait_random_exponential
 
 from mqkit.errors import (
     AuthenticationError,
+    BorrowedConnectionError,
     BrokerError,
     ConnectError,
-    LentConnectionError,
     VirtualHostError,
 )
 from mqkit.logging.outages import OutageLog
@@ -40,7 +40,7 @@ def worth_trying_again(error: BaseException, *, first: bool) -> bool:
     if first:
         refused = isinstance(error, AuthenticationError | VirtualHostError)
         return isinstance(error, BrokerError) and not refused
-    return isinstance(error, Exception) and not isinstance(error, LentConnectionError)
+    return isinstance(error, Exception) and not isinstance(error, BorrowedConnectionError)
 
 
 def wait_between_rounds() -> Callable[[RetryCallState], float]:

@@ -28,7 +28,7 @@ from mqkit import (
 )
 from mqkit.broker.connection import Connection
 from mqkit.drivers.aio_pika.connection import Alarms
-from mqkit.errors import AuthenticationError, LentConnectionError
+from mqkit.errors import AuthenticationError, BorrowedConnectionError
 from mqkit.testing.brokers.broker import Broker
 from mqkit.testing.proxy.proxy import TcpProxy
 from tests.support import connected, eventually, running
@@ -146,7 +146,7 @@ async def test_a_lost_lent_connection_ends_the_service(broker: Broker, name: str
             with pytest.raises(ConnectError, match=r"aio-pika connection .* is closed .*async"):
                 await running
             assert time.monotonic() - began < 5
-            with pytest.raises(LentConnectionError, match="does not open it again"):
+            with pytest.raises(BorrowedConnectionError, match="does not open it again"):
                 await Runtime(service).run(asyncio.Event())
 
 

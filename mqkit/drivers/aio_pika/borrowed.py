@@ -23,9 +23,9 @@ from mqkit.drivers.aio_pika.receiver import read_for
 from mqkit.drivers.base import Closed, Driver
 from mqkit.errors import (
     AuthenticationError,
+    BorrowedConnectionError,
     ConfigurationError,
     ConnectError,
-    LentConnectionError,
 )
 from mqkit.settings import BrokerUrl, Host
 
@@ -99,12 +99,12 @@ class BorrowedDriver(Driver):
         """Return the connection, to be used and not closed.
 
         :raises ConfigurationError: it belongs to another event loop
-        :raises LentConnectionError: it is closed
+        :raises BorrowedConnectionError: it is closed
         """
         under = _under(self._connection)
         if under is None:
             because = f" ({self._why})" if self._why else ""
-            raise LentConnectionError(
+            raise BorrowedConnectionError(
                 f"the aio-pika connection that the service was given is closed{because}; mqkit "
                 "uses it and does not open it again. Where it is to be recovered, give "
                 "Service(connection=...) an async function that opens one"

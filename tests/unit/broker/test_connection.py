@@ -14,9 +14,9 @@ from mqkit.broker.connection import Connection
 from mqkit.drivers.base import Closed, Driver, DriverConnection
 from mqkit.errors import (
     AuthenticationError,
+    BorrowedConnectionError,
     BrokerUrlError,
     ConfigurationError,
-    LentConnectionError,
     VirtualHostError,
 )
 from mqkit.logging.outages import OutageLog
@@ -188,7 +188,7 @@ async def test_a_host_that_refuses_is_left_for_the_next_one() -> None:
 
 async def test_a_lent_connection_that_is_closed_is_given_up() -> None:
     """Whoever watches is told, and so is who asks for a channel."""
-    driver = MovingDriver(None, LentConnectionError("it is closed"))
+    driver = MovingDriver(None, BorrowedConnectionError("it is closed"))
     connection = Connection(BrokerUrl.parse("amqp://h"), name="test", driver=cast("Driver", driver))
     await connection.open(1)
     watching = asyncio.create_task(connection.given_up())
