@@ -12,13 +12,14 @@ JOBS := 6
 # The interpreter for .venv:   make PYTHON=/path/to/python3 .venv
 PYTHON :=
 
-.PHONY: help demo test check docs bench faults conformance mutation broker postgres compiled lock clean test-pythons .venv
+.PHONY: help demo test test-long check docs bench faults conformance mutation broker postgres compiled lock clean test-pythons .venv
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo         sets up .venv, then runs the payment services on a bank statement'
 	@echo '                  (DATA=path names one; without it, one is generated)'
-	@echo 'make test         sets up .venv and a broker, then runs every test'
+	@echo 'make test         sets up .venv and a broker, then runs every test but those that take long'
+	@echo 'make test-long    those: processes and brokers killed many times, floods, the guard of speed'
 	@echo '                  (MQKIT_TEST_LONG=1: the long forms of the replay, the fuzz and bad peers)'
 	@echo 'make test-pythons runs the unit tests on each Python of the classifiers that is there'
 	@echo 'make check        format, lint, types, layers, links of the documentation'
@@ -59,7 +60,11 @@ demo: compiled
 	$(PY) -m handlers replay "$$data" --database ".demo/$${name%.*}.sqlite"
 
 test: broker postgres compiled
-	@$(PY) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -m 'not long' -n $(JOBS) --dist loadgroup $(ARGS)
+
+# The fault matrix in its short form, a million messages, replays under faults, the fuzz, the guard.
+test-long: broker postgres compiled
+	@$(PY) -m pytest -m long -n $(JOBS) --dist loadgroup $(ARGS)
 
 # In an environment for each, under .pythons.
 test-pythons: postgres compiled

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
 from tenacity import retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from handlers.accounting.errors import ConflictError, LedgerUnavailableError
@@ -19,18 +19,9 @@ POST_QUEUE = Queue("ledger.post", partitions=1)
 one's commits. It stands by, and takes over where the first one dies."""
 
 
-class LedgerSettings(BaseSettings):
-    """The settings of the ledger service, read from the environment."""
-
-    model_config = SettingsConfigDict(env_prefix="LEDGER_", extra="ignore")
-
-    database: Path = Path("ledger.sqlite")
-    """`LEDGER_DATABASE`: the SQLite file, in the current directory unless said otherwise."""
-
-
 async def configured_ledger() -> AsyncIterator[Ledger]:
-    """Open the ledger that the environment names, for the life of the service."""
-    async with open_ledger(LedgerSettings().database) as ledger:
+    """Open the ledger that `LEDGER_DATABASE` names, or `ledger.sqlite` in the current directory."""
+    async with open_ledger(Path(os.environ.get("LEDGER_DATABASE", "ledger.sqlite"))) as ledger:
         yield ledger
 
 

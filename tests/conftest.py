@@ -31,6 +31,7 @@ from tests.selection import ALL_VERSIONS, IN_TURN, group, left_out
 def pytest_configure(config: pytest.Config) -> None:
     """Handle SIGINT, which processes started by a job in the background would else ignore."""
     config.addinivalue_line("markers", f"{IN_TURN}: runs on one of the RabbitMQs that are found")
+    config.addinivalue_line("markers", "long: kills, floods or measures for long: make test-long")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -10,6 +10,9 @@ from mqkit.logging.masking import DEFAULT, MAX_MASKED, Masker, cut
 
 NO_TRACEBACK = "<traceback failed>"
 
+MAX_LINE = 4_000
+"""Characters of one line of a traceback; a longer one is cut."""
+
 MAX_LOOKED_AT = 4_000
 """Characters of an error's text that are looked at, to put a part of them on a line."""
 
@@ -66,6 +69,10 @@ def masked_traceback(
             text = "".join(_without_texts(error))
     except BaseException:  # noqa: BLE001 - as `error_text`
         return NO_TRACEBACK
+    if len(text) > MAX_LINE:  # else one line, of a giant text, would be all that there is
+        text = "\n".join(
+            cut(line, MAX_LINE) if len(line) > MAX_LINE else line for line in text.split("\n")
+        )
     if len(text) > MAX_MASKED:  # from the beginning of a line
         text = f"[cut]\n{text[-MAX_MASKED + 10 :].partition(chr(10))[2]}"
     return masker.mask(text)

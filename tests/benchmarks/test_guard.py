@@ -12,7 +12,7 @@ from mqkit.testing.brokers.broker import Broker
 from tests.benchmarks import guard
 from tests.benchmarks.side_by_side.room import Room
 
-pytestmark = pytest.mark.in_turn
+pytestmark = [pytest.mark.in_turn, pytest.mark.long]
 
 BURDEN = 40e-6
 """Seconds of processor time that are added to each message: more than the whole of its way takes,

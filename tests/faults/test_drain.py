@@ -129,7 +129,7 @@ async def test_a_broker_that_is_gone_does_not_hold_up_the_end(
                 )
             )
             await process.says("consuming")
-        await process.says("trying again")
+        await process.says("connection lost")
         began = time.monotonic()
         process.send(signal.SIGTERM)
         assert await process.ends(30) == 0

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pamqp import commands
 
 from tests.integration.embedded_wire import StreamEndedError, Wire, connected, message
 from tests.support import ROOT
+
+pytestmark = pytest.mark.long
 
 ROUNDS = 6
 

@@ -14,6 +14,8 @@ import pytest
 from mqkit.drivers.base import Driver
 from tests.support import ROOT
 
+pytestmark = pytest.mark.long
+
 MESSAGES, SEED = 300, 9
 
 LIMIT = 90.0

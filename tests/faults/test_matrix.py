@@ -21,7 +21,7 @@ from tests.faults.matrix.journal import Journal
 from tests.faults.matrix.room import Rooms
 from tests.faults.matrix.row import Row, rows
 
-pytestmark = pytest.mark.in_turn
+pytestmark = [pytest.mark.in_turn, pytest.mark.long]
 
 
 def _own_brokers() -> list[BrokerSpec]:

@@ -11,7 +11,7 @@ from tests.faults.matrix.room import Rooms
 from tests.faults.million import run
 from tests.postgres import PostgresServer
 
-pytestmark = pytest.mark.in_turn
+pytestmark = [pytest.mark.in_turn, pytest.mark.long]
 
 MESSAGES = 2000
 KILL_EVERY = 2.0

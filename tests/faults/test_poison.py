@@ -13,6 +13,8 @@ from mqkit.testing.brokers.finder import Broker
 from mqkit.topology import Topology
 from tests.support import ServiceProcess, connected, eventually, running
 
+pytestmark = pytest.mark.long
+
 DELIVERY_LIMIT = 3
 """As `tests.faults.services.poisoned` declares it."""
 

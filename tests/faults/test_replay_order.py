@@ -22,7 +22,7 @@ from mqkit.drivers.base import Incoming
 from tests.faults.test_replay_faults import kill_ledger, lines_posted, out_of_order, posted
 from tests.support import ROOT, connected, eventually, running
 
-pytestmark = pytest.mark.in_turn
+pytestmark = [pytest.mark.in_turn, pytest.mark.long]
 
 ROWS, ACCOUNTS = 1500, 40
 

@@ -22,7 +22,7 @@ from tests.faults import failpoints
 from tests.faults.test_replay_faults import REAL, lines_posted, out_of_order, posted, statement
 from tests.support import ROOT
 
-pytestmark = pytest.mark.in_turn
+pytestmark = [pytest.mark.in_turn, pytest.mark.long]
 
 SETTLED = 10.0
 """Seconds from a quorum queue's declaration to a crash; one that comes within some 1.5 s may leave

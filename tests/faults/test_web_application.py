@@ -22,7 +22,7 @@ from mqkit.testing.brokers.finder import BrokerNotFoundError, BrokerSpec, find_b
 from tests.integration.examples.shop import EXAMPLES, ORDERS, order, shop
 from tests.support import eventually
 
-pytestmark = pytest.mark.in_turn
+pytestmark = [pytest.mark.in_turn, pytest.mark.long]
 
 CALLERS = 220
 """Of calls at once, each one after the other."""
@@ -33,7 +33,7 @@ PACE = 1.0
 PUBLISH, REQUEST = 5.0, 2.0
 """The timeouts of the example, in seconds."""
 
-SLACK = 4.0
+SLACK = 10.0
 """Seconds for HTTP, and for the turn of a call among so many on a busy machine."""
 
 TYPED = {

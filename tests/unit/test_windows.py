@@ -23,7 +23,7 @@ import asyncio, importlib, os, pkgutil, signal, select, subprocess, sys, time, t
 
 # The libraries, and the parts of Python's own that look at the platform when they are imported.
 import _pytest.pytester, aio_pika, aiosqlite, asyncpg, concurrent.futures.thread, docker, pika
-import logging.handlers, multiprocessing, pydantic_settings, pytest, rich.console, rich.logging
+import logging.handlers, multiprocessing, pytest, rich.console, rich.logging
 import rich.progress, sqlite3, ssl, tenacity, testcontainers.core.container, typer, typer.rich_utils
 import typer.testing, watchfiles, zoneinfo
 import pika.adapters.asyncio_connection, sqlalchemy.dialects.sqlite, sqlalchemy.ext.asyncio

@@ -259,13 +259,14 @@ MUTATIONS = (
         "published again under a new id",
         (20,),
         "store/relay.py",
-        "                    await self._send(entry.message, timeout=PUBLISH_TIMEOUT)\n",
+        "                    "
+        "await self._send(entry.message, timeout=PUBLISH_TIMEOUT, declare=entry.exchange)\n",
         """\
                     import uuid
                     from dataclasses import replace
                     renamed = replace(entry.message.properties, message_id=str(uuid.uuid4()))
                     again = replace(entry.message, properties=renamed)
-                    await self._send(again, timeout=PUBLISH_TIMEOUT)
+                    await self._send(again, timeout=PUBLISH_TIMEOUT, declare=entry.exchange)
 """,
     ),
 )
