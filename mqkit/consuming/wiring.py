@@ -44,6 +44,18 @@ that partitions are spread over the processes, and those of one that dies over a
 (https://www.rabbitmq.com/docs/quorum-queues#consumer-priorities)."""
 
 
+def priority_arguments(handler: Handler) -> dict[str, int] | None:
+    """Draw a consumer's priority, where there are partitions to spread.
+
+    For a single one it would only move it from a process that has it: and where the connection of
+    the one that it is moved to, or from, closes at that time, RabbitMQ 4.3.6 may keep the consumer,
+    which nobody is any more, as the active one, and deliver nothing to the others.
+    """
+    if handler.order_by is None or (handler.queue.partitions or 1) < 2:  # noqa: PLR2004 - several
+        return None
+    return {"x-priority": random.randrange(PRIORITIES)}
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """Holds what runs one handler, for all of its consumers."""
@@ -243,7 +255,6 @@ class Wiring:
             observer=observer,
         )
         waits = Waits(handler, queue)
-        priority = {"x-priority": random.randrange(PRIORITIES)}
         subscription = Subscription(
             self._consuming,
             handler,
@@ -251,7 +262,7 @@ class Wiring:
             on_lost=processor.drop,
             declared_on=self._consuming.generation,
             queue=queue,
-            arguments=None if handler.order_by is None else priority,
+            arguments=priority_arguments(handler),
             on_closed=waits.closed,
         )
         kind = KeepingConsumer if keeps_place else Consumer
