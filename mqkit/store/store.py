@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -32,7 +32,7 @@ from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
 from mqkit.store.open_store import OpenStore
 from mqkit.store.outbox import Outbox, Unpublished
 from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
-from mqkit.store.runs import Runs
+from mqkit.store.runs import RunMany, Runs
 from mqkit.store.schema import MAX_ID
 from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, message_status
@@ -253,6 +253,23 @@ class Store(Observer):
         :raises MessageIdReusedError: another message of this id was handled: its body is another
         """
         return await self._runs.once(self._open(), handler, delivery, run)
+
+    async def run_batch_once(
+        self, handler: str, deliveries: Sequence[Delivery], run: RunMany
+    ) -> list[Any]:
+        """Run a handler for many messages in one transaction, without those that it has handled.
+
+        `run` is given the others, if there are any, and returns a result for each, of which an
+        exception is that message's failure: it gets no inbox row, and may run again. Returned is a
+        result for each delivery, in their order: what the handler returned, now or the first time,
+        or its error, which is one of those that `run_once` raises where the store gives it.
+
+        What `run` raises rolls all of it back, and is the result of all that it was for. It is
+        raised where nothing else is known of any of them.
+
+        :param deliveries: of different ids
+        """
+        return await self._runs.batch_once(self._open(), handler, deliveries, run)
 
     def received(self, handler: str, delivery: Delivery) -> None:
         """Note that a message was received."""
