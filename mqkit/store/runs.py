@@ -128,7 +128,10 @@ class Runs:
         for each in left:
             if not isinstance(results[each], StoreUnavailableError):
                 opened.transient.ended(_key(handler, each))
-        return [results[each] for each in deliveries]
+        try:
+            return [results[each] for each in deliveries]
+        finally:
+            results.clear()  # with an error's traceback, which has this frame, it would be a cycle
 
     async def _many(
         self,

@@ -190,14 +190,15 @@ class Postgres:
     ) -> ColumnElement[bool]:
         ids = bindparam(None, list(message_ids), _TEXTS)
         each = func.unnest(ids).table_valued("message_id").render_derived()
-        # As arrays, which the index is looked into for; a join may read all of the table.
+        # An array, which the index is looked into for; a join may read all of the table. The ids
+        # are no array: each row would be compared with all of them.
         hashes = func.array(select(id_hash(each.c.message_id)).scalar_subquery())
         handler, queue = consumer
         return and_(
             id_hash(inbox.c.message_id) == any_(hashes),
             consumer_hash(inbox.c.handler, inbox.c.queue)
             == consumer_hash(literal(handler), literal(queue)),
-            inbox.c.message_id == any_(ids),
+            inbox.c.message_id.in_(select(func.unnest(ids))),
             inbox.c.handler == handler,
             inbox.c.queue == queue,
         )
