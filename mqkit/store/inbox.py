@@ -125,8 +125,9 @@ async def claim_many(
         columns = (inbox.c.message_id, inbox.c.result, inbox.c.body_hash)
         mine = dialect.many_of_inbox(list(left), (handler, ordered[0].queue))
         for there in await connection.execute(select(*columns).where(mine)):
-            row = left.pop(there.message_id)
-            known[there.message_id] = _known(handler, row, there.body_hash, there.result)
+            row = left.pop(there.message_id, None)
+            if row is not None:  # else it is one of another id, of the same hash
+                known[there.message_id] = _known(handler, row, there.body_hash, there.result)
         if not left:
             return known
     return known | {message_id: _collided(message_id) for message_id in left}
@@ -171,7 +172,7 @@ def _collided(message_id: str | None) -> StoreError:
 async def take_out(
     connection: AsyncConnection, dialect: Dialect, handler: str, deliveries: Sequence[Delivery]
 ) -> None:
-    """Delete the rows of messages that failed, while those of others of the run are kept."""
+    """Delete rows that this transaction has inserted, of messages that failed in it."""
     if deliveries:
         ids = [each.message_id or "" for each in deliveries]
         mine = dialect.many_of_inbox(ids, (handler, deliveries[0].queue))

@@ -79,7 +79,11 @@ class Dialect(Protocol):
     def many_of_inbox(
         self, message_ids: Sequence[str], consumer: tuple[str, str]
     ) -> ColumnElement[bool]:
-        """Match the inbox rows of these messages, of one handler and queue."""
+        """Match the inbox rows of these messages, of one handler and queue.
+
+        A row of another id, of the same hash, may be among them; of those that this transaction
+        has inserted none can be.
+        """
         ...
 
     async def insert_inbox(

@@ -190,15 +190,14 @@ class Postgres:
     ) -> ColumnElement[bool]:
         ids = bindparam(None, list(message_ids), _TEXTS)
         each = func.unnest(ids).table_valued("message_id").render_derived()
-        # An array, which the index is looked into for; a join may read all of the table. The ids
-        # are no array: each row would be compared with all of them.
+        # An array, which the index is looked into for, and no join: the planner takes the rows for
+        # few, and would compare each with all ids.
         hashes = func.array(select(id_hash(each.c.message_id)).scalar_subquery())
         handler, queue = consumer
+        hashed = consumer_hash(literal(handler), literal(queue))
         return and_(
             id_hash(inbox.c.message_id) == any_(hashes),
-            consumer_hash(inbox.c.handler, inbox.c.queue)
-            == consumer_hash(literal(handler), literal(queue)),
-            inbox.c.message_id.in_(select(func.unnest(ids))),
+            consumer_hash(inbox.c.handler, inbox.c.queue) == hashed,
             inbox.c.handler == handler,
             inbox.c.queue == queue,
         )
@@ -214,11 +213,10 @@ class Postgres:
     async def set_results(
         self, connection: AsyncConnection, results: Mapping[str, str], consumer: tuple[str, str]
     ) -> None:
-        ids, texts = list(results), list(results.values())
-        given = func.unnest(*(bindparam(None, values, _TEXTS) for values in (ids, texts)))
-        each = given.table_valued("message_id", "result").render_derived()
-        mine = self.many_of_inbox(ids, consumer) & (inbox.c.message_id == each.c.message_id)
-        await connection.execute(update(inbox).where(mine).values(result=each.c.result))
+        given = bindparam(None, dict(results), postgresql.JSONB)
+        mine = self.many_of_inbox(list(results), consumer)
+        result = given[inbox.c.message_id].astext
+        await connection.execute(update(inbox).where(mine).values(result=result))
 
     async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
         if self._pooled:

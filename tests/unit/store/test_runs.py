@@ -60,7 +60,7 @@ async def unrun(transaction: Transaction, deliveries: Sequence[Delivery]) -> lis
 
 async def test_a_batch_is_run_for_what_was_not_handled_before(database: str) -> None:
     """The others' first results are told again, and it is not run at all where none is left."""
-    handler = Handler(a={"n": 1}, c="c")
+    handler = Handler(a={"n": 1}, c='\0"é')
 
     async def alone(_: Transaction) -> str:
         return "alone"
@@ -69,9 +69,9 @@ async def test_a_batch_is_run_for_what_was_not_handled_before(database: str) -> 
         await make_work(store)
         await store.run_once("h", delivery("b"), alone)
         found = await store.run_batch_once("h", batch("c", "b", "d", "a"), handler)
-        assert found == ["c", "alone", None, {"n": 1}]
+        assert found == ['\0"é', "alone", None, {"n": 1}]
         again = await store.run_batch_once("h", batch("a", "b", "c", "d"), unrun)
-        assert again == [{"n": 1}, "alone", "c", None]
+        assert again == [{"n": 1}, "alone", '\0"é', None]
         assert await store.run_once("h", delivery("a"), alone) == {"n": 1}
         assert await work_of(store) == ["a", "c", "d"]
         assert await store.pending() == 3
