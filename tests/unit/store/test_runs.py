@@ -171,6 +171,40 @@ async def test_batches_that_overlap_wait_for_each_other(database: str) -> None:
         assert sorted(each for run in (*here.given, *there.given) for each in run) == ids
 
 
+async def test_messages_are_claimed_in_one_order(postgres_database: str) -> None:
+    """One that waits for another's message holds none that comes after it: nobody deadlocks."""
+    began, end = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Transaction) -> None:
+        began.set()
+        await end.wait()
+
+    async def quick(_: Transaction) -> str:
+        return "quick"
+
+    async def is_waiting(store: Store) -> bool:
+        async with store.transaction() as transaction:
+            waiting = await transaction.execute(
+                text(
+                    "SELECT count(*) FROM pg_stat_activity "
+                    "WHERE wait_event = 'transactionid' AND datname = current_database()"
+                )
+            )
+            return bool(waiting.scalar_one())
+
+    async with Store(postgres_database, relay=False) as store, asyncio.timeout(10):
+        await make_work(store)
+        first = asyncio.create_task(store.run_once("h", delivery("a"), slow))
+        await began.wait()
+        both = asyncio.create_task(store.run_batch_once("h", batch("b", "a"), Handler()))
+        while not await is_waiting(store):
+            await asyncio.sleep(0.01)
+        assert await store.run_once("h", delivery("b"), quick) == "quick"
+        end.set()
+        await first
+        assert await both == ["quick", None]
+
+
 async def test_a_database_s_failure_costs_no_message_an_attempt(database: str) -> None:
     """Each waits for a time of its own, and has an end where the database is well."""
     failure = OperationalError("INSERT", None, Deadlock())
