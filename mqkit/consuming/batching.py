@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,7 @@ class Batcher:
         self._decoder = decoder
         self._invoker = invoker
         self._failures = judge
+        self._needs_message_id = invoker.needs_message_id
         self._window = Window(handler.concurrency)
         self._open: _Batch | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -65,6 +67,8 @@ class Batcher:
                 body = self._decoder.decode(delivery)
         except DecodeError as error:
             return DeadLetter(DeathReason.UNDECODABLE, error)
+        if self._needs_message_id and not delivery.message_id:
+            return self._failures.unidentified()
         item = _Item(delivery, body, asyncio.get_running_loop().create_future())
         self._add(item)
         try:
@@ -105,10 +109,11 @@ class Batcher:
     async def _handle(self, items: list[_Item]) -> None:
         await self._window.acquire()
         try:
-            # Those that were lost, or cancelled, while they waited are somebody else's.
-            left = [i for i in items if not (i.outcome.done() or i.delivery.lost)]
-            if left:
-                await self._run(left)
+            for together in _by_id(items) if self._needs_message_id else [items]:
+                # Those that were lost, or cancelled, while they waited are somebody else's.
+                left = [i for i in together if not (i.outcome.done() or i.delivery.lost)]
+                if left:
+                    await self._run(left)
         except Exception as error:  # noqa: BLE001 - raised for each message, where it is settled
             for item in items:
                 if not item.outcome.done():
@@ -145,21 +150,10 @@ class Batcher:
             return [HandlerAbortedError(f"handler {self._handler.name} cancelled its task")] * count
         if (error := run.exception()) is not None:
             return [error] * count
-        results = run.result()
-        if results is None:
-            return [None] * count
-        if not isinstance(results, list | tuple) or len(results) != count:
-            returned = (
-                f"{len(results)} of them"
-                if isinstance(results, list | tuple)
-                else type(results).__name__
-            )
-            wrong = BatchResultError(
-                f"handler {self._handler.name} was given {count} messages and returned {returned}; "
-                "it returns None if all are done, or a list with a result or an exception for each"
-            )
+        try:
+            return self._invoker.results_of_batch(run.result(), count)
+        except BatchResultError as wrong:
             return [wrong] * count
-        return list(results)
 
     def _judge(self, delivery: Delivery, result: Any, began: float) -> Outcome:
         error = result
@@ -173,3 +167,19 @@ class Batcher:
             failure = aborted(error)
             failure.__cause__, error = error, failure
         return self._failures.judge(delivery, error, began)
+
+
+def _by_id(items: list[_Item]) -> list[list[_Item]]:
+    """Spread messages that have one id over runs that follow each other.
+
+    The second of them is found handled, or is run where the first one failed.
+    """
+    runs: list[list[_Item]] = []
+    before: Counter[str | None] = Counter()
+    for item in items:
+        number = before[item.delivery.message_id]
+        before[item.delivery.message_id] += 1
+        if number == len(runs):
+            runs.append([])
+        runs[number].append(item)
+    return runs

@@ -11,14 +11,19 @@ import contextvars
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from decimal import Decimal
-from types import TracebackType
 from typing import Any
 
 from mqkit.codec import encode
-from mqkit.errors import HandlerAbortedError, HandlerResultError, HandlerTimeoutError
+from mqkit.errors import (
+    BatchResultError,
+    HandlerAbortedError,
+    HandlerResultError,
+    HandlerTimeoutError,
+)
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.logging.context import RUN
 from mqkit.logging.error_texts import error_type
@@ -26,6 +31,7 @@ from mqkit.logging.shown import shown
 from mqkit.message import Delivery
 from mqkit.middleware import CallNext, HandlerCall, Middleware, compose
 from mqkit.outcome import instruction
+from mqkit.registration.factories import make
 from mqkit.registration.handler import Handler
 from mqkit.registration.injection import DELIVERIES, Provider
 from mqkit.registration.transactions import TransactionalStore, needs_transaction
@@ -141,7 +147,8 @@ class Invoker:
     def _innermost(self) -> CallNext:
         """Return the shortest call that the handler allows: each step costs a message a little."""
         if self._store is not None:
-            return self._call_in_transaction
+            is_batch = self._handler.batch is not None
+            return self._batch_in_transaction if is_batch else self._call_in_transaction
         if self._handler.timeout is not None:
             return self._call_in_time
         return self._call_function
@@ -155,14 +162,66 @@ class Invoker:
         )
 
     async def _run_in_transaction(self, call: HandlerCall, transaction: Any) -> Any:
+        result = await self._call_with_transaction(call, transaction)
+        self.as_reply(call.delivery, result)  # one that cannot be sent must fail before the commit
+        return result
+
+    async def _batch_in_transaction(self, call: HandlerCall) -> Any:
+        assert self._store is not None
+        return await self._store.run_batch_once(
+            self._handler.name,
+            call.deliveries,
+            functools.partial(self._run_batch_in_transaction, call),
+        )
+
+    async def _run_batch_in_transaction(
+        self, call: HandlerCall, transaction: Any, deliveries: Sequence[Delivery]
+    ) -> list[Any]:
+        """Call the handler for some of a batch, and check its results while they can be undone."""
+        bodies = dict(zip(call.deliveries, call.body, strict=True))
+        some = replace(
+            call,
+            delivery=deliveries[0],
+            body=[bodies[each] for each in deliveries],
+            deliveries=tuple(deliveries),
+        )
+        returned = await self._call_with_transaction(some, transaction)
+        results = self.results_of_batch(returned, len(deliveries))
+        return [self._checked(*each) for each in zip(deliveries, results, strict=True)]
+
+    async def _call_with_transaction(self, call: HandlerCall, transaction: Any) -> Any:
         made = {type(transaction): transaction}
         if self._check_exchange is not None:
             transaction.check_exchange = self._check_exchange
         if self._handler.timeout is None:
-            result = await self._call_function(call, made)
-        else:
-            result = await self._call_in_time(call, made)
-        self.as_reply(call.delivery, result)  # one that cannot be sent must fail before the commit
+            return await self._call_function(call, made)
+        return await self._call_in_time(call, made)
+
+    def results_of_batch(self, returned: Any, count: int) -> list[Any]:
+        """Return a result for each message of a batch from what its handler returned.
+
+        :raises BatchResultError: it is neither None nor a list of so many
+        """
+        if returned is None:
+            return [None] * count
+        if isinstance(returned, list | tuple) and len(returned) == count:
+            return list(returned)
+        is_list = isinstance(returned, list | tuple)
+        raise BatchResultError(
+            f"handler {self._handler.name} was given {count} messages and returned "
+            f"{f'{len(returned)} of them' if is_list else type(returned).__name__}; "
+            "it returns None if all are done, or a list with a result or an exception for each"
+        )
+
+    def _checked(self, delivery: Delivery, result: Any) -> Any:
+        """Return the result, or the failure that it is: one that cannot be sent, or has to run."""
+        if isinstance(result, BaseException):
+            return result
+        try:
+            self.check_result(result)
+            self.as_reply(delivery, result)
+        except BaseException as problem:  # noqa: BLE001 - whatever a result's own code raises
+            return problem
         return result
 
     async def _call_in_time(self, call: HandlerCall, made: dict[Any, Any] | None = None) -> Any:
@@ -314,84 +373,3 @@ _DONE = frozenset({str, int, float, bool, bytes, list, dict, tuple, Decimal})
 def _is_unrun(result: Any) -> bool:
     """Whether a result is awaitable, or a generator: its body has yet to run."""
     return inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result)
-
-
-async def make(
-    provider: Provider, arguments: Mapping[str, Any], stack: contextlib.AsyncExitStack
-) -> Any:
-    """Make a provider's value; `stack` closes it."""
-    value = provider.factory(**arguments)
-    if inspect.isawaitable(value):
-        value = await value
-    if isinstance(value, contextlib.AbstractAsyncContextManager) and _is_manager(provider):
-        return await stack.enter_async_context(_Closing(value))
-    if isinstance(value, contextlib.AbstractContextManager) and _is_manager(provider):
-        return await stack.enter_async_context(_Closing(_Asynchronous(value)))
-    return value
-
-
-class _Asynchronous(contextlib.AbstractAsyncContextManager[Any]):
-    """Wraps a plain context manager as an asynchronous one."""
-
-    def __init__(self, manager: contextlib.AbstractContextManager[Any]) -> None:
-        self._manager = manager
-
-    async def __aenter__(self) -> Any:
-        return self._manager.__enter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return self._manager.__exit__(kind, error, traceback)
-
-
-class _Closing(contextlib.AbstractAsyncContextManager[Any]):
-    """Wraps a provider's value so that its close raises no error that contextlib cannot take.
-
-    Its stacks follow the chain of `__context__` to its end, and one that is a cycle has none: the
-    event loop would stand still for ever.
-    """
-
-    def __init__(self, manager: contextlib.AbstractAsyncContextManager[Any]) -> None:
-        self._manager = manager
-
-    async def __aenter__(self) -> Any:
-        return await self._manager.__aenter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        try:
-            return await self._manager.__aexit__(kind, error, traceback)
-        except BaseException as failure:
-            _break_cycle(failure)
-            raise
-
-
-_CONTEXT = BaseException.__dict__["__context__"]
-"""Read by this, since a subclass may hide its own."""
-
-
-def _break_cycle(error: BaseException) -> None:
-    """Cut the `__context__` chain of an error where it is a cycle."""
-    seen = {id(error)}
-    while (context := _CONTEXT.__get__(error)) is not None:
-        if id(context) in seen:
-            _CONTEXT.__set__(error, None)
-            return
-        seen.add(id(context))
-        error = context
-
-
-def _is_manager(provider: Provider) -> bool:
-    """Whether the factory is a generator function; another's value may happen to be closable."""
-    return hasattr(provider.factory, "__wrapped__") and (
-        inspect.isgeneratorfunction(provider.factory.__wrapped__)
-        or inspect.isasyncgenfunction(provider.factory.__wrapped__)
-    )

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from mqkit.consuming.invoker import make
 from mqkit.lifecycle.closing import Step
+from mqkit.registration.factories import make
 from mqkit.registration.injection import Provider
 
 

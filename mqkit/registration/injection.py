@@ -115,7 +115,8 @@ def batch_plan(function: Callable[..., Any], what: str, providers: Mapping[Any, 
         elif _is_of_one_message(annotation, providers):
             raise HandlerError(
                 f"{what}: argument {name!r} of type {_name(annotation)} is for one message; a "
-                "batch takes list[Delivery], and what lives as long as the service"
+                "batch takes list[Delivery], a store's transaction, and what is made without a "
+                "Delivery"
             )
         elif _is_injectable(annotation, providers):
             injected[name] = annotation
@@ -133,7 +134,7 @@ DELIVERIES = list[Delivery]
 
 
 def _is_of_one_message(annotation: Any, providers: Mapping[Any, Provider]) -> bool:
-    if annotation is Delivery or getattr(annotation, TRANSACTIONAL, False):
+    if annotation is Delivery:
         return True
     try:
         known = providers.get(annotation)

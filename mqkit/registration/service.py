@@ -265,8 +265,11 @@ class Service:
         message by its own attempts, and each is settled by itself.
 
         `concurrency` is how many runs there are at a time, and `prefetch` by default twice what
-        they take, 65,535 at most. The other options are those of `handler`, and hold for a run. A
-        batch takes no store's transaction, which is for one message.
+        they take, 65,535 at most. The other options are those of `handler`, and hold for a run.
+
+        A store's transaction is one for the run, without the messages that were handled before. A
+        message whose result is an exception is not noted as handled, and what was written for it is
+        committed with the others' work unless the function took it back to a savepoint.
 
         :raises HandlerError: anything about it cannot work; the message names the handler
         """

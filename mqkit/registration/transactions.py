@@ -6,7 +6,7 @@ The hot path knows this protocol only. `mqkit.store.Store` is what implements it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from mqkit.errors import HandlerError
@@ -91,6 +91,23 @@ class TransactionalStore(Observer, Protocol):
         :raises StoreUnavailableError: the database failed, not the handler
         :raises StatementError: the transaction failed though the database is well
         :raises MessageIdError: the store cannot keep its id, or knows it with another body
+        """
+        ...
+
+    async def run_batch_once(
+        self,
+        handler: str,
+        deliveries: Sequence[Delivery],
+        run: Callable[[Any, Sequence[Delivery]], Awaitable[Sequence[Any]]],
+    ) -> list[Any]:
+        """Run a handler for many messages in one transaction that writes their inbox rows.
+
+        `run` is given those that were not handled before, if there are any, and returns a result
+        for each; one that is an exception leaves its message without a row. Returns a result for
+        each delivery, in their order, of which an exception is that message's failure. What `run`
+        raises rolls all of it back; it is raised, or returned for those that it was run for.
+
+        :param deliveries: of different ids
         """
         ...
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import MessageIdError, MessageIdReusedError, StoreError
@@ -81,15 +82,7 @@ async def claim(
 
     :raises MessageIdReusedError: another message of this id was handled: its body is another
     """
-    hashed = body_hash(delivery.body)
-    row = {
-        "handler": handler,
-        "message_id": delivery.message_id,
-        "queue": delivery.queue,
-        "attempt": min(delivery.attempt, HIGHEST_ATTEMPT),
-        "body_hash": hashed,
-        **dialect.kept(inbox, keep, now),
-    }
+    row = {**_row(handler, delivery), **dialect.kept(inbox, keep, now)}
     for _ in range(_CLAIM_AGAIN):
         inserted = await connection.execute(_claim(dialect), row)
         if inserted.rowcount == 1:
@@ -99,18 +92,91 @@ async def claim(
         )
         there = found.one_or_none()
         if there is not None:
-            # A row of an earlier version has no hash.
-            if there.body_hash is not None and there.body_hash != hashed:
-                raise MessageIdReusedError(
-                    f"handler {handler} handled a message of the id {delivery.message_id!r} "
-                    f"before, and its body was another one; each message needs an id of its own"
-                )
+            _check_body(handler, row, there.body_hash)
             return Handled(kept_result(there.result))
         # Deleted as too old in between; or it was the row of another id, of the same hash.
-    raise StoreError(
-        f"the inbox cannot tell message {delivery.message_id!r} from one of another id; its "
+    raise _collided(delivery.message_id)
+
+
+async def claim_many(
+    connection: AsyncConnection,
+    dialect: Dialect,
+    handler: str,
+    deliveries: Collection[Delivery],
+    *,
+    now: datetime,
+    keep: timedelta,
+) -> dict[str, Handled | StoreError]:
+    """Insert messages of different ids into the inbox, as `claim` does one.
+
+    Returns those that may not be run, by their ids: what is known of each, or its error.
+    """
+    # In one order for everybody, so that no two transactions wait for each other.
+    ordered = sorted(deliveries, key=lambda delivery: delivery.message_id or "")
+    kept = dialect.kept(inbox, keep, now)
+    left = {each.message_id or "": {**_row(handler, each), **kept} for each in ordered}
+    assert len(left) == len(ordered), "no id comes twice"
+    known: dict[str, Handled | StoreError] = {}
+    for _ in range(_CLAIM_AGAIN):
+        for inserted in await dialect.insert_inbox(connection, list(left.values())):
+            del left[inserted]
+        if not left:
+            return known
+        columns = (inbox.c.message_id, inbox.c.result, inbox.c.body_hash)
+        mine = dialect.many_of_inbox(list(left), (handler, ordered[0].queue))
+        for there in await connection.execute(select(*columns).where(mine)):
+            row = left.pop(there.message_id, None)
+            if row is not None:  # else it is one of another id, of the same hash
+                known[there.message_id] = _known(handler, row, there.body_hash, there.result)
+        if not left:
+            return known
+    return known | {message_id: _collided(message_id) for message_id in left}
+
+
+def _row(handler: str, delivery: Delivery) -> dict[str, Any]:
+    return {
+        "handler": handler,
+        "message_id": delivery.message_id,
+        "queue": delivery.queue,
+        "attempt": min(delivery.attempt, HIGHEST_ATTEMPT),
+        "body_hash": body_hash(delivery.body),
+    }
+
+
+def _known(
+    handler: str, row: Mapping[str, Any], hashed: int | None, result: str | None
+) -> Handled | StoreError:
+    try:
+        _check_body(handler, row, hashed)
+    except MessageIdReusedError as error:
+        return error
+    return Handled(kept_result(result))
+
+
+def _check_body(handler: str, row: Mapping[str, Any], hashed: int | None) -> None:
+    # A row of an earlier version has no hash.
+    if hashed is not None and hashed != row["body_hash"]:
+        raise MessageIdReusedError(
+            f"handler {handler} handled a message of the id {row['message_id']!r} "
+            f"before, and its body was another one; each message needs an id of its own"
+        )
+
+
+def _collided(message_id: str | None) -> StoreError:
+    return StoreError(
+        f"the inbox cannot tell message {message_id!r} from one of another id; its "
         "publisher must give it another one"
     )
+
+
+async def take_out(
+    connection: AsyncConnection, dialect: Dialect, handler: str, deliveries: Sequence[Delivery]
+) -> None:
+    """Delete rows that this transaction has inserted, of messages that failed in it."""
+    if deliveries:
+        ids = [each.message_id or "" for each in deliveries]
+        mine = dialect.many_of_inbox(ids, (handler, deliveries[0].queue))
+        await connection.execute(delete(inbox).where(mine))
 
 
 def _mine(dialect: Dialect, handler: str, delivery: Delivery) -> ColumnElement[bool]:
@@ -132,6 +198,18 @@ async def keep_result(
     await connection.execute(
         update(inbox).where(_mine(dialect, handler, delivery)).values(result=result_text(result))
     )
+
+
+async def keep_results(
+    connection: AsyncConnection,
+    dialect: Dialect,
+    handler: str,
+    results: Sequence[tuple[Delivery, Any]],
+) -> None:
+    """Write what the handler returned for each of many, as `keep_result` does for one."""
+    texts = {d.message_id or "": result_text(result) for d, result in results if result is not None}
+    if texts:
+        await dialect.set_results(connection, texts, (handler, results[0][0].queue))
 
 
 def kept_result(text: str | None) -> Any:

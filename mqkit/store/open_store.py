@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from mqkit.errors import StatementError, StoreError, StoreUnavailableError
@@ -53,18 +53,37 @@ class OpenStore:
         Where it answers, a statement that took too long counts; and so does what is not counted
         otherwise, if one message meets it again and again.
         """
+        (judged,) = await self.judge_many([key], error)
+        return judged
+
+    async def judge_many(
+        self, keys: Sequence[Key], error: StoreUnavailableError | StatementError
+    ) -> list[StoreError]:
+        """Judge the failure of a transaction that was for several messages; see `judge`."""
+        counted = await self._of_all(error)
+        if counted is not None:
+            if isinstance(counted, StatementError):
+                for key in keys:
+                    self.transient.ended(key)
+            return [counted] * len(keys)
+        assert isinstance(error, StoreUnavailableError)
+        return [self._uncounted(key, _another(error) if i else error) for i, key in enumerate(keys)]
+
+    async def _of_all(self, error: StoreUnavailableError | StatementError) -> StoreError | None:
+        """Return what a failure is for whatever message; None if it is counted by message."""
         if not await self.database.answers():
             is_same = isinstance(error, StoreUnavailableError)
             return error if is_same else StoreUnavailableError(str(error))
         if isinstance(error, StatementError):
-            self.transient.ended(key)
             return error
         if await self._was_too_slow(error):
-            self.transient.ended(key)
             return StatementError(
                 f"{error}; the transaction went on for {error.lost_after:.1f} s, and the server "
                 "closes one that idles, or goes on, for so long"
             )
+        return None
+
+    def _uncounted(self, key: Key, error: StoreUnavailableError) -> StoreError:
         failures = self.transient.failed(key)
         handler, _, message_id = key
         if failures > MAX_UNCOUNTED and not error.lasting:
@@ -127,6 +146,11 @@ class OpenStore:
         task = asyncio.create_task(work, name=f"mqkit store {what}")
         task.add_done_callback(_log_failure)
         self._tasks.append(task)
+
+
+def _another(error: StoreUnavailableError) -> StoreUnavailableError:
+    """Make the same error for another message, which waits for a time of its own."""
+    return StoreUnavailableError(str(error), lasting=error.lasting)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

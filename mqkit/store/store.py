@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -21,25 +20,23 @@ from mqkit.errors import (
     StoreUnavailableError,
 )
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
-from mqkit.logging.shown import shown
 from mqkit.message import Delivery
 from mqkit.middleware import Observer
-from mqkit.outcome import Outcome, RetryLater
+from mqkit.outcome import Outcome
 from mqkit.registration.transactions import HandlerPolicy, SendWithin
 from mqkit.settings import Settings
-from mqkit.store import inbox, outbox
+from mqkit.store import inbox
 from mqkit.store.database.engine import watch_of
 from mqkit.store.database.owner import Owner
 from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
 from mqkit.store.open_store import OpenStore
 from mqkit.store.outbox import Outbox, Unpublished
 from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
+from mqkit.store.runs import RunMany, Runs
 from mqkit.store.schema import MAX_ID
 from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, message_status
 from mqkit.store.transaction import Transaction
-
-logger = logging.getLogger(__name__)
 
 DAY = 86_400.0
 
@@ -113,6 +110,12 @@ class Store(Observer):
         self._given_clock = clock
         self._ahead = 0.0
         self._opened: OpenStore | None = None
+        self._runs = Runs(
+            self._clock,
+            keep=self._keep,
+            limits=self._limits,
+            longest_retry=self._longest_retry,
+        )
         self._owner = Owner()
 
     @property
@@ -228,7 +231,7 @@ class Store(Observer):
                 transaction = Transaction(connection, app_id=app_id, limits=self._limits)
                 watch_of(connection).of_handler = True
                 yield transaction
-                await self._finish(transaction)
+                await self._runs.finish(opened, transaction)
         except StatementError as error:
             if await opened.database.answers():
                 raise
@@ -249,69 +252,24 @@ class Store(Observer):
         :raises MessageIdError: the store cannot keep its id
         :raises MessageIdReusedError: another message of this id was handled: its body is another
         """
-        inbox.check_id(handler, delivery.message_id)
-        opened = self._open()
-        key = (handler, delivery.queue, delivery.message_id or "")
-        try:
-            result = await self._once(opened, handler, delivery, run)
-        except (StoreUnavailableError, StatementError) as error:
-            judged = await opened.judge(key, error)
-            if judged is error:
-                raise
-            # Not from the error: a pause looks for it among the causes.
-            raise judged from error.__cause__
-        opened.transient.ended(key)
-        return result
+        return await self._runs.once(self._open(), handler, delivery, run)
 
-    async def _once(
-        self,
-        opened: OpenStore,
-        handler: str,
-        delivery: Delivery,
-        run: Callable[[Transaction], Awaitable[Any]],
-    ) -> Any:
-        opened.with_inbox.add(handler)
-        dialect = opened.database.dialect
-        async with opened.database.transaction() as connection:
-            handled = await inbox.claim(
-                connection, dialect, handler, delivery, now=self._clock(), keep=self._keep
-            )
-            if handled is not None:
-                logger.info(
-                    "%s: message %s was handled before", handler, shown(delivery.message_id)
-                )
-                return handled.result
-            transaction = Transaction(connection, limits=self._limits)
-            watch_of(connection).of_handler = True
-            try:
-                result = await run(transaction)
-            except RetryLater as later:
-                self._check_retry(handler, later)
-                raise
-            await self._finish(transaction)
-            await inbox.keep_result(connection, dialect, handler, delivery, result)
-        if transaction.messages:
-            opened.committed()
-        return result
+    async def run_batch_once(
+        self, handler: str, deliveries: Sequence[Delivery], run: RunMany
+    ) -> list[Any]:
+        """Run a handler for many messages in one transaction, without those that it has handled.
 
-    async def _finish(self, transaction: Transaction) -> None:
-        await transaction.flush()
-        watch_of(transaction.connection).of_handler = False
-        await outbox.write(
-            transaction.connection,
-            self._open().database.dialect,
-            transaction.messages,
-            self._clock(),
-            transaction.exchanges,
-        )
+        `run` is given the others, if there are any, and returns a result for each, of which an
+        exception is that message's failure: it gets no inbox row, and may run again. Returned is a
+        result for each delivery, in their order: what the handler returned, now or the first time,
+        or its error, which is one of those that `run_once` raises where the store gives it.
 
-    def _check_retry(self, handler: str, later: RetryLater) -> None:
-        if later.seconds > self._longest_retry:
-            raise ConfigurationError(
-                f"handler {handler} asked to be tried again in {later.seconds:.0f} s, when its "
-                f"inbox may have forgotten the message: say Store(longest_retry=...), now "
-                f"{self._longest_retry:.0f} s"
-            ) from later
+        What `run` raises rolls all of it back, and is the result of all that it was for. It is
+        raised where nothing else is known of any of them.
+
+        :param deliveries: of different ids
+        """
+        return await self._runs.batch_once(self._open(), handler, deliveries, run)
 
     def received(self, handler: str, delivery: Delivery) -> None:
         """Note that a message was received."""

@@ -142,6 +142,59 @@ async def test_a_failed_run_s_messages_are_never_published(
 
 
 @pytest.mark.in_turn
+async def test_each_message_of_a_batch_has_its_effect_once(
+    broker: Broker, database: str, name: str
+) -> None:
+    """Each came twice; all of the first run is rolled back, and one fails alone in the next."""
+    runs: list[list[str]] = []
+    policy = Retry(stop=stop_after_attempt(3), wait=wait_none())
+    service = Service(name, retry=policy, store=Store(database))
+
+    @service.batch(Queue(f"{name}.orders"), size=4, within=0.2)
+    async def post(orders: list[dict[str, str | int]], transaction: Transaction) -> list[object]:
+        runs.append([str(order["id"]) for order in orders])
+        is_first = len(runs) == 1
+        fails = not is_first and not any("o2" in run for run in runs[1:-1])
+        results: list[object] = []
+        for order in orders:
+            if fails and order["id"] == "o2":
+                results.append(ValueError("alone"))
+                continue
+            insert = text("INSERT INTO postings (order_id, amount) VALUES (:id, :amount)")
+            await transaction.execute(insert, order)
+            posted = f"{order['id']}.posted"
+            await transaction.publish("", f"{name}.out", order, key="all", message_id=posted)
+            results.append(order["id"])
+        if is_first:
+            raise LookupError("all")
+        return results
+
+    ids = [f"o{number}" for number in range(4)]
+    async with ledger(database) as store, connected(broker.url) as client:
+        await client.declare(f"{name}.out")
+        async with Runtime(service, BrokerUrl.parse(broker.url)):
+            await send(client, name, ids)
+            await send(client, name, ids)
+
+            async def is_done() -> bool:
+                states = [status.state for id_ in ids for status in await store.status(id_)]
+                return (
+                    states == [State.SUCCEEDED] * 4
+                    and await store.pending() == 0
+                    and await client.messages(f"{name}.orders") == 0
+                )
+
+            await eventually(is_done)
+        assert sorted(runs[0]) == ids
+        assert sorted(each for run in runs[1:] for each in run) == [*ids[:3], "o2", "o3"]
+        assert await column(store, "order_id", "postings") == ids
+        published = [m.properties.message_id for m in await client.take_all(f"{name}.out")]
+        assert sorted(map(str, published)) == [f"{id_}.posted" for id_ in ids]
+        assert await client.messages(f"{name}.orders.dead") == 0
+        assert (await store.status("o1"))[0].result == "o1"
+
+
+@pytest.mark.in_turn
 async def test_what_is_in_the_outbox_at_the_start_waits_for_the_topology(
     broker: Broker, database: str, name: str
 ) -> None:

@@ -76,6 +76,31 @@ class Dialect(Protocol):
         """Match the inbox row of this message, handler and queue."""
         ...
 
+    def many_of_inbox(
+        self, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> ColumnElement[bool]:
+        """Match the inbox rows of these messages, of one handler and queue.
+
+        A row of another id, of the same hash, may be among them; of those that this transaction
+        has inserted none can be.
+        """
+        ...
+
+    async def insert_inbox(
+        self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]
+    ) -> set[str]:
+        """Insert rows of one handler and queue, in their order; return the ids that were not there.
+
+        What another transaction has inserted and not committed is waited for. `kept` is in each.
+        """
+        ...
+
+    async def set_results(
+        self, connection: AsyncConnection, results: Mapping[str, str], consumer: tuple[str, str]
+    ) -> None:
+        """Write the results of messages, by their ids, into the inbox rows of one handler."""
+        ...
+
     async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
         """Set up the session of a new transaction, where each may be on another session."""
         ...

@@ -33,7 +33,7 @@ from mqkit.store.database.engine import (
     is_aborted,
     make_engine,
 )
-from mqkit.store.database.failures import Fault, is_lasting, is_lost
+from mqkit.store.database.failures import Fault, fault_of, is_lasting, is_lost
 from mqkit.store.database.postgres import Postgres, is_pooled
 from mqkit.store.database.slots import TransactionSlots
 from mqkit.store.database.sqlite import Sqlite
@@ -153,6 +153,17 @@ class Database:
         """
         async with self.reading() as connection:
             return await self.dialect.closes_after(connection)
+
+    def failure(self, result: object) -> StoreUnavailableError | None:
+        """Return what an error is that a handler caught, where it blames the database."""
+        if not isinstance(result, DBAPIError):
+            return None
+        if fault_of(result, of_handler=True) is not Fault.DATABASE:
+            return None
+        unavailable = self._told(StoreUnavailableError, result)
+        unavailable.lasting = is_lasting(result)
+        unavailable.__cause__ = self._cause(result)
+        return unavailable
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, beside: bool = False) -> AsyncIterator[AsyncConnection]:

@@ -17,8 +17,10 @@ from sqlalchemy import (
     Integer,
     Interval,
     Select,
+    String,
     Table,
     TableValuedAlias,
+    and_,
     any_,
     bindparam,
     func,
@@ -27,9 +29,11 @@ from sqlalchemy import (
     text,
     true,
     tuple_,
+    update,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import TypeEngine
 
 from mqkit.errors import StoreUnavailableError
 from mqkit.store.database.dialects import KEY_LOCK, SCHEMA_LOCK, SHARD_LOCK, key_hash
@@ -62,6 +66,32 @@ def _locked_insert(table: Table, columns: tuple[str, ...]) -> Insert:
 def _unnest(shards: Iterable[int]) -> TableValuedAlias:
     values = bindparam(None, list(shards), postgresql.ARRAY(Integer))
     return func.unnest(values).table_valued("shard", name="each").render_derived()
+
+
+_TEXTS = postgresql.ARRAY(String)
+
+_OF_EACH: dict[str, TypeEngine[Any]] = {
+    "message_id": _TEXTS,
+    "body_hash": postgresql.ARRAY(BigInteger),
+    "attempt": postgresql.ARRAY(Integer),
+}
+"""What differs between the inbox rows of one handler that are inserted together."""
+
+
+@functools.lru_cache(maxsize=16)
+def _insert_inbox(dialect: Postgres) -> Any:
+    """Make an INSERT of any number of rows: arrays are one parameter each, and it compiles once."""
+    each = func.unnest(*(bindparam(name, type_=kind) for name, kind in _OF_EACH.items()))
+    row = each.table_valued(*_OF_EACH).render_derived()
+    values = {
+        **{name: row.c[name] for name in _OF_EACH},
+        **{name: bindparam(name, type_=String) for name in ("handler", "queue")},
+        **dialect.kept_columns(inbox),
+    }
+    insert = postgresql.insert(inbox).from_select(
+        list(values), select(*values.values()), include_defaults=False
+    )
+    return insert.on_conflict_do_nothing().returning(inbox.c.message_id)
 
 
 _PIN = (
@@ -154,6 +184,39 @@ class Postgres:
         hashed = consumer_hash(literal(handler), literal(queue))
         is_hashed = consumer_hash(inbox.c.handler, inbox.c.queue) == hashed
         return mine & is_hashed & (inbox.c.handler == handler) & (inbox.c.queue == queue)
+
+    def many_of_inbox(
+        self, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> ColumnElement[bool]:
+        ids = bindparam(None, list(message_ids), _TEXTS)
+        each = func.unnest(ids).table_valued("message_id").render_derived()
+        # An array, which the index is looked into for, and no join: the planner takes the rows for
+        # few, and would compare each with all ids.
+        hashes = func.array(select(id_hash(each.c.message_id)).scalar_subquery())
+        handler, queue = consumer
+        hashed = consumer_hash(literal(handler), literal(queue))
+        return and_(
+            id_hash(inbox.c.message_id) == any_(hashes),
+            consumer_hash(inbox.c.handler, inbox.c.queue) == hashed,
+            inbox.c.handler == handler,
+            inbox.c.queue == queue,
+        )
+
+    async def insert_inbox(
+        self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]
+    ) -> set[str]:
+        values: dict[str, Any] = {name: [row[name] for row in rows] for name in _OF_EACH}
+        values |= {name: rows[0][name] for name in ("handler", "queue", "keep")}
+        inserted = await connection.execute(_insert_inbox(self), values)
+        return set(inserted.scalars())
+
+    async def set_results(
+        self, connection: AsyncConnection, results: Mapping[str, str], consumer: tuple[str, str]
+    ) -> None:
+        given = bindparam(None, dict(results), postgresql.JSONB)
+        mine = self.many_of_inbox(list(results), consumer)
+        result = given[inbox.c.message_id].astext
+        await connection.execute(update(inbox).where(mine).values(result=result))
 
     async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
         if self._pooled:

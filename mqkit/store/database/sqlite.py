@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sqlalchemy import Column, ColumnElement, Executable, Select, Table, bindparam, select, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Executable,
+    Select,
+    Table,
+    bindparam,
+    func,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,6 +33,13 @@ from mqkit.system.files import lock
 
 async def _driver(connection: AsyncConnection) -> Any:
     return (await connection.get_raw_connection()).driver_connection
+
+
+_set_result = update(inbox).where(
+    inbox.c.message_id == bindparam("of_id"),
+    inbox.c.handler == bindparam("of_handler"),
+    inbox.c.queue == bindparam("of_queue"),
+)
 
 
 class Sqlite:
@@ -66,6 +85,37 @@ class Sqlite:
             return mine
         handler, queue = consumer
         return mine & (inbox.c.handler == handler) & (inbox.c.queue == queue)
+
+    def many_of_inbox(
+        self, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> ColumnElement[bool]:
+        handler, queue = consumer
+        # One parameter, so one statement however many they are, and none too many.
+        each = func.json_each(bindparam(None, json.dumps(message_ids))).table_valued("value")
+        mine = inbox.c.message_id.in_(select(each.c.value))
+        return mine & (inbox.c.handler == handler) & (inbox.c.queue == queue)
+
+    async def insert_inbox(
+        self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]
+    ) -> set[str]:
+        # Nobody else writes: what is not there now is not there when it is inserted.
+        ids = [row["message_id"] for row in rows]
+        mine = self.many_of_inbox(ids, (rows[0]["handler"], rows[0]["queue"]))
+        there = set((await connection.execute(select(inbox.c.message_id).where(mine))).scalars())
+        new = [row for row in rows if row["message_id"] not in there]
+        if new:
+            await connection.execute(inbox.insert().inline(), new)
+        return {row["message_id"] for row in new}
+
+    async def set_results(
+        self, connection: AsyncConnection, results: Mapping[str, str], consumer: tuple[str, str]
+    ) -> None:
+        handler, queue = consumer
+        rows = [
+            {"of_id": message_id, "of_handler": handler, "of_queue": queue, "result": result}
+            for message_id, result in results.items()
+        ]
+        await connection.execute(_set_result, rows)
 
     async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
         """Do nothing: all of it is set up with the connection."""

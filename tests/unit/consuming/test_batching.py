@@ -1,14 +1,21 @@
-"""What a handler of batches may ask for."""
+"""What a handler of batches may ask for, and how its batches are run in a transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from mqkit import Delivery, HandlerError, Publisher, Queue, Retry, Service
+from mqkit.consuming.batching import Batcher
+from mqkit.consuming.wiring import running
+from mqkit.errors import BatchResultError, HandlerTimeoutError, InvalidMessageError
+from mqkit.message import Properties
+from mqkit.middleware import CallNext, HandlerCall
+from mqkit.outcome import Ack, DeadLetter, DeathReason, Outcome
 from mqkit.store import Transaction
 
 
@@ -34,6 +41,16 @@ async def with_a_transaction(orders: list[Order], transaction: Transaction) -> N
     pass
 
 
+class RepositoryOfOne:
+    """Made from one message."""
+
+    def __init__(self, transaction: Transaction, delivery: Delivery) -> None: ...
+
+
+async def with_a_repository_of_one(orders: list[Order], repository: RepositoryOfOne) -> None:
+    pass
+
+
 async def of_two(orders: list[Order], others: list[int]) -> None:
     pass
 
@@ -47,7 +64,8 @@ async def of_none(deliveries: list[Delivery]) -> None:
     [
         (of_one, {}, r"list\[Order\]"),
         (with_a_delivery, {}, "takes list.Delivery."),
-        (with_a_transaction, {}, "for one message"),
+        (with_a_transaction, {}, "has no store"),
+        (with_a_repository_of_one, {}, "repository.* is for one message"),
         (of_two, {}, "orders: .*others"),
         (of_none, {}, "not none"),
         (good, {"size": 0}, "size is a whole number"),
@@ -63,6 +81,7 @@ def test_a_batch_that_cannot_work_is_refused(
 ) -> None:
     """At registration, and the error names the handler and what is wrong."""
     service = Service("s", retry=Retry.never())
+    service.provide(RepositoryOfOne, RepositoryOfOne)
     given: dict[str, Any] = {"queue": Queue("q"), "size": 10, "within": 1.0, "prefetch": 20}
     given |= options
     with pytest.raises(HandlerError, match=words):
@@ -74,3 +93,190 @@ def test_a_batch_is_prefetched_twice_over() -> None:
     service = Service("s", retry=Retry.never())
     service.batch(Queue("q"), size=100, within=1, concurrency=2)(good)
     assert service.handlers[0].prefetch == 400
+
+
+class FakeTransaction:
+    """Asked for by annotation, as a store's own."""
+
+    __mqkit_transaction__ = True
+    __mqkit_runtime_provided__ = True
+
+
+class Repository:
+    """Made from the transaction."""
+
+    def __init__(self, transaction: FakeTransaction) -> None:
+        self.transaction = transaction
+
+
+class FakeStore:
+    """Does what a store does for a batch, in memory, and notes what came of each run."""
+
+    def __init__(self, **results: Any) -> None:
+        self.results: dict[str, Any] = results
+        self.ran: list[Any] = []
+
+    async def run_once(self, *_: Any) -> Any:
+        """Be a store's."""
+        raise AssertionError
+
+    async def run_batch_once(
+        self,
+        handler: str,
+        deliveries: Sequence[Delivery],
+        run: Callable[[Any, Sequence[Delivery]], Awaitable[Sequence[Any]]],
+    ) -> list[Any]:
+        """Run it for those that have no result, and keep the results that are no exceptions."""
+        left = [each for each in deliveries if each.message_id not in self.results]
+        assert len({each.message_id for each in left}) == len(left)
+        found = {}
+        if left:
+            try:
+                returned = await run(FakeTransaction(), left)
+            except BaseException as error:
+                self.ran.append(error)
+                raise
+            self.ran.append(returned)
+            found = {e.message_id or "": r for e, r in zip(left, returned, strict=True)}
+            kept = {i: r for i, r in found.items() if not isinstance(r, BaseException)}
+            self.results.update(kept)
+        known = self.results | found
+        return [known[each.message_id or ""] for each in deliveries]
+
+
+async def outcomes(service: Service, *messages: Delivery) -> list[Outcome]:
+    """What becomes of messages that make a batch, in their order."""
+    (handler,) = service.handlers
+    made = running("s", handler, providers=service.providers, store=service.store)
+    batcher = Batcher(handler, made.decoder, made.invoker, made.judge)
+    async with asyncio.timeout(10):
+        return await asyncio.gather(*(batcher.dispatch(each) for each in messages))
+
+
+def message(message_id: str | None, number: int = 0, reply_to: str | None = None) -> Delivery:
+    """A delivery of an order."""
+    properties = Properties(message_id=message_id, reply_to=reply_to)
+    return Delivery(body=Order(number=number).model_dump_json().encode(), properties=properties)
+
+
+def with_store(store: FakeStore) -> Service:
+    """A service that has it."""
+    return Service("s", retry=Retry.never(), store=store)  # type: ignore[arg-type]
+
+
+async def test_a_batch_gets_what_was_not_handled_and_its_middleware_all() -> None:
+    """One transaction is for the run, and what providers make of it; each has its own result."""
+    seen: list[Any] = []
+    service = with_store(FakeStore(b="before"))
+    service.provide(Repository, Repository)
+
+    async def note(call: HandlerCall, call_next: CallNext) -> Any:
+        seen.append([each.message_id for each in call.deliveries])
+        seen.append(await call_next(call))
+        return seen[-1]
+
+    @service.batch(Queue("q"), size=3, within=60, middleware=[note])
+    async def post(
+        orders: list[Order],
+        deliveries: list[Delivery],
+        repository: Repository,
+        transaction: FakeTransaction,
+    ) -> list[int]:
+        assert repository.transaction is transaction
+        seen.append([each.message_id for each in deliveries])
+        return [each.number for each in orders]
+
+    given = [message("a", 1), message("b", 2), message("c", 3)]
+    assert await outcomes(service, *given) == [Ack(1), Ack("before"), Ack(3)]
+    assert seen == [["a", "b", "c"], ["a", "c"], [1, "before", 3]]
+
+
+async def test_two_messages_of_one_id_are_run_one_after_the_other() -> None:
+    """The second is found handled, and runs where the first one failed."""
+    runs: list[list[int]] = []
+    store = FakeStore()
+    service = with_store(store)
+
+    @service.batch(Queue("q"), size=5, within=60)
+    async def post(orders: list[Order], transaction: FakeTransaction) -> list[Any]:
+        runs.append([each.number for each in orders])
+        return [LookupError() if each.number == 2 else each.number for each in orders]
+
+    ids = ("a", "b", "a", "b", "a")
+    given = [message(each, number) for number, each in enumerate(ids, start=1)]
+    first, second, *others = await outcomes(service, *given)
+    assert isinstance(second, DeadLetter)
+    assert [first, *others] == [Ack(1), Ack(1), Ack(4), Ack(1)]
+    assert runs == [[1, 2], [4]]
+
+
+async def test_a_message_without_id_leaves_its_batch_alone() -> None:
+    """It could not be known again, so it is not run."""
+    service = with_store(FakeStore())
+
+    @service.batch(Queue("q"), size=2, within=60)
+    async def post(orders: list[Order], transaction: FakeTransaction) -> None: ...
+
+    without, *others = await outcomes(service, message(None), message("a"), message("b"))
+    assert isinstance(without, DeadLetter)
+    assert without.reason is DeathReason.UNIDENTIFIED
+    assert others == [Ack(None), Ack(None)]
+
+
+async def test_a_reply_that_cannot_be_sent_fails_its_message_before_the_commit() -> None:
+    """So does a result that has yet to run; the others' are kept."""
+    store = FakeStore()
+    service = with_store(store)
+
+    async def unrun() -> None: ...
+
+    @service.batch(Queue("q"), size=4, within=60)
+    async def post(orders: list[Order], transaction: FakeTransaction) -> list[Any]:
+        return [object(), object(), unrun(), 4]
+
+    asked = [message("a"), message("b", reply_to="r"), message("c"), message("d", reply_to="r")]
+    one, two, three, four = await outcomes(service, *asked)
+    assert isinstance(one, Ack)
+    assert isinstance(two, DeadLetter)
+    assert isinstance(two.error, InvalidMessageError)
+    assert isinstance(three, DeadLetter)
+    assert isinstance(four, Ack)
+    assert four.reply is not None
+    assert sorted(store.results) == ["a", "d"]
+
+
+@pytest.mark.parametrize(
+    ("returned", "error"), [([1], BatchResultError), (ValueError("all"), ValueError)]
+)
+async def test_what_fails_a_batch_is_raised_in_its_transaction(
+    returned: Any, error: type[Exception]
+) -> None:
+    """Another number of results, too: it is rolled back, and each message has failed."""
+    store = FakeStore()
+    service = with_store(store)
+
+    @service.batch(Queue("q"), size=2, within=60)
+    async def post(orders: list[Order], transaction: FakeTransaction) -> Any:
+        if isinstance(returned, Exception):
+            raise returned
+        return returned
+
+    found = await outcomes(service, message("a"), message("b"))
+    assert [type(each.error) for each in found if isinstance(each, DeadLetter)] == [error] * 2
+    assert isinstance(store.ran[0], error)
+    assert store.results == {}
+
+
+async def test_a_batch_that_takes_too_long_is_rolled_back() -> None:
+    """Its timeout is within the transaction, and tells of those that it was run for."""
+    store = FakeStore(a=1)
+    service = with_store(store)
+
+    @service.batch(Queue("q"), size=2, within=60, timeout=0.01)
+    async def post(orders: list[Order], transaction: FakeTransaction) -> None:
+        await asyncio.Event().wait()
+
+    handled, slow = message("a"), message("b")
+    await outcomes(service, handled, slow)
+    assert isinstance(store.ran[0], HandlerTimeoutError)
+    assert (handled.overdue, slow.overdue) == (False, True)

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, make_url, text
 
+from mqkit.message import Delivery
 from mqkit.store import Store, Transaction
 from mqkit.testing.brokers.probe import free_ports
 from tests.support import eventually
@@ -112,6 +113,9 @@ async def test_a_store_works_behind_pgbouncer(behind: Callable[[str], str], mode
         await transaction.publish("e", "k", b"", key=id_[-1], message_id=f"out-{id_}")
         return {"id": id_}
 
+    async def run_all(_: Transaction, deliveries: Sequence[Delivery]) -> list[str | None]:
+        return [each.message_id for each in deliveries]
+
     ids = [f"m{i:02}" for i in range(40)]
     async with Store(url, sweep=0.05, pool=10) as one, Store(url, relay=False, pool=5) as two:
         await make_work(one)
@@ -124,6 +128,8 @@ async def test_a_store_works_behind_pgbouncer(behind: Callable[[str], str], mode
             )
         )
         assert results == [{"id": id_} for id_ in ids for _ in (one, two)]
+        again = await two.run_batch_once("h", [delivery(ids[0]), delivery("new")], run_all)
+        assert again == [{"id": ids[0]}, "new"]
         await publish(two, "a", "b", key="k")
         await eventually(lambda: len(broker.confirmed) >= 42)
         assert sorted(broker.confirmed) == sorted([*(f"out-{id_}" for id_ in ids), "a", "b"])
