@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mqkit.errors import ConnectError
 from mqkit.settings import BrokerUrl
-from mqkit.testing.brokers import probe
+from mqkit.testing.brokers import management, probe
 from mqkit.testing.brokers.broker import (
     CLOSED,
     CTL_WORDS,
@@ -167,6 +167,10 @@ class ContainerBroker(Broker):
         self._watchdog: Watchdog | None = None
         host, port = publish_port(self._container, AMQP_PORT)
         self.url = f"amqp://guest:guest@{host}:{port}/"
+        self._management: management.Management | None = None
+        if "management" in image:
+            at = publish_port(self._container, management.PORT)
+            self._management = management.Management(*at, "guest", "guest")
         try:
             self._begin()
             self._wait_until_ready()
@@ -206,6 +210,8 @@ class ContainerBroker(Broker):
         return base64.b64decode(printed[1]).decode()
 
     def _make_vhost(self, name: str, user: str) -> None:
+        if self._management is not None and self._management.add_vhost(name, user):
+            return
         vhost, by = _erlang(name), _erlang("mqkit.testing")
         allowed = ", ".join([_erlang(".*")] * 3)
         self.evaluate(
@@ -214,6 +220,8 @@ class ContainerBroker(Broker):
         )
 
     def delete_vhost(self, name: str) -> None:
+        if self._management is not None and self._management.delete_vhost(name):
+            return
         self.evaluate(f"ok = rabbit_vhost:delete({_erlang(name)}, {_erlang('mqkit.testing')}).")
 
     def close_connections(self) -> None:
