@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from mqkit import drivers
 from mqkit.drivers.base import Driver
@@ -32,6 +33,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Handle SIGINT, which processes started by a job in the background would else ignore."""
     config.addinivalue_line("markers", f"{IN_TURN}: runs on one of the RabbitMQs that are found")
     config.addinivalue_line("markers", "long: kills, floods or measures for long: make test-long")
+    # How long an example takes says nothing on a machine that is busy with five other workers.
+    settings.register_profile("mqkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("mqkit")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

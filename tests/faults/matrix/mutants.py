@@ -129,7 +129,7 @@ MUTATIONS = (
     _one(
         "inbox committed before the handler",
         (17, 19),
-        "store/store.py",
+        "store/runs.py",
         """\
                 connection, dialect, handler, delivery, now=self._clock(), keep=self._keep
             )
@@ -151,9 +151,9 @@ MUTATIONS = (
     _one(
         "outbox written after the commit",
         (17,),
-        "store/store.py",
+        "store/runs.py",
         """\
-            await self._finish(transaction)
+            await self.finish(opened, transaction)
             await inbox.keep_result(connection, dialect, handler, delivery, result)
 """,
         """\
@@ -168,9 +168,9 @@ MUTATIONS = (
     _one(
         "outbox committed before the handler's work",
         (17,),
-        "store/store.py",
+        "store/runs.py",
         """\
-            await self._finish(transaction)
+            await self.finish(opened, transaction)
             await inbox.keep_result(connection, dialect, handler, delivery, result)
 """,
         """\
