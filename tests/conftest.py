@@ -7,6 +7,7 @@ RabbitMQ that is found, or what `--mqkit-broker` says.
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import secrets
 import signal
@@ -38,6 +39,15 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("mqkit")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _process_name() -> Iterator[None]:
+    """Give the process its name back: a command that is run in it calls it by its label."""
+    process = multiprocessing.current_process()
+    name = process.name
+    yield
+    process.name = name
 
 
 @pytest.fixture(scope="session")
