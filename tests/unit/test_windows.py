@@ -145,7 +145,7 @@ main()
 
 @pytest.mark.skipif(
     sys.version_info >= (3, 13),
-    reason="with POSIX hidden in this way, it does not come to its message on 3.13; not yet known why",
+    reason="with POSIX hidden so, it does not come to its message on 3.13; not yet known why",
 )
 def test_a_service_runs_until_ctrl_c(tmp_path: Path) -> None:
     """It handles a message on the embedded broker, and SIGINT drains it; with exit code 0."""
