@@ -101,7 +101,7 @@ class Background:
             self._taking_work().call_soon_threadsafe(function)
 
     def close(self, seconds: float) -> None:
-        """Take no more work, give what runs so many seconds, disconnect, and end the thread."""
+        """Refuse new work, wait up to `seconds` for what runs, disconnect, and end the thread."""
         with self._lock:
             self._ended = True
             if self._loop is None:

@@ -93,7 +93,7 @@ def _steps(topology: Topology) -> list[tuple[str, Step, Step | None]]:
 
 
 async def declare_exchange(channel: DriverChannel, exchange: Exchange) -> None:
-    """Declare an exchange, or look for it where somebody else declares it.
+    """Declare an exchange; with `declare=False`, only check that it exists.
 
     :raises ChannelClosedError: the broker refused it, or the connection was lost
     """

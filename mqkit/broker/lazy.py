@@ -42,7 +42,7 @@ class LazyConnection(Connection):
             ) from None
 
     async def channel(self) -> DriverChannel:
-        """Open a channel, connecting first where nobody has.
+        """Open a channel, after connecting if there is no connection yet.
 
         :raises AuthenticationError: as `open`
         :raises VirtualHostError: as `open`
@@ -53,7 +53,7 @@ class LazyConnection(Connection):
         return await super().channel()
 
     async def close(self) -> None:
-        """Close for good; whoever waits for it gets `ConnectError`."""
+        """Close the connection for good; those who wait for it get `ConnectError`."""
         self._closing = True
         if self._attempt is not None:
             self._attempt.cancel()
@@ -80,6 +80,6 @@ class LazyConnection(Connection):
 
 
 def _look_at(attempt: asyncio.Task[None]) -> None:
-    """Keep asyncio from reporting what those who wait are told, or were gone to be told."""
+    """Read the error of a failed attempt, so that asyncio does not log it as never retrieved."""
     if not attempt.cancelled():
         attempt.exception()
