@@ -15,7 +15,7 @@ from mqkit.store.log_throttle import LogThrottle
 from mqkit.store.notify import Notifier, listen
 from mqkit.store.relay import Relay
 from mqkit.store.states import StateRecorder
-from mqkit.store.transient import MAX_UNCOUNTED, Key, TransientFailures, wait_after
+from mqkit.store.running.transient import MAX_UNCOUNTED, Key, TransientFailures, wait_after
 
 logger = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
 from mqkit.store.open_store import OpenStore
 from mqkit.store.outbox import Outbox, Unpublished
 from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
-from mqkit.store.runs import RunMany, Runs
+from mqkit.store.running.runs import RunMany, Runs
 from mqkit.store.schema import MAX_ID
 from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, message_status

@@ -22,7 +22,7 @@ from mqkit.store import inbox, outbox
 from mqkit.store.database.engine import watch_of
 from mqkit.store.open_store import OpenStore
 from mqkit.store.transaction import Transaction
-from mqkit.store.transient import Key
+from mqkit.store.running.transient import Key
 
 logger = logging.getLogger(__name__)
 
