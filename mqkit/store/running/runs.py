@@ -1,57 +1,32 @@
-"""Runs handlers in transactions that hold the inbox rows of their messages."""
+"""Runs handlers once for each message: alone, in groups or in batches; judges what fails."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
-from mqkit.errors import (
-    ConfigurationError,
-    MessageIdError,
-    StatementError,
-    StoreError,
-    StoreUnavailableError,
-)
-from mqkit.limits import Limits
-from mqkit.logging.shown import shown
+from mqkit.errors import MessageIdError, StatementError, StoreError, StoreUnavailableError
 from mqkit.message import Delivery
-from mqkit.outcome import RetryLater
-from mqkit.store import inbox, outbox
-from mqkit.store.database.engine import watch_of
+from mqkit.store import inbox
 from mqkit.store.open_store import OpenStore
-from mqkit.store.transaction import Transaction
+from mqkit.store.running.group_size import GroupSize
+from mqkit.store.running.groups import Groups
+from mqkit.store.running.once import Once, RunMany
 from mqkit.store.running.transient import Key
-
-logger = logging.getLogger(__name__)
-
-
-RunMany = Callable[[Transaction, Sequence[Delivery]], Awaitable[Sequence[Any]]]
-"""Runs a handler for those of a batch that it has not handled; returns a result for each."""
+from mqkit.store.transaction import Transaction
 
 
 class Runs:
-    """Runs handlers once for each message, with a store that is open."""
+    """Runs handlers once for each message, with a store that is open; judges what fails."""
 
-    def __init__(
-        self,
-        clock: Callable[[], datetime],
-        *,
-        keep: timedelta,
-        limits: Limits,
-        longest_retry: float,
-    ) -> None:
+    def __init__(self, once: Once, *, max_group: int) -> None:
         """Run nothing yet.
 
-        :param keep: how long the inbox remembers a message
-        :param limits: those of what the transactions publish
-        :param longest_retry: seconds, which no wait that a handler asks for may be over
+        :param max_group: messages that share a transaction at most
         """
-        self._clock = clock
-        self._keep = keep
-        self._limits = limits
-        self._longest_retry = longest_retry
+        self._once = once
+        self._max_group = max_group
+        self._groups: dict[tuple[OpenStore, str, str], Groups] = {}
 
     async def once(
         self,
@@ -64,7 +39,7 @@ class Runs:
         inbox.check_id(handler, delivery.message_id)
         key = _key(handler, delivery)
         try:
-            result = await self._once(opened, handler, delivery, run)
+            result = await self._once.one(opened, handler, delivery, run)
         except (StoreUnavailableError, StatementError) as error:
             judged = await opened.judge(key, error)
             if judged is error:
@@ -74,34 +49,35 @@ class Runs:
         opened.transient.ended(key)
         return result
 
-    async def _once(
+    async def once_in_group(
         self,
         opened: OpenStore,
         handler: str,
         delivery: Delivery,
         run: Callable[[Transaction], Awaitable[Any]],
+        *,
+        at_once: int,
     ) -> Any:
-        opened.with_inbox.add(handler)
-        dialect = opened.database.dialect
-        async with opened.database.transaction() as connection:
-            handled = await inbox.claim(
-                connection, dialect, handler, delivery, now=self._clock(), keep=self._keep
-            )
-            if handled is not None:
-                _log_handled(handler, delivery)
-                return handled.result
-            transaction = Transaction(connection, limits=self._limits)
-            watch_of(connection).of_handler = True
-            try:
-                result = await run(transaction)
-            except RetryLater as later:
-                self._check_retry(handler, later)
-                raise
-            await self.finish(opened, transaction)
-            await inbox.keep_result(connection, dialect, handler, delivery, result)
-        if transaction.messages:
-            opened.committed()
-        return result
+        """Run a handler for a message, maybe with others in one transaction: `Store.run_once`."""
+        inbox.check_id(handler, delivery.message_id)
+        key = (opened, handler, delivery.queue)
+        groups = self._groups.get(key)
+        if groups is None:
+            size = GroupSize(at_once=min(at_once, opened.database.at_once), most=self._max_group)
+            groups = self._groups[key] = Groups(opened, handler, self._once, size)
+        return await groups.run(delivery, run)
+
+    def under_way(self, opened: OpenStore, handler: str) -> int:
+        """Return how many messages of a handler are of use at a time; 0 where none came yet."""
+        of_handler = (g for (o, h, _), g in self._groups.items() if o is opened and h == handler)
+        return sum(each.size.under_way for each in of_handler)
+
+    def forget(self, opened: OpenStore) -> None:
+        """Forget the groups of a store that is closed."""
+        for key, groups in self._groups.items():
+            if key[0] is opened:
+                groups.close()
+        self._groups = {key: each for key, each in self._groups.items() if key[0] is not opened}
 
     async def batch_once(
         self, opened: OpenStore, handler: str, deliveries: Sequence[Delivery], run: RunMany
@@ -116,7 +92,8 @@ class Runs:
         left = [each for each in deliveries if each not in results]
         try:
             if left:
-                await self._many(opened, handler, left, run, results)
+                await self._once.many(opened, handler, left, run, results)
+                await _judge_results(opened, handler, results)
         except (StoreUnavailableError, StatementError) as error:
             failed = [each for each in left if each not in results]
             results.update(await _judged(opened, handler, failed, error))
@@ -133,80 +110,12 @@ class Runs:
         finally:
             results.clear()  # with an error's traceback, which has this frame, it would be a cycle
 
-    async def _many(
-        self,
-        opened: OpenStore,
-        handler: str,
-        deliveries: Sequence[Delivery],
-        run: RunMany,
-        results: dict[Delivery, Any],
-    ) -> None:
-        """Add to the results: at once what is known of a message, the others' after the commit."""
-        opened.with_inbox.add(handler)
-        dialect = opened.database.dialect
-        async with opened.database.transaction() as connection:
-            known = await inbox.claim_many(
-                connection, dialect, handler, deliveries, now=self._clock(), keep=self._keep
-            )
-            for each in deliveries:
-                found = known.get(each.message_id or "")
-                if isinstance(found, inbox.Handled):
-                    _log_handled(handler, each)
-                    results[each] = found.result
-                elif found is not None:
-                    results[each] = found
-            left = [each for each in deliveries if each not in results]
-            if not left:
-                return
-            transaction = Transaction(connection, limits=self._limits)
-            watch_of(connection).of_handler = True
-            try:
-                returned = await run(transaction, left)
-            except RetryLater as later:
-                self._check_retry(handler, later)
-                raise
-            done = [self._checked(handler, result) for result in returned]
-            ended = list(zip(left, done, strict=True))
-            await self.finish(opened, transaction)
-            failed = [each for each, result in ended if isinstance(result, BaseException)]
-            await inbox.take_out(connection, dialect, handler, failed)
-            succeeded = [pair for pair in ended if not isinstance(pair[1], BaseException)]
-            await inbox.keep_results(connection, dialect, handler, succeeded)
-        if transaction.messages:
-            opened.committed()
-        for each, result in ended:
-            if (error := opened.database.failure(result)) is not None:
-                results.update(await _judged(opened, handler, [each], error))
-            else:
-                results[each] = result
 
-    def _checked(self, handler: str, result: Any) -> Any:
-        if isinstance(result, RetryLater):
-            try:
-                self._check_retry(handler, result)
-            except ConfigurationError as error:
-                return error
-        return result
-
-    async def finish(self, opened: OpenStore, transaction: Transaction) -> None:
-        """Write what is left to write right before the commit: the session's rows, the outbox."""
-        await transaction.flush()
-        watch_of(transaction.connection).of_handler = False
-        await outbox.write(
-            transaction.connection,
-            opened.database.dialect,
-            transaction.messages,
-            self._clock(),
-            transaction.exchanges,
-        )
-
-    def _check_retry(self, handler: str, later: RetryLater) -> None:
-        if later.seconds > self._longest_retry:
-            raise ConfigurationError(
-                f"handler {handler} asked to be tried again in {later.seconds:.0f} s, when its "
-                f"inbox may have forgotten the message: say Store(longest_retry=...), now "
-                f"{self._longest_retry:.0f} s"
-            ) from later
+async def _judge_results(opened: OpenStore, handler: str, results: dict[Delivery, Any]) -> None:
+    """Judge what a handler has caught and returned, where it blames the database."""
+    for each, result in list(results.items()):
+        if (error := opened.database.failure(result)) is not None:
+            results.update(await _judged(opened, handler, [each], error))
 
 
 async def _judged(
@@ -225,7 +134,3 @@ async def _judged(
 
 def _key(handler: str, delivery: Delivery) -> Key:
     return handler, delivery.queue, delivery.message_id or ""
-
-
-def _log_handled(handler: str, delivery: Delivery) -> None:
-    logger.info("%s: message %s was handled before", handler, shown(delivery.message_id))
