@@ -17,6 +17,7 @@ from sqlalchemy import (
     Select,
     Table,
     bindparam,
+    delete,
     func,
     select,
     text,
@@ -94,6 +95,18 @@ class Sqlite:
         each = func.json_each(bindparam(None, json.dumps(message_ids))).table_valued("value")
         mine = inbox.c.message_id.in_(select(each.c.value))
         return mine & (inbox.c.handler == handler) & (inbox.c.queue == queue)
+
+    async def find_inbox(
+        self, connection: AsyncConnection, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> Sequence[tuple[str, str | None, int | None]]:
+        columns = (inbox.c.message_id, inbox.c.result, inbox.c.body_hash)
+        mine = self.many_of_inbox(message_ids, consumer)
+        return [tuple(row) for row in await connection.execute(select(*columns).where(mine))]
+
+    async def delete_inbox(
+        self, connection: AsyncConnection, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> None:
+        await connection.execute(delete(inbox).where(self.many_of_inbox(message_ids, consumer)))
 
     async def insert_inbox(
         self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]

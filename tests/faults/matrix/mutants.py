@@ -90,9 +90,9 @@ MUTATIONS = (
         "inbox skipped",
         (18, 13),
         "store/inbox.py",
-        "    if inserted.rowcount == 1:\n",
-        "    if True:\n",
-        "alone",
+        "        for inserted in await dialect.insert_inbox(connection, list(left.values())):\n",
+        "        await dialect.insert_inbox(connection, list(left.values()))\n"
+        "        for inserted in list(left):\n",
     ),
     # --- the consumer and the copies -------------------------------------------------------------
     _one(
