@@ -14,10 +14,12 @@ from typing import Any
 from sqlalchemy import URL, event
 from sqlalchemy.exc import DisconnectionError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from mqkit.errors import StoreError
 from mqkit.store.database.failures import Fault, fault_of, sqlstate
 from mqkit.store.database.opening import open_postgres, open_sqlite
+from mqkit.store.database.sqlite_driver import Driver
 
 LOCK_TIMEOUT = 30.0
 """Seconds that a statement waits for a lock, before its message is tried again later."""
@@ -238,7 +240,13 @@ def _set_up_in_transactions(dialect: Any) -> None:
 
 def _sqlite(url: URL) -> AsyncEngine:
     arguments = {"timeout": LOCK_TIMEOUT, "isolation_level": None, "async_creator_fn": open_sqlite}
-    engine = create_async_engine(url, hide_parameters=True, connect_args=arguments)
+    engine = create_async_engine(
+        url,
+        module=Driver(),
+        poolclass=AsyncAdaptedQueuePool,
+        hide_parameters=True,
+        connect_args=arguments,
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
