@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from mqkit.store.database.sqlite_driver import SqliteConnection
+from mqkit.store.database.sqlite_thread import SqliteConnection
+
+T = TypeVar("T")
 
 OPENING_TIMEOUT = 1.0
 """Seconds that a cancelled opening may take to come to its end; then it is cancelled itself."""
@@ -37,7 +39,7 @@ async def open_sqlite(*args: Any, **kwargs: Any) -> SqliteConnection:
     return await _whole(connect(), SqliteConnection.close)
 
 
-async def _whole(opening: Awaitable[Any], close: Callable[[Any], Awaitable[None]]) -> Any:
+async def _whole(opening: Awaitable[T], close: Callable[[T], Awaitable[None]]) -> T:
     task = asyncio.ensure_future(opening)
     try:
         return await asyncio.shield(task)
