@@ -13,12 +13,12 @@ from typing import Any
 from sqlalchemy import URL, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from mqkit.errors import StoreError
 from mqkit.store.database.opening import open_postgres, open_sqlite
-from mqkit.store.database.watch import find_watch, watch_of
-
-__all__ = ["make_engine", "watch_of"]
+from mqkit.store.database.sqlite.driver import Driver
+from mqkit.store.database.watch import find_watch
 
 LOCK_TIMEOUT = 30.0
 """Seconds that a statement waits for a lock, before its message is tried again later."""
@@ -175,7 +175,13 @@ def _set_up_in_transactions(dialect: Any) -> None:
 
 def _sqlite(url: URL) -> AsyncEngine:
     arguments = {"timeout": LOCK_TIMEOUT, "isolation_level": None, "async_creator_fn": open_sqlite}
-    engine = create_async_engine(url, hide_parameters=True, connect_args=arguments)
+    engine = create_async_engine(
+        url,
+        module=Driver(),
+        poolclass=AsyncAdaptedQueuePool,
+        hide_parameters=True,
+        connect_args=arguments,
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: Any) -> None:

@@ -33,7 +33,7 @@ from mqkit.store.database.engine import (
 from mqkit.store.database.failures import Fault, fault_of, is_lasting, is_lost, is_of_driver
 from mqkit.store.database.postgres import Postgres, is_pooled
 from mqkit.store.database.slots import TransactionSlots
-from mqkit.store.database.sqlite import Sqlite
+from mqkit.store.database.sqlite.dialect import Sqlite
 from mqkit.store.database.url import redacted, shown, store_url
 from mqkit.store.database.watch import WATCH, Watch, check_going_on, is_aborted
 from mqkit.store.migrate import create_or_migrate, missing
