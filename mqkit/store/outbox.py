@@ -11,29 +11,25 @@ relay looks into.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, delete, func, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import ConfigurationError, StoreError
 from mqkit.logging.error_texts import masked_text
-from mqkit.message import Message
+from mqkit.message import Message, maker
 from mqkit.store.database.dialects import Dialect, key_hash
 from mqkit.store.database.pool import Database
 from mqkit.store.schema import outbox
-from mqkit.store.serialization import (
-    exchange_from_text,
-    properties_from_text,
-    properties_to_text,
-    writable,
-)
+from mqkit.store.serialization import properties_from_text, properties_to_text, writable
 from mqkit.topology import Exchange
 
-T = TypeVar("T")
+_message = maker(Message)
 
 MAX_RETRY_WAIT = 60.0
 """Seconds; no wait between two attempts to publish a message that was refused is longer."""
@@ -51,38 +47,34 @@ class Entry:
     message_id: str
     row: Row[Any] = field(repr=False)
 
-    @property
-    def message(self) -> Message:
-        """Return the message to publish.
+    def read(self) -> tuple[Message, Exchange | None]:
+        """Return the message to publish, and how its exchange is declared where it is missing.
+
+        None is an exchange that is not to be declared.
 
         :raises StoreError: the row was written by a later version, or by hand, and is not readable
         """
-        return self._read(
-            lambda text: Message(
-                exchange=self.row.exchange,
-                routing_key=self.row.routing_key,
-                body=bytes(self.row.body),
-                properties=properties_from_text(text),
-                mandatory=self.row.mandatory,
-            )
-        )
-
-    @property
-    def exchange(self) -> Exchange | None:
-        """Return how its exchange is declared where it is missing; None where it is not declared.
-
-        :raises StoreError: as `message`
-        """
-        return self._read(lambda text: exchange_from_text(text, self.row.exchange))
-
-    def _read(self, read: Callable[[str], T]) -> T:
+        row = self.row
         try:
-            return read(self.row.properties)
-        except (ConfigurationError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+            properties, declare = properties_from_text(row.properties, row.exchange)
+            body = row.body if row.body.__class__ is bytes else bytes(row.body)
+            message = _message(row.exchange, row.routing_key, body, properties, row.mandatory)
+        except (
+            ConfigurationError,
+            ValueError,
+            TypeError,
+            LookupError,
+            ArithmeticError,
+            AttributeError,
+        ) as error:
             raise StoreError(
                 f"row {self.id} of the outbox is not readable by this version of mqkit: "
                 f"{type(error).__name__}: {error}"
             ) from error
+        return message, declare
+
+
+_entry = maker(Entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +219,7 @@ class Outbox:
 
     @contextlib.asynccontextmanager
     async def claim(self, shards: Sequence[int], limit: int, now: datetime) -> AsyncIterator[Claim]:
-        """Claim up to `limit` messages of these shards, in order; no other relay gets them then.
+        """Claim messages in order, up to `limit` of each of these shards; no other relay gets them.
 
         What another relay has claimed is left out. On PostgreSQL the claim is a transaction, and
         ends with it, or with this process.
@@ -325,12 +317,8 @@ async def _entries(
         not_(func.coalesce(_held(outbox, now), False)),
         or_(outbox.c.order_key.is_(None), outbox.c.order_key.not_in(waiting)),
     )
-    rows = await connection.execute(dialect.of_shards(outbox, shards, free, limit))
+    rows = (await connection.execute(dialect.of_shards(outbox, shards, free, limit))).all()
+    entries = [_entry(row.id, row.order_key, row.attempts, row.message_id, row) for row in rows]
     # The plan gives them in order, and nothing in SQL promises it.
-    return sorted((_entry(row) for row in rows), key=lambda entry: entry.id)
-
-
-def _entry(row: Row[Any]) -> Entry:
-    return Entry(
-        id=row.id, key=row.order_key, attempts=row.attempts, message_id=row.message_id, row=row
-    )
+    entries.sort(key=attrgetter("id"))
+    return entries

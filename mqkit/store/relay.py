@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from mqkit.clock import Clock
 from mqkit.errors import (
@@ -33,11 +32,24 @@ from mqkit.store.outbox import Entry, Outbox
 
 logger = logging.getLogger(__name__)
 
-BATCH = 500
-"""Messages of one round."""
+BATCH = 2_000
+"""Messages of one round, at most."""
+
+FIRST_BATCH = 500
+"""Messages of the first round, when nobody knows yet how large they are."""
+
+BATCH_BYTES = 32 * 1024 * 1024
+"""Bytes of the bodies of one round, about: it takes fewer messages where they are large."""
 
 WINDOWS = 4
 """A round asks for one of so many parts of the shards, so that relays side by side share them."""
+
+ROUNDS = 2
+"""Rounds of a relay that go on at a time, on other shards each: while one reads from the database
+or takes out, the other one publishes. Each has a connection to the database."""
+
+AT_ONCE = 500
+"""Messages of one round that wait for their confirm at a time, at most."""
 
 ROUND_TIME = 5.0
 """Seconds after which a round begins no other message: what is left is the next one's."""
@@ -84,7 +96,8 @@ class Relay:
         self._clock = clock
         self._purge = purge
         self._sweep = sweep
-        self._batch = batch
+        self._longest_batch = batch
+        self._batch = min(batch, FIRST_BATCH)
         self._wake = asyncio.Event()
         self._stopping = False
         self._failures = 0
@@ -138,16 +151,35 @@ class Relay:
                 await self._pause(self._sweep)
 
     async def _sweep_once(self) -> bool:
-        """Publish from all shards once, and tell whether anything was published."""
+        """Publish from all shards once, and tell whether anything was published.
+
+        :raises PublishError: as `round`
+        :raises StoreUnavailableError: as `round`
+        """
         shards = list(await self._outbox.waiting())
         random.shuffle(shards)
         # In some parts, so that relays side by side share them, and not one by one.
         size = max(1, -(-len(shards) // WINDOWS), self._outbox.shards // (WINDOWS * WINDOWS))
+        parts = [shards[start : start + size] for start in range(0, len(shards), size)]
+        if len(parts) == 1:
+            return await self.round(parts[0])
+        results = await asyncio.gather(
+            *(self._rounds(parts) for _ in range(ROUNDS)), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return any(results)
+
+    async def _rounds(self, parts: list[list[int]]) -> bool:
+        """Run a round for one part after the other; others take from the same parts."""
         busy = False
-        for start in range(0, len(shards), size):
-            if self._stopping:
-                break
-            busy = await self.round(shards[start : start + size]) or busy
+        while parts and not self._stopping:
+            try:
+                busy = await self.round(parts.pop()) or busy
+            except BaseException:
+                parts.clear()  # the others' next rounds would meet the same
+                raise
         return busy
 
     async def round(self, shards: Sequence[int]) -> bool:
@@ -157,9 +189,12 @@ class Relay:
         :raises StoreUnavailableError: the database is away; what was published is so again, later
         """
         away: BaseException | None = None
-        async with self._outbox.claim(shards, self._batch, self._clock()) as claim:
+        # Some of each shard: its keys are few, and within a key nothing goes side by side.
+        limit = max(1, self._batch // max(1, len(shards)))
+        async with self._outbox.claim(shards, limit, self._clock()) as claim:
             if not claim.entries:
                 return False
+            self._adapt(claim.entries)
             published, failed = await self._publish(claim.entries)
             await claim.mark(published)
             refused = [(entry, error) for entry, error in failed if not isinstance(error, _AWAY)]
@@ -173,6 +208,11 @@ class Relay:
         if away is not None:
             raise away
         return bool(published or dead)
+
+    def _adapt(self, entries: Sequence[Entry]) -> None:
+        """Let the next round take as many as fit, if they are as large as these."""
+        size = sum(len(entry.row.body) for entry in entries) // len(entries)
+        self._batch = max(1, min(self._longest_batch, BATCH_BYTES // max(size, 1)))
 
     def _tell(
         self,
@@ -205,28 +245,47 @@ class Relay:
     async def _publish(
         self, entries: Sequence[Entry]
     ) -> tuple[list[Entry], list[tuple[Entry, BaseException]]]:
-        chains: dict[object, list[Entry]] = defaultdict(list)
-        for entry in entries:
-            chains[entry.id if entry.key is None else entry.key].append(entry)
+        """Publish messages; return those that were confirmed, and those that failed.
+
+        What is in neither is left for the next round.
+        """
+        chains = _chains(entries)
         published: list[Entry] = []
         failed: list[tuple[Entry, BaseException]] = []
+        end = asyncio.get_running_loop().time() + ROUND_TIME
+        # One for all: each takes the next one that nobody has.
+        left = iter(chains)
+        await asyncio.gather(
+            *(
+                self._publish_chains(left, end, published, failed)
+                for _ in range(min(len(chains), AT_ONCE))
+            )
+        )
+        return published, failed
 
-        loop = asyncio.get_running_loop()
-        end = loop.time() + ROUND_TIME
-
-        async def publish_chain(chain: list[Entry]) -> None:
+    async def _publish_chains(
+        self,
+        chains: Iterator[Sequence[Entry]],
+        end: float,
+        published: list[Entry],
+        failed: list[tuple[Entry, BaseException]],
+    ) -> None:
+        """Publish one chain after the other, and of each one message after the other's confirm."""
+        now = asyncio.get_running_loop().time
+        for chain in chains:
             for entry in chain:
-                if self._stopping or loop.time() >= end:
+                if self._stopping or now() >= end:
                     return
                 try:
-                    await self._send(entry.message, timeout=PUBLISH_TIMEOUT, declare=entry.exchange)
+                    message, declare = entry.read()
+                    await self._send(message, timeout=PUBLISH_TIMEOUT, declare=declare)
+                except _AWAY as error:
+                    failed.append((entry, error))
+                    return  # other messages would wait for as long in vain
                 except Exception as error:  # noqa: BLE001 - one message must not stop the others
                     failed.append((entry, error))
-                    return
+                    break
                 published.append(entry)
-
-        await asyncio.gather(*(publish_chain(chain) for chain in chains.values()))
-        return published, failed
 
     async def _back_off(self, error: BaseException) -> None:
         self._failures += 1
@@ -249,6 +308,23 @@ class Relay:
                 continue
             if not wakes and not self._stopping:
                 await asyncio.sleep(min(left, 0.2))
+
+
+def _chains(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
+    """Return the messages of each key, in order, and each that has none by itself.
+
+    The longest come first: it takes one confirm after the other, and the round ends with its last.
+    """
+    of_key: dict[str, list[Entry]] = {}
+    alone: list[Sequence[Entry]] = []
+    for entry in entries:
+        if entry.key is None:
+            alone.append((entry,))
+        elif (chain := of_key.get(entry.key)) is not None:
+            chain.append(entry)
+        else:
+            of_key[entry.key] = [entry]
+    return [*sorted(of_key.values(), key=len, reverse=True), *alone]
 
 
 def _is_dead(entry: Entry, error: BaseException) -> bool:

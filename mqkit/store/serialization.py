@@ -7,6 +7,7 @@ relay, in whatever process, declares it where the broker does not have it.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import fields
@@ -15,7 +16,7 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import Any
 
-from mqkit.message import Properties
+from mqkit.message import Properties, maker
 from mqkit.topology import Exchange
 
 _TAG = "$mqkit"
@@ -33,6 +34,7 @@ _PLAIN = frozenset({str, bool, int, float})
 """What JSON has as it is."""
 
 _to_json = json.JSONEncoder().encode
+_properties = maker(Properties)
 
 _DECODERS: dict[str, Callable[[str], Any]] = {
     "bytes": base64.b64decode,
@@ -59,17 +61,33 @@ def properties_to_text(properties: Properties, exchange: Exchange | None = None)
     return _to_json(plain)
 
 
-def properties_from_text(text: str) -> Properties:
-    """Read the properties that `properties_to_text` wrote."""
-    return Properties(**{k: _rich(v) for k, v in json.loads(text).items() if k != _EXCHANGE})
+def properties_from_text(text: str, exchange: str = "") -> tuple[Properties, Exchange | None]:
+    """Read the properties that `properties_to_text` wrote, and how the exchange is declared.
+
+    None stands for an exchange of which the row does not say it.
+
+    :param exchange: its name, which is not in the text
+    """
+    values = json.loads(text)
+    declaration = values.pop(_EXCHANGE, None)
+    for name, value in values.items():
+        if value.__class__ is dict and value:
+            values[name] = _rich(value)
+    declared = None if declaration is None else _declared(exchange, declaration)
+    return _properties(**values), declared
 
 
-def exchange_from_text(text: str, name: str) -> Exchange | None:
-    """Read how the exchange of this name is to be declared; None where the row does not say."""
-    if _EXCHANGE not in text:  # a header may be called so, too
-        return None
-    declaration = json.loads(text).get(_EXCHANGE)
-    return None if declaration is None else Exchange(name, **_rich(declaration))
+def _declared(name: str, declaration: dict[str, Any]) -> Exchange:
+    try:
+        return _known(name, *declaration.items())
+    except TypeError:  # it has arguments, which a cache does not take
+        return Exchange(name, **_rich(declaration))
+
+
+@functools.lru_cache(maxsize=256)
+def _known(name: str, *declaration: tuple[str, Any]) -> Exchange:
+    """Make the exchange once for all of its messages: to check it takes longer than to publish."""
+    return Exchange(name, **_rich(dict(declaration)))
 
 
 def _declaration(exchange: Exchange) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Records the state of each message for people: noted at once, written soon after, together.
 
-Nothing depends on these rows, so they cost no commit of their own: a message that is done before
-the next write leaves none behind where the inbox tells of it.
+Nothing depends on these rows, so they cost no commit of their own: a message that is done within a
+quarter of a second leaves none behind where the inbox tells of it. Most are, so a note is made of
+what is at hand, and all else is done when it is written.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import islice, takewhile
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -33,7 +36,8 @@ from mqkit.store.serialization import writable
 logger = logging.getLogger(__name__)
 
 FLUSH_AFTER = 0.25
-"""Seconds from a note until it is written, together with all others of that time."""
+"""Seconds from a message's note until it is written, at least; not twice as many, where the
+database is there. It is written together with all others of that time."""
 
 FLUSH_AGAIN = 5.0
 """Seconds until the next write where the database was away."""
@@ -63,11 +67,15 @@ class State(StrEnum):
     DEAD = "dead"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Note:
-    """A state of a message that is to be written."""
+    """A state of a message that is to be written. It is not changed: another one takes its place.
 
-    queue: str
+    It is not frozen, since to make such a one takes three times as long.
+    """
+
+    turn: int
+    """Counts the writes before the first note of this message that is not written."""
     state: State
     attempt: int
     updated_at: datetime
@@ -87,6 +95,8 @@ class StateRecorder:
         self._keep = keep
         self._clock = clock
         self._notes: dict[Key, Note] = {}
+        """The oldest first: one that replaces another one has its place, and its turn."""
+        self._turn = 0
         self._due = asyncio.Event()
         self._writing = asyncio.Lock()
         self._dropped = 0
@@ -94,57 +104,80 @@ class StateRecorder:
 
     def begun(self, handler: str, delivery: Delivery, state: State) -> None:
         """Note that a message was received, or is being processed."""
-        self._note(handler, delivery, Note(delivery.queue, state, delivery.attempt, self._clock()))
+        self._note(handler, delivery, Note(self._turn, state, delivery.attempt, self._clock()))
 
     def settled(
         self, handler: str, delivery: Delivery, outcome: Outcome, *, in_inbox: bool
     ) -> None:
         """Note the outcome of a delivery; `in_inbox` says that the inbox tells of a success."""
-        now, attempt = self._clock(), delivery.attempt
+        if in_inbox and isinstance(outcome, Ack):
+            self._notes.pop((handler, delivery.queue, delivery.properties.message_id or ""), None)
+            return
+        turn, now, attempt = self._turn, self._clock(), delivery.attempt
         match outcome:
-            case Ack() if in_inbox:
-                self._notes.pop(_key(handler, delivery), None)
-                return
             case Ack(result):
                 text = None if result is None else result_text(result)
-                note = Note(delivery.queue, State.SUCCEEDED, attempt, now, result=text)
+                note = Note(turn, State.SUCCEEDED, attempt, now, result=text)
             case RetryAfter(delay, error):
                 again = now + timedelta(seconds=delay)
-                note = _failed(delivery, State.RETRYING, now, error, retry_at=again)
+                note = _failed(turn, State.RETRYING, attempt, now, error, retry_at=again)
             case DeadLetter(error=error):
-                note = _failed(delivery, State.DEAD, now, error)
+                note = _failed(turn, State.DEAD, attempt, now, error)
             case _:
-                note = Note(delivery.queue, State.RECEIVED, attempt, now)
+                note = Note(turn, State.RECEIVED, attempt, now)
         self._note(handler, delivery, note)
 
     def _note(self, handler: str, delivery: Delivery, note: Note) -> None:
-        if not delivery.message_id:
+        message_id = delivery.properties.message_id
+        if not message_id:
             return
-        self._notes[_key(handler, delivery)] = note
-        self._due.set()
-        if len(self._notes) > MAX_NOTES:
-            self._notes.pop(next(iter(self._notes)))
-            self._dropped += 1
+        notes, key = self._notes, (handler, delivery.queue, message_id)
+        before = notes.get(key)
+        if before is not None:
+            note.turn = before.turn
+        notes[key] = note
+        if before is None:
+            self._due.set()
+            if len(notes) > MAX_NOTES:
+                notes.pop(next(iter(notes)))
+                self._dropped += 1
 
     async def run(self) -> None:
-        """Write what was noted, `FLUSH_AFTER` seconds after the first note, until cancelled."""
+        """Write what was noted, `FLUSH_AFTER` seconds after it was or later, until cancelled."""
         while True:
             await self._due.wait()
             await asyncio.sleep(FLUSH_AFTER)
-            if not await self.flush():
+            if not await self.flush_old():
                 await asyncio.sleep(FLUSH_AGAIN)
+            elif not self._notes:
+                self._due.clear()
 
-    async def flush(self) -> bool:
-        """Write what was noted, and tell whether it is written; else it is kept for later."""
+    async def flush_old(self) -> bool:
+        """Write as `flush`, but only of messages that were noted before the last call of this."""
+        turn, self._turn = self._turn, self._turn + 1
+        return await self._flush(
+            lambda: dict(takewhile(lambda item: item[1].turn < turn, self._notes.items()))
+        )
+
+    async def flush(self, message_id: str | None = None) -> bool:
+        """Write what was noted, and tell whether it is written; else it is kept for later.
+
+        :param message_id: of the only message whose notes are written; None: of all
+        """
+        if message_id is None:
+            return await self._flush(lambda: dict(self._notes))
+        return await self._flush(
+            lambda: {key: note for key, note in self._notes.items() if key[2] == message_id}
+        )
+
+    async def _flush(self, find: Callable[[], dict[Key, Note]]) -> bool:
         async with self._writing:
-            self._due.clear()
-            notes = dict(self._notes)
+            notes = find()
             while notes:
-                batch = {key: notes.pop(key) for key in list(notes)[:FLUSH_BATCH]}
+                batch = {key: notes.pop(key) for key in list(islice(notes, FLUSH_BATCH))}
                 try:
                     await self._write_all(batch)
                 except StoreUnavailableError as error:
-                    self._due.set()
                     why = f"{len(self._notes)} wait, {self._dropped} are dropped: {error}"
                     self._outage.down("store", "states of messages are not written", why)
                     return False
@@ -173,9 +206,7 @@ class StateRecorder:
         dialect = self._database.dialect
         rows: list[dict[str, Any]] = [
             {
-                "handler": handler,
-                "message_id": message_id,
-                "queue": queue,
+                **_written(key),
                 "state": note.state.value,
                 "attempt": min(note.attempt, HIGHEST_ATTEMPT),
                 "updated_at": note.updated_at,
@@ -185,9 +216,10 @@ class StateRecorder:
                 "error": note.error,
                 "result": note.result,
             }
-            # In one order for everybody, so that two writers do not wait for each other.
-            for (handler, queue, message_id), note in sorted(batch.items())
+            for key, note in batch.items()
         ]
+        # In one order for everybody, so that two writers do not wait for each other.
+        rows.sort(key=itemgetter("handler", "queue", "message_id"))
         async with self._database.transaction(beside=True) as connection:
             # One statement for however many: one of all rows would be compiled anew for each count.
             await connection.execute(_upsert(dialect), rows)
@@ -207,24 +239,25 @@ def _upsert(dialect: Dialect) -> Any:
     )
 
 
-def _key(handler: str, delivery: Delivery) -> Key:
-    """Return the key of a state; what no database takes in a text is escaped."""
-    queue, message_id = writable(delivery.queue), writable(delivery.message_id or "")
-    return writable(handler)[:MAX_ID], queue[:MAX_ID], message_id[:MAX_ID]
+def _written(key: Key) -> dict[str, str]:
+    """Return the columns of a key; what no database takes in a text is escaped."""
+    names = ("handler", "queue", "message_id")
+    return {name: writable(text)[:MAX_ID] for name, text in zip(names, key, strict=True)}
 
 
 def _failed(
-    delivery: Delivery,
+    turn: int,
     state: State,
+    attempt: int,
     now: datetime,
     error: BaseException,
     *,
     retry_at: datetime | None = None,
 ) -> Note:
     return Note(
-        delivery.queue,
+        turn,
         state,
-        delivery.attempt,
+        attempt,
         now,
         retry_at=retry_at,
         error_type=writable(error_type(error)),

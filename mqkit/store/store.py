@@ -312,12 +312,12 @@ class Store(Observer):
         """Tell what became of a message: one status for each handler that had it, or none.
 
         The success of a handler with a transaction is told as soon as it is committed; what another
-        process knows besides may come a quarter of a second later.
+        process knows besides may come half a second later.
 
         :raises StoreUnavailableError: the database is away
         """
         opened = self._open()
-        await opened.recorder.flush()
+        await opened.recorder.flush(message_id)
         return await message_status(opened.database, message_id)
 
     async def pending(self) -> int:
@@ -351,7 +351,8 @@ class Store(Observer):
             self._opened.relay.wake()
 
     def _clock(self) -> datetime:
-        return self._given_clock() + timedelta(seconds=self._ahead)
+        now = self._given_clock()
+        return now + timedelta(seconds=self._ahead) if self._ahead else now
 
     async def _purge(self) -> int:
         database = self._open().database

@@ -145,7 +145,7 @@ class Dialect(Protocol):
     def of_shards(
         self, table: Table, shards: Sequence[int], condition: ColumnElement[bool], limit: int
     ) -> Select[Any]:
-        """Select up to `limit` rows of these shards by a condition: the first of each shard."""
+        """Select by a condition the first `limit` rows of each of these shards, in its order."""
         ...
 
     def is_one_of(self, column: Column[Any], values: Sequence[int]) -> ColumnElement[bool]:

@@ -32,8 +32,8 @@ A server that hangs would hold its callers for ever.
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
 
-BESIDE = 3
-"""Connections for what is not a handler's: the listener, the relay, and all else in turn.
+BESIDE = 4
+"""Connections for what is not a handler's: the listener, two of the relay, all else in turn.
 
 They are its own, so that handlers that use up the pool never hold up what they have committed.
 """

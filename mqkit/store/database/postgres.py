@@ -58,6 +58,21 @@ def _of_shard(statement: Select[Any], table: Table, each: TableValuedAlias) -> S
     ).order_by(table.c.shard, table.c.id)
 
 
+RELAYED = (
+    "id",
+    "shard",
+    "order_key",
+    "attempts",
+    "message_id",
+    "exchange",
+    "routing_key",
+    "mandatory",
+    "properties",
+    "body",
+)
+"""What a relay needs of a row."""
+
+
 def _unnest(shards: Iterable[int]) -> TableValuedAlias:
     values = bindparam(None, list(shards), postgresql.ARRAY(Integer))
     return func.unnest(values).table_valued("shard", name="each").render_derived()
@@ -223,9 +238,10 @@ class Postgres:
         self, table: Table, shards: Sequence[int], condition: ColumnElement[bool], limit: int
     ) -> Select[Any]:
         each = _unnest(shards)
-        rows = _of_shard(select(table), table, each).where(condition).limit(limit)
+        columns = (table.c[name] for name in RELAYED)
+        rows = _of_shard(select(*columns), table, each).where(condition).limit(limit)
         lateral = rows.lateral("of_shard")
-        return select(lateral).select_from(each.join(lateral, true())).limit(limit)
+        return select(lateral).select_from(each.join(lateral, true()))
 
     def is_one_of(self, column: Column[Any], values: Sequence[int]) -> ColumnElement[bool]:
         # One parameter, so one statement however many they are.

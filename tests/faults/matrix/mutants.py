@@ -255,11 +255,11 @@ MUTATIONS = (
             Edit(
                 "store/outbox.py",
                 """\
-    rows = await connection.execute(dialect.of_shards(outbox, shards, free, limit))
+    rows = (await connection.execute(dialect.of_shards(outbox, shards, free, limit))).all()
 """,
                 """\
     free = and_(free, outbox.c.id > max(_SEEN))
-    rows = list(await connection.execute(dialect.of_shards(outbox, shards, free, limit)))
+    rows = (await connection.execute(dialect.of_shards(outbox, shards, free, limit))).all()
     _SEEN.extend(row.id for row in rows)
 """,
             ),
@@ -312,14 +312,13 @@ MUTATIONS = (
         "published again under a new id",
         (20,),
         "store/relay.py",
-        "                    "
-        "await self._send(entry.message, timeout=PUBLISH_TIMEOUT, declare=entry.exchange)\n",
+        "                    await self._send(message, timeout=PUBLISH_TIMEOUT, declare=declare)\n",
         """\
                     import uuid
                     from dataclasses import replace
-                    renamed = replace(entry.message.properties, message_id=str(uuid.uuid4()))
-                    again = replace(entry.message, properties=renamed)
-                    await self._send(again, timeout=PUBLISH_TIMEOUT, declare=entry.exchange)
+                    renamed = replace(message.properties, message_id=str(uuid.uuid4()))
+                    again = replace(message, properties=renamed)
+                    await self._send(again, timeout=PUBLISH_TIMEOUT, declare=declare)
 """,
     ),
 )

@@ -87,7 +87,9 @@ class WatchedOutbox(Outbox):
         """As its base."""
         async with super().claim(shards, limit, now) as claim:
             yield claim
-        self.unmarked.clear()
+        # Not those of another claim: a relay has several rounds at a time.
+        mine = {entry.message_id for entry in claim.entries}
+        self.unmarked = [message_id for message_id in self.unmarked if message_id not in mine]
 
 
 async def relay_until(wire: Wire, database: Database, done: asyncio.Event) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from mqkit.errors import StoreUnavailableError
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Outcome, Requeue, RetryAfter
 from mqkit.store import MessageStatus, State, Store, Transaction
+from mqkit.store.database.pool import Database
 from mqkit.store.schema import states
 from mqkit.store.states import MAX_NOTES, StateRecorder
 from tests.unit.store.support import NOW, Jumping, delivery, opened, publish
@@ -120,6 +121,40 @@ async def test_states_are_written_by_themselves(database: str) -> None:
                     await asyncio.sleep(0.05)
             store.received("h", delivery("last"))
         assert [s.state for s in await other.status("last")] == [State.RECEIVED]
+
+
+async def rows_of(db: Database) -> list[tuple[str, str]]:
+    """Ids and states that are written."""
+    async with db.reading() as connection:
+        rows = await connection.execute(select(states.c.message_id, states.c.state))
+        return sorted((row.message_id, row.state) for row in rows)
+
+
+async def test_what_is_done_at_once_is_not_written(sqlite_database: str) -> None:
+    """Only a message that is on its way for longer is, by the first of its notes."""
+    async with opened(sqlite_database) as db:
+        recorder = StateRecorder(db, Jumping(), keep=timedelta(days=1))
+        recorder.begun("h", delivery("quick"), State.RECEIVED)
+        recorder.begun("h", delivery("slow"), State.RECEIVED)
+        assert await recorder.flush_old()
+        assert await rows_of(db) == []
+        recorder.settled("h", delivery("quick"), Ack(None), in_inbox=True)
+        recorder.begun("h", delivery("slow"), State.PROCESSING)
+        recorder.begun("h", delivery("new"), State.RECEIVED)
+        assert await recorder.flush_old()
+        assert await rows_of(db) == [("slow", "processing")]
+        recorder.begun("h", delivery("slow"), State.RECEIVED)
+        assert await recorder.flush_old()
+        assert await rows_of(db) == [("new", "received"), ("slow", "processing")]
+
+
+async def test_who_asks_for_a_message_waits_for_no_other_s_notes(sqlite_database: str) -> None:
+    """What was noted of the one that is asked for is written, however new it is."""
+    async with Store(sqlite_database, relay=False, clock=Jumping()) as store:
+        store.received("h", delivery("asked for"))
+        store.received("h", delivery("another"))
+        assert [s.state for s in await store.status("asked for")] == [State.RECEIVED]
+        assert await rows_of(store._open().database) == [("asked for", "received")]
 
 
 async def test_while_the_database_is_away_notes_are_kept(
