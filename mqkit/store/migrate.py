@@ -15,17 +15,25 @@ and outside of a transaction, it stops nobody meanwhile:
     ALTER TABLE mqkit_inbox REPLICA IDENTITY FULL;
     ALTER TABLE mqkit_state DROP CONSTRAINT mqkit_state_pkey,
         ADD PRIMARY KEY (message_id, handler, queue);
+    ALTER TABLE mqkit_inbox SET (autovacuum_vacuum_scale_factor = 0.02);
+    ALTER TABLE mqkit_state SET (autovacuum_vacuum_scale_factor = 0.02);
 
-In this order: the old key goes when the new one is there.
+In this order: the old key goes when the new one is there. The last two keep the tables small, and
+nothing else depends on them.
 """
 
 from __future__ import annotations
 
+import logging
+
 from sqlalchemy import Connection, Table, inspect, select, text
 from sqlalchemy.engine import Inspector
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex
 
 from mqkit.store.schema import INBOX_KEY, INBOX_KEY_OF_POSTGRES, inbox, metadata, states
+
+logger = logging.getLogger(__name__)
 
 REPLICA_IDENTITY = "ALTER TABLE mqkit_inbox REPLICA IDENTITY FULL"
 """Without a primary key, a table that is published to subscribers can delete no row otherwise."""
@@ -45,8 +53,10 @@ def create_or_migrate(connection: Connection) -> None:
             else:
                 _make_anew(connection, inspector, table)
     metadata.create_all(connection)
-    if is_new and connection.dialect.name == "postgresql":
-        connection.execute(text(REPLICA_IDENTITY))
+    if connection.dialect.name == "postgresql":
+        if is_new:
+            connection.execute(text(REPLICA_IDENTITY))
+        _set_storage(connection)
 
 
 def missing(connection: Connection) -> list[str]:
@@ -90,6 +100,34 @@ def _migrate_postgres(connection: Connection, inspector: Inspector, table: Table
         connection.execute(
             text("ALTER TABLE mqkit_state ADD PRIMARY KEY (message_id, handler, queue)")
         )
+
+
+def _set_storage(connection: Connection) -> None:
+    """Give tables that were made before the storage parameters of this version.
+
+    A parameter that the table has stays, whatever it is: somebody chose it.
+    """
+    query = "SELECT reloptions FROM pg_class WHERE oid = to_regclass(:name) AND "
+    # Whoever uses the tables need not be who may change them.
+    query += "pg_has_role(relowner, 'USAGE')"
+    for table in metadata.sorted_tables:
+        wanted = table.dialect_options["postgresql"]["with"] or {}
+        found = connection.execute(text(query), {"name": table.name}).one_or_none()
+        if found is None:
+            continue
+        there = {option.partition("=")[0] for option in found.reloptions or ()}
+        lacks = ", ".join(f"{key} = {value}" for key, value in wanted.items() if key not in there)
+        if not lacks:
+            continue
+        try:
+            with connection.begin_nested():
+                # Not waiting for a VACUUM, which may go on for hours, and keeps nobody from work.
+                connection.execute(
+                    text(f"LOCK TABLE {table.name} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT")
+                )
+                connection.execute(text(f"ALTER TABLE {table.name} SET ({lacks})"))
+        except DBAPIError as error:
+            logger.info("%s gets %s when it is opened next: %s", table.name, lacks, error.orig)
 
 
 def _make_anew(connection: Connection, inspector: Inspector, table: Table) -> None:
