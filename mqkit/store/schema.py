@@ -114,7 +114,9 @@ outbox = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("shard", SmallInteger, nullable=False),
     Column("order_key", Text),
-    Column("message_id", String(MAX_ID), nullable=False, index=True),
+    # Without an index: it would take as long as all else of the row and, with random ids, a page of
+    # the log besides. Only `status` looks for an id here, in a table that is empty most of the time.
+    Column("message_id", String(MAX_ID), nullable=False),
     Column("exchange", String(MAX_ID), nullable=False),
     Column("routing_key", String(MAX_ID), nullable=False),
     Column("mandatory", Boolean, nullable=False),
@@ -141,6 +143,9 @@ Index(
     postgresql_where=outbox.c.retry_at.is_not(None),
     sqlite_where=outbox.c.retry_at.is_not(None),
 )
+
+FORMER_OUTBOX_INDEX = "ix_mqkit_outbox_message_id"
+"""What tables of an earlier version have, and no statement but that of `status` goes by."""
 
 states = Table(
     "mqkit_state",

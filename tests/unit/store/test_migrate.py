@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import make_url, select, text
+from sqlalchemy import inspect, make_url, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from mqkit.errors import StoreError
@@ -18,7 +18,7 @@ from mqkit.store import State, Store, Transaction
 from mqkit.store import migrate as migrations
 from mqkit.store.schema import inbox
 from tests.support import ROOT
-from tests.unit.store.support import delivery, publish
+from tests.unit.store.support import delivery, is_sqlite, publish
 
 OLD = """
 CREATE TABLE mqkit_inbox (
@@ -254,6 +254,29 @@ async def test_old_tables_get_storage_parameters_and_keep_those_they_have(
     storage = await storage_of(postgres_database)
     assert storage["mqkit_inbox"] == ["autovacuum_vacuum_scale_factor=0.1"]
     assert "autovacuum_vacuum_threshold=5000" in storage["mqkit_outbox"]
+
+
+async def indexes_of_outbox(url: str) -> list[str]:
+    """The columns that the outbox has indexes of, without its primary key."""
+    async with connected(url) as engine, engine.connect() as connection:
+        found = await connection.run_sync(lambda sync: inspect(sync).get_indexes("mqkit_outbox"))
+        return sorted("+".join(str(name) for name in each["column_names"]) for each in found)
+
+
+async def test_the_outbox_of_an_earlier_version_loses_its_index_of_ids(database: str) -> None:
+    """At a start while nobody uses the table; else it stays, and all goes on with it."""
+    async with Store(database, relay=False):
+        pass
+    former = "CREATE INDEX ix_mqkit_outbox_message_id ON mqkit_outbox (message_id)"
+    await run_all(database, former)
+    if not is_sqlite(database):
+        async with connected(database) as engine, engine.begin() as connection:
+            await connection.exec_driver_sql("SELECT * FROM mqkit_outbox")
+            async with asyncio.timeout(5), Store(database, relay=False) as store:
+                await publish(store, "m")
+        assert "message_id" in await indexes_of_outbox(database)
+    async with Store(database, relay=False):
+        assert await indexes_of_outbox(database) == ["order_key", "shard+id"]
 
 
 async def test_storage_parameters_wait_for_no_vacuum(postgres_database: str) -> None:
