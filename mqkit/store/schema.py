@@ -115,7 +115,7 @@ outbox = Table(
     Column("shard", SmallInteger, nullable=False),
     Column("order_key", Text),
     # Without an index: it would take as long as all else of the row and, with random ids, a page of
-    # the log besides. Only `status` looks for an id here, in a table that is empty most of the time.
+    # the log besides. Only `status` looks for an id here, in a table that is empty mostly.
     Column("message_id", String(MAX_ID), nullable=False),
     Column("exchange", String(MAX_ID), nullable=False),
     Column("routing_key", String(MAX_ID), nullable=False),
