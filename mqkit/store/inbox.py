@@ -21,10 +21,6 @@ from mqkit.store.serialization import writable
 PURGE_LOCK = -1
 """Locked like a shard of the outbox, of which none has this number."""
 
-PURGE_BATCH = 5_000
-"""Rows that one transaction of the purge deletes."""
-
-
 HIGHEST_ATTEMPT = 2**31 - 1
 """What the column holds; a header may hold more."""
 
@@ -215,6 +211,6 @@ async def purge(connection: AsyncConnection, dialect: Dialect, now: datetime) ->
     if not await dialect.lock_shards(connection, [PURGE_LOCK]):
         return 0
     for table in (inbox, states):
-        result = await connection.execute(dialect.delete_old(table, PURGE_BATCH, now))
+        result = await connection.execute(dialect.delete_old(table, now))
         deleted += result.rowcount
     return deleted

@@ -15,17 +15,34 @@ and outside of a transaction, it stops nobody meanwhile:
     ALTER TABLE mqkit_inbox REPLICA IDENTITY FULL;
     ALTER TABLE mqkit_state DROP CONSTRAINT mqkit_state_pkey,
         ADD PRIMARY KEY (message_id, handler, queue);
+    ALTER TABLE mqkit_inbox SET (autovacuum_vacuum_scale_factor = 0.02);
+    ALTER TABLE mqkit_state SET (autovacuum_vacuum_scale_factor = 0.02);
+    DROP INDEX CONCURRENTLY IF EXISTS ix_mqkit_outbox_message_id;
 
-In this order: the old key goes when the new one is there.
+In this order: the old key goes when the new one is there. The last three keep the tables small and
+fast, and nothing else depends on them; the last one, too, is run outside of a transaction.
 """
 
 from __future__ import annotations
 
+import logging
+
 from sqlalchemy import Connection, Table, inspect, select, text
 from sqlalchemy.engine import Inspector
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex
 
-from mqkit.store.schema import INBOX_KEY, INBOX_KEY_OF_POSTGRES, inbox, metadata, states
+from mqkit.store.schema import (
+    FORMER_OUTBOX_INDEX,
+    INBOX_KEY,
+    INBOX_KEY_OF_POSTGRES,
+    inbox,
+    metadata,
+    outbox,
+    states,
+)
+
+logger = logging.getLogger(__name__)
 
 REPLICA_IDENTITY = "ALTER TABLE mqkit_inbox REPLICA IDENTITY FULL"
 """Without a primary key, a table that is published to subscribers can delete no row otherwise."""
@@ -45,8 +62,12 @@ def create_or_migrate(connection: Connection) -> None:
             else:
                 _make_anew(connection, inspector, table)
     metadata.create_all(connection)
-    if is_new and connection.dialect.name == "postgresql":
-        connection.execute(text(REPLICA_IDENTITY))
+    if connection.dialect.name == "postgresql":
+        if is_new:
+            connection.execute(text(REPLICA_IDENTITY))
+        _tidy(connection)
+    else:
+        connection.execute(text(f"DROP INDEX IF EXISTS {FORMER_OUTBOX_INDEX}"))
 
 
 def missing(connection: Connection) -> list[str]:
@@ -90,6 +111,45 @@ def _migrate_postgres(connection: Connection, inspector: Inspector, table: Table
         connection.execute(
             text("ALTER TABLE mqkit_state ADD PRIMARY KEY (message_id, handler, queue)")
         )
+
+
+def _tidy(connection: Connection) -> None:
+    """Give tables that were made before what this version gives new ones, and nothing depends on.
+
+    A storage parameter that a table has stays, whatever it is: somebody chose it.
+    """
+    query = text(
+        "SELECT reloptions, to_regclass(:index) IS NOT NULL AS is_indexed FROM pg_class "
+        # Whoever uses the tables need not be who may change them.
+        "WHERE oid = to_regclass(:name) AND pg_has_role(relowner, 'USAGE')"
+    )
+    for table in metadata.sorted_tables:
+        given = {"name": table.name, "index": FORMER_OUTBOX_INDEX}
+        found = connection.execute(query, given).one_or_none()
+        if found is None:
+            continue
+        wanted = table.dialect_options["postgresql"]["with"] or {}
+        there = {option.partition("=")[0] for option in found.reloptions or ()}
+        lacks = ", ".join(f"{key} = {value}" for key, value in wanted.items() if key not in there)
+        if lacks:
+            statement = f"ALTER TABLE {table.name} SET ({lacks})"
+            _change_if_free(connection, table, "SHARE UPDATE EXCLUSIVE", statement)
+        if table is outbox and found.is_indexed:
+            statement = f"DROP INDEX {FORMER_OUTBOX_INDEX}"
+            _change_if_free(connection, table, "ACCESS EXCLUSIVE", statement)
+
+
+def _change_if_free(connection: Connection, table: Table, mode: str, statement: str) -> None:
+    """Change a table, or leave it for another time where that would have to wait.
+
+    A VACUUM of a large table goes on for long, and nobody's start needs to wait for it.
+    """
+    try:
+        with connection.begin_nested():
+            connection.execute(text(f"LOCK TABLE {table.name} IN {mode} MODE NOWAIT"))
+            connection.execute(text(statement))
+    except DBAPIError as error:
+        logger.info("left until the store is opened next: %s: %s", statement, error.orig)
 
 
 def _make_anew(connection: Connection, inspector: Inspector, table: Table) -> None:

@@ -50,6 +50,14 @@ class UtcTime(TypeDecorator[datetime]):
 metadata = MetaData()
 """All of the store's tables."""
 
+KEPT_FOR_DAYS = {"autovacuum_vacuum_scale_factor": "0.02"}
+"""How PostgreSQL cleans up after the purge: about once a day.
+
+By its default it waits for a fifth of the table to be dead, which is a week of the default window:
+the table and its indexes grow by that much. Each time it reads the indexes as a whole, so that more
+often would cost more than it frees.
+"""
+
 inbox = Table(
     "mqkit_inbox",
     metadata,
@@ -66,6 +74,7 @@ inbox = Table(
     # Part of the key: two services of one code base have handlers of one name.
     Column("queue", String(MAX_ID), nullable=False),
     Column("result", Text),
+    postgresql_with=KEPT_FOR_DAYS,
     comment="one row for each message that a handler has had its effect for",
 )
 
@@ -105,7 +114,9 @@ outbox = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("shard", SmallInteger, nullable=False),
     Column("order_key", Text),
-    Column("message_id", String(MAX_ID), nullable=False, index=True),
+    # Without an index: it would take as long as all else of the row and, with random ids, a page of
+    # the log besides. Only `status` looks for an id here, in a table that is empty mostly.
+    Column("message_id", String(MAX_ID), nullable=False),
     Column("exchange", String(MAX_ID), nullable=False),
     Column("routing_key", String(MAX_ID), nullable=False),
     Column("mandatory", Boolean, nullable=False),
@@ -133,6 +144,9 @@ Index(
     sqlite_where=outbox.c.retry_at.is_not(None),
 )
 
+FORMER_OUTBOX_INDEX = "ix_mqkit_outbox_message_id"
+"""What tables of an earlier version have, and no statement but that of `status` goes by."""
+
 states = Table(
     "mqkit_state",
     metadata,
@@ -148,5 +162,6 @@ states = Table(
     Column("error_type", Text),
     Column("error", Text),
     Column("result", Text),
+    postgresql_with=KEPT_FOR_DAYS,
     comment="what is known of messages on their way; for people, and nothing depends on it",
 )

@@ -68,8 +68,11 @@ class Dialect(Protocol):
         """
         ...
 
-    def delete_old(self, table: Table, limit: int, now: datetime) -> Executable:
-        """Delete up to `limit` rows whose time to be kept is over."""
+    purge_batch: int
+    """Rows of a table that one transaction of the purge deletes."""
+
+    def delete_old(self, table: Table, now: datetime) -> Executable:
+        """Delete up to `purge_batch` rows whose time to be kept is over."""
         ...
 
     def of_inbox(self, message_id: str, consumer: tuple[str, str] | None) -> ColumnElement[bool]:

@@ -105,6 +105,7 @@ class Postgres:
     shards = 64
     holds_shards_by_transaction = True
     has_notify = True
+    purge_batch = 5_000
 
     def __init__(self, *, pooled: bool = False) -> None:
         self._pooled = pooled
@@ -139,12 +140,12 @@ class Postgres:
         columns = {"keep_until": func.date_trunc("minute", until)}
         return columns | {"handled_at": func.now()} if "handled_at" in table.c else columns
 
-    def delete_old(self, table: Table, limit: int, now: datetime) -> Executable:  # noqa: ARG002
+    def delete_old(self, table: Table, now: datetime) -> Executable:  # noqa: ARG002
         # By the rows' places: the planner would compare keys with those of the whole table.
         return text(
             f"DELETE FROM {table.name} WHERE ctid = ANY(ARRAY("  # noqa: S608 - a table of ours
             f"SELECT ctid FROM {table.name} WHERE keep_until < now() "
-            f"ORDER BY keep_until LIMIT {limit}))"
+            f"ORDER BY keep_until LIMIT {self.purge_batch}))"
         )
 
     def of_inbox(self, message_id: str, consumer: tuple[str, str] | None) -> ColumnElement[bool]:

@@ -14,7 +14,7 @@ from mqkit.clock import utc_now
 from mqkit.errors import MessageIdError, MessageIdReusedError
 from mqkit.outcome import DeadLetter, DeathReason, Requeue
 from mqkit.store import State, Store, Transaction
-from mqkit.store.inbox import PURGE_BATCH, claim, purge, result_text
+from mqkit.store.inbox import claim, purge, result_text
 from mqkit.store.schema import inbox
 from mqkit.store.store import CLOCK_MARGIN
 from tests.unit.store.support import (
@@ -211,15 +211,16 @@ async def test_a_host_with_a_wrong_clock_empties_no_inbox(
 
 
 async def test_a_purge_deletes_a_batch_of_what_is_old_and_nothing_else(database: str) -> None:
-    """At most PURGE_BATCH rows of a table in one transaction, the new ones never."""
+    """At most `purge_batch` rows of a table in one transaction, the new ones never."""
     old, now = NOW, NOW + timedelta(days=1)
     async with opened(database) as db:
+        batch = db.dialect.purge_batch
         async with db.transaction() as connection:
-            for i in range(0, PURGE_BATCH + 10, 1000):
+            for i in range(0, batch + 10, 1000):
                 rows = [
                     {"handler": "h", "message_id": f"m{j}", "queue": "q", "attempt": 1}
                     | {"handled_at": old, "keep_until": old}
-                    for j in range(i, min(i + 1000, PURGE_BATCH + 10))
+                    for j in range(i, min(i + 1000, batch + 10))
                 ]
                 await connection.execute(inbox.insert(), rows)
             new = claim(
@@ -230,7 +231,7 @@ async def test_a_purge_deletes_a_batch_of_what_is_old_and_nothing_else(database:
         for _ in range(3):
             async with db.transaction() as connection:
                 counts.append(await purge(connection, db.dialect, now))
-        assert counts == [PURGE_BATCH, 10, 0]
+        assert counts == [batch, 10, 0]
         async with db.reading() as connection:
             left = await connection.execute(select(func.count()).select_from(inbox))
             assert left.scalar_one() == 1

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import inspect, make_url, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from mqkit.errors import StoreError
@@ -18,7 +18,7 @@ from mqkit.store import State, Store, Transaction
 from mqkit.store import migrate as migrations
 from mqkit.store.schema import inbox
 from tests.support import ROOT
-from tests.unit.store.support import delivery, publish
+from tests.unit.store.support import delivery, is_sqlite, publish
 
 OLD = """
 CREATE TABLE mqkit_inbox (
@@ -223,3 +223,95 @@ async def test_a_look_into_the_inbox_goes_by_its_key(postgres_database: str) -> 
                 )
                 plan = await transaction.connection.exec_driver_sql(f"EXPLAIN {compiled}")
                 assert "mqkit_inbox_key" in "".join(plan.scalars())
+
+
+async def storage_of(url: str) -> dict[str, list[str]]:
+    """The storage parameters of the store's tables."""
+    async with connected(url) as engine, engine.connect() as connection:
+        found = await connection.execute(
+            text("SELECT relname, reloptions FROM pg_class WHERE relname LIKE 'mqkit%'")
+        )
+        return {row.relname: row.reloptions for row in found if row.reloptions}
+
+
+async def test_old_tables_get_storage_parameters_and_keep_those_they_have(
+    postgres_database: str,
+) -> None:
+    """An old table is cleaned up as often as a new one, unless somebody said otherwise."""
+    await run_all(postgres_database, OLD)
+    async with Store(postgres_database, relay=False):
+        pass
+    assert (await storage_of(postgres_database))["mqkit_inbox"] == [
+        "autovacuum_vacuum_scale_factor=0.02"
+    ]
+    chosen = "ALTER TABLE mqkit_inbox SET (autovacuum_vacuum_scale_factor = 0.1)"
+    await run_all(
+        postgres_database,
+        f"{chosen}; ALTER TABLE mqkit_outbox RESET (autovacuum_vacuum_threshold)",
+    )
+    async with Store(postgres_database, relay=False):
+        pass
+    storage = await storage_of(postgres_database)
+    assert storage["mqkit_inbox"] == ["autovacuum_vacuum_scale_factor=0.1"]
+    assert "autovacuum_vacuum_threshold=5000" in storage["mqkit_outbox"]
+
+
+async def indexes_of_outbox(url: str) -> list[str]:
+    """The columns that the outbox has indexes of, without its primary key."""
+    async with connected(url) as engine, engine.connect() as connection:
+        found = await connection.run_sync(lambda sync: inspect(sync).get_indexes("mqkit_outbox"))
+        return sorted("+".join(str(name) for name in each["column_names"]) for each in found)
+
+
+async def test_the_outbox_of_an_earlier_version_loses_its_index_of_ids(database: str) -> None:
+    """At a start while nobody uses the table; else it stays, and all goes on with it."""
+    async with Store(database, relay=False):
+        pass
+    former = "CREATE INDEX ix_mqkit_outbox_message_id ON mqkit_outbox (message_id)"
+    await run_all(database, former)
+    if not is_sqlite(database):
+        async with connected(database) as engine, engine.begin() as connection:
+            await connection.exec_driver_sql("SELECT * FROM mqkit_outbox")
+            async with asyncio.timeout(5), Store(database, relay=False) as store:
+                await publish(store, "m")
+        assert "message_id" in await indexes_of_outbox(database)
+    async with Store(database, relay=False):
+        assert await indexes_of_outbox(database) == ["order_key", "shard+id"]
+
+
+async def test_storage_parameters_wait_for_no_vacuum(postgres_database: str) -> None:
+    """A store opens while one goes on, and sets them when it is opened next."""
+    await run_all(postgres_database, OLD)
+    reset = "ALTER TABLE mqkit_inbox RESET (autovacuum_vacuum_scale_factor)"
+    async with Store(postgres_database, relay=False):
+        pass
+    await run_all(postgres_database, reset)
+    async with connected(postgres_database) as engine, engine.begin() as connection:
+        await connection.exec_driver_sql("LOCK TABLE mqkit_inbox IN SHARE UPDATE EXCLUSIVE MODE")
+        async with asyncio.timeout(5), Store(postgres_database, relay=False) as store:
+            await store.run_once("h", delivery("new"), run)
+        assert "mqkit_inbox" not in await storage_of(postgres_database)
+    async with Store(postgres_database, relay=False):
+        pass
+    assert "mqkit_inbox" in await storage_of(postgres_database)
+
+
+async def test_who_may_only_use_the_tables_opens_the_store(postgres_database: str) -> None:
+    """Storage parameters are their owner's, and a service's user may be another one."""
+    async with Store(postgres_database, relay=False):
+        pass
+    user = f"u_{postgres_database.rsplit('/', 1)[1]}"[:60]
+    await run_all(
+        postgres_database,
+        f"CREATE ROLE \"{user}\" LOGIN PASSWORD 'p'; "
+        f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{user}"; '
+        f'GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO "{user}"; '
+        "ALTER TABLE mqkit_inbox RESET (autovacuum_vacuum_scale_factor)",
+    )
+    url = make_url(postgres_database).set(username=user, password="p")
+    try:
+        async with Store(url.render_as_string(hide_password=False), relay=False) as store:
+            await store.run_once("h", delivery("m"), run)
+        assert "mqkit_inbox" not in await storage_of(postgres_database)
+    finally:
+        await run_all(postgres_database, f'DROP OWNED BY "{user}"; DROP ROLE "{user}"')

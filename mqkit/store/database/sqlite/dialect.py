@@ -127,6 +127,8 @@ class Sqlite:
     shards = 1
     holds_shards_by_transaction = False
     has_notify = has_listen = False
+    # It has the only write lock, and with random ids writes a page of the key's index for each row.
+    purge_batch = 500
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -156,11 +158,11 @@ class Sqlite:
     def kept_columns(self, table: Table) -> Mapping[str, ColumnElement[Any]]:  # noqa: ARG002
         return {}
 
-    def delete_old(self, table: Table, limit: int, now: datetime) -> Executable:
+    def delete_old(self, table: Table, now: datetime) -> Executable:
         return text(
             f"DELETE FROM {table.name} WHERE rowid IN ("  # noqa: S608 - a table of ours
             f"SELECT rowid FROM {table.name} WHERE keep_until < :now "
-            f"ORDER BY keep_until LIMIT {limit})"
+            f"ORDER BY keep_until LIMIT {self.purge_batch})"
         ).bindparams(bindparam("now", now, type_=table.c.keep_until.type))
 
     def of_inbox(self, message_id: str, consumer: tuple[str, str] | None) -> ColumnElement[bool]:
