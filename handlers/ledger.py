@@ -26,9 +26,14 @@ POST_QUEUE = Queue("ledger.post", partitions=1)
 """One partition: SQLite has one writer at a time, so a second process would only wait for the first
 one's commits. It stands by, and takes over where the first one dies."""
 
-store = Store(database_url(os.environ.get("LEDGER_DATABASE", "ledger.sqlite")))
-"""In the database of the postings, which are committed with what it keeps: an SQLite file's path,
-or `postgresql://user:password@host/database`."""
+
+def configured_database() -> str:
+    """Return the URL that `LEDGER_DATABASE` says, or names as a file's path."""
+    return database_url(os.environ.get("LEDGER_DATABASE", "ledger.sqlite"))
+
+
+store = Store(configured_database)
+"""In the database of the postings, as what it keeps is committed with them."""
 
 service = Service(
     "ledger",
