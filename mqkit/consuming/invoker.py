@@ -88,6 +88,11 @@ class Invoker:
         """Whether a message without an id cannot be handled: a store knows it again by that."""
         return self._store is not None
 
+    @property
+    def shares_commits(self) -> bool:
+        """Whether runs that are ready at the same time may share a store's transaction."""
+        return self._store is not None and self._handler.share_commits
+
     async def invoke(self, delivery: Delivery, body: Any) -> tuple[Any, Reply | None]:
         """Call the handler for a message; return its result, and the reply where one is asked for.
 
@@ -159,6 +164,7 @@ class Invoker:
             self._handler.name,
             call.delivery,
             functools.partial(self._run_in_transaction, call),
+            at_once=self._handler.at_once if self.shares_commits else None,
         )
 
     async def _run_in_transaction(self, call: HandlerCall, transaction: Any) -> Any:

@@ -14,7 +14,6 @@ from mqkit.broker.declare import declare
 from mqkit.broker.delays import DelayLadder
 from mqkit.clock import Clock
 from mqkit.codec import DeliveryDecoder
-from mqkit.consuming.batching import Batcher
 from mqkit.consuming.consumer import Consumer, KeepingConsumer
 from mqkit.consuming.dispatcher import Dispatcher
 from mqkit.consuming.failures import FailureJudge, LastResort
@@ -26,6 +25,8 @@ from mqkit.consuming.processor import Dispatch, Processor
 from mqkit.consuming.republisher import Republisher
 from mqkit.consuming.settler import Settler
 from mqkit.consuming.subscription import Subscription
+from mqkit.consuming.together.batching import Batcher
+from mqkit.consuming.together.sharing import Sharing
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.logging.delivery_log import DeliveryLog
 from mqkit.logging.error_reports import REPORTS, ErrorReports
@@ -171,8 +172,9 @@ class Wiring:
         batcher = None
         if handler.batch is not None:
             batcher = Batcher(handler, made.decoder, made.invoker, made.judge)
+        sharing = self._sharing(handler, made) if batcher is None else None
         run = made.dispatcher.dispatch if batcher is None else batcher.dispatch
-        pauses, dispatch = self._paused(handler, run)
+        pauses, dispatch = self._paused(handler, run if sharing is None else sharing.dispatch)
         has_threads = not handler.is_async and batcher is None  # a batch waits for its own
         return self._consumer(
             handler,
@@ -186,12 +188,15 @@ class Wiring:
             release=_release_nothing if batcher is None else batcher.stop,
             observer=self._observer,
             keeps_place=handler.queue.is_single or handler.queue.needs_consumer,
+            sharing=sharing,
         )
 
     def _ordered(self, handler: Handler, made: Running) -> Iterator[Consumer]:
         keys = OrderKeys(handler, made.decoder.decode)
         for number in range(handler.queue.partitions or 1):
-            pauses, dispatch = self._paused(handler, made.dispatcher.dispatch)
+            sharing = self._sharing(handler, made)
+            run = made.dispatcher.dispatch if sharing is None else sharing.dispatch
+            pauses, dispatch = self._paused(handler, run)
             held = HeldRetries(handler, dispatch, keys, self._log_of(handler))
             yield self._consumer(
                 handler,
@@ -204,6 +209,7 @@ class Wiring:
                 release=held.stop,
                 observer=self._observer,
                 keeps_place=True,
+                sharing=sharing,
             )
         if handler.queue.partition_queues():
             route = PartitionRouter(handler, keys).dispatch
@@ -219,6 +225,13 @@ class Wiring:
                 observer=None,  # a message that goes to its partition has not ended
                 keeps_place=True,
             )
+
+    def _sharing(self, handler: Handler, made: Running) -> Sharing | None:
+        """Make what lets runs share a store's commits; None where each has its own."""
+        store = self._service.store
+        if store is None or not made.invoker.shares_commits:
+            return None
+        return Sharing(handler, store, made.dispatcher.dispatch)
 
     def _paused(self, handler: Handler, dispatch: Dispatch) -> tuple[PauseController, Dispatch]:
         """Make the pauses around a dispatch; a handler without any keeps the dispatch as it is."""
@@ -240,6 +253,7 @@ class Wiring:
         release: Callable[[], None],
         observer: Observers | None,
         keeps_place: bool,
+        sharing: Sharing | None = None,
     ) -> Consumer:
         settler = self._settler(handler, observer, keeps_place=keeps_place)
         last_resort = LastResort(handler, settler, reports=self._service.error_reports)
@@ -254,6 +268,8 @@ class Wiring:
             last_resort=last_resort,
             observer=observer,
         )
+        if sharing is not None:
+            sharing.attach(processor.workers)
         waits = Waits(handler, queue)
         subscription = Subscription(
             self._consuming,

@@ -69,6 +69,11 @@ class WorkerPool(Generic[T]):
         """Whether no run may begin."""
         return self._queue.is_paused
 
+    def set_limit(self, limit: int) -> None:
+        """Run so many items at the same time from now on; what runs goes on."""
+        if self._queue.set_limit(limit) and self._waking is None:
+            self._wake_soon()
+
     def submit(self, item: T, key: Hashable) -> None:
         """Queue an item; it runs once all of its key that came before it have ended."""
         self._queue.add(item, key)
@@ -215,7 +220,7 @@ class WorkQueue(Generic[T]):
     def __init__(self, limit: int) -> None:
         self.is_paused = False
         """Whether nothing may begin."""
-        self._free = limit
+        self._limit = self._free = limit
         self._ready: deque[tuple[T, Hashable]] = deque()
         # A key is here from its first item's coming to its last one's end.
         self._behind: dict[Hashable, deque[T] | None] = {}
@@ -223,6 +228,13 @@ class WorkQueue(Generic[T]):
     def __len__(self) -> int:
         """Return how many items wait."""
         return len(self._ready) + sum(len(line) for line in self._behind.values() if line)
+
+    def set_limit(self, limit: int) -> bool:
+        """Let so many run at the same time; tell whether more may than before."""
+        more = limit - self._limit
+        self._limit = limit
+        self._free += more  # below zero for as long as more of them run
+        return more > 0
 
     def add(self, item: T, key: Hashable) -> None:
         """Let an item wait behind all of its key."""
@@ -239,11 +251,11 @@ class WorkQueue(Generic[T]):
     @property
     def startable(self) -> int:
         """How many may run now."""
-        return 0 if self.is_paused else min(self._free, len(self._ready))
+        return 0 if self.is_paused else max(0, min(self._free, len(self._ready)))
 
     def next(self) -> tuple[T, Hashable] | None:
         """Return what may run now, with its key; `done` must follow. None: nothing may."""
-        if self.is_paused or not self._free or not self._ready:
+        if self.is_paused or self._free <= 0 or not self._ready:
             return None
         self._free -= 1
         return self._ready.popleft()

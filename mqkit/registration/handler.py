@@ -40,6 +40,13 @@ class Handler:
     """The key of a body; messages of one key are handled one after the other."""
     batch: tuple[int, float] | None = None
     """How many messages one run is for at most, and the seconds in which they come together."""
+    share_commits: bool = True
+    """Whether runs that are ready at the same time may share a store's transaction."""
+
+    @property
+    def at_once(self) -> int:
+        """How many of its runs go on at a time in one process."""
+        return self.concurrency * (self.queue.partitions or 1)
 
     @property
     def longest_retry(self) -> float:

@@ -192,6 +192,7 @@ class Service:
         cancel_when_lost: bool = False,
         pause: Pause | None = None,
         order_by: Callable[[Any], Hashable] | str | None = None,
+        share_commits: bool = True,
     ) -> Callable[[F], F]:
         """Register the decorated function for a queue; the function itself stays as it is.
 
@@ -220,6 +221,10 @@ class Service:
         that could hold a message past the consumer timeout is refused. A key of None keeps no
         order.
 
+        `share_commits` lets runs that are ready at the same time share a store's transaction, where
+        the handler takes one and is quick. They go one after the other in it, and a failure is its
+        own message's alone; the others may be run again for it. False gives each run its own.
+
         :raises HandlerError: anything about it cannot work; the message names the handler
         """
 
@@ -236,6 +241,7 @@ class Service:
                 cancel_when_lost=cancel_when_lost,
                 pause=pause,
                 order_by=order_by,
+                share_commits=share_commits,
             )
             return function
 
@@ -316,6 +322,7 @@ class Service:
         pause: Pause | None,
         order_by: Callable[[Any], Hashable] | str | None,
         batch: tuple[int, float] | None = None,
+        share_commits: bool = True,
     ) -> None:
         if not callable(function):
             raise HandlerError(f"service {self.name!r}: {function!r} is not a function")
@@ -350,6 +357,7 @@ class Service:
             pause=checked_pause(pause, what) or self.pause,
             order_by=checked_order(order_by, arguments, what),
             batch=batch,
+            share_commits=checked.flag(share_commits, f"{what}: share_commits", error=HandlerError),
         )
         check_order(handler)
         check_batch_wait(handler)

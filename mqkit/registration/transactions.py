@@ -81,17 +81,27 @@ class TransactionalStore(Observer, Protocol):
         ...
 
     async def run_once(
-        self, handler: str, delivery: Delivery, run: Callable[[Any], Awaitable[Any]]
+        self,
+        handler: str,
+        delivery: Delivery,
+        run: Callable[[Any], Awaitable[Any]],
+        *,
+        at_once: int | None = None,
     ) -> Any:
         """Run a handler in a transaction that writes its inbox row; skip it if there is one.
 
         Returns what the handler returned, now or the first time. The transaction is committed
-        when this returns, and rolled back when it raises.
+        when this returns, and what the handler did is rolled back when it raises. With `at_once`,
+        the most runs at a time, other messages of the handler may share the transaction.
 
         :raises StoreUnavailableError: the database failed, not the handler
         :raises StatementError: the transaction failed though the database is well
         :raises MessageIdError: the store cannot keep its id, or knows it with another body
         """
+        ...
+
+    def under_way(self, handler: str) -> int:
+        """Return how many messages of a handler are of use at a time, as far as is known."""
         ...
 
     async def run_batch_once(

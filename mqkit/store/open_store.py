@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -14,8 +15,8 @@ from mqkit.store.database.pool import Database
 from mqkit.store.log_throttle import LogThrottle
 from mqkit.store.notify import Notifier, listen
 from mqkit.store.relay import Relay
+from mqkit.store.running.transient import MAX_UNCOUNTED, Key, TransientFailures, wait_after
 from mqkit.store.states import StateRecorder
-from mqkit.store.transient import MAX_UNCOUNTED, Key, TransientFailures, wait_after
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +36,18 @@ class OpenStore:
         if database.dialect.has_notify:
             self._notifier = Notifier(database)
         self._tasks: list[asyncio.Task[None]] = []
+        self._groups: set[asyncio.Task[None]] = set()
         self._relaying: asyncio.Task[None] | None = None
         self._spawn(self.recorder.run(), "states")
         if self._notifier is not None:
             self._spawn(self._notifier.run(), "notifier")
+
+    def spawn_group(self, work: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
+        """Run groups of messages in a task, which ends before the database is closed."""
+        task = asyncio.create_task(work, name="mqkit store group", context=context)
+        self._groups.add(task)
+        task.add_done_callback(self._groups.discard)
+        task.add_done_callback(_log_failure)
 
     def committed(self) -> None:
         """Wake this process's relay, or else all others, after a commit to the outbox."""
@@ -134,9 +143,10 @@ class OpenStore:
     async def close(self, *, within: float) -> None:
         """End the tasks, write what was noted, and disconnect."""
         await self.stop_relay(within=within)
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._groups]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         try:
             await self.recorder.flush()
         finally:

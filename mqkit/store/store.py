@@ -32,7 +32,9 @@ from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
 from mqkit.store.open_store import OpenStore
 from mqkit.store.outbox import Outbox, Unpublished
 from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
-from mqkit.store.runs import RunMany, Runs
+from mqkit.store.running.group_size import DEFAULT_MOST
+from mqkit.store.running.once import Once, RunMany
+from mqkit.store.running.runs import Runs
 from mqkit.store.schema import MAX_ID
 from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, message_status
@@ -65,7 +67,8 @@ class Store(Observer):
     then. `relay` says whether its service runs a relay for the outbox; `mqkit relay` is one in a
     process of its own. `create_tables=False` leaves them to migrations (`mqkit.store.metadata`).
     `pool` is how many transactions go on at a time on PostgreSQL; three connections more are for
-    what is not a handler's.
+    what is not a handler's. `max_group` is how many messages may share one, where their handler is
+    quick: 1 is a transaction for each.
 
     It belongs to the event loop that it is opened on, until it is closed there: a service in
     another thread, with a loop of its own, has a store of its own.
@@ -89,6 +92,7 @@ class Store(Observer):
         relay: bool = True,
         create_tables: bool = True,
         pool: int = DEFAULT_POOL,
+        max_group: int = DEFAULT_MOST,
         sweep: Seconds = DEFAULT_SWEEP,
         longest_retry: Seconds = DEFAULT_LONGEST_RETRY,
         replay_age: Seconds = DEFAULT_REPLAY_AGE,
@@ -111,12 +115,13 @@ class Store(Observer):
         self._given_clock = clock
         self._ahead = 0.0
         self._opened: OpenStore | None = None
-        self._runs = Runs(
+        self._once = Once(
             self._clock,
             keep=self._keep,
             limits=self._limits,
             longest_retry=self._longest_retry,
         )
+        self._runs = Runs(self._once, max_group=checked.count(max_group, "Store(max_group=...)"))
         self._owner = Owner()
 
     @property
@@ -182,6 +187,7 @@ class Store(Observer):
                 try:
                     await self._opened.close(within=STOP_TIMEOUT)
                 finally:
+                    self._runs.forget(self._opened)
                     self._opened = None
 
     async def __aenter__(self) -> Self:
@@ -232,7 +238,7 @@ class Store(Observer):
                 transaction = Transaction(connection, app_id=app_id, limits=self._limits)
                 watch_of(connection).of_handler = True
                 yield transaction
-                await self._runs.finish(opened, transaction)
+                await self._once.finish(opened, connection, [transaction])
         except StatementError as error:
             if await opened.database.answers():
                 raise
@@ -241,11 +247,21 @@ class Store(Observer):
             opened.committed()
 
     async def run_once(
-        self, handler: str, delivery: Delivery, run: Callable[[Transaction], Awaitable[Any]]
+        self,
+        handler: str,
+        delivery: Delivery,
+        run: Callable[[Transaction], Awaitable[Any]],
+        *,
+        at_once: int | None = None,
     ) -> Any:
         """Run a handler in a transaction that holds its inbox row, or not at all if there is one.
 
         A message is known by its id, the handler and its queue.
+
+        Where `at_once` is given, it may share the transaction with messages of the same handler for
+        which this is called at the same time: it then runs for one after the other. So many runs of
+        the handler go on at the same time, at most. What one of them raises costs no other one its
+        effect; but another one may be run again for it, and then has its effect by that run alone.
 
         :raises StoreUnavailableError: the database failed, not the handler
         :raises StatementError: the transaction failed though the database is well: it took too
@@ -253,7 +269,14 @@ class Store(Observer):
         :raises MessageIdError: the store cannot keep its id
         :raises MessageIdReusedError: another message of this id was handled: its body is another
         """
-        return await self._runs.once(self._open(), handler, delivery, run)
+        opened = self._open()
+        if at_once is None:
+            return await self._runs.once(opened, handler, delivery, run)
+        return await self._runs.once_in_group(opened, handler, delivery, run, at_once=at_once)
+
+    def under_way(self, handler: str) -> int:
+        """Return how many messages of a handler it can use at a time, by how quick it is lately."""
+        return self._runs.under_way(self._open(), handler)
 
     async def run_batch_once(
         self, handler: str, deliveries: Sequence[Delivery], run: RunMany

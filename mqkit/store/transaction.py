@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from mqkit.checks.checked import Seconds, is_utf8, shown
 from mqkit.drivers.frames import check_writable
-from mqkit.errors import InvalidMessageError
+from mqkit.errors import InvalidMessageError, StoreError
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.publishing.outgoing import Outgoing, to_message
@@ -37,8 +37,10 @@ class Transaction:
         app_id: str | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self.connection = connection
-        """SQLAlchemy's connection, for whatever is not here."""
+        self._connection = connection
+        self.was_used = False
+        """Whether anything could reach the database by it."""
+        self._is_over = False
         self._app_id = app_id
         self._limits = limits
         self.check_exchange: Callable[[Exchange], None] | None = None
@@ -47,6 +49,23 @@ class Transaction:
         """The exchanges that were given as such, by name."""
         self._session: AsyncSession | None = None
         self._messages: list[tuple[str | None, Message]] = []
+
+    @property
+    def connection(self) -> AsyncConnection:
+        """SQLAlchemy's connection, for whatever is not here.
+
+        :raises StoreError: the handler has returned, and its transaction is not its own any more
+        """
+        if self._is_over:
+            raise StoreError(
+                "the transaction is over: its handler has returned; await what uses it before that"
+            )
+        self.was_used = True
+        return self._connection
+
+    def end(self) -> None:
+        """Let nobody use it any more: its handler has returned."""
+        self._is_over = True
 
     @property
     def session(self) -> AsyncSession:
@@ -132,6 +151,11 @@ class Transaction:
             limits=self._limits,
         )
         check_writable(message)
+        if self._is_over:
+            raise StoreError(
+                f"message {shown(message_id)} to routing key {shown(routing_key)} is not published:"
+                " the transaction is over, its handler has returned"
+            )
         if isinstance(exchange, Exchange):
             if self.check_exchange is not None:
                 self.check_exchange(exchange)

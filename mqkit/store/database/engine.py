@@ -72,8 +72,15 @@ class Watch:
     unpinned: bool = False
     """Whether a statement had to do with how a commit gets to the disk."""
     may_commit: bool = False
+    began: float = 0.0
+    """When its connection was there, by the event loop's clock."""
     in_doubt: bool = False
     """Whether a commit began and did not end well: the connection may still be in a transaction."""
+
+    def begin_turn(self) -> None:
+        """Note that a handler's statements follow, for which no error came yet."""
+        self.error = None
+        self.of_handler = True
 
     def saw(self, error: BaseException) -> None:
         """Note an error that the database gave."""

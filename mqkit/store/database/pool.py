@@ -146,6 +146,11 @@ class Database:
             ping.cancel()
         return ping.done() and not ping.cancelled() and ping.exception() is None
 
+    @property
+    def at_once(self) -> int:
+        """Return how many transactions of handlers go on at the same time."""
+        return self._slots.count
+
     async def closes_after(self) -> float | None:
         """Return the seconds after which the server closes a transaction that is slow.
 
@@ -222,33 +227,47 @@ class Database:
         except BaseException:
             await self._let_go(connection)
             raise
-        began = asyncio.get_running_loop().time()
+        watch.began = asyncio.get_running_loop().time()
         try:
             yield connection
         except (SQLAlchemyError, OSError, ExceptionGroup) as raised:
-            culprit = watch.culprit(raised)
-            fault = watch.fault_of(culprit)
-            if fault is Fault.DATABASE:
-                unavailable = self._told(StoreUnavailableError, culprit)
-                unavailable.lasting = is_lasting(culprit)
-                if is_lost(culprit):
-                    unavailable.lost_after = asyncio.get_running_loop().time() - began
-                raise unavailable from self._cause(culprit)
-            if fault is Fault.TIMEOUT:
-                raise StatementError(
-                    f"store {self}: a statement of the transaction took longer than "
-                    f"{self._longest_statement:g} s; Store(statement_timeout=...) allows for more"
-                ) from culprit
-            if is_aborted(culprit):
-                raise StoreError(
-                    "a statement of the store's transaction failed and the handler went on: "
-                    "nothing of it is committed; let the error out, or put the statement into "
-                    "`async with transaction.connection.begin_nested()`"
-                ) from (watch.error or culprit)
-            raise
+            judged = self.judged(watch, raised)
+            if judged is raised:
+                raise
+            raise judged from judged.__cause__
         finally:
             # What was not committed is rolled back.
             await self._let_go(connection, throw_away=watch.in_doubt)
+
+    def judged(self, watch: Watch, raised: Exception) -> Exception:
+        """Return what an error in a transaction is: the store's, or as it is the caller's own."""
+        if not isinstance(raised, (SQLAlchemyError, OSError, ExceptionGroup)):
+            return raised
+        culprit = watch.culprit(raised)
+        fault = watch.fault_of(culprit)
+        error: StoreError
+        if fault is Fault.DATABASE:
+            error = unavailable = self._told(StoreUnavailableError, culprit)
+            unavailable.lasting = is_lasting(culprit)
+            if is_lost(culprit):
+                unavailable.lost_after = asyncio.get_running_loop().time() - watch.began
+            error.__cause__ = self._cause(culprit)
+        elif fault is Fault.TIMEOUT:
+            error = StatementError(
+                f"store {self}: a statement of the transaction took longer than "
+                f"{self._longest_statement:g} s; Store(statement_timeout=...) allows for more"
+            )
+            error.__cause__ = culprit
+        elif is_aborted(culprit):
+            error = StoreError(
+                "a statement of the store's transaction failed and the handler went on: "
+                "nothing of it is committed; let the error out, or put the statement into "
+                "`async with transaction.connection.begin_nested()`"
+            )
+            error.__cause__ = watch.error or culprit
+        else:
+            return raised
+        return error
 
     @contextlib.asynccontextmanager
     async def _slot(self, *, front: bool) -> AsyncIterator[None]:

@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -19,14 +19,33 @@ WARN_AFTER = 30.0
 """Seconds without any slot becoming free after which the log says so."""
 
 
-class _Held:
+class _Slot:
     """Tells the tasks that a slot's holder starts that they are within it."""
 
     def __init__(self, slots: TransactionSlots) -> None:
         self.slots: TransactionSlots | None = slots
 
 
-_held: contextvars.ContextVar[tuple[_Held, ...]] = contextvars.ContextVar("held", default=())
+Held = tuple[_Slot, ...]
+"""The slots that a task is within."""
+
+_held: contextvars.ContextVar[Held] = contextvars.ContextVar("held", default=())
+
+
+def held_now() -> Held:
+    """Return the slots that the running task is within."""
+    return _held.get()
+
+
+@contextlib.contextmanager
+def holding(held: Held) -> Iterator[None]:
+    """Be within the slots of another task, which lends this one its transaction."""
+    token = _held.set(held)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # Python throws this coroutine away elsewhere
+            _held.reset(token)
 
 
 class TransactionSlots:
@@ -51,7 +70,7 @@ class TransactionSlots:
         is_nested = any(each.slots is self for each in held)
         async with asyncio.timeout(nested_timeout if is_nested else None):
             await self._take(front=front)
-        mine = _Held(self)
+        mine = _Slot(self)
         token = _held.set((*(each for each in held if each.slots is not None), mine))
         try:
             yield

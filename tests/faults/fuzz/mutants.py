@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mqkit import retry
-from mqkit.consuming.batching import Batcher
 from mqkit.consuming.consumer import Consumer
 from mqkit.consuming.dispatcher import Dispatcher
 from mqkit.consuming.failures import FailureJudge, LastResort
 from mqkit.consuming.invoker import Invoker
 from mqkit.consuming.republisher import Republisher
 from mqkit.consuming.settler import Settler
+from mqkit.consuming.together.batching import Batcher
 from mqkit.consuming.workers import WorkQueue
 from mqkit.errors import HandlerAbortedError
 from mqkit.message import Delivery

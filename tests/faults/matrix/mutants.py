@@ -129,7 +129,7 @@ MUTATIONS = (
     _one(
         "inbox committed before the handler",
         (17, 19),
-        "store/runs.py",
+        "store/running/runs.py",
         """\
                 connection, dialect, handler, delivery, now=self._clock(), keep=self._keep
             )
@@ -151,7 +151,7 @@ MUTATIONS = (
     _one(
         "outbox written after the commit",
         (17,),
-        "store/runs.py",
+        "store/running/runs.py",
         """\
             await self.finish(opened, transaction)
             await inbox.keep_result(connection, dialect, handler, delivery, result)
@@ -168,7 +168,7 @@ MUTATIONS = (
     _one(
         "outbox committed before the handler's work",
         (17,),
-        "store/runs.py",
+        "store/running/runs.py",
         """\
             await self.finish(opened, transaction)
             await inbox.keep_result(connection, dialect, handler, delivery, result)

@@ -23,7 +23,7 @@ from mqkit.errors import (
 from mqkit.store import Store, Transaction
 from mqkit.store.database import engine
 from mqkit.store.database.engine import BESIDE
-from mqkit.store.transient import MAX_UNCOUNTED
+from mqkit.store.running.transient import MAX_UNCOUNTED
 from tests.postgres import PostgresServer
 from tests.support import eventually
 from tests.unit.store.support import FakeBroker, delivery, make_work, work_of

@@ -22,7 +22,7 @@ from mqkit.message import Delivery
 from mqkit.outcome import RetryLater
 from mqkit.store import Store, Transaction
 from mqkit.store.inbox import take_out
-from mqkit.store.transient import MAX_UNCOUNTED
+from mqkit.store.running.transient import MAX_UNCOUNTED
 from tests.unit.store.support import delivery, make_work, opened, work_of
 
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from mqkit import Delivery, HandlerError, Publisher, Queue, Retry, Service
-from mqkit.consuming.batching import Batcher
+from mqkit.consuming.together.batching import Batcher
 from mqkit.consuming.wiring import running
 from mqkit.errors import BatchResultError, HandlerTimeoutError, InvalidMessageError
 from mqkit.message import Properties

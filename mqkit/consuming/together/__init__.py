@@ -1,0 +1,1 @@
+"""Handles several messages of a queue together: in batches, or in commits that they share."""

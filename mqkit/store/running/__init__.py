@@ -1,0 +1,1 @@
+"""Runs handlers in transactions: one message, a batch, or a group whose messages share a commit."""

@@ -1,0 +1,152 @@
+"""Groups messages of a handler that are ready at the same time, so that they share a commit.
+
+A group never waits for more: it takes what is there when the transaction before it is done.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from mqkit.errors import StatementError, StoreError, StoreUnavailableError
+from mqkit.message import Delivery
+from mqkit.store.open_store import OpenStore
+from mqkit.store.running.group_size import GroupSize
+from mqkit.store.running.member import Member, MemberLeftError
+from mqkit.store.running.once import Once, RunAgainError
+from mqkit.store.running.transient import Key
+from mqkit.store.transaction import Transaction
+
+
+class Groups:
+    """Runs the messages of one handler in groups, in tasks of its own."""
+
+    def __init__(self, opened: OpenStore, handler: str, once: Once, size: GroupSize) -> None:
+        self._opened = opened
+        self._handler = handler
+        self._once = once
+        self.size = size
+        self._waiting: deque[Member] = deque()
+        self._serving = 0
+
+    async def run(self, delivery: Delivery, run: Callable[[Transaction], Awaitable[Any]]) -> Any:
+        """Run the handler for a message once its turn has come; return its result once committed.
+
+        :raises Exception: what the handler raised, or the store's error, which is judged
+        """
+        member = Member(delivery, run)
+        self._waiting.append(member)
+        self._serve_more()
+        return await member.take_part()
+
+    def _serve_more(self) -> None:
+        if self._waiting and self._serving < self.size.transactions:
+            self._serving += 1
+            # In a context of its own: it is not the run of the message that came first.
+            self._opened.spawn_group(self._serve(), contextvars.Context())
+
+    async def _serve(self) -> None:
+        """Run groups until nobody waits, or fewer of them are to go on at a time."""
+        try:
+            while self._waiting and self._serving <= self.size.transactions:
+                await self._serve_group(self._take())
+                self._serve_more()
+        finally:
+            self._serving -= 1
+
+    async def _serve_group(self, members: Sequence[Member]) -> None:
+        try:
+            await self._run(members)
+        finally:
+            for each in members:
+                if each.seconds is not None:
+                    self.size.ran(each.seconds)
+                # All have ended, unless this was cancelled, or has a fault.
+                each.fail(_closed())
+
+    def close(self) -> None:
+        """Tell all that wait that their store is closed."""
+        while self._waiting:
+            self._waiting.popleft().fail(_closed())
+
+    def _take(self) -> list[Member]:
+        """Take the next group: the first that wait, each id once; it is taken in their order."""
+        members: dict[str | None, Member] = {}
+        later: list[Member] = []
+        while self._waiting and len(members) < self.size.messages:
+            member = self._waiting.popleft()
+            if member.has_left:
+                continue
+            if member.delivery.message_id in members:
+                later.append(member)
+            else:
+                members[member.delivery.message_id] = member
+        self._waiting.extendleft(reversed(later))
+        return list(members.values())
+
+    async def _run(self, members: Sequence[Member]) -> None:
+        left = [each for each in members if not each.has_left]
+        if len(left) == 1:
+            await self._run_alone(left[0])
+        elif left:
+            await self._run_together(left)
+
+    async def _run_together(self, members: Sequence[Member]) -> None:
+        opened, size = self._opened, self.size
+        try:
+            await self._once.group(opened, self._handler, members, savepoints=size.has_savepoints)
+        except RunAgainError as again:
+            size.failed()
+            await self._fail(again.member, again.error)
+            again.error.__traceback__ = None
+            await self._run([each for each in members if not each.is_over])
+        except Exception as error:  # noqa: BLE001 - each message meets its own, alone
+            if isinstance(error, StoreUnavailableError):
+                size.conflicted()
+                if not await opened.database.answers():
+                    await self._fail_all([each for each in members if not each.is_over], error)
+            for each in members:
+                if not each.is_over:
+                    await self._run_alone(each)
+        else:
+            size.committed(len(members))
+            for each in members:
+                opened.transient.ended(self._key(each))
+
+    async def _run_alone(self, member: Member) -> None:
+        try:
+            result = await self._once.one(self._opened, self._handler, member.delivery, member.turn)
+        except MemberLeftError:
+            pass
+        except Exception as error:  # noqa: BLE001 - it is its message's, whatever it is
+            await self._fail(member, error)
+        else:
+            self._opened.transient.ended(self._key(member))
+            member.end(result)
+            self.size.committed(1)
+
+    async def _fail(self, member: Member, error: BaseException) -> None:
+        if not isinstance(error, (StoreUnavailableError, StatementError)):
+            member.fail(error)
+            return
+        judged = await self._opened.judge(self._key(member), error)
+        if judged is not error:
+            # Not from the error: a pause looks for it among the causes.
+            judged.__cause__ = error.__cause__
+        member.fail(judged)
+
+    async def _fail_all(self, members: Sequence[Member], error: StoreUnavailableError) -> None:
+        keys = [self._key(each) for each in members]
+        judged = await self._opened.judge_many(keys, error)
+        for member, each in zip(members, judged, strict=True):
+            member.fail(each)
+
+    def _key(self, member: Member) -> Key:
+        delivery = member.delivery
+        return self._handler, delivery.queue, delivery.message_id or ""
+
+
+def _closed() -> StoreError:
+    return StoreError("the store was closed before the message was handled")

@@ -1,0 +1,284 @@
+"""Runs handlers in one transaction with the inbox rows of their messages, and commits it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mqkit.errors import ConfigurationError, StoreUnavailableError
+from mqkit.limits import Limits
+from mqkit.logging.shown import shown
+from mqkit.message import Delivery
+from mqkit.outcome import RetryLater
+from mqkit.store import inbox, outbox
+from mqkit.store.database.engine import watch_of
+from mqkit.store.open_store import OpenStore
+from mqkit.store.running.member import Member
+from mqkit.store.transaction import Transaction
+
+logger = logging.getLogger(__name__)
+
+RunMany = Callable[[Transaction, Sequence[Delivery]], Awaitable[Sequence[Any]]]
+"""Runs a handler for those of a batch that it has not handled; returns a result for each."""
+
+
+class RunAgainError(Exception):
+    """Says that one message's failure rolled back what others of its transaction did."""
+
+    def __init__(self, member: Member, error: BaseException) -> None:
+        super().__init__("the transaction is run again without the message that failed")
+        self.member = member
+        self.error = error
+
+
+@dataclass(slots=True)
+class _Group:
+    """What came of the members of a group so far, in one transaction."""
+
+    ended: list[tuple[Member, Any]] = field(default_factory=list)
+    failed: list[tuple[Member, BaseException]] = field(default_factory=list)
+    transactions: list[Transaction] = field(default_factory=list)
+
+
+class Once:
+    """Runs a handler where the inbox has no row of its message, in a store that is open."""
+
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        *,
+        keep: timedelta,
+        limits: Limits,
+        longest_retry: float,
+    ) -> None:
+        """Run nothing yet.
+
+        :param keep: how long the inbox remembers a message
+        :param limits: those of what the transactions publish
+        :param longest_retry: seconds, which no wait that a handler asks for may be over
+        """
+        self._clock = clock
+        self._keep = keep
+        self._limits = limits
+        self._longest_retry = longest_retry
+
+    async def one(
+        self,
+        opened: OpenStore,
+        handler: str,
+        delivery: Delivery,
+        run: Callable[[Transaction], Awaitable[Any]],
+    ) -> Any:
+        """Run a handler for one message, in a transaction of its own."""
+        opened.with_inbox.add(handler)
+        dialect = opened.database.dialect
+        async with opened.database.transaction() as connection:
+            handled = await inbox.claim(
+                connection, dialect, handler, delivery, now=self._clock(), keep=self._keep
+            )
+            if handled is not None:
+                _log_handled(handler, delivery)
+                return handled.result
+            transaction = Transaction(connection, limits=self._limits)
+            watch_of(connection).of_handler = True
+            try:
+                result = await run(transaction)
+            except RetryLater as later:
+                self._check_retry(handler, later)
+                raise
+            await self.finish(opened, connection, [transaction])
+            await inbox.keep_result(connection, dialect, handler, delivery, result)
+        if transaction.messages:
+            opened.committed()
+        return result
+
+    async def many(
+        self,
+        opened: OpenStore,
+        handler: str,
+        deliveries: Sequence[Delivery],
+        run: RunMany,
+        results: dict[Delivery, Any],
+    ) -> None:
+        """Run a handler once for a batch.
+
+        :param results: is added to: at once what is known of a message, the others' after the
+            commit
+        """
+        opened.with_inbox.add(handler)
+        dialect = opened.database.dialect
+        async with opened.database.transaction() as connection:
+            results |= await self._known(opened, connection, handler, deliveries)
+            left = [each for each in deliveries if each not in results]
+            if not left:
+                return
+            transaction = Transaction(connection, limits=self._limits)
+            watch_of(connection).of_handler = True
+            try:
+                returned = await run(transaction, left)
+            except RetryLater as later:
+                self._check_retry(handler, later)
+                raise
+            done = [self._checked(handler, result) for result in returned]
+            ended = list(zip(left, done, strict=True))
+            await self.finish(opened, connection, [transaction])
+            failed = [each for each, result in ended if isinstance(result, BaseException)]
+            await inbox.take_out(connection, dialect, handler, failed)
+            succeeded = [pair for pair in ended if not isinstance(pair[1], BaseException)]
+            await inbox.keep_results(connection, dialect, handler, succeeded)
+        if transaction.messages:
+            opened.committed()
+        results.update(ended)
+
+    async def group(
+        self, opened: OpenStore, handler: str, members: Sequence[Member], *, savepoints: bool
+    ) -> None:
+        """Run a handler for one message after the other, and commit all of it together.
+
+        What is known of a message is told to it: at once that it was handled before, all else after
+        the commit.
+
+        :param savepoints: give each message one, so that its failure costs no other one anything
+        :raises RunAgainError: a message failed, and what the others did is rolled back with it
+        """
+        opened.with_inbox.add(handler)
+        database = opened.database
+        group = _Group()
+        async with database.transaction() as connection:
+            deliveries = [each.delivery for each in members]
+            known = await self._known(opened, connection, handler, deliveries)
+            for member in members:
+                if member.delivery in known:
+                    _tell(member, known[member.delivery])
+                    continue
+                if savepoints:
+                    await connection.exec_driver_sql("SAVEPOINT mqkit_message")
+                await self._turn(opened, connection, handler, member, group, savepoints=savepoints)
+            await self.finish(opened, connection, group.transactions)
+            failed = [each.delivery for each, _ in group.failed]
+            await inbox.take_out(connection, database.dialect, handler, failed)
+            results = [(each.delivery, result) for each, result in group.ended]
+            await inbox.keep_results(connection, database.dialect, handler, results)
+        if any(each.messages for each in group.transactions):
+            opened.committed()
+        for member, result in group.ended:
+            member.end(result)
+        for member, error in group.failed:
+            member.fail(error)
+        group.failed.clear()  # an error's traceback has this frame: it would be a cycle
+
+    async def _turn(
+        self,
+        opened: OpenStore,
+        connection: AsyncConnection,
+        handler: str,
+        member: Member,
+        group: _Group,
+        *,
+        savepoints: bool,
+    ) -> None:
+        """Run the handler for one member; where it fails, keep what the others did if it can be."""
+        watch = watch_of(connection)
+        watch.begin_turn()
+        transaction = Transaction(connection, limits=self._limits)
+        try:
+            result = await member.turn(transaction)
+            watch.of_handler = False
+            if watch.error is not None:  # which the handler has caught
+                await opened.database.dialect.check_alive(connection)
+        except Exception as raised:
+            watch.of_handler = False
+            error = self._checked(handler, opened.database.judged(watch, raised))
+            if isinstance(error, StoreUnavailableError) and error is not raised:
+                raise  # by which the whole transaction is judged
+            if transaction.was_used:
+                await _take_back(connection, RunAgainError(member, error), savepoints=savepoints)
+            group.failed.append((member, error))
+        else:
+            group.ended.append((member, result))
+            group.transactions.append(transaction)
+
+    async def _known(
+        self,
+        opened: OpenStore,
+        connection: AsyncConnection,
+        handler: str,
+        deliveries: Sequence[Delivery],
+    ) -> dict[Delivery, Any]:
+        """Insert inbox rows, and return of whom there is one: its result, or its error."""
+        known = await inbox.claim_many(
+            connection,
+            opened.database.dialect,
+            handler,
+            deliveries,
+            now=self._clock(),
+            keep=self._keep,
+        )
+        results: dict[Delivery, Any] = {}
+        for each in deliveries if known else ():
+            found = known.get(each.message_id or "")
+            if isinstance(found, inbox.Handled):
+                _log_handled(handler, each)
+                results[each] = found.result
+            elif found is not None:
+                results[each] = found
+        return results
+
+    async def finish(
+        self, opened: OpenStore, connection: AsyncConnection, transactions: Sequence[Transaction]
+    ) -> None:
+        """Write what is left to write right before the commit: the sessions' rows, the outbox."""
+        for each in transactions:
+            await each.flush()
+        watch_of(connection).of_handler = False
+        messages = [message for each in transactions for message in each.messages]
+        exchanges = {k: v for each in transactions for k, v in each.exchanges.items()}
+        await outbox.write(connection, opened.database.dialect, messages, self._clock(), exchanges)
+
+    def _checked(self, handler: str, result: Any) -> Any:
+        if isinstance(result, RetryLater):
+            try:
+                self._check_retry(handler, result)
+            except ConfigurationError as error:
+                return error
+        return result
+
+    def _check_retry(self, handler: str, later: RetryLater) -> None:
+        if later.seconds > self._longest_retry:
+            raise ConfigurationError(
+                f"handler {handler} asked to be tried again in {later.seconds:.0f} s, when its "
+                f"inbox may have forgotten the message: say Store(longest_retry=...), now "
+                f"{self._longest_retry:.0f} s"
+            ) from later
+
+
+async def _take_back(
+    connection: AsyncConnection, otherwise: RunAgainError, *, savepoints: bool
+) -> None:
+    """Undo what the last member did.
+
+    :raises RunAgainError: the one that is given: only all members' work can be undone
+    """
+    if not savepoints:
+        raise otherwise
+    try:
+        await connection.exec_driver_sql("ROLLBACK TO SAVEPOINT mqkit_message")
+    except SQLAlchemyError:  # the connection is gone, for example with a statement that hung
+        raise otherwise from None
+
+
+def _tell(member: Member, known: Any) -> None:
+    if isinstance(known, BaseException):
+        member.fail(known)
+    else:
+        member.end(known)
+
+
+def _log_handled(handler: str, delivery: Delivery) -> None:
+    logger.info("%s: message %s was handled before", handler, shown(delivery.message_id))
