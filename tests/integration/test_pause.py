@@ -378,11 +378,20 @@ class Store:
         self._pay()
 
     async def run_once(
-        self, handler: str, delivery: Delivery, run: Callable[[Any], Awaitable[Any]]
+        self,
+        handler: str,
+        delivery: Delivery,
+        run: Callable[[Any], Awaitable[Any]],
+        *,
+        at_once: int | None = None,
     ) -> Any:
         """Run it if the database is up."""
         self._pay()
         return await run(Transaction())
+
+    def under_way(self, handler: str) -> int:
+        """Be a store's."""
+        return 0
 
     def received(self, handler: str, delivery: Delivery) -> None: ...
 

@@ -9,6 +9,12 @@ GROUP_TIME = 0.02
 """Seconds that the handlers of one transaction run together, about: for so long the first of them
 waits for its commit, and whoever wants a row that it changed waits, too."""
 
+LONGEST_GROUP = 0.25
+"""Seconds; a group takes longer than `GROUP_TIME` where its commit takes long, up to this."""
+
+OVERHEAD = 5
+"""A group may run for so many times the time that its transaction takes besides the handlers."""
+
 DEFAULT_MOST = 100
 """Messages that share a transaction at most. PostgreSQL keeps 64 savepoints of a transaction at
 hand; over that, other sessions read which of them are over from its disk cache."""
@@ -22,13 +28,24 @@ CAREFUL = 1_000
 ALONE = 50
 """Transactions that go on one at a time, after two of them met in a deadlock."""
 
+AT_FIRST = 2
+"""Transactions at a time of a quick handler: one runs while the other waits for its commit."""
+
+WAITS, WORKS = 10.0, 5.0
+"""A run of more than `WAITS` turns of the event loop waits for something else most of the time, and
+others should go on meanwhile. One of fewer than `WORKS` turns has the loop busy."""
+
+QUICK = 0.001
+"""Seconds; a run that takes less waits for nothing that others could use."""
+
 
 class GroupSize:
     """Says how large the groups of one handler may be now.
 
     A handler that is quick runs for many messages in a transaction; one that waits for others, a
     bank say, has a transaction for each, as many at a time as its `concurrency` says. What the
-    handler took lately tells which of the two it is.
+    handler took lately tells which of the two it is, compared with the turns of the event loop: on
+    a machine that is busy all is slow, and more at a time would not help.
     """
 
     def __init__(self, *, at_once: int, most: int = DEFAULT_MOST) -> None:
@@ -37,55 +54,70 @@ class GroupSize:
         :param at_once: handlers that may run at the same time
         :param most: messages that share a transaction at most
         """
-        self._at_once = at_once
+        self.at_once = at_once
         self._most = self._cap = most
-        self._turn: float | None = None
+        self._at_a_time = min(AT_FIRST, at_once)
+        self._run: float | None = None
+        self._lag = 0.0
+        self._overhead = 0.0
         self._careful = 0
         self._alone = 0
 
     @property
     def messages(self) -> int:
         """Return how many messages may share the next transaction."""
-        if self._turn is None:
+        if self._run is None:
             return 1
-        fit = int(GROUP_TIME / self._turn) if self._turn > 0 else self._cap
+        together = max(GROUP_TIME, min(OVERHEAD * self._overhead, LONGEST_GROUP))
+        fit = int(together / self._run) if self._run > 0 else self._cap
         return max(1, min(fit, self._cap))
 
     @property
     def transactions(self) -> int:
-        """Return how many of them may go on at the same time.
-
-        Two of a quick handler: one runs while the other waits for its commit.
-        """
-        size = self.messages
-        if size == 1:
-            return self._at_once
-        wanted = 1 if self._alone else max(2, -(-self._at_once // size))
-        return min(wanted, self._at_once)
+        """Return how many of them may go on at the same time."""
+        return 1 if self._alone and self._cap > 1 else self._at_a_time
 
     @property
     def under_way(self) -> int:
         """Return how many messages are of use here: those that run, and the next group."""
         size = self.messages
-        return self._at_once if size == 1 else size * (self.transactions + 1)
+        return self.at_once if size == 1 else max(self.at_once, size * (self.transactions + 1))
 
     @property
     def has_savepoints(self) -> bool:
         """Tell whether each message of the next transaction gets a savepoint."""
         return self._careful > 0
 
-    def ran(self, seconds: float) -> None:
-        """Note how long the handler took for a message."""
-        known = seconds if self._turn is None else self._turn
-        self._turn = known + WEIGHT * (seconds - known)
+    def ran(self, seconds: float, lag: float) -> None:
+        """Note how long the handler took for a message.
 
-    def committed(self, messages: int) -> None:
-        """Note that a transaction was committed."""
+        :param lag: seconds that one turn of the event loop took then
+        """
+        known = seconds if self._run is None else self._run
+        self._run = known + WEIGHT * (seconds - known)
+        self._lag += WEIGHT * (lag - self._lag)
+
+    def stalled(self) -> None:
+        """Note that messages wait, and no run ended for a while: let another one begin."""
+        self._at_a_time = min(self._at_a_time + 1, self.at_once)
+
+    def committed(self, messages: int, overhead: float) -> None:
+        """Note that a transaction was committed.
+
+        :param overhead: seconds that it took besides the runs of the handlers
+        """
+        self._overhead += WEIGHT * (overhead - self._overhead)
         self._careful = max(0, self._careful - messages)
         if self._alone:
             self._alone -= 1
         elif self._cap < self._most:
             self._cap += 1
+        if self._run is None:
+            return
+        if self._run > WAITS * self._lag + QUICK:
+            self._at_a_time = min(self._at_a_time + 1, self.at_once)
+        elif self._run < WORKS * self._lag:
+            self._at_a_time = max(self._at_a_time - 1, min(AT_FIRST, self.at_once))
 
     def failed(self) -> None:
         """Note that one message's failure made the others run anew."""

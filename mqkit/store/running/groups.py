@@ -5,6 +5,7 @@ A group never waits for more: it takes what is there when the transaction before
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +20,9 @@ from mqkit.store.running.once import Once, RunAgainError
 from mqkit.store.running.transient import Key
 from mqkit.store.transaction import Transaction
 
+STALL = 0.01
+"""Seconds without any run's end after which another one may begin beside those that go on."""
+
 
 class Groups:
     """Runs the messages of one handler in groups, in tasks of its own."""
@@ -30,22 +34,39 @@ class Groups:
         self.size = size
         self._waiting: deque[Member] = deque()
         self._serving = 0
+        self._progress = 0
+        self._looking: asyncio.TimerHandle | None = None
 
     async def run(self, delivery: Delivery, run: Callable[[Transaction], Awaitable[Any]]) -> Any:
         """Run the handler for a message once its turn has come; return its result once committed.
 
         :raises Exception: what the handler raised, or the store's error, which is judged
         """
-        member = Member(delivery, run)
+        member = Member(delivery, run, self._note_progress)
         self._waiting.append(member)
         self._serve_more()
         return await member.take_part()
 
     def _serve_more(self) -> None:
-        if self._waiting and self._serving < self.size.transactions:
+        if not self._waiting:
+            return
+        if self._serving < self.size.transactions:
             self._serving += 1
             # In a context of its own: it is not the run of the message that came first.
             self._opened.spawn_group(self._serve(), contextvars.Context())
+        if self._serving < self.size.at_once and self._looking is None:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        """See in a moment whether those that wait, wait for runs that wait for something else."""
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(STALL, self._look, self._progress)
+
+    def _look(self, progress: int) -> None:
+        self._looking = None
+        if self._progress == progress and self._waiting:
+            self.size.stalled()
+        self._serve_more()
 
     async def _serve(self) -> None:
         """Run groups until nobody waits, or fewer of them are to go on at a time."""
@@ -61,8 +82,6 @@ class Groups:
             await self._run(members)
         finally:
             for each in members:
-                if each.seconds is not None:
-                    self.size.ran(each.seconds)
                 # All have ended, unless this was cancelled, or has a fault.
                 each.fail(_closed())
 
@@ -95,6 +114,7 @@ class Groups:
 
     async def _run_together(self, members: Sequence[Member]) -> None:
         opened, size = self._opened, self.size
+        began = asyncio.get_running_loop().time()
         try:
             await self._once.group(opened, self._handler, members, savepoints=size.has_savepoints)
         except RunAgainError as again:
@@ -111,11 +131,12 @@ class Groups:
                 if not each.is_over:
                     await self._run_alone(each)
         else:
-            size.committed(len(members))
+            self._committed(members, began)
             for each in members:
                 opened.transient.ended(self._key(each))
 
     async def _run_alone(self, member: Member) -> None:
+        began = asyncio.get_running_loop().time()
         try:
             result = await self._once.one(self._opened, self._handler, member.delivery, member.turn)
         except MemberLeftError:
@@ -125,7 +146,19 @@ class Groups:
         else:
             self._opened.transient.ended(self._key(member))
             member.end(result)
-            self.size.committed(1)
+            self._committed([member], began)
+
+    def _note_progress(self) -> None:
+        self._progress += 1
+
+    def _committed(self, members: Sequence[Member], began: float) -> None:
+        runs = 0.0
+        for each in members:
+            if each.seconds is not None:
+                self.size.ran(each.seconds, each.lag)
+                runs += each.seconds
+        seconds = asyncio.get_running_loop().time() - began
+        self.size.committed(len(members), seconds - runs)
 
     async def _fail(self, member: Member, error: BaseException) -> None:
         if not isinstance(error, (StoreUnavailableError, StatementError)):

@@ -22,6 +22,8 @@ class _Turn:
 
     transaction: Transaction
     held: Held
+    given: float
+    """When, by the event loop's clock."""
     ended: asyncio.Future[Any]
     """Its result, or the error of its handler."""
 
@@ -40,8 +42,18 @@ class Member:
     that it has without a group; the latter lends it the transaction meanwhile.
     """
 
-    def __init__(self, delivery: Delivery, run: Callable[[Transaction], Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        run: Callable[[Transaction], Awaitable[Any]],
+        on_ran: Callable[[], None],
+    ) -> None:
+        """Wait for a turn.
+
+        :param on_ran: is called whenever its handler has run
+        """
         self.delivery = delivery
+        self._on_ran = on_ran
         self._run = run
         self._next: asyncio.Future[_Turn | _End] = asyncio.get_running_loop().create_future()
         self.has_left = False
@@ -50,6 +62,8 @@ class Member:
         """Whether it was told its result or its error."""
         self.seconds: float | None = None
         """How long its handler ran, the last time."""
+        self.lag = 0.0
+        """Seconds that passed until its task came to its turn: one turn of the event loop."""
 
     async def take_part(self) -> Any:
         """Run the handler, as often as it gets a turn, and return its result once committed.
@@ -68,6 +82,7 @@ class Member:
             await self._take_turn(step)
 
     async def _take_turn(self, turn: _Turn) -> None:
+        self.lag = asyncio.get_running_loop().time() - turn.given
         try:
             with holding(turn.held):
                 result = await self._run(turn.transaction)
@@ -102,12 +117,13 @@ class Member:
             raise MemberLeftError
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[Any] = loop.create_future()
-        self._next.set_result(_Turn(transaction, held_now(), ended))
         began = loop.time()
+        self._next.set_result(_Turn(transaction, held_now(), began, ended))
         try:
             return await ended
         finally:
             self.seconds = loop.time() - began
+            self._on_ran()
             transaction.end()
             del ended  # it holds the error, whose traceback holds this frame
 

@@ -329,6 +329,39 @@ async def test_drained_waits_for_what_runs() -> None:
     source.pool.close()
 
 
+async def test_the_limit_may_change_while_items_run() -> None:
+    """More begin at once where it rises; where it falls, none begins before enough have ended."""
+    gates = [asyncio.Event() for _ in range(10)]
+
+    async def work(item: int) -> None:
+        await gates[item].wait()
+
+    async def turns() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    source = Source(work, at_a_time=2)
+    source.add(*range(10))
+    await turns()
+    assert source.running == 2
+    source.pool.set_limit(5)
+    await turns()
+    assert source.running == 5
+    source.pool.set_limit(1)
+    for ended in range(4):
+        gates[ended].set()
+        await turns()
+        assert source.running == 4 - ended
+    gates[4].set()
+    await turns()
+    assert source.running == 1
+    for gate in gates:
+        gate.set()
+    await source.done()
+    assert source.most == 5
+    source.pool.close()
+
+
 async def test_few_workers_are_kept_for_later() -> None:
     """After many runs at the same time, only some of their tasks stay."""
     before = len(asyncio.all_tasks())

@@ -48,8 +48,17 @@ class Notes:
         self.away = False
         self.error: StoreError | None = None
 
+    def under_way(self, handler: str) -> int:
+        """Be a store's."""
+        return 0
+
     async def run_once(
-        self, handler: str, delivery: Delivery, run: Callable[[Any], Awaitable[Any]]
+        self,
+        handler: str,
+        delivery: Delivery,
+        run: Callable[[Any], Awaitable[Any]],
+        *,
+        at_once: int | None = None,
     ) -> Any:
         """Run it, or give what it gave before."""
         if self.away:

@@ -352,7 +352,11 @@ class Store:
 
     async def ping(self) -> None: ...
 
-    async def run_once(self, *_: Any) -> None: ...
+    async def run_once(self, *_: Any, at_once: int | None = None) -> None: ...
+
+    def under_way(self, handler: str) -> int:
+        """Be a store's."""
+        return 0
 
 
 @pytest.mark.parametrize(

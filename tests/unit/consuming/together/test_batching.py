@@ -116,9 +116,13 @@ class FakeStore:
         self.results: dict[str, Any] = results
         self.ran: list[Any] = []
 
-    async def run_once(self, *_: Any) -> Any:
+    async def run_once(self, *_: Any, at_once: int | None = None) -> Any:
         """Be a store's."""
         raise AssertionError
+
+    def under_way(self, handler: str) -> int:
+        """Be a store's."""
+        return 0
 
     async def run_batch_once(
         self,

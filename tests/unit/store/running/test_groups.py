@@ -356,11 +356,8 @@ async def test_a_store_that_is_away_is_so_for_all_of_a_group(
     """And costs none of them an attempt."""
     async with grouping(database) as (store, groups, work):
 
-        @contextlib.asynccontextmanager
-        async def away() -> AsyncIterator[None]:
-            if store is not None:
-                raise StoreUnavailableError("gone")
-            yield
+        def away() -> Any:
+            raise StoreUnavailableError("gone")
 
         opened = store._open()
 
