@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import MessageIdError, MessageIdReusedError, StoreError
@@ -82,20 +80,11 @@ async def claim(
 
     :raises MessageIdReusedError: another message of this id was handled: its body is another
     """
-    row = {**_row(handler, delivery), **dialect.kept(inbox, keep, now)}
-    for _ in range(_CLAIM_AGAIN):
-        inserted = await connection.execute(_claim(dialect), row)
-        if inserted.rowcount == 1:
-            return None
-        found = await connection.execute(
-            select(inbox.c.result, inbox.c.body_hash).where(_mine(dialect, handler, delivery))
-        )
-        there = found.one_or_none()
-        if there is not None:
-            _check_body(handler, row, there.body_hash)
-            return Handled(kept_result(there.result))
-        # Deleted as too old in between; or it was the row of another id, of the same hash.
-    raise _collided(delivery.message_id)
+    known = await claim_many(connection, dialect, handler, [delivery], now=now, keep=keep)
+    found = known.get(delivery.message_id or "")
+    if isinstance(found, StoreError):
+        raise found
+    return found
 
 
 async def claim_many(
@@ -122,12 +111,11 @@ async def claim_many(
             del left[inserted]
         if not left:
             return known
-        columns = (inbox.c.message_id, inbox.c.result, inbox.c.body_hash)
-        mine = dialect.many_of_inbox(list(left), (handler, ordered[0].queue))
-        for there in await connection.execute(select(*columns).where(mine)):
-            row = left.pop(there.message_id, None)
+        there = await dialect.find_inbox(connection, list(left), (handler, ordered[0].queue))
+        for message_id, result, hashed in there:
+            row = left.pop(message_id, None)
             if row is not None:  # else it is one of another id, of the same hash
-                known[there.message_id] = _known(handler, row, there.body_hash, there.result)
+                known[message_id] = _known(handler, row, hashed, result)
         if not left:
             return known
     return known | {message_id: _collided(message_id) for message_id in left}
@@ -175,29 +163,14 @@ async def take_out(
     """Delete rows that this transaction has inserted, of messages that failed in it."""
     if deliveries:
         ids = [each.message_id or "" for each in deliveries]
-        mine = dialect.many_of_inbox(ids, (handler, deliveries[0].queue))
-        await connection.execute(delete(inbox).where(mine))
-
-
-def _mine(dialect: Dialect, handler: str, delivery: Delivery) -> ColumnElement[bool]:
-    return dialect.of_inbox(delivery.message_id or "", (handler, delivery.queue))
-
-
-@functools.lru_cache(maxsize=16)
-def _claim(dialect: Dialect) -> Any:
-    # Once for all messages: making a statement takes a good part of what running it takes.
-    return dialect.insert(inbox).values(**dialect.kept_columns(inbox)).on_conflict_do_nothing()
+        await dialect.delete_inbox(connection, ids, (handler, deliveries[0].queue))
 
 
 async def keep_result(
     connection: AsyncConnection, dialect: Dialect, handler: str, delivery: Delivery, result: Any
 ) -> None:
     """Write what the handler returned, for status and for a reply that is asked for again."""
-    if result is None:
-        return
-    await connection.execute(
-        update(inbox).where(_mine(dialect, handler, delivery)).values(result=result_text(result))
-    )
+    await keep_results(connection, dialect, handler, [(delivery, result)])
 
 
 async def keep_results(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 from mqkit.message import Properties
@@ -24,6 +25,14 @@ _EXCHANGE = "$exchange"
 """Where the exchange stands among the properties, none of which is called so."""
 
 _DEFAULTS = Exchange("defaults")
+
+_NAMES = tuple(item.name for item in fields(Properties))
+_values = attrgetter(*_NAMES)
+
+_PLAIN = frozenset({str, bool, int, float})
+"""What JSON has as it is."""
+
+_to_json = json.JSONEncoder().encode
 
 _DECODERS: dict[str, Callable[[str], Any]] = {
     "bytes": base64.b64decode,
@@ -39,11 +48,15 @@ def writable(text: str) -> str:
 
 def properties_to_text(properties: Properties, exchange: Exchange | None = None) -> str:
     """Write all properties that are set as JSON, and how the exchange is declared, if it is."""
-    values = {item.name: getattr(properties, item.name) for item in fields(properties)}
-    plain = {k: _plain(v) for k, v in values.items() if v is not None}
+    plain: dict[str, Any] = {
+        name: value if type(value) in _PLAIN else _plain(value)
+        for name, value in zip(_NAMES, _values(properties), strict=True)
+        # Most messages have no headers.
+        if value is not None and value != {}
+    }
     if exchange is not None and exchange.declare:
         plain[_EXCHANGE] = _plain(_declaration(exchange))
-    return json.dumps(plain)
+    return _to_json(plain)
 
 
 def properties_from_text(text: str) -> Properties:

@@ -26,9 +26,9 @@ from mqkit.outcome import Outcome
 from mqkit.registration.transactions import HandlerPolicy, SendWithin
 from mqkit.settings import Settings
 from mqkit.store import inbox
-from mqkit.store.database.engine import watch_of
 from mqkit.store.database.owner import Owner
 from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
+from mqkit.store.database.watch import watch_of
 from mqkit.store.open_store import OpenStore
 from mqkit.store.outbox import Outbox, Unpublished
 from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay

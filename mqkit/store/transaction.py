@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Executable
 from sqlalchemy.engine import CursorResult
@@ -15,7 +15,11 @@ from mqkit.errors import InvalidMessageError, StoreError
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.publishing.outgoing import Outgoing, to_message
+from mqkit.store.database.watch import watch_of
 from mqkit.topology import Exchange
+
+if TYPE_CHECKING:
+    import asyncpg
 
 
 class Transaction:
@@ -78,6 +82,31 @@ class Transaction:
                 join_transaction_mode="create_savepoint",
             )
         return self._session
+
+    @property
+    def driver_connection(self) -> asyncpg.Connection:
+        """Return asyncpg's connection, in this transaction, for statements that shall cost less.
+
+        What is done with it is committed with the rest; its errors are asyncpg's own, and are
+        judged like those of `execute`: a deadlock's victim costs no attempt, say. Its
+        `transaction()` makes a savepoint. It is used in turn with `execute` and never beside it,
+        and not after the handler has returned.
+
+        COMMIT and ROLLBACK are mqkit's here, too: where the transaction was ended by hand, the
+        handler fails, but what was committed stays. A COMMIT and a BEGIN that both go by another
+        method than `execute` are not even seen.
+
+        :raises StoreError: the store is on SQLite
+        """
+        watch = watch_of(self.connection)
+        if watch.driver is None:
+            raise StoreError(
+                "transaction.driver_connection is asyncpg's, which a store on SQLite does not "
+                "have: use transaction.execute(...)"
+            )
+        watch.driver_is_lent = True
+        driver: asyncpg.Connection = watch.driver
+        return driver
 
     @property
     def messages(self) -> tuple[tuple[str | None, Message], ...]:

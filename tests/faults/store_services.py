@@ -23,6 +23,13 @@ from tests.faults.matrix.journal import Journal
 QUEUE, EVENTS = "ledger", "ledger.events"
 """Of the orders, and of what the ledger publishes."""
 
+COMMITS = ("groups", "alone", "batches")
+"""How the ledger's messages are committed: those that are ready share a transaction, or each has
+its own, or the handler takes many."""
+
+BATCH, WITHIN = 10, 0.02
+"""Orders of a batch, and the seconds in which they come together."""
+
 RETRIES = Retry(stop=stop_after_attempt(20), wait=wait_fixed(0.1))
 
 DELIVERY_LIMIT = 100_000
@@ -41,12 +48,18 @@ def posting(
 ) -> Service:
     """A service that posts orders to the ledger, and notes its runs if there is a journal."""
     service = Service("ledger", retry=RETRIES, store=store)
+    orders = queue or Queue(QUEUE, delivery_limit=DELIVERY_LIMIT)
+    commits = os.environ.get("MQKIT_MATRIX_COMMITS", COMMITS[0])
+    if commits == "batches":
+        _register_batch(service, journal, orders, events, concurrency, prefetch, timeout)
+        return service
 
     @service.handler(
-        queue or Queue(QUEUE, delivery_limit=DELIVERY_LIMIT),
+        orders,
         concurrency=concurrency,
         prefetch=prefetch,
         timeout=timeout,
+        share_commits=commits == "groups",
     )
     async def handle(order: Order, transaction: Transaction, delivery: Delivery) -> None:
         with _noted(journal, order, delivery):
@@ -56,6 +69,43 @@ def posting(
                 raise FailedOnPurposeError(order.key)
 
     return service
+
+
+def _register_batch(
+    service: Service,
+    journal: Journal | None,
+    queue: Queue,
+    events: str,
+    concurrency: int,
+    prefetch: int,
+    timeout: float | None,
+) -> None:
+    """Post many orders at a time: what one of them did is taken back where it fails."""
+    size = min(BATCH, prefetch)
+
+    @service.batch(
+        queue,
+        size=size,
+        within=WITHIN,
+        prefetch=prefetch,
+        concurrency=max(1, concurrency // size),
+        timeout=timeout,
+    )
+    async def handle(
+        orders: list[Order], transaction: Transaction, deliveries: list[Delivery]
+    ) -> list[Exception | None]:
+        results: list[Exception | None] = []
+        with contextlib.ExitStack() as noted:
+            for order, delivery in zip(orders, deliveries, strict=True):
+                noted.enter_context(_noted(journal, order, delivery))
+                # A message to the outbox cannot be taken back: who fails must do so before.
+                if delivery.attempt <= order.failures:
+                    results.append(FailedOnPurposeError(order.key))
+                    continue
+                await post(order, transaction, events)
+                await asyncio.sleep(order.seconds)
+                results.append(None)
+        return results
 
 
 def _noted(

@@ -76,14 +76,19 @@ class Dialect(Protocol):
         """Match the inbox row of this message, handler and queue."""
         ...
 
-    def many_of_inbox(
-        self, message_ids: Sequence[str], consumer: tuple[str, str]
-    ) -> ColumnElement[bool]:
-        """Match the inbox rows of these messages, of one handler and queue.
+    async def find_inbox(
+        self, connection: AsyncConnection, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> Sequence[tuple[str, str | None, int | None]]:
+        """Return the ids, results and body hashes of inbox rows of one handler and queue.
 
-        A row of another id, of the same hash, may be among them; of those that this transaction
-        has inserted none can be.
+        A row of another id, of the same hash, may be among them.
         """
+        ...
+
+    async def delete_inbox(
+        self, connection: AsyncConnection, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> None:
+        """Delete inbox rows of one handler and queue that this transaction has inserted."""
         ...
 
     async def insert_inbox(

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import URL, event
-from sqlalchemy.exc import DisconnectionError, PendingRollbackError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from mqkit.errors import StoreError
-from mqkit.store.database.failures import Fault, fault_of, sqlstate
 from mqkit.store.database.opening import open_postgres, open_sqlite
+from mqkit.store.database.sqlite.driver import Driver
+from mqkit.store.database.watch import find_watch
 
 LOCK_TIMEOUT = 30.0
 """Seconds that a statement waits for a lock, before its message is tried again later."""
@@ -37,9 +38,6 @@ BESIDE = 3
 They are its own, so that handlers that use up the pool never hold up what they have committed.
 """
 
-WATCH = "mqkit_watch"
-"""The execution option that holds a transaction's `Watch`."""
-
 READING = "mqkit_reading"
 """The execution option of a transaction that only reads."""
 
@@ -52,62 +50,6 @@ _PIN_SESSION = (
 )
 """With 'off', a server that crashes forgets transactions whose messages are acked; what is between
 'local' and 'remote_apply' is a choice of what more than the server's own disk is waited for."""
-
-_ABORTED = "25P02"
-"""A statement in a transaction of which another has failed."""
-
-
-@dataclass(slots=True)
-class Watch:
-    """Records what happened in one transaction, as its errors are judged by that."""
-
-    error: BaseException | None = None
-    """The latest error that the database gave, whoever caught it; not that one had come before."""
-    fault: Fault = Fault.STATEMENT
-    """Whom that one blames."""
-    transient: bool = False
-    """Whether one of them blamed the database."""
-    of_handler: bool = False
-    """Whether statements are the handler's now, and not mqkit's."""
-    unpinned: bool = False
-    """Whether a statement had to do with how a commit gets to the disk."""
-    may_commit: bool = False
-    began: float = 0.0
-    """When its connection was there, by the event loop's clock."""
-    in_doubt: bool = False
-    """Whether a commit began and did not end well: the connection may still be in a transaction."""
-
-    def begin_turn(self) -> None:
-        """Note that a handler's statements follow, for which no error came yet."""
-        self.error = None
-        self.of_handler = True
-
-    def saw(self, error: BaseException) -> None:
-        """Note an error that the database gave."""
-        self.error = error
-        self.fault = fault_of(error, of_handler=self.of_handler)
-        self.transient = self.transient or self.fault is Fault.DATABASE
-
-    def culprit(self, raised: Exception) -> Exception:
-        """Return the database's error from a group of tasks' errors; else what was raised."""
-        if isinstance(raised, ExceptionGroup):
-            found = raised.subgroup(lambda error: error is self.error)
-            if found is not None and isinstance(self.error, Exception):
-                return self.error
-        return raised
-
-    def fault_of(self, error: BaseException) -> Fault:
-        """Tell whom an error blames: the database, or else the statement and its caller."""
-        if error is self.error:
-            return self.fault
-        # The caller swallowed the cause, and went on.
-        swallowed = is_aborted(error) or isinstance(error, PendingRollbackError)
-        return Fault.DATABASE if self.transient and swallowed else Fault.STATEMENT
-
-
-def is_aborted(error: BaseException) -> bool:
-    """Tell whether an error only says that an earlier statement of its transaction failed."""
-    return sqlstate(error) == _ABORTED
 
 
 def make_engine(
@@ -130,14 +72,13 @@ def make_engine(
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def note(context: Any) -> None:
-        watch = _watch(context.connection)
-        error = context.sqlalchemy_exception or context.original_exception
-        if watch is not None and not is_aborted(error):
-            watch.saw(error)
+        watch = find_watch(context.connection)
+        if watch is not None:
+            watch.saw(context.sqlalchemy_exception or context.original_exception)
 
     @event.listens_for(engine.sync_engine, "commit")
     def refuse(connection: Any) -> None:
-        watch = _watch(connection)
+        watch = find_watch(connection)
         if watch is None:
             return
         watch.in_doubt = True
@@ -150,26 +91,15 @@ def make_engine(
     return engine
 
 
-def watch_of(connection: AsyncConnection) -> Watch:
-    """Return the `Watch` of the transaction that a connection is in."""
-    watch = _watch(connection.sync_connection)
-    assert watch is not None
-    return watch
-
-
-def _watch(connection: Any) -> Watch | None:
-    if connection is None:
-        return None
-    watch: Watch | None = connection.get_execution_options().get(WATCH)
-    return watch
-
-
 def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float | None) -> AsyncEngine:
     # The URL's parameters are libpq's (sslmode, ...), which asyncpg knows in a DSN only.
     query = url.set(drivername="postgresql", username=None, password=None, host=None, port=None)
     dsn = query.set(database=None).render_as_string(hide_password=False)
+    from mqkit.store.database.connection import StoreConnection  # noqa: PLC0415 - needs the extra
+
     arguments: dict[str, Any] = {
         "async_creator_fn": open_postgres,
+        "connection_class": StoreConnection,
         "dsn": dsn.replace("postgresql://?", "postgresql:///?") if url.query else None,
         "timeout": CONNECT_TIMEOUT,
         "command_timeout": STATEMENT_TIMEOUT if timeout is None else timeout,
@@ -208,7 +138,7 @@ def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float | None) -> As
 
     @event.listens_for(engine.sync_engine, "before_cursor_execute")
     def look(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "synchronous_commit" in statement and (watch := _watch(connection)) is not None:
+        if "synchronous_commit" in statement and (watch := find_watch(connection)) is not None:
             watch.unpinned = True
 
     @event.listens_for(engine.sync_engine, "checkout")
@@ -245,7 +175,13 @@ def _set_up_in_transactions(dialect: Any) -> None:
 
 def _sqlite(url: URL) -> AsyncEngine:
     arguments = {"timeout": LOCK_TIMEOUT, "isolation_level": None, "async_creator_fn": open_sqlite}
-    engine = create_async_engine(url, hide_parameters=True, connect_args=arguments)
+    engine = create_async_engine(
+        url,
+        module=Driver(),
+        poolclass=AsyncAdaptedQueuePool,
+        hide_parameters=True,
+        connect_args=arguments,
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from enum import Enum, auto
 
 from sqlalchemy.exc import DBAPIError
@@ -69,11 +70,18 @@ against the message.
 
 _LASTING = frozenset({"53100", "53300"})
 
+_LOST = ("08", "57P01", "57P02")
+"""The connection is closed, by whichever side."""
 
-def fault_of(error: BaseException, *, of_handler: bool) -> Fault:
+_CLOSED = "connection is closed"
+"""What asyncpg says of a connection that was closed before."""
+
+
+def fault_of(error: BaseException, *, of_handler: bool, lost: bool = False) -> Fault:
     """Tell whom an error that a database gave blames.
 
     :param of_handler: whether a handler's statement met it, and not one of mqkit's own
+    :param lost: whether the connection is known to be closed
     """
     # asyncpg passes on what the socket said, and its own TimeoutError, as they are; the latter is
     # an OSError too, without a number.
@@ -81,14 +89,25 @@ def fault_of(error: BaseException, *, of_handler: bool) -> Fault:
         return Fault.TIMEOUT if of_handler else Fault.DATABASE
     if isinstance(error, (OSError, PoolTimeoutError)):
         return Fault.DATABASE
-    if not isinstance(error, DBAPIError):
+    if not isinstance(error, DBAPIError) and not is_of_driver(error):
         return Fault.STATEMENT
     if sqlstate(error) in _OF_WHOSE_STATEMENT:
         return Fault.STATEMENT if of_handler else Fault.DATABASE
-    return Fault.DATABASE if error.connection_invalidated or _is_away(error) else Fault.STATEMENT
+    is_away = lost or is_lost(error) or _is_away(error)
+    return Fault.DATABASE if is_away else Fault.STATEMENT
 
 
-def _is_away(error: DBAPIError) -> bool:
+def is_of_driver(error: BaseException) -> bool:
+    """Tell whether asyncpg raised an error, and SQLAlchemy has not wrapped it."""
+    # Where it was never imported it raised nothing, and it takes its time to import.
+    asyncpg = sys.modules.get("asyncpg")
+    if asyncpg is None:
+        return False
+    kinds = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+    return isinstance(error, kinds)
+
+
+def _is_away(error: BaseException) -> bool:
     code = sqlstate(error)
     if code is not None:
         return code in _SQLSTATES or code.startswith(_SQLSTATE_CLASSES)
@@ -97,23 +116,30 @@ def _is_away(error: DBAPIError) -> bool:
 
 def is_lasting(error: BaseException) -> bool:
     """Tell whether an error is a state of the whole database, which no message brings about."""
-    if not isinstance(error, DBAPIError):
-        return False
     return sqlstate(error) in _LASTING or _sqlite_code(error) in _SQLITE_LASTING
 
 
 def is_lost(error: BaseException) -> bool:
     """Tell whether an error says that the connection is closed."""
-    return isinstance(error, DBAPIError) and error.connection_invalidated
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    if not is_of_driver(error):
+        return False
+    # asyncpg has a code of the server's for one that it loses, and none for one that is lost.
+    code = sqlstate(error)
+    return _CLOSED in str(error) if code is None else code.startswith(_LOST)
 
 
 def sqlstate(error: BaseException) -> str | None:
     """Return PostgreSQL's code of an error, where it has one."""
-    code = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    if isinstance(error, DBAPIError):
+        code = getattr(error.orig, "sqlstate", None)
+    else:
+        code = getattr(error, "sqlstate", None) if is_of_driver(error) else None
     return code if isinstance(code, str) else None
 
 
-def _sqlite_code(error: DBAPIError) -> int | None:
-    result = getattr(error.orig, "sqlite_errorcode", None)
+def _sqlite_code(error: BaseException) -> int | None:
+    result = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
     # The low byte is the primary code of an extended one.
     return result & 0xFF if isinstance(result, int) else None

@@ -1,7 +1,6 @@
 """Opens connections of the drivers, and closes one whose caller is cancelled meanwhile.
 
-The drivers forget what they open when they are cancelled in the middle of it: a file, a thread, a
-socket.
+A driver forgets what it opens when it is cancelled in the middle of it: a file, a thread, a socket.
 """
 
 from __future__ import annotations
@@ -9,7 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
+
+from mqkit.store.database.sqlite.thread import SqliteConnection
+
+T = TypeVar("T")
 
 OPENING_TIMEOUT = 1.0
 """Seconds that a cancelled opening may take to come to its end; then it is cancelled itself."""
@@ -25,29 +28,18 @@ async def open_postgres(*args: Any, **kwargs: Any) -> Any:
     return await _whole(asyncpg.connect(*args, **kwargs), close)
 
 
-async def open_sqlite(*args: Any, **kwargs: Any) -> Any:
-    """Open a connection by `aiosqlite.connect`; where it fails, its thread has ended, too."""
-    import aiosqlite  # noqa: PLC0415 - SQLAlchemy imports it where it is needed only
+async def open_sqlite(*args: Any, **kwargs: Any) -> SqliteConnection:
+    """Open a connection with the arguments of `sqlite3.connect`."""
+    connection = SqliteConnection(*args, **kwargs)
 
-    connection = aiosqlite.connect(*args, **kwargs)
-    thread = connection._thread  # noqa: SLF001 - it has no public name; SQLAlchemy does the same
-    thread.daemon = True
+    async def connect() -> SqliteConnection:
+        await connection.open()
+        return connection
 
-    async def connect() -> aiosqlite.Connection:
-        try:
-            return await connection
-        except BaseException:
-            # Its last word is to this loop, which may be about to end.
-            await asyncio.to_thread(thread.join, OPENING_TIMEOUT)
-            raise
-
-    async def close(opened: aiosqlite.Connection) -> None:
-        await opened.close()
-
-    return await _whole(connect(), close)
+    return await _whole(connect(), SqliteConnection.close)
 
 
-async def _whole(opening: Awaitable[Any], close: Callable[[Any], Awaitable[None]]) -> Any:
+async def _whole(opening: Awaitable[T], close: Callable[[T], Awaitable[None]]) -> T:
     task = asyncio.ensure_future(opening)
     try:
         return await asyncio.shield(task)

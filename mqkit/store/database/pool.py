@@ -28,16 +28,14 @@ from mqkit.store.database.engine import (
     LOCK_TIMEOUT,
     READING,
     STATEMENT_TIMEOUT,
-    WATCH,
-    Watch,
-    is_aborted,
     make_engine,
 )
-from mqkit.store.database.failures import Fault, fault_of, is_lasting, is_lost
+from mqkit.store.database.failures import Fault, fault_of, is_lasting, is_lost, is_of_driver
 from mqkit.store.database.postgres import Postgres, is_pooled
 from mqkit.store.database.slots import TransactionSlots
-from mqkit.store.database.sqlite import Sqlite
+from mqkit.store.database.sqlite.dialect import Sqlite
 from mqkit.store.database.url import redacted, shown, store_url
+from mqkit.store.database.watch import WATCH, Watch, check_going_on, is_aborted
 from mqkit.store.migrate import create_or_migrate, missing
 
 __all__ = ["DEFAULT_POOL", "Database", "store_url"]
@@ -69,6 +67,7 @@ class Database:
         self._pool = pool
         self._statement_timeout = statement_timeout
         self._engine: AsyncEngine | None = None
+        self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError)
         self._pings: set[asyncio.Task[None]] = set()
         # SQLite has one writer at a time: in this process they queue up in order, which is
         # fairer than its busy handler, and waits without a thread.
@@ -114,9 +113,11 @@ class Database:
             ) from error
 
     def _make_engine(self, *, pooled: bool) -> AsyncEngine:
-        return make_engine(
+        engine = make_engine(
             self.url, self._pool, pooled=pooled, statement_timeout=self._statement_timeout
         )
+        self._failures = (SQLAlchemyError, OSError, *self.dialect.connect_errors())
+        return engine
 
     async def close(self) -> None:
         """Disconnect."""
@@ -161,7 +162,9 @@ class Database:
 
     def failure(self, result: object) -> StoreUnavailableError | None:
         """Return what an error is that a handler caught, where it blames the database."""
-        if not isinstance(result, DBAPIError):
+        if not isinstance(result, DBAPIError) and not (
+            isinstance(result, Exception) and is_of_driver(result)
+        ):
             return None
         if fault_of(result, of_handler=True) is not Fault.DATABASE:
             return None
@@ -180,23 +183,29 @@ class Database:
             knows whether the transaction is committed
         :raises StoreError: a statement had failed in it, or somebody ended it by hand
         """
-        async with contextlib.AsyncExitStack() as stack:
-            if self._is_sqlite or not beside:
-                await stack.enter_async_context(self._slot(front=beside))
-            watch = Watch()
-            connection = await stack.enter_async_context(self._connection(watch))
-            begun = _transaction_of(connection)
+        if beside and not self._is_sqlite:
+            async with self._writing() as connection:
+                yield connection
+        else:
+            async with self._slot(front=beside), self._writing() as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncConnection]:
+        watch = Watch()
+        async with self._connection(watch) as connection:
             await self.dialect.begun(connection, LOCK_TIMEOUT)
             yield connection
             watch.of_handler = False
-            if _transaction_of(connection) is not begun or not begun.is_active:
-                raise StoreError("the store's transaction was ended by hand, and is rolled back")
+            check_going_on(connection, watch)
             if watch.error is not None:
                 await self.dialect.check_alive(connection)
-            await self.dialect.committing(connection, unpinned=watch.unpinned)
+            unpinned = watch.unpinned or watch.driver_is_lent
+            await self.dialect.committing(connection, unpinned=unpinned)
             watch.may_commit = True
             await connection.commit()
             watch.in_doubt = False
+            watch.is_committed = True
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -210,17 +219,17 @@ class Database:
     ) -> AsyncIterator[AsyncConnection]:
         if self._engine is None:
             raise StoreError(f"store {self} is not open")
-        failures: tuple[type[Exception], ...] = (
-            SQLAlchemyError,
-            OSError,
-            *self.dialect.connect_errors(),
-        )
+        failures = self._failures
         connection = self._engine.connect()
+
+        def begin(sync: Any) -> None:
+            sync.execution_options(**{WATCH: watch, READING: reading})
+            watch.begun = sync.begin()
+
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT + LOCK_TIMEOUT):
                 await connection.start()
-                await connection.execution_options(**{WATCH: watch, READING: reading})
-                await connection.begin()
+                await connection.run_sync(begin)
         except failures as error:
             await self._let_go(connection)
             raise self._told(StoreUnavailableError, error) from self._cause(error)
@@ -228,20 +237,30 @@ class Database:
             await self._let_go(connection)
             raise
         watch.began = asyncio.get_running_loop().time()
+        judging: tuple[type[Exception], ...] = (*failures, ExceptionGroup)
         try:
             yield connection
-        except (SQLAlchemyError, OSError, ExceptionGroup) as raised:
+        except judging as raised:
             judged = self.judged(watch, raised)
             if judged is raised:
                 raise
             raise judged from judged.__cause__
         finally:
-            # What was not committed is rolled back.
-            await self._let_go(connection, throw_away=watch.in_doubt)
+            await self._give_back(connection, watch)
+
+    async def _give_back(self, connection: AsyncConnection, watch: Watch) -> None:
+        """Give a connection back to the pool; what was not committed is rolled back."""
+        if watch.driver is not None:
+            watch.driver.watch = None
+            if watch.is_committed:
+                # Nothing is left to say to the server, so that nothing here waits.
+                await connection.close()
+                return
+        await self._let_go(connection, throw_away=watch.in_doubt or watch.lost)
 
     def judged(self, watch: Watch, raised: Exception) -> Exception:
         """Return what an error in a transaction is: the store's, or as it is the caller's own."""
-        if not isinstance(raised, (SQLAlchemyError, OSError, ExceptionGroup)):
+        if not isinstance(raised, (*self._failures, ExceptionGroup)):
             return raised
         culprit = watch.culprit(raised)
         fault = watch.fault_of(culprit)
@@ -249,7 +268,7 @@ class Database:
         if fault is Fault.DATABASE:
             error = unavailable = self._told(StoreUnavailableError, culprit)
             unavailable.lasting = is_lasting(culprit)
-            if is_lost(culprit):
+            if watch.lost or is_lost(culprit):
                 unavailable.lost_after = asyncio.get_running_loop().time() - watch.began
             error.__cause__ = self._cause(culprit)
         elif fault is Fault.TIMEOUT:
@@ -265,6 +284,10 @@ class Database:
                 "`async with transaction.connection.begin_nested()`"
             )
             error.__cause__ = watch.error or culprit
+        elif watch.is_ours and culprit is watch.error and is_of_driver(culprit):
+            # Not from it: in what PostgreSQL says besides there may be a row.
+            error = self._told(StoreError, culprit)
+            error.__suppress_context__ = True
         else:
             return raised
         return error
@@ -334,10 +357,6 @@ class Database:
             text += f"{chain}\n{chain!r}\n"
             chain = chain.__cause__ or chain.__context__
         return error if redacted(text, self.url) == text else None
-
-
-def _transaction_of(connection: AsyncConnection) -> Any:
-    return connection.sync_connection and connection.sync_connection.get_transaction()
 
 
 def _first_line(error: BaseException) -> str:

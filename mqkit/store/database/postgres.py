@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import json
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,14 +13,11 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Executable,
-    Insert,
     Integer,
     Interval,
     Select,
-    String,
     Table,
     TableValuedAlias,
-    and_,
     any_,
     bindparam,
     func,
@@ -29,14 +26,22 @@ from sqlalchemy import (
     text,
     true,
     tuple_,
-    update,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import TypeEngine
 
 from mqkit.errors import StoreUnavailableError
+from mqkit.store.database import driver
 from mqkit.store.database.dialects import KEY_LOCK, SCHEMA_LOCK, SHARD_LOCK, key_hash
+from mqkit.store.database.statements import (
+    DELETE_INBOX,
+    FIND_INBOX,
+    INSERT_INBOX,
+    INSERT_OUTBOX,
+    OUTBOX_COLUMNS,
+    SET_RESULTS,
+)
+from mqkit.store.database.watch import watch_of
 from mqkit.store.schema import consumer_hash, id_hash, inbox
 
 
@@ -53,45 +58,9 @@ def _of_shard(statement: Select[Any], table: Table, each: TableValuedAlias) -> S
     ).order_by(table.c.shard, table.c.id)
 
 
-@functools.cache
-def _locked_insert(table: Table, columns: tuple[str, ...]) -> Insert:
-    """An INSERT that first waits for the lock of `hash`: a row is numbered after its WHERE."""
-    values = select(*(bindparam(f"new_{name}", type_=table.c[name].type) for name in columns))
-    lock = func.pg_advisory_xact_lock(KEY_LOCK, bindparam("hash", type_=Integer))
-    return table.insert().from_select(
-        columns, values.where(lock.is_not(None)), include_defaults=False
-    )
-
-
 def _unnest(shards: Iterable[int]) -> TableValuedAlias:
     values = bindparam(None, list(shards), postgresql.ARRAY(Integer))
     return func.unnest(values).table_valued("shard", name="each").render_derived()
-
-
-_TEXTS = postgresql.ARRAY(String)
-
-_OF_EACH: dict[str, TypeEngine[Any]] = {
-    "message_id": _TEXTS,
-    "body_hash": postgresql.ARRAY(BigInteger),
-    "attempt": postgresql.ARRAY(Integer),
-}
-"""What differs between the inbox rows of one handler that are inserted together."""
-
-
-@functools.lru_cache(maxsize=16)
-def _insert_inbox(dialect: Postgres) -> Any:
-    """Make an INSERT of any number of rows: arrays are one parameter each, and it compiles once."""
-    each = func.unnest(*(bindparam(name, type_=kind) for name, kind in _OF_EACH.items()))
-    row = each.table_valued(*_OF_EACH).render_derived()
-    values = {
-        **{name: row.c[name] for name in _OF_EACH},
-        **{name: bindparam(name, type_=String) for name in ("handler", "queue")},
-        **dialect.kept_columns(inbox),
-    }
-    insert = postgresql.insert(inbox).from_select(
-        list(values), select(*values.values()), include_defaults=False
-    )
-    return insert.on_conflict_do_nothing().returning(inbox.c.message_id)
 
 
 _PIN = (
@@ -137,26 +106,15 @@ class Postgres:
     async def insert_locked(
         self,
         connection: AsyncConnection,
-        table: Table,
+        table: Table,  # noqa: ARG002 - which is the outbox
         rows: Sequence[Mapping[str, Any]],
         keys: Collection[str],
     ) -> None:
         # Sorted: two transactions that take the same locks take them in the same order.
         hashes = sorted({key_hash(key) for key in keys})
-        if len(hashes) == 1:
-            # Most transactions have one key: the lock comes along with the rows.
-            locked = [{f"new_{k}": v for k, v in row.items()} | {"hash": hashes[0]} for row in rows]
-            await connection.execute(_locked_insert(table, tuple(rows[0])), locked)
-            return
-        if hashes:
-            await connection.execute(
-                text(
-                    "SELECT pg_advisory_xact_lock(:space, hash) "
-                    "FROM unnest(CAST(:hashes AS integer[])) AS hash"
-                ),
-                {"space": KEY_LOCK, "hashes": hashes},
-            )
-        await connection.execute(table.insert().inline(), rows)
+        columns = [[row[name] for row in rows] for name in OUTBOX_COLUMNS]
+        written_at = rows[0]["written_at"]
+        await driver.fetch(connection, INSERT_OUTBOX, *columns, written_at, KEY_LOCK, hashes)
 
     def kept(self, table: Table, keep: timedelta, now: datetime) -> Mapping[str, Any]:  # noqa: ARG002
         return {"keep": keep}
@@ -185,46 +143,43 @@ class Postgres:
         is_hashed = consumer_hash(inbox.c.handler, inbox.c.queue) == hashed
         return mine & is_hashed & (inbox.c.handler == handler) & (inbox.c.queue == queue)
 
-    def many_of_inbox(
-        self, message_ids: Sequence[str], consumer: tuple[str, str]
-    ) -> ColumnElement[bool]:
-        ids = bindparam(None, list(message_ids), _TEXTS)
-        each = func.unnest(ids).table_valued("message_id").render_derived()
-        # An array, which the index is looked into for, and no join: the planner takes the rows for
-        # few, and would compare each with all ids.
-        hashes = func.array(select(id_hash(each.c.message_id)).scalar_subquery())
-        handler, queue = consumer
-        hashed = consumer_hash(literal(handler), literal(queue))
-        return and_(
-            id_hash(inbox.c.message_id) == any_(hashes),
-            consumer_hash(inbox.c.handler, inbox.c.queue) == hashed,
-            inbox.c.handler == handler,
-            inbox.c.queue == queue,
-        )
-
     async def insert_inbox(
         self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]
     ) -> set[str]:
-        values: dict[str, Any] = {name: [row[name] for row in rows] for name in _OF_EACH}
-        values |= {name: rows[0][name] for name in ("handler", "queue", "keep")}
-        inserted = await connection.execute(_insert_inbox(self), values)
-        return set(inserted.scalars())
+        columns = [[row[name] for row in rows] for name in ("message_id", "body_hash", "attempt")]
+        first = rows[0]
+        inserted = await driver.fetch(
+            connection, INSERT_INBOX, *columns, first["handler"], first["queue"], first["keep"]
+        )
+        return {row[0] for row in inserted}
+
+    async def find_inbox(
+        self, connection: AsyncConnection, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> Sequence[tuple[str, str | None, int | None]]:
+        found = await driver.fetch(connection, FIND_INBOX, list(message_ids), *consumer)
+        return [tuple(row) for row in found]
+
+    async def delete_inbox(
+        self, connection: AsyncConnection, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> None:
+        await driver.fetch(connection, DELETE_INBOX, list(message_ids), *consumer)
 
     async def set_results(
         self, connection: AsyncConnection, results: Mapping[str, str], consumer: tuple[str, str]
     ) -> None:
-        given = bindparam(None, dict(results), postgresql.JSONB)
-        mine = self.many_of_inbox(list(results), consumer)
-        result = given[inbox.c.message_id].astext
-        await connection.execute(update(inbox).where(mine).values(result=result))
+        texts = json.dumps(dict(results))
+        await driver.fetch(connection, SET_RESULTS, list(results), *consumer, texts)
 
     async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
+        await driver.begin(connection)
         if self._pooled:
-            await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(lock_timeout * 1000)}")
+            # Without a prepared statement, which would be two round trips.
+            watch = watch_of(connection)
+            await watch.driver.execute(f"SET LOCAL lock_timeout = {int(lock_timeout * 1000)}")
 
     async def committing(self, connection: AsyncConnection, *, unpinned: bool) -> None:
         if self._pooled or unpinned:
-            await connection.exec_driver_sql(_PIN)
+            await driver.fetch(connection, _PIN)
 
     async def ping(self, connection: AsyncConnection) -> None:
         # A standby answers too, and a primary whose administrator lets nobody write.
@@ -290,7 +245,7 @@ class Postgres:
     def connect_errors(self) -> tuple[type[Exception], ...]:
         import asyncpg  # noqa: PLC0415 - an extra, which SQLite does without
 
-        return (asyncpg.PostgresError, asyncpg.InterfaceError)
+        return (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
     @contextlib.asynccontextmanager
     async def relaying(self) -> AsyncIterator[bool]:

@@ -17,7 +17,7 @@ from mqkit.logging.shown import shown
 from mqkit.message import Delivery
 from mqkit.outcome import RetryLater
 from mqkit.store import inbox, outbox
-from mqkit.store.database.engine import watch_of
+from mqkit.store.database.watch import is_aborted, watch_of
 from mqkit.store.open_store import OpenStore
 from mqkit.store.running.member import Member
 from mqkit.store.transaction import Transaction
@@ -194,6 +194,8 @@ class Once:
                 await opened.database.dialect.check_alive(connection)
         except Exception as raised:
             watch.of_handler = False
+            if is_aborted(raised) and watch.error is None:
+                raise  # by another one's statement, which asyncpg's connection did not tell of
             error = self._checked(handler, opened.database.judged(watch, raised))
             if isinstance(error, StoreUnavailableError) and error is not raised:
                 raise  # by which the whole transaction is judged

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from tests.faults.matrix.figures import HOLDS, Figures
 from tests.faults.matrix.row import LONG_FAULTS, Row, rows
 from tests.faults.matrix.side_by_side import run_all
 from tests.faults.matrix.worker import Job, image_of
+from tests.faults.store_services import COMMITS
 
 DONE, FAILED, WRONG = 0, 1, 2
 
@@ -42,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         errors.print(escape(str(error)))
         return WRONG
+    os.environ["MQKIT_MATRIX_COMMITS"] = options.commits
     directory = options.logs or Path(tempfile.mkdtemp(prefix="mqkit-matrix-"))
     jobs = [
         Job(row, broker, directory / f"{row}-{broker}", options.short, options.faults)
@@ -83,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--short", action="store_true", help="few faults, and waits scaled down")
     parser.add_argument(
         "--faults", type=_positive, help=f"for each row and broker ({LONG_FAULTS} in the long form)"
+    )
+    parser.add_argument(
+        "--commits",
+        choices=COMMITS,
+        default=COMMITS[0],
+        help="how the ledger's messages are committed (%(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there, too")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="keep logs and journals there")

@@ -27,6 +27,8 @@ class Mutation:
     rows: tuple[int, ...]
     """Those that should turn red; one of them must."""
     edits: tuple[Edit, ...]
+    commits: str = "groups"
+    """How the ledger's messages are committed in those rows."""
 
     def apply(self, package: Path) -> None:
         """Break it in a copy of the package.
@@ -44,8 +46,10 @@ class Mutation:
             path.write_text(text.replace(edit.old, edit.new))
 
 
-def _one(name: str, rows: tuple[int, ...], path: str, old: str, new: str) -> Mutation:
-    return Mutation(name, rows, (Edit(path, old, new),))
+def _one(
+    name: str, rows: tuple[int, ...], path: str, old: str, new: str, commits: str = "groups"
+) -> Mutation:
+    return Mutation(name, rows, (Edit(path, old, new),), commits)
 
 
 MUTATIONS = (
@@ -86,8 +90,9 @@ MUTATIONS = (
         "inbox skipped",
         (18, 13),
         "store/inbox.py",
-        "    if inserted.rowcount == 1:\n",
-        "    if True:\n",
+        "        for inserted in await dialect.insert_inbox(connection, list(left.values())):\n",
+        "        await dialect.insert_inbox(connection, list(left.values()))\n"
+        "        for inserted in list(left):\n",
     ),
     # --- the consumer and the copies -------------------------------------------------------------
     _one(
@@ -129,7 +134,7 @@ MUTATIONS = (
     _one(
         "inbox committed before the handler",
         (17, 19),
-        "store/running/runs.py",
+        "store/running/once.py",
         """\
                 connection, dialect, handler, delivery, now=self._clock(), keep=self._keep
             )
@@ -139,6 +144,7 @@ MUTATIONS = (
             )
         async with opened.database.transaction() as connection:
             if handled""",
+        "alone",
     ),
     _one(
         "inbox forgets without a margin for clocks",
@@ -147,13 +153,58 @@ MUTATIONS = (
         "CLOCK_MARGIN = 2 * 3600.0\n",
         "CLOCK_MARGIN = 0.0\n",
     ),
+    # --- groups and batches ----------------------------------------------------------------------
+    _one(
+        "a duplicate let through to a group",
+        (18,),
+        "store/running/once.py",
+        "        for each in deliveries if known else ():\n",
+        "        for each in ():\n",
+    ),
+    _one(
+        "a duplicate let through to a batch",
+        (18,),
+        "store/running/once.py",
+        "        for each in deliveries if known else ():\n",
+        "        for each in ():\n",
+        "batches",
+    ),
+    _one(
+        "a group acked before its commit",
+        (17,),
+        "store/running/once.py",
+        "            group.ended.append((member, result))\n",
+        "            group.ended.append((member, result))\n            member.end(result)\n",
+    ),
+    _one(
+        "an inbox row kept after a member of a group was rolled back",
+        (19,),
+        "store/running/once.py",
+        "            await inbox.take_out(connection, database.dialect, handler, failed)\n",
+        "",
+    ),
+    _one(
+        "an inbox row kept of a batch's message that failed",
+        (19,),
+        "store/running/once.py",
+        "            await inbox.take_out(connection, dialect, handler, failed)\n",
+        "",
+        "batches",
+    ),
+    _one(
+        "what a member of a group wrote kept after it failed",
+        (19,),
+        "store/running/once.py",
+        '        await connection.exec_driver_sql("ROLLBACK TO SAVEPOINT mqkit_message")\n',
+        "        pass\n",
+    ),
     # --- the outbox ------------------------------------------------------------------------------
     _one(
         "outbox written after the commit",
         (17,),
-        "store/running/runs.py",
+        "store/running/once.py",
         """\
-            await self.finish(opened, transaction)
+            await self.finish(opened, connection, [transaction])
             await inbox.keep_result(connection, dialect, handler, delivery, result)
 """,
         """\
@@ -164,13 +215,14 @@ MUTATIONS = (
                 connection, opened.database.dialect, transaction.messages, self._clock()
             )
 """,
+        "alone",
     ),
     _one(
         "outbox committed before the handler's work",
         (17,),
-        "store/running/runs.py",
+        "store/running/once.py",
         """\
-            await self.finish(opened, transaction)
+            await self.finish(opened, connection, [transaction])
             await inbox.keep_result(connection, dialect, handler, delivery, result)
 """,
         """\
@@ -181,6 +233,7 @@ MUTATIONS = (
                 )
             await inbox.keep_result(connection, dialect, handler, delivery, result)
 """,
+        "alone",
     ),
     _one(
         "no lock of the keys",

@@ -92,7 +92,7 @@ def run(mutation: Mutation, broker: str) -> Result:
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, directory / name, ignore=ignored)
         mutation.apply(directory / "mqkit")
-        for figures in _figures(directory, mutation.rows, broker):
+        for figures in _figures(directory, mutation, broker):
             number = int(figures["row"])
             if not figures["messages"]:
                 # A broker that did not start would look like a promise that was broken.
@@ -114,12 +114,13 @@ def _broken(figures: dict[str, Any]) -> list[str]:
     return [each for each in problems if not any(words in each for words in LATE)]
 
 
-def _figures(directory: Path, rows: Sequence[int], broker: str) -> list[dict[str, Any]]:
+def _figures(directory: Path, mutation: Mutation, broker: str) -> list[dict[str, Any]]:
     environment = {**os.environ, "PYTHONPATH": str(directory)}
     report = directory / "report.json"
     _check(directory, environment)
     command = [sys.executable, "-m", "tests.faults.matrix", "--short", "--brokers", broker]
-    command += ["--rows", ",".join(map(str, rows)), "--jobs", "1", "--json", str(report)]
+    command += ["--commits", mutation.commits]
+    command += ["--rows", ",".join(map(str, mutation.rows)), "--jobs", "1", "--json", str(report)]
     command += ["--logs", str(directory / "logs")]
     done = subprocess.run(
         command,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -14,17 +15,35 @@ from tests.faults import failpoints
 from tests.faults.matrix.ledger import Kind, Ledger, ledger
 from tests.faults.matrix.row import Bench, row
 from tests.faults.nurseries import Nursery
-from tests.faults.store_services import EVENTS
+from tests.faults.store_services import COMMITS, EVENTS
 from tests.support import Client, eventually
 
 SERVICES = "tests.faults.store_services"
 
-UNCOMMITTED = {
-    "handled, outbox not written": "before:mqkit.store.outbox.write",
-    "outbox written, not committed": "before:mqkit.store.inbox.keep_result",
-}
+_BEFORE_OUTBOX = {"handled, outbox not written": "before:mqkit.store.outbox.write"}
 
-COMMITTED = "after:mqkit.store.store.Store.run_once"
+UNCOMMITTED = {
+    "alone": {
+        **_BEFORE_OUTBOX,
+        "outbox written, not committed": "before:mqkit.store.inbox.keep_result",
+    },
+    "groups": {
+        **_BEFORE_OUTBOX,
+        "in the middle of a group": "after:mqkit.store.running.member.Member.turn",
+    },
+    "batches": {
+        **_BEFORE_OUTBOX,
+        "outbox written, not committed": "before:mqkit.store.inbox.keep_results",
+    },
+}
+"""Where a worker dies, by how messages are committed. A group of one message comes to none of the
+points of larger ones, but for these."""
+
+COMMITTED = {
+    "alone": "after:mqkit.store.store.Store.run_once",
+    "groups": "after:mqkit.store.store.Store.run_once",
+    "batches": "after:mqkit.store.store.Store.run_batch_once",
+}
 
 RETRIED = {
     "retry not published": "before:mqkit.consuming.republisher.Republisher._send",
@@ -56,10 +75,15 @@ SQLITE = 6
 """So many times fewer on SQLite."""
 
 
-@row(17, "worker killed before commit", short=4, long=len(UNCOMMITTED) * KILLS)
+def commits() -> str:
+    """How the ledger's messages are committed in this run of the matrix."""
+    return os.environ.get("MQKIT_MATRIX_COMMITS", COMMITS[0])
+
+
+@row(17, "worker killed before commit", short=4, long=2 * KILLS)
 async def before_commit(bench: Bench) -> None:
     """Nothing of its work is there; its message comes again, and is applied once."""
-    await _kill(bench, UNCOMMITTED, {"worker_and_relay": WORKERS})
+    await _kill(bench, UNCOMMITTED[commits()], {"worker_and_relay": WORKERS})
 
 
 @row(18, "worker killed between commit and ack", short=5, long=KILLS + KILLS // SQLITE)
@@ -69,7 +93,7 @@ async def after_commit(bench: Bench) -> None:
     again = 0
     counts: dict[Kind, int] = {"postgres": bench.faults - on_sqlite, "sqlite": on_sqlite}
     for kind, count in counts.items():
-        points = {f"committed ({kind})": COMMITTED}
+        points = {f"committed ({kind})": COMMITTED[commits()]}
         log = await _kill(bench, points, {"worker_and_relay": WORKERS}, kind=kind, faults=count)
         again += log.count("was handled before")
     bench.figures.notes.append(f"{again} messages came again that were committed")

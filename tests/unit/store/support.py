@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import select, text
+import pytest
+from sqlalchemy import event, select, text
 
 from mqkit.errors import PublishError
 from mqkit.message import Delivery, Message, Properties
 from mqkit.store import Store
+from mqkit.store.database.connection import StoreConnection
 from mqkit.store.database.pool import Database, store_url
 from mqkit.store.outbox import Outbox
 from mqkit.store.schema import inbox, states
@@ -127,3 +130,34 @@ def is_sqlite(url: str) -> bool:
 def refusal(kind: type[PublishError], text_: str = "no") -> PublishError:
     """An error of a publish, of that kind."""
     return kind(text_, exchange="e", routing_key="k", message_id="m")
+
+
+@contextlib.contextmanager
+def statements(store: Store) -> Iterator[list[str]]:
+    """What is sent to PostgreSQL meanwhile: the first three words of each statement."""
+    seen: list[str] = []
+
+    def note(statement: str) -> None:
+        seen.append(" ".join(statement.partition("(")[0].strip(" ;\n").split()[:3]))
+
+    def noting(name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(StoreConnection, name)
+
+        async def run(self: StoreConnection, query: str, *args: Any, **kwargs: Any) -> Any:
+            note(query)
+            return await method(self, query, *args, **kwargs)
+
+        return run
+
+    engine = store._open().database._engine
+    assert engine is not None
+    listener = ("before_cursor_execute", lambda _, __, statement, *___: note(statement))
+    event.listen(engine.sync_engine, *listener)
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            # SQLAlchemy's come as prepared statements, by neither of these.
+            for name in ("execute", "fetch"):
+                patched.setattr(StoreConnection, name, noting(name))
+            yield seen
+    finally:
+        event.remove(engine.sync_engine, *listener)

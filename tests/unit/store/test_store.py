@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from mqkit import Delivery, Queue, Retry, Service
 from mqkit.consuming.wiring import running
@@ -16,7 +16,7 @@ from mqkit.errors import ConfigurationError, HandlerError, StoreError
 from mqkit.outcome import Ack, RetryLater
 from mqkit.store import Store, Transaction
 from mqkit.store.schema import MAX_ID, metadata
-from tests.unit.store.support import FakeBroker, delivery, publish
+from tests.unit.store.support import FakeBroker, delivery, publish, statements
 
 
 @dataclass
@@ -238,10 +238,7 @@ async def test_a_handled_message_costs_five_round_trips(postgres_database: str) 
 
     async with Store(postgres_database, relay=False) as store:
         await store.run_once("h", delivery("first"), run)
-        engine = store._open().database._engine
-        assert engine is not None
-        trips: list[str] = []
-        for name in ("begin", "commit", "rollback", "before_cursor_execute"):
-            event.listen(engine.sync_engine, name, lambda *_, name=name: trips.append(name))
-        await store.run_once("h", delivery("m"), run)
-    assert trips == ["begin", *["before_cursor_execute"] * 3, "commit"]
+        with statements(store) as seen:
+            await store.run_once("h", delivery("m"), run)
+    inbox, outbox = "INSERT INTO mqkit_inbox", "INSERT INTO mqkit_outbox"
+    assert seen == ["BEGIN", inbox, "SELECT 1", outbox, "COMMIT"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,7 +23,7 @@ from mqkit.outcome import RetryLater
 from mqkit.store import Store, Transaction
 from mqkit.store.inbox import take_out
 from mqkit.store.running.transient import MAX_UNCOUNTED
-from tests.unit.store.support import delivery, make_work, opened, work_of
+from tests.unit.store.support import delivery, make_work, opened, statements, work_of
 
 
 class Handler:
@@ -252,27 +252,21 @@ async def test_nothing_is_handled_whose_commit_failed(
 
 
 async def test_a_batch_costs_as_many_statements_as_a_message(postgres_database: str) -> None:
-    """Inbox, the handler's own, keys, outbox, what failed, results: one each for however many."""
+    """Inbox, the handler's own, outbox, what failed, results: one each for however many."""
     results: dict[str, Any] = {f"m{number}": number for number in range(50)}
     results["m7"] = results["m8"] = LookupError()
     async with Store(postgres_database, relay=False) as store:
         await make_work(store)
-        engine = store._open().database._engine
-        assert engine is not None
-        seen: list[str] = []
-
-        def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-            seen.append(" ".join(statement.partition("(")[0].split()[:3]))
-
-        event.listen(engine.sync_engine, "before_cursor_execute", note)
-        await store.run_batch_once("h", batch(*results), Handler(**results))
+        with statements(store) as seen:
+            await store.run_batch_once("h", batch(*results), Handler(**results))
     assert seen == [
+        "BEGIN",
         "INSERT INTO mqkit_inbox",
         "INSERT INTO work",
-        "SELECT pg_advisory_xact_lock",
         "INSERT INTO mqkit_outbox",
         "DELETE FROM mqkit_inbox",
         "UPDATE mqkit_inbox SET",
+        "COMMIT",
     ]
 
 

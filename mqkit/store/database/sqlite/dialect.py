@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from sqlalchemy import (
     Column,
@@ -17,29 +20,105 @@ from sqlalchemy import (
     Select,
     Table,
     bindparam,
+    delete,
     func,
     select,
     text,
-    update,
 )
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreError
 from mqkit.store.database.dialects import PRIVATE
+from mqkit.store.database.sqlite.thread import SqliteConnection
+from mqkit.store.database.watch import watch_of
 from mqkit.store.schema import inbox
 from mqkit.system.files import lock
 
+T = TypeVar("T")
 
-async def _driver(connection: AsyncConnection) -> Any:
-    return (await connection.get_raw_connection()).driver_connection
+_DIALECT = sqlite.dialect()
 
 
-_set_result = update(inbox).where(
-    inbox.c.message_id == bindparam("of_id"),
-    inbox.c.handler == bindparam("of_handler"),
-    inbox.c.queue == bindparam("of_queue"),
+_MINE = "handler = ? AND queue = ?"
+
+# One parameter, so one statement however many ids they are, and none too many.
+_FIND = (
+    f"SELECT message_id FROM {inbox.name} "  # noqa: S608 - a table of ours
+    f"WHERE message_id IN (SELECT value FROM json_each(?)) AND {_MINE}"
 )
+
+_SET_RESULT = f"UPDATE {inbox.name} SET result = ? WHERE message_id = ? AND {_MINE}"  # noqa: S608
+
+_ROWS = (64, 8, 1)
+"""Rows of one INSERT: as many statements as have to be prepared, and parameters below 999."""
+
+
+async def _driver(connection: AsyncConnection) -> SqliteConnection:
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    assert isinstance(driver, SqliteConnection)
+    return driver
+
+
+async def _in_thread(
+    connection: AsyncConnection, statement: str, run: Callable[[sqlite3.Connection], T]
+) -> T:
+    """Run statements of ours in SQLite's thread, in one go, with the errors that SQLAlchemy gives.
+
+    :param statement: what the error says that was run
+    """
+    try:
+        return await (await _driver(connection)).run(run)
+    except sqlite3.Error as error:
+        told = DBAPIError.instance(statement, None, error, sqlite3.Error, hide_parameters=True)
+        watch_of(connection).saw(told)
+        raise told from error
+
+
+def _values(
+    table: Table, rows: Sequence[Mapping[str, Any]]
+) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Return the names of the columns that rows have, and the rows as SQLite takes them."""
+    names = tuple(column.name for column in table.c if column.name in rows[0])
+    columns = [_converted([row[name] for row in rows], _converter(table.c[name])) for name in names]
+    return names, list(zip(*columns, strict=True))
+
+
+@functools.cache
+def _converter(column: Column[Any]) -> Callable[[Any], Any] | None:
+    return column.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+
+
+def _converted(values: list[Any], convert: Callable[[Any], Any] | None) -> list[Any]:
+    if convert is None:
+        return values
+    # What is one for all rows, as the time is, is converted once.
+    done: dict[int, Any] = {}
+    for value in values:
+        if id(value) not in done:
+            done[id(value)] = convert(value)
+    return [done[id(value)] for value in values]
+
+
+def _insert(
+    database: sqlite3.Connection, table: Table, names: tuple[str, ...], rows: list[tuple[Any, ...]]
+) -> None:
+    # Many rows to a statement: for each one the thread lets go of Python's lock, and where the
+    # event loop is busy it waits for it anew.
+    at = 0
+    for count in _ROWS:
+        while len(rows) - at >= count:
+            values = itertools.chain.from_iterable(rows[at : at + count])
+            database.execute(_insert_statement(table, names, count), tuple(values))
+            at += count
+
+
+@functools.cache
+def _insert_statement(table: Table, names: tuple[str, ...], count: int) -> str:
+    row = f"({', '.join('?' * len(names))})"
+    columns, rows = ", ".join(names), ", ".join([row] * count)
+    return f"INSERT INTO {table.name} ({columns}) VALUES {rows}"  # noqa: S608 - a table of ours
 
 
 class Sqlite:
@@ -64,7 +143,12 @@ class Sqlite:
         rows: Sequence[Mapping[str, Any]],
         keys: Collection[str],  # noqa: ARG002 - the transaction has the only write lock already
     ) -> None:
-        await connection.execute(table.insert().inline(), rows)
+        names, values = _values(table, rows)
+
+        def insert(database: sqlite3.Connection) -> None:
+            _insert(database, table, names, values)
+
+        await _in_thread(connection, f"INSERT INTO {table.name}", insert)
 
     def kept(self, table: Table, keep: timedelta, now: datetime) -> Mapping[str, Any]:
         return {"keep_until": now + keep} | ({"handled_at": now} if "handled_at" in table.c else {})
@@ -95,27 +179,47 @@ class Sqlite:
         mine = inbox.c.message_id.in_(select(each.c.value))
         return mine & (inbox.c.handler == handler) & (inbox.c.queue == queue)
 
+    async def find_inbox(
+        self, connection: AsyncConnection, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> Sequence[tuple[str, str | None, int | None]]:
+        columns = (inbox.c.message_id, inbox.c.result, inbox.c.body_hash)
+        mine = self.many_of_inbox(message_ids, consumer)
+        return [tuple(row) for row in await connection.execute(select(*columns).where(mine))]
+
+    async def delete_inbox(
+        self, connection: AsyncConnection, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> None:
+        await connection.execute(delete(inbox).where(self.many_of_inbox(message_ids, consumer)))
+
     async def insert_inbox(
         self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]
     ) -> set[str]:
         # Nobody else writes: what is not there now is not there when it is inserted.
         ids = [row["message_id"] for row in rows]
-        mine = self.many_of_inbox(ids, (rows[0]["handler"], rows[0]["queue"]))
-        there = set((await connection.execute(select(inbox.c.message_id).where(mine))).scalars())
-        new = [row for row in rows if row["message_id"] not in there]
-        if new:
-            await connection.execute(inbox.insert().inline(), new)
-        return {row["message_id"] for row in new}
+        consumer = (rows[0]["handler"], rows[0]["queue"])
+        names, values = _values(inbox, rows)
+
+        def insert(database: sqlite3.Connection) -> set[str]:
+            found = database.execute(_FIND, (json.dumps(ids), *consumer))
+            there = {message_id for (message_id,) in found}
+            new = values
+            if there:
+                pairs = zip(ids, values, strict=True)
+                new = [value for message_id, value in pairs if message_id not in there]
+            _insert(database, inbox, names, new)
+            return set(ids) - there
+
+        return await _in_thread(connection, f"INSERT INTO {inbox.name}", insert)
 
     async def set_results(
         self, connection: AsyncConnection, results: Mapping[str, str], consumer: tuple[str, str]
     ) -> None:
-        handler, queue = consumer
-        rows = [
-            {"of_id": message_id, "of_handler": handler, "of_queue": queue, "result": result}
-            for message_id, result in results.items()
-        ]
-        await connection.execute(_set_result, rows)
+        rows = [(result, message_id, *consumer) for message_id, result in results.items()]
+
+        def update(database: sqlite3.Connection) -> None:
+            database.executemany(_SET_RESULT, rows)
+
+        await _in_thread(connection, _SET_RESULT, update)
 
     async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
         """Do nothing: all of it is set up with the connection."""

@@ -1,0 +1,84 @@
+"""asyncpg's connection, noting what happens in a store's transaction; imported where asyncpg is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+
+from mqkit.errors import StoreError
+from mqkit.store.database.watch import Watch
+
+_ENDS = frozenset({"COMMIT", "BEGIN", "START TRANSACTION", "PREPARE TRANSACTION"})
+"""What PostgreSQL says to statements that end a transaction, or that follow its end."""
+
+_ROLLBACK = "ROLLBACK"
+"""What it says to one that does, to going back to a savepoint, and to a failed one's COMMIT."""
+
+_NOTED = (
+    "executemany",
+    "fetch",
+    "fetchrow",
+    "fetchval",
+    "fetchmany",
+    "prepare",
+    "copy_from_query",
+    "copy_from_table",
+    "copy_records_to_table",
+    "copy_to_table",
+)
+"""Methods whose errors are noted, and nothing else; asyncpg's own prepared statements and cursors
+do not come by here."""
+
+
+class StoreConnection(asyncpg.Connection):  # type: ignore[misc]
+    """A connection of asyncpg's that notes in a `Watch` what happens in a transaction."""
+
+    watch: Watch | None = None
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109
+        """Run statements: asyncpg's method."""
+        try:
+            status: str = await super().execute(query, *args, timeout=timeout)
+        except BaseException as error:
+            self.note(error)
+            raise
+        watch = self.watch
+        if watch is not None and (status in _ENDS or status == _ROLLBACK):
+            if not watch.may_commit:
+                is_savepoint = status == _ROLLBACK and "TO" in query.upper().split()
+                watch.ended = watch.ended or not is_savepoint
+            elif status == _ROLLBACK and query.startswith("COMMIT"):
+                raise StoreError(
+                    "PostgreSQL rolled the store's transaction back at its commit: a statement of "
+                    "it had failed"
+                )
+        return status
+
+    def note(self, error: BaseException) -> None:
+        """Note an error of a statement."""
+        if self.watch is None:
+            return
+        if isinstance(error, Exception):
+            self.watch.saw(error, lost=self.is_closed())
+        else:
+            # Cancelled: the server may be in the middle of it.
+            self.watch.in_doubt = True
+
+
+def _noting(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    async def noting(self: StoreConnection, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await method(self, *args, **kwargs)
+        except BaseException as error:
+            self.note(error)
+            raise
+
+    return noting
+
+
+for _name in _NOTED:
+    setattr(StoreConnection, _name, _noting(getattr(asyncpg.Connection, _name)))

@@ -1,0 +1,75 @@
+"""The statements of PostgreSQL that each transaction runs, for any number of rows each.
+
+Arrays are one parameter, so that a statement is prepared once for however many rows.
+"""
+
+from __future__ import annotations
+
+_MINE = """
+hashtextextended(message_id, 0) = ANY (
+    ARRAY(SELECT hashtextextended(each, 0) FROM unnest(CAST($1 AS text[])) AS each)
+)
+AND hashtextextended(handler || ' ' || queue, 0) = hashtextextended($2 || ' ' || $3, 0)
+AND handler = $2 AND queue = $3
+"""
+"""The rows of messages ($1), handler ($2) and queue ($3); of other ids of the same hash, too.
+
+The hashes are what is indexed (`mqkit.store.schema`). They stand in an array, which the index is
+looked into for, and in no join: the planner takes the rows for few, and would compare each with all
+ids."""
+
+INSERT_INBOX = """
+INSERT INTO mqkit_inbox (
+    handled_at, keep_until, body_hash, attempt, message_id, handler, queue
+)
+SELECT now(), date_trunc('minute', now() + CAST($6 AS interval) + interval '1 minute'), body_hash,
+    attempt, message_id, $4, $5
+FROM unnest(CAST($1 AS text[]), CAST($2 AS bigint[]), CAST($3 AS integer[]))
+    AS each (message_id, body_hash, attempt)
+ON CONFLICT DO NOTHING
+RETURNING message_id
+"""
+"""Waits where another transaction has inserted a row and is not committed."""
+
+FIND_INBOX = f"SELECT message_id, result, body_hash FROM mqkit_inbox WHERE {_MINE}"  # noqa: S608
+
+DELETE_INBOX = f"DELETE FROM mqkit_inbox WHERE {_MINE}"  # noqa: S608
+
+SET_RESULTS = (
+    f"UPDATE mqkit_inbox SET result = CAST(CAST($4 AS text) AS jsonb) ->> message_id WHERE {_MINE}"  # noqa: S608
+)
+"""The results are one object, by the messages' ids."""
+
+OUTBOX_COLUMNS = (
+    "shard",
+    "order_key",
+    "message_id",
+    "exchange",
+    "routing_key",
+    "mandatory",
+    "properties",
+    "body",
+)
+"""What differs between the rows of one transaction."""
+
+INSERT_OUTBOX = """
+INSERT INTO mqkit_outbox (
+    shard, order_key, message_id, exchange, routing_key, mandatory, properties, body, written_at,
+    attempts
+)
+SELECT shard, order_key, message_id, exchange, routing_key, mandatory, properties, body, $9, 0
+FROM unnest(
+    CAST($1 AS smallint[]), CAST($2 AS text[]), CAST($3 AS text[]), CAST($4 AS text[]),
+    CAST($5 AS text[]), CAST($6 AS boolean[]), CAST($7 AS text[]), CAST($8 AS bytea[])
+) WITH ORDINALITY AS each (
+    shard, order_key, message_id, exchange, routing_key, mandatory, properties, body, place
+)
+WHERE (
+    SELECT count(pg_advisory_xact_lock($10, hash)) FROM unnest(CAST($11 AS integer[])) AS hash
+) >= 0
+ORDER BY place
+"""
+"""Takes the locks of the keys ($11) in their order, and then numbers the rows in theirs.
+
+The condition has nothing of a row in it: it is found out once, before the first row is read, and a
+row gets its number (the default of its id) after that."""

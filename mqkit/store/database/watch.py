@@ -1,0 +1,123 @@
+"""Watches a transaction: which of its errors came from the database, and who ended it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.exc import PendingRollbackError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mqkit.errors import StoreError
+from mqkit.store.database.failures import Fault, fault_of, is_of_driver, sqlstate
+
+WATCH = "mqkit_watch"
+"""The execution option that holds a transaction's `Watch`."""
+
+_ABORTED = "25P02"
+"""A statement in a transaction of which another has failed."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """Records what happened in one transaction, as its errors are judged by that."""
+
+    error: BaseException | None = None
+    """The latest error that the database gave, whoever caught it; not that one had come before."""
+    fault: Fault = Fault.STATEMENT
+    """Whom that one blames."""
+    is_ours: bool = False
+    """Whether a statement of mqkit's met it."""
+    transient: bool = False
+    """Whether one of them blamed the database."""
+    of_handler: bool = False
+    """Whether statements are the handler's now, and not mqkit's."""
+    unpinned: bool = False
+    """Whether a statement had to do with how a commit gets to the disk."""
+    may_commit: bool = False
+    began: float = 0.0
+    """When its connection was there, by the event loop's clock."""
+    is_committed: bool = False
+    in_doubt: bool = False
+    """Whether its connection may still be in the transaction, or in the middle of a statement."""
+    driver: Any = None
+    """asyncpg's connection, once it is in the transaction."""
+    driver_is_lent: bool = False
+    """Whether the handler has asyncpg's connection."""
+    ended: bool = False
+    """Whether somebody but mqkit ended the transaction by asyncpg's connection."""
+
+    lost: bool = False
+    """Whether asyncpg's connection is closed."""
+    begun: Any = None
+    """SQLAlchemy's transaction."""
+
+    def begin_turn(self) -> None:
+        """Note that a handler's statements follow, for which no error came yet."""
+        self.error = None
+        self.of_handler = True
+
+    def saw(self, error: BaseException, *, lost: bool = False) -> None:
+        """Note an error that the database gave, unless it only says that one had come before.
+
+        :param lost: whether its connection is closed
+        """
+        if is_aborted(error):
+            return
+        self.error = error
+        self.is_ours = not self.of_handler
+        self.lost = self.lost or lost
+        self.fault = fault_of(error, of_handler=self.of_handler, lost=lost)
+        self.transient = self.transient or self.fault is Fault.DATABASE
+
+    def culprit(self, raised: Exception) -> Exception:
+        """Return the database's error from a group of tasks' errors; else what was raised."""
+        if isinstance(raised, ExceptionGroup):
+            found = raised.subgroup(lambda error: error is self.error)
+            if found is not None and isinstance(self.error, Exception):
+                return self.error
+        return raised
+
+    def fault_of(self, error: BaseException) -> Fault:
+        """Tell whom an error blames: the database, or else the statement and its caller."""
+        if error is self.error:
+            return self.fault
+        # The caller swallowed the cause, and went on.
+        if is_aborted(error) or isinstance(error, PendingRollbackError):
+            return Fault.DATABASE if self.transient else Fault.STATEMENT
+        # Prepared statements and cursors of asyncpg do not tell their connection of an error.
+        if self.driver_is_lent and is_of_driver(error):
+            return fault_of(error, of_handler=True)
+        return Fault.STATEMENT
+
+
+def check_going_on(connection: AsyncConnection, watch: Watch) -> None:
+    """Check that nobody has ended the transaction, as far as that is seen from here.
+
+    :raises StoreError: somebody has
+    """
+    sync, begun, driver = connection.sync_connection, watch.begun, watch.driver
+    is_same = begun.is_active and sync is not None and sync.get_transaction() is begun
+    is_within = driver is None or driver.is_closed() or driver.is_in_transaction()
+    if watch.ended or not (is_same and is_within):
+        raise StoreError("the store's transaction was ended by hand, and is rolled back")
+
+
+def is_aborted(error: BaseException) -> bool:
+    """Tell whether an error only says that an earlier statement of its transaction failed."""
+    return sqlstate(error) == _ABORTED
+
+
+def watch_of(connection: AsyncConnection) -> Watch:
+    """Return the `Watch` of the transaction that a connection is in."""
+    watch = find_watch(connection.sync_connection)
+    assert watch is not None
+    return watch
+
+
+def find_watch(connection: Any) -> Watch | None:
+    """Return the `Watch` of a connection of SQLAlchemy's, if it has one."""
+    if connection is None:
+        return None
+    watch: Watch | None = connection.get_execution_options().get(WATCH)
+    return watch
