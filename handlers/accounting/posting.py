@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Executable, select
+from sqlalchemy import ColumnElement, Insert, bindparam, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -27,14 +27,43 @@ _OF_ENTRY = tuple(
     if column.name not in ("id", "bank_transaction_id", "source_file", "source_line")
 )
 
-# Inline: nobody asks for the number that the database gives the row.
-_INSERT: Mapping[str, Executable] = {
-    name: insert(transactions)
-    .on_conflict_do_nothing(index_elements=[transactions.c.bank_transaction_id])
-    .inline()
-    for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+_ENTRY = (
+    transactions.c.bank_transaction_id,
+    *(transactions.c[name] for name in (*_OF_ENTRY, "source_file", "source_line")),
+)
+_ENTRY_VALUES = {
+    column.name: bindparam(f"new_{column.name}", type_=column.type) for column in _ENTRY
 }
-_INSERT_POSTINGS = postings.insert().inline()
+
+
+def _insert_sides(of: ColumnElement[int]) -> Insert:
+    """Make the INSERT of the two postings of a transaction, whose id is `of`."""
+    sides = union_all(
+        *(
+            select(
+                of,
+                bindparam(f"{side}_account", type_=postings.c.account.type),
+                bindparam(f"{side}_amount", type_=postings.c.amount.type),
+            )
+            for side in ("customer", "bank")
+        )
+    )
+    return postings.insert().from_select(["bank_transaction_id", "account", "amount"], sides)
+
+
+# Inline: nobody asks for the number that the database gives the row.
+_INSERT_ENTRY = sqlite.insert(transactions).values(_ENTRY_VALUES).on_conflict_do_nothing().inline()
+_INSERT_SIDES = _insert_sides(_ENTRY_VALUES["bank_transaction_id"])
+
+_NEW = (
+    postgresql.insert(transactions)
+    .values(_ENTRY_VALUES)
+    .on_conflict_do_nothing(index_elements=[transactions.c.bank_transaction_id])
+    .returning(transactions.c.bank_transaction_id)
+    .cte("new")
+)
+_INSERT_BOTH = _insert_sides(_NEW.c.bank_transaction_id)
+"""The entry and its postings in one statement, which SQLite does not know."""
 
 
 async def post(connection: AsyncConnection, entry: EntryRecorded, origin: Origin = NOWHERE) -> bool:
@@ -42,23 +71,32 @@ async def post(connection: AsyncConnection, entry: EntryRecorded, origin: Origin
 
     :raises ConflictError: the bank's id is posted already, with another content
     """
-    row = {**content(entry), "source_file": origin.file, "source_line": origin.line}
-    inserted = await connection.execute(_INSERT[connection.dialect.name], row)
-    if not inserted.rowcount:
-        there = await contents(connection, [entry.transaction_id])
-        if problem := conflict(entry, there[entry.transaction_id]):
-            raise ConflictError(problem)
-        return False
-    sides = [
-        {
-            "bank_transaction_id": entry.transaction_id,
-            "account": posting.account,
-            "amount": posting.amount,
-        }
-        for posting in double_entry(entry)
-    ]
-    await connection.execute(_INSERT_POSTINGS, sides)
-    return True
+    values = _values(entry, origin)
+    if connection.dialect.name == "postgresql":
+        inserted = await connection.execute(_INSERT_BOTH, values)
+    else:
+        inserted = await connection.execute(_INSERT_ENTRY, values)
+        if inserted.rowcount:
+            await connection.execute(_INSERT_SIDES, values)
+    if inserted.rowcount:
+        return True
+    there = await contents(connection, [entry.transaction_id])
+    if problem := conflict(entry, there[entry.transaction_id]):
+        raise ConflictError(problem)
+    return False
+
+
+def _values(entry: EntryRecorded, origin: Origin) -> dict[str, Any]:
+    customer, bank = double_entry(entry)
+    of_entry = {f"new_{name}": value for name, value in content(entry).items()}
+    return of_entry | {
+        "new_source_file": origin.file,
+        "new_source_line": origin.line,
+        "customer_account": customer.account,
+        "customer_amount": customer.amount,
+        "bank_account": str(bank.account),
+        "bank_amount": bank.amount,
+    }
 
 
 def content(entry: EntryRecorded) -> Content:
