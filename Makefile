@@ -57,7 +57,7 @@ demo: compiled
 	    data=.demo/generated.csv; $(PY) -m handlers generate "$$data"; \
 	fi; \
 	name=$$(basename "$$data"); \
-	$(PY) -m handlers replay "$$data" --database ".demo/$${name%.*}.sqlite"
+	LEDGER_DATABASE="$${LEDGER_DATABASE:-.demo/$${name%.*}.sqlite}" $(PY) -m handlers replay "$$data"
 
 test: broker postgres compiled
 	@$(PY) -m pytest -m 'not long' -n $(JOBS) --dist loadgroup $(ARGS)

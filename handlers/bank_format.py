@@ -49,7 +49,7 @@ class RowError(ValueError):
     """A row of a statement is malformed; the message names the field and its value."""
 
 
-def parse_row(row: bytes, *, file: str = "", line: int = 0) -> EntryRecorded:
+def parse_row(row: bytes) -> EntryRecorded:
     """Read one line of a statement, with or without its line break.
 
     :raises RowError: it is not a row of a statement
@@ -73,8 +73,6 @@ def parse_row(row: bytes, *, file: str = "", line: int = 0) -> EntryRecorded:
             k_symbol=_text("k_symbol", named["k_symbol"]),
             partner_bank=_text("bank", named["bank"]),
             partner_account=_text("account", named["account"]),
-            source_file=file,
-            source_line=line,
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]

@@ -5,14 +5,11 @@ from __future__ import annotations
 from tenacity import retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from handlers.bank_format import RowError, parse_row, row_account
-from handlers.events import EntryRecorded
+from handlers.events import EntryRecorded, Origin
 from mqkit import Delivery, Exchange, Publisher, PublishError, Queue, Reject, Retry, Service
 
 STATEMENTS = Exchange("statements", type="direct")
 ROW_KEY = "row"
-FILE_HEADER = "file"
-LINE_HEADER = "line"
-"""The headers of a row's message that say where it stands: the file's name and the line in it."""
 
 ROWS_QUEUE = Queue("statements.rows", partitions=1)
 """One partition, and so no publish more for a row: one process reads rows faster than the ledger
@@ -47,16 +44,17 @@ async def record(row: bytes, delivery: Delivery, publisher: Publisher) -> None:
 
     :raises Reject: the row is malformed; the reason names its line and the field
     """
-    file, line = _origin(delivery)
+    origin = Origin.of(delivery.headers)
     try:
-        entry = parse_row(row, file=file, line=line)
+        entry = parse_row(row)
     except RowError as error:
-        raise Reject(f"line {line}: {error}" if line else str(error)) from error
+        raise Reject(f"line {origin.line}: {error}" if origin.line else str(error)) from error
     await publisher.publish(
         ENTRIES,
         entry_routing_key(entry),
         entry,
         message_id=entry_message_id(entry),
+        headers=origin.headers(),
     )
 
 
@@ -68,13 +66,3 @@ def entry_routing_key(entry: EntryRecorded) -> str:
 def entry_message_id(entry: EntryRecorded) -> str:
     """Return the message's identity, which is the bank's: the same entry is the same message."""
     return f"bank-entry-{entry.transaction_id}"
-
-
-def _origin(delivery: Delivery) -> tuple[str, int]:
-    """Return the file and the line that the row's headers name; empty and 0 where they do not."""
-    file = delivery.headers.get(FILE_HEADER)
-    line = delivery.headers.get(LINE_HEADER)
-    return (
-        file if isinstance(file, str) else "",
-        line if isinstance(line, int) and not isinstance(line, bool) and line > 0 else 0,
-    )

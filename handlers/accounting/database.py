@@ -1,105 +1,125 @@
-"""Opens the ledger's SQLite file, and sorts its failures into passing and lasting ones."""
+"""Opens the ledger's database for those who read it: an SQLite file, or one on PostgreSQL."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, event
+from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random
 
-from handlers.accounting.errors import LedgerError, LedgerUnavailableError
-from handlers.accounting.schema import metadata
+from handlers.accounting.errors import LedgerError
+from handlers.accounting.schema import create_tables
 
 BUSY_TIMEOUT = 10.0
 """Seconds that SQLite waits for another process's write to end."""
 
+CONNECT_TIMEOUT = 10.0
+"""Seconds that PostgreSQL has to answer."""
+
 WRITING = {"ledger_begin": "IMMEDIATE"}
 """Execution options of a connection that is going to write."""
 
-_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
-_TRANSIENT = _LOCKED | {
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-}
-"""Primary result codes that say nothing against the statement (https://sqlite.org/rescode.html)."""
+def database_url(text: str) -> str:
+    """Return the URL of a database: of an SQLite file where the text is a path, else as it is."""
+    return text if "://" in text else URL.create("sqlite", database=text).render_as_string()
+
+
+def shown(url: str) -> str:
+    """Name a database to a person: an SQLite file by its path, another without its password."""
+    found = make_url(url)
+    if found.get_backend_name() == "sqlite":
+        return found.database or ""
+    # Parameters may hold a password, too.
+    return found.set(query={}).render_as_string(hide_password=True)
 
 
 @contextlib.asynccontextmanager
-async def open_database(path: Path) -> AsyncIterator[AsyncEngine]:
-    """Open that SQLite file, which is made where there is none, with the ledger's tables in it.
+async def open_database(url: str) -> AsyncIterator[AsyncEngine]:
+    """Open the database, which is made where it is a file that is not there, with its tables.
 
-    :raises LedgerError: the file cannot be opened, or is something else
+    :raises LedgerError: it cannot be opened, or is something else
     """
-    _make_private(path)
-    engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(path)),
-        # What is posted must not be in a log, whatever its level.
-        hide_parameters=True,
-        connect_args={"timeout": BUSY_TIMEOUT},
-    )
-    event.listen(engine.sync_engine, "connect", _set_up)
-    event.listen(engine.sync_engine, "begin", _begin)
+    engine = _sqlite(url) if make_url(url).get_backend_name() == "sqlite" else _postgres(url)
     try:
-        try:
-            await _create_tables(engine)
-        except SQLAlchemyError as error:
-            why = error.orig if isinstance(error, DBAPIError) else error
-            raise LedgerError(f"the ledger's database {path} cannot be used: {why}") from error
+        with translated(url):
+            async with engine.connect() as connection:
+                await connection.execution_options(**WRITING)
+                await create_tables(connection)
+                await connection.commit()
         yield engine
     finally:
         await engine.dispose()
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Raise `LedgerUnavailableError` in the place of a database's error that may pass."""
+def translated(url: str) -> Iterator[None]:
+    """Raise `LedgerError` in the place of a database's error.
+
+    It is not raised from that one, which may quote the password.
+    """
     try:
         yield
-    except DBAPIError as error:
-        if _code(error) in _TRANSIENT:
-            raise LedgerUnavailableError(f"the ledger's database: {error.orig}") from error
-        raise
+    except Exception as error:
+        if not isinstance(error, (SQLAlchemyError, OSError, *_driver_errors(url))):
+            raise
+        why = str(error.orig if isinstance(error, DBAPIError) else error) or type(error).__name__
+        if password := make_url(url).password:
+            why = why.replace(password, "***")
+        raise LedgerError(f"the ledger's database {shown(url)} cannot be used: {why}") from None
 
 
-def _make_private(path: Path) -> None:
-    """Make the file for its owner only; one that is there keeps its rights.
+def _driver_errors(url: str) -> tuple[type[Exception], ...]:
+    if make_url(url).get_backend_name() == "sqlite":
+        return ()
+    import asyncpg  # noqa: PLC0415 - an extra, which SQLite does without
 
-    The libraries that write it log parameters of statements at their lowest level.
-    """
+    # What it raises before there is a connection, SQLAlchemy passes on as it is.
+    return (asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def _postgres(url: str) -> AsyncEngine:
+    import asyncpg  # noqa: PLC0415 - an extra, which SQLite does without
+
+    # The URL's parameters are libpq's (sslmode, ...), which asyncpg knows in a DSN only.
+    dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+    async def connect(*_: Any) -> Any:
+        return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT)
+
+    _quiet_logs("asyncpg")
+    return create_async_engine(
+        "postgresql+asyncpg://", async_creator=connect, hide_parameters=True, pool_pre_ping=True
+    )
+
+
+def _sqlite(url: str) -> AsyncEngine:
+    path = make_url(url).database or ""
     with contextlib.suppress(OSError):  # SQLite says why it cannot be made
+        # For its owner only; one that is there keeps its rights.
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    for name in ("sqlalchemy", "aiosqlite"):
+    _quiet_logs("aiosqlite")
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=path),
+        # What is posted must not be in a log, whatever its level.
+        hide_parameters=True,
+        connect_args={"timeout": BUSY_TIMEOUT},
+    )
+    event.listen(engine.sync_engine, "connect", _set_up)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _quiet_logs(driver: str) -> None:
+    """Keep the libraries from logging parameters of statements at their lowest level."""
+    for name in ("sqlalchemy", driver):
         if logging.getLogger(name).level == logging.NOTSET:
             logging.getLogger(name).setLevel(logging.WARNING)
-
-
-async def _create_tables(engine: AsyncEngine) -> None:
-    # Two processes that make the file at the same time: SQLite answers 'locked' at once, without
-    # the busy timeout, to the second that switches to the write-ahead log.
-    async for attempt in AsyncRetrying(
-        stop=stop_after_delay(BUSY_TIMEOUT),
-        wait=wait_random(0.01, 0.1),
-        retry=retry_if_exception(_is_locked),
-        reraise=True,
-    ):
-        with attempt:
-            async with engine.connect() as connection:
-                await connection.execution_options(**WRITING)
-                await connection.run_sync(metadata.create_all)
-                await connection.commit()
 
 
 def _set_up(connection: Any, _record: Any) -> None:
@@ -118,12 +138,3 @@ def _begin(connection: Any) -> None:
     # immediate waits its turn first.
     kind = connection.get_execution_options().get("ledger_begin", "DEFERRED")
     connection.exec_driver_sql(f"BEGIN {kind}")
-
-
-def _code(error: DBAPIError) -> int:
-    # The low byte is the primary code of an extended one.
-    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-
-
-def _is_locked(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and _code(error) in _LOCKED

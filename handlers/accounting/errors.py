@@ -1,12 +1,8 @@
-"""The errors of the ledger: what may pass, and what will not."""
+"""The errors of the ledger."""
 
 
 class LedgerError(Exception):
-    """The ledger's database cannot be opened or used; the message names it."""
-
-
-class LedgerUnavailableError(LedgerError):
-    """The database cannot be used at the moment: locked, or its disk full or failing."""
+    """The ledger's database cannot be opened or read; the message names it, and says why."""
 
 
 class ConflictError(Exception):

@@ -14,18 +14,27 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Numeric,
     String,
     Table,
+    text,
 )
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 MINOR_DIGITS = 2
 """Digits behind the point: 1 CZK is 100 haléř (ISO 4217)."""
 
 
+MAX_DIGITS = 18
+"""Digits of an amount on PostgreSQL: what a signed 64-bit count of minor units holds."""
+
+
 class Money(TypeDecorator[Decimal]):
-    """A `Decimal` kept as a whole number of minor units; SQLite's own decimals are floats.
+    """A `Decimal`: a NUMERIC on PostgreSQL, and a whole number of minor units in SQLite.
+
+    SQLite's own decimals are floats.
 
     :raises ValueError: on writing, what is no finite `Decimal` or has more than two digits
         behind the point
@@ -34,13 +43,29 @@ class Money(TypeDecorator[Decimal]):
     impl = BigInteger
     cache_ok = True
 
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:  # noqa: ARG002
-        """Convert a value on its way to the database."""
-        return None if value is None else to_minor_units(value)
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the column's type."""
+        return dialect.type_descriptor(
+            Numeric(MAX_DIGITS, MINOR_DIGITS) if _has_decimals(dialect) else BigInteger()
+        )
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Decimal | int | None:
+        """Convert a value on its way to the database."""
+        if value is None:
+            return None
+        # Either way it is looked at: PostgreSQL would round a third digit.
+        minor = to_minor_units(value)
+        return value if _has_decimals(dialect) else minor
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
         """Convert a value that comes from the database."""
-        return None if value is None else from_minor_units(value)
+        if value is None:
+            return None
+        return Decimal(value) if _has_decimals(dialect) else from_minor_units(value)
+
+
+def _has_decimals(dialect: Dialect) -> bool:
+    return dialect.name == "postgresql"
 
 
 def to_minor_units(amount: Decimal) -> int:
@@ -74,8 +99,10 @@ metadata = MetaData()
 transactions = Table(
     "ledger_transaction",
     metadata,
-    # Ascending in the order of commits, which lets a reader ask for what is new.
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    # Ascending in the order of commits in SQLite, which has one writer; on PostgreSQL nearly so.
+    Column(
+        "id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    ),
     Column("bank_transaction_id", BigInteger, nullable=False, unique=True),
     Column("account_id", BigInteger, nullable=False),
     Column("date", Date, nullable=False),
@@ -107,3 +134,17 @@ postings = Table(
 )
 
 Index("ledger_posting_account", postings.c.account)
+
+SCHEMA_LOCK = 0x6C6564676572
+"""The number of the advisory lock under which tables are created."""
+
+
+async def create_tables(connection: AsyncConnection) -> None:
+    """Create the tables that are missing, in a transaction that the caller commits.
+
+    On SQLite it holds the write lock already: it has begun as immediate.
+    """
+    if connection.dialect.name == "postgresql":
+        # Of two processes that find none, the second would fail to create them.
+        await connection.execute(text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
+    await connection.run_sync(metadata.create_all)

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from handlers.accounting.database import database_url
 from handlers.accounting.errors import LedgerError
 from handlers.replay import generate as generator
 from handlers.replay.ledger_process import LedgerProcessError
@@ -26,6 +27,7 @@ from handlers.replay.statement_file import Statement, StatementError, open_state
 from mqkit import BrokerUrl, ConfigurationError, MqkitError
 from mqkit.embedded import PRODUCT, ServerThread
 from mqkit.settings import Settings
+from mqkit.store import Store
 from mqkit.testing.brokers import find_brokers, start
 
 FAILED = 1
@@ -61,9 +63,14 @@ def replay(
         bool,
         typer.Option("--rabbitmq", help="Find and start a RabbitMQ for this run, as the tests do."),
     ] = False,
-    database: Annotated[Path, typer.Option(help="The ledger's SQLite file.")] = Path(
-        "ledger.sqlite"
-    ),
+    database: Annotated[
+        str,
+        typer.Option(
+            envvar="LEDGER_DATABASE",
+            help="The ledger's SQLite file, or postgresql://user:password@host/database: by the "
+            "variable, as other users see what is on a command line.",
+        ),
+    ] = "ledger.sqlite",
     timeout: Annotated[
         float, typer.Option(help="Seconds without progress after which to give up.", min=1)
     ] = 60.0,
@@ -80,9 +87,11 @@ def replay(
         format="%(message)s",
         handlers=[RichHandler(console=errors, show_path=False, markup=False)],
     )
+    ledger = database_url(database)
+    Store(ledger)  # which looks at the URL, and names no password where it is malformed
     statement = open_statement(file)
     with _broker(url, rabbitmq=rabbitmq) as found:
-        report = _replay(statement, found, database, timeout)
+        report = _replay(statement, found, ledger, timeout)
     if as_json:
         typer.echo(json.dumps(report.as_json()))
     else:
@@ -90,7 +99,7 @@ def replay(
     raise typer.Exit(0 if report.reconciles else FAILED)
 
 
-def _replay(statement: Statement, url: str, database: Path, timeout: float) -> Report:
+def _replay(statement: Statement, url: str, database: str, timeout: float) -> Report:
     with ReplayProgress(statement.rows, errors) as progress:
         run = Replay(statement, url, database, timeout=timeout, progress=progress)
         return asyncio.run(run.run())

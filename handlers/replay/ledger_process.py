@@ -30,11 +30,12 @@ class LedgerProcessError(Exception):
 class LedgerProcess:
     """The supervisor of the ledger's processes, whose log goes to a file.
 
-    The broker's URL goes through the environment: arguments can be read by every user.
+    The broker's URL and the database's go through the environment: arguments can be read by every
+    user.
     """
 
-    def __init__(self, url: str, database: Path, log: Path, tell: Callable[[str], None]) -> None:
-        self._environment = {**os.environ, "MQKIT_URL": url, "LEDGER_DATABASE": str(database)}
+    def __init__(self, url: str, database: str, log: Path, tell: Callable[[str], None]) -> None:
+        self._environment = {**os.environ, "MQKIT_URL": url, "LEDGER_DATABASE": database}
         self._log = log
         self._log_read = 0
         self._tell = tell

@@ -15,10 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import make_url
+
 from handlers import statements
-from handlers.accounting.errors import LedgerUnavailableError
-from handlers.accounting.store import Ledger, open_ledger
+from handlers.accounting.database import shown
+from handlers.accounting.errors import LedgerError
+from handlers.accounting.reading import Ledger, open_ledger
 from handlers.bank_format import RowError, parse_row
+from handlers.events import Origin
 from handlers.ledger import POST_QUEUE
 from handlers.replay.ledger_process import LedgerProcess
 from handlers.replay.progress import ReplayProgress
@@ -81,6 +85,7 @@ class _Rows:
 class Replay:
     """One replay of a statement.
 
+    :param database: the URL of the ledger's database
     :param timeout: seconds without any progress after which it is given up
     """
 
@@ -88,7 +93,7 @@ class Replay:
         self,
         statement: Statement,
         url: str,
-        database: Path,
+        database: str,
         *,
         timeout: float,
         progress: ReplayProgress,
@@ -99,9 +104,7 @@ class Replay:
         self._timeout = timeout
         self._progress = progress
         self._rows = _Rows()
-        self._process = LedgerProcess(
-            url, database, database.with_name(f"{database.name}.log"), progress.tell
-        )
+        self._process = LedgerProcess(url, database, log_of(database), progress.tell)
 
     async def run(self) -> Report:
         """Replay, reconcile, and report.
@@ -137,7 +140,7 @@ class Replay:
             self._progress.show(0, posted)
             self._progress.tell(
                 f"{posted:,} of {self._rows.total:,} rows were posted before; they are sent again, "
-                f"and must change nothing. To begin anew, remove {self._database}"
+                f"and must change nothing. To begin anew, {_to_begin_anew(self._database)}"
             )
 
     async def _note_row(self, call: HandlerCall, call_next: CallNext) -> Any:
@@ -219,10 +222,7 @@ class Replay:
             statements.ROW_KEY,
             row.data,
             message_id=self._statement.message_id(row.line),
-            headers={
-                statements.FILE_HEADER: self._statement.name,
-                statements.LINE_HEADER: row.line,
-            },
+            headers=Origin(self._statement.name, row.line).headers(),
         )
 
     async def _wait_until_posted(
@@ -230,16 +230,22 @@ class Replay:
     ) -> float:
         """Wait until every row is done and the ledger's queue is empty; returns when it was."""
         rows, missing, mark = self._rows, set(self._rows.ids), 0
+        trouble = ""
         last_state: tuple[object, ...] = ()
         moved = time.monotonic()
         while True:
-            with contextlib.suppress(LedgerUnavailableError):
-                mark, new = await ledger.posted_after(mark)
-                missing.difference_update(new)
             waiting = (await look(runtime, POST_QUEUE)).messages
-            now = time.monotonic()
             if publishing.done():
                 publishing.result()
+            try:
+                mark, new = await ledger.posted_after(mark)
+                missing.difference_update(new)
+                if rows.read == rows.total and not waiting and not new and missing:
+                    missing.difference_update(await ledger.contents(missing))
+                trouble = ""
+            except LedgerError as error:  # it may pass, as it does for the ledger
+                trouble = f"; {error}"
+            now = time.monotonic()
             self._process.check()
             posted = len(rows.ids) - len(missing)
             self._progress.show(rows.read, posted)
@@ -253,7 +259,7 @@ class Replay:
                 raise ReplayError(
                     f"nothing moved for {self._timeout:g} s: {rows.total - rows.read} rows are not "
                     f"read, {len(missing)} entries are not posted, {waiting} wait in "
-                    f"{POST_QUEUE.name}"
+                    f"{POST_QUEUE.name}{trouble}"
                 )
             await asyncio.sleep(POLL)
 
@@ -279,3 +285,18 @@ class Replay:
             seconds=seconds,
             broker=broker,
         )
+
+
+def log_of(database: str) -> Path:
+    """Return the file for the ledger's log: beside an SQLite file, or else in this directory."""
+    url = make_url(database)
+    path = Path(url.database or "ledger")
+    if url.get_backend_name() != "sqlite":
+        path = Path(path.name)
+    return path.with_name(f"{path.name}.log")
+
+
+def _to_begin_anew(database: str) -> str:
+    if make_url(database).get_backend_name() == "sqlite":
+        return f"remove {shown(database)}"
+    return f"give another database than {shown(database)}"

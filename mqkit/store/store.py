@@ -62,12 +62,13 @@ class Store(Observer):
     application, it is a context manager without a relay: what a `transaction()` publishes is
     committed with it, and waits for the relay of a service or of `mqkit relay`.
 
-    `url` is `sqlite:///path` or `postgresql://user:password@host/database`; without it, the
-    environment's `MQKIT_STORE` is read when the store is opened. `relay` says whether its service
-    runs a relay for the outbox; `mqkit relay` is one in a process of its own. `create_tables=False`
-    leaves them to migrations (`mqkit.store.metadata`). `pool` is how many transactions go on at a
-    time on PostgreSQL; three connections more are for what is not a handler's. `max_group` is how
-    many messages may share one, where their handler is quick: 1 is a transaction for each.
+    `url` is `sqlite:///path` or `postgresql://user:password@host/database`, or a function that
+    returns it, called when the store is opened; without it, the environment's `MQKIT_STORE` is read
+    then. `relay` says whether its service runs a relay for the outbox; `mqkit relay` is one in a
+    process of its own. `create_tables=False` leaves them to migrations (`mqkit.store.metadata`).
+    `pool` is how many transactions go on at a time on PostgreSQL; three connections more are for
+    what is not a handler's. `max_group` is how many messages may share one, where their handler is
+    quick: 1 is a transaction for each.
 
     It belongs to the event loop that it is opened on, until it is closed there: a service in
     another thread, with a loop of its own, has a store of its own.
@@ -86,7 +87,7 @@ class Store(Observer):
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | Callable[[], str] | None = None,
         *,
         relay: bool = True,
         create_tables: bool = True,
@@ -108,7 +109,7 @@ class Store(Observer):
             self._statement_timeout = checked.seconds(statement_timeout, what, over=0)
         self._pool = checked.count(pool, "Store(pool=...)")
         self._limits = checked_limits(limits, "Store(limits=...)")
-        self._url = None if url is None else store_url(url)
+        self._url = url if url is None or callable(url) else store_url(url)
         self._relays = checked.flag(relay, "Store(relay=...)")
         self._create_tables = checked.flag(create_tables, "Store(create_tables=...)")
         self._given_clock = clock
@@ -165,7 +166,7 @@ class Store(Observer):
         async with self._owner.changing() as owner:
             if owner.users == 0:
                 database = Database(
-                    self._url or _url_of_environment(),
+                    self._url_now(),
                     pool=self._pool,
                     statement_timeout=self._statement_timeout,
                 )
@@ -349,6 +350,11 @@ class Store(Observer):
         self._ahead += seconds
         if self._opened is not None and self._opened.relay is not None:
             self._opened.relay.wake()
+
+    def _url_now(self) -> URL:
+        if self._url is None:
+            return _url_of_environment()
+        return store_url(self._url()) if callable(self._url) else self._url
 
     def _clock(self) -> datetime:
         now = self._given_clock()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from handlers import ledger, statements
-from handlers.events import EntryRecorded
+from handlers.events import LINE_HEADER, EntryRecorded, Origin
 from handlers.replay.generate import statement_lines
 from handlers.replay.ledger_process import PROCESSES
 from mqkit import Outgoing
@@ -35,18 +35,18 @@ FAILS = 25
 LEDGER_FAILS = f"""
 import sys
 if "handlers.ledger:service" in sys.orig_argv:
-    from handlers.accounting import store
-    from handlers.accounting.errors import LedgerUnavailableError
+    from handlers.accounting import posting
+    from mqkit.errors import StatementError
 
-    post, failed = store.Ledger.post, set()
+    post, failed = posting.post, set()
 
-    async def fail_once(self, entry):
-        if entry.source_line % {FAILS} == 0 and entry.source_line not in failed:
-            failed.add(entry.source_line)
-            raise LedgerUnavailableError("for the test")
-        return await post(self, entry)
+    async def fail_once(connection, entry, origin):
+        if origin.line % {FAILS} == 0 and origin.line not in failed:
+            failed.add(origin.line)
+            raise StatementError("for the test")
+        return await post(connection, entry, origin)
 
-    store.Ledger.post = fail_once
+    posting.post = fail_once
 """
 
 STATEMENTS_FAIL = f"""
@@ -58,8 +58,9 @@ if "handlers.statements:service" in sys.orig_argv:
     publish, failed = publisher.Publisher.publish, set()
 
     async def fail_once(self, exchange, routing_key, body, **options):
-        if body.source_line % {FAILS} == 0 and body.source_line not in failed:
-            failed.add(body.source_line)
+        line = options["headers"]["line"]
+        if line % {FAILS} == 0 and line not in failed:
+            failed.add(line)
             raise PublishError(
                 "for the test", exchange=exchange.name, routing_key=routing_key, message_id=None
             )
@@ -116,7 +117,7 @@ def test_the_ledger_posts_each_account_in_the_order_of_the_file(
     errors = Path(err.name).read_text()
     assert code == 0, errors
     assert errors.count("was killed by SIGKILL") == len(KILLS) * PROCESSES
-    assert "LedgerUnavailableError" in (tmp_path / "ledger.sqlite.log").read_text()
+    assert "StatementError" in (tmp_path / "ledger.sqlite.log").read_text()
     report = json.loads(Path(out.name).read_text())
     assert (report["posted"], report["rejected"], report["off"]) == (ROWS, 0, 0)
     found = lines_posted(database)
@@ -135,14 +136,14 @@ async def test_the_statements_service_publishes_each_account_in_the_order_of_the
 
     def take(incoming: Incoming) -> None:
         entry = EntryRecorded.model_validate_json(incoming.body)
-        seen.append((entry.account_id, entry.source_line))
+        seen.append((entry.account_id, Origin.of(incoming.properties.headers).line))
 
     messages = (
         Outgoing(
             statements.STATEMENTS,
             statements.ROW_KEY,
             row.encode(),
-            headers={statements.LINE_HEADER: number},
+            headers={LINE_HEADER: number},
         )
         for number, row in enumerate(rows, 2)
     )
@@ -157,7 +158,7 @@ async def test_the_statements_service_publishes_each_account_in_the_order_of_the
             with running("handlers.statements:service", mqkit_vhost, log, **failures):
                 await eventually(lambda: len(set(seen)) >= threshold, 60)  # noqa: B023
         dead = await client.take_all(statements.ROWS_QUEUE.dead_queue)
-    assert {each.properties.headers[statements.LINE_HEADER] for each in dead} == {502}
+    assert {each.properties.headers[LINE_HEADER] for each in dead} == {502}
     assert "PublishError" in log.read_text()
     found: dict[int, list[int]] = defaultdict(list)
     for account, line in dict.fromkeys(seen):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from handlers.accounting.database import database_url
 from handlers.replay.ledger_process import LedgerProcess, LedgerProcessError
 from mqkit.testing.brokers import Broker
 
@@ -18,7 +19,8 @@ async def test_a_ledger_that_cannot_start_is_an_error_with_the_end_of_its_log(
     database = tmp_path / "notes.txt"
     database.write_text("not a database, and long enough to be sure of it" * 20)
     told: list[str] = []
-    process = LedgerProcess(mqkit_embedded.url, database, tmp_path / "log", told.append)
+    url = database_url(str(database))
+    process = LedgerProcess(mqkit_embedded.url, url, tmp_path / "log", told.append)
 
     async def watched() -> None:
         async with asyncio.timeout(60):
@@ -28,7 +30,9 @@ async def test_a_ledger_that_cannot_start_is_an_error_with_the_end_of_its_log(
 
     await process.start()
     try:
-        with pytest.raises(LedgerProcessError, match=r"(?s)exit code 1.*notes\.txt cannot be used"):
+        with pytest.raises(
+            LedgerProcessError, match=r"(?s)exit code 1.*notes\.txt.*not a database"
+        ):
             await watched()
     finally:
         await process.stop()

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from handlers.replay.generate import statement_lines
 from mqkit.testing.brokers.finder import Broker
 from tests.faults.test_replay_faults import posted
+from tests.postgres import PostgresServer
 from tests.support import ROOT, connected, running
 
 pytestmark = pytest.mark.in_turn
@@ -34,23 +38,21 @@ def statement(tmp_path: Path) -> Path:
 
 
 def replay(
-    statement: Path, url: str, database: Path, *options: str
+    statement: Path, url: str, database: Path | str, *options: str
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    """Run it with --json: the process and the object that it printed."""
+    """Run it with --json: the process and the object that it printed.
+
+    A database's URL goes by the environment, and the log into the statement's folder.
+    """
+    environment = {**os.environ, "MQKIT_URL": url, "PYTHONPATH": str(ROOT)}
+    if isinstance(database, str):
+        environment["LEDGER_DATABASE"] = database
+    else:
+        options = ("--database", str(database), *options)
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "handlers",
-            "replay",
-            str(statement),
-            "--database",
-            str(database),
-            "--json",
-            *options,
-        ],
-        cwd=ROOT,
-        env={**os.environ, "MQKIT_URL": url},
+        [sys.executable, "-m", "handlers", "replay", str(statement), "--json", *options],
+        cwd=statement.parent,
+        env=environment,
         capture_output=True,
         text=True,
         timeout=110,
@@ -98,6 +100,45 @@ def test_a_statement_reconciles_and_posts_nothing_twice(
     assert {k: second[k] for k in ("accounts", "exact", "total", "off")} == {
         k: first[k] for k in ("accounts", "exact", "total", "off")
     }
+
+
+def test_a_ledger_on_postgresql_is_the_same(
+    broker: Broker, statement: Path, tmp_path: Path, postgres: PostgresServer, name: str
+) -> None:
+    """Every row is posted once and every account agrees, also the second time.
+
+    The password is in no log, and in no process's arguments.
+    """
+    database = postgres.create_database(name)
+    password = str(make_url(database).password)
+    stop, seen = threading.Event(), set[str]()
+    watch = threading.Thread(target=_watch_arguments, args=(stop, seen))
+    watch.start()
+    try:
+        (done, first), (again, second) = (replay(statement, broker.url, database) for _ in "12")
+    finally:
+        stop.set()
+        watch.join()
+        postgres.drop_database(name)
+    assert done.returncode == again.returncode == 0, done.stderr + again.stderr
+    assert (first["posted"], first["already_posted"], first["rejected"]) == (ROWS, 0, 0)
+    assert (second["posted"], second["already_posted"], second["rejected"]) == (0, ROWS, 0)
+    assert first["accounts"] == first["exact"] + first["within_rounding"] == ACCOUNTS
+    assert {k: second[k] for k in ("exact", "total", "off", "balanced")} == {
+        k: first[k] for k in ("exact", "total", "off", "balanced")
+    }
+    log = (tmp_path / f"{name}.log").read_text()
+    assert "ledger.post: consuming" in log
+    assert "handlers.ledger:service" in " ".join(seen)
+    assert password not in done.stderr + again.stderr + log + " ".join(seen)
+
+
+def _watch_arguments(stop: threading.Event, seen: set[str]) -> None:
+    """Gather the arguments of all processes of this machine until told to stop."""
+    while not stop.wait(0.05):
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                seen.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
 
 
 async def test_malformed_rows_are_reported_and_dead_lettered_alone(
@@ -170,6 +211,15 @@ def test_a_file_that_is_no_statement_is_refused(
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_database_is_the_callers_fault(statement: Path) -> None:
+    """A URL of another kind of database, or none, exits 2 before any broker, in one line."""
+    for url in ("mysql://u:planted-secret@h/d", "postgresql://u:planted-secret@h"):
+        done, _ = replay(statement, "amqp://guest:guest@127.0.0.1:1/", url)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert "planted-secret" not in done.stderr
 
 
 def test_a_wrong_url_is_the_callers_fault(statement: Path, tmp_path: Path) -> None:

@@ -27,8 +27,6 @@ def test_a_row_becomes_an_entry() -> None:
     """Every field of the bank's row is in the entry, in its own type."""
     entry = parse_row(
         b'1;2;931231;"VYDAJ";"PREVOD NA UCET";3372.70;-12.30;"UVER";"ST";"89597016"\r\n',
-        file="s.csv",
-        line=9,
     )
     assert entry == EntryRecorded(
         transaction_id=1,
@@ -41,8 +39,6 @@ def test_a_row_becomes_an_entry() -> None:
         k_symbol="UVER",
         partner_bank="ST",
         partner_account="89597016",
-        source_file="s.csv",
-        source_line=9,
     )
     assert entry.signed_amount == Decimal("-3372.70")
 

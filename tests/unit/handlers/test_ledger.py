@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
-from handlers.accounting.store import open_ledger
-from handlers.ledger import post
-from mqkit import Reject
+from handlers.accounting.reading import open_ledger
+from handlers.ledger import post, service
+from handlers.statements import entry_message_id
+from mqkit import Delivery, Reject
+from mqkit.message import Properties
+from mqkit.store import Store
 from tests.unit.handlers.entries import entry
 
 
-async def test_another_content_under_a_posted_id_is_rejected_with_its_line(tmp_path: Path) -> None:
+async def test_another_content_under_a_posted_id_is_rejected_with_its_line(database: str) -> None:
     """The handler dead-letters it; the reason begins with the line, and nothing changes."""
-    async with open_ledger(tmp_path / "l") as ledger:
-        await post(entry(1, "1.00"), ledger)
+    fifth = Delivery(properties=Properties(headers={"file": "s.csv", "line": 5}))
+    async with open_ledger(database) as ledger, Store(database) as store:
+        async with store.transaction() as transaction:
+            await post(entry(1, "1.00"), Delivery(), transaction)
         with pytest.raises(Reject, match=r"^line 5: transaction 1 is posted already"):
-            await post(entry(1, "2.00", source_line=5), ledger)
+            async with store.transaction() as transaction:
+                await post(entry(1, "2.00"), fifth, transaction)
         assert await ledger.balance(7) == Decimal("1.00")
+
+
+async def test_an_entry_under_another_message_id_is_posted_once(database: str) -> None:
+    """The bank's id holds where the store's note does not: it is forgotten, or another message."""
+    (handler,) = service.handlers
+    async with open_ledger(database) as ledger, Store(database) as store:
+        for message_id in (entry_message_id(entry(1)), "another", "another"):
+            delivery = Delivery(
+                queue=handler.queue.name,
+                body=entry(1).model_dump_json().encode(),
+                properties=Properties(message_id=message_id, headers={"line": 9}),
+            )
+            await store.run_once(handler.name, delivery, lambda t, d=delivery: post(entry(1), d, t))
+        assert await ledger.balance(7) == Decimal("10.00")
+        assert (await ledger.posted_after(0))[1] == [1]

@@ -17,8 +17,8 @@ class Published:
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
 
-    async def publish(self, *call: object, message_id: str) -> str:
-        self.calls.append((*call, message_id))
+    async def publish(self, *call: object, message_id: str, headers: object) -> str:
+        self.calls.append((*call, message_id, headers))
         return message_id
 
 
@@ -27,11 +27,22 @@ async def test_the_handler_publishes_the_entry_under_the_banks_identity() -> Non
     publisher = Published()
     delivery = Delivery(properties=Properties(headers={"file": "s.csv", "line": 17}))
     await record(GOOD, delivery, publisher)  # type: ignore[arg-type]
-    ((_, key, entry, message_id),) = publisher.calls
+    ((_, key, entry, message_id, headers),) = publisher.calls
     assert isinstance(entry, EntryRecorded)
     assert (key, message_id) == ("entry.credit.2378", "bank-entry-695247")
     assert message_id == entry_message_id(entry)
-    assert (entry.source_file, entry.source_line) == ("s.csv", 17)
+    assert headers == {"file": "s.csv", "line": 17}
+
+
+async def test_an_entry_that_stands_in_two_places_is_the_same_message() -> None:
+    """Where it stands is in the headers alone: a store compares the bodies of one message id."""
+    publisher = Published()
+    for line in (2, 3):
+        delivery = Delivery(properties=Properties(headers={"file": "s.csv", "line": line}))
+        await record(GOOD, delivery, publisher)  # type: ignore[arg-type]
+    one, other = publisher.calls
+    assert one[:-1] == other[:-1]
+    assert one[-1] != other[-1]
 
 
 async def test_the_handler_rejects_a_malformed_row_with_its_line() -> None:

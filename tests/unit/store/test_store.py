@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +104,20 @@ async def test_without_a_url_it_is_the_environment_s(
     monkeypatch.setenv("MQKIT_STORE", database)
     async with store:
         await store.ping()
+
+
+async def test_a_url_may_be_a_function_that_is_called_when_it_is_opened(tmp_path: Path) -> None:
+    """Not before: a service is made when its module is imported, and its settings are read later.
+
+    What it returns is checked as a URL that was given.
+    """
+    urls = iter(["mysql://there/db", f"sqlite:///{tmp_path / 'given'}"])
+    store = Store(lambda: next(urls))
+    with pytest.raises(ConfigurationError, match="SQLite or PostgreSQL, not 'mysql'"):
+        await store.open()
+    async with store:
+        await store.ping()
+    assert (tmp_path / "given").exists()
 
 
 @pytest.mark.parametrize(
