@@ -3,6 +3,7 @@
 SOURCES := mqkit handlers tests
 PY := .venv/bin/python
 STAMP := .venv/.installed
+READ := .venv/.tests-read
 # A replay of your own:        make demo DATA=path/to/statement.csv
 DATA :=
 # More for pytest:             make test ARGS='-k ledger -x'
@@ -50,6 +51,15 @@ postgres: $(STAMP)
 compiled: $(STAMP)
 	@$(PY) -m compileall -q $(SOURCES)
 
+# Each of pytest's workers reads all tests, and what pytest makes of their modules: once here, and
+# not by all workers at once, which takes each of them as long as the rest of reading them.
+$(READ): $(STAMP) $(shell find $(SOURCES) -name '*.py')
+	@for part in tests/unit 'tests --ignore=tests/unit'; do \
+	    env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -qq --collect-only -p no:cacheprovider $$part \
+	        >/dev/null 2>&1 & \
+	done; wait
+	@touch $@
+
 demo: compiled
 	@mkdir -p .demo
 	@set -e; data='$(DATA)'; \
@@ -59,11 +69,11 @@ demo: compiled
 	name=$$(basename "$$data"); \
 	LEDGER_DATABASE="$${LEDGER_DATABASE:-.demo/$${name%.*}.sqlite}" $(PY) -m handlers replay "$$data"
 
-test: broker postgres compiled
+test: broker postgres compiled $(READ)
 	@$(PY) -m pytest -m 'not long' -n $(JOBS) --dist loadgroup $(ARGS)
 
 # The fault matrix in its short form, a million messages, replays under faults, the fuzz, the guard.
-test-long: broker postgres compiled
+test-long: broker postgres compiled $(READ)
 	@$(PY) -m pytest -m long -n $(JOBS) --dist loadgroup $(ARGS)
 
 # In an environment for each, under .pythons.
