@@ -23,6 +23,8 @@ from tests.benchmarks.store.databases import Databases, check_rows, server_proce
 from tests.benchmarks.store.registry import ENTRIES, Entry, on
 from tests.benchmarks.store.report import BEGIN, END, RATIOS, Report, ratios
 from tests.benchmarks.store.rounds import (
+    FEWEST,
+    MOST,
     Bench,
     Plan,
     WrongPackageError,
@@ -38,7 +40,7 @@ from tests.postgres import PostgresServer
 
 MACHINE = {"cpu": "C", "cores": 2, "memory_gib": 4, "kernel": "K", "load_before": 0.1}
 
-MESSAGES = 200
+MESSAGES = 100
 
 
 def row(system: str, **medians: float) -> Row:
@@ -223,6 +225,15 @@ OTHERS = [
 ]
 
 
+QUICK = Plan(1, 1.0, MESSAGES, latency_seconds=0.5, quiet=0.0)
+
+
+def _plain(name: str, broker: Broker, postgres: PostgresServer) -> tuple[Row, Entry, Bench]:
+    (entry,) = (on(each, None, here=True) for each in ENTRIES if each.name == name)
+    bench = Bench(Room(broker, broker.url), Databases(postgres))
+    return Row(name, name, "", {}, MESSAGES), entry, bench
+
+
 def _name(entry: Entry) -> str:
     return entry.name
 
@@ -245,21 +256,38 @@ def test_a_loop_by_hand_writes_all_three_rows(
     )
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", sorted(PLAIN))
-def test_plain_handlers_are_measured(
+def test_a_round_of_plain_handlers_tells_their_figures(
     name: str, mqkit_embedded: Broker, postgres: PostgresServer
 ) -> None:
-    """A round tells all their figures, and its work was checked."""
-    (entry,) = (on(each, None, here=True) for each in ENTRIES if each.name == name)
-    bench = Bench(Room(mqkit_embedded, mqkit_embedded.url), Databases(postgres))
-    plan = Plan(1, 1.0, MESSAGES, latency_seconds=1.0, quiet=0.0)
-    found, why = describe(entry)
-    assert why == ""
-    warm_up(found, entry, bench, plan)
-    measure(found, entry, bench, plan)
-    measure_latency(found, entry, bench, plan)
-    assert {"per_s", "cpu_us", "relayed_per_s", "relayed_cpu_us", "p50_ms"} <= set(found.samples)
+    """They are handled, relayed beside it and relayed alone, and the work is checked."""
+    found, entry, bench = _plain(name, mqkit_embedded, postgres)
+    measure(found, entry, bench, QUICK)
+    assert {"per_s", "cpu_us", "relayed_per_s", "relayed_cpu_us"} <= set(found.samples)
+
+
+@pytest.mark.timeout(300)
+def test_latency_is_measured_at_a_rate(mqkit_embedded: Broker, postgres: PostgresServer) -> None:
+    """Of what is published meanwhile, after the first part of it."""
+    found, entry, bench = _plain("mqkit", mqkit_embedded, postgres)
+    measure_latency(found, entry, bench, QUICK)
     assert 0 < found.samples["p50_ms"][0] <= found.samples["p99_ms"][0]
+
+
+def test_the_unmeasured_round_finds_how_many_messages_to_measure_with(
+    mqkit_embedded: Broker, postgres: PostgresServer
+) -> None:
+    """As many as take the seconds that were asked for, within bounds, and whole hundreds."""
+    (entry,) = (on(each, None, here=True) for each in ENTRIES if each.name == "hand-bulk-sqlite")
+    bench = Bench(Room(mqkit_embedded, mqkit_embedded.url), Databases(postgres))
+    found = row(entry.name)
+    warm_up(found, entry, bench, Plan(1, 0.001, 0))
+    assert found.messages == FEWEST
+    warm_up(found, entry, bench, Plan(1, 1_000_000.0, 0))
+    assert found.messages == MOST
+    warm_up(found, entry, bench, Plan(1, 1.0, MESSAGES))
+    assert found.messages == MESSAGES
 
 
 @pytest.mark.long

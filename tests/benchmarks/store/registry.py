@@ -109,7 +109,7 @@ ENTRIES = (
     _by_hand("hand-bulk", "by hand, 100, all in bulk", "bulk"),
     *_of_mqkit("postgres"),
     Entry("faststream", "FastStream, INSERT alone", "faststream", "", "postgres", "peers"),
-    Entry("celery", "Celery, INSERT alone", "celery", "threads", "postgres", "peers"),
+    Entry("celery", "Celery, INSERT alone", "celery", "", "postgres", "peers"),
     _by_hand("hand-sqlite", "by hand, a transaction a message, SQLite", "sqlite-single", "sqlite"),
     _by_hand("hand-bulk-sqlite", "by hand, 100, all in bulk, SQLite", "sqlite-bulk", "sqlite"),
     *_of_mqkit("sqlite"),

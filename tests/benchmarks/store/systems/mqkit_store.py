@@ -41,6 +41,9 @@ from tests.benchmarks.store.systems.tables import INSERT
 SIZE = 100
 """Messages of a batch."""
 
+RUNS = 4
+"""Batches at a time: while one waits for its commit, others are made."""
+
 WITHIN = 0.05
 """Seconds that a batch waits for others: for the last one of a run, and for one at a low rate."""
 
@@ -142,7 +145,7 @@ class Handlers:
     def _batch(self) -> None:
         meter, events = self._meter, self._events
 
-        @self.service.batch(self._queue, size=SIZE, within=WITHIN)
+        @self.service.batch(self._queue, size=SIZE, within=WITHIN, concurrency=RUNS)
         async def post(batch: list[Order], transaction: Transaction) -> None:
             meter.began()
             for order in batch:
@@ -152,7 +155,7 @@ class Handlers:
     def _batch_bulk(self) -> None:
         meter, events = self._meter, self._events
 
-        @self.service.batch(self._queue, size=SIZE, within=WITHIN)
+        @self.service.batch(self._queue, size=SIZE, within=WITHIN, concurrency=RUNS)
         async def post(batch: list[Order], transaction: Transaction) -> None:
             meter.began()
             await transaction.execute(INSERT, [row_of(order) for order in batch])
@@ -257,7 +260,8 @@ def publish(job: StoreJob) -> None:
 def settings(kind: str) -> str:
     """How a kind is set up."""
     if kind.startswith("batch"):
-        return f"{KINDS[kind]}; prefetch {2 * SIZE}, one batch at a time. On uvloop."
+        ahead = 2 * SIZE * RUNS
+        return f"{KINDS[kind]}; prefetch {ahead}, {RUNS} batches at a time. On uvloop."
     prefetch, concurrency = WIDE if kind == "wide" else NARROW
     return f"{KINDS[kind]}; prefetch {prefetch}, concurrency {concurrency}. On uvloop."
 
