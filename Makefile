@@ -13,7 +13,7 @@ JOBS := 6
 # The interpreter for .venv:   make PYTHON=/path/to/python3 .venv
 PYTHON :=
 
-.PHONY: help demo test test-long check docs bench faults conformance mutation broker postgres compiled lock clean test-pythons .venv
+.PHONY: help demo test test-long check docs bench bench-store faults conformance mutation broker postgres compiled lock clean test-pythons .venv
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,8 @@ help:
 	@echo 'make docs         builds the documentation, strictly, into .site'
 	@echo 'make bench        mqkit and its peers side by side, into docs/guides/benchmarks.md; some 20'
 	@echo '                  minutes on a quiet machine (JSON=path; ROUNDS=5, SYSTEMS=mqkit,go: not into the page)'
+	@echo 'make bench-store  what effects once cost, into docs/guides/benchmarks-store.md; half an hour on a'
+	@echo '                  quiet machine (JSON=path BEFORE=commit; ROUNDS, SYSTEMS as above)'
 	@echo 'make faults       the fault matrix in its long form (ROWS=1,4 VERSIONS=4.3 FAULTS=9 JSON=path)'
 	@echo 'make conformance  the conformance suite on every broker, into docs/guides/conformance.md (BROKERS=...)'
 	@echo 'make mutation     breaks the embedded broker until every case has been seen to fail'
@@ -104,6 +106,16 @@ bench: compiled $(PEERS)
 	$(PY) -m tests.benchmarks.side_by_side $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	    $(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(JSON),--json $(JSON)) \
 	    $(if $(ROUNDS)$(SYSTEMS),,--svg docs/images/rates.svg --into docs/guides/benchmarks.md)
+
+# The store beside loops by hand and peers, on PostgreSQL and SQLite, and mqkit as it was at the
+# commit BEFORE; empty, it is left out.
+#     make bench-store ROUNDS=5 SYSTEMS=mqkit,mqkit-before,hand JSON=path
+BEFORE := 6505717
+bench-store: broker postgres compiled $(PEERS)
+	$(PY) -m tests.benchmarks.store $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	    $(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(JSON),--json $(JSON)) \
+	    $(if $(BEFORE),--before $(BEFORE)) $(if $(ROUNDS)$(SYSTEMS),, \
+	    --svg docs/images/store-rates.svg --into docs/guides/benchmarks-store.md)
 
 $(PEERS): tests/benchmarks/requirements-peers.txt | $(STAMP)
 	@$(PY) -m venv --clear .bench/venv

@@ -39,5 +39,5 @@ lock deploy/requirements-dev.txt "What mqkit runs, is built, tested and checked 
     pyproject.toml deploy/requirements-build.txt
 # In an environment of their own: mqkit is measured there beside them, on the same packages.
 lock tests/benchmarks/requirements-peers.txt "What \`make bench\` measures mqkit beside." \
-    --constraint deploy/requirements.txt --extra cli --extra store \
+    --constraint deploy/requirements.txt --extra cli --extra postgres \
     tests/benchmarks/requirements-peers.in pyproject.toml

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 from mqkit.errors import MqkitError
@@ -37,6 +37,9 @@ class Started(Protocol):
     @property
     def command(self) -> Sequence[str]: ...
 
+    @property
+    def environment(self) -> dict[str, str]: ...
+
 
 @dataclass(frozen=True)
 class Command:
@@ -44,6 +47,8 @@ class Command:
 
     title: str
     command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables that it has besides this process's."""
 
 
 class Program:
@@ -60,7 +65,7 @@ class Program:
         self._process = subprocess.Popen(
             [*entry.command, *self._words, *began],
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | entry.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -42,6 +42,11 @@ class Entry:
             return [str(GO_CLIENT)]
         return [str(PYTHON), "-m", f"{PROGRAMS}.{self.program}"]
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that it has besides this process's."""
+        return {}
+
 
 ENTRIES = (
     Entry("mqkit", "mqkit", "mqkit_pika"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.markup import escape
@@ -12,6 +12,37 @@ from tests.benchmarks.side_by_side.figures import FIGURES, Row, ratios
 
 BEGIN = "<!-- bench:begin -->"
 END = "<!-- bench:end -->"
+
+
+def terminal_table(rows: Sequence[Row], figures: Mapping[str, str], title: str) -> Table:
+    """Rows of figures for a terminal, under their headings."""
+    table = Table("system", title=title)
+    for heading in figures.values():
+        table.add_column(heading, justify="right")
+    for row in rows:
+        cells = [cell.replace(" (", "\n(") for cell in _cells(row, figures)]
+        table.add_row(escape(row.title), *cells, end_section=True)
+    return table
+
+
+def markdown_table(rows: Sequence[Row], figures: Mapping[str, str]) -> list[str]:
+    """The lines of the same for a page."""
+    heading = ["system", *figures.values()]
+    lines = [f"| {' | '.join(heading)} |", f"| --- |{' ---: |' * len(figures)}"]
+    return lines + [f"| {' | '.join([row.title, *_cells(row, figures)])} |" for row in rows]
+
+
+def told_machine(where: Mapping[str, object]) -> str:
+    """The machine in words."""
+    return (
+        f"{where['cpu']}, {where['cores']} cores, {where['memory_gib']} GiB, {where['kernel']}; "
+        f"load before: {where['load_before']}"
+    )
+
+
+def _cells(row: Row, figures: Mapping[str, str]) -> list[str]:
+    spreads = [row.spread(name) for name in figures]
+    return ["-" if spread is None else str(spread) for spread in spreads]
 
 
 @dataclass(frozen=True)
@@ -47,19 +78,12 @@ class Report:
 
     def table(self) -> Table:
         """For a terminal."""
-        table = Table("system", title=f"{self.broker}, median (range) of {self.rounds} rounds")
-        for heading in FIGURES.values():
-            table.add_column(heading, justify="right")
-        for row in self.rows.values():
-            cells = [cell.replace(" (", "\n(") for cell in self._cells(row)]
-            table.add_row(escape(row.title), *cells, end_section=True)
-        return table
+        title = f"{self.broker}, median (range) of {self.rounds} rounds"
+        return terminal_table(list(self.rows.values()), FIGURES, title)
 
     def markdown(self, picture: str = "") -> str:
         """For the page: the picture, the table, and what a reader must know to believe it."""
-        heading = ["system", *FIGURES.values()]
-        lines = [f"| {' | '.join(heading)} |", f"| --- |{' ---: |' * len(FIGURES)}"]
-        lines += [f"| {' | '.join([row.title, *self._cells(row)])} |" for row in self.rows.values()]
+        lines = markdown_table(list(self.rows.values()), FIGURES)
         shown = [f"![Messages in a second, by system]({picture})", ""] if picture else []
         told = [self.told_missing()] if self.missing else []
         table, settings = "\n".join([*shown, *lines]), "\n".join(self.told_settings())
@@ -87,7 +111,6 @@ class Report:
     def told_origin(self) -> str:
         """Where and how it was measured."""
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        where = self.machine
         return (
             "Every message is published to a durable quorum queue, persistent and confirmed, with "
             "a JSON body of 256 bytes that is validated into a model before it is handled and "
@@ -96,8 +119,7 @@ class Report:
             "(the lower of its two rates), or of FastStream's. Memory, processor time and start "
             "are the consumer's. "
             f"Median (range) of {self.rounds} rounds in turn, all on one {self.broker} on the same "
-            f"machine: {where['cpu']}, {where['cores']} cores, {where['memory_gib']} GiB, "
-            f"{where['kernel']}; load before: {where['load_before']}. "
+            f"machine: {told_machine(self.machine)}. "
             f"Versions: {versions.partition(', ')[2]}. Made by `{self.command}`."
         )
 
@@ -109,8 +131,3 @@ class Report:
             size = f"{row.messages:,} messages a run, {row.body_bytes} bytes a body"
             lines.append(f"- {row.title}: {row.settings} {size}.{notes}")
         return lines
-
-    @staticmethod
-    def _cells(row: Row) -> list[str]:
-        spreads = [row.spread(name) for name in FIGURES]
-        return ["-" if spread is None else str(spread) for spread in spreads]

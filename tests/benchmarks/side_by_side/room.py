@@ -14,8 +14,11 @@ from mqkit.settings import BrokerUrl
 from mqkit.testing.brokers.broker import Broker, BrokerControlError
 from tests.benchmarks.side_by_side.systems.base import BODY, PREFETCH
 
-SUFFIXES = ("", ".dead", ".DQ", ".XQ")
-"""What the systems append to a queue's name for queues that they declare besides."""
+EVENTS = ".events"
+"""Appended to a queue's name: the queue of what its handlers publish."""
+
+SUFFIXES = ("", ".dead", ".DQ", ".XQ", EVENTS)
+"""What is appended to a queue's name for queues that are declared besides."""
 
 PERSISTENT = 2
 
@@ -65,6 +68,29 @@ class Room:
                     for suffix in SUFFIXES:
                         channel.queue_delete(each + suffix)
                 channel.exchange_delete(f"{name}.exchange")
+
+    def events(self, queue: str) -> str:
+        """Declare the exchange that a queue's handlers publish to, and a queue that gets it all.
+
+        Returns the exchange's name.
+        """
+        exchange, events = f"{queue}.exchange", queue + EVENTS
+        with self._channel() as channel:
+            channel.exchange_declare(exchange, "topic", durable=True)
+            arguments = {"x-queue-type": "quorum"}
+            channel.queue_declare(events, durable=True, arguments=arguments)
+            channel.queue_bind(events, exchange, "#")
+        return exchange
+
+    def check_events(self, queue: str, messages: int) -> None:
+        """See that each message's handler has published once.
+
+        :raises WorkError: it has not
+        """
+        with self._channel() as channel:
+            count = channel.queue_declare(queue + EVENTS, passive=True).method.message_count
+        if count != messages:
+            raise WorkError(f"{queue}: {count} messages where {messages} were to be published")
 
     def check(self, queue: str, messages: int) -> int:
         """See that a queue is what it must be, and holds what was published; returns body bytes.

@@ -29,7 +29,7 @@ SETTINGS = (
 )
 
 
-def _app(job: Job) -> Celery:
+def app_of(job: Job) -> Celery:
     app = Celery("benchmark", broker=job.url)
     app.conf.update(
         task_default_queue=job.queue,
@@ -60,7 +60,7 @@ def _task(app: Celery, meter: Meter | None) -> Any:
 
 def publish(job: Job) -> None:
     """Send, each confirmed before the next of its thread."""
-    app = _app(job)
+    app = app_of(job)
     task = _task(app, None)
 
     def one(order: Order) -> None:
@@ -73,7 +73,7 @@ def publish(job: Job) -> None:
 def consume(job: Job, meter: Meter, done: threading.Event) -> None:
     """Run its worker in this process until all are handled."""
     logging.disable(logging.WARNING)
-    app = _app(job)
+    app = app_of(job)
     _task(app, meter)
 
     def watch(**_: Any) -> None:

@@ -27,20 +27,20 @@ SETTINGS = (
 )
 
 
-def _broker(job: Job) -> RabbitBroker:
+def broker_of(job: Job) -> RabbitBroker:
     channel = Channel(prefetch_count=PREFETCH, publisher_confirms=True, on_return_raises=True)
     # Its access log writes two lines for each message.
     return RabbitBroker(job.url, default_channel=channel, logger=None)
 
 
-def _queue(job: Job) -> RabbitQueue:
+def queue_of(job: Job) -> RabbitQueue:
     return RabbitQueue(job.queue, queue_type=QueueType.QUORUM, durable=True)
 
 
 async def publish(job: Job) -> None:
     """Publish with pipelined confirms."""
-    async with _broker(job) as broker:
-        await broker.declare_queue(_queue(job))
+    async with broker_of(job) as broker:
+        await broker.declare_queue(queue_of(job))
 
         async def one(order: Order) -> None:
             await broker.publish(order, queue=job.queue, persist=True, mandatory=True)
@@ -50,12 +50,12 @@ async def publish(job: Job) -> None:
 
 async def consume(job: Job, meter: Meter, done: asyncio.Event) -> None:
     """Count what is validated by the annotation."""
-    broker = _broker(job)
+    broker = broker_of(job)
 
     async def handle(order: Order) -> None:
         meter.handled(order)
 
-    broker.subscriber(_queue(job), ack_policy=AckPolicy.REJECT_ON_ERROR)(handle)
+    broker.subscriber(queue_of(job), ack_policy=AckPolicy.REJECT_ON_ERROR)(handle)
     async with broker:
         await broker.start()
         ready()
