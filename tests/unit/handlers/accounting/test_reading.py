@@ -73,7 +73,7 @@ async def test_a_database_that_cannot_be_used_is_named_without_its_password(
     url = make_url(postgres.url)  # type: ignore[attr-defined]
     wrong = url.set(password="planted-secret" if part == "password" else url.password)
     if part != "password":
-        wrong = url.set(**{part: "nowhere" if part == "database" else 1})
+        wrong = url.set(database="nowhere") if part == "database" else url.set(port=1)
     text = wrong.render_as_string(hide_password=False)
     with pytest.raises(LedgerError, match=r"postgresql.*cannot be used: .") as caught:
         async with open_ledger(text):
