@@ -49,6 +49,8 @@ class Watch:
     """Whether asyncpg's connection is closed."""
     begun: Any = None
     """SQLAlchemy's transaction."""
+    since: float = 0.0
+    """When it began, on the event loop's clock."""
 
     def saw(self, error: BaseException, *, lost: bool = False) -> None:
         """Note an error that the database gave, unless it only says that one had come before.
