@@ -91,7 +91,7 @@ def fault_of(error: BaseException, *, of_handler: bool, lost: bool = False) -> F
         return Fault.DATABASE
     if not isinstance(error, DBAPIError) and not is_of_driver(error):
         return Fault.STATEMENT
-    if sqlstate(error) in _OF_WHOSE_STATEMENT:
+    if sqlstate(error) in _OF_WHOSE_STATEMENT or _is_outdated(error):
         return Fault.STATEMENT if of_handler else Fault.DATABASE
     is_away = lost or is_lost(error) or _is_away(error)
     return Fault.DATABASE if is_away else Fault.STATEMENT
@@ -104,6 +104,15 @@ def is_of_driver(error: BaseException) -> bool:
     if asyncpg is None:
         return False
     kinds = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+    return isinstance(error, kinds)
+
+
+def _is_outdated(error: BaseException) -> bool:
+    """Tell whether a statement was prepared before a migration; it is prepared anew after this."""
+    if not is_of_driver(error):
+        return False
+    exceptions = sys.modules["asyncpg"].exceptions
+    kinds = (exceptions.InvalidCachedStatementError, exceptions.OutdatedSchemaCacheError)
     return isinstance(error, kinds)
 
 

@@ -32,7 +32,7 @@ from mqkit.store.database.engine import (
 )
 from mqkit.store.database.failures import Fault, fault_of, is_lasting, is_lost, is_of_driver
 from mqkit.store.database.postgres import Postgres, is_pooled
-from mqkit.store.database.slots import TransactionSlots
+from mqkit.store.database.slots import Slot, TransactionSlots
 from mqkit.store.database.sqlite.dialect import Sqlite
 from mqkit.store.database.url import redacted, shown, store_url
 from mqkit.store.database.watch import WATCH, Watch, check_going_on, is_aborted
@@ -68,6 +68,7 @@ class Database:
         self._statement_timeout = statement_timeout
         self._engine: AsyncEngine | None = None
         self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError)
+        self._judged: tuple[type[Exception], ...] = (*self._failures, ExceptionGroup)
         self._pings: set[asyncio.Task[None]] = set()
         # SQLite has one writer at a time: in this process they queue up in order, which is
         # fairer than its busy handler, and waits without a thread.
@@ -117,6 +118,7 @@ class Database:
             self.url, self._pool, pooled=pooled, statement_timeout=self._statement_timeout
         )
         self._failures = (SQLAlchemyError, OSError, *self.dialect.connect_errors())
+        self._judged = (*self._failures, ExceptionGroup)
         return engine
 
     async def close(self) -> None:
@@ -183,43 +185,44 @@ class Database:
             knows whether the transaction is committed
         :raises StoreError: a statement had failed in it, or somebody ended it by hand
         """
-        if beside and not self._is_sqlite:
-            async with self._writing() as connection:
+        # One block, and no context managers within it: this is run for each message.
+        slot = None if beside and not self._is_sqlite else await self._slot(front=beside)
+        try:
+            watch = Watch()
+            connection = await self._begin(watch)
+            try:
+                await self.dialect.begun(connection, LOCK_TIMEOUT)
                 yield connection
-        else:
-            async with self._slot(front=beside), self._writing() as connection:
-                yield connection
-
-    @contextlib.asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
-        watch = Watch()
-        async with self._connection(watch) as connection:
-            await self.dialect.begun(connection, LOCK_TIMEOUT)
-            yield connection
-            watch.of_handler = False
-            check_going_on(connection, watch)
-            if watch.error is not None:
-                await self.dialect.check_alive(connection)
-            unpinned = watch.unpinned or watch.driver_is_lent
-            await self.dialect.committing(connection, unpinned=unpinned)
-            watch.may_commit = True
-            await connection.commit()
-            watch.in_doubt = False
-            watch.is_committed = True
+                await self._commit(connection, watch)
+            except self._judged as raised:
+                judged = self.judged(watch, raised)
+                if judged is raised:
+                    raise
+                raise judged from judged.__cause__
+            finally:
+                await self._give_back(connection, watch)
+        finally:
+            if slot is not None:
+                self._slots.release(slot)
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Run a transaction that only reads, and waits for no writer."""
-        async with self._connection(Watch(), reading=True) as connection:
+        watch = Watch()
+        connection = await self._begin(watch, reading=True)
+        try:
             yield connection
+        except self._judged as raised:
+            judged = self.judged(watch, raised)
+            if judged is raised:
+                raise
+            raise judged from judged.__cause__
+        finally:
+            await self._give_back(connection, watch)
 
-    @contextlib.asynccontextmanager
-    async def _connection(
-        self, watch: Watch, *, reading: bool = False
-    ) -> AsyncIterator[AsyncConnection]:
+    async def _begin(self, watch: Watch, *, reading: bool = False) -> AsyncConnection:
         if self._engine is None:
             raise StoreError(f"store {self} is not open")
-        failures = self._failures
         connection = self._engine.connect()
 
         def begin(sync: Any) -> None:
@@ -230,37 +233,29 @@ class Database:
             async with asyncio.timeout(CONNECT_TIMEOUT + LOCK_TIMEOUT):
                 await connection.start()
                 await connection.run_sync(begin)
-        except failures as error:
+        except BaseException as error:
             await self._let_go(connection)
-            raise self._told(StoreUnavailableError, error) from self._cause(error)
-        except BaseException:
-            await self._let_go(connection)
+            if isinstance(error, self._failures):
+                raise self._told(StoreUnavailableError, error) from self._cause(error)
             raise
-        watch.began = asyncio.get_running_loop().time()
-        judging: tuple[type[Exception], ...] = (*failures, ExceptionGroup)
-        try:
-            yield connection
-        except judging as raised:
-            judged = self.judged(watch, raised)
-            if judged is raised:
-                raise
-            raise judged from judged.__cause__
-        finally:
-            await self._give_back(connection, watch)
+        watch.since = asyncio.get_running_loop().time()
+        return connection
 
-    async def _give_back(self, connection: AsyncConnection, watch: Watch) -> None:
-        """Give a connection back to the pool; what was not committed is rolled back."""
-        if watch.driver is not None:
-            watch.driver.watch = None
-            if watch.is_committed:
-                # Nothing is left to say to the server, so that nothing here waits.
-                await connection.close()
-                return
-        await self._let_go(connection, throw_away=watch.in_doubt or watch.lost)
+    async def _commit(self, connection: AsyncConnection, watch: Watch) -> None:
+        watch.of_handler = False
+        check_going_on(connection, watch)
+        if watch.error is not None:
+            await self.dialect.check_alive(connection)
+        unpinned = watch.unpinned or watch.driver_is_lent
+        await self.dialect.committing(connection, unpinned=unpinned)
+        watch.may_commit = True
+        await connection.commit()
+        watch.in_doubt = False
+        watch.is_committed = True
 
     def judged(self, watch: Watch, raised: Exception) -> Exception:
         """Return what an error in a transaction is: the store's, or as it is the caller's own."""
-        if not isinstance(raised, (*self._failures, ExceptionGroup)):
+        if not isinstance(raised, self._judged):
             return raised
         culprit = watch.culprit(raised)
         fault = watch.fault_of(culprit)
@@ -269,7 +264,7 @@ class Database:
             error = unavailable = self._told(StoreUnavailableError, culprit)
             unavailable.lasting = is_lasting(culprit)
             if watch.lost or is_lost(culprit):
-                unavailable.lost_after = asyncio.get_running_loop().time() - watch.began
+                unavailable.lost_after = asyncio.get_running_loop().time() - watch.since
             error.__cause__ = self._cause(culprit)
         elif fault is Fault.TIMEOUT:
             error = StatementError(
@@ -292,20 +287,26 @@ class Database:
             return raised
         return error
 
-    @contextlib.asynccontextmanager
-    async def _slot(self, *, front: bool) -> AsyncIterator[None]:
-        async with contextlib.AsyncExitStack() as stack:
-            try:
-                place = self._slots.hold(front=front, nested_timeout=LOCK_TIMEOUT)
-                await stack.enter_async_context(place)
-            except TimeoutError as error:
-                raise StoreUnavailableError(
-                    f"store {self}: a transaction within another one waited in vain: all of its "
-                    f"{self._slots.count} transactions at a time went on for more than "
-                    f"{LOCK_TIMEOUT:g} s; SQLite has one writer, PostgreSQL as many as "
-                    "Store(pool=...) says"
-                ) from error
-            yield
+    async def _give_back(self, connection: AsyncConnection, watch: Watch) -> None:
+        """Give a connection back to the pool; what was not committed is rolled back."""
+        if watch.driver is not None:
+            watch.driver.watch = None
+            if watch.is_committed and connection.sync_connection is not None:
+                # Nothing is left to say to the server, so that nothing here waits.
+                connection.sync_connection.close()
+                return
+        await self._let_go(connection, throw_away=watch.in_doubt or watch.lost)
+
+    async def _slot(self, *, front: bool) -> Slot:
+        try:
+            return await self._slots.acquire(front=front, nested_timeout=LOCK_TIMEOUT)
+        except TimeoutError as error:
+            raise StoreUnavailableError(
+                f"store {self}: a transaction within another one waited in vain: all of its "
+                f"{self._slots.count} transactions at a time went on for more than "
+                f"{LOCK_TIMEOUT:g} s; SQLite has one writer, PostgreSQL as many as "
+                "Store(pool=...) says"
+            ) from error
 
     @property
     def _longest_statement(self) -> float:

@@ -19,14 +19,14 @@ WARN_AFTER = 30.0
 """Seconds without any slot becoming free after which the log says so."""
 
 
-class _Slot:
+class _Held:
     """Tells the tasks that a slot's holder starts that they are within it."""
 
     def __init__(self, slots: TransactionSlots) -> None:
         self.slots: TransactionSlots | None = slots
 
 
-Held = tuple[_Slot, ...]
+Held = tuple[_Held, ...]
 """The slots that a task is within."""
 
 _held: contextvars.ContextVar[Held] = contextvars.ContextVar("held", default=())
@@ -48,6 +48,10 @@ def holding(held: Held) -> Iterator[None]:
             _held.reset(token)
 
 
+Slot = tuple[_Held, contextvars.Token[Held]]
+"""One that is held."""
+
+
 class TransactionSlots:
     """Hands out so many slots in order; a `front` one goes ahead of all others that wait."""
 
@@ -60,26 +64,37 @@ class TransactionSlots:
 
     @contextlib.asynccontextmanager
     async def hold(self, *, front: bool, nested_timeout: float) -> AsyncIterator[None]:
-        """Hold a slot for as long as the block lasts.
-
-        :param nested_timeout: seconds to wait from within a block that holds a slot already: it
-            may be what this waits for
-        :raises TimeoutError: within another one, no slot became free in time
-        """
-        held = _held.get()
-        is_nested = any(each.slots is self for each in held)
-        async with asyncio.timeout(nested_timeout if is_nested else None):
-            await self._take(front=front)
-        mine = _Slot(self)
-        token = _held.set((*(each for each in held if each.slots is not None), mine))
+        """Hold a slot for as long as the block lasts; see `acquire`."""
+        slot = await self.acquire(front=front, nested_timeout=nested_timeout)
         try:
             yield
         finally:
-            # Tasks that were started inside and go on have no slot any more.
-            mine.slots = None
-            with contextlib.suppress(ValueError):  # closed in another context: a dropped generator
-                _held.reset(token)
-            self._give()
+            self.release(slot)
+
+    async def acquire(self, *, front: bool, nested_timeout: float) -> Slot:
+        """Take a slot, which `release` gives back.
+
+        :param nested_timeout: seconds to wait from within the time of a slot that is held already:
+            it may be what this waits for
+        :raises TimeoutError: within another one, no slot became free in time
+        """
+        held = _held.get()
+        if any(each.slots is self for each in held):
+            async with asyncio.timeout(nested_timeout):
+                await self._take(front=front)
+        else:
+            await self._take(front=front)
+        mine = _Held(self)
+        return mine, _held.set((*(each for each in held if each.slots is not None), mine))
+
+    def release(self, slot: Slot) -> None:
+        """Give a slot back, in the context that took it, to the first who waits for one."""
+        mine, token = slot
+        # Tasks that were started inside and go on have no slot any more.
+        mine.slots = None
+        with contextlib.suppress(ValueError):  # released in another context: a dropped generator
+            _held.reset(token)
+        self._give()
 
     async def _take(self, *, front: bool) -> None:
         if self._free and not self._waiting:

@@ -23,7 +23,7 @@ INSERT INTO mqkit_inbox (
     handled_at, keep_until, body_hash, attempt, message_id, handler, queue
 )
 SELECT now(), date_trunc('minute', now() + CAST($6 AS interval) + interval '1 minute'), body_hash,
-    attempt, message_id, $4, $5
+    attempt, message_id, CAST($4 AS text), CAST($5 AS text)
 FROM unnest(CAST($1 AS text[]), CAST($2 AS bigint[]), CAST($3 AS integer[]))
     AS each (message_id, body_hash, attempt)
 ON CONFLICT DO NOTHING
@@ -35,10 +35,12 @@ FIND_INBOX = f"SELECT message_id, result, body_hash FROM mqkit_inbox WHERE {_MIN
 
 DELETE_INBOX = f"DELETE FROM mqkit_inbox WHERE {_MINE}"  # noqa: S608
 
-SET_RESULTS = (
-    f"UPDATE mqkit_inbox SET result = CAST(CAST($4 AS text) AS jsonb) ->> message_id WHERE {_MINE}"  # noqa: S608
-)
-"""The results are one object, by the messages' ids."""
+SET_RESULTS = f"""
+UPDATE mqkit_inbox SET result = (SELECT CAST(CAST($4 AS text) AS jsonb)) ->> message_id
+WHERE {_MINE}
+"""  # noqa: S608
+"""The results are one object, by the messages' ids; read once, as it stands in a query of its own.
+"""
 
 OUTBOX_COLUMNS = (
     "shard",
@@ -57,7 +59,8 @@ INSERT INTO mqkit_outbox (
     shard, order_key, message_id, exchange, routing_key, mandatory, properties, body, written_at,
     attempts
 )
-SELECT shard, order_key, message_id, exchange, routing_key, mandatory, properties, body, $9, 0
+SELECT shard, order_key, message_id, exchange, routing_key, mandatory, properties, body,
+    CAST($9 AS timestamptz), 0
 FROM unnest(
     CAST($1 AS smallint[]), CAST($2 AS text[]), CAST($3 AS text[]), CAST($4 AS text[]),
     CAST($5 AS text[]), CAST($6 AS boolean[]), CAST($7 AS text[]), CAST($8 AS bytea[])

@@ -35,8 +35,6 @@ class Watch:
     unpinned: bool = False
     """Whether a statement had to do with how a commit gets to the disk."""
     may_commit: bool = False
-    began: float = 0.0
-    """When its connection was there, by the event loop's clock."""
     is_committed: bool = False
     in_doubt: bool = False
     """Whether its connection may still be in the transaction, or in the middle of a statement."""
@@ -51,6 +49,8 @@ class Watch:
     """Whether asyncpg's connection is closed."""
     begun: Any = None
     """SQLAlchemy's transaction."""
+    since: float = 0.0
+    """When it began, on the event loop's clock."""
 
     def begin_turn(self) -> None:
         """Note that a handler's statements follow, for which no error came yet."""

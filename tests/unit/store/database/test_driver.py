@@ -295,3 +295,22 @@ async def test_a_handler_that_is_cancelled_in_a_statement_leaves_no_connection_i
         async with asyncio.timeout(10):
             await store.run_once("h", delivery("m"), lambda t: insert(t, "a"))
         assert await work_of(store) == ["a"]
+
+
+async def test_a_migration_costs_no_message_an_attempt(postgres_database: str) -> None:
+    """A statement that was prepared before it fails once, uncounted, and is prepared anew."""
+
+    async def run(_: Transaction) -> None: ...
+
+    async with (
+        Store(postgres_database, relay=False, pool=1) as store,
+        Store(postgres_database, relay=False) as other,
+    ):
+        await store.run_once("h", delivery("m"), run)
+        async with other.transaction() as transaction:
+            await transaction.execute(
+                text("ALTER TABLE mqkit_inbox ALTER message_id TYPE VARCHAR(300)")
+            )
+        with pytest.raises(StoreUnavailableError, match="cached statement plan is invalid"):
+            await store.run_once("h", delivery("n"), run)
+        await store.run_once("h", delivery("n"), run)
