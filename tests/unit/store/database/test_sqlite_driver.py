@@ -45,12 +45,13 @@ async def test_a_statement_goes_to_the_thread_once(sqlite_database: str) -> None
         async with db.transaction() as connection:
             assert await driver_of(connection) is driver
             assert driver._submitted - before == 1
-            for statement, parameters in [
+            cases: list[tuple[Any, Any]] = [
                 (insert(things).inline(), {"name": "a"}),
                 (insert(things).inline(), [{"name": f"{i}"} for i in range(100)]),
                 (insert(things).returning(things.c.id), {"name": "b"}),
                 (select(things), None),
-            ]:
+            ]
+            for statement, parameters in cases:
                 before = driver._submitted
                 await connection.execute(statement, parameters)
                 assert driver._submitted - before == 1
