@@ -45,9 +45,9 @@ class _Job:
         """Tell who waits, in the thread, that there is an outcome."""
         self.finished.release()
         # The outcome came first, then this look; `on_loop` does the same the other way round.
-        if self.future is not None:
+        if (future := self.future) is not None:
             with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits
-                self.future.get_loop().call_soon_threadsafe(self._settle)
+                future.get_loop().call_soon_threadsafe(self._settle)
 
     def on_loop(self) -> asyncio.Future[Any]:
         """Return a future of the outcome; cancelled, it stops nothing."""
@@ -57,26 +57,33 @@ class _Job:
         return future
 
     def _settle(self) -> None:
-        assert self.future is not None
-        assert self.outcome is not None
-        if self.future.done():
+        future, self.future = self.future, None
+        if future is None:  # settled before, where both saw each other
             return
-        result, error = self.outcome
+        result, error = self._take()
+        if future.done():  # cancelled
+            return
         if error is None:
-            self.future.set_result(result)
+            future.set_result(result)
         else:
-            self.future.set_exception(error)
+            future.set_exception(error)
 
     def result(self) -> Any:
-        """Return or raise the outcome, which there is."""
-        assert self.outcome is not None
-        result, error = self.outcome
+        """Return or raise the outcome, which there is; once."""
+        result, error = self._take()
         if error is None:
             return result
         try:
             raise error
         finally:
-            del error, self  # its traceback has this frame: it would be a cycle
+            del error  # its traceback has this frame: it would be a cycle
+
+    def _take(self) -> tuple[Any, BaseException | None]:
+        # Frames of an error's traceback refer to this job: if it kept the error, directly or with
+        # the future, that would be a cycle.
+        outcome, self.outcome = self.outcome, None
+        assert outcome is not None
+        return outcome
 
 
 class _Thread(threading.Thread):
