@@ -64,7 +64,7 @@ class Store(Observer):
     environment's `MQKIT_STORE` is read when the store is opened. `relay` says whether its service
     runs a relay for the outbox; `mqkit relay` is one in a process of its own. `create_tables=False`
     leaves them to migrations (`mqkit.store.metadata`). `pool` is how many transactions go on at a
-    time on PostgreSQL; three connections more are for what is not a handler's.
+    time on PostgreSQL; four connections more are for what is not a handler's.
 
     It belongs to the event loop that it is opened on, until it is closed there: a service in
     another thread, with a loop of its own, has a store of its own.
