@@ -11,6 +11,7 @@ import typer
 from mqkit import drivers
 from mqkit.broker.connection import Connection
 from mqkit.cli.log_setup import log_to_stderr
+from mqkit.cli.loop import runner, tune_collector
 from mqkit.cli.options import (
     DriverOption,
     LogLevelOption,
@@ -64,7 +65,9 @@ def relay(
     chosen = drivers.named(driver)
     database = store_option(store)
     log_to_stderr(level)
-    asyncio.run(_relay(database, broker, chosen))
+    tune_collector()
+    with runner(None) as on_loop:
+        on_loop.run(_relay(database, broker, chosen))
 
 
 async def _relay(database: str, broker: BrokerUrl, driver: Driver) -> None:

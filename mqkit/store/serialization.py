@@ -16,6 +16,8 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import Any
 
+from pydantic_core import from_json
+
 from mqkit.message import Properties, maker
 from mqkit.topology import Exchange
 
@@ -68,7 +70,10 @@ def properties_from_text(text: str, exchange: str = "") -> tuple[Properties, Exc
 
     :param exchange: its name, which is not in the text
     """
-    values = json.loads(text)
+    try:
+        values = from_json(text, cache_strings="keys")
+    except ValueError:  # it takes no half of a character, and is three times as fast
+        values = json.loads(text)
     declaration = values.pop(_EXCHANGE, None)
     for name, value in values.items():
         if value.__class__ is dict and value:

@@ -66,7 +66,7 @@ class Store(Observer):
     returns it, called when the store is opened; without it, the environment's `MQKIT_STORE` is read
     then. `relay` says whether its service runs a relay for the outbox; `mqkit relay` is one in a
     process of its own. `create_tables=False` leaves them to migrations (`mqkit.store.metadata`).
-    `pool` is how many transactions go on at a time on PostgreSQL; three connections more are for
+    `pool` is how many transactions go on at a time on PostgreSQL; four connections more are for
     what is not a handler's. `max_group` is how many messages may share one, where their handler is
     quick: 1 is a transaction for each.
 

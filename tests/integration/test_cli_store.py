@@ -100,7 +100,7 @@ async def test_a_signal_ends_it_while_the_broker_is_away(tmp_path: Path, databas
         (
             ["relay", "--store", f"postgresql://u:{SECRET}@127.0.0.1:1/d", "--url", "amqp://h"],
             1,
-            "Connect call failed",
+            "ConnectionRefusedError",
         ),
         (["status", "m", "--store", f"postgresql://u:{SECRET}@127.0.0.1:1/d"], 1, "Connect call"),
         (["status"], 2, "MESSAGE_ID"),

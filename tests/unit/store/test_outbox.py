@@ -12,6 +12,7 @@ from sqlalchemy import select, text, update
 from mqkit.errors import StoreError, UnroutableError
 from mqkit.message import Message, Properties
 from mqkit.store import outbox
+from mqkit.store.database.dialects import key_hash
 from mqkit.store.database.pool import Database
 from mqkit.store.outbox import MAX_RETRY_WAIT, Outbox, retry_wait
 from mqkit.store.schema import outbox as table
@@ -176,6 +177,17 @@ def test_waits_double_up_to_a_minute() -> None:
     """None is longer, however often a message was refused."""
     assert [retry_wait(n) for n in range(4)] == [0.5, 1.0, 2.0, 4.0]
     assert retry_wait(7) == retry_wait(10_000) == MAX_RETRY_WAIT
+
+
+async def test_some_of_each_shard_are_claimed(postgres_database: str) -> None:
+    """In order; a long queue of one key leaves room for the others'."""
+    keys = ["a", "b", "c"]
+    async with opened(postgres_database) as db:
+        assert len({key_hash(key) % db.dialect.shards for key in keys}) == 3
+        for key in keys:
+            await write(db, *(f"{key}{i}" for i in range(5)), key=key)
+        found = await claimed(Outbox(db), NOW, limit=2)
+        assert found == ["a0", "a1", "b0", "b1", "c0", "c1"]
 
 
 async def test_a_row_that_cannot_be_read_says_so(database: str) -> None:

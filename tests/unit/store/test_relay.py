@@ -7,7 +7,8 @@ import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import pytest
 from sqlalchemy import text, update
@@ -25,7 +26,9 @@ from mqkit.errors import (
 from mqkit.message import Message
 from mqkit.store import State, Store
 from mqkit.store import relay as relay_module
+from mqkit.store.database.dialects import key_hash
 from mqkit.store.database.pool import Database
+from mqkit.store.database.postgres import Postgres
 from mqkit.store.outbox import Outbox, retry_wait
 from mqkit.store.relay import ODD_ATTEMPTS, Relay
 from mqkit.store.schema import outbox as table
@@ -468,6 +471,116 @@ async def test_a_round_ends_after_its_time(database: str, monkeypatch: pytest.Mo
         async with relaying(relay):
             await eventually(lambda: len(broker.written) == 20)
     assert broker.written == ids
+
+
+async def test_while_a_round_waits_for_its_confirms_another_goes_on(
+    postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that hangs keeps no other shards waiting."""
+    broker, go_on = FakeBroker(), asyncio.Event()
+    hung = key_hash("m0") % Postgres.shards
+
+    def hung_first(shards: list[int]) -> None:
+        shards.sort(key=lambda shard: shard == hung)  # taken from the end
+
+    async def hang(message: Message) -> None:
+        if message.properties.message_id == "m0":
+            await go_on.wait()
+
+    monkeypatch.setattr("mqkit.store.relay.random.shuffle", hung_first)
+    broker.on_write = hang
+    async with Store(postgres_database, relay=False) as store, opened(postgres_database) as db:
+        await publish(store, *(f"m{i}" for i in range(100)))
+        async with relaying(make(db, broker)):
+            try:
+                await eventually(lambda: len(broker.confirmed) == 99)
+            finally:
+                go_on.set()
+            await eventually(lambda: len(broker.confirmed) == 100)
+
+
+async def test_where_a_round_fails_no_other_one_begins(postgres_database: str) -> None:
+    """The one beside it ends before the error is told."""
+    rounds: list[str] = []
+
+    class Failing(Relay):
+        async def round(self, shards: Sequence[int]) -> bool:
+            is_first = not rounds
+            rounds.append("begins")
+            await asyncio.sleep(0)
+            if is_first:
+                raise refusal(ConnectionLostError, "away")
+            await asyncio.sleep(0.01)
+            rounds.append("ends")
+            return True
+
+    async with Store(postgres_database, relay=False) as store, opened(postgres_database) as db:
+        await publish(store, *(f"m{i}" for i in range(200)))
+        broker = FakeBroker()
+        relay = Failing(Outbox(db), broker.send, clock=Jumping(), purge=nothing_to_purge)
+        with pytest.raises(ConnectionLostError):
+            await relay._sweep_once()
+    assert rounds == ["begins", "begins", "ends"]
+
+
+async def test_where_the_broker_is_away_no_other_message_is_begun(
+    sqlite_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would wait as long in vain, and the round with it."""
+    monkeypatch.setattr(relay_module, "AT_ONCE", 2)
+    broker, attempts = FakeBroker(), 0
+
+    async def refuse(_: Message) -> None:
+        nonlocal attempts
+        attempts += 1
+        raise refusal(PublishTimeoutError, "slow")
+
+    broker.on_write = refuse
+    async with Store(sqlite_database, relay=False) as store, opened(sqlite_database) as db:
+        await publish(store, *(f"m{i}" for i in range(10)))
+        with pytest.raises(PublishTimeoutError):
+            await make(db, broker).round([0])
+    assert attempts == 2
+
+
+async def test_few_are_taken_at_a_time_where_they_are_large(
+    sqlite_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the size of those of the round before; small ones are taken by the thousand."""
+    monkeypatch.setattr(relay_module, "BATCH_BYTES", 10 * len(b"body"))
+    broker, limits = FakeBroker(), list[int]()
+
+    class Noting(Outbox):
+        def claim(self, shards: Any, limit: int, now: Any) -> Any:
+            limits.append(limit)
+            return super().claim(shards, limit, now)
+
+    async with Store(sqlite_database, relay=False) as store, opened(sqlite_database) as db:
+        await publish(store, *(f"m{i}" for i in range(520)))
+        relay = Relay(Noting(db), broker.send, clock=Jumping(), purge=nothing_to_purge)
+        while await relay.round([0]):
+            pass
+        assert limits == [500, 10, 10, 10]
+        monkeypatch.setattr(relay_module, "BATCH_BYTES", 10**9)
+        await publish(store, "more")
+        while await relay.round([0]):
+            pass
+    assert limits[4:] == [10, 2000]
+    assert len(broker.confirmed) == 521
+
+
+async def test_the_longest_chains_of_a_round_are_begun_first(
+    sqlite_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The round ends with its last confirm, of which a key's come one after the other."""
+    monkeypatch.setattr(relay_module, "AT_ONCE", 1)
+    broker = FakeBroker()
+    async with Store(sqlite_database, relay=False) as store, opened(sqlite_database) as db:
+        await publish(store, "free")
+        await publish(store, "a1", key="a")
+        await publish(store, "b1", "b2", key="b")
+        await make(db, broker).round([0])
+    assert broker.written == ["b1", "b2", "a1", "free"]
 
 
 async def test_a_batch_is_followed_by_the_next(database: str) -> None:
