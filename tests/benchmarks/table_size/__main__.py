@@ -160,16 +160,18 @@ async def on_sqlite(folder: Path, options: Options) -> None:
 async def days_on_sqlite(path: Path, rows: int, days: int, began: datetime) -> None:
     """Let days pass by the clock that the store is given."""
     for day in range(1, days + 1):
-        now = began + timedelta(days=day)
 
-        async def refill(now: datetime = now) -> None:
-            first = now + timedelta(days=filling.DAYS - 1)
+        def now(day: int = day) -> datetime:
+            return began + timedelta(days=day)
+
+        async def refill(day: int = day) -> None:
+            first = began + timedelta(days=day + filling.DAYS - 1)
             filling.fill_sqlite(str(path), rows // filling.DAYS, first=first, days=1)
 
         async def sizes() -> dict[str, int]:
             return sizes_of(path) | {"(file)": path.stat().st_size}
 
-        tell_day(day, await pass_day(f"sqlite:///{path}", refill, sizes, now=lambda now=now: now))
+        tell_day(day, await pass_day(f"sqlite:///{path}", refill, sizes, now=now))
 
 
 def sizes_of(path: Path) -> dict[str, int]:

@@ -7,11 +7,14 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from mqkit.clock import utc_now
 from mqkit.store import Store, inbox
 from mqkit.store.database.pool import Database, store_url
 from tests.benchmarks.table_size.measuring import latencies
+
+T = TypeVar("T")
 
 CALM = 3.0
 """Seconds for which claims are timed before a purge begins."""
@@ -66,24 +69,17 @@ async def pass_day(
     """Fill a new day, purge the one that is over while messages are claimed, and measure."""
     await refill()
     async with Store(url, relay=False, create_tables=False, clock=now) as store:
-        calm = await _timed(store, asyncio.sleep(CALM))
-        beside: list[float] = []
-
-        async def purge() -> None:
-            nonlocal found
-            found = await purge_all(url, now)
-
-        found = (0, 0.0, 0.0)
-        beside = await _timed(store, purge())
-    purged, seconds, longest = found
+        _, calm = await _beside(asyncio.sleep(CALM), store)
+        (purged, seconds, longest), beside = await _beside(purge_all(url, now), store)
     return Day(purged, seconds, longest, calm, beside, await sizes())
 
 
-async def _timed(store: Store, work: Awaitable[object]) -> list[float]:
+async def _beside(work: Awaitable[T], store: Store) -> tuple[T, list[float]]:
+    """Wait for work while messages are claimed; return its result, and their milliseconds."""
     ended = asyncio.Event()
     timing = asyncio.ensure_future(latencies(store, ended))
     try:
-        await work
+        result = await work
     finally:
         ended.set()
-    return await timing
+    return result, await timing
