@@ -50,7 +50,7 @@ SERIES = {
     "relayed_per_s": ("handled and relayed", "#2f81f7"),
     "per_s": ("handled, acked", "#db8a26"),
 }
-LEFT = 270
+LEFT = 290
 """Pixels of the chart for the systems' names."""
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False)

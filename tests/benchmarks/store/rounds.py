@@ -14,10 +14,10 @@ from tests.benchmarks.side_by_side.room import Room
 from tests.benchmarks.store.databases import Database, Databases, check_rows
 from tests.benchmarks.store.registry import Entry
 
-WARM_UP = 300
+WARM_UP = 1000
 """Messages of the unmeasured round, which checks the work and finds how many to measure with."""
 
-FEWEST, MOST = 500, 40_000
+FEWEST, MOST = 1000, 40_000
 """Bounds of the messages of one run."""
 
 STEP = 100
