@@ -278,11 +278,12 @@ async def test_a_handler_that_is_cancelled_in_a_statement_leaves_no_connection_i
 ) -> None:
     """It is closed, and not given to the next one."""
     began = asyncio.Event()
+    used: list[asyncpg.Connection] = []
 
     async def run(transaction: Transaction) -> None:
-        driver = transaction.driver_connection
+        used.append(transaction.driver_connection)
         began.set()
-        await driver.fetch("SELECT pg_sleep(20)")
+        await used[0].fetch("SELECT pg_sleep(20)")
 
     async with Store(postgres_database, relay=False, pool=1) as store:
         await make_work(store)
@@ -292,6 +293,7 @@ async def test_a_handler_that_is_cancelled_in_a_statement_leaves_no_connection_i
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
+        assert used[0].is_closed()
         async with asyncio.timeout(10):
             await store.run_once("h", delivery("m"), lambda t: insert(t, "a"))
         assert await work_of(store) == ["a"]
