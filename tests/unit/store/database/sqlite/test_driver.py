@@ -220,7 +220,7 @@ async def test_a_connection_that_is_given_up_ends_its_thread(
     """In each of the ways in which SQLAlchemy gives one up."""
     async with opened(sqlite_database) as db:
         async with db.reading() as connection:
-            thread = (await driver_of(connection))._thread
+            driver = await driver_of(connection)  # kept, so that it is no garbage
             if how == "invalidate":
                 await connection.invalidate()
         if how == "forget":
@@ -230,8 +230,8 @@ async def test_a_connection_that_is_given_up_ends_its_thread(
             kept.invalidate()  # without a greenlet: nothing can wait for it
         if how == "dispose":
             await db.close()
-        await asyncio.to_thread(thread.join, 20)
-        assert not thread.is_alive()
+        await asyncio.to_thread(driver._thread.join, 20)
+        assert not driver._thread.is_alive()
 
 
 async def test_a_full_database_is_the_databases_fault(sqlite_database: str) -> None:
