@@ -55,8 +55,8 @@ class Command(subprocess.Popen[str]):
 
         :param arguments: those after `python -m mqkit`
         :param env: its environment
-        :param options: Popen's: `cwd`, `stdin`, `stdout`, `stderr`; with `preexec_fn` it is a
-            Python that starts anew
+        :param options: Popen's: `cwd`, `stdin`, `stdout`, `stderr`, `process_group`; with
+            `preexec_fn` it is a Python that starts anew
         """
         self._told: socket.socket | None = None
         usual: dict[str, Any] = {"cwd": _ROOT, "stdin": subprocess.DEVNULL, "text": True}
@@ -71,7 +71,12 @@ class Command(subprocess.Popen[str]):
             return
         cwd, env, *_ = rest[2:]
         pipes = rest[7:13]
-        request = {"arguments": args[3:], "cwd": os.fspath(cwd), "env": dict(env)}
+        request = {
+            "arguments": args[3:],
+            "cwd": os.fspath(cwd),
+            "env": dict(env),
+            "group": rest[-1],  # -1 for the tests' own
+        }
         ends = (pipes[0], pipes[3], pipes[5])
         streams = [own if end == -1 else end for own, end in enumerate(ends)]
         self._told = _forker().fork(request, streams)
@@ -214,6 +219,8 @@ def main() -> None:
     if command is not None:
         os.environ.clear()
         os.environ.update(command["env"])
+        if command["group"] != -1:
+            os.setpgid(0, command["group"])
         os.chdir(command["cwd"])
         sys.path[0] = command["cwd"]
         sys.argv = ["mqkit", *command["arguments"]]
