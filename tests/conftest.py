@@ -7,6 +7,7 @@ RabbitMQ that is found, or what `--mqkit-broker` says.
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import secrets
@@ -82,7 +83,9 @@ def postgres() -> Iterator[PostgresServer]:
         spec = find_postgres(os.environ)
     except PostgresNotFoundError as error:
         pytest.fail(str(error), pytrace=False)
-    with start_postgres(spec) as server:
+    # It is never killed, so that it need not have anything on disk; half of the processor time
+    # of making a database, and of each commit's time, went into that.
+    with start_postgres(spec, fsync=False) as server:
         yield server
 
 
@@ -123,6 +126,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the tests that are dealt out to the RabbitMQs on each of them",
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Freeze what was read, which stays until the end, out of every later garbage collection.
+
+    With thousands of tests a full one took 0.2 s of processor time, and 0.02 s since.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from mqkit.drivers.pika import convert as pika_wire
 from mqkit.message import Delivery, Message
 from mqkit.middleware import Observer
 from mqkit.outcome import Outcome
+from tests.forked import Command
 
 ROOT = Path(__file__).parent.parent
 
@@ -184,7 +184,7 @@ async def peer(words: bytes) -> AsyncIterator[int]:
 class ServiceProcess:
     """`mqkit run` in a process of its own."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str]
     log: Path
 
     def text(self) -> str:
@@ -218,11 +218,9 @@ def running(
 ) -> Iterator[ServiceProcess]:
     """Run a service in its own process, killed at the end if it still runs."""
     with log.open("ab") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mqkit", "run", service, *options],
-            cwd=ROOT,
+        process = Command(
+            ["run", service, *options],
             env={**os.environ, "MQKIT_URL": url, **environment},
-            stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
         )

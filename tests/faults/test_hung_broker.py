@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import Iterator
 
@@ -29,6 +30,7 @@ HANG = (
 """Erlang; a process beside the node stops it after the answer to this, and lets it go on."""
 
 
+@functools.cache
 def _found(kind: str) -> list[BrokerSpec]:
     try:
         return find_brokers({**os.environ, "MQKIT_TEST_BROKER": kind})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import time
@@ -24,6 +25,7 @@ from tests.faults.matrix.row import Row, rows
 pytestmark = [pytest.mark.in_turn, pytest.mark.long]
 
 
+@functools.cache
 def _own_brokers() -> list[BrokerSpec]:
     """Rows kill, stop and block their broker: one that somebody else runs is not for them."""
     for kind in ("container", "node"):

@@ -7,8 +7,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ from mqkit.cli.supervisor.supervisor import Supervisor
 from mqkit.store import Store
 from mqkit.testing.brokers import processes
 from mqkit.testing.brokers.finder import Broker
+from tests.forked import Command
 from tests.support import ROOT, Client, ServiceProcess, connected, eventually
 
 pytestmark = pytest.mark.in_turn
@@ -36,11 +35,10 @@ def supervised(
 ) -> Iterator[ServiceProcess]:
     """`mqkit run` as a shell starts it, in a process group of its own; nothing of it is left."""
     with log.open("ab") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mqkit", "run", service, *options],
+        process = Command(
+            ["run", service, *options],
             cwd=cwd,
             env={**os.environ, "PYTHONPATH": str(ROOT), **names},
-            stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
             process_group=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -37,6 +38,7 @@ FAULTS = ("close", BEFORE_COMMIT, "close", BEFORE_ACK, "crash", "close") * ROUND
 """Rows 1, 4, 17 and 18 of the fault matrix; three times with `MQKIT_TEST_LONG=1`."""
 
 
+@functools.cache
 def _found(kind: str) -> list[BrokerSpec]:
     try:
         return find_brokers({**os.environ, "MQKIT_TEST_BROKER": kind})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import re
@@ -42,6 +43,7 @@ TYPED = {
 }
 
 
+@functools.cache
 def _own_brokers() -> list[BrokerSpec]:
     """Find what may be restarted, and keeps what it has meanwhile."""
     for kind in ("container", "node"):

@@ -36,6 +36,7 @@ from tests.integration.blocking_support import (
     in_threads,
     quorum_queue,
 )
+from tests.users import User
 
 
 @pytest.fixture
@@ -173,9 +174,10 @@ def test_a_user_that_may_not_probe(broker: Broker, queue: QueueOnBroker, name: s
     with channel_of(broker.url) as channel:
         channel.exchange_declare(name, "fanout")
         channel.queue_bind(queue.name, name)
-    broker.ctl("add_user", name, "pw")
+    user = User(broker, name)
+    user.add("pw")
     try:
-        broker.ctl("set_permissions", name, "", f"^{name}$", "")
+        user.permit("", f"^{name}$", "")
         url = BrokerUrl.parse(broker.url)
         host = url.hosts[0]
         with BlockingPublisher(f"amqp://{name}:pw@{host}/", timeout=10) as publisher:
@@ -184,7 +186,7 @@ def test_a_user_that_may_not_probe(broker: Broker, queue: QueueOnBroker, name: s
                 publisher.publish("", queue.name, b"")
             publisher.publish(name, "", b"", message_id="again")
     finally:
-        broker.ctl("delete_user", name)
+        user.delete()
         with channel_of(broker.url) as channel:
             channel.exchange_delete(name)
     assert queue.ids() == {"allowed": 1, "again": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -39,6 +40,7 @@ with start(BrokerSpec("node", "node", sys.argv[1])) as node:
 """
 
 
+@functools.cache
 def _found(kind: str) -> list[BrokerSpec]:
     try:
         return find_brokers({**os.environ, "MQKIT_TEST_BROKER": kind})

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from mqkit import __version__
+from tests.forked import finished
 from tests.support import ROOT
 
 SECRET = "planted-secret"
@@ -17,21 +18,13 @@ SECRET = "planted-secret"
 def mqkit(*arguments: str, url: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     environment = {k: v for k, v in os.environ.items() if k != "MQKIT_URL"}
-    return subprocess.run(
-        [sys.executable, "-m", "mqkit", *arguments],
-        cwd=ROOT,
-        env=environment | ({"MQKIT_URL": url} if url else {}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return finished(arguments, environment | ({"MQKIT_URL": url} if url else {}))
 
 
 def test_the_command_says_which_version_it_is() -> None:
     """`mqkit --version` names the package's version, and nothing else."""
-    told = mqkit("--version")
-    assert (told.returncode, told.stdout) == (0, f"mqkit {__version__}\n")
+    command = [sys.executable, "-m", "mqkit", "--version"]
+    assert subprocess.check_output(command, cwd=ROOT, text=True) == f"mqkit {__version__}\n"
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,19 +14,19 @@ import pytest
 
 from mqkit.embedded import version
 from mqkit.testing.brokers.probe import free_ports
+from tests.forked import Command
 from tests.integration.test_cli import mqkit
-from tests.support import ROOT, connected, eventually, running
+from tests.support import connected, eventually, running
 
 
 @contextlib.contextmanager
 def broker_process(*options: str) -> Iterator[tuple[str, subprocess.Popen[str], str]]:
     """The broker on a free port: its URL, its process, and the line that it printed."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mqkit", "broker", "--port", "0", *options],
-        cwd=ROOT,
+    process = Command(
+        ["broker", "--port", "0", *options],
+        env=os.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
     try:
         assert process.stdout is not None

@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from mqkit.settings import BrokerUrl
 from mqkit.testing.brokers.broker import Broker
 from mqkit.testing.proxy.proxy import TcpProxy
+from tests.forked import Command
 from tests.integration.blocking_support import (
     QueueOnBroker,
     alarm,
@@ -25,7 +25,7 @@ from tests.integration.blocking_support import (
     eventually,
     quorum_queue,
 )
-from tests.support import ROOT
+from tests.users import User
 
 pytestmark = pytest.mark.in_turn
 
@@ -45,30 +45,20 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def start(url: str, *arguments: object, limit: int | None = None) -> subprocess.Popen[str]:
-    """Start `mqkit publish`; `limit` is how many bytes the files that it writes may have."""
-
-    def set_limit() -> None:
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    return subprocess.Popen(
-        [sys.executable, "-m", "mqkit", "publish", *(str(each) for each in arguments)],
-        cwd=ROOT,
+def start(url: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """Start `mqkit publish`."""
+    return Command(
+        ["publish", *(str(each) for each in arguments)],
         env={**os.environ, "MQKIT_URL": url},
-        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=set_limit,  # noqa: PLW1509 - no other thread of the tests forks
+        **options,
     )
 
 
-def publish(
-    url: str, *arguments: object, limit: int | None = None
-) -> tuple[int, dict[str, Any], str]:
+def publish(url: str, *arguments: object, **options: Any) -> tuple[int, dict[str, Any], str]:
     """Exit code, what --json printed (empty if nothing), and stderr."""
-    with start(url, *arguments, "--json", limit=limit) as process:
+    with start(url, *arguments, "--json", **options) as process:
         out, errors = process.communicate(timeout=60)
     assert "Traceback" not in errors
     return process.returncode, json.loads(out) if out else {}, errors
@@ -260,13 +250,14 @@ def test_an_exchange_that_this_user_may_not_write_to(broker: Broker, name: str, 
     """A refused permission stops the run at once, in the broker's words."""
     with channel_of(broker.url) as channel:
         channel.exchange_declare(name, "fanout")
-    broker.ctl("add_user", name, "pw")
+    user = User(broker, name)
+    user.add("pw")
     try:
-        broker.ctl("set_permissions", name, ".*", "^other$", ".*")
+        user.permit(".*", "^other$", ".*")
         url = f"amqp://{name}:pw@{BrokerUrl.parse(broker.url).hosts[0]}/"
         code, result, _ = publish(url, name, "key", "--file", file, "--window", 5)
     finally:
-        broker.ctl("delete_user", name)
+        user.delete()
         with channel_of(broker.url) as channel:
             channel.exchange_delete(name)
     assert code == 1
@@ -278,7 +269,11 @@ def test_an_exchange_that_this_user_may_not_write_to(broker: Broker, name: str, 
 def test_a_full_disk_stops_the_run(queue: QueueOnBroker, file: Path) -> None:
     """When the journal cannot be written the run stops, and says how many lines it lacks."""
     arguments = ("", queue.name, "--file", file, "--window", 20)
-    code, result, _ = publish(queue.url, *arguments, limit=5000)
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+
+    code, result, _ = publish(queue.url, *arguments, preexec_fn=limited)
     assert code == 1
     assert "cannot be written: File too large" in result["stopped_by"]
     assert result["unnoted"] <= 40

@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +14,9 @@ from sqlalchemy import make_url
 
 from mqkit.store import Store
 from mqkit.testing.brokers.finder import Broker
+from tests.forked import Command
 from tests.integration.test_cli import SECRET, mqkit
-from tests.support import ROOT, ServiceProcess, connected, eventually, peer
+from tests.support import ServiceProcess, connected, eventually, peer
 
 pytestmark = pytest.mark.in_turn
 
@@ -26,13 +25,8 @@ pytestmark = pytest.mark.in_turn
 def relay_process(log: Path, *options: str, **environment: str) -> Iterator[ServiceProcess]:
     """`mqkit relay`, killed at the end if it still runs."""
     with log.open("ab") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mqkit", "relay", *options],
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
+        process = Command(
+            ["relay", *options], env={**os.environ, **environment}, stdout=out, stderr=out
         )
     try:
         yield ServiceProcess(process, log)

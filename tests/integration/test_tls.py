@@ -30,6 +30,7 @@ from mqkit.drivers.base import Driver
 from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, eventually
 from tests.tls_front import CERTIFICATES, TlsFront
+from tests.users import User
 
 CLIENTS = ("pika", "aio-pika")
 
@@ -196,24 +197,22 @@ async def test_a_service_outlives_a_password_that_is_changed_and_changed_back(
     async def handle(body: str) -> None:
         raise Reject("as it should be")
 
-    def ctl(*arguments: str) -> None:
-        rabbitmq.ctl(*arguments)
-
+    user = User(rabbitmq, name)
     host = BrokerUrl.parse(rabbitmq.url).hosts[0]
-    await asyncio.to_thread(ctl, "add_user", name, "first")
+    await asyncio.to_thread(user.add, "first")
     try:
-        await asyncio.to_thread(ctl, "set_permissions", name, ".*", ".*", ".*")
+        await asyncio.to_thread(user.permit, ".*", ".*", ".*")
         url = BrokerUrl.parse(f"amqp://{name}:first@{host}/")
         async with connected(rabbitmq.url) as client, Runtime(service, url):
-            await asyncio.to_thread(ctl, "change_password", name, "second")
-            await asyncio.to_thread(ctl, "close_all_user_connections", name, "for the test")
+            await asyncio.to_thread(user.change_password, "second")
+            await asyncio.to_thread(user.close_connections)
             await eventually(lambda: refused(caplog.text, name) == {"consume", "publish"})
-            await asyncio.to_thread(ctl, "change_password", name, "first")
+            await asyncio.to_thread(user.change_password, "first")
             await client.publisher.publish("", f"{name}.q", "one")
             assert (await client.take(f"{name}.q.dead")).body == b'"one"'
     finally:
         with contextlib.suppress(Exception):
-            await asyncio.to_thread(ctl, "delete_user", name)
+            await asyncio.to_thread(user.delete)
 
 
 def refused(log: str, name: str) -> set[str]:

@@ -16,6 +16,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.support import ROOT
 
 HIDDEN = """
@@ -83,9 +85,16 @@ def ended(process: subprocess.Popen[str]) -> Iterator[None]:
         process.kill()
 
 
-def test_every_module_can_be_imported() -> None:
-    """All names of the public surface are there, and all modules, the supervisor's among them."""
-    code = """
+@pytest.fixture(scope="module")
+def told() -> tuple[str, str]:
+    """What a process prints that imports all of mqkit, and then asks for what cannot work there."""
+    process = hidden(IMPORTS + REFUSED)
+    out, error = process.communicate(timeout=100)
+    assert process.returncode == 0, error
+    return out, error
+
+
+IMPORTS = """
 import mqkit
 assert "mqkit.cli" not in sys.modules
 names = {name: getattr(mqkit, name) for name in mqkit.__all__}
@@ -96,10 +105,11 @@ for name in modules:
     importlib.import_module(name)
 print(len(names), len(modules))
 """
-    process = hidden(code)
-    out, error = process.communicate(timeout=100)
-    assert process.returncode == 0, error
-    names, modules = map(int, out.split())
+
+
+def test_every_module_can_be_imported(told: tuple[str, str]) -> None:
+    """All names of the public surface are there, and all modules, the supervisor's among them."""
+    names, modules = map(int, told[0].splitlines()[0].split())
     assert names > 40
     assert modules > 200
 
@@ -162,9 +172,7 @@ def test_a_service_runs_until_ctrl_c(tmp_path: Path) -> None:
     assert "Traceback" not in log
 
 
-def test_what_cannot_work_there_is_refused_by_name() -> None:
-    """Several processes, and a new one after a change: with exit code 2, in one line."""
-    code = """
+REFUSED = """
 from mqkit.cli import main
 for options in (["--processes", "2"], ["--reload"]):
     sys.argv = ["mqkit", "run", "shop:service", "--embedded", *options]
@@ -173,11 +181,13 @@ for options in (["--processes", "2"], ["--reload"]):
     except SystemExit as end:
         print(end.code)
 """
-    process = hidden(code)
-    told = process.communicate(timeout=100)
+
+
+def test_what_cannot_work_there_is_refused_by_name(told: tuple[str, str]) -> None:
+    """Several processes, and a new one after a change: with exit code 2, in one line."""
     no_processes = "start `mqkit run` as often as there shall be processes"
     no_reload = "start `mqkit run` again after a change"
-    assert told[0] == "2\n2\n"
+    assert told[0].splitlines()[1:] == ["2", "2"]
     assert told[1].splitlines() == [
         f"mqkit: --processes is not there on Windows: {no_processes}",
         f"mqkit: --reload is not there on Windows: {no_reload}",

@@ -53,7 +53,6 @@ def _collector_as_before() -> Iterator[None]:
     yield
     gc.enable()
     gc.set_threshold(*before)
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize(

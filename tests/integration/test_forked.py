@@ -1,0 +1,52 @@
+"""Commands that are forked from a process which has imported mqkit (`tests.forked`)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mqkit import __version__
+from tests.forked import Command, finished
+
+
+def test_it_has_its_output_and_its_exit_code() -> None:
+    """A command says on its own streams what it says, and ends with the code that is its own."""
+    told = finished(["--version"], env=os.environ)
+    assert (told.returncode, told.stdout, told.stderr) == (0, f"mqkit {__version__}\n", "")
+    wrong = finished(["runn"], env=os.environ)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "runn" in wrong.stderr
+
+
+def test_it_has_its_environment_and_its_directory(tmp_path: Path) -> None:
+    """It finds a service in the directory where it starts, and nothing of another's environment."""
+    (tmp_path / "there.py").write_text("import os\nraise SystemExit(int(os.environ['CODE']))\n")
+    arguments = ["run", "there:service", "--url", "amqp://h"]
+    for code in (3, 4):
+        with Command(arguments, env={"CODE": str(code)}, cwd=tmp_path) as process:
+            assert process.wait(30) == code
+    with Command(arguments, env={}, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        assert "KeyError: 'CODE'" in process.communicate(timeout=30)[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_it_is_signalled_and_waited_for(number: signal.Signals) -> None:
+    """A signal reaches it alone, and is its exit code where it ended it."""
+
+    def begun() -> Command:
+        return Command(["broker", "--port", "0"], env=os.environ, stdout=subprocess.PIPE)
+
+    with begun() as one, begun() as other:
+        for each in (one, other):
+            assert each.stdout is not None
+            assert "amqp://" in each.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            one.wait(0.01)
+        one.send_signal(number)
+        assert one.wait(30) == (0 if number == signal.SIGINT else -signal.SIGKILL)
+        assert other.poll() is None
+        other.kill()
