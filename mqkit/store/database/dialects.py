@@ -155,6 +155,14 @@ class Dialect(Protocol):
         """Match rows whose column has one of these values."""
         ...
 
+    async def set_savepoint(self, connection: AsyncConnection) -> None:
+        """Make a savepoint to which `roll_back` goes back, within those that were made before."""
+        ...
+
+    async def roll_back(self, connection: AsyncConnection) -> None:
+        """Undo what was done since the latest savepoint."""
+        ...
+
     async def check_alive(self, connection: AsyncConnection) -> None:
         """Check, after a failed statement, that the transaction can still be committed.
 

@@ -248,6 +248,12 @@ class Postgres:
         # One parameter, so one statement however many they are.
         return column == any_(bindparam(None, list(values), postgresql.ARRAY(column.type)))
 
+    async def set_savepoint(self, connection: AsyncConnection) -> None:
+        await driver.fetch(connection, "SAVEPOINT mqkit_message")
+
+    async def roll_back(self, connection: AsyncConnection) -> None:
+        await driver.fetch(connection, "ROLLBACK TO SAVEPOINT mqkit_message")
+
     async def check_alive(self, connection: AsyncConnection) -> None:
         # The COMMIT of a failed transaction is a rollback there, and called a success. This fails
         # in such a one, and not where a savepoint took the failure back.

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import ConfigurationError, StoreUnavailableError
@@ -158,7 +157,7 @@ class Once:
                     _tell(member, known[member.delivery])
                     continue
                 if savepoints:
-                    await connection.exec_driver_sql("SAVEPOINT mqkit_message")
+                    await database.dialect.set_savepoint(connection)
                 await self._turn(opened, connection, handler, member, group, savepoints=savepoints)
             await self.finish(opened, connection, group.transactions)
             failed = [each.delivery for each, _ in group.failed]
@@ -200,11 +199,26 @@ class Once:
             if isinstance(error, StoreUnavailableError) and error is not raised:
                 raise  # by which the whole transaction is judged
             if transaction.was_used:
-                await _take_back(connection, RunAgainError(member, error), savepoints=savepoints)
+                otherwise = RunAgainError(member, error)
+                if not savepoints:
+                    raise otherwise from None
+                await self._take_back(opened, connection, otherwise)
             group.failed.append((member, error))
         else:
             group.ended.append((member, result))
             group.transactions.append(transaction)
+
+    async def _take_back(
+        self, opened: OpenStore, connection: AsyncConnection, otherwise: RunAgainError
+    ) -> None:
+        """Undo what the latest member did.
+
+        :raises RunAgainError: the one that is given: only all members' work can be undone
+        """
+        try:
+            await opened.database.dialect.roll_back(connection)
+        except Exception:  # noqa: BLE001 - the connection is gone, say, with a statement that hung
+            raise otherwise from None
 
     async def _known(
         self,
@@ -258,21 +272,6 @@ class Once:
                 f"inbox may have forgotten the message: say Store(longest_retry=...), now "
                 f"{self._longest_retry:.0f} s"
             ) from later
-
-
-async def _take_back(
-    connection: AsyncConnection, otherwise: RunAgainError, *, savepoints: bool
-) -> None:
-    """Undo what the last member did.
-
-    :raises RunAgainError: the one that is given: only all members' work can be undone
-    """
-    if not savepoints:
-        raise otherwise
-    try:
-        await connection.exec_driver_sql("ROLLBACK TO SAVEPOINT mqkit_message")
-    except SQLAlchemyError:  # the connection is gone, for example with a statement that hung
-        raise otherwise from None
 
 
 def _tell(member: Member, known: Any) -> None:

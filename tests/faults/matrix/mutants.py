@@ -195,8 +195,8 @@ MUTATIONS = (
         "what a member of a group wrote kept after it failed",
         (19,),
         "store/running/once.py",
-        '        await connection.exec_driver_sql("ROLLBACK TO SAVEPOINT mqkit_message")\n',
-        "        pass\n",
+        "            await opened.database.dialect.roll_back(connection)\n",
+        "            pass\n",
     ),
     # --- the outbox ------------------------------------------------------------------------------
     _one(

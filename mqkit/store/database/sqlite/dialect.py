@@ -76,6 +76,11 @@ async def _in_thread(
         raise told from error
 
 
+async def _run(connection: AsyncConnection, statement: str) -> None:
+    """Run a statement of ours that takes microseconds."""
+    await (await _driver(connection)).run_short(lambda it: it.execute(statement).close())
+
+
 def _values(
     table: Table, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
@@ -263,6 +268,12 @@ class Sqlite:
 
     def is_one_of(self, column: Column[Any], values: Sequence[int]) -> ColumnElement[bool]:
         return column.in_(values)
+
+    async def set_savepoint(self, connection: AsyncConnection) -> None:
+        await _run(connection, "SAVEPOINT mqkit_message")
+
+    async def roll_back(self, connection: AsyncConnection) -> None:
+        await _run(connection, "ROLLBACK TO SAVEPOINT mqkit_message")
 
     async def check_alive(self, connection: AsyncConnection) -> None:
         # A full disk, say, ends the whole transaction, and the COMMIT after that is a success.
