@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import MessageIdError, MessageIdReusedError, StoreError
@@ -31,6 +31,9 @@ HIGHEST_ATTEMPT = 2**31 - 1
 """What the column holds; a header may hold more."""
 
 _CLAIM_AGAIN = 3
+
+_COUNTED = {"preserve_rowcount": True}
+"""psycopg forgets how many rows an INSERT was, once its cursor is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,3 +248,89 @@ async def purge(connection: AsyncConnection, dialect: Dialect, now: datetime) ->
         result = await connection.execute(dialect.delete_old(table, PURGE_BATCH, now))
         deleted += result.rowcount
     return deleted
+
+
+def sync_claim(
+    connection: Connection,
+    dialect: Dialect,
+    handler: str,
+    delivery: Delivery,
+    *,
+    now: datetime,
+    keep: timedelta,
+) -> Handled | None:
+    """Insert the message into the inbox as `claim` does, on the connection of a thread."""
+    row = {**_row(handler, delivery), **dialect.kept(inbox, keep, now)}
+    for _ in range(_CLAIM_AGAIN):
+        claimed = connection.execute(_claim(dialect), row, execution_options=_COUNTED)
+        if claimed.rowcount == 1:
+            return None
+        found = connection.execute(
+            select(inbox.c.result, inbox.c.body_hash).where(_mine(dialect, handler, delivery))
+        )
+        there = found.one_or_none()
+        if there is not None:
+            _check_body(handler, row, there.body_hash)
+            return Handled(kept_result(there.result))
+    raise _collided(delivery.message_id)
+
+
+def sync_claim_many(
+    connection: Connection,
+    dialect: Dialect,
+    handler: str,
+    deliveries: Collection[Delivery],
+    *,
+    now: datetime,
+    keep: timedelta,
+) -> dict[str, Handled | StoreError]:
+    """Insert messages into the inbox as `claim_many` does, on the connection of a thread."""
+    ordered = sorted(deliveries, key=lambda delivery: delivery.message_id or "")
+    kept = dialect.kept(inbox, keep, now)
+    left = {each.message_id or "": {**_row(handler, each), **kept} for each in ordered}
+    known: dict[str, Handled | StoreError] = {}
+    for _ in range(_CLAIM_AGAIN):
+        for inserted in dialect.sync_insert_inbox(connection, list(left.values())):
+            del left[inserted]
+        if not left:
+            return known
+        columns = (inbox.c.message_id, inbox.c.result, inbox.c.body_hash)
+        mine = dialect.many_of_inbox(list(left), (handler, ordered[0].queue))
+        for there in connection.execute(select(*columns).where(mine)):
+            row = left.pop(there.message_id, None)
+            if row is not None:
+                known[there.message_id] = _known(handler, row, there.body_hash, there.result)
+        if not left:
+            return known
+    return known | {message_id: _collided(message_id) for message_id in left}
+
+
+def sync_take_out(
+    connection: Connection, dialect: Dialect, handler: str, deliveries: Sequence[Delivery]
+) -> None:
+    """Delete rows as `take_out` does, on the connection of a thread."""
+    if deliveries:
+        ids = [each.message_id or "" for each in deliveries]
+        mine = dialect.many_of_inbox(ids, (handler, deliveries[0].queue))
+        connection.execute(delete(inbox).where(mine))
+
+
+def sync_keep_result(
+    connection: Connection, dialect: Dialect, handler: str, delivery: Delivery, result: Any
+) -> None:
+    """Write a result as `keep_result` does, on the connection of a thread."""
+    if result is not None:
+        mine = _mine(dialect, handler, delivery)
+        connection.execute(update(inbox).where(mine).values(result=result_text(result)))
+
+
+def sync_keep_results(
+    connection: Connection,
+    dialect: Dialect,
+    handler: str,
+    results: Sequence[tuple[Delivery, Any]],
+) -> None:
+    """Write results as `keep_results` does, on the connection of a thread."""
+    texts = {d.message_id or "": result_text(result) for d, result in results if result is not None}
+    if texts:
+        dialect.sync_set_results(connection, texts, (handler, results[0][0].queue))

@@ -62,7 +62,7 @@ class Runs:
     ) -> Any:
         """Run a handler for a message: `Store.run_once`."""
         inbox.check_id(handler, delivery.message_id)
-        key = _key(handler, delivery)
+        key = key_of(handler, delivery)
         try:
             result = await self._once(opened, handler, delivery, run)
         except (StoreUnavailableError, StatementError) as error:
@@ -88,7 +88,7 @@ class Runs:
                 connection, dialect, handler, delivery, now=self._clock(), keep=self._keep
             )
             if handled is not None:
-                _log_handled(handler, delivery)
+                log_handled(handler, delivery)
                 return handled.result
             transaction = Transaction(connection, limits=self._limits)
             watch_of(connection).of_handler = True
@@ -127,7 +127,7 @@ class Runs:
             results = dict.fromkeys(deliveries, error) | results
         for each in left:
             if not isinstance(results[each], StoreUnavailableError):
-                opened.transient.ended(_key(handler, each))
+                opened.transient.ended(key_of(handler, each))
         try:
             return [results[each] for each in deliveries]
         finally:
@@ -151,7 +151,7 @@ class Runs:
             for each in deliveries:
                 found = known.get(each.message_id or "")
                 if isinstance(found, inbox.Handled):
-                    _log_handled(handler, each)
+                    log_handled(handler, each)
                     results[each] = found.result
                 elif found is not None:
                     results[each] = found
@@ -174,6 +174,16 @@ class Runs:
             await inbox.keep_results(connection, dialect, handler, succeeded)
         if transaction.messages:
             opened.committed()
+        await self._add_results(opened, handler, ended, results)
+
+    async def _add_results(
+        self,
+        opened: OpenStore,
+        handler: str,
+        ended: Sequence[tuple[Delivery, Any]],
+        results: dict[Delivery, Any],
+    ) -> None:
+        """Add the results of a run; those that blame the database are judged."""
         for each, result in ended:
             if (error := opened.database.failure(result)) is not None:
                 results.update(await _judged(opened, handler, [each], error))
@@ -215,7 +225,7 @@ async def _judged(
     deliveries: Sequence[Delivery],
     error: StoreUnavailableError | StatementError,
 ) -> Iterator[tuple[Delivery, StoreError]]:
-    judged = await opened.judge_many([_key(handler, each) for each in deliveries], error)
+    judged = await opened.judge_many([key_of(handler, each) for each in deliveries], error)
     for each in judged:
         if each is not error:
             # Not from the error: a pause looks for it among the causes.
@@ -223,9 +233,11 @@ async def _judged(
     return zip(deliveries, judged, strict=True)
 
 
-def _key(handler: str, delivery: Delivery) -> Key:
+def key_of(handler: str, delivery: Delivery) -> Key:
+    """Return by what failures of a message are counted."""
     return handler, delivery.queue, delivery.message_id or ""
 
 
-def _log_handled(handler: str, delivery: Delivery) -> None:
+def log_handled(handler: str, delivery: Delivery) -> None:
+    """Log that a message is not handled again."""
     logger.info("%s: message %s was handled before", handler, shown(delivery.message_id))

@@ -36,6 +36,7 @@ from mqkit.store.runs import RunMany, Runs
 from mqkit.store.schema import MAX_ID
 from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, message_status
+from mqkit.store.synchronous.runs import RunInThread, ThreadRuns
 from mqkit.store.transaction import Transaction
 
 DAY = 86_400.0
@@ -110,12 +111,13 @@ class Store(Observer):
         self._given_clock = clock
         self._ahead = 0.0
         self._opened: OpenStore | None = None
-        self._runs = Runs(
-            self._clock,
-            keep=self._keep,
-            limits=self._limits,
-            longest_retry=self._longest_retry,
-        )
+        options: dict[str, Any] = {
+            "keep": self._keep,
+            "limits": self._limits,
+            "longest_retry": self._longest_retry,
+        }
+        self._runs = Runs(self._clock, **options)
+        self._thread_runs = ThreadRuns(self._clock, **options)
         self._owner = Owner()
 
     @property
@@ -270,6 +272,27 @@ class Store(Observer):
         :param deliveries: of different ids
         """
         return await self._runs.batch_once(self._open(), handler, deliveries, run)
+
+    def prepare_threads(self) -> None:
+        """Make ready for `def` handlers with transactions.
+
+        :raises ConfigurationError: the driver for them is not installed
+        """
+        self._open().database.in_threads()
+
+    async def run_once_in_thread(self, handler: str, delivery: Delivery, run: RunInThread) -> Any:
+        """Run a `def` handler as `run_once` does, in a transaction that is its thread's alone.
+
+        `run` is given the transaction and a `ThreadRun`, has a thread call its `carry_out`, and
+        returns the result of that; what it raises of the run, after the commit, undoes nothing.
+        """
+        return await self._thread_runs.once_in_thread(self._open(), handler, delivery, run)
+
+    async def run_batch_once_in_thread(
+        self, handler: str, deliveries: Sequence[Delivery], run: RunInThread
+    ) -> list[Any]:
+        """Run a `def` handler for many messages as `run_batch_once` does, in a thread."""
+        return await self._thread_runs.batch_once_in_thread(self._open(), handler, deliveries, run)
 
     def received(self, handler: str, delivery: Delivery) -> None:
         """Note that a message was received."""

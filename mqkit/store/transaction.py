@@ -18,7 +18,43 @@ from mqkit.publishing.outgoing import Outgoing, to_message
 from mqkit.topology import Exchange
 
 
-class Transaction:
+class Publications:
+    """Collects what a transaction publishes, of whichever kind it is."""
+
+    def __init__(self, app_id: str | None, limits: Limits) -> None:
+        self._app_id = app_id
+        self._limits = limits
+        self.check_exchange: Callable[[Exchange], None] | None = None
+        """Is asked about each `Exchange` that is published to; it may refuse it."""
+        self.exchanges: dict[str, Exchange] = {}
+        """The exchanges that were given as such, by name."""
+        self._messages: list[tuple[str | None, Message]] = []
+
+    @property
+    def messages(self) -> tuple[tuple[str | None, Message], ...]:
+        """Return what is to be published, each with its key, in order."""
+        return tuple(self._messages)
+
+    def _add(self, key: str | None, outgoing: Outgoing) -> str:
+        """Check a message, note it for the outbox, and return its id; raises as `publish`."""
+        if key is not None and not _is_key(key):
+            raise InvalidMessageError(
+                f"message {shown(outgoing.message_id)} to routing key "
+                f"{shown(outgoing.routing_key)}: its key is text without NUL, or None, not "
+                f"{shown(key)}"
+            )
+        message = to_message(outgoing, self._app_id, limits=self._limits)
+        check_writable(message)
+        exchange = outgoing.exchange
+        if isinstance(exchange, Exchange):
+            if self.check_exchange is not None:
+                self.check_exchange(exchange)
+            self.exchanges[exchange.name] = exchange
+        self._messages.append((key, message))
+        return message.properties.message_id or ""
+
+
+class Transaction(Publications):
     """A database transaction, committed when the handler returns and rolled back when it raises.
 
     What the handler writes through it, the note that the message is handled, and what it publishes
@@ -37,16 +73,10 @@ class Transaction:
         app_id: str | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
+        super().__init__(app_id, limits)
         self.connection = connection
         """SQLAlchemy's connection, for whatever is not here."""
-        self._app_id = app_id
-        self._limits = limits
-        self.check_exchange: Callable[[Exchange], None] | None = None
-        """Is asked about each `Exchange` that is published to; it may refuse it."""
-        self.exchanges: dict[str, Exchange] = {}
-        """The exchanges that were given as such, by name."""
         self._session: AsyncSession | None = None
-        self._messages: list[tuple[str | None, Message]] = []
 
     @property
     def session(self) -> AsyncSession:
@@ -59,11 +89,6 @@ class Transaction:
                 join_transaction_mode="create_savepoint",
             )
         return self._session
-
-    @property
-    def messages(self) -> tuple[tuple[str | None, Message], ...]:
-        """Return what is to be published, each with its key, in order."""
-        return tuple(self._messages)
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run a statement: SQLAlchemy's `AsyncConnection.execute`.
@@ -108,12 +133,8 @@ class Transaction:
         :raises ConfigurationError: its service says what it publishes to (`publishes`), and this
             exchange is not among it; the transaction is still good
         """
-        if key is not None and not _is_key(key):
-            raise InvalidMessageError(
-                f"message {shown(message_id)} to routing key {shown(routing_key)}: its key is text "
-                f"without NUL, or None, not {shown(key)}"
-            )
-        message = to_message(
+        return self._add(
+            key,
             Outgoing(
                 exchange=exchange,
                 routing_key=routing_key,
@@ -128,16 +149,7 @@ class Transaction:
                 persistent=persistent,
                 mandatory=mandatory,
             ),
-            self._app_id,
-            limits=self._limits,
         )
-        check_writable(message)
-        if isinstance(exchange, Exchange):
-            if self.check_exchange is not None:
-                self.check_exchange(exchange)
-            self.exchanges[exchange.name] = exchange
-        self._messages.append((key, message))
-        return message.properties.message_id or ""
 
     async def flush(self) -> None:
         """Send what the ORM session holds to the database; done before the commit anyway."""

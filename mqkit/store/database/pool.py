@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mqkit.errors import (
     ConfigurationError,
-    StatementError,
     StoreError,
     StoreUnavailableError,
 )
@@ -27,17 +26,17 @@ from mqkit.store.database.engine import (
     CONNECT_TIMEOUT,
     LOCK_TIMEOUT,
     READING,
-    STATEMENT_TIMEOUT,
     WATCH,
     Watch,
-    is_aborted,
     make_engine,
 )
-from mqkit.store.database.failures import Fault, fault_of, is_lasting, is_lost
+from mqkit.store.database.failures import Fault, fault_of
+from mqkit.store.database.judging import ErrorTeller, first_line
 from mqkit.store.database.postgres import Postgres, is_pooled
 from mqkit.store.database.slots import TransactionSlots
 from mqkit.store.database.sqlite import Sqlite
-from mqkit.store.database.url import redacted, shown, store_url
+from mqkit.store.database.sync_database import SyncDatabase
+from mqkit.store.database.url import shown, store_url
 from mqkit.store.migrate import create_or_migrate, missing
 
 __all__ = ["DEFAULT_POOL", "Database", "store_url"]
@@ -54,9 +53,6 @@ PING_TIMEOUT = 2.0
 """Seconds that the database has to answer whether it is well."""
 
 
-_Kind = TypeVar("_Kind", bound=StoreError)
-
-
 class Database:
     """Runs transactions of a store on one engine; safe to use from many tasks of one loop."""
 
@@ -68,6 +64,12 @@ class Database:
         self.dialect: Dialect = Sqlite(url.database or "") if self._is_sqlite else Postgres()
         self._pool = pool
         self._statement_timeout = statement_timeout
+        self._errors = ErrorTeller(
+            url,
+            statement_timeout=statement_timeout,
+            savepoint="async with transaction.connection.begin_nested()",
+        )
+        self._in_threads: SyncDatabase | None = None
         self._engine: AsyncEngine | None = None
         self._pings: set[asyncio.Task[None]] = set()
         # SQLite has one writer at a time: in this process they queue up in order, which is
@@ -93,7 +95,7 @@ class Database:
         except BaseException as error:
             await self.close()
             if isinstance(error, SQLAlchemyError):
-                raise self._told(StoreError, error) from self._cause(error)
+                raise self._errors.told(StoreError, error) from self._errors.cause(error)
             raise
 
     async def _connect(self) -> None:
@@ -122,6 +124,9 @@ class Database:
         """Disconnect."""
         if self._pings:
             await asyncio.wait(self._pings, timeout=CLOSE_TIMEOUT)
+        if self._in_threads is not None:
+            in_threads, self._in_threads = self._in_threads, None
+            in_threads.close()
         if self._engine is not None:
             engine, self._engine = self._engine, None
             await engine.dispose()
@@ -160,10 +165,7 @@ class Database:
             return None
         if fault_of(result, of_handler=True) is not Fault.DATABASE:
             return None
-        unavailable = self._told(StoreUnavailableError, result)
-        unavailable.lasting = is_lasting(result)
-        unavailable.__cause__ = self._cause(result)
-        return unavailable
+        return self._errors.unavailable(result)
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, beside: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -177,7 +179,7 @@ class Database:
         """
         async with contextlib.AsyncExitStack() as stack:
             if self._is_sqlite or not beside:
-                await stack.enter_async_context(self._slot(front=beside))
+                await stack.enter_async_context(self.slot(front=beside))
             watch = Watch()
             connection = await stack.enter_async_context(self._connection(watch))
             begun = _transaction_of(connection)
@@ -192,6 +194,23 @@ class Database:
             watch.may_commit = True
             await connection.commit()
             watch.in_doubt = False
+
+    def in_threads(self) -> SyncDatabase:
+        """Return what runs transactions in threads; connections are made when they are needed.
+
+        Each of them is within a `slot`.
+
+        :raises ConfigurationError: the driver for it is not installed
+        """
+        if self._in_threads is None:
+            self._in_threads = SyncDatabase(
+                self.url,
+                self.dialect,
+                pool=self._pool,
+                pooled=not self._is_sqlite and not self.dialect.has_listen,
+                statement_timeout=self._statement_timeout,
+            )
+        return self._in_threads
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -218,7 +237,7 @@ class Database:
                 await connection.begin()
         except failures as error:
             await self._let_go(connection)
-            raise self._told(StoreUnavailableError, error) from self._cause(error)
+            raise self._errors.told(StoreUnavailableError, error) from self._errors.cause(error)
         except BaseException:
             await self._let_go(connection)
             raise
@@ -226,32 +245,18 @@ class Database:
         try:
             yield connection
         except (SQLAlchemyError, OSError, ExceptionGroup) as raised:
-            culprit = watch.culprit(raised)
-            fault = watch.fault_of(culprit)
-            if fault is Fault.DATABASE:
-                unavailable = self._told(StoreUnavailableError, culprit)
-                unavailable.lasting = is_lasting(culprit)
-                if is_lost(culprit):
-                    unavailable.lost_after = asyncio.get_running_loop().time() - began
-                raise unavailable from self._cause(culprit)
-            if fault is Fault.TIMEOUT:
-                raise StatementError(
-                    f"store {self}: a statement of the transaction took longer than "
-                    f"{self._longest_statement:g} s; Store(statement_timeout=...) allows for more"
-                ) from culprit
-            if is_aborted(culprit):
-                raise StoreError(
-                    "a statement of the store's transaction failed and the handler went on: "
-                    "nothing of it is committed; let the error out, or put the statement into "
-                    "`async with transaction.connection.begin_nested()`"
-                ) from (watch.error or culprit)
-            raise
+            lasted = asyncio.get_running_loop().time() - began
+            told = self._errors.of_transaction(watch, raised, lasted)
+            if told is None:
+                raise
+            raise told from told.__cause__
         finally:
             # What was not committed is rolled back.
             await self._let_go(connection, throw_away=watch.in_doubt)
 
     @contextlib.asynccontextmanager
-    async def _slot(self, *, front: bool) -> AsyncIterator[None]:
+    async def slot(self, *, front: bool = False) -> AsyncIterator[None]:
+        """Hold a place among the transactions that go on at a time."""
         async with contextlib.AsyncExitStack() as stack:
             try:
                 place = self._slots.hold(front=front, nested_timeout=LOCK_TIMEOUT)
@@ -264,11 +269,6 @@ class Database:
                     "Store(pool=...) says"
                 ) from error
             yield
-
-    @property
-    def _longest_statement(self) -> float:
-        given = self._statement_timeout
-        return STATEMENT_TIMEOUT if given is None else given
 
     async def _check_tables(self) -> None:
         if not self.dialect.exists():
@@ -298,31 +298,10 @@ class Database:
                     await self.dialect.throw_away(connection)
                 await connection.close()
         except (SQLAlchemyError, OSError) as error:
-            logger.debug("a connection was lost before it was given back: %s", _first_line(error))
+            logger.debug("a connection was lost before it was given back: %s", first_line(error))
             with contextlib.suppress(SQLAlchemyError, OSError):
                 await connection.invalidate()
-
-    def _told(self, kind: type[_Kind], error: BaseException) -> _Kind:
-        return kind(f"store {self}: {redacted(_first_line(error), self.url)}")
-
-    def _cause(self, error: BaseException) -> BaseException | None:
-        """Return the error to raise from: not a driver's, which may tell what is secret."""
-        chain: BaseException | None = error
-        text = ""
-        seen: set[int] = set()
-        while chain is not None and id(chain) not in seen:
-            seen.add(id(chain))
-            text += f"{chain}\n{chain!r}\n"
-            chain = chain.__cause__ or chain.__context__
-        return error if redacted(text, self.url) == text else None
 
 
 def _transaction_of(connection: AsyncConnection) -> Any:
     return connection.sync_connection and connection.sync_connection.get_transaction()
-
-
-def _first_line(error: BaseException) -> str:
-    """Return what went wrong, without the statement and without its parameters."""
-    cause: Any = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    lines = str(cause).splitlines()
-    return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    Connection,
     Executable,
     Insert,
     Integer,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     TableValuedAlias,
+    Update,
     and_,
     any_,
     bindparam,
@@ -63,6 +65,27 @@ def _locked_insert(table: Table, columns: tuple[str, ...]) -> Insert:
     )
 
 
+def _locked_inserts(
+    table: Table, rows: Sequence[Mapping[str, Any]], keys: Collection[str]
+) -> Iterable[tuple[Executable, Any]]:
+    """Return the statements that insert rows under their keys' locks, with their parameters."""
+    # Sorted: two transactions that take the same locks take them in the same order.
+    hashes = sorted({key_hash(key) for key in keys})
+    if len(hashes) == 1:
+        # Most transactions have one key: the lock comes along with the rows.
+        locked = [{f"new_{k}": v for k, v in row.items()} | {"hash": hashes[0]} for row in rows]
+        return [(_locked_insert(table, tuple(rows[0])), locked)]
+    insert = (table.insert().inline(), rows)
+    if not hashes:
+        return [insert]
+    return [(_LOCK_KEYS, {"space": KEY_LOCK, "hashes": hashes}), insert]
+
+
+_LOCK_KEYS = text(
+    "SELECT pg_advisory_xact_lock(:space, hash) FROM unnest(CAST(:hashes AS integer[])) AS hash"
+)
+
+
 def _unnest(shards: Iterable[int]) -> TableValuedAlias:
     values = bindparam(None, list(shards), postgresql.ARRAY(Integer))
     return func.unnest(values).table_valued("shard", name="each").render_derived()
@@ -92,6 +115,11 @@ def _insert_inbox(dialect: Postgres) -> Any:
         list(values), select(*values.values()), include_defaults=False
     )
     return insert.on_conflict_do_nothing().returning(inbox.c.message_id)
+
+
+def _inbox_values(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {name: [row[name] for row in rows] for name in _OF_EACH}
+    return values | {name: rows[0][name] for name in ("handler", "queue", "keep")}
 
 
 _PIN = (
@@ -141,22 +169,18 @@ class Postgres:
         rows: Sequence[Mapping[str, Any]],
         keys: Collection[str],
     ) -> None:
-        # Sorted: two transactions that take the same locks take them in the same order.
-        hashes = sorted({key_hash(key) for key in keys})
-        if len(hashes) == 1:
-            # Most transactions have one key: the lock comes along with the rows.
-            locked = [{f"new_{k}": v for k, v in row.items()} | {"hash": hashes[0]} for row in rows]
-            await connection.execute(_locked_insert(table, tuple(rows[0])), locked)
-            return
-        if hashes:
-            await connection.execute(
-                text(
-                    "SELECT pg_advisory_xact_lock(:space, hash) "
-                    "FROM unnest(CAST(:hashes AS integer[])) AS hash"
-                ),
-                {"space": KEY_LOCK, "hashes": hashes},
-            )
-        await connection.execute(table.insert().inline(), rows)
+        for statement, values in _locked_inserts(table, rows, keys):
+            await connection.execute(statement, values)
+
+    def sync_insert_locked(
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        keys: Collection[str],
+    ) -> None:
+        for statement, values in _locked_inserts(table, rows, keys):
+            connection.execute(statement, values)
 
     def kept(self, table: Table, keep: timedelta, now: datetime) -> Mapping[str, Any]:  # noqa: ARG002
         return {"keep": keep}
@@ -205,18 +229,28 @@ class Postgres:
     async def insert_inbox(
         self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]
     ) -> set[str]:
-        values: dict[str, Any] = {name: [row[name] for row in rows] for name in _OF_EACH}
-        values |= {name: rows[0][name] for name in ("handler", "queue", "keep")}
-        inserted = await connection.execute(_insert_inbox(self), values)
+        inserted = await connection.execute(_insert_inbox(self), _inbox_values(rows))
         return set(inserted.scalars())
+
+    def sync_insert_inbox(
+        self, connection: Connection, rows: Sequence[Mapping[str, Any]]
+    ) -> set[str]:
+        return set(connection.execute(_insert_inbox(self), _inbox_values(rows)).scalars())
 
     async def set_results(
         self, connection: AsyncConnection, results: Mapping[str, str], consumer: tuple[str, str]
     ) -> None:
+        await connection.execute(self._set_results(results, consumer))
+
+    def sync_set_results(
+        self, connection: Connection, results: Mapping[str, str], consumer: tuple[str, str]
+    ) -> None:
+        connection.execute(self._set_results(results, consumer))
+
+    def _set_results(self, results: Mapping[str, str], consumer: tuple[str, str]) -> Update:
         given = bindparam(None, dict(results), postgresql.JSONB)
         mine = self.many_of_inbox(list(results), consumer)
-        result = given[inbox.c.message_id].astext
-        await connection.execute(update(inbox).where(mine).values(result=result))
+        return update(inbox).where(mine).values(result=given[inbox.c.message_id].astext)
 
     async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
         if self._pooled:
@@ -225,6 +259,14 @@ class Postgres:
     async def committing(self, connection: AsyncConnection, *, unpinned: bool) -> None:
         if self._pooled or unpinned:
             await connection.exec_driver_sql(_PIN)
+
+    def sync_begun(self, connection: Connection, lock_timeout: float) -> None:
+        if self._pooled:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(lock_timeout * 1000)}")
+
+    def sync_committing(self, connection: Connection, *, unpinned: bool) -> None:
+        if self._pooled or unpinned:
+            connection.exec_driver_sql(_PIN)
 
     async def ping(self, connection: AsyncConnection) -> None:
         # A standby answers too, and a primary whose administrator lets nobody write.
@@ -281,8 +323,14 @@ class Postgres:
         # in such a one, and not where a savepoint took the failure back.
         await connection.execute(text("SELECT 1"))
 
+    def sync_check_alive(self, connection: Connection) -> None:
+        connection.execute(text("SELECT 1"))
+
     async def throw_away(self, connection: AsyncConnection) -> None:
         await connection.invalidate()
+
+    def sync_throw_away(self, connection: Connection) -> None:
+        connection.invalidate()
 
     def exists(self) -> bool:
         return True

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Connection,
     Executable,
     Select,
     Table,
@@ -42,6 +43,20 @@ _set_result = update(inbox).where(
 )
 
 
+def _check_alive(driver: Any) -> None:
+    # A full disk, say, ends the whole transaction, and the COMMIT after that is a success.
+    if not driver.in_transaction:
+        raise StoreError("SQLite rolled the store's transaction back after a failed statement")
+
+
+def _results_of(results: Mapping[str, str], consumer: tuple[str, str]) -> list[dict[str, str]]:
+    handler, queue = consumer
+    return [
+        {"of_id": message_id, "of_handler": handler, "of_queue": queue, "result": result}
+        for message_id, result in results.items()
+    ]
+
+
 class Sqlite:
     """Has one writer at a time, and one relay: it holds a lock on a file beside the database."""
 
@@ -65,6 +80,15 @@ class Sqlite:
         keys: Collection[str],  # noqa: ARG002 - the transaction has the only write lock already
     ) -> None:
         await connection.execute(table.insert().inline(), rows)
+
+    def sync_insert_locked(
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        keys: Collection[str],  # noqa: ARG002 - as above
+    ) -> None:
+        connection.execute(table.insert().inline(), rows)
 
     def kept(self, table: Table, keep: timedelta, now: datetime) -> Mapping[str, Any]:
         return {"keep_until": now + keep} | ({"handled_at": now} if "handled_at" in table.c else {})
@@ -107,21 +131,38 @@ class Sqlite:
             await connection.execute(inbox.insert().inline(), new)
         return {row["message_id"] for row in new}
 
+    def sync_insert_inbox(
+        self, connection: Connection, rows: Sequence[Mapping[str, Any]]
+    ) -> set[str]:
+        ids = [row["message_id"] for row in rows]
+        mine = self.many_of_inbox(ids, (rows[0]["handler"], rows[0]["queue"]))
+        there = set(connection.execute(select(inbox.c.message_id).where(mine)).scalars())
+        new = [row for row in rows if row["message_id"] not in there]
+        if new:
+            connection.execute(inbox.insert().inline(), new)
+        return {row["message_id"] for row in new}
+
     async def set_results(
         self, connection: AsyncConnection, results: Mapping[str, str], consumer: tuple[str, str]
     ) -> None:
-        handler, queue = consumer
-        rows = [
-            {"of_id": message_id, "of_handler": handler, "of_queue": queue, "result": result}
-            for message_id, result in results.items()
-        ]
-        await connection.execute(_set_result, rows)
+        await connection.execute(_set_result, _results_of(results, consumer))
+
+    def sync_set_results(
+        self, connection: Connection, results: Mapping[str, str], consumer: tuple[str, str]
+    ) -> None:
+        connection.execute(_set_result, _results_of(results, consumer))
 
     async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
         """Do nothing: all of it is set up with the connection."""
 
     async def committing(self, connection: AsyncConnection, *, unpinned: bool) -> None:
         """Do nothing: within a transaction SQLite refuses to change how it gets to the disk."""
+
+    def sync_begun(self, connection: Connection, lock_timeout: float) -> None:
+        """Do nothing: as `begun`."""
+
+    def sync_committing(self, connection: Connection, *, unpinned: bool) -> None:
+        """Do nothing: as `committing`."""
 
     async def ping(self, connection: AsyncConnection) -> None:
         await connection.execute(text("SELECT 1"))
@@ -159,15 +200,19 @@ class Sqlite:
         return column.in_(values)
 
     async def check_alive(self, connection: AsyncConnection) -> None:
-        # A full disk, say, ends the whole transaction, and the COMMIT after that is a success.
-        driver = await _driver(connection)
-        if not driver.in_transaction:
-            raise StoreError("SQLite rolled the store's transaction back after a failed statement")
+        _check_alive(await _driver(connection))
+
+    def sync_check_alive(self, connection: Connection) -> None:
+        _check_alive(connection.connection.driver_connection)
 
     async def throw_away(self, connection: AsyncConnection) -> None:
         # A connection that is closed keeps its transaction while any of its cursors is there.
         await (await _driver(connection)).rollback()
         await connection.invalidate()
+
+    def sync_throw_away(self, connection: Connection) -> None:
+        connection.connection.rollback()
+        connection.invalidate()
 
     def exists(self) -> bool:
         return self._path.exists()
