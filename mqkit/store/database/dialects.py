@@ -212,6 +212,14 @@ class Dialect(Protocol):
         """Close a connection as `throw_away` does."""
         ...
 
+    def sync_abort(self, driver: Any) -> bool:
+        """Roll back the transaction of another thread, which can write nothing more after that.
+
+        :param driver: the driver's connection, which is thrown away then
+        :returns: whether its locks are free
+        """
+        ...
+
 
 def key_hash(key: str) -> int:
     """Hash a key to 32 signed bits, the same in every process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import socket
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -89,6 +90,15 @@ _LOCK_KEYS = text(
 def _unnest(shards: Iterable[int]) -> TableValuedAlias:
     values = bindparam(None, list(shards), postgresql.ARRAY(Integer))
     return func.unnest(values).table_valued("shard", name="each").render_derived()
+
+
+_CANCEL_TIMEOUT = 2.0
+"""Seconds for telling a server to end a statement."""
+
+
+def _socket_of(driver: Any) -> socket.socket:
+    # Its kind matters to nobody who only shuts it down.
+    return socket.fromfd(driver.fileno(), socket.AF_INET, socket.SOCK_STREAM)
 
 
 _TEXTS = postgresql.ARRAY(String)
@@ -331,6 +341,14 @@ class Postgres:
 
     def sync_throw_away(self, connection: Connection) -> None:
         connection.invalidate()
+
+    def sync_abort(self, driver: Any) -> bool:
+        # The server rolls back what it hears no more of; what it is at ends by the cancel.
+        with contextlib.suppress(Exception):  # a driver's, of an extra that need not be here
+            driver.cancel_safe(timeout=_CANCEL_TIMEOUT)
+        with contextlib.suppress(Exception), _socket_of(driver) as same:
+            same.shutdown(socket.SHUT_RDWR)
+        return True
 
     def exists(self) -> bool:
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,13 +24,16 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreError
 from mqkit.store.database.dialects import PRIVATE
 from mqkit.store.schema import inbox
 from mqkit.system.files import lock
+
+_SERIALIZED = 3
+"""PEP 249: threads may share connections and cursors."""
 
 
 async def _driver(connection: AsyncConnection) -> Any:
@@ -67,7 +71,7 @@ class Sqlite:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
 
-    insert = staticmethod(sqlite.insert)
+    insert = staticmethod(insert)
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
         """Do nothing: the transaction holds the write lock already."""
@@ -213,6 +217,18 @@ class Sqlite:
     def sync_throw_away(self, connection: Connection) -> None:
         connection.connection.rollback()
         connection.invalidate()
+
+    def sync_abort(self, driver: Any) -> bool:
+        # SQLite lets threads share a connection if it was built so. One statement runs at a time:
+        # after the first of these none writes any more, not even one that was about to begin.
+        if sqlite3.threadsafety != _SERIALIZED:
+            return False
+        try:
+            driver.execute("PRAGMA query_only = ON")
+            driver.rollback()
+        except sqlite3.Error:
+            return False
+        return not driver.in_transaction
 
     def exists(self) -> bool:
         return self._path.exists()

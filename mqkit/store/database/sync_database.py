@@ -4,11 +4,15 @@ A thread cannot be stopped. Where nobody waits for its run any more (a handler's
 the service), its transaction is to be rolled back, however long the thread goes on, and the outcome
 of the message says so. `CommitGate` decides which of the two it is: a run that was given up is
 refused every further statement and its commit, and a commit that has begun is waited for.
+
+Its locks would stay until the thread ends, SQLite's only write lock among them. So the transaction
+is aborted from outside, in a way that lets the thread write nothing afterwards, by whatever road.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import time
@@ -31,6 +35,8 @@ class CommitGate:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._aborting = threading.Lock()
+        self._abort: Callable[[], bool] | None = None
         self._is_given_up = self._is_committing = self._is_running = False
         self._ended: Callable[[], None] | None = None
 
@@ -65,6 +71,22 @@ class CommitGate:
         with self._lock:
             self._is_given_up = not self._is_committing
             return self._is_given_up
+
+    def connected(self, abort: Callable[[], bool]) -> None:
+        """Note how the transaction is aborted from outside of its thread."""
+        with self._aborting:
+            self._abort = abort
+
+    def disconnecting(self) -> bool:
+        """Let nobody abort it any more, and tell whether the run was given up."""
+        with self._aborting:
+            self._abort = None
+        return self._is_given_up
+
+    def abort(self) -> bool:
+        """Abort the transaction of a run that was given up, and tell whether its locks are free."""
+        with self._aborting:
+            return self._is_given_up and self._abort is not None and self._abort()
 
     def end(self) -> None:
         """Note that the thread does nothing more for this run."""
@@ -106,6 +128,7 @@ class SyncDatabase:
         :raises ConfigurationError: the driver for it is not installed
         """
         self.dialect = dialect
+        self._is_closed = False
         self._errors = ErrorTeller(
             url,
             statement_timeout=statement_timeout,
@@ -117,7 +140,8 @@ class SyncDatabase:
 
     def close(self) -> None:
         """Disconnect; what a thread still uses is closed when it lets go of it."""
-        self._engine.dispose()
+        self._is_closed = True
+        self._engine.pool.dispose()
 
     @contextlib.contextmanager
     def transaction(self, gate: CommitGate) -> Iterator[tuple[Connection, Watch]]:
@@ -152,17 +176,20 @@ class SyncDatabase:
             raise error from error.__cause__
         finally:
             # What was not committed is rolled back.
-            self._let_go(connection, throw_away=watch.in_doubt)
+            given_up = gate.disconnecting()
+            self._let_go(connection, throw_away=watch.in_doubt or given_up)
 
     def _connect(self, watch: Watch, gate: CommitGate) -> Connection:
         connection: Connection | None = None
         try:
             connection = self._engine.connect()
             connection.execution_options(**{WATCH: watch, REFUSE: gate.check})
+            driver = connection.connection.driver_connection
+            gate.connected(functools.partial(self.dialect.sync_abort, driver))
             connection.begin()
         except BaseException as error:
             if connection is not None:
-                self._let_go(connection)
+                self._let_go(connection, throw_away=gate.disconnecting())
             if isinstance(error, SQLAlchemyError | OSError):
                 unavailable = self._errors.unavailable(error)
                 raise unavailable from unavailable.__cause__
@@ -179,3 +206,5 @@ class SyncDatabase:
             logger.debug("a connection was lost before it was given back: %s", first_line(error))
             with contextlib.suppress(SQLAlchemyError, OSError):
                 connection.invalidate()
+        if self._is_closed:
+            self._engine.pool.dispose()

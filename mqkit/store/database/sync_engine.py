@@ -85,7 +85,9 @@ def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float) -> Engine:
         URL.create("postgresql+psycopg"),
         creator=connect,
         pool_size=pool,
-        max_overflow=0,
+        # So many at a time are limited by who runs them. A run that was given up has its thread's
+        # connection, which is closed, and none of these.
+        max_overflow=-1,
         pool_timeout=LOCK_TIMEOUT,
         # Parameters may hold what must not be in a log.
         hide_parameters=True,

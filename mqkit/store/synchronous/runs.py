@@ -212,7 +212,7 @@ class ThreadRuns(Runs):
     async def _place(
         self, opened: OpenStore, run: ThreadRun, transaction: SyncTransaction
     ) -> AsyncIterator[None]:
-        """Hold a slot until the thread is done with it, which may be after the block's end."""
+        """Hold a slot until the transaction has ended, which may be after the block's end."""
         loop = asyncio.get_running_loop()
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(opened.database.slot())
@@ -222,18 +222,21 @@ class ThreadRuns(Runs):
                 run.give_up()
                 if run.is_committed and transaction.messages:
                     opened.committed()
-                released = asyncio.Event()
+                ended = asyncio.Event()
 
-                def release() -> None:
+                def tell() -> None:
                     with contextlib.suppress(RuntimeError):  # the loop has ended
-                        loop.call_soon_threadsafe(released.set)
+                        loop.call_soon_threadsafe(ended.set)
 
-                if run.gate.when_ended(release):
-                    rest = asyncio.create_task(_close_after(released, stack.pop_all()))
+                if run.gate.when_ended(tell):
+                    rest = asyncio.create_task(_abort(run.gate, ended, stack.pop_all()))
                     self._beside.add(rest)
                     rest.add_done_callback(self._beside.discard)
 
 
-async def _close_after(event: asyncio.Event, stack: contextlib.AsyncExitStack) -> None:
-    await event.wait()
-    await stack.aclose()
+async def _abort(gate: CommitGate, ended: asyncio.Event, place: contextlib.AsyncExitStack) -> None:
+    """Free the place of a run that was given up, as soon as the locks of its transaction are."""
+    async with place:
+        # In a thread: a statement that the other one is at may have to end before.
+        if not await asyncio.to_thread(gate.abort):
+            await ended.wait()

@@ -89,6 +89,13 @@ MUTATIONS = (
         "    if inserted.rowcount == 1:\n",
         "    if True:\n",
     ),
+    _one(
+        "inbox skipped in threads",
+        (30,),
+        "store/inbox.py",
+        "        if claimed.rowcount == 1:\n",
+        "        if True:\n",
+    ),
     # --- the consumer and the copies -------------------------------------------------------------
     _one(
         "no waiting for the earlier run of the same id",
@@ -186,8 +193,8 @@ MUTATIONS = (
         "no lock of the keys",
         (27,),
         "store/database/postgres.py",
-        "        hashes = sorted({key_hash(key) for key in keys})\n",
-        "        hashes: list[int] = []\n",
+        "    hashes = sorted({key_hash(key) for key in keys})\n",
+        "    hashes: list[int] = []\n",
     ),
     Mutation(
         "outbox read from the last number on",
