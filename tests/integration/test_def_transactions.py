@@ -49,7 +49,7 @@ async def send(client: Client, queue: str, ids: list[str]) -> None:
     await asyncio.gather(*sent)
 
 
-async def published(client: Client, queue: str) -> list[str | None]:
+async def published(client: Client, queue: str) -> list[str]:
     """Ids of what came of them."""
     return sorted(m.properties.message_id or "" for m in await client.take_all(queue))
 
