@@ -140,28 +140,29 @@ async def test_a_run_past_its_timeout_is_rolled_back_when_its_thread_ends(tmp_pa
         assert seen == [True]
 
 
-def slow_commits(store: Store, seconds: float) -> threading.Event:
-    """Make a store's commits in threads slow, and return what says that one has begun."""
+def slow(store: Store, what: str, seconds: float) -> threading.Event:
+    """Make begins or commits in threads slow, and return what says that one has begun."""
     begun = threading.Event()
 
     def wait(_: Any) -> None:
         begun.set()
         threading.Event().wait(seconds)
 
-    event.listen(store._open().database.in_threads()._engine, "commit", wait)
+    event.listen(store._open().database.in_threads()._engine, what, wait)
     return begun
 
 
 async def test_what_the_database_does_around_a_handler_is_not_its_time(
     tmp_path: Path,
 ) -> None:
-    """A commit that takes longer than the handler's timeout is no failure of the handler."""
+    """A wait for the database that is longer than the timeout is no failure of the handler."""
 
     def post(order: str, transaction: SyncTransaction) -> None:
         transaction.execute(INSERT, {"id": order})
 
     async with made(tmp_path, lambda s: s.handler(Queue("q"), timeout=0.3)(post)) as (store, run):
-        slow_commits(store, 0.6)
+        for what in ("begin", "commit"):
+            slow(store, what, 0.6)
         assert isinstance(await dispatched(run, message("m")), Ack)
         assert await work_of(store) == ["x"]
 
@@ -175,7 +176,7 @@ async def test_a_commit_that_has_begun_wins_over_a_cancel(
         transaction.execute(INSERT, {"id": order})
 
     async with made(tmp_path, lambda s: s.handler(Queue("q"))(post)) as (store, run):
-        begun = slow_commits(store, 0.5)
+        begun = slow(store, "commit", 0.5)
         task = asyncio.create_task(run.dispatcher.dispatch(message("m")))
         await asyncio.to_thread(begun.wait, 10)
         task.cancel()
