@@ -102,12 +102,14 @@ class InThread:
         except asyncio.CancelledError:
             if self._run.give_up():
                 raise
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        thread.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
-        while not ended.is_set():
-            with contextlib.suppress(asyncio.CancelledError):
-                await ended.wait()
-        return thread.result()
+            loop, ended = asyncio.get_running_loop(), asyncio.Event()
+            thread.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
+            while not ended.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await ended.wait()
+            return thread.result()
+        finally:
+            del thread  # it holds the error, whose traceback holds this frame
 
 
 class HandlerThreads:

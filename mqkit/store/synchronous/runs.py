@@ -33,7 +33,11 @@ RunInThread = Callable[[SyncTransaction, "ThreadRun"], Awaitable[Any]]
 class ThreadRun:
     """One run of a handler in a thread, with its transaction."""
 
-    def __init__(self, work: Callable[[Call], Any]) -> None:
+    def __init__(self, work: Callable[[Call, CommitGate], Any]) -> None:
+        """Run nothing yet.
+
+        :param work: what the thread does: a transaction that the gate lets commit
+        """
         self._work = work
         self.gate = CommitGate()
         self.is_committed = False
@@ -45,7 +49,9 @@ class ThreadRun:
         """
         self.gate.begin()
         try:
-            return self._work(call)
+            result = self._work(call, self.gate)
+            self.is_committed = True
+            return result
         finally:
             self.gate.end()
 
@@ -70,8 +76,8 @@ class ThreadRuns(Runs):
         key = key_of(handler, delivery)
         transaction = SyncTransaction(limits=self._limits)
 
-        def work(call: Call) -> Any:
-            with database.transaction(of.gate) as (connection, watch):
+        def work(call: Call, gate: CommitGate) -> Any:
+            with database.transaction(gate) as (connection, watch):
                 handled = inbox.sync_claim(
                     connection,
                     database.dialect,
@@ -86,7 +92,6 @@ class ThreadRuns(Runs):
                 result = self._call(handler, transaction, (connection, watch), call, [delivery])
                 self._write(database, connection, transaction)
                 inbox.sync_keep_result(connection, database.dialect, handler, delivery, result)
-            of.is_committed = True
             return result
 
         database = opened.database.in_threads()
@@ -125,8 +130,8 @@ class ThreadRuns(Runs):
         known: dict[Delivery, Any] = {}
         ended: list[tuple[Delivery, Any]] = []
 
-        def work(call: Call) -> None:
-            with database.transaction(of.gate) as (connection, watch):
+        def work(call: Call, gate: CommitGate) -> None:
+            with database.transaction(gate) as (connection, watch):
                 # At once: where the run is given up, the loop looks at it meanwhile.
                 known.update(dict(self._claimed(database, connection, handler, deliveries)))
                 left = [each for each in deliveries if each not in known]
@@ -140,7 +145,6 @@ class ThreadRuns(Runs):
                 inbox.sync_take_out(connection, database.dialect, handler, failed)
                 succeeded = [pair for pair in ended if not isinstance(pair[1], BaseException)]
                 inbox.sync_keep_results(connection, database.dialect, handler, succeeded)
-            of.is_committed = True
 
         of = ThreadRun(work)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,10 @@ class Ledger:
 
 class Session:
     """Made for one message."""
+
+
+class PostedError(Exception):
+    """One that no other test raises."""
 
 
 def message(id_: str, reply_to: str | None = None) -> Delivery:
@@ -118,6 +123,30 @@ async def test_whatever_ends_a_handler_rolls_it_back(tmp_path: Path) -> None:
         while raised:
             assert isinstance(await dispatched(run, message("m")), RetryAfter)
         assert await work_of(store) == []
+
+
+async def test_a_failure_leaves_no_cycle_behind(tmp_path: Path) -> None:
+    """What a failed message held is gone with it, and so is what one that succeeded held."""
+
+    def post(order: str, transaction: SyncTransaction, delivery: Delivery) -> None:
+        transaction.execute(INSERT, {"id": delivery.message_id})
+        if delivery.message_id == "bad":
+            raise PostedError
+
+    async with made(tmp_path, lambda s: s.handler(Queue("q"))(post)) as (_, run):
+        await dispatched(run, message("bad"))
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(20):
+                await dispatched(run, message("bad"))
+                await dispatched(run, message(f"good{number}"))
+            left = [
+                each for each in gc.get_objects() if type(each) in (PostedError, SyncTransaction)
+            ]
+        finally:
+            gc.enable()
+    assert len(left) <= 4  # the last ones, which the loop or the thread may hold for a turn
 
 
 async def test_a_run_past_its_timeout_is_rolled_back_when_its_thread_ends(tmp_path: Path) -> None:
