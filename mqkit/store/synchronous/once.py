@@ -80,7 +80,7 @@ class ThreadOnce(Once):
             with database.transaction(gate) as (connection, watch):
                 known = self._claimed(database, connection, handler, [delivery])
                 if known:
-                    return _result(known[delivery])
+                    return _result(known.pop(delivery))
                 result = self._call(handler, transaction, (connection, watch), call, [delivery])
                 self._write(database, connection, transaction)
                 results = [(delivery, result)]
@@ -213,9 +213,12 @@ class ThreadOnce(Once):
 
 
 def _result(known: Any) -> Any:
-    if isinstance(known, StoreError):
-        raise known
-    return known
+    try:
+        if isinstance(known, StoreError):
+            raise known
+        return known
+    finally:
+        del known  # an error's traceback has this frame: it would be a cycle
 
 
 async def _abort(gate: CommitGate, ended: asyncio.Event, place: contextlib.AsyncExitStack) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import event, text
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import Delivery, Queue, Retry, Service
-from mqkit.consuming.batching import Batcher
+from mqkit.consuming.together.batching import Batcher
 from mqkit.consuming.wiring import Running, running
 from mqkit.errors import HandlerTimeoutError, InvalidMessageError
 from mqkit.message import Properties
@@ -95,6 +95,15 @@ async def test_a_handler_gets_its_transaction_and_what_is_made_from_it(tmp_path:
             assert isinstance(outcome, Ack)
             assert outcome.reply == (b'"x"', "application/json")
         assert await work_of(store) == ["m"]
+
+
+async def test_each_run_in_a_thread_has_a_commit_of_its_own(tmp_path: Path) -> None:
+    """No more messages are fetched for it than its handler says, as for one that shares commits."""
+
+    def post(order: str, transaction: SyncTransaction) -> None: ...
+
+    async with made(tmp_path, lambda s: s.handler(Queue("q"))(post)) as (_, run):
+        assert not run.invoker.shares_commits
 
 
 async def test_a_reply_that_cannot_be_sent_fails_before_the_commit(tmp_path: Path) -> None:

@@ -308,6 +308,8 @@ async def test_a_transaction_is_of_no_use_outside_of_its_handler(database: str) 
         await store.run_once_in_thread("h", delivery("m"), run)
         with pytest.raises(StoreError, match="while the handler runs"):
             _ = kept[0].session
+        with pytest.raises(StoreError, match="not published: the transaction is over"):
+            kept[0].publish("e", "k", b"")
 
 
 async def test_a_longer_retry_than_the_store_knows_is_refused(database: str) -> None:
