@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from mqkit import drivers
 from mqkit.broker.connection import Connection
@@ -35,6 +35,7 @@ from mqkit.publishing.publisher import Publisher
 from mqkit.registration.handler import Handler
 from mqkit.registration.options import checked_middleware
 from mqkit.registration.service import Service
+from mqkit.registration.transactions import ThreadStore, needs_thread
 from mqkit.settings import BrokerUrl
 
 logger = logging.getLogger(__name__)
@@ -293,6 +294,8 @@ class Runtime:
         if (store := self.service.store) is not None:
             await store.open()
             self._store_is_open = True
+            if any(needs_thread(h.plan, self.service.providers) for h in self.service.handlers):
+                cast(ThreadStore, store).prepare_threads()
         self._stalls.start()
         await declare(self._consuming.channel, self.service.topology)
         await check_permissions(self._consuming.channel, _consumed(self.service.handlers[0]))

@@ -12,12 +12,13 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from mqkit.codec import encode
+from mqkit.consuming.threads.calls import HandlerThreads, InThread, ThreadCalls
 from mqkit.errors import (
     BatchResultError,
     HandlerAbortedError,
@@ -27,14 +28,18 @@ from mqkit.errors import (
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.logging.context import RUN
 from mqkit.logging.error_texts import error_type
-from mqkit.logging.shown import shown
 from mqkit.message import Delivery
 from mqkit.middleware import CallNext, HandlerCall, Middleware, compose
 from mqkit.outcome import instruction
 from mqkit.registration.factories import make
 from mqkit.registration.handler import Handler
 from mqkit.registration.injection import DELIVERIES, Provider
-from mqkit.registration.transactions import TransactionalStore, needs_transaction
+from mqkit.registration.transactions import (
+    ThreadStore,
+    TransactionalStore,
+    needs_thread,
+    needs_transaction,
+)
 from mqkit.topology import Exchange
 
 logger = logging.getLogger(__name__)
@@ -68,11 +73,11 @@ class Invoker:
         self._handler = handler
         self._values = values
         self._providers = providers
-        self._executor = executor
         self._limits = limits
         self._check_exchange = check_exchange
-        self._threads: dict[Delivery, Future[Any]] = {}
+        self._threads = HandlerThreads(handler.name, executor)
         self._store = store if needs_transaction(handler.plan, providers) else None
+        self._in_thread = needs_thread(handler.plan, providers)
         # Most handlers take only these, and nothing has to be made and closed for a message.
         self._fixed = {n: values[k] for n, k in handler.plan.injected.items() if k in values}
         self._taking_delivery = [n for n, k in handler.plan.injected.items() if k is Delivery]
@@ -91,7 +96,7 @@ class Invoker:
     @property
     def shares_commits(self) -> bool:
         """Whether runs that are ready at the same time may share a store's transaction."""
-        return self._store is not None and self._handler.share_commits
+        return self._store is not None and self._handler.share_commits and not self._in_thread
 
     async def invoke(self, delivery: Delivery, body: Any) -> tuple[Any, Reply | None]:
         """Call the handler for a message; return its result, and the reply where one is asked for.
@@ -115,20 +120,8 @@ class Invoker:
         return encode(result, limits=self._limits) if delivery.properties.reply_to else None
 
     async def wait_for_thread(self, delivery: Delivery) -> None:
-        """Wait until no thread runs for the delivery any more.
-
-        One goes on after its run was cancelled or timed out. Until it ends it is as if the handler
-        still ran: a message that comes again would be handled twice at the same time, and another
-        one would find no thread.
-        """
-        thread = self._threads.pop(delivery, None)
-        if thread is not None and not thread.done():
-            logger.warning(
-                "%s: message %s: its thread goes on; no other run takes its place before it ends",
-                self._handler.name,
-                shown(delivery.message_id),
-            )
-            await asyncio.wait([asyncio.wrap_future(thread)])
+        """Wait until no thread runs for the delivery any more."""
+        await self._threads.wait(delivery)
 
     async def _call(self, call: HandlerCall) -> Any:
         handling = RUN.set(call)
@@ -153,6 +146,15 @@ class Invoker:
         """Return the shortest call that the handler allows: each step costs a message a little."""
         if self._store is not None:
             is_batch = self._handler.batch is not None
+            if self._in_thread:
+                calls = ThreadCalls(
+                    self._handler,
+                    cast(ThreadStore, self._store),
+                    self,
+                    self._call_made,
+                    check_exchange=self._check_exchange,
+                )
+                return calls.call_batch if is_batch else calls.call
             return self._batch_in_transaction if is_batch else self._call_in_transaction
         if self._handler.timeout is not None:
             return self._call_in_time
@@ -193,12 +195,15 @@ class Invoker:
         )
         returned = await self._call_with_transaction(some, transaction)
         results = self.results_of_batch(returned, len(deliveries))
-        return [self._checked(*each) for each in zip(deliveries, results, strict=True)]
+        return [self.checked(*each) for each in zip(deliveries, results, strict=True)]
 
     async def _call_with_transaction(self, call: HandlerCall, transaction: Any) -> Any:
         made = {type(transaction): transaction}
         if self._check_exchange is not None:
             transaction.check_exchange = self._check_exchange
+        return await self._call_made(call, made)
+
+    async def _call_made(self, call: HandlerCall, made: dict[Any, Any]) -> Any:
         if self._handler.timeout is None:
             return await self._call_function(call, made)
         return await self._call_in_time(call, made)
@@ -219,7 +224,7 @@ class Invoker:
             "it returns None if all are done, or a list with a result or an exception for each"
         )
 
-    def _checked(self, delivery: Delivery, result: Any) -> Any:
+    def checked(self, delivery: Delivery, result: Any) -> Any:
         """Return the result, or the failure that it is: one that cannot be sent, or has to run."""
         if isinstance(result, BaseException):
             return result
@@ -235,6 +240,8 @@ class Invoker:
         deadline = asyncio.timeout(timeout)
         try:
             async with deadline:
+                if made is not None and (in_thread := made.get(InThread)) is not None:
+                    in_thread.limit(deadline, timeout)
                 return await self._call_function(call, made)
         except TimeoutError as error:
             if not deadline.expired():
@@ -265,7 +272,7 @@ class Invoker:
                     for name, kind in plan.injected.items():
                         if name not in arguments:
                             arguments[name] = await self._value(kind, call.delivery, stack, made)
-                    return await self._call_with(call, arguments)
+                    return await self._call_with(call, arguments, made.get(InThread))
                 except BaseException as error:
                     failure.append(error)
                     raise
@@ -274,14 +281,19 @@ class Invoker:
         finally:
             failure.clear()  # with the traceback it would be a cycle
 
-    async def _call_with(self, call: HandlerCall, arguments: dict[str, Any]) -> Any:
+    async def _call_with(
+        self, call: HandlerCall, arguments: dict[str, Any], in_thread: InThread | None = None
+    ) -> Any:
         if self._handler.is_async:
             result = await self._handler.function(**arguments)
         else:
-            run = functools.partial(
-                contextvars.copy_context().run, self._handler.function, **arguments
+            function = functools.partial(self._handler.function, **arguments)
+            if in_thread is not None:
+                function = functools.partial(in_thread.carry_out, arguments)
+            run = functools.partial(contextvars.copy_context().run, function)
+            result = await self._threads.run(
+                call.delivery, functools.partial(_told_by_future, run), in_thread
             )
-            result = await self._in_thread(call.delivery, run)
         if result is not None:
             self.check_result(result)
         return result
@@ -300,17 +312,6 @@ class Invoker:
             "whose body has not run to its end: await it, and write the handler, and whatever is "
             "around it, as `async def` without `yield`"
         )
-
-    async def _in_thread(self, delivery: Delivery, run: Callable[[], Any]) -> Any:
-        assert self._executor is not None
-        thread = self._executor.submit(_told_by_future, run)
-        self._threads[delivery] = thread
-        try:
-            return await asyncio.wrap_future(thread)
-        finally:
-            if thread.done():
-                del self._threads[delivery]
-            del thread  # it holds the error, whose traceback holds this frame
 
     async def _value(
         self, kind: Any, delivery: Delivery, stack: contextlib.AsyncExitStack, made: dict[Any, Any]

@@ -24,6 +24,9 @@ RUNTIME_PROVIDED = "__mqkit_runtime_provided__"
 TRANSACTIONAL = "__mqkit_transaction__"
 """A class with this attribute set is a store's transaction: handlers ask for it by annotation."""
 
+SYNCHRONOUS = "__mqkit_synchronous__"
+"""A transaction's class with this attribute set is for the thread of a `def` handler."""
+
 
 @dataclass(frozen=True, slots=True)
 class Provider:

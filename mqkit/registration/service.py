@@ -44,6 +44,7 @@ from mqkit.registration.published import PublishCheck, checked_publishes
 from mqkit.registration.queues import check_queue, checked_sources
 from mqkit.registration.transactions import (
     TransactionalStore,
+    check_kind,
     check_transactional,
     needs_transaction,
 )
@@ -361,6 +362,7 @@ class Service:
         )
         check_order(handler)
         check_batch_wait(handler)
+        check_kind(handler, self._providers)
         if not asynchronous:
             refuse_asynchronous_arguments(handler)
         if needs_transaction(handler.plan, self._providers):

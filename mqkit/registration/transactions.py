@@ -6,14 +6,14 @@ The hot path knows this protocol only. `mqkit.store.Store` is what implements it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from mqkit.errors import HandlerError
 from mqkit.message import Delivery, Message
 from mqkit.middleware import Observer
 from mqkit.registration.handler import Handler
-from mqkit.registration.injection import TRANSACTIONAL, Plan, Provider
+from mqkit.registration.injection import SYNCHRONOUS, TRANSACTIONAL, Plan, Provider
 from mqkit.topology import Exchange
 
 
@@ -122,9 +122,58 @@ class TransactionalStore(Observer, Protocol):
         ...
 
 
+class ThreadRun(Protocol):
+    """One run of a `def` handler, with its transaction."""
+
+    def carry_out(self, call: Callable[[Sequence[Delivery]], Any]) -> Any:
+        """Run the handler in the calling thread, from the begin of its transaction to the commit.
+
+        `call` is given the messages that were not handled before, if there are any. Returns what
+        it returned; for one message, that was handled before, what it returned then.
+        """
+        ...
+
+    def give_up(self) -> bool:
+        """Have the transaction rolled back; False: its commit has begun, and is to be waited for.
+
+        Called where nobody waits for the thread any more.
+        """
+        ...
+
+
+RunInThread = Callable[[Any, Any], Awaitable[Any]]
+"""Is given a transaction and its `ThreadRun`; has a thread carry it out, and returns the result."""
+
+
+class ThreadStore(Protocol):
+    """What a store does besides for `def` handlers that take a transaction."""
+
+    def prepare_threads(self) -> None:
+        """Make ready for them, when the service starts.
+
+        :raises ConfigurationError: what they need is not installed
+        """
+        ...
+
+    async def run_once_in_thread(self, handler: str, delivery: Delivery, run: RunInThread) -> Any:
+        """Run a handler as `TransactionalStore.run_once` does, in a thread."""
+        ...
+
+    async def run_batch_once_in_thread(
+        self, handler: str, deliveries: Sequence[Delivery], run: RunInThread
+    ) -> list[Any]:
+        """Run a handler as `TransactionalStore.run_batch_once` does, in a thread."""
+        ...
+
+
 def needs_transaction(plan: Plan, providers: Mapping[Any, Provider]) -> bool:
     """Tell whether an argument of the handler is a store's transaction, or is made from one."""
-    return any(_needs(kind, providers) for kind in plan.injected.values())
+    return any(_transactions(plan, providers))
+
+
+def needs_thread(plan: Plan, providers: Mapping[Any, Provider]) -> bool:
+    """Tell whether that transaction is one of the handler's thread."""
+    return any(_is_synchronous(kind) for kind in _transactions(plan, providers))
 
 
 def check_transactional(
@@ -151,10 +200,47 @@ def check_transactional(
         )
 
 
-def _needs(kind: Any, providers: Mapping[Any, Provider]) -> bool:
+def check_kind(handler: Handler, providers: Mapping[Any, Provider]) -> None:
+    """Refuse the transaction that is not for this kind of function.
+
+    :raises HandlerError: an `async def` takes the one for threads, or a `def` the other one
+    """
+    taken = set(handler.plan.injected.values())
+    kinds = list(_transactions(handler.plan, providers))
+    what = f"handler {handler.name}"
+    if handler.is_async and any(_is_synchronous(kind) for kind in kinds):
+        raise HandlerError(
+            f"{what}: a SyncTransaction is for `def` handlers, and an `async def` handler takes a "
+            "Transaction, whose methods it awaits: from mqkit.store import Transaction"
+        )
+    if handler.is_async:
+        return
+    if any(kind in taken and not _is_synchronous(kind) for kind in kinds):
+        raise HandlerError(
+            f"{what}: a Transaction is asynchronous, and a `def` handler takes a SyncTransaction: "
+            "from mqkit.store import SyncTransaction; or make the handler `async def`"
+        )
+    if len({_is_synchronous(kind) for kind in kinds}) > 1:
+        raise HandlerError(
+            f"{what}: it takes a SyncTransaction, and something of its is made from a Transaction; "
+            "the two would be committed one without the other: let that take a SyncTransaction too"
+        )
+
+
+def _is_synchronous(kind: Any) -> bool:
+    return bool(getattr(kind, SYNCHRONOUS, False))
+
+
+def _transactions(plan: Plan, providers: Mapping[Any, Provider]) -> Iterator[Any]:
+    """Return the kinds of transactions that a handler takes, or that its arguments take."""
+    for kind in plan.injected.values():
+        yield from _of_kind(kind, providers)
+
+
+def _of_kind(kind: Any, providers: Mapping[Any, Provider]) -> Iterator[Any]:
     if getattr(kind, TRANSACTIONAL, False):
-        return True
-    provider = providers.get(kind)
-    return provider is not None and any(
-        _needs(needed, providers) for needed in provider.parameters.values()
-    )
+        yield kind
+        return
+    if (provider := providers.get(kind)) is not None:
+        for needed in provider.parameters.values():
+            yield from _of_kind(needed, providers)

@@ -1,7 +1,8 @@
 """Keeps inbox, outbox and message states in a database, so that effects are made once.
 
 A handler that takes a `Transaction` has its database work, the note that its message is handled,
-and what it publishes committed together. `Store` is given to the service.
+and what it publishes committed together; a `def` handler takes a `SyncTransaction`. `Store` is
+given to the service.
 `pip install 'mqkit[store]'` brings what it needs.
 """
 
@@ -12,6 +13,7 @@ with needs_extra("store", "mqkit.store", "sqlalchemy"):
     from mqkit.store.states import State
     from mqkit.store.status import MessageStatus
     from mqkit.store.store import Store
+    from mqkit.store.synchronous.transaction import SyncTransaction
     from mqkit.store.transaction import Transaction
 
-__all__ = ["MessageStatus", "State", "Store", "Transaction", "metadata"]
+__all__ = ["MessageStatus", "State", "Store", "SyncTransaction", "Transaction", "metadata"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic_core import to_json
+from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import MessageIdError, MessageIdReusedError, StoreError
@@ -96,25 +97,72 @@ async def claim_many(
 
     Returns those that may not be run, by their ids: what is known of each, or its error.
     """
-    # In one order for everybody, so that no two transactions wait for each other.
-    ordered = sorted(deliveries, key=lambda delivery: delivery.message_id or "")
-    kept = dialect.kept(inbox, keep, now)
-    left = {each.message_id or "": {**_row(handler, each), **kept} for each in ordered}
-    assert len(left) == len(ordered), "no id comes twice"
+    left, consumer = _rows(dialect, handler, deliveries, now, keep)
     known: dict[str, Handled | StoreError] = {}
     for _ in range(_CLAIM_AGAIN):
         for inserted in await dialect.insert_inbox(connection, list(left.values())):
             del left[inserted]
         if not left:
             return known
-        there = await dialect.find_inbox(connection, list(left), (handler, ordered[0].queue))
-        for message_id, result, hashed in there:
-            row = left.pop(message_id, None)
-            if row is not None:  # else it is one of another id, of the same hash
-                known[message_id] = _known(handler, row, hashed, result)
+        there = await dialect.find_inbox(connection, list(left), consumer)
+        known |= _take_known(handler, left, there)
         if not left:
             return known
     return known | {message_id: _collided(message_id) for message_id in left}
+
+
+def sync_claim_many(
+    connection: Connection,
+    dialect: Dialect,
+    handler: str,
+    deliveries: Collection[Delivery],
+    *,
+    now: datetime,
+    keep: timedelta,
+) -> dict[str, Handled | StoreError]:
+    """Insert messages into the inbox as `claim_many` does, on the connection of a thread."""
+    left, consumer = _rows(dialect, handler, deliveries, now, keep)
+    known: dict[str, Handled | StoreError] = {}
+    for _ in range(_CLAIM_AGAIN):
+        for inserted in dialect.sync_insert_inbox(connection, list(left.values())):
+            del left[inserted]
+        if not left:
+            return known
+        there = dialect.sync_find_inbox(connection, list(left), consumer)
+        known |= _take_known(handler, left, there)
+        if not left:
+            return known
+    return known | {message_id: _collided(message_id) for message_id in left}
+
+
+def _rows(
+    dialect: Dialect,
+    handler: str,
+    deliveries: Collection[Delivery],
+    now: datetime,
+    keep: timedelta,
+) -> tuple[dict[str, dict[str, Any]], tuple[str, str]]:
+    """Return the rows to insert, by their messages' ids, and their handler and queue."""
+    # In one order for everybody, so that no two transactions wait for each other.
+    ordered = sorted(deliveries, key=lambda delivery: delivery.message_id or "")
+    kept = dialect.kept(inbox, keep, now)
+    rows = {each.message_id or "": {**_row(handler, each), **kept} for each in ordered}
+    assert len(rows) == len(ordered), "no id comes twice"
+    return rows, (handler, ordered[0].queue)
+
+
+def _take_known(
+    handler: str,
+    left: dict[str, dict[str, Any]],
+    there: Iterable[tuple[str, str | None, int | None]],
+) -> dict[str, Handled | StoreError]:
+    """Take from the rows that are left those that are there, and return what is known of each."""
+    known: dict[str, Handled | StoreError] = {}
+    for message_id, result, hashed in there:
+        row = left.pop(message_id, None)
+        if row is not None:  # else it is one of another id, of the same hash
+            known[message_id] = _known(handler, row, hashed, result)
+    return known
 
 
 def _row(handler: str, delivery: Delivery) -> dict[str, Any]:
@@ -162,6 +210,15 @@ async def take_out(
         await dialect.delete_inbox(connection, ids, (handler, deliveries[0].queue))
 
 
+def sync_take_out(
+    connection: Connection, dialect: Dialect, handler: str, deliveries: Sequence[Delivery]
+) -> None:
+    """Delete rows as `take_out` does, on the connection of a thread."""
+    if deliveries:
+        ids = [each.message_id or "" for each in deliveries]
+        dialect.sync_delete_inbox(connection, ids, (handler, deliveries[0].queue))
+
+
 async def keep_result(
     connection: AsyncConnection, dialect: Dialect, handler: str, delivery: Delivery, result: Any
 ) -> None:
@@ -176,9 +233,23 @@ async def keep_results(
     results: Sequence[tuple[Delivery, Any]],
 ) -> None:
     """Write what the handler returned for each of many, as `keep_result` does for one."""
-    texts = {d.message_id or "": result_text(result) for d, result in results if result is not None}
-    if texts:
+    if texts := _texts(results):
         await dialect.set_results(connection, texts, (handler, results[0][0].queue))
+
+
+def sync_keep_results(
+    connection: Connection,
+    dialect: Dialect,
+    handler: str,
+    results: Sequence[tuple[Delivery, Any]],
+) -> None:
+    """Write results as `keep_results` does, on the connection of a thread."""
+    if texts := _texts(results):
+        dialect.sync_set_results(connection, texts, (handler, results[0][0].queue))
+
+
+def _texts(results: Iterable[tuple[Delivery, Any]]) -> dict[str, str]:
+    return {d.message_id or "": result_text(result) for d, result in results if result is not None}
 
 
 def kept_result(text: str | None) -> Any:

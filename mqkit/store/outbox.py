@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import ConfigurationError, StoreError
@@ -106,15 +106,38 @@ async def write(
 
     :param exchanges: how exchanges are declared, by name, for a relay that finds one missing
     """
-    given = exchanges or {}
-    rows = [
+    rows = _rows(dialect, messages, now, exchanges or {})
+    if rows:
+        await dialect.insert_locked(connection, outbox, rows, _keys(rows))
+
+
+def sync_write(
+    connection: Connection,
+    dialect: Dialect,
+    messages: Iterable[tuple[str | None, Message]],
+    now: datetime,
+    exchanges: Mapping[str, Exchange] | None = None,
+) -> None:
+    """Insert messages as `write` does, on the connection of a thread."""
+    rows = _rows(dialect, messages, now, exchanges or {})
+    if rows:
+        dialect.sync_insert_locked(connection, outbox, rows, _keys(rows))
+
+
+def _rows(
+    dialect: Dialect,
+    messages: Iterable[tuple[str | None, Message]],
+    now: datetime,
+    given: Mapping[str, Exchange],
+) -> list[dict[str, Any]]:
+    return [
         _row(key, message, given.get(message.exchange), dialect.shards, now)
         for key, message in messages
     ]
-    if not rows:
-        return
-    keys = {row["order_key"] for row in rows if row["order_key"] is not None}
-    await dialect.insert_locked(connection, outbox, rows, keys)
+
+
+def _keys(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {row["order_key"] for row in rows if row["order_key"] is not None}
 
 
 def _row(

@@ -13,12 +13,7 @@ from sqlalchemy import URL
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
 from mqkit.clock import Clock, utc_now
-from mqkit.errors import (
-    ConfigurationError,
-    StatementError,
-    StoreError,
-    StoreUnavailableError,
-)
+from mqkit.errors import ConfigurationError, StatementError, StoreError, StoreUnavailableError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import Delivery
 from mqkit.middleware import Observer
@@ -38,6 +33,7 @@ from mqkit.store.running.runs import Runs
 from mqkit.store.schema import MAX_ID
 from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, message_status
+from mqkit.store.synchronous.once import RunInThread, ThreadOnce
 from mqkit.store.transaction import Transaction
 
 DAY = 86_400.0
@@ -115,13 +111,14 @@ class Store(Observer):
         self._given_clock = clock
         self._ahead = 0.0
         self._opened: OpenStore | None = None
-        self._once = Once(
-            self._clock,
-            keep=self._keep,
-            limits=self._limits,
-            longest_retry=self._longest_retry,
-        )
+        options: dict[str, Any] = {
+            "keep": self._keep,
+            "limits": self._limits,
+            "longest_retry": self._longest_retry,
+        }
+        self._once = Once(self._clock, **options)
         self._runs = Runs(self._once, max_group=checked.count(max_group, "Store(max_group=...)"))
+        self._thread_runs = Runs(ThreadOnce(self._clock, **options), max_group=1)
         self._owner = Owner()
 
     @property
@@ -294,6 +291,26 @@ class Store(Observer):
         :param deliveries: of different ids
         """
         return await self._runs.batch_once(self._open(), handler, deliveries, run)
+
+    def prepare_threads(self) -> None:
+        """Make ready for `def` handlers; a ConfigurationError says that their driver is missing."""
+        self._open().database.in_threads()
+
+    async def run_once_in_thread(self, handler: str, delivery: Delivery, run: RunInThread) -> Any:
+        """Run a `def` handler as `run_once` does, in a transaction that is its thread's alone.
+
+        `run` is given the transaction and a `ThreadRun`, has a thread call its `carry_out`, and
+        returns the result of that; what it raises of the run, after the commit, undoes nothing.
+        """
+        in_thread: Any = run
+        return await self._thread_runs.once(self._open(), handler, delivery, in_thread)
+
+    async def run_batch_once_in_thread(
+        self, handler: str, deliveries: Sequence[Delivery], run: RunInThread
+    ) -> list[Any]:
+        """Run a `def` handler for many messages as `run_batch_once` does, in a thread."""
+        in_thread: Any = run
+        return await self._thread_runs.batch_once(self._open(), handler, deliveries, in_thread)
 
     def received(self, handler: str, delivery: Delivery) -> None:
         """Note that a message was received."""

@@ -22,7 +22,51 @@ if TYPE_CHECKING:
     import asyncpg
 
 
-class Transaction:
+class Publications:
+    """Collects what a transaction publishes, of whichever kind it is."""
+
+    def __init__(self, app_id: str | None, limits: Limits) -> None:
+        self._is_over = False
+        self._app_id = app_id
+        self._limits = limits
+        self.check_exchange: Callable[[Exchange], None] | None = None
+        """Is asked about each `Exchange` that is published to; it may refuse it."""
+        self.exchanges: dict[str, Exchange] = {}
+        """The exchanges that were given as such, by name."""
+        self._messages: list[tuple[str | None, Message]] = []
+
+    @property
+    def messages(self) -> tuple[tuple[str | None, Message], ...]:
+        """Return what is to be published, each with its key, in order."""
+        return tuple(self._messages)
+
+    def end(self) -> None:
+        """Let nobody use it any more: its handler has returned."""
+        self._is_over = True
+
+    def _add(self, key: str | None, outgoing: Outgoing) -> str:
+        """Check a message, note it for the outbox, and return its id; raises as `publish`."""
+        if key is not None and not _is_key(key):
+            raise InvalidMessageError(
+                f"{_named(outgoing)}: its key is text without NUL, or None, not {shown(key)}"
+            )
+        message = to_message(outgoing, self._app_id, limits=self._limits)
+        check_writable(message)
+        if self._is_over:
+            raise StoreError(
+                f"{_named(outgoing)} is not published: the transaction is over, its handler has "
+                "returned"
+            )
+        exchange = outgoing.exchange
+        if isinstance(exchange, Exchange):
+            if self.check_exchange is not None:
+                self.check_exchange(exchange)
+            self.exchanges[exchange.name] = exchange
+        self._messages.append((key, message))
+        return message.properties.message_id or ""
+
+
+class Transaction(Publications):
     """A database transaction, committed when the handler returns and rolled back when it raises.
 
     What the handler writes through it, the note that the message is handled, and what it publishes
@@ -41,18 +85,11 @@ class Transaction:
         app_id: str | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
+        super().__init__(app_id, limits)
         self._connection = connection
         self.was_used = False
         """Whether anything could reach the database by it."""
-        self._is_over = False
-        self._app_id = app_id
-        self._limits = limits
-        self.check_exchange: Callable[[Exchange], None] | None = None
-        """Is asked about each `Exchange` that is published to; it may refuse it."""
-        self.exchanges: dict[str, Exchange] = {}
-        """The exchanges that were given as such, by name."""
         self._session: AsyncSession | None = None
-        self._messages: list[tuple[str | None, Message]] = []
 
     @property
     def connection(self) -> AsyncConnection:
@@ -66,10 +103,6 @@ class Transaction:
             )
         self.was_used = True
         return self._connection
-
-    def end(self) -> None:
-        """Let nobody use it any more: its handler has returned."""
-        self._is_over = True
 
     @property
     def session(self) -> AsyncSession:
@@ -107,11 +140,6 @@ class Transaction:
         watch.driver_is_lent = True
         driver: asyncpg.Connection = watch.driver
         return driver
-
-    @property
-    def messages(self) -> tuple[tuple[str | None, Message], ...]:
-        """Return what is to be published, each with its key, in order."""
-        return tuple(self._messages)
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run a statement: SQLAlchemy's `AsyncConnection.execute`.
@@ -156,12 +184,8 @@ class Transaction:
         :raises ConfigurationError: its service says what it publishes to (`publishes`), and this
             exchange is not among it; the transaction is still good
         """
-        if key is not None and not _is_key(key):
-            raise InvalidMessageError(
-                f"message {shown(message_id)} to routing key {shown(routing_key)}: its key is text "
-                f"without NUL, or None, not {shown(key)}"
-            )
-        message = to_message(
+        return self._add(
+            key,
             Outgoing(
                 exchange=exchange,
                 routing_key=routing_key,
@@ -176,21 +200,7 @@ class Transaction:
                 persistent=persistent,
                 mandatory=mandatory,
             ),
-            self._app_id,
-            limits=self._limits,
         )
-        check_writable(message)
-        if self._is_over:
-            raise StoreError(
-                f"message {shown(message_id)} to routing key {shown(routing_key)} is not published:"
-                " the transaction is over, its handler has returned"
-            )
-        if isinstance(exchange, Exchange):
-            if self.check_exchange is not None:
-                self.check_exchange(exchange)
-            self.exchanges[exchange.name] = exchange
-        self._messages.append((key, message))
-        return message.properties.message_id or ""
 
     async def flush(self) -> None:
         """Send what the ORM session holds to the database; done before the commit anyway."""
@@ -198,6 +208,10 @@ class Transaction:
             await self._session.commit()
             await self._session.close()
             self._session = None
+
+
+def _named(outgoing: Outgoing) -> str:
+    return f"message {shown(outgoing.message_id)} to routing key {shown(outgoing.routing_key)}"
 
 
 def _is_key(key: object) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from pathlib import Path
 
 from tenacity import stop_after_attempt, wait_fixed
@@ -16,8 +17,8 @@ from tenacity import stop_after_attempt, wait_fixed
 from mqkit import BrokerUrl, Delivery, Publisher, Queue, Retry, Runtime, Service
 from mqkit.broker.connection import Connection
 from mqkit.drivers import named
-from mqkit.store import Store, Transaction
-from tests.faults.ledger import FailedOnPurposeError, Order, post
+from mqkit.store import Store, SyncTransaction, Transaction
+from tests.faults.ledger import FailedOnPurposeError, Order, post, post_in_thread
 from tests.faults.matrix.journal import Journal
 
 QUEUE, EVENTS = "ledger", "ledger.events"
@@ -108,6 +109,21 @@ def _register_batch(
         return results
 
 
+def posting_in_threads(journal: Journal | None, store: Store) -> Service:
+    """A service that does the same in `def` handlers."""
+    service = Service("ledger", retry=RETRIES, store=store)
+
+    @service.handler(Queue(QUEUE, delivery_limit=DELIVERY_LIMIT), concurrency=10, prefetch=10)
+    def handle(order: Order, transaction: SyncTransaction, delivery: Delivery) -> None:
+        with _noted(journal, order, delivery):
+            post_in_thread(order, transaction, EVENTS)
+            time.sleep(order.seconds)
+            if delivery.attempt <= order.failures:
+                raise FailedOnPurposeError(order.key)
+
+    return service
+
+
 def _noted(
     journal: Journal | None, order: Order, delivery: Delivery
 ) -> contextlib.AbstractContextManager[None]:
@@ -132,6 +148,12 @@ async def worker(url: BrokerUrl, stop: asyncio.Event) -> None:
 async def worker_and_relay(url: BrokerUrl, stop: asyncio.Event) -> None:
     """Posts, and publishes what is in the outbox."""
     await _serve(url, stop, Store())
+
+
+async def thread_worker_and_relay(url: BrokerUrl, stop: asyncio.Event) -> None:
+    """Posts in `def` handlers, and publishes what is in the outbox."""
+    journal = Journal(Path(os.environ["MQKIT_MATRIX_JOURNAL"]))
+    await Runtime(posting_in_threads(journal, Store()), url).run(stop)
 
 
 async def _serve(url: BrokerUrl, stop: asyncio.Event, store: Store) -> None:

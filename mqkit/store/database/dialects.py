@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import Column, ColumnElement, Executable, Select, Table
+from sqlalchemy import Column, ColumnElement, Connection, Executable, Select, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 SCHEMA_LOCK, KEY_LOCK, SHARD_LOCK = 0x6D716B, 0x6D716C, 0x6D716D
@@ -186,6 +186,66 @@ class Dialect(Protocol):
     @contextlib.asynccontextmanager
     def relaying(self) -> AsyncIterator[bool]:
         """Hold the right to relay for the block, and tell whether this process has it."""
+        ...
+
+    # The same on the connection of a thread.
+
+    def sync_insert_locked(
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        keys: Collection[str],
+    ) -> None:
+        """Insert rows as `insert_locked` does."""
+        ...
+
+    def sync_insert_inbox(
+        self, connection: Connection, rows: Sequence[Mapping[str, Any]]
+    ) -> set[str]:
+        """Insert rows as `insert_inbox` does."""
+        ...
+
+    def sync_find_inbox(
+        self, connection: Connection, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> Sequence[tuple[str, str | None, int | None]]:
+        """Return what `find_inbox` returns."""
+        ...
+
+    def sync_delete_inbox(
+        self, connection: Connection, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> None:
+        """Delete rows as `delete_inbox` does."""
+        ...
+
+    def sync_set_results(
+        self, connection: Connection, results: Mapping[str, str], consumer: tuple[str, str]
+    ) -> None:
+        """Write results as `set_results` does."""
+        ...
+
+    def sync_begun(self, connection: Connection, lock_timeout: float) -> None:
+        """Set up the session as `begun` does."""
+        ...
+
+    def sync_committing(self, connection: Connection, *, unpinned: bool) -> None:
+        """Make sure that a commit waits for the disk, as `committing` does."""
+        ...
+
+    def sync_check_alive(self, connection: Connection) -> None:
+        """Check a transaction as `check_alive` does."""
+        ...
+
+    def sync_throw_away(self, connection: Connection) -> None:
+        """Close a connection as `throw_away` does."""
+        ...
+
+    def sync_abort(self, driver: Any) -> bool:
+        """Roll back the transaction of another thread, which can write nothing more after that.
+
+        :param driver: the driver's connection, which is thrown away then
+        :returns: whether its locks are free
+        """
         ...
 
 

@@ -60,6 +60,6 @@ async def fetch(connection: AsyncConnection, statement: str, *args: Any) -> list
             "swallowed",
             code="8s2b",
         )
-    check_going_on(connection, watch)
+    check_going_on(connection.sync_connection, watch)
     rows: list[Any] = await watch.driver.fetch(statement, *args)
     return rows

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import Any
 
-from sqlalchemy import URL, event
+from sqlalchemy import URL, Engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -41,7 +41,7 @@ They are its own, so that handlers that use up the pool never hold up what they 
 READING = "mqkit_reading"
 """The execution option of a transaction that only reads."""
 
-LOGGERS = ("sqlalchemy", "aiosqlite", "asyncpg")
+LOGGERS = ("sqlalchemy", "aiosqlite", "asyncpg", "psycopg")
 """What the libraries below log with."""
 
 _PIN_SESSION = (
@@ -50,6 +50,18 @@ _PIN_SESSION = (
 )
 """With 'off', a server that crashes forgets transactions whose messages are acked; what is between
 'local' and 'remote_apply' is a choice of what more than the server's own disk is waited for."""
+
+SERVER_SETTINGS = {
+    "application_name": "mqkit",
+    "lock_timeout": str(int(LOCK_TIMEOUT * 1000)),
+    # A claim reads what was committed before it got its locks, and no older snapshot.
+    "default_transaction_isolation": "read committed",
+    # A worker that vanished lets go of its rows within half a minute, not 2 hours.
+    "tcp_keepalives_idle": "15",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+"""Settings of a session of PostgreSQL, where it is one session for as long as it is connected."""
 
 
 def make_engine(
@@ -61,22 +73,33 @@ def make_engine(
         transaction another session
     :param statement_timeout: seconds; None: as long as others
     """
-    for name in LOGGERS:
-        # They log parameters of statements. One that the application chose a level for keeps it.
-        if logging.getLogger(name).level == logging.NOTSET:
-            logging.getLogger(name).setLevel(logging.WARNING)
+    quiet_loggers()
     if url.get_backend_name() == "sqlite":
         engine = _sqlite(url)
     else:
         engine = _postgres(url, pool, pooled=pooled, timeout=statement_timeout)
+    watch_transactions(engine.sync_engine)
+    return engine
 
-    @event.listens_for(engine.sync_engine, "handle_error")
+
+def quiet_loggers() -> None:
+    """Keep the libraries below from logging parameters of statements."""
+    for name in LOGGERS:
+        # One that the application chose a level for keeps it.
+        if logging.getLogger(name).level == logging.NOTSET:
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def watch_transactions(engine: Engine) -> None:
+    """Note the errors of an engine's transactions, and let nobody else commit them."""
+
+    @event.listens_for(engine, "handle_error")
     def note(context: Any) -> None:
         watch = find_watch(context.connection)
         if watch is not None:
             watch.saw(context.sqlalchemy_exception or context.original_exception)
 
-    @event.listens_for(engine.sync_engine, "commit")
+    @event.listens_for(engine, "commit")
     def refuse(connection: Any) -> None:
         watch = find_watch(connection)
         if watch is None:
@@ -88,7 +111,14 @@ def make_engine(
                 "returns; begin_nested() makes a savepoint"
             )
 
-    return engine
+
+def watch_unpinning(engine: Engine) -> None:
+    """Note which transactions may have changed how their commit gets to the disk."""
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def look(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "synchronous_commit" in statement and (watch := find_watch(connection)) is not None:
+            watch.unpinned = True
 
 
 def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float | None) -> AsyncEngine:
@@ -111,16 +141,7 @@ def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float | None) -> As
         arguments["prepared_statement_name_func"] = lambda: ""
         options["isolation_level"] = "READ COMMITTED"
     else:
-        arguments["server_settings"] = {
-            "application_name": "mqkit",
-            "lock_timeout": str(int(LOCK_TIMEOUT * 1000)),
-            # A claim reads what was committed before it got its locks, and no older snapshot.
-            "default_transaction_isolation": "read committed",
-            # A worker that vanished lets go of its rows within half a minute, not 2 hours.
-            "tcp_keepalives_idle": "15",
-            "tcp_keepalives_interval": "5",
-            "tcp_keepalives_count": "3",
-        }
+        arguments["server_settings"] = dict(SERVER_SETTINGS)
     engine = create_async_engine(
         url.set(query={}),
         pool_size=pool + BESIDE,
@@ -134,12 +155,8 @@ def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float | None) -> As
     if pooled:
         _set_up_in_transactions(engine.sync_engine.dialect)
     else:
-        _pin_sessions(engine)
-
-    @event.listens_for(engine.sync_engine, "before_cursor_execute")
-    def look(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "synchronous_commit" in statement and (watch := find_watch(connection)) is not None:
-            watch.unpinned = True
+        pin_sessions(engine.sync_engine)
+    watch_unpinning(engine.sync_engine)
 
     @event.listens_for(engine.sync_engine, "checkout")
     def replace_lost(connection: Any, *_: Any) -> None:
@@ -150,10 +167,10 @@ def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float | None) -> As
     return engine
 
 
-def _pin_sessions(engine: AsyncEngine) -> None:
+def pin_sessions(engine: Engine) -> None:
     """Make commits wait for the disk, whatever the database, the user or a later reload says."""
 
-    @event.listens_for(engine.sync_engine, "connect")
+    @event.listens_for(engine, "connect")
     def pin(connection: Any, _: Any) -> None:
         cursor = connection.cursor()
         cursor.execute(_PIN_SESSION)
@@ -182,15 +199,7 @@ def _sqlite(url: URL) -> AsyncEngine:
         hide_parameters=True,
         connect_args=arguments,
     )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def prepare(connection: Any, _: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        # With NORMAL, a power cut could undo commits whose messages are acked.
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
+    set_up_sqlite(engine.sync_engine)
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def keep(context: Any) -> None:
@@ -201,10 +210,23 @@ def _sqlite(url: URL) -> AsyncEngine:
         if isinstance(context.original_exception, asyncio.CancelledError):
             context.is_disconnect = False
 
-    @event.listens_for(engine.sync_engine, "begin")
+    return engine
+
+
+def set_up_sqlite(engine: Engine) -> None:
+    """Make commits of SQLite wait for the disk, and transactions begin with the lock they need."""
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        # With NORMAL, a power cut could undo commits whose messages are acked.
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
         # The write lock at once: a transaction that read first could not always get it later.
         reading = connection.get_execution_options().get(READING, False)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-    return engine

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mqkit.errors import (
     ConfigurationError,
-    StatementError,
     StoreError,
     StoreUnavailableError,
 )
@@ -27,15 +26,16 @@ from mqkit.store.database.engine import (
     CONNECT_TIMEOUT,
     LOCK_TIMEOUT,
     READING,
-    STATEMENT_TIMEOUT,
     make_engine,
 )
-from mqkit.store.database.failures import Fault, fault_of, is_lasting, is_lost, is_of_driver
+from mqkit.store.database.failures import Fault, fault_of, is_of_driver
+from mqkit.store.database.judging import ErrorTeller, first_line
 from mqkit.store.database.postgres import Postgres, is_pooled
 from mqkit.store.database.slots import Slot, TransactionSlots
 from mqkit.store.database.sqlite.dialect import Sqlite
-from mqkit.store.database.url import redacted, shown, store_url
-from mqkit.store.database.watch import WATCH, Watch, check_going_on, is_aborted
+from mqkit.store.database.synchronous.database import SyncDatabase
+from mqkit.store.database.url import shown, store_url
+from mqkit.store.database.watch import WATCH, Watch, check_going_on
 from mqkit.store.migrate import create_or_migrate, missing
 
 __all__ = ["DEFAULT_POOL", "Database", "store_url"]
@@ -52,9 +52,6 @@ PING_TIMEOUT = 2.0
 """Seconds that the database has to answer whether it is well."""
 
 
-_Kind = TypeVar("_Kind", bound=StoreError)
-
-
 class Database:
     """Runs transactions of a store on one engine; safe to use from many tasks of one loop."""
 
@@ -66,6 +63,12 @@ class Database:
         self.dialect: Dialect = Sqlite(url.database or "") if self._is_sqlite else Postgres()
         self._pool = pool
         self._statement_timeout = statement_timeout
+        self._errors = ErrorTeller(
+            url,
+            statement_timeout=statement_timeout,
+            savepoint="async with transaction.connection.begin_nested()",
+        )
+        self._in_threads: SyncDatabase | None = None
         self._engine: AsyncEngine | None = None
         self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError)
         self._judged: tuple[type[Exception], ...] = (*self._failures, ExceptionGroup)
@@ -93,7 +96,7 @@ class Database:
         except BaseException as error:
             await self.close()
             if isinstance(error, SQLAlchemyError):
-                raise self._told(StoreError, error) from self._cause(error)
+                raise self._errors.told(StoreError, error) from self._errors.cause(error)
             raise
 
     async def _connect(self) -> None:
@@ -125,6 +128,9 @@ class Database:
         """Disconnect."""
         if self._pings:
             await asyncio.wait(self._pings, timeout=CLOSE_TIMEOUT)
+        if self._in_threads is not None:
+            in_threads, self._in_threads = self._in_threads, None
+            in_threads.close()
         if self._engine is not None:
             engine, self._engine = self._engine, None
             await engine.dispose()
@@ -170,10 +176,7 @@ class Database:
             return None
         if fault_of(result, of_handler=True) is not Fault.DATABASE:
             return None
-        unavailable = self._told(StoreUnavailableError, result)
-        unavailable.lasting = is_lasting(result)
-        unavailable.__cause__ = self._cause(result)
-        return unavailable
+        return self._errors.unavailable(result)
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, beside: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -204,6 +207,32 @@ class Database:
         finally:
             if slot is not None:
                 self._slots.release(slot)
+
+    def in_threads(self) -> SyncDatabase:
+        """Return what runs transactions in threads; connections are made when they are needed.
+
+        Each of them is within a `slot`.
+
+        :raises ConfigurationError: the driver for it is not installed
+        """
+        if self._in_threads is None:
+            self._in_threads = SyncDatabase(
+                self.url,
+                self.dialect,
+                pool=self._pool,
+                pooled=not self._is_sqlite and not self.dialect.has_listen,
+                statement_timeout=self._statement_timeout,
+            )
+        return self._in_threads
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold a place among the transactions that go on at a time."""
+        slot = await self._slot(front=False)
+        try:
+            yield
+        finally:
+            self._slots.release(slot)
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -236,14 +265,15 @@ class Database:
         except BaseException as error:
             await self._let_go(connection)
             if isinstance(error, self._failures):
-                raise self._told(StoreUnavailableError, error) from self._cause(error)
+                told = self._errors.told(StoreUnavailableError, error)
+                raise told from self._errors.cause(error)
             raise
         watch.since = asyncio.get_running_loop().time()
         return connection
 
     async def _commit(self, connection: AsyncConnection, watch: Watch) -> None:
         watch.of_handler = False
-        check_going_on(connection, watch)
+        check_going_on(connection.sync_connection, watch)
         if watch.error is not None:
             await self.dialect.check_alive(connection)
         unpinned = watch.unpinned or watch.driver_is_lent
@@ -257,35 +287,8 @@ class Database:
         """Return what an error in a transaction is: the store's, or as it is the caller's own."""
         if not isinstance(raised, self._judged):
             return raised
-        culprit = watch.culprit(raised)
-        fault = watch.fault_of(culprit)
-        error: StoreError
-        if fault is Fault.DATABASE:
-            error = unavailable = self._told(StoreUnavailableError, culprit)
-            unavailable.lasting = is_lasting(culprit)
-            if watch.lost or is_lost(culprit):
-                unavailable.lost_after = asyncio.get_running_loop().time() - watch.since
-            error.__cause__ = self._cause(culprit)
-        elif fault is Fault.TIMEOUT:
-            error = StatementError(
-                f"store {self}: a statement of the transaction took longer than "
-                f"{self._longest_statement:g} s; Store(statement_timeout=...) allows for more"
-            )
-            error.__cause__ = culprit
-        elif is_aborted(culprit):
-            error = StoreError(
-                "a statement of the store's transaction failed and the handler went on: "
-                "nothing of it is committed; let the error out, or put the statement into "
-                "`async with transaction.connection.begin_nested()`"
-            )
-            error.__cause__ = watch.error or culprit
-        elif watch.is_ours and culprit is watch.error and is_of_driver(culprit):
-            # Not from it: in what PostgreSQL says besides there may be a row.
-            error = self._told(StoreError, culprit)
-            error.__suppress_context__ = True
-        else:
-            return raised
-        return error
+        lasted = asyncio.get_running_loop().time() - watch.since
+        return self._errors.judged(watch, raised, lasted)
 
     async def _give_back(self, connection: AsyncConnection, watch: Watch) -> None:
         """Give a connection back to the pool; what was not committed is rolled back."""
@@ -307,11 +310,6 @@ class Database:
                 f"{LOCK_TIMEOUT:g} s; SQLite has one writer, PostgreSQL as many as "
                 "Store(pool=...) says"
             ) from error
-
-    @property
-    def _longest_statement(self) -> float:
-        given = self._statement_timeout
-        return STATEMENT_TIMEOUT if given is None else given
 
     async def _check_tables(self) -> None:
         if not self.dialect.exists():
@@ -341,27 +339,6 @@ class Database:
                     await self.dialect.throw_away(connection)
                 await connection.close()
         except (SQLAlchemyError, OSError) as error:
-            logger.debug("a connection was lost before it was given back: %s", _first_line(error))
+            logger.debug("a connection was lost before it was given back: %s", first_line(error))
             with contextlib.suppress(SQLAlchemyError, OSError):
                 await connection.invalidate()
-
-    def _told(self, kind: type[_Kind], error: BaseException) -> _Kind:
-        return kind(f"store {self}: {redacted(_first_line(error), self.url)}")
-
-    def _cause(self, error: BaseException) -> BaseException | None:
-        """Return the error to raise from: not a driver's, which may tell what is secret."""
-        chain: BaseException | None = error
-        text = ""
-        seen: set[int] = set()
-        while chain is not None and id(chain) not in seen:
-            seen.add(id(chain))
-            text += f"{chain}\n{chain!r}\n"
-            chain = chain.__cause__ or chain.__context__
-        return error if redacted(text, self.url) == text else None
-
-
-def _first_line(error: BaseException) -> str:
-    """Return what went wrong, without the statement and without its parameters."""
-    cause: Any = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    lines = str(cause).splitlines()
-    return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__

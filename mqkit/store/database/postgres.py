@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    Connection,
     Executable,
     Integer,
     Interval,
@@ -40,6 +42,8 @@ from mqkit.store.database.statements import (
     INSERT_OUTBOX,
     OUTBOX_COLUMNS,
     SET_RESULTS,
+    by_name,
+    named,
 )
 from mqkit.store.database.watch import watch_of
 from mqkit.store.schema import consumer_hash, id_hash, inbox
@@ -76,6 +80,30 @@ RELAYED = (
 def _unnest(shards: Iterable[int]) -> TableValuedAlias:
     values = bindparam(None, list(shards), postgresql.ARRAY(Integer))
     return func.unnest(values).table_valued("shard", name="each").render_derived()
+
+
+def _locked_rows(rows: Sequence[Mapping[str, Any]], keys: Collection[str]) -> list[Any]:
+    """Return the parameters of `INSERT_OUTBOX`."""
+    # Sorted: two transactions that take the same locks take them in the same order.
+    hashes = sorted({key_hash(key) for key in keys})
+    columns = [[row[name] for row in rows] for name in OUTBOX_COLUMNS]
+    return [*columns, rows[0]["written_at"], KEY_LOCK, hashes]
+
+
+def _inbox_rows(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return the parameters of `INSERT_INBOX`."""
+    columns = [[row[name] for row in rows] for name in ("message_id", "body_hash", "attempt")]
+    first = rows[0]
+    return [*columns, first["handler"], first["queue"], first["keep"]]
+
+
+_CANCEL_TIMEOUT = 2.0
+"""Seconds for telling a server to end a statement."""
+
+
+def _socket_of(driver: Any) -> socket.socket:
+    # Its kind matters to nobody who only shuts it down.
+    return socket.fromfd(driver.fileno(), socket.AF_INET, socket.SOCK_STREAM)
 
 
 _PIN = (
@@ -126,11 +154,16 @@ class Postgres:
         rows: Sequence[Mapping[str, Any]],
         keys: Collection[str],
     ) -> None:
-        # Sorted: two transactions that take the same locks take them in the same order.
-        hashes = sorted({key_hash(key) for key in keys})
-        columns = [[row[name] for row in rows] for name in OUTBOX_COLUMNS]
-        written_at = rows[0]["written_at"]
-        await driver.fetch(connection, INSERT_OUTBOX, *columns, written_at, KEY_LOCK, hashes)
+        await driver.fetch(connection, INSERT_OUTBOX, *_locked_rows(rows, keys))
+
+    def sync_insert_locked(
+        self,
+        connection: Connection,
+        table: Table,  # noqa: ARG002 - as above
+        rows: Sequence[Mapping[str, Any]],
+        keys: Collection[str],
+    ) -> None:
+        connection.execute(by_name(INSERT_OUTBOX), named(*_locked_rows(rows, keys)))
 
     def kept(self, table: Table, keep: timedelta, now: datetime) -> Mapping[str, Any]:  # noqa: ARG002
         return {"keep": keep}
@@ -162,12 +195,14 @@ class Postgres:
     async def insert_inbox(
         self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]
     ) -> set[str]:
-        columns = [[row[name] for row in rows] for name in ("message_id", "body_hash", "attempt")]
-        first = rows[0]
-        inserted = await driver.fetch(
-            connection, INSERT_INBOX, *columns, first["handler"], first["queue"], first["keep"]
-        )
+        inserted = await driver.fetch(connection, INSERT_INBOX, *_inbox_rows(rows))
         return {row[0] for row in inserted}
+
+    def sync_insert_inbox(
+        self, connection: Connection, rows: Sequence[Mapping[str, Any]]
+    ) -> set[str]:
+        inserted = connection.execute(by_name(INSERT_INBOX), named(*_inbox_rows(rows)))
+        return set(inserted.scalars())
 
     async def find_inbox(
         self, connection: AsyncConnection, message_ids: Sequence[str], consumer: tuple[str, str]
@@ -175,16 +210,33 @@ class Postgres:
         found = await driver.fetch(connection, FIND_INBOX, list(message_ids), *consumer)
         return [tuple(row) for row in found]
 
+    def sync_find_inbox(
+        self, connection: Connection, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> Sequence[tuple[str, str | None, int | None]]:
+        found = connection.execute(by_name(FIND_INBOX), named(list(message_ids), *consumer))
+        return [tuple(row) for row in found]
+
     async def delete_inbox(
         self, connection: AsyncConnection, message_ids: Sequence[str], consumer: tuple[str, str]
     ) -> None:
         await driver.fetch(connection, DELETE_INBOX, list(message_ids), *consumer)
+
+    def sync_delete_inbox(
+        self, connection: Connection, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> None:
+        connection.execute(by_name(DELETE_INBOX), named(list(message_ids), *consumer))
 
     async def set_results(
         self, connection: AsyncConnection, results: Mapping[str, str], consumer: tuple[str, str]
     ) -> None:
         texts = json.dumps(dict(results))
         await driver.fetch(connection, SET_RESULTS, list(results), *consumer, texts)
+
+    def sync_set_results(
+        self, connection: Connection, results: Mapping[str, str], consumer: tuple[str, str]
+    ) -> None:
+        texts = json.dumps(dict(results))
+        connection.execute(by_name(SET_RESULTS), named(list(results), *consumer, texts))
 
     async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
         await driver.begin(connection)
@@ -196,6 +248,14 @@ class Postgres:
     async def committing(self, connection: AsyncConnection, *, unpinned: bool) -> None:
         if self._pooled or unpinned:
             await driver.fetch(connection, _PIN)
+
+    def sync_begun(self, connection: Connection, lock_timeout: float) -> None:
+        if self._pooled:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(lock_timeout * 1000)}")
+
+    def sync_committing(self, connection: Connection, *, unpinned: bool) -> None:
+        if self._pooled or unpinned:
+            connection.exec_driver_sql(_PIN)
 
     async def ping(self, connection: AsyncConnection) -> None:
         # A standby answers too, and a primary whose administrator lets nobody write.
@@ -259,8 +319,22 @@ class Postgres:
         # in such a one, and not where a savepoint took the failure back.
         await connection.execute(text("SELECT 1"))
 
+    def sync_check_alive(self, connection: Connection) -> None:
+        connection.execute(text("SELECT 1"))
+
     async def throw_away(self, connection: AsyncConnection) -> None:
         await connection.invalidate()
+
+    def sync_throw_away(self, connection: Connection) -> None:
+        connection.invalidate()
+
+    def sync_abort(self, driver: Any) -> bool:
+        # The server rolls back what it hears no more of; what it is at ends by the cancel.
+        with contextlib.suppress(Exception):  # a driver's, of an extra that need not be here
+            driver.cancel_safe(timeout=_CANCEL_TIMEOUT)
+        with contextlib.suppress(Exception), _socket_of(driver) as same:
+            same.shutdown(socket.SHUT_RDWR)
+        return True
 
     def exists(self) -> bool:
         return True

@@ -1,9 +1,16 @@
 """The statements of PostgreSQL that each transaction runs, for any number of rows each.
 
-Arrays are one parameter, so that a statement is prepared once for however many rows.
+Arrays are one parameter, so that a statement is prepared once for however many rows. Their
+parameters are PostgreSQL's own, which asyncpg takes; `by_name` is for SQLAlchemy and psycopg.
 """
 
 from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+from sqlalchemy import TextClause, text
 
 _MINE = """
 hashtextextended(message_id, 0) = ANY (
@@ -76,3 +83,14 @@ ORDER BY place
 
 The condition has nothing of a row in it: it is found out once, before the first row is read, and a
 row gets its number (the default of its id) after that."""
+
+
+@functools.cache
+def by_name(statement: str) -> TextClause:
+    """Return a statement whose parameters have names, `$1` that of `p1`."""
+    return text(re.sub(r"\$(\d+)", r":p\1", statement))
+
+
+def named(*args: Any) -> dict[str, Any]:
+    """Return the parameters of such a statement by their names."""
+    return {f"p{number}": value for number, value in enumerate(args, 1)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -50,7 +51,7 @@ class Watch:
     begun: Any = None
     """SQLAlchemy's transaction."""
     since: float = 0.0
-    """When it began, on the event loop's clock."""
+    """When it began, on the clock of whoever runs it."""
 
     def begin_turn(self) -> None:
         """Note that a handler's statements follow, for which no error came yet."""
@@ -91,13 +92,13 @@ class Watch:
         return Fault.STATEMENT
 
 
-def check_going_on(connection: AsyncConnection, watch: Watch) -> None:
+def check_going_on(connection: Connection | None, watch: Watch) -> None:
     """Check that nobody has ended the transaction, as far as that is seen from here.
 
     :raises StoreError: somebody has
     """
-    sync, begun, driver = connection.sync_connection, watch.begun, watch.driver
-    is_same = begun.is_active and sync is not None and sync.get_transaction() is begun
+    begun, driver = watch.begun, watch.driver
+    is_same = begun.is_active and connection and connection.get_transaction() is begun
     is_within = driver is None or driver.is_closed() or driver.is_in_transaction()
     if watch.ended or not (is_same and is_within):
         raise StoreError("the store's transaction was ended by hand, and is rolled back")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mqkit.errors import ConfigurationError, StoreUnavailableError
+from mqkit.errors import ConfigurationError, StoreError, StoreUnavailableError
 from mqkit.limits import Limits
 from mqkit.logging.shown import shown
 from mqkit.message import Delivery
@@ -236,6 +236,15 @@ class Once:
             now=self._clock(),
             keep=self._keep,
         )
+        return self._told(handler, deliveries, known)
+
+    def _told(
+        self,
+        handler: str,
+        deliveries: Sequence[Delivery],
+        known: Mapping[str, inbox.Handled | StoreError],
+    ) -> dict[Delivery, Any]:
+        """Return of messages that are known what their handler returned, or the error of each."""
         results: dict[Delivery, Any] = {}
         for each in deliveries if known else ():
             found = known.get(each.message_id or "")

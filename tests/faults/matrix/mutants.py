@@ -94,6 +94,14 @@ MUTATIONS = (
         "        await dialect.insert_inbox(connection, list(left.values()))\n"
         "        for inserted in list(left):\n",
     ),
+    _one(
+        "inbox skipped in threads",
+        (30,),
+        "store/inbox.py",
+        "        for inserted in dialect.sync_insert_inbox(connection, list(left.values())):\n",
+        "        dialect.sync_insert_inbox(connection, list(left.values()))\n"
+        "        for inserted in list(left):\n",
+    ),
     # --- the consumer and the copies -------------------------------------------------------------
     _one(
         "no waiting for the earlier run of the same id",
@@ -239,8 +247,8 @@ MUTATIONS = (
         "no lock of the keys",
         (27,),
         "store/database/postgres.py",
-        "        hashes = sorted({key_hash(key) for key in keys})\n",
-        "        hashes: list[int] = []\n",
+        "    hashes = sorted({key_hash(key) for key in keys})\n",
+        "    hashes: list[int] = []\n",
     ),
     Mutation(
         "outbox read from the last number on",

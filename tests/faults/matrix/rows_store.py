@@ -83,7 +83,7 @@ def commits() -> str:
 @row(17, "worker killed before commit", short=4, long=2 * KILLS)
 async def before_commit(bench: Bench) -> None:
     """Nothing of its work is there; its message comes again, and is applied once."""
-    await _kill(bench, UNCOMMITTED[commits()], {"worker_and_relay": WORKERS})
+    await kill(bench, UNCOMMITTED[commits()], {"worker_and_relay": WORKERS})
 
 
 @row(18, "worker killed between commit and ack", short=5, long=KILLS + KILLS // SQLITE)
@@ -94,7 +94,7 @@ async def after_commit(bench: Bench) -> None:
     counts: dict[Kind, int] = {"postgres": bench.faults - on_sqlite, "sqlite": on_sqlite}
     for kind, count in counts.items():
         points = {f"committed ({kind})": COMMITTED[commits()]}
-        log = await _kill(bench, points, {"worker_and_relay": WORKERS}, kind=kind, faults=count)
+        log = await kill(bench, points, {"worker_and_relay": WORKERS}, kind=kind, faults=count)
         again += log.count("was handled before")
     bench.figures.notes.append(f"{again} messages came again that were committed")
     bench.check(again >= bench.faults, f"only {again} committed messages came again")
@@ -108,16 +108,16 @@ async def after_commit(bench: Bench) -> None:
 )
 async def around_retry(bench: Bench) -> None:
     """There are two of its message then, of which one must have no effect."""
-    await _kill(bench, RETRIED, {"worker_and_relay": WORKERS}, failures=1)
+    await kill(bench, RETRIED, {"worker_and_relay": WORKERS}, failures=1)
 
 
 @row(20, "relay killed before and after marking", short=8, long=len(RELAYED) * KILLS)
 async def relay_killed(bench: Bench) -> None:
     """What it published is published again under the same id; what it did not, by another."""
-    await _kill(bench, RELAYED, {"worker": 1, "relay": 2}, calm=True)
+    await kill(bench, RELAYED, {"worker": 1, "relay": 2}, calm=True)
 
 
-async def _kill(
+async def kill(
     bench: Bench,
     points: Mapping[str, str],
     targets: Mapping[str, int],

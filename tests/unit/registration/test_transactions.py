@@ -33,6 +33,14 @@ class FakeTransaction:
     __mqkit_runtime_provided__ = True
 
 
+class FakeThreadTransaction:
+    """Asked for by annotation, as the one for threads."""
+
+    __mqkit_transaction__ = True
+    __mqkit_runtime_provided__ = True
+    __mqkit_synchronous__ = True
+
+
 class Repository:
     """Made from the transaction."""
 
@@ -250,3 +258,52 @@ async def test_a_reply_that_cannot_be_encoded_is_not_committed() -> None:
     assert isinstance(outcome.error, InvalidMessageError)
     assert notes.results == {}
     assert isinstance(await dispatcher(service).dispatch(message("m")), Ack)
+
+
+class Books:
+    """Made from the transaction for threads."""
+
+    def __init__(self, transaction: FakeThreadTransaction) -> None:
+        self.transaction = transaction
+
+
+async def awaits(transaction: FakeThreadTransaction) -> None: ...
+
+
+async def awaits_books(books: Books) -> None: ...
+
+
+def blocks(transaction: FakeTransaction) -> None: ...
+
+
+def mixes(repository: Repository, transaction: FakeThreadTransaction) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handle", "says"),
+    [
+        (awaits, "an `async def` handler takes a Transaction"),
+        (awaits_books, "an `async def` handler takes a Transaction"),
+        (blocks, "a `def` handler takes a SyncTransaction"),
+        (mixes, "made from a Transaction"),
+    ],
+)
+def test_each_kind_of_function_has_its_kind_of_transaction(
+    handle: Callable[..., Any], says: str
+) -> None:
+    """The other one is refused at registration, and the message names the one to take."""
+    service = Service("s", retry=Retry.never(), store=Notes())  # type: ignore[arg-type]
+    service.provide(Books, Books)
+    service.provide(Repository, Repository)
+    with pytest.raises(HandlerError, match=says):
+        service.handler(Queue("q"))(handle)
+
+
+def test_a_def_handler_may_take_what_the_loop_made_from_a_transaction() -> None:
+    """Where it takes no transaction itself, what has one may be made and used on the loop."""
+
+    def handle(repository: Repository) -> None: ...
+
+    service = Service("s", retry=Retry.never(), store=Notes())  # type: ignore[arg-type]
+    service.provide(Repository, Repository)
+    service.handler(Queue("q"))(handle)

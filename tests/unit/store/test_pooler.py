@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -19,10 +20,11 @@ import pytest
 from sqlalchemy import URL, make_url, text
 
 from mqkit.message import Delivery
-from mqkit.store import Store, Transaction
+from mqkit.store import Store, SyncTransaction, Transaction
 from mqkit.testing.brokers.probe import free_ports
 from tests.support import eventually
 from tests.unit.store.support import FakeBroker, delivery, make_work, publish, work_of
+from tests.unit.store.synchronous.test_once import once
 
 PLACES = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
 
@@ -156,6 +158,36 @@ async def test_nothing_is_left_with_sessions_that_go_to_others(
                 ("SHOW lock_timeout", "0"),
             ):
                 assert (await connection.execute(text(question))).scalar_one() == answer
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session", "none"])
+async def test_def_handlers_work_behind_pgbouncer(
+    behind: Callable[[str], str], mode: str, postgres_database: str
+) -> None:
+    """Each message has one effect; commits wait for the disk, and locks not for ever."""
+
+    def run(transaction: SyncTransaction) -> list[Any]:
+        id_ = uuid.uuid4().hex
+        transaction.execute(text("INSERT INTO work VALUES (:id)"), {"id": id_})
+        transaction.publish("e", "k", b"", key=id_[0])
+        names = ("lock_timeout", "transaction_isolation")
+        return [transaction.execute(text(f"SHOW {each}")).scalar() for each in names]
+
+    database = make_url(postgres_database).database
+    async with Store(postgres_database, relay=False) as direct:
+        await make_work(direct)
+        async with direct.transaction() as transaction:
+            for statement in ("CREATE TABLE seen (setting text)", SEES, TRIGGER):
+                await transaction.execute(text(statement))
+            for unsafe in ("synchronous_commit = off", "lock_timeout = 0"):
+                await transaction.execute(text(f'ALTER DATABASE "{database}" SET {unsafe}'))
+    async with Store(behind(mode), relay=False, pool=10) as store:
+        runs = (once(store, f"m{n % 20}", run) for n in range(40))
+        assert await asyncio.gather(*runs) == [["30s", "read committed"]] * 40
+        assert len(await work_of(store)) == await store.pending() == 20
+        async with store.transaction() as transaction:
+            seen = (await transaction.execute(text("SELECT DISTINCT setting FROM seen"))).scalars()
+            assert list(seen) == ["on"]
 
 
 @pytest.mark.parametrize("mode", ["none", "transaction"])

@@ -197,13 +197,13 @@ async def test_a_handler_s_providers_share_its_transaction(database: str) -> Non
         assert await store.pending() == 1
 
 
-def test_a_def_handler_cannot_take_a_transaction() -> None:
-    """It is refused at registration, with its name and the argument's."""
+def test_a_def_handler_cannot_take_an_asynchronous_transaction() -> None:
+    """It is refused at registration, with its name and what to take instead."""
     service = Service("s", retry=Retry.never(), store=Store("sqlite:///x"))
 
     def handle(transaction: Transaction) -> None: ...
 
-    with pytest.raises(HandlerError, match=r"handle: argument 'transaction' is asynchronous"):
+    with pytest.raises(HandlerError, match=r"handle: a Transaction is .*takes a SyncTransaction"):
         service.handler(Queue("q"))(handle)
 
 

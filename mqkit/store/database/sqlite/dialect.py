@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Connection,
     Executable,
     Select,
     Table,
@@ -50,6 +51,9 @@ _FIND = (
 )
 
 _SET_RESULT = f"UPDATE {inbox.name} SET result = ? WHERE message_id = ? AND {_MINE}"  # noqa: S608
+
+_SERIALIZED = 3
+"""PEP 249: threads may share connections and cursors."""
 
 _ROWS = (64, 8, 1)
 """Rows of one INSERT: as many statements as have to be prepared, and parameters below 999."""
@@ -106,16 +110,17 @@ def _converted(values: list[Any], convert: Callable[[Any], Any] | None) -> list[
     return [done[id(value)] for value in values]
 
 
-def _insert(
-    database: sqlite3.Connection, table: Table, names: tuple[str, ...], rows: list[tuple[Any, ...]]
-) -> None:
+def _inserts(
+    table: Table, names: tuple[str, ...], rows: list[tuple[Any, ...]]
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Return the statements that insert rows, with their parameters."""
     # Many rows to a statement: for each one the thread lets go of Python's lock, and where the
     # event loop is busy it waits for it anew.
     at = 0
     for count in _ROWS:
         while len(rows) - at >= count:
             values = itertools.chain.from_iterable(rows[at : at + count])
-            database.execute(_insert_statement(table, names, count), tuple(values))
+            yield _insert_statement(table, names, count), tuple(values)
             at += count
 
 
@@ -124,6 +129,27 @@ def _insert_statement(table: Table, names: tuple[str, ...], count: int) -> str:
     row = f"({', '.join('?' * len(names))})"
     columns, rows = ", ".join(names), ", ".join([row] * count)
     return f"INSERT INTO {table.name} ({columns}) VALUES {rows}"  # noqa: S608 - a table of ours
+
+
+def _new(
+    rows: Sequence[Mapping[str, Any]], values: list[tuple[Any, ...]], there: Collection[str]
+) -> list[tuple[Any, ...]]:
+    """Return the values of rows whose messages are not there yet."""
+    if not there:
+        return values
+    pairs = zip(rows, values, strict=True)
+    return [value for row, value in pairs if row["message_id"] not in there]
+
+
+def _result_rows(results: Mapping[str, str], consumer: tuple[str, str]) -> list[tuple[str, ...]]:
+    """Return the parameters of `_SET_RESULT`."""
+    return [(result, message_id, *consumer) for message_id, result in results.items()]
+
+
+def _check_alive(driver: Any) -> None:
+    # A full disk, say, ends the whole transaction, and the COMMIT after that is a success.
+    if not driver.in_transaction:
+        raise StoreError("SQLite rolled the store's transaction back after a failed statement")
 
 
 class Sqlite:
@@ -153,9 +179,20 @@ class Sqlite:
         names, values = _values(table, rows)
 
         def insert(database: sqlite3.Connection) -> None:
-            _insert(database, table, names, values)
+            for statement, parameters in _inserts(table, names, values):
+                database.execute(statement, parameters)
 
         await _in_thread(connection, f"INSERT INTO {table.name}", insert)
+
+    def sync_insert_locked(
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        keys: Collection[str],  # noqa: ARG002 - as above
+    ) -> None:
+        for statement, parameters in _inserts(table, *_values(table, rows)):
+            connection.exec_driver_sql(statement, parameters)
 
     def kept(self, table: Table, keep: timedelta, now: datetime) -> Mapping[str, Any]:
         return {"keep_until": now + keep} | ({"handled_at": now} if "handled_at" in table.c else {})
@@ -189,14 +226,28 @@ class Sqlite:
     async def find_inbox(
         self, connection: AsyncConnection, message_ids: Sequence[str], consumer: tuple[str, str]
     ) -> Sequence[tuple[str, str | None, int | None]]:
+        found = await connection.execute(self._select_inbox(message_ids, consumer))
+        return [tuple(row) for row in found]
+
+    def sync_find_inbox(
+        self, connection: Connection, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> Sequence[tuple[str, str | None, int | None]]:
+        found = connection.execute(self._select_inbox(message_ids, consumer))
+        return [tuple(row) for row in found]
+
+    def _select_inbox(self, message_ids: Sequence[str], consumer: tuple[str, str]) -> Select[Any]:
         columns = (inbox.c.message_id, inbox.c.result, inbox.c.body_hash)
-        mine = self.many_of_inbox(message_ids, consumer)
-        return [tuple(row) for row in await connection.execute(select(*columns).where(mine))]
+        return select(*columns).where(self.many_of_inbox(message_ids, consumer))
 
     async def delete_inbox(
         self, connection: AsyncConnection, message_ids: Sequence[str], consumer: tuple[str, str]
     ) -> None:
         await connection.execute(delete(inbox).where(self.many_of_inbox(message_ids, consumer)))
+
+    def sync_delete_inbox(
+        self, connection: Connection, message_ids: Sequence[str], consumer: tuple[str, str]
+    ) -> None:
+        connection.execute(delete(inbox).where(self.many_of_inbox(message_ids, consumer)))
 
     async def insert_inbox(
         self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]
@@ -209,30 +260,50 @@ class Sqlite:
         def insert(database: sqlite3.Connection) -> set[str]:
             found = database.execute(_FIND, (json.dumps(ids), *consumer))
             there = {message_id for (message_id,) in found}
-            new = values
-            if there:
-                pairs = zip(ids, values, strict=True)
-                new = [value for message_id, value in pairs if message_id not in there]
-            _insert(database, inbox, names, new)
+            for statement, parameters in _inserts(inbox, names, _new(rows, values, there)):
+                database.execute(statement, parameters)
             return set(ids) - there
 
         return await _in_thread(connection, f"INSERT INTO {inbox.name}", insert)
 
+    def sync_insert_inbox(
+        self, connection: Connection, rows: Sequence[Mapping[str, Any]]
+    ) -> set[str]:
+        ids = [row["message_id"] for row in rows]
+        consumer = (rows[0]["handler"], rows[0]["queue"])
+        names, values = _values(inbox, rows)
+        found = connection.exec_driver_sql(_FIND, (json.dumps(ids), *consumer))
+        there = set(found.scalars())
+        for statement, parameters in _inserts(inbox, names, _new(rows, values, there)):
+            connection.exec_driver_sql(statement, parameters)
+        return set(ids) - there
+
     async def set_results(
         self, connection: AsyncConnection, results: Mapping[str, str], consumer: tuple[str, str]
     ) -> None:
-        rows = [(result, message_id, *consumer) for message_id, result in results.items()]
+        rows = _result_rows(results, consumer)
 
         def update(database: sqlite3.Connection) -> None:
             database.executemany(_SET_RESULT, rows)
 
         await _in_thread(connection, _SET_RESULT, update)
 
+    def sync_set_results(
+        self, connection: Connection, results: Mapping[str, str], consumer: tuple[str, str]
+    ) -> None:
+        connection.exec_driver_sql(_SET_RESULT, _result_rows(results, consumer))
+
     async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
         """Do nothing: all of it is set up with the connection."""
 
     async def committing(self, connection: AsyncConnection, *, unpinned: bool) -> None:
         """Do nothing: within a transaction SQLite refuses to change how it gets to the disk."""
+
+    def sync_begun(self, connection: Connection, lock_timeout: float) -> None:
+        """Do nothing: as `begun`."""
+
+    def sync_committing(self, connection: Connection, *, unpinned: bool) -> None:
+        """Do nothing: as `committing`."""
 
     async def ping(self, connection: AsyncConnection) -> None:
         await connection.execute(text("SELECT 1"))
@@ -276,15 +347,31 @@ class Sqlite:
         await _run(connection, "ROLLBACK TO SAVEPOINT mqkit_message")
 
     async def check_alive(self, connection: AsyncConnection) -> None:
-        # A full disk, say, ends the whole transaction, and the COMMIT after that is a success.
-        driver = await _driver(connection)
-        if not driver.in_transaction:
-            raise StoreError("SQLite rolled the store's transaction back after a failed statement")
+        _check_alive(await _driver(connection))
+
+    def sync_check_alive(self, connection: Connection) -> None:
+        _check_alive(connection.connection.driver_connection)
 
     async def throw_away(self, connection: AsyncConnection) -> None:
         # A connection that is closed keeps its transaction while any of its cursors is there.
         await (await _driver(connection)).rollback()
         await connection.invalidate()
+
+    def sync_throw_away(self, connection: Connection) -> None:
+        connection.connection.rollback()
+        connection.invalidate()
+
+    def sync_abort(self, driver: Any) -> bool:
+        # SQLite lets threads share a connection if it was built so. One statement runs at a time:
+        # after the first of these none writes any more, not even one that was about to begin.
+        if sqlite3.threadsafety != _SERIALIZED:
+            return False
+        try:
+            driver.execute("PRAGMA query_only = ON")
+            driver.rollback()
+        except sqlite3.Error:
+            return False
+        return not driver.in_transaction
 
     def exists(self) -> bool:
         return self._path.exists()

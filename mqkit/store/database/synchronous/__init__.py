@@ -1,0 +1,1 @@
+"""Runs a store's transactions in threads."""

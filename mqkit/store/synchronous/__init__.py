@@ -1,0 +1,1 @@
+"""Transactions of `def` handlers: each goes on in the handler's thread."""
