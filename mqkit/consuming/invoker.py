@@ -33,7 +33,7 @@ from mqkit.middleware import CallNext, HandlerCall, Middleware, compose
 from mqkit.outcome import instruction
 from mqkit.registration.factories import make
 from mqkit.registration.handler import Handler
-from mqkit.registration.injection import DELIVERIES, Provider
+from mqkit.registration.injection import DELIVERIES, TRANSACTIONAL, Provider
 from mqkit.registration.transactions import (
     ThreadStore,
     TransactionalStore,
@@ -84,9 +84,16 @@ class Invoker:
         self._taking_all = [n for n, k in handler.plan.injected.items() if k == DELIVERIES]
         known = len(self._fixed) + len(self._taking_delivery) + len(self._taking_all)
         self._is_plain = known == len(handler.plan.injected)
+        self._transaction = self._sole_transaction(known)
+        """The argument that takes a transaction, where nothing else is made for a message."""
         around = (*middleware, *handler.middleware)
         self._has_middleware = bool(around)
         self._run = compose(around, self._innermost())
+
+    def _sole_transaction(self, known: int) -> tuple[str, Any] | None:
+        injected = self._handler.plan.injected
+        taking = [(n, k) for n, k in injected.items() if getattr(k, TRANSACTIONAL, False)]
+        return taking[0] if len(taking) == 1 and known + 1 == len(injected) else None
 
     @property
     def needs_message_id(self) -> bool:
@@ -264,6 +271,11 @@ class Invoker:
         if self._is_plain:
             return await self._call_with(call, arguments)
         made = {} if made is None else made
+        if self._transaction is not None:
+            # Most of those that take a transaction take nothing that has to be closed, either.
+            name, kind = self._transaction
+            arguments[name] = made[kind]
+            return await self._call_with(call, arguments, made.get(InThread))
         failure: list[BaseException] = []
         try:
             stack: contextlib.AsyncExitStack[bool | None] = contextlib.AsyncExitStack()

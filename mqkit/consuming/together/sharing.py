@@ -9,6 +9,9 @@ from mqkit.outcome import Outcome
 from mqkit.registration.handler import Handler
 from mqkit.registration.transactions import TransactionalStore
 
+EACH = 8
+"""Messages after which the limit is looked at again."""
+
 
 class Sharing:
     """Lets as many messages be under way as their next commits can take, up to the prefetch.
@@ -27,6 +30,7 @@ class Sharing:
         self._dispatch = dispatch
         self._limit = handler.concurrency
         self._workers: WorkerPool[Delivery] | None = None
+        self._ended = 0
 
     def attach(self, workers: WorkerPool[Delivery]) -> None:
         """Set the limit of these workers from now on."""
@@ -35,6 +39,12 @@ class Sharing:
     async def dispatch(self, delivery: Delivery) -> Outcome:
         """Run the handler for a delivery, and return its outcome."""
         outcome = await self._dispatch(delivery)
+        self._ended += 1
+        if self._ended % EACH == 0:
+            self._set_limit()
+        return outcome
+
+    def _set_limit(self) -> None:
         handler = self._handler
         partitions = handler.queue.partitions or 1
         wanted = self._store.under_way(handler.name) // partitions
@@ -42,4 +52,3 @@ class Sharing:
         if limit != self._limit and self._workers is not None:
             self._limit = limit
             self._workers.set_limit(limit)
-        return outcome

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mqkit import Queue, Retry, Service
-from mqkit.consuming.together.sharing import Sharing
+from mqkit.consuming.together.sharing import EACH, Sharing
 from mqkit.consuming.workers import WorkerPool
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, Outcome
@@ -65,11 +65,13 @@ async def test_as_many_are_under_way_as_the_store_can_use(
     workers: WorkerPool[Delivery] = WorkerPool(2, process)
     sharing.attach(workers)
     gate.set()
-    workers.submit(Delivery(), None)
+    for _ in range(EACH):
+        workers.submit(Delivery(), None)
     async with asyncio.timeout(30):
-        while not outcomes:
+        while len(outcomes) < EACH:
             await asyncio.sleep(0)
     gate.clear()
+    highest = 0
     for _ in range(20):
         workers.submit(Delivery(), None)
     for _ in range(20):
@@ -77,7 +79,7 @@ async def test_as_many_are_under_way_as_the_store_can_use(
     assert highest == most
     gate.set()
     async with asyncio.timeout(30):
-        while len(outcomes) < 21:
+        while len(outcomes) < EACH + 20:
             await asyncio.sleep(0)
     assert set(outcomes) == {Ack("result")}
     workers.close()
