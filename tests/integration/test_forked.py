@@ -23,14 +23,14 @@ def test_it_has_its_output_and_its_exit_code() -> None:
 
 
 def test_it_has_its_environment_and_its_directory(tmp_path: Path) -> None:
-    """It finds a service in the directory where it starts, and nothing of another's environment."""
-    (tmp_path / "there.py").write_text("import os\nraise SystemExit(int(os.environ['CODE']))\n")
+    """It finds a service in the directory where it starts, and has the variables it is given."""
+    there = "import os, pathlib\nprint(*os.environ, pathlib.Path.cwd())\nraise SystemExit(3)\n"
+    (tmp_path / "there.py").write_text(there)
     arguments = ["run", "there:service", "--url", "amqp://h"]
-    for code in (3, 4):
-        with Command(arguments, env={"CODE": str(code)}, cwd=tmp_path) as process:
-            assert process.wait(30) == code
-    with Command(arguments, env={}, cwd=tmp_path, stderr=subprocess.PIPE) as process:
-        assert "KeyError: 'CODE'" in process.communicate(timeout=30)[1]
+    for name in ("ONE", "OTHER"):
+        with Command(arguments, {name: ""}, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+            out, _ = process.communicate(timeout=30)
+        assert (process.returncode, out) == (3, f"{name} {tmp_path}\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
