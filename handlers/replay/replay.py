@@ -41,7 +41,7 @@ FOREIGN_CONSUMER_WAIT = 5.0
 LET_GO_WAIT = 15.0
 """Seconds in which the broker must have taken back what a ledger held that has ended."""
 
-QUIET = 0.5
+QUIET = 2.0
 """Seconds in which nothing may move before the ledger is stopped. What it then has fetched and not
 posted goes back to the queue, and the ledger has to be started once more."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 
 import pytest
 
@@ -37,6 +38,6 @@ async def test_an_entry_under_another_message_id_is_posted_once(database: str) -
                 body=entry(1).model_dump_json().encode(),
                 properties=Properties(message_id=message_id, headers={"line": 9}),
             )
-            await store.run_once(handler.name, delivery, lambda t, d=delivery: post(entry(1), d, t))
+            await store.run_once(handler.name, delivery, partial(post, entry(1), delivery))
         assert await ledger.balance(7) == Decimal("10.00")
         assert (await ledger.posted_after(0))[1] == [1]
