@@ -45,6 +45,10 @@ class Outgoing:
     mandatory: bool | None = None
 
 
+make_outgoing = maker(Outgoing)
+"""Makes an `Outgoing` from its values in order, in a third of the time."""
+
+
 def to_message(
     outgoing: Outgoing,
     app_id: str | None,

@@ -11,6 +11,7 @@ from typing import Any
 from mqkit.errors import StatementError, StoreError, StoreUnavailableError
 from mqkit.logging.error_reports import log_error
 from mqkit.logging.shown import shown
+from mqkit.publishing.outgoing import MessageIds
 from mqkit.store.database.pool import Database
 from mqkit.store.log_throttle import LogThrottle
 from mqkit.store.notify import Notifier, listen
@@ -31,6 +32,8 @@ class OpenStore:
         self.with_inbox: set[str] = set()
         """Handlers that ask for a transaction: their successes are in the inbox."""
         self.transient = TransientFailures()
+        self.new_id = MessageIds()
+        """Of this process: a store is opened anew after a fork."""
         self._throttle = LogThrottle()
         self._notifier: Notifier | None = None
         if database.dialect.has_notify:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from mqkit.drivers.frames import check_writable
 from mqkit.errors import InvalidMessageError, StoreError
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
-from mqkit.publishing.outgoing import Outgoing, to_message
+from mqkit.publishing.outgoing import Outgoing, make_outgoing, to_message
 from mqkit.store.database.watch import watch_of
 from mqkit.topology import Exchange
 
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 class Publications:
     """Collects what a transaction publishes, of whichever kind it is."""
 
-    def __init__(self, app_id: str | None, limits: Limits) -> None:
+    def __init__(
+        self, app_id: str | None, limits: Limits, new_id: Callable[[], object] = uuid.uuid4
+    ) -> None:
         self._is_over = False
+        self._new_id = new_id
         self._app_id = app_id
         self._limits = limits
         self.check_exchange: Callable[[Exchange], None] | None = None
@@ -50,8 +54,9 @@ class Publications:
             raise InvalidMessageError(
                 f"{_named(outgoing)}: its key is text without NUL, or None, not {shown(key)}"
             )
-        message = to_message(outgoing, self._app_id, limits=self._limits)
-        check_writable(message)
+        message = to_message(outgoing, self._app_id, limits=self._limits, new_id=self._new_id)
+        if message.properties.headers:  # all else is checked, and short
+            check_writable(message)
         if self._is_over:
             raise StoreError(
                 f"{_named(outgoing)} is not published: the transaction is over, its handler has "
@@ -84,8 +89,9 @@ class Transaction(Publications):
         *,
         app_id: str | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        new_id: Callable[[], object] = uuid.uuid4,
     ) -> None:
-        super().__init__(app_id, limits)
+        super().__init__(app_id, limits, new_id)
         self._connection = connection
         self.was_used = False
         """Whether anything could reach the database by it."""
@@ -186,19 +192,20 @@ class Transaction(Publications):
         """
         return self._add(
             key,
-            Outgoing(
-                exchange=exchange,
-                routing_key=routing_key,
-                body=body,
-                message_id=message_id,
-                headers=headers,
-                correlation_id=correlation_id,
-                reply_to=reply_to,
-                type=type,
-                expiration=expiration,
-                priority=priority,
-                persistent=persistent,
-                mandatory=mandatory,
+            make_outgoing(  # by their order, which costs less than their names
+                exchange,
+                routing_key,
+                body,
+                message_id,
+                headers,
+                None,
+                correlation_id,
+                reply_to,
+                type,
+                expiration,
+                priority,
+                persistent,
+                mandatory,
             ),
         )
 

@@ -84,7 +84,7 @@ class Once:
             if handled is not None:
                 _log_handled(handler, delivery)
                 return handled.result
-            transaction = Transaction(connection, limits=self._limits)
+            transaction = Transaction(connection, limits=self._limits, new_id=opened.new_id)
             watch_of(connection).of_handler = True
             try:
                 result = await run(transaction)
@@ -117,7 +117,7 @@ class Once:
             left = [each for each in deliveries if each not in results]
             if not left:
                 return
-            transaction = Transaction(connection, limits=self._limits)
+            transaction = Transaction(connection, limits=self._limits, new_id=opened.new_id)
             watch_of(connection).of_handler = True
             try:
                 returned = await run(transaction, left)
@@ -185,7 +185,7 @@ class Once:
         """Run the handler for one member; where it fails, keep what the others did if it can be."""
         watch = watch_of(connection)
         watch.begin_turn()
-        transaction = Transaction(connection, limits=self._limits)
+        transaction = Transaction(connection, limits=self._limits, new_id=opened.new_id)
         try:
             result = await member.turn(transaction)
             watch.of_handler = False
