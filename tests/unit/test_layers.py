@@ -50,6 +50,7 @@ MAY_IMPORT = {
     "aio_pika": {"drivers"},
     "aiormq": {"drivers", "testing"},
     "asyncpg": {"store", "testing"},
+    "psycopg": {"store"},
     "sqlalchemy": {"store"},
     "watchfiles": {"cli"},
 }
