@@ -17,7 +17,7 @@ import os
 import pkgutil
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,12 +35,35 @@ class Point:
     path: str
     """Dotted: module, class, method."""
     when: When
+    messages: Callable[[Mapping[str, Any]], int] | None = None
+    """How many messages' work is lost there, by the arguments of the call: with one of fewer than
+    two it is not reached. Without it, any call will do."""
+
+
+def _in_turn(arguments: Mapping[str, Any]) -> int:
+    ended: Sequence[object] = arguments["group"].ended
+    return len(ended) + 1 if ended else 0
+
+
+def _count_of(name: str) -> Callable[[Mapping[str, Any]], int]:
+    return lambda arguments: len(arguments[name])
 
 
 POINTS: dict[str, Point] = {
+    # The copy of a delivery (a retry or a dead letter) is confirmed, its original not acked yet.
     "retry-confirmed": Point("mqkit.consuming.republisher.Republisher._send", "after"),
+    # The handler has run for some of those that share a transaction, and others are to come.
+    "group-in-turn": Point("mqkit.store.running.once.Once._turn", "before", _in_turn),
+    # It has run for all of them; each published a message.
+    "shared-handled": Point("mqkit.store.outbox.write", "before", _count_of("messages")),
+    # Their outbox is written, and not committed.
+    "shared-written": Point("mqkit.store.inbox.keep_results", "before", _count_of("results")),
+    # They are committed, and none is acked.
+    "group-committed": Point("mqkit.store.running.once.Once.group", "after", _count_of("members")),
+    "batch-committed": Point(
+        "mqkit.store.store.Store.run_batch_once", "after", _count_of("deliveries")
+    ),
 }
-"""The copy of a delivery (a retry or a dead letter) is confirmed, its original not acked yet."""
 
 
 def point_of(name: str) -> Point:
@@ -79,18 +102,26 @@ def used_by(tickets: Path) -> list[int]:
     return [int(path.name.partition(USED)[2]) for path in sorted(tickets.glob(f"*{USED}*"))]
 
 
-def claim(tickets: Path) -> bool:
+def lost_by(tickets: Path) -> list[int]:
+    """How many messages' work each death cost, where the point counts them."""
+    texts = [path.read_text() for path in sorted(tickets.glob(f"*{USED}*"))]
+    return [int(text) for text in texts if text]
+
+
+def claim(tickets: Path, messages: int = 0) -> bool:
     """Take a ticket; False where there is none left. Only one process gets each.
 
-    The rename is what takes it: of two that try the same file, one finds it gone.
+    `messages` is kept in it, unless it is zero. The rename is what takes it: of two that try the same file, one finds it gone.
     """
     unused = _unused(tickets)
     random.shuffle(unused)
     for path in unused:
         try:
-            path.rename(f"{path}{USED}{os.getpid()}")
+            used = path.rename(f"{path}{USED}{os.getpid()}")
         except FileNotFoundError:
             continue
+        if messages:
+            used.write_text(str(messages))
         return True
     return False
 
@@ -109,42 +140,48 @@ def arm(name: str, tickets: Path) -> None:
     owner, attribute = place_of(point)
     found = inspect.getattr_static(owner, attribute)
 
-    def reached() -> None:
-        if claim(tickets):
+    def reached(messages: int) -> None:
+        if claim(tickets, messages):
             os.kill(os.getpid(), signal.SIGKILL)
 
     if isinstance(found, staticmethod | classmethod):
-        setattr(owner, attribute, type(found)(_wrapped(found.__func__, point.when, reached)))
+        setattr(owner, attribute, type(found)(_wrapped(found.__func__, point, reached)))
     else:
-        setattr(owner, attribute, _wrapped(found, point.when, reached))
+        setattr(owner, attribute, _wrapped(found, point, reached))
 
 
 def _wrapped(
-    function: Callable[..., Any], when: When, reached: Callable[[], None]
+    function: Callable[..., Any], point: Point, reached: Callable[[int], None]
 ) -> Callable[..., Any]:
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         # Calling one runs nothing of it.
         raise TypeError(f"{function.__qualname__} is a generator; choose a method that it calls")
+    signature = inspect.signature(function)
+
+    def passed(when: When, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if when != point.when:
+            return
+        if point.messages is None:
+            reached(0)
+        elif (messages := point.messages(signature.bind(*args, **kwargs).arguments)) > 1:
+            reached(messages)
+
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def in_loop(*args: Any, **kwargs: Any) -> Any:
-            if when == "before":
-                reached()
+            passed("before", args, kwargs)
             result = await function(*args, **kwargs)
-            if when == "after":
-                reached()
+            passed("after", args, kwargs)
             return result
 
         return in_loop
 
     @functools.wraps(function)
     def in_place(*args: Any, **kwargs: Any) -> Any:
-        if when == "before":
-            reached()
+        passed("before", args, kwargs)
         result = function(*args, **kwargs)
-        if when == "after":
-            reached()
+        passed("after", args, kwargs)
         return result
 
     return in_place
