@@ -111,7 +111,8 @@ def lost_by(tickets: Path) -> list[int]:
 def claim(tickets: Path, messages: int = 0) -> bool:
     """Take a ticket; False where there is none left. Only one process gets each.
 
-    `messages` is kept in it, unless it is zero. The rename is what takes it: of two that try the same file, one finds it gone.
+    The rename is what takes it: of two that try the same file, one finds it gone. `messages` is
+    written into it, unless it is zero.
     """
     unused = _unused(tickets)
     random.shuffle(unused)
