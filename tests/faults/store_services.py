@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mqkit import BrokerUrl, Delivery, Publisher, Queue, Retry, Runtime, Service
 from mqkit.broker.connection import Connection
 from mqkit.drivers import named
 from mqkit.store import Store, Transaction
+from mqkit.store.running import group_size, groups
 from tests.faults.ledger import FailedOnPurposeError, Order, post
 from tests.faults.matrix.journal import Journal
 
@@ -29,6 +31,10 @@ its own, or the handler takes many."""
 
 BATCH, WITHIN = 10, 0.02
 """Orders of a batch, and the seconds in which they come together."""
+
+GROUP_TIME = 1.0
+"""Seconds that the handlers of a group run together here, at most. On a slow machine, which each
+message takes longer than mqkit's own limit, all would have transactions of their own."""
 
 RETRIES = Retry(stop=stop_after_attempt(20), wait=wait_fixed(0.1))
 
@@ -50,6 +56,8 @@ def posting(
     service = Service("ledger", retry=RETRIES, store=store)
     orders = queue or Queue(QUEUE, delivery_limit=DELIVERY_LIMIT)
     commits = os.environ.get("MQKIT_MATRIX_COMMITS", COMMITS[0])
+    if commits == "groups":
+        _share_more()
     if commits == "batches":
         _register_batch(service, journal, orders, events, concurrency, prefetch, timeout)
         return service
@@ -69,6 +77,12 @@ def posting(
                 raise FailedOnPurposeError(order.key)
 
     return service
+
+
+def _share_more() -> None:
+    """Let messages share a transaction however slow this machine is."""
+    group_size.GROUP_TIME = group_size.LONGEST_GROUP = groups.STALL = GROUP_TIME
+    group_size.WAITS = math.inf
 
 
 def _register_batch(

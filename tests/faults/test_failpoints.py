@@ -180,6 +180,7 @@ async def test_the_points_of_groups_are_passed_by_messages_alone(
     """A message with a transaction of its own comes to none of them; three that share one do."""
     owner, attribute = failpoints.place_of(failpoints.POINTS[name])
     monkeypatch.setattr(owner, attribute, inspect.getattr_static(owner, attribute))
+    monkeypatch.setattr(failpoints, "IN_TURN", 1.0)
     failpoints.arm(name, tickets)
     failpoints.issue(tickets, 1)
 

@@ -68,6 +68,9 @@ LIFE = 0.3
 ONE_KILL = 30.0
 """Seconds in which a process must come to its fail point, the first one's start included."""
 
+DEADLOCK_TIMEOUT = "50ms"
+"""Groups of different processes often lock accounts in different orders, and one must give way."""
+
 KILLS = 300
 """SIGKILLs at each fail point, in the long form."""
 
@@ -135,6 +138,8 @@ async def _kill(
     for directory in tickets.values():
         failpoints.issue(directory, 0)
     async with ledger(bench, kind) as kept, bench.client() as client:
+        if kind == "postgres":
+            await kept.run(f"ALTER ROLE ledger SET deadlock_timeout = '{DEADLOCK_TIMEOUT}'")
         await client.declare(EVENTS)
         arm = {point: tickets[name] for name, point in points.items()}
         with nursery(bench, kept, targets, arm) as children:
