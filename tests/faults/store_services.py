@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 from tenacity import stop_after_attempt, wait_fixed
 
@@ -56,8 +58,6 @@ def posting(
     service = Service("ledger", retry=RETRIES, store=store)
     orders = queue or Queue(QUEUE, delivery_limit=DELIVERY_LIMIT)
     commits = os.environ.get("MQKIT_MATRIX_COMMITS", COMMITS[0])
-    if commits == "groups":
-        _share_more()
     if commits == "batches":
         _register_batch(service, journal, orders, events, concurrency, prefetch, timeout)
         return service
@@ -79,10 +79,16 @@ def posting(
     return service
 
 
-def _share_more() -> None:
+@contextlib.contextmanager
+def sharing_more() -> Iterator[None]:
     """Let messages share a transaction however slow this machine is."""
-    group_size.GROUP_TIME = group_size.LONGEST_GROUP = groups.STALL = GROUP_TIME
-    group_size.WAITS = math.inf
+    with (
+        mock.patch.multiple(
+            group_size, GROUP_TIME=GROUP_TIME, LONGEST_GROUP=GROUP_TIME, WAITS=math.inf
+        ),
+        mock.patch.object(groups, "STALL", GROUP_TIME),
+    ):
+        yield
 
 
 def _register_batch(
@@ -150,7 +156,8 @@ async def worker_and_relay(url: BrokerUrl, stop: asyncio.Event) -> None:
 
 async def _serve(url: BrokerUrl, stop: asyncio.Event, store: Store) -> None:
     journal = Journal(Path(os.environ["MQKIT_MATRIX_JOURNAL"]))
-    await Runtime(posting(journal, store), url).run(stop)
+    with sharing_more():
+        await Runtime(posting(journal, store), url).run(stop)
 
 
 async def relay(url: BrokerUrl, stop: asyncio.Event) -> None:
