@@ -28,6 +28,9 @@ USED = ".used."
 """Between a used ticket's number and the id of the process that used it."""
 
 
+RETURNED = "return"
+"""Among a call's arguments, what it returned: no argument can have this name."""
+
 IN_TURN = 0.3
 """How likely a turn of a group's member is the place where its process dies."""
 
@@ -40,8 +43,8 @@ class Point:
     """Dotted: module, class, method."""
     when: When
     messages: Callable[[Mapping[str, Any]], int] | None = None
-    """How many messages' work is lost there, by the arguments of the call: with one of fewer than
-    two it is not reached. Without it, any call will do."""
+    """How many messages' work is lost there, by the arguments of the call, and by what it returned:
+    with one of fewer than two it is not reached. Without it, any call will do."""
 
 
 def _in_turn(arguments: Mapping[str, Any]) -> int:
@@ -53,6 +56,11 @@ def _in_turn(arguments: Mapping[str, Any]) -> int:
 def _committed(arguments: Mapping[str, Any]) -> int:
     # Who was handled before got no turn, and was told so before the commit.
     return sum(each.seconds is not None for each in arguments["members"])
+
+
+def _returned(arguments: Mapping[str, Any]) -> int:
+    # Where the database failed, for example by a deadlock, that is each message's result.
+    return sum(not isinstance(each, BaseException) for each in arguments[RETURNED])
 
 
 def _count_of(name: str) -> Callable[[Mapping[str, Any]], int]:
@@ -70,9 +78,7 @@ POINTS: dict[str, Point] = {
     "shared-written": Point("mqkit.store.inbox.keep_results", "before", _count_of("results")),
     # They are committed, and none is acked.
     "group-committed": Point("mqkit.store.running.once.Once.group", "after", _committed),
-    "batch-committed": Point(
-        "mqkit.store.store.Store.run_batch_once", "after", _count_of("deliveries")
-    ),
+    "batch-committed": Point("mqkit.store.store.Store.run_batch_once", "after", _returned),
 }
 
 
@@ -169,12 +175,16 @@ def _wrapped(
         raise TypeError(f"{function.__qualname__} is a generator; choose a method that it calls")
     signature = inspect.signature(function)
 
-    def passed(when: When, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def passed(
+        when: When, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any = None
+    ) -> None:
         if when != point.when:
             return
         if point.messages is None:
             reached(0)
-        elif (messages := point.messages(signature.bind(*args, **kwargs).arguments)) > 1:
+            return
+        arguments = {**signature.bind(*args, **kwargs).arguments, RETURNED: result}
+        if (messages := point.messages(arguments)) > 1:
             reached(messages)
 
     if inspect.iscoroutinefunction(function):
@@ -183,7 +193,7 @@ def _wrapped(
         async def in_loop(*args: Any, **kwargs: Any) -> Any:
             passed("before", args, kwargs)
             result = await function(*args, **kwargs)
-            passed("after", args, kwargs)
+            passed("after", args, kwargs, result)
             return result
 
         return in_loop
@@ -192,7 +202,7 @@ def _wrapped(
     def in_place(*args: Any, **kwargs: Any) -> Any:
         passed("before", args, kwargs)
         result = function(*args, **kwargs)
-        passed("after", args, kwargs)
+        passed("after", args, kwargs, result)
         return result
 
     return in_place

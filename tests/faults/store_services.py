@@ -34,6 +34,9 @@ its own, or the handler takes many."""
 BATCH, WITHIN = 10, 0.02
 """Orders of a batch, and the seconds in which they come together."""
 
+BATCHES = 3
+"""At a time: where one is held up in its commit, others go on."""
+
 GROUP_TIME = 1.0
 """Seconds that the handlers of a group run together here, at most. On a slow machine, which each
 message takes longer than mqkit's own limit, all would have transactions of their own."""
@@ -59,7 +62,7 @@ def posting(
     orders = queue or Queue(QUEUE, delivery_limit=DELIVERY_LIMIT)
     commits = os.environ.get("MQKIT_MATRIX_COMMITS", COMMITS[0])
     if commits == "batches":
-        _register_batch(service, journal, orders, events, concurrency, prefetch, timeout)
+        _register_batch(service, journal, orders, events, prefetch, timeout)
         return service
 
     @service.handler(
@@ -96,7 +99,6 @@ def _register_batch(
     journal: Journal | None,
     queue: Queue,
     events: str,
-    concurrency: int,
     prefetch: int,
     timeout: float | None,
 ) -> None:
@@ -108,7 +110,7 @@ def _register_batch(
         size=size,
         within=WITHIN,
         prefetch=prefetch,
-        concurrency=max(1, concurrency // size),
+        concurrency=BATCHES,
         timeout=timeout,
     )
     async def handle(

@@ -165,6 +165,25 @@ async def test_a_place_of_a_group_is_come_to_by_two_and_more(
     assert failpoints.lost_by(tickets) == [3]
 
 
+async def test_what_was_returned_tells_how_many_messages_died(
+    tickets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a batch, those of its messages are counted that have a result, and no error."""
+
+    async def run_batch_once(_: Store, results: list[object]) -> list[object]:
+        return results
+
+    monkeypatch.setattr(Store, "run_batch_once", run_batch_once)
+    failpoints.arm("batch-committed", tickets)
+    failpoints.issue(tickets, 1)
+    store: Any = Store.__new__(Store)
+    await store.run_batch_once([None, OSError(), OSError()])
+    assert failpoints.left(tickets) == 1
+    with pytest.raises(DiedError):
+        await store.run_batch_once([None, OSError(), None])
+    assert failpoints.lost_by(tickets) == [2]
+
+
 DEATHS_OF_GROUPS = {
     "group-in-turn": [2],
     "shared-handled": [3],
