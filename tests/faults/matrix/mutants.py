@@ -198,6 +198,14 @@ MUTATIONS = (
         '        await connection.exec_driver_sql("ROLLBACK TO SAVEPOINT mqkit_message")\n',
         "        pass\n",
     ),
+    _one(
+        "what a member of a group published kept after it failed",
+        (19,),
+        "store/running/once.py",
+        "            group.failed.append((member, error))\n",
+        "            group.failed.append((member, error))\n"
+        "            group.transactions.append(transaction)\n",
+    ),
     # --- the outbox ------------------------------------------------------------------------------
     _one(
         "outbox written after the commit",
