@@ -17,7 +17,7 @@ import os
 import pkgutil
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,13 @@ USED = ".used."
 """Between a used ticket's number and the id of the process that used it."""
 
 
+RETURNED = "return"
+"""Among a call's arguments, what it returned: no argument can have this name."""
+
+IN_TURN = 0.3
+"""How likely a turn of a group's member is the place where its process dies."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """A place: before a method (or function) runs, or after it returned; not where it raised."""
@@ -35,12 +42,44 @@ class Point:
     path: str
     """Dotted: module, class, method."""
     when: When
+    messages: Callable[[Mapping[str, Any]], int] | None = None
+    """How many messages' work is lost there, by the arguments of the call, and by what it returned:
+    with one of fewer than two it is not reached. Without it, any call will do."""
+
+
+def _in_turn(arguments: Mapping[str, Any]) -> int:
+    ended: Sequence[object] = arguments["group"].ended
+    # Not always with the second one, which is the first that comes here.
+    return len(ended) + 1 if ended and random.random() < IN_TURN else 0
+
+
+def _committed(arguments: Mapping[str, Any]) -> int:
+    # Who was handled before got no turn, and was told so before the commit.
+    return sum(each.seconds is not None for each in arguments["members"])
+
+
+def _returned(arguments: Mapping[str, Any]) -> int:
+    # Where the database failed, for example by a deadlock, that is each message's result.
+    return sum(not isinstance(each, BaseException) for each in arguments[RETURNED])
+
+
+def _count_of(name: str) -> Callable[[Mapping[str, Any]], int]:
+    return lambda arguments: len(arguments[name])
 
 
 POINTS: dict[str, Point] = {
+    # The copy of a delivery (a retry or a dead letter) is confirmed, its original not acked yet.
     "retry-confirmed": Point("mqkit.consuming.republisher.Republisher._send", "after"),
+    # The handler has run for some of those that share a transaction, and others are to come.
+    "group-in-turn": Point("mqkit.store.running.once.Once._turn", "before", _in_turn),
+    # It has run for all of them; each published a message.
+    "shared-handled": Point("mqkit.store.outbox.write", "before", _count_of("messages")),
+    # Their outbox is written, and not committed.
+    "shared-written": Point("mqkit.store.inbox.keep_results", "before", _count_of("results")),
+    # They are committed, and none is acked.
+    "group-committed": Point("mqkit.store.running.once.Once.group", "after", _committed),
+    "batch-committed": Point("mqkit.store.store.Store.run_batch_once", "after", _returned),
 }
-"""The copy of a delivery (a retry or a dead letter) is confirmed, its original not acked yet."""
 
 
 def point_of(name: str) -> Point:
@@ -79,18 +118,27 @@ def used_by(tickets: Path) -> list[int]:
     return [int(path.name.partition(USED)[2]) for path in sorted(tickets.glob(f"*{USED}*"))]
 
 
-def claim(tickets: Path) -> bool:
+def lost_by(tickets: Path) -> list[int]:
+    """How many messages' work each death cost, where the point counts them."""
+    texts = [path.read_text() for path in sorted(tickets.glob(f"*{USED}*"))]
+    return [int(text) for text in texts if text]
+
+
+def claim(tickets: Path, messages: int = 0) -> bool:
     """Take a ticket; False where there is none left. Only one process gets each.
 
-    The rename is what takes it: of two that try the same file, one finds it gone.
+    The rename is what takes it: of two that try the same file, one finds it gone. `messages` is
+    written into it, unless it is zero.
     """
     unused = _unused(tickets)
     random.shuffle(unused)
     for path in unused:
         try:
-            path.rename(f"{path}{USED}{os.getpid()}")
+            used = path.rename(f"{path}{USED}{os.getpid()}")
         except FileNotFoundError:
             continue
+        if messages:
+            used.write_text(str(messages))
         return True
     return False
 
@@ -109,42 +157,52 @@ def arm(name: str, tickets: Path) -> None:
     owner, attribute = place_of(point)
     found = inspect.getattr_static(owner, attribute)
 
-    def reached() -> None:
-        if claim(tickets):
+    def reached(messages: int) -> None:
+        if claim(tickets, messages):
             os.kill(os.getpid(), signal.SIGKILL)
 
     if isinstance(found, staticmethod | classmethod):
-        setattr(owner, attribute, type(found)(_wrapped(found.__func__, point.when, reached)))
+        setattr(owner, attribute, type(found)(_wrapped(found.__func__, point, reached)))
     else:
-        setattr(owner, attribute, _wrapped(found, point.when, reached))
+        setattr(owner, attribute, _wrapped(found, point, reached))
 
 
 def _wrapped(
-    function: Callable[..., Any], when: When, reached: Callable[[], None]
+    function: Callable[..., Any], point: Point, reached: Callable[[int], None]
 ) -> Callable[..., Any]:
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         # Calling one runs nothing of it.
         raise TypeError(f"{function.__qualname__} is a generator; choose a method that it calls")
+    signature = inspect.signature(function)
+
+    def passed(
+        when: When, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any = None
+    ) -> None:
+        if when != point.when:
+            return
+        if point.messages is None:
+            reached(0)
+            return
+        arguments = {**signature.bind(*args, **kwargs).arguments, RETURNED: result}
+        if (messages := point.messages(arguments)) > 1:
+            reached(messages)
+
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def in_loop(*args: Any, **kwargs: Any) -> Any:
-            if when == "before":
-                reached()
+            passed("before", args, kwargs)
             result = await function(*args, **kwargs)
-            if when == "after":
-                reached()
+            passed("after", args, kwargs, result)
             return result
 
         return in_loop
 
     @functools.wraps(function)
     def in_place(*args: Any, **kwargs: Any) -> Any:
-        if when == "before":
-            reached()
+        passed("before", args, kwargs)
         result = function(*args, **kwargs)
-        if when == "after":
-            reached()
+        passed("after", args, kwargs, result)
         return result
 
     return in_place

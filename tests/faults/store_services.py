@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 from tenacity import stop_after_attempt, wait_fixed
 
@@ -18,6 +21,7 @@ from mqkit import BrokerUrl, Delivery, Publisher, Queue, Retry, Runtime, Service
 from mqkit.broker.connection import Connection
 from mqkit.drivers import named
 from mqkit.store import Store, SyncTransaction, Transaction
+from mqkit.store.running import group_size, groups
 from tests.faults.ledger import FailedOnPurposeError, Order, post, post_in_thread
 from tests.faults.matrix.journal import Journal
 
@@ -30,6 +34,13 @@ its own, or the handler takes many."""
 
 BATCH, WITHIN = 10, 0.02
 """Orders of a batch, and the seconds in which they come together."""
+
+BATCHES = 3
+"""At a time: where one is held up in its commit, others go on."""
+
+GROUP_TIME = 1.0
+"""Seconds that the handlers of a group run together here, at most. On a slow machine, which each
+message takes longer than mqkit's own limit, all would have transactions of their own."""
 
 RETRIES = Retry(stop=stop_after_attempt(20), wait=wait_fixed(0.1))
 
@@ -52,7 +63,7 @@ def posting(
     orders = queue or Queue(QUEUE, delivery_limit=DELIVERY_LIMIT)
     commits = os.environ.get("MQKIT_MATRIX_COMMITS", COMMITS[0])
     if commits == "batches":
-        _register_batch(service, journal, orders, events, concurrency, prefetch, timeout)
+        _register_batch(service, journal, orders, events, prefetch, timeout)
         return service
 
     @service.handler(
@@ -72,12 +83,23 @@ def posting(
     return service
 
 
+@contextlib.contextmanager
+def sharing_more() -> Iterator[None]:
+    """Let messages share a transaction however slow this machine is."""
+    with (
+        mock.patch.multiple(
+            group_size, GROUP_TIME=GROUP_TIME, LONGEST_GROUP=GROUP_TIME, WAITS=math.inf
+        ),
+        mock.patch.object(groups, "STALL", GROUP_TIME),
+    ):
+        yield
+
+
 def _register_batch(
     service: Service,
     journal: Journal | None,
     queue: Queue,
     events: str,
-    concurrency: int,
     prefetch: int,
     timeout: float | None,
 ) -> None:
@@ -89,7 +111,7 @@ def _register_batch(
         size=size,
         within=WITHIN,
         prefetch=prefetch,
-        concurrency=max(1, concurrency // size),
+        concurrency=BATCHES,
         timeout=timeout,
     )
     async def handle(
@@ -158,7 +180,8 @@ async def thread_worker_and_relay(url: BrokerUrl, stop: asyncio.Event) -> None:
 
 async def _serve(url: BrokerUrl, stop: asyncio.Event, store: Store) -> None:
     journal = Journal(Path(os.environ["MQKIT_MATRIX_JOURNAL"]))
-    await Runtime(posting(journal, store), url).run(stop)
+    with sharing_more():
+        await Runtime(posting(journal, store), url).run(stop)
 
 
 async def relay(url: BrokerUrl, stop: asyncio.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import signal
@@ -13,7 +14,10 @@ from typing import Any
 
 import pytest
 
+from mqkit import Delivery
 from mqkit.consuming.settler import Settler
+from mqkit.message import Properties
+from mqkit.store import Store, Transaction
 from tests.faults import failpoints
 from tests.support import ROOT
 
@@ -135,6 +139,83 @@ def test_every_named_point_is_there(
     # Which puts it back after the test.
     monkeypatch.setattr(owner, attribute, inspect.getattr_static(owner, attribute))
     failpoints.arm(name, tickets)
+
+
+async def test_a_place_of_a_group_is_come_to_by_two_and_more(
+    tickets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a point counts messages, a call with one passes, and who dies with three says so."""
+
+    async def method(_: Settler, members: list[str], *, more: bool = True) -> bool:
+        return more
+
+    monkeypatch.setattr(Settler, "example", method, raising=False)
+    monkeypatch.setitem(
+        failpoints.POINTS,
+        "several",
+        failpoints.Point(PATH, "after", lambda arguments: len(arguments["members"])),
+    )
+    failpoints.arm("several", tickets)
+    failpoints.issue(tickets, 1)
+    call = Settler.__new__(Settler).example  # type: ignore[attr-defined]
+    assert await call(["one"])
+    assert failpoints.left(tickets) == 1
+    with pytest.raises(DiedError):
+        await call(members=["one", "two", "three"], more=False)
+    assert failpoints.lost_by(tickets) == [3]
+
+
+async def test_what_was_returned_tells_how_many_messages_died(
+    tickets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a batch, those of its messages are counted that have a result, and no error."""
+
+    async def run_batch_once(_: Store, results: list[object]) -> list[object]:
+        return results
+
+    monkeypatch.setattr(Store, "run_batch_once", run_batch_once)
+    failpoints.arm("batch-committed", tickets)
+    failpoints.issue(tickets, 1)
+    store: Any = Store.__new__(Store)
+    await store.run_batch_once([None, OSError(), OSError()])
+    assert failpoints.left(tickets) == 1
+    with pytest.raises(DiedError):
+        await store.run_batch_once([None, OSError(), None])
+    assert failpoints.lost_by(tickets) == [2]
+
+
+DEATHS_OF_GROUPS = {
+    "group-in-turn": [2],
+    "shared-handled": [3],
+    "shared-written": [3],
+    "group-committed": [3],
+}
+
+
+@pytest.mark.parametrize(("name", "lost"), DEATHS_OF_GROUPS.items())
+async def test_the_points_of_groups_are_passed_by_messages_alone(
+    name: str, lost: list[int], tickets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message with a transaction of its own comes to none of them; three that share one do."""
+    owner, attribute = failpoints.place_of(failpoints.POINTS[name])
+    monkeypatch.setattr(owner, attribute, inspect.getattr_static(owner, attribute))
+    monkeypatch.setattr(failpoints, "IN_TURN", 1.0)
+    failpoints.arm(name, tickets)
+    failpoints.issue(tickets, 1)
+
+    async def run(transaction: Transaction) -> None:
+        await transaction.publish("", "there", {})
+
+    async with Store(f"sqlite:///{tmp_path / 'store'}", relay=False) as store:
+
+        async def handle(name: str) -> None:
+            delivery = Delivery(properties=Properties(message_id=name), queue="orders")
+            await store.run_once("ledger", delivery, run, at_once=1)
+
+        await handle("alone")
+        assert failpoints.left(tickets) == 1
+        await asyncio.gather(*map(handle, ["a", "b", "c"]), return_exceptions=True)
+    assert failpoints.lost_by(tickets) == lost
 
 
 def test_processes_get_a_ticket_each(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tests.faults.matrix.figures import HOLDS
 from tests.faults.matrix.journal import Journal
 from tests.faults.matrix.room import Rooms
 from tests.faults.matrix.row import Row, rows
+from tests.faults.store_services import COMMITS
 
 pytestmark = [pytest.mark.in_turn, pytest.mark.long]
 
@@ -58,6 +59,21 @@ def matrix_broker(request: pytest.FixtureRequest) -> Iterator[Rooms]:
 async def test_row_holds(matrix_broker: Rooms, row: Row, tmp_path: Path) -> None:
     """Nothing is lost or applied twice, queues end empty, no secret is in a log."""
     figures = await execute(row, matrix_broker, tmp_path / "row", short=True)
+    assert figures.verdict == HOLDS, f"{figures.problems}\n{tail(tmp_path / 'row' / 'logs')}"
+
+
+@pytest.mark.parametrize("commits", [each for each in COMMITS if each != "groups"])
+@pytest.mark.parametrize("number", [17, 18])
+async def test_killed_workers_lose_nothing_without_groups(
+    matrix_broker: Rooms,
+    number: int,
+    commits: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Workers that die around the commit of a batch, or of one message, lose and double nothing."""
+    monkeypatch.setenv("MQKIT_MATRIX_COMMITS", commits)
+    figures = await execute(rows()[number], matrix_broker, tmp_path / "row", short=True)
     assert figures.verdict == HOLDS, f"{figures.problems}\n{tail(tmp_path / 'row' / 'logs')}"
 
 

@@ -206,6 +206,14 @@ MUTATIONS = (
         "            await opened.database.dialect.roll_back(connection)\n",
         "            pass\n",
     ),
+    _one(
+        "what a member of a group published kept after it failed",
+        (19,),
+        "store/running/once.py",
+        "            group.failed.append((member, error))\n",
+        "            group.failed.append((member, error))\n"
+        "            group.transactions.append(transaction)\n",
+    ),
     # --- the outbox ------------------------------------------------------------------------------
     _one(
         "outbox written after the commit",

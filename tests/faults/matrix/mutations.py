@@ -33,7 +33,7 @@ DONE, FAILED = 0, 1
 
 console = Console(soft_wrap=True, highlight=False, markup=False)
 
-LATE = ("a recovery took", "did not happen within")
+LATE = ("a recovery took", "did not happen within", " kills of ", "faults were injected")
 
 LIMIT = 900.0
 """Seconds for the rows of one mutation."""

@@ -20,7 +20,7 @@ from mqkit.store.schema import inbox
 from tests.faults.ledger import Event, hold
 from tests.faults.matrix.ledger import Ledger, ledger
 from tests.faults.matrix.row import Bench, row
-from tests.faults.store_services import EVENTS, posting
+from tests.faults.store_services import EVENTS, posting, sharing_more
 from tests.support import Client, Telling, eventually
 
 LOCK_TIMEOUT = 1.5
@@ -32,8 +32,9 @@ STORE_WAIT_MAX = 1.5
 DEADLOCK_TIMEOUT = "700ms"
 """After which who waits looks for a deadlock, once: less than for the lock."""
 
-OUTAGE = 2.5
-"""Seconds that the database is locked, down or paused."""
+OUTAGE = 4.0
+"""Seconds that the database is locked, down or paused: more than twice the lock's timeout, for
+messages of a group meet it together first, and then each alone."""
 
 BACK_WITHIN = 10.0
 """Seconds from the end of an outage until a new order is posted, which may take some retries."""
@@ -145,6 +146,7 @@ async def database_away(bench: Bench) -> None:
     with (
         mock.patch.object(engine, "LOCK_TIMEOUT", LOCK_TIMEOUT),
         mock.patch.object(failures, "STORE_WAIT_MAX", STORE_WAIT_MAX),
+        sharing_more(),
     ):
         async with ledger(bench) as kept, bench.client() as client:
             await client.declare(EVENTS)
