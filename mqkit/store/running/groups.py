@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from mqkit.errors import StatementError, StoreError, StoreUnavailableError
+from mqkit.logging.error_reports import log_error
+from mqkit.logging.error_texts import error_type
 from mqkit.message import Delivery
 from mqkit.store.open_store import OpenStore
 from mqkit.store.running.group_size import GroupSize
@@ -19,6 +22,8 @@ from mqkit.store.running.member import Member, MemberLeftError
 from mqkit.store.running.once import Once, RunAgainError
 from mqkit.store.running.transient import Key
 from mqkit.store.transaction import Transaction
+
+logger = logging.getLogger(__name__)
 
 STALL = 0.01
 """Seconds without any run's end after which another one may begin beside those that go on."""
@@ -80,9 +85,13 @@ class Groups:
     async def _serve_group(self, members: Sequence[Member]) -> None:
         try:
             await self._run(members)
-        finally:
+        except Exception as error:  # noqa: BLE001 - a fault of this package: the others go on
+            text = "%s: a group of messages ended with an error of mqkit's own"
+            log_error(logger, logging.CRITICAL, text, self._handler, error=error)
             for each in members:
-                # All have ended, unless this was cancelled, or has a fault.
+                each.fail(StoreError(f"its group ended with {error_type(error)}"))
+        finally:
+            for each in members:  # all have ended, unless this is cancelled
                 each.fail(_closed())
 
     def close(self) -> None:

@@ -412,3 +412,21 @@ async def test_closing_tells_those_that_wait(database: str) -> None:
         with pytest.raises(StoreError):
             await waiting
         await closing
+
+
+async def test_a_fault_of_ours_ends_its_group_alone(
+    sqlite_database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told to each of them and logged, and the messages behind them are handled."""
+    async with grouping(sqlite_database, Fixed(2)) as (store, groups, work):
+        taken = groups._run
+
+        async def fail_once(members: Any) -> None:
+            monkeypatch.setattr(groups, "_run", taken)
+            raise LookupError("ours")
+
+        monkeypatch.setattr(groups, "_run", fail_once)
+        found = await together(groups, work, "a", "b", "c")
+        assert [type(each) for each in found] == [StoreError, StoreError, type(None)]
+        assert await work_of(store) == ["c"]
+    assert "error of mqkit's own" in caplog.text
