@@ -124,14 +124,16 @@ $(PEERS): tests/benchmarks/requirements-peers.txt | $(STAMP)
 	@touch $@
 
 # Each row of the fault matrix, 50 faults and more, on RabbitMQ 4.0 and 4.3 (two also on 3.10).
-#     make faults ROWS=1,4 VERSIONS=4.3 FAULTS=10 JSON=path
+#     make faults ROWS=1,4 VERSIONS=4.3 FAULTS=10 COMMITS=batches JSON=path
 ROWS :=
 VERSIONS :=
 FAULTS :=
+COMMITS :=
 JSON :=
 faults: broker postgres compiled
 	$(PY) -m tests.faults.matrix $(if $(ROWS),--rows $(ROWS)) $(if $(VERSIONS),--brokers $(VERSIONS)) \
-	    $(if $(FAULTS),--faults $(FAULTS)) $(if $(JSON),--json $(JSON))
+	    $(if $(FAULTS),--faults $(FAULTS)) $(if $(COMMITS),--commits $(COMMITS)) \
+	    $(if $(JSON),--json $(JSON))
 
 # On the embedded broker and RabbitMQ 4.3, 4.0 and 3.10 (containers), into the table of the docs.
 BROKERS := embedded 4.3 4.0 3.10
