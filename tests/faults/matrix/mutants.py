@@ -115,7 +115,10 @@ MUTATIONS = (
         (19,),
         "consuming/republisher.py",
         "            await self._send(message)\n        except (Exchange",
-        "            asyncio.ensure_future(self._send(message))\n        except (Exchange",
+        # After the ack is written: what is sent in the same turn of the loop may win.
+        "            later = asyncio.get_running_loop().call_later\n"
+        "            later(0.1, asyncio.ensure_future, self._send(message))\n"
+        "        except (Exchange",
     ),
     _one(
         "retry under a new id",
