@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 STALL = 0.01
 """Seconds without any run's end after which another one may begin beside those that go on."""
 
+IN_VAIN = 5.0
+"""Seconds for which the store was away to one message, after which others do not try it in turn."""
+
 
 class Groups:
     """Runs the messages of one handler in groups, in tasks of its own."""
@@ -136,26 +139,39 @@ class Groups:
                 size.conflicted()
                 if not await opened.database.answers():
                     await self._fail_all([each for each in members if not each.is_over], error)
-            for each in members:
-                if not each.is_over:
-                    await self._run_alone(each)
+            await self._run_each([each for each in members if not each.is_over])
         else:
             self._committed(members, began)
             for each in members:
                 opened.transient.ended(self._key(each))
 
-    async def _run_alone(self, member: Member) -> None:
+    async def _run_each(self, members: Sequence[Member]) -> None:
+        """Run each by itself; where one waits in vain, a table is locked, say: none waits after it.
+
+        A hundred that wait for a lock one after the other would wait for most of an hour.
+        """
+        loop = asyncio.get_running_loop()
+        for number, each in enumerate(members):
+            began = loop.time()
+            failed = await self._run_alone(each)
+            if isinstance(failed, StoreUnavailableError) and loop.time() - began > IN_VAIN:
+                await self._fail_all(members[number + 1 :], failed)
+                return
+
+    async def _run_alone(self, member: Member) -> Exception | None:
+        """Run the handler for one member in a transaction of its own; return what that failed of."""
         began = asyncio.get_running_loop().time()
         try:
             result = await self._once.one(self._opened, self._handler, member.delivery, member.turn)
         except MemberLeftError:
-            pass
+            return None
         except Exception as error:  # noqa: BLE001 - it is its message's, whatever it is
             await self._fail(member, error)
-        else:
-            self._opened.transient.ended(self._key(member))
-            member.end(result)
-            self._committed([member], began)
+            return error
+        self._opened.transient.ended(self._key(member))
+        member.end(result)
+        self._committed([member], began)
+        return None
 
     def _note_progress(self) -> None:
         self._progress += 1

@@ -430,3 +430,25 @@ async def test_a_fault_of_ours_ends_its_group_alone(
         assert [type(each) for each in found] == [StoreError, StoreError, type(None)]
         assert await work_of(store) == ["c"]
     assert "error of mqkit's own" in caplog.text
+
+
+async def test_nobody_waits_in_turn_for_what_one_waited_for_in_vain(
+    sqlite_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that stays locked holds up a group for one timeout, and not for one a message."""
+    tried: list[str | None] = []
+    async with grouping(sqlite_database) as (_, groups, work):
+
+        async def locked(*_: Any, **__: Any) -> None:
+            raise StoreUnavailableError("locked")
+
+        async def one(_: Any, __: str, alone: Any, ___: Any) -> None:
+            tried.append(alone.message_id)
+            raise StoreUnavailableError("locked")
+
+        monkeypatch.setattr(groups._once, "group", locked)
+        monkeypatch.setattr(groups._once, "one", one)
+        monkeypatch.setattr("mqkit.store.running.groups.IN_VAIN", -1.0)
+        found = await together(groups, work, "a", "b", "c")
+    assert [type(each) for each in found] == [StoreUnavailableError] * 3
+    assert tried == ["a"]
