@@ -159,7 +159,7 @@ class Groups:
                 return
 
     async def _run_alone(self, member: Member) -> Exception | None:
-        """Run the handler for one member in a transaction of its own; return what that failed of."""
+        """Run the handler for one member in its own transaction; return why that failed."""
         began = asyncio.get_running_loop().time()
         try:
             result = await self._once.one(self._opened, self._handler, member.delivery, member.turn)
