@@ -119,7 +119,8 @@ async def compare(
                 done, took = await rate(stores[rows], step, seconds)
                 if number:
                     found[name][rows].per_s.append(done / took)
-                    found[name][rows].wal.append(((await wal() if wal else 0) - before) / done)
+                    written = (await wal() if wal else 0) - before
+                        found[name][rows].wal.append(written / max(done, 1))
     return found
 
 
