@@ -120,7 +120,7 @@ async def compare(
                 if number:
                     found[name][rows].per_s.append(done / took)
                     written = (await wal() if wal else 0) - before
-                        found[name][rows].wal.append(written / max(done, 1))
+                    found[name][rows].wal.append(written / max(done, 1))
     return found
 
 
