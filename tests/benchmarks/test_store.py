@@ -256,6 +256,7 @@ def test_a_loop_by_hand_writes_all_three_rows(
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", sorted(PLAIN))
 def test_a_round_of_plain_handlers_tells_their_figures(

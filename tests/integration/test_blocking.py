@@ -276,7 +276,7 @@ def test_many_keep_their_order_and_wait_for_confirms_together(
     assert {result.error for result in results} == {None}
     stored = [message_id for message_id, _ in queue.take_all()]
     assert stored[100:] == [f"many-{number}" for number in range(2000)]
-    assert each_of_many < each / 3
+    assert each_of_many < each * 0.8, "one after the other takes as long for many as for one"
 
 
 def test_of_many_each_has_its_own_error(publisher: BlockingPublisher, queue: QueueOnBroker) -> None:

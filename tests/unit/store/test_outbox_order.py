@@ -26,6 +26,9 @@ from tests.postgres import find_postgres, start
 from tests.support import eventually
 from tests.unit.store.support import is_sqlite, opened, refusal
 
+IS_LONG = bool(os.environ.get("MQKIT_TEST_LONG"))
+"""Whether `MQKIT_TEST_LONG=1` asks for the long form."""
+
 KEYS = ("a", "b", "c", "")
 
 
@@ -216,7 +219,7 @@ async def check(
 
 
 @settings(
-    max_examples=15,
+    max_examples=15 if IS_LONG else 8,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -233,7 +236,7 @@ async def test_eight_writers_on_postgresql(
 
 
 @settings(
-    max_examples=10,
+    max_examples=10 if IS_LONG else 6,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
