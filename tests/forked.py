@@ -46,6 +46,9 @@ PRELOADED = (
 
 _NUMBER = struct.Struct("!q")
 
+_PATH = "PYTHONPATH"
+"""Python looks there when it starts: for `sitecustomize`, say."""
+
 
 class Command(subprocess.Popen[str]):
     """A `mqkit` command in a process of its own, as `subprocess.Popen` shows it."""
@@ -54,7 +57,7 @@ class Command(subprocess.Popen[str]):
         """Start it.
 
         :param arguments: those after `python -m mqkit`
-        :param env: its environment
+        :param env: its environment; one with another PYTHONPATH, say, is a Python that starts anew
         :param options: Popen's: `cwd`, `stdin`, `stdout`, `stderr`, `process_group`; with
             `preexec_fn` it is a Python that starts anew
         """
@@ -66,10 +69,10 @@ class Command(subprocess.Popen[str]):
     def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *rest: Any) -> None:
         """Ask for a fork, where Popen forks by itself."""
         popen: Any = super()
-        if preexec_fn is not None:
+        cwd, env, *_ = rest[2:]
+        if preexec_fn is not None or env.get(_PATH) != os.environ.get(_PATH):
             popen._execute_child(args, executable, preexec_fn, *rest)
             return
-        cwd, env, *_ = rest[2:]
         pipes = rest[7:13]
         request = {
             "arguments": args[3:],

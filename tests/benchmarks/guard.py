@@ -9,8 +9,10 @@ the most part theirs, and the two slices of a round may get quite different shar
 rate: a client that needs half of the processor time for a message handles twice as many where it
 is the limit, which it is on an idle machine. What other load does to processor time (caches, the
 clock of the processor, smaller reads from the socket) it does to both slices of a round alike; the
-median of the rounds' ratios drops the rounds where it did not. The thresholds are a third below
-what is measured: on two cores with a load of 14, a run still tells up to a sixth more or less.
+median of the rounds' ratios drops the rounds where it did not. The thresholds are a quarter and a
+third below the least that was measured, for the same code on several machines: published 0.67 to
+1.10, handled 1.18 to 1.25. On two cores with a load of 14, a run still tells up to a sixth more or
+less.
 
 Exit codes: 0 both ratios hold; 1 one does not, or there is no broker.
 """
@@ -46,7 +48,7 @@ from tests.benchmarks.side_by_side.room import Room, own_vhost
 from tests.benchmarks.side_by_side.systems import raw_pika
 from tests.benchmarks.side_by_side.systems.base import PREFETCH, WINDOW, Job, Meter, Order
 
-PUBLISHED_SHARE = 0.7
+PUBLISHED_SHARE = 0.5
 """Of raw pika's speed at publishing that mqkit must have: confirmed, pipelined, mandatory."""
 
 HANDLED_SHARE = 0.8

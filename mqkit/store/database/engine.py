@@ -51,18 +51,6 @@ _PIN_SESSION = (
 """With 'off', a server that crashes forgets transactions whose messages are acked; what is between
 'local' and 'remote_apply' is a choice of what more than the server's own disk is waited for."""
 
-SERVER_SETTINGS = {
-    "application_name": "mqkit",
-    "lock_timeout": str(int(LOCK_TIMEOUT * 1000)),
-    # A claim reads what was committed before it got its locks, and no older snapshot.
-    "default_transaction_isolation": "read committed",
-    # A worker that vanished lets go of its rows within half a minute, not 2 hours.
-    "tcp_keepalives_idle": "15",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-}
-"""Settings of a session of PostgreSQL, where it is one session for as long as it is connected."""
-
 
 def make_engine(
     url: URL, pool: int, *, pooled: bool = False, statement_timeout: float | None = None
@@ -80,6 +68,20 @@ def make_engine(
         engine = _postgres(url, pool, pooled=pooled, timeout=statement_timeout)
     watch_transactions(engine.sync_engine)
     return engine
+
+
+def server_settings() -> dict[str, str]:
+    """Return the settings of a session of PostgreSQL, where a connection is one session."""
+    return {
+        "application_name": "mqkit",
+        "lock_timeout": str(int(LOCK_TIMEOUT * 1000)),
+        # A claim reads what was committed before it got its locks, and no older snapshot.
+        "default_transaction_isolation": "read committed",
+        # A worker that vanished lets go of its rows within half a minute, not 2 hours.
+        "tcp_keepalives_idle": "15",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+    }
 
 
 def quiet_loggers() -> None:
@@ -141,7 +143,7 @@ def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float | None) -> As
         arguments["prepared_statement_name_func"] = lambda: ""
         options["isolation_level"] = "READ COMMITTED"
     else:
-        arguments["server_settings"] = dict(SERVER_SETTINGS)
+        arguments["server_settings"] = server_settings()
     engine = create_async_engine(
         url.set(query={}),
         pool_size=pool + BESIDE,

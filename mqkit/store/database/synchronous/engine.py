@@ -17,10 +17,10 @@ from mqkit.errors import ConfigurationError
 from mqkit.store.database.engine import (
     CONNECT_TIMEOUT,
     LOCK_TIMEOUT,
-    SERVER_SETTINGS,
     STATEMENT_TIMEOUT,
     pin_sessions,
     quiet_loggers,
+    server_settings,
     set_up_sqlite,
     watch_transactions,
     watch_unpinning,
@@ -143,7 +143,7 @@ def _connector(url: URL, timeout: float, *, pooled: bool) -> Callable[[], psycop
     arguments |= {name: value for name, value in named.items() if value is not None}
     arguments.setdefault("connect_timeout", int(CONNECT_TIMEOUT))
     # What is no parameter of libpq is a setting, as it is for asyncpg.
-    settings = given if pooled else {**SERVER_SETTINGS, **given}
+    settings = given if pooled else {**server_settings(), **given}
     if settings:
         options = [f"-c {name}={_escaped(str(value))}" for name, value in settings.items()]
         arguments["options"] = " ".join([*options, arguments.get("options", "")]).strip()
