@@ -70,7 +70,7 @@ class WorkerPool(Generic[T]):
         return self._queue.is_paused
 
     def set_limit(self, limit: int) -> None:
-        """Run so many items at the same time from now on; what runs goes on."""
+        """Set how many items run at the same time from now on; what runs goes on."""
         if self._queue.set_limit(limit) and self._waking is None:
             self._wake_soon()
 
@@ -230,7 +230,7 @@ class WorkQueue(Generic[T]):
         return len(self._ready) + sum(len(line) for line in self._behind.values() if line)
 
     def set_limit(self, limit: int) -> bool:
-        """Let so many run at the same time; tell whether more may than before."""
+        """Set how many items may run at a time, and return whether that is more than before."""
         more = limit - self._limit
         self._limit = limit
         self._free += more  # below zero for as long as more of them run

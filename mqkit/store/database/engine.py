@@ -93,7 +93,7 @@ def quiet_loggers() -> None:
 
 
 def watch_transactions(engine: Engine) -> None:
-    """Note the errors of an engine's transactions, and let nobody else commit them."""
+    """Watch an engine's transactions: note their errors, refuse commits but mqkit's own."""
 
     @event.listens_for(engine, "handle_error")
     def note(context: Any) -> None:

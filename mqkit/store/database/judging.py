@@ -17,7 +17,7 @@ _Kind = TypeVar("_Kind", bound=StoreError)
 
 
 class ErrorTeller:
-    """Tells the database's failures from the caller's, for the transactions of one database."""
+    """Decides whether an error in a transaction is the database's fault or the caller's."""
 
     def __init__(self, url: URL, *, statement_timeout: float | None, savepoint: str) -> None:
         """Tell nothing yet.

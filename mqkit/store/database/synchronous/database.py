@@ -79,7 +79,7 @@ class CommitGate:
             self._abort = abort
 
     def disconnecting(self) -> bool:
-        """Let nobody abort it any more, and tell whether the run was given up."""
+        """End the time in which the run can be given up, and return whether it was."""
         with self._aborting:
             self._abort = None
         return self._is_given_up
