@@ -24,7 +24,8 @@ class Watch:
     """Records what happened in one transaction, as its errors are judged by that."""
 
     error: BaseException | None = None
-    """The latest error that the database gave, whoever caught it; not that one had come before."""
+    """The latest error of a statement, also where the handler has caught it. What PostgreSQL answers
+    to each statement after a failed one is not counted."""
     fault: Fault = Fault.STATEMENT
     """Whom that one blames."""
     is_ours: bool = False
@@ -44,14 +45,14 @@ class Watch:
     driver_is_lent: bool = False
     """Whether the handler has asyncpg's connection."""
     ended: bool = False
-    """Whether somebody but mqkit ended the transaction by asyncpg's connection."""
+    """Whether the handler sent a COMMIT or a ROLLBACK by asyncpg's connection."""
 
     lost: bool = False
     """Whether asyncpg's connection is closed."""
     begun: Any = None
     """SQLAlchemy's transaction."""
     since: float = 0.0
-    """When it began, on the clock of whoever runs it."""
+    """When the transaction began: seconds of the event loop's clock, or of the thread's."""
 
     def begin_turn(self) -> None:
         """Note that a handler's statements follow, for which no error came yet."""
@@ -93,7 +94,7 @@ class Watch:
 
 
 def check_going_on(connection: Connection | None, watch: Watch) -> None:
-    """Check that nobody has ended the transaction, as far as that is seen from here.
+    """Raise where the handler has ended the transaction by a COMMIT or a ROLLBACK of its own.
 
     :raises StoreError: somebody has
     """

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import psycopg
 
 CANCEL_TIMEOUT = 2.0
-"""Seconds for telling a server that nobody waits for a statement any more."""
+"""Seconds that the request to cancel a statement on the server may take."""
 
 REFUSE = "mqkit_refuse"
 """The execution option that holds what is called before each statement, and may raise."""
