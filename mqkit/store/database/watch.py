@@ -24,8 +24,10 @@ class Watch:
     """Records what happened in one transaction, as its errors are judged by that."""
 
     error: BaseException | None = None
-    """The latest error of a statement, also where the handler has caught it. What PostgreSQL answers
-    to each statement after a failed one is not counted."""
+    """The latest error of a statement, also where the handler has caught it.
+
+    What PostgreSQL answers to each statement after a failed one is not counted.
+    """
     fault: Fault = Fault.STATEMENT
     """Whom that one blames."""
     is_ours: bool = False
