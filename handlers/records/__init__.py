@@ -1,0 +1,1 @@
+"""What the services keep: tables and statements, one module a service, without mqkit."""
