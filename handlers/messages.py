@@ -35,8 +35,11 @@ REFUNDS = Exchange("payments.refunds", type="topic")
 BILLING = Exchange("payments.billing", type="topic")
 """`billing.close-month`; `billing.month-closed`."""
 
-ALERTS = Exchange("payments.alerts", type="topic")
+ALERTS = Exchange("payments.alerts", type="topic", mandatory=False)
 """`alert.INVARIANT`: what the monitoring service found to be wrong."""
+
+MONITORING = Exchange("payments.monitoring", type="topic")
+"""`monitoring.judge`, which the monitoring service sends to itself; requests `monitoring.summary`."""
 
 SHORT = 50
 LONG = 200
@@ -421,3 +424,47 @@ class Alert(Frozen):
     about: Annotated[str, Field(max_length=LONG)]
     """The order, account or business key that it is about."""
     what: Annotated[str, Field(max_length=1000)]
+
+
+class JudgeOrders(Frozen):
+    """`monitoring.judge`: judge the orders whose time is over; the monitoring service's to itself."""
+
+    at: dt.datetime
+
+
+class AskSummary(Frozen):
+    """`monitoring.summary`: a request, which `Summary` answers."""
+
+
+class Count(Frozen):
+    """How many things of one kind were seen, and how much money they are about."""
+
+    kind: str
+    """`accepted`, `end`, `hold`, `hold-end`, `posting`, `refund`, `month`."""
+    detail: str
+    """What it was of its kind: `executed`, `refused`, `deposit`."""
+    currency: str
+    """Empty where it is about no money."""
+    number: int
+    amount: Decimal
+
+
+class Totals(Frozen):
+    """What was posted in one currency, and what is held."""
+
+    currency: Currency
+    debits: Decimal
+    credits: Decimal
+    held: Decimal
+
+
+class Summary(Frozen):
+    """What the monitoring service has seen."""
+
+    counts: tuple[Count, ...]
+    totals: tuple[Totals, ...]
+    unsettled: int
+    """Orders of which something has still to come."""
+    alerts: int
+    latest_alerts: tuple[Alert, ...]
+    """The latest ten."""
