@@ -39,7 +39,7 @@ ALERTS = Exchange("payments.alerts", type="topic", mandatory=False)
 """`alert.INVARIANT`: what the monitoring service found to be wrong."""
 
 MONITORING = Exchange("payments.monitoring", type="topic")
-"""`monitoring.judge`, which the monitoring service sends to itself; requests `monitoring.summary`."""
+"""`monitoring.judge`, of the monitoring service to itself; requests `monitoring.summary`."""
 
 SHORT = 50
 LONG = 200
@@ -427,7 +427,7 @@ class Alert(Frozen):
 
 
 class JudgeOrders(Frozen):
-    """`monitoring.judge`: judge the orders whose time is over; the monitoring service's to itself."""
+    """`monitoring.judge`: judge the orders whose time is over then."""
 
     at: dt.datetime
 
