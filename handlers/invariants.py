@@ -104,7 +104,7 @@ def fact_of(event: Event) -> Fact:
         content = f"{event.accounts} accounts"
         return Fact(Kind.MONTH, event.month, None, None, ZERO, "", "closed", content)
     kind, detail = _KINDS[type(event)]
-    key, account, more, deadline = event.order_id, None, "", None
+    key, more, deadline = event.order_id, "", None
     if isinstance(event, HoldChanged):
         kind = Kind.HOLD if event.state is HoldState.PLACED else Kind.HOLD_END
         detail = event.state.value
@@ -114,13 +114,9 @@ def fact_of(event: Event) -> Fact:
         more = f", to {event.partner.bank} {event.partner.account}"
     elif isinstance(event, OrderAccepted):
         deadline = event.deadline.timestamp()
-    if not isinstance(event, RefundRefused):
-        account = event.account_id
-    money = f"{event.amount:.2f} {event.currency}"
-    content = f"{detail}: {money}, account {account}{more}"
-    return Fact(
-        kind, key, event.order_id, account, event.amount, event.currency, detail, content, deadline
-    )
+    account, amount, currency = event.account_id, event.amount, event.currency
+    content = f"{detail}: {amount:.2f} {currency}, account {account}{more}"
+    return Fact(kind, key, event.order_id, account, amount, currency, detail, content, deadline)
 
 
 _KINDS: dict[type, tuple[Kind, str]] = {

@@ -433,7 +433,7 @@ class Alert(Frozen):
 class JudgeOrders(Frozen):
     """`monitoring.judge`: judge the orders whose time is over then."""
 
-    at: dt.datetime
+    at: AwareDatetime
 
 
 class AskSummary(Frozen):

@@ -18,8 +18,8 @@ from rich.logging import RichHandler
 
 from handlers.accounting.database import database_url
 from handlers.accounting.errors import LedgerError
+from handlers.processes import ProcessError
 from handlers.replay import generate as generator
-from handlers.replay.ledger_process import LedgerProcessError
 from handlers.replay.progress import ReplayProgress
 from handlers.replay.replay import Replay, ReplayError
 from handlers.replay.report import Report, print_report
@@ -157,7 +157,7 @@ def main() -> None:
     except (
         MqkitError,
         LedgerError,
-        LedgerProcessError,
+        ProcessError,
         ReplayError,
         StatementError,
         OSError,

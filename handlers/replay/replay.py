@@ -24,7 +24,7 @@ from handlers.accounting.reading import Ledger, open_ledger
 from handlers.bank_format import RowError, parse_row
 from handlers.events import Origin
 from handlers.ledger import POST_QUEUE
-from handlers.replay.ledger_process import LedgerProcess
+from handlers.processes import MqkitProcess
 from handlers.replay.progress import ReplayProgress
 from handlers.replay.queues import POLL, QueueLook, dead_letters, look
 from handlers.replay.reconcile import LastDays, reconcile
@@ -44,6 +44,9 @@ LET_GO_WAIT = 15.0
 QUIET = 2.0
 """Seconds in which nothing may move before the ledger is stopped. What it then has fetched and not
 posted goes back to the queue, and the ledger has to be started once more."""
+
+PROCESSES = 2
+"""One posts; the other stands by, and goes on at once where the first one dies."""
 
 CONNECT_DEADLINE = 15.0
 """Seconds for the first connection to the broker."""
@@ -104,13 +107,13 @@ class Replay:
         self._timeout = timeout
         self._progress = progress
         self._rows = _Rows()
-        self._process = LedgerProcess(url, database, log_of(database), progress.tell)
+        self._process = ledger_process(url, database, log_of(database), progress.tell)
 
     async def run(self) -> Report:
         """Replay, reconcile, and report.
 
         :raises ReplayError: no progress for too long, or somebody else consumes the queues
-        :raises LedgerProcessError: the ledger does not stay alive
+        :raises ProcessError: the ledger does not stay alive
         :raises LedgerError: the database cannot be used
         :raises mqkit.errors.MqkitError: the broker cannot be used
         """
@@ -285,6 +288,13 @@ class Replay:
             seconds=seconds,
             broker=broker,
         )
+
+
+def ledger_process(url: str, database: str, log: Path, tell: Callable[[str], None]) -> MqkitProcess:
+    """Make the ledger's supervisor, which starts again what dies."""
+    run = ("run", "handlers.ledger:service", "--processes", str(PROCESSES))
+    environment = {"MQKIT_URL": url, "LEDGER_DATABASE": database}
+    return MqkitProcess("the ledger", *run, environment=environment, log=log, tell=tell)
 
 
 def log_of(database: str) -> Path:

@@ -61,7 +61,7 @@ class Payment:
         return HoldChanged(**self._money, state=state)
 
     def paid(self) -> Posted:
-        key = f"hold-{self.order_id}"
+        key = f"execute-{self.order_id}"
         return posted(key, "execute", -self.amount, self.account_id, self.order_id, self.currency)
 
     def paid_back(self, number: int, amount: Decimal) -> Posted:
@@ -219,13 +219,13 @@ BROKEN: dict[str, tuple[Invariant, str, Callable[[], list[Event]]]] = {
     ),
     "a business key that is posted with another content": (
         Invariant.ONE_EFFECT,
-        "hold-o-1",
+        "execute-o-1",
         lambda: [*_EXECUTED, _OTHER.paid()],
     ),
     "an order that is paid under two keys": (
         Invariant.ONE_EFFECT,
         "o-1",
-        lambda: [*_EXECUTED, posted("hold-o-1-again", "execute", -_MOST, order_id="o-1")],
+        lambda: [*_EXECUTED, posted("execute-o-1-again", "execute", -_MOST, order_id="o-1")],
     ),
     "an order that is paid by another amount": (
         Invariant.ONE_EFFECT,
