@@ -20,12 +20,12 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from handlers.accounting.schema import Money
 from handlers.invariants import Fact, Kind, Sums
 from handlers.messages import Alert, Count, Currency, Totals
+from handlers.records.inserting import insert_into
 
 LOOKUP_SIZE = 500
 """Keys in one `IN (...)`; SQLite allows 999 parameters in its older builds."""
@@ -98,12 +98,6 @@ alerts = Table(
 )
 
 _FACT = (*(column for column in facts.c if column.name != "id"),)
-
-
-def _insert(connection: AsyncConnection, table: Table) -> Any:
-    """Begin an INSERT that knows ON CONFLICT; each dialect has its own."""
-    of = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return of(table)
 
 
 async def take_turn(connection: AsyncConnection) -> None:
@@ -183,7 +177,7 @@ async def _add(connection: AsyncConnection, table: Table, rows: list[dict[str, A
     """Insert rows, or add their numbers to those of the rows that are there."""
     if not rows:
         return
-    insert = _insert(connection, table)
+    insert = insert_into(connection, table)
     added = {c.name: c + insert.excluded[c.name] for c in table.c if not c.primary_key}
     statement: Insert = insert.on_conflict_do_update(
         index_elements=list(table.primary_key.columns), set_=added
@@ -217,7 +211,7 @@ async def set_unsettled(
     for some in _chunks(sorted(settled)):
         await connection.execute(delete(unsettled).where(unsettled.c.order_id.in_(some)))
     if judge_at:
-        insert = _insert(connection, unsettled)
+        insert = insert_into(connection, unsettled)
         statement = insert.on_conflict_do_update(
             index_elements=[unsettled.c.order_id], set_={"judge_at": insert.excluded.judge_at}
         )
@@ -244,7 +238,7 @@ async def new_judgements(connection: AsyncConnection, times: Iterable[int]) -> l
     there = set((await connection.execute(query)).scalars()) if wanted else set()
     new = [at for at in wanted if at not in there]
     if new:
-        statement = _insert(connection, judgements).on_conflict_do_nothing()
+        statement = insert_into(connection, judgements).on_conflict_do_nothing()
         await connection.execute(statement, [{"at": at} for at in new])
     return new
 

@@ -1,4 +1,4 @@
-"""The command line of `python -m handlers`: `replay` and `generate`."""
+"""The command line of `python -m handlers`: `demo`, `replay` and `generate`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from rich.logging import RichHandler
 
 from handlers.accounting.database import database_url
 from handlers.accounting.errors import LedgerError
+from handlers.demo.command import demo
+from handlers.demo.folder import FolderError
+from handlers.demo.run import DemoError
 from handlers.processes import ProcessError
+from handlers.progress import Progress
 from handlers.replay import generate as generator
-from handlers.replay.progress import ReplayProgress
-from handlers.replay.replay import Replay, ReplayError
+from handlers.replay.replay import POSTED, PUBLISHED, Replay, ReplayError
 from handlers.replay.report import Report, print_report
 from handlers.replay.statement_file import Statement, StatementError, open_statement
 from mqkit import BrokerUrl, ConfigurationError, MqkitError
@@ -41,6 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 errors = Console(stderr=True)
+app.command()(demo)
 
 
 @app.callback()
@@ -100,7 +104,8 @@ def replay(
 
 
 def _replay(statement: Statement, url: str, database: str, timeout: float) -> Report:
-    with ReplayProgress(statement.rows, errors) as progress:
+    totals = {PUBLISHED: statement.rows, POSTED: statement.rows}
+    with Progress(totals, errors) as progress:
         run = Replay(statement, url, database, timeout=timeout, progress=progress)
         return asyncio.run(run.run())
 
@@ -151,11 +156,12 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except ConfigurationError as error:
+    except (ConfigurationError, FolderError) as error:
         typer.echo(f"handlers: {error}", err=True)
         code = CALLED_WRONGLY
     except (
         MqkitError,
+        DemoError,
         LedgerError,
         ProcessError,
         ReplayError,

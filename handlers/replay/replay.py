@@ -25,7 +25,7 @@ from handlers.bank_format import RowError, parse_row
 from handlers.events import Origin
 from handlers.ledger import POST_QUEUE
 from handlers.processes import MqkitProcess
-from handlers.replay.progress import ReplayProgress
+from handlers.progress import Progress
 from handlers.replay.queues import POLL, QueueLook, dead_letters, look
 from handlers.replay.reconcile import LastDays, reconcile
 from handlers.replay.report import Rejection, Report
@@ -44,6 +44,10 @@ LET_GO_WAIT = 15.0
 QUIET = 2.0
 """Seconds in which nothing may move before the ledger is stopped. What it then has fetched and not
 posted goes back to the queue, and the ledger has to be started once more."""
+
+PUBLISHED = "published"
+POSTED = "in the ledger"
+"""What progress is shown of."""
 
 PROCESSES = 2
 """One posts; the other stands by, and goes on at once where the first one dies."""
@@ -99,7 +103,7 @@ class Replay:
         database: str,
         *,
         timeout: float,
-        progress: ReplayProgress,
+        progress: Progress,
     ) -> None:
         self._statement = statement
         self._url = BrokerUrl.parse(url)
@@ -140,7 +144,7 @@ class Replay:
     def _tell_of_before(self, posted: int) -> None:
         """Say what an earlier run has posted, or this one would look as if it did all of it."""
         if posted:
-            self._progress.show(0, posted)
+            self._progress.show({PUBLISHED: 0, POSTED: posted})
             self._progress.tell(
                 f"{posted:,} of {self._rows.total:,} rows were posted before; they are sent again, "
                 f"and must change nothing. To begin anew, {_to_begin_anew(self._database)}"
@@ -251,7 +255,7 @@ class Replay:
             now = time.monotonic()
             self._process.check()
             posted = len(rows.ids) - len(missing)
-            self._progress.show(rows.read, posted)
+            self._progress.show({PUBLISHED: rows.read, POSTED: posted})
             state = (rows.read, posted, waiting)
             if state != last_state:
                 last_state, moved = state, now
