@@ -24,7 +24,7 @@ from handlers.records import billing, monitoring, refunds
 from mqkit.store import Store
 from mqkit.store.schema import inbox, outbox, states
 
-Sums = dict[str, Decimal]
+Sums = Mapping[str, Decimal]
 """An amount for each currency."""
 
 SHOWN = 5
@@ -118,7 +118,7 @@ async def read_books(databases: Mapping[str, str]) -> Books:
     )
 
 
-async def _posted(connection: AsyncConnection) -> dict[str, Sums]:
+async def _posted(connection: AsyncConnection) -> Mapping[str, Sums]:
     """Sum what each kind of command posted to customers' accounts."""
     query = (
         select(commands.c.kind, sides.c.currency, func.sum(sides.c.amount))
@@ -126,7 +126,7 @@ async def _posted(connection: AsyncConnection) -> dict[str, Sums]:
         .where(sides.c.account.startswith(CUSTOMER_PREFIX, autoescape=True))
         .group_by(commands.c.kind, sides.c.currency)
     )
-    posted: dict[str, Sums] = {}
+    posted: dict[str, dict[str, Decimal]] = {}
     for kind, currency, amount in await connection.execute(query):
         posted.setdefault(kind, {})[currency] = amount
     return posted
@@ -151,7 +151,7 @@ async def _messages(url: str) -> tuple[int, int]:
 
 
 def _added(amounts: Iterable[tuple[str, Decimal]]) -> Sums:
-    sums: Sums = {}
+    sums: dict[str, Decimal] = {}
     for currency, amount in amounts:
         sums[currency] = sums.get(currency, Decimal("0.00")) + amount
     return sums

@@ -16,7 +16,6 @@ from handlers.messages import (
     ORDERS,
     REFUNDS,
     RISK,
-    Currency,
     MonthClosed,
     OrderExecuted,
     OrderRefused,
@@ -25,7 +24,7 @@ from handlers.messages import (
 )
 from mqkit import Publisher, PublishError, Queue, Retry, Service
 
-Sums = dict[Currency, Decimal]
+Sums = dict[str, Decimal]
 
 
 class Customers:

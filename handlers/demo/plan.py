@@ -87,9 +87,9 @@ class Plan:
         limited = {p.order.account_id for p in self.orders if p.fate is Fate.SOME_OF_MANY}
         return fates[Fate.EXECUTED] + FEW_ORDERS * len(limited)
 
-    def paid(self) -> dict[Currency, Decimal]:
+    def paid(self) -> dict[str, Decimal]:
         """Sum what orders must pay."""
-        sums: dict[Currency, Decimal] = {}
+        sums: dict[str, Decimal] = {}
         passed: Counter[int] = Counter()
         for planned in self.orders:
             order = planned.order
@@ -99,18 +99,18 @@ class Plan:
                 sums[order.currency] = sums.get(order.currency, Decimal(0)) + order.amount
         return sums
 
-    def refunds_paid(self) -> dict[Currency, Decimal]:
+    def refunds_paid(self) -> dict[str, Decimal]:
         """Sum what refunds must pay back."""
-        sums: dict[Currency, Decimal] = {}
+        sums: dict[str, Decimal] = {}
         for planned in self.orders:
             currency = planned.order.currency
             if planned.refunded:
                 sums[currency] = sums.get(currency, Decimal(0)) + planned.refunded
         return sums
 
-    def deposited(self) -> dict[Currency, Decimal]:
+    def deposited(self) -> dict[str, Decimal]:
         """Sum what is paid in."""
-        sums: dict[Currency, Decimal] = {}
+        sums: dict[str, Decimal] = {}
         for deposit in self.deposits:
             sums[deposit.currency] = sums.get(deposit.currency, Decimal(0)) + deposit.amount
         return sums

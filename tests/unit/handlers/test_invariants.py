@@ -72,7 +72,7 @@ def test_the_same_content_is_one_fact(what: str) -> None:
 def test_what_is_held_is_added_up_for_each_account() -> None:
     """A hold adds to it and its end takes it away, and a posting changes the balance alone."""
     one, other = Payment("o-1"), Payment("o-2", Decimal("2.50"))
-    events = [one.hold(HoldState.PLACED), other.hold(HoldState.PLACED), one.paid()]
+    events: list[Event] = [one.hold(HoldState.PLACED), other.hold(HoldState.PLACED), one.paid()]
     zero, ten = Decimal("0.00"), Decimal("10.00")
     assert add_up(events) == {
         ("customer:7", "CZK"): (ten, zero, Decimal("12.50")),
