@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mqkit.errors import MessageIdError, MessageIdReusedError, StoreError
 from mqkit.message import Delivery
 from mqkit.store.database.dialects import Dialect
-from mqkit.store.schema import MAX_ID, inbox, states
+from mqkit.store.schema import MAX_ID, inbox, saga_history, sagas, states
 from mqkit.store.serialization import writable
 
 PURGE_LOCK = -1
@@ -281,7 +281,7 @@ async def purge(connection: AsyncConnection, dialect: Dialect, now: datetime) ->
     deleted = 0
     if not await dialect.lock_shards(connection, [PURGE_LOCK]):
         return 0
-    for table in (inbox, states):
+    for table in (inbox, states, saga_history, sagas):
         result = await connection.execute(dialect.delete_old(table, now))
         deleted += result.rowcount
     return deleted

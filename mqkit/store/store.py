@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from sqlalchemy import URL
-
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
 from mqkit.clock import Clock, utc_now
@@ -18,11 +16,12 @@ from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import Delivery
 from mqkit.middleware import Observer
 from mqkit.outcome import Outcome
+from mqkit.registration.sagas import SagaRow
 from mqkit.registration.transactions import HandlerPolicy, SendWithin
-from mqkit.settings import Settings
 from mqkit.store import inbox
 from mqkit.store.database.owner import Owner
 from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
+from mqkit.store.database.url import url_now
 from mqkit.store.database.watch import watch_of
 from mqkit.store.open_store import OpenStore
 from mqkit.store.outbox import Outbox, Unpublished
@@ -30,6 +29,7 @@ from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
 from mqkit.store.running.group_size import DEFAULT_MOST
 from mqkit.store.running.once import Once, RunMany
 from mqkit.store.running.runs import Runs
+from mqkit.store.sagas import SagaStory, saga_list, saga_stories
 from mqkit.store.schema import MAX_ID
 from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, message_status
@@ -121,6 +121,9 @@ class Store(Observer):
         self._thread_runs = Runs(ThreadOnce(self._clock, **options), max_group=1)
         self._owner = Owner()
 
+    transaction_type = Transaction
+    """What handlers ask for by annotation, and sagas without their methods' asking."""
+
     @property
     def window(self) -> float:
         """Return the seconds that the inbox remembers a message at least."""
@@ -163,7 +166,7 @@ class Store(Observer):
         async with self._owner.changing() as owner:
             if owner.users == 0:
                 database = Database(
-                    self._url_now(),
+                    url_now(self._url),
                     pool=self._pool,
                     statement_timeout=self._statement_timeout,
                 )
@@ -199,15 +202,9 @@ class Store(Observer):
         opened = self._open()
         if not self._relays or opened.relay is not None:
             return None
-        return opened.start_relay(
-            Relay(
-                Outbox(opened.database),
-                send,
-                clock=self._clock,
-                purge=self._purge,
-                sweep=self._sweep,
-            )
-        )
+        outbox, clock = Outbox(opened.database), self._clock
+        relay = Relay(outbox, send, clock=clock, purge=self._purge, sweep=self._sweep)
+        return opened.start_relay(relay)
 
     async def stop(self) -> None:
         """End the relay: what is being published is confirmed, and taken out of the outbox."""
@@ -232,9 +229,7 @@ class Store(Observer):
         opened = self._open()
         try:
             async with opened.database.transaction() as connection:
-                transaction = Transaction(
-                    connection, app_id=app_id, limits=self._limits, new_id=opened.new_id
-                )
+                transaction = self._once.transaction(opened, connection, app_id=app_id)
                 watch_of(connection).of_handler = True
                 yield transaction
                 await self._once.finish(opened, connection, [transaction])
@@ -340,6 +335,23 @@ class Store(Observer):
         await opened.recorder.flush(message_id)
         return await message_status(opened.database, message_id)
 
+    async def sagas(
+        self, *, name: str | None = None, status: str | None = None, limit: int = MAX_LISTED
+    ) -> list[SagaRow]:
+        """List sagas, the ones that changed last first; those of a name or a status alone.
+
+        :raises StoreUnavailableError: the database is away
+        """
+        database = self._open().database
+        return await saga_list(database, name=name, status=status, limit=limit)
+
+    async def saga(self, saga_id: str, *, name: str | None = None) -> list[SagaStory]:
+        """Tell the story of the sagas of an id: one for each name that has it, or none.
+
+        :raises StoreUnavailableError: the database is away
+        """
+        return await saga_stories(self._open().database, saga_id, name=name)
+
     async def pending(self) -> int:
         """Count messages that are committed and not yet confirmed by the broker.
 
@@ -370,11 +382,6 @@ class Store(Observer):
         if self._opened is not None and self._opened.relay is not None:
             self._opened.relay.wake()
 
-    def _url_now(self) -> URL:
-        if self._url is None:
-            return _url_of_environment()
-        return store_url(self._url()) if callable(self._url) else self._url
-
     def _clock(self) -> datetime:
         now = self._given_clock()
         return now + timedelta(seconds=self._ahead) if self._ahead else now
@@ -389,12 +396,3 @@ class Store(Observer):
             raise StoreError("the store is not open: await store.open(), or use `async with store`")
         self._owner.check()
         return self._opened
-
-
-def _url_of_environment() -> URL:
-    setting = Settings().store
-    if setting is None:
-        raise ConfigurationError(
-            "the store has no URL: say Store('postgresql://...'), or set MQKIT_STORE"
-        )
-    return store_url(setting.get_secret_value())

@@ -11,12 +11,15 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from mqkit.checks.checked import Seconds, is_utf8, shown
+from mqkit.clock import Clock
 from mqkit.drivers.frames import check_writable
 from mqkit.errors import InvalidMessageError, StoreError
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.publishing.outgoing import Outgoing, make_outgoing, to_message
+from mqkit.store.database.dialects import Dialect
 from mqkit.store.database.watch import watch_of
+from mqkit.store.sagas import StoredSagas
 from mqkit.topology import Exchange
 
 if TYPE_CHECKING:
@@ -90,9 +93,15 @@ class Transaction(Publications):
         app_id: str | None = None,
         limits: Limits = DEFAULT_LIMITS,
         new_id: Callable[[], object] = uuid.uuid4,
+        sagas: tuple[Dialect, Clock] | None = None,
     ) -> None:
+        """Begin with nothing done.
+
+        :param sagas: how its database keeps sagas, and by which clock
+        """
         super().__init__(app_id, limits, new_id)
         self._connection = connection
+        self._sagas = sagas
         self.was_used = False
         """Whether anything could reach the database by it."""
         self._session: AsyncSession | None = None
@@ -109,6 +118,12 @@ class Transaction(Publications):
             )
         self.was_used = True
         return self._connection
+
+    @property
+    def saga_rows(self) -> StoredSagas:
+        """Where sagas are kept, within this transaction; for `mqkit.sagas`."""
+        assert self._sagas is not None, "a store has made it"
+        return StoredSagas(lambda: self.connection, *self._sagas)
 
     @property
     def session(self) -> AsyncSession:

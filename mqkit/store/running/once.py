@@ -67,6 +67,18 @@ class Once:
         self._limits = limits
         self._longest_retry = longest_retry
 
+    def transaction(
+        self, opened: OpenStore, connection: AsyncConnection, *, app_id: str | None = None
+    ) -> Transaction:
+        """Make what a handler is given of the transaction that a connection is in."""
+        return Transaction(
+            connection,
+            app_id=app_id,
+            limits=self._limits,
+            new_id=opened.new_id,
+            sagas=(opened.database.dialect, self._clock),
+        )
+
     async def one(
         self,
         opened: OpenStore,
@@ -84,7 +96,7 @@ class Once:
             if handled is not None:
                 _log_handled(handler, delivery)
                 return handled.result
-            transaction = Transaction(connection, limits=self._limits, new_id=opened.new_id)
+            transaction = self.transaction(opened, connection)
             watch_of(connection).of_handler = True
             try:
                 result = await run(transaction)
@@ -117,7 +129,7 @@ class Once:
             left = [each for each in deliveries if each not in results]
             if not left:
                 return
-            transaction = Transaction(connection, limits=self._limits, new_id=opened.new_id)
+            transaction = self.transaction(opened, connection)
             watch_of(connection).of_handler = True
             try:
                 returned = await run(transaction, left)
@@ -185,7 +197,7 @@ class Once:
         """Run the handler for one member; where it fails, keep what the others did if it can be."""
         watch = watch_of(connection)
         watch.begin_turn()
-        transaction = Transaction(connection, limits=self._limits, new_id=opened.new_id)
+        transaction = self.transaction(opened, connection)
         try:
             result = await member.turn(transaction)
             watch.of_handler = False
