@@ -127,11 +127,11 @@ def handlers_of(saga: Any, store: Any, service: str) -> Iterable[SagaHandler]:
             f"saga {saga.__qualname__}: a store keeps its state, and service {service!r} has "
             "none; say Service(..., store=Store(...))"
         )
-    kind = getattr(store, "transaction_type", None)
-    if kind is None or not hasattr(kind, "saga_rows"):
+    keep_sagas = getattr(store, "keep_sagas", None)
+    if keep_sagas is None:
         raise HandlerError(
             f"saga {saga.__qualname__}: the store of service {service!r} keeps no sagas; say "
             "Service(..., store=Store(...)), with mqkit.store.Store"
         )
-    found: Iterable[SagaHandler] = declared(kind)
+    found: Iterable[SagaHandler] = declared(keep_sagas())
     return found

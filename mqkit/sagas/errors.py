@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from mqkit.errors import MqkitError, UncountedError
 
 
@@ -21,9 +23,17 @@ class SagaMigrationError(SagaError):
     """The state of an older version could not be made one of this version."""
 
 
+HELD_MIN, HELD_MAX = 5.0, 15.0
+"""Seconds until a message of a newer version's saga is tried again, drawn between these."""
+
+
 class SagaVersionError(SagaError, UncountedError):
     """A saga's state was written by a newer version of its class than this process has.
 
     Nothing is changed. The message is tried again later, without counting the attempt, until a
     process with that version takes it.
     """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.wait = random.uniform(HELD_MIN, HELD_MAX)

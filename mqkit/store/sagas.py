@@ -17,6 +17,7 @@ from mqkit.registration.sagas import SagaEntry, SagaRow
 from mqkit.store.database.dialects import Dialect
 from mqkit.store.database.pool import Database
 from mqkit.store.database.watch import watch_of
+from mqkit.store.running.transient import conflict_wait
 from mqkit.store.schema import saga_history, sagas
 from mqkit.store.serialization import writable
 
@@ -133,19 +134,23 @@ def _by_id(name: str, saga_id: str) -> Select[Any]:
 
 
 def _conflict(row: SagaRow, done: str) -> StoreConflictError:
-    return StoreConflictError(
+    error = StoreConflictError(
         f"saga {row.name} {row.id!r} was {done} by another message at the same time; this one is "
         "handled anew"
     )
+    error.wait = conflict_wait()
+    return error
 
 
 async def saga_list(
     database: Database, *, name: str | None, status: str | None, limit: int
 ) -> list[SagaRow]:
-    """Return the sagas that were changed last, first those.
+    """Return sagas, the ones that changed last first.
 
+    :raises StoreError: there are no tables of sagas
     :raises StoreUnavailableError: the database is away
     """
+    database.check_sagas()
     query = select(*_ROW).order_by(sagas.c.updated_at.desc(), sagas.c.name, sagas.c.id)
     if name is not None:
         query = query.where(sagas.c.name == writable(name))
@@ -163,8 +168,10 @@ async def saga_stories(
 ) -> list[SagaStory]:
     """Return the sagas of an id, one of each name, each with its history.
 
+    :raises StoreError: there are no tables of sagas
     :raises StoreUnavailableError: the database is away
     """
+    database.check_sagas()
     query = select(*_ROW).where(sagas.c.id == writable(saga_id)).order_by(sagas.c.name)
     if name is not None:
         query = query.where(sagas.c.name == writable(name))

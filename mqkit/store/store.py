@@ -11,7 +11,7 @@ from typing import Any, Self
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
 from mqkit.clock import Clock, utc_now
-from mqkit.errors import ConfigurationError, StatementError, StoreError, StoreUnavailableError
+from mqkit.errors import StatementError, StoreError, StoreUnavailableError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import Delivery
 from mqkit.middleware import Observer
@@ -30,7 +30,6 @@ from mqkit.store.running.group_size import DEFAULT_MOST
 from mqkit.store.running.once import Once, RunMany
 from mqkit.store.running.runs import Runs
 from mqkit.store.sagas import SagaStory, saga_list, saga_stories
-from mqkit.store.schema import MAX_ID
 from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, message_status
 from mqkit.store.synchronous.once import RunInThread, ThreadOnce
@@ -108,6 +107,7 @@ class Store(Observer):
         self._url = url if url is None or callable(url) else store_url(url)
         self._relays = checked.flag(relay, "Store(relay=...)")
         self._create_tables = checked.flag(create_tables, "Store(create_tables=...)")
+        self._keeps_sagas = False
         self._given_clock = clock
         self._ahead = 0.0
         self._opened: OpenStore | None = None
@@ -120,9 +120,6 @@ class Store(Observer):
         self._runs = Runs(self._once, max_group=checked.count(max_group, "Store(max_group=...)"))
         self._thread_runs = Runs(ThreadOnce(self._clock, **options), max_group=1)
         self._owner = Owner()
-
-    transaction_type = Transaction
-    """What handlers ask for by annotation, and sagas without their methods' asking."""
 
     @property
     def window(self) -> float:
@@ -143,19 +140,12 @@ class Store(Observer):
 
         :raises ConfigurationError: one of them retries for longer than `longest_retry`
         """
-        for handler in handlers:
-            if len(handler.name) > MAX_ID:
-                raise ConfigurationError(
-                    f"handler {handler.name}: its name is over {MAX_ID} characters, and would not "
-                    "fit into the inbox"
-                )
-            longest = handler.longest_retry
-            if longest > self._longest_retry:
-                raise ConfigurationError(
-                    f"handler {handler.name} may retry a message for {longest:.0f} s, and its "
-                    f"store is told of {self._longest_retry:.0f} s: say "
-                    "Store(longest_retry=...), or give the policy an earlier stop"
-                )
+        inbox.check_handlers(handlers, self._longest_retry)
+
+    def keep_sagas(self) -> type[Transaction]:
+        """Keep sagas, too: refuse, when opened, a database without their tables."""
+        self._keeps_sagas = True
+        return Transaction
 
     async def open(self) -> None:
         """Connect, and create the tables where they are missing; for each `open`, `close` once.
@@ -170,7 +160,8 @@ class Store(Observer):
                     pool=self._pool,
                     statement_timeout=self._statement_timeout,
                 )
-                await database.open(create_tables=self._create_tables)
+                sagas = self._keeps_sagas
+                await database.open(create_tables=self._create_tables, sagas=sagas)
                 self._opened = OpenStore(
                     database, StateRecorder(database, self._clock, keep=self._keep)
                 )
@@ -388,8 +379,9 @@ class Store(Observer):
 
     async def _purge(self) -> int:
         database = self._open().database
+        of_sagas = not database.lacks_of_sagas
         async with database.transaction(beside=True) as connection:
-            return await inbox.purge(connection, database.dialect, self._clock())
+            return await inbox.purge(connection, database.dialect, self._clock(), of_sagas=of_sagas)
 
     def _open(self) -> OpenStore:
         if self._opened is None:
