@@ -27,6 +27,10 @@ _TAG = "$mqkit"
 _EXCHANGE = "$exchange"
 """Where the exchange stands among the properties, none of which is called so."""
 
+_DUE = "$due"
+"""Where it stands when the broker is to publish it. An earlier version cannot read a row that has
+it, and so publishes nothing too early."""
+
 _DEFAULTS = Exchange("defaults")
 
 _NAMES = tuple(item.name for item in fields(Properties))
@@ -50,8 +54,13 @@ def writable(text: str) -> str:
     return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
-def properties_to_text(properties: Properties, exchange: Exchange | None = None) -> str:
-    """Write all properties that are set as JSON, and how the exchange is declared, if it is."""
+def properties_to_text(
+    properties: Properties, exchange: Exchange | None = None, due: datetime | None = None
+) -> str:
+    """Write all properties that are set as JSON, and how the exchange is declared, if it is.
+
+    :param due: when it is to be published, if that is not at once
+    """
     plain: dict[str, Any] = {
         name: value if type(value) in _PLAIN else _plain(value)
         for name, value in zip(_NAMES, _values(properties), strict=True)
@@ -60,13 +69,18 @@ def properties_to_text(properties: Properties, exchange: Exchange | None = None)
     }
     if exchange is not None and exchange.declare:
         plain[_EXCHANGE] = _plain(_declaration(exchange))
+    if due is not None:
+        plain[_DUE] = due.isoformat()
     return _to_json(plain)
 
 
-def properties_from_text(text: str, exchange: str = "") -> tuple[Properties, Exchange | None]:
-    """Read the properties that `properties_to_text` wrote, and how the exchange is declared.
+def properties_from_text(
+    text: str, exchange: str = ""
+) -> tuple[Properties, Exchange | None, datetime | None]:
+    """Read the properties that `properties_to_text` wrote, how the exchange is declared, and when.
 
-    None stands for an exchange of which the row does not say it.
+    None stands for an exchange of which the row does not say it, and for a message that is to be
+    published at once.
 
     :param exchange: its name, which is not in the text
     """
@@ -75,11 +89,13 @@ def properties_from_text(text: str, exchange: str = "") -> tuple[Properties, Exc
     except ValueError:  # it takes no half of a character, and is three times as fast
         values = json.loads(text)
     declaration = values.pop(_EXCHANGE, None)
+    due = values.pop(_DUE, None)
     for name, value in values.items():
         if value.__class__ is dict and value:
             values[name] = _rich(value)
     declared = None if declaration is None else _declared(exchange, declaration)
-    return _properties(**values), declared
+    moment = None if due is None else datetime.fromisoformat(due)
+    return _properties(**values), declared, moment
 
 
 def _declared(name: str, declaration: dict[str, Any]) -> Exchange:

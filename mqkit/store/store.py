@@ -220,7 +220,7 @@ class Store(Observer):
         opened = self._open()
         try:
             async with opened.database.transaction() as connection:
-                transaction = self._once.transaction(opened, connection, app_id=app_id)
+                transaction = self._once.transaction(opened, connection, app_id)
                 watch_of(connection).of_handler = True
                 yield transaction
                 await self._once.finish(opened, connection, [transaction])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Executable
@@ -11,7 +12,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from mqkit.checks.checked import Seconds, is_utf8, shown
-from mqkit.clock import Clock
+from mqkit.clock import Clock, utc_now
 from mqkit.drivers.frames import check_writable
 from mqkit.errors import InvalidMessageError, StoreError
 from mqkit.limits import DEFAULT_LIMITS, Limits
@@ -30,9 +31,14 @@ class Publications:
     """Collects what a transaction publishes, of whichever kind it is."""
 
     def __init__(
-        self, app_id: str | None, limits: Limits, new_id: Callable[[], object] = uuid.uuid4
+        self,
+        app_id: str | None,
+        limits: Limits,
+        new_id: Callable[[], object] = uuid.uuid4,
+        clock: Clock = utc_now,
     ) -> None:
         self._is_over = False
+        self._clock = clock
         self._new_id = new_id
         self._app_id = app_id
         self._limits = limits
@@ -57,7 +63,9 @@ class Publications:
             raise InvalidMessageError(
                 f"{_named(outgoing)}: its key is text without NUL, or None, not {shown(key)}"
             )
-        message = to_message(outgoing, self._app_id, limits=self._limits, new_id=self._new_id)
+        message = to_message(
+            outgoing, self._app_id, limits=self._limits, new_id=self._new_id, clock=self._clock
+        )
         if message.properties.headers:  # all else is checked, and short
             check_writable(message)
         if self._is_over:
@@ -93,15 +101,12 @@ class Transaction(Publications):
         app_id: str | None = None,
         limits: Limits = DEFAULT_LIMITS,
         new_id: Callable[[], object] = uuid.uuid4,
-        sagas: tuple[Dialect, Clock] | None = None,
+        clock: Clock = utc_now,
+        dialect: Dialect | None = None,
     ) -> None:
-        """Begin with nothing done.
-
-        :param sagas: how its database keeps sagas, and by which clock
-        """
-        super().__init__(app_id, limits, new_id)
+        super().__init__(app_id, limits, new_id, clock)
         self._connection = connection
-        self._sagas = sagas
+        self._dialect = dialect
         self.was_used = False
         """Whether anything could reach the database by it."""
         self._session: AsyncSession | None = None
@@ -122,8 +127,8 @@ class Transaction(Publications):
     @property
     def saga_rows(self) -> StoredSagas:
         """Where sagas are kept, within this transaction; for `mqkit.sagas`."""
-        assert self._sagas is not None, "a store has made it"
-        return StoredSagas(lambda: self.connection, *self._sagas)
+        assert self._dialect is not None, "a store has made it"
+        return StoredSagas(lambda: self.connection, self._dialect, self._clock)
 
     @property
     def session(self) -> AsyncSession:
@@ -185,6 +190,8 @@ class Transaction(Publications):
         priority: int | None = None,
         persistent: bool = True,
         mandatory: bool | None = None,
+        delay: Seconds | None = None,
+        at: datetime | None = None,
     ) -> str:
         """Publish a message if, and only if, this transaction is committed; return its id.
 
@@ -192,6 +199,10 @@ class Transaction(Publications):
         `message_id` where the confirm did not come. Messages of the same `key` (an account, say)
         are published in the order of their commits, each after the confirm of the one before it;
         those without one in no order that is promised.
+
+        With `delay` or `at` the broker gets it as soon as any other, and publishes it later: a
+        delay begins at this call, and the time in the outbox is part of it. Its `key` orders when
+        the broker gets it, and holds nothing up until it is due. It cannot be called back.
 
         An `Exchange` is kept with the message, so that the relay declares it where it is missing.
         `mandatory` is by default as the `Exchange` says.
@@ -221,6 +232,8 @@ class Transaction(Publications):
                 priority,
                 persistent,
                 mandatory,
+                delay,
+                at,
             ),
         )
 

@@ -68,15 +68,16 @@ class Once:
         self._longest_retry = longest_retry
 
     def transaction(
-        self, opened: OpenStore, connection: AsyncConnection, *, app_id: str | None = None
+        self, opened: OpenStore, connection: AsyncConnection, app_id: str | None = None
     ) -> Transaction:
-        """Make what a handler is given of the transaction that a connection is in."""
+        """Begin what a handler, or an application, is given of a transaction of the database."""
         return Transaction(
             connection,
             app_id=app_id,
             limits=self._limits,
             new_id=opened.new_id,
-            sagas=(opened.database.dialect, self._clock),
+            clock=self._clock,
+            dialect=opened.database.dialect,
         )
 
     async def one(

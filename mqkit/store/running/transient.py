@@ -1,8 +1,8 @@
 """Counts failures of the database that a message's policy does not count, and limits them.
 
-A database that is away is waited for, and so is who changed the same row first. One that answers,
-while the transactions of one message fail
-again and again, is not what is wrong: such a message waits longer each time, and has an end.
+A database that is away is waited for, and so is a message that changed the same row first. A
+database that answers, while the transactions of one message fail again and again, is not what is
+wrong: such a message waits longer each time, and has an end.
 """
 
 from __future__ import annotations
