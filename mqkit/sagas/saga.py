@@ -25,6 +25,7 @@ from mqkit.sagas.declaration import (
     declaration_of,
 )
 from mqkit.sagas.declared import checked_publishes
+from mqkit.sagas.diagram import diagram
 from mqkit.sagas.errors import SagaStateError
 from mqkit.sagas.handlers import saga_handlers
 from mqkit.sagas.running import Run, end_compensation
@@ -90,6 +91,14 @@ class Saga(Generic[S]):
         :raises HandlerError: it cannot work; the message says why
         """
         return declaration_of(cls, _state_type(cls))
+
+    @classmethod
+    def diagram(cls) -> str:
+        """Draw its messages, timeouts and compensations as a flowchart, in Mermaid.
+
+        :raises HandlerError: it cannot work
+        """
+        return diagram(cls.declaration())
 
     @classmethod
     def __mqkit_saga__(cls, transaction_type: type[Any]) -> list[SagaHandler]:
