@@ -10,11 +10,11 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Iterable
-from typing import NewType
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
+from handlers.clock import Clock
 from handlers.databases import configured, keep_tables
 from handlers.invariants import Event, Fact, Kind, Order, add_up, differing, fact_of, unbalanced
 from handlers.messages import (
@@ -44,8 +44,6 @@ JUDGE_EVERY = 2
 EVENTS_QUEUE = Queue("monitoring.events", arguments={"x-single-active-consumer": True})
 """One process counts; another one goes on where it dies."""
 
-Now = NewType("Now", dt.datetime)
-
 store = Store(configured("monitoring"))
 service = Service(
     "monitoring",
@@ -58,7 +56,7 @@ service = Service(
     ),
 )
 keep_tables(service, store, records.metadata)
-service.provide(Now, lambda: dt.datetime.now(dt.UTC))
+service.provide(Clock, Clock, scope="service")
 
 
 @service.batch(
@@ -73,7 +71,7 @@ service.provide(Now, lambda: dt.datetime.now(dt.UTC))
     size=500,
     within=0.2,
 )
-async def watch(events: list[Event | JudgeOrders], transaction: Transaction, now: Now) -> None:
+async def watch(events: list[Event | JudgeOrders], transaction: Transaction, clock: Clock) -> None:
     """Add what was said to what is known, and judge the orders that it is about."""
     connection = transaction.connection
     await records.take_turn(connection)
@@ -81,7 +79,7 @@ async def watch(events: list[Event | JudgeOrders], transaction: Transaction, now
     found, new = await _learn(connection, said)
     orders = await _orders(connection, (fact.order_id for fact in new))
     found += [alert for order in orders for alert in order.contradictions()]
-    judge_at = {o.order_id: _judge_at(o, now) for o in orders if any(o.gaps())}
+    judge_at = {o.order_id: _judge_at(o, clock.now()) for o in orders if any(o.gaps())}
     settled = {order.order_id for order in orders} - judge_at.keys()
     await records.set_unsettled(connection, judge_at, settled)
     for event in events:

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from handlers.databases import create_tables
 from handlers.invariants import Event
 from handlers.messages import Alert, AskSummary, Invariant, JudgeOrders, Summary
-from handlers.monitoring import GRACE, JUDGE_EVERY, Now, summary, watch
+from handlers.monitoring import GRACE, JUDGE_EVERY, summary, watch
 from handlers.records import monitoring as records
 from mqkit.codec import BodyDecoder
 from mqkit.message import Properties
 from mqkit.store import Store
 from tests.unit.handlers.histories import BROKEN, DEADLINE, NOON, Payment
+from tests.unit.handlers.services import HandClock, opened
 
 OVER = DEADLINE + dt.timedelta(seconds=GRACE + JUDGE_EVERY)
 
@@ -37,7 +37,7 @@ class Monitor:
 
     async def watch(self, *events: Event | JudgeOrders, now: dt.datetime = NOON) -> None:
         async with self._store.transaction() as transaction:
-            await watch(list(events), transaction, Now(now))
+            await watch(list(events), transaction, HandClock(now))
             for _, message in transaction.messages:
                 if message.routing_key.startswith("alert."):
                     self.alerts.append(Alert.model_validate_json(message.body))
@@ -56,9 +56,7 @@ class Monitor:
 
 @asynccontextmanager
 async def monitor_on(database: str) -> AsyncIterator[Monitor]:
-    async with Store(database) as store:
-        async with store.transaction() as transaction:
-            await create_tables(transaction.connection, records.metadata, name="monitoring")
+    async with opened(database, records.metadata) as store:
         yield Monitor(store)
 
 
