@@ -12,6 +12,9 @@ from pathlib import Path
 from handlers.monthly.month import Month
 from handlers.monthly.statement import Statement
 
+BESIDE = ".part-"
+"""How the name of a file begins that is being written."""
+
 
 def write_statements(folder: Path, month: Month, statements: Iterable[Statement]) -> Path:
     """Write the statements of a month, and return the folder that they are in.
@@ -20,6 +23,8 @@ def write_statements(folder: Path, month: Month, statements: Iterable[Statement]
     """
     place = folder.absolute() / str(month)
     place.mkdir(parents=True, exist_ok=True)
+    for left in place.glob(f"{BESIDE}*"):  # by a process that was killed
+        left.unlink(missing_ok=True)
     for statement in statements:
         name = f"{statement.account_id}-{statement.currency}.csv"
         _write(place / name, statement_text(statement))
@@ -46,7 +51,7 @@ def statement_text(statement: Statement) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Write a file, for its owner only, beside its place, and put it there once it is on disk."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f"{BESIDE}{path.name}-", dir=path.parent)
     beside = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:

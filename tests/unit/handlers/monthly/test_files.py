@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.monthly.files import write_statements
+from handlers.monthly.files import BESIDE, write_statements
 from handlers.monthly.statement import make_statement
 from tests.unit.handlers.monthly.test_statement import MONTH, line
 
@@ -60,3 +60,11 @@ def test_a_write_that_fails_leaves_the_earlier_file(
         write_statements(tmp_path, MONTH, [other])
     assert [each.name for each in (tmp_path / "2026-11").iterdir()] == ["576-CZK.csv"]
     assert (tmp_path / "2026-11" / "576-CZK.csv").read_text() == TEXT
+
+
+def test_what_a_killed_process_left_is_taken_away(tmp_path: Path) -> None:
+    """The next run leaves its own files alone in the folder."""
+    (tmp_path / "2026-11").mkdir()
+    (tmp_path / "2026-11" / f"{BESIDE}576-CZK.csv-x7").write_text(TEXT[:20])
+    write_statements(tmp_path, MONTH, [STATEMENT])
+    assert [each.name for each in (tmp_path / "2026-11").iterdir()] == ["576-CZK.csv"]
