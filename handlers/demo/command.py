@@ -16,7 +16,7 @@ from handlers.demo.folder import fresh_folder
 from handlers.demo.report import Report, print_report
 from handlers.demo.run import ORDERS_DONE, REFUNDS_DONE, Demo
 from handlers.demo.services import SERVICES
-from handlers.progress import Progress
+from handlers.running.progress import Progress
 
 FAILED = 1
 DEFAULT_FOLDER = Path(".demo/payments")

@@ -40,8 +40,8 @@ from handlers.messages import (
     SetRiskLimit,
     Summary,
 )
-from handlers.progress import Progress
-from handlers.replay.queues import POLL, dead_letters, look
+from handlers.running.progress import Progress
+from handlers.running.queues import POLL, dead_letters, look
 from mqkit import BrokerError, BrokerUrl, Outgoing, Queue, RequestError, Runtime
 
 JSON = "application/json"

@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
-from handlers.processes import MqkitProcess
+from handlers.running.processes import MqkitProcess
 from mqkit import Queue, Service
 
 SERVICES = ("orders", "risk", "ledger", "refunds", "billing", "notifications", "monitoring")

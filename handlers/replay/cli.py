@@ -21,12 +21,12 @@ from handlers.accounting.errors import LedgerError
 from handlers.demo.command import demo
 from handlers.demo.folder import FolderError
 from handlers.demo.run import DemoError
-from handlers.processes import ProcessError
-from handlers.progress import Progress
 from handlers.replay import generate as generator
 from handlers.replay.replay import POSTED, PUBLISHED, Replay, ReplayError
 from handlers.replay.report import Report, print_report
 from handlers.replay.statement_file import Statement, StatementError, open_statement
+from handlers.running.processes import ProcessError
+from handlers.running.progress import Progress
 from mqkit import BrokerUrl, ConfigurationError, MqkitError
 from mqkit.embedded import PRODUCT, ServerThread
 from mqkit.settings import Settings

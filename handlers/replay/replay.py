@@ -24,12 +24,12 @@ from handlers.accounting.reading import Ledger, open_ledger
 from handlers.bank_format import RowError, parse_row
 from handlers.events import Origin
 from handlers.ledger import POST_QUEUE
-from handlers.processes import MqkitProcess
-from handlers.progress import Progress
-from handlers.replay.queues import POLL, QueueLook, dead_letters, look
 from handlers.replay.reconcile import LastDays, reconcile
 from handlers.replay.report import Rejection, Report
 from handlers.replay.statement_file import Row, Statement
+from handlers.running.processes import MqkitProcess
+from handlers.running.progress import Progress
+from handlers.running.queues import POLL, QueueLook, dead_letters, look
 from mqkit import BrokerUrl, CallNext, HandlerCall, Outgoing, Reject, Runtime
 
 STATEMENTS_GRACE = 5.0

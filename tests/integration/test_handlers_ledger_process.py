@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from handlers.accounting.database import database_url
-from handlers.processes import ProcessError
 from handlers.replay.replay import ledger_process
+from handlers.running.processes import ProcessError
 from mqkit.testing.brokers import Broker
 
 
