@@ -6,6 +6,7 @@ ledger's sums with what the customers were told, the refunds service's, billing'
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,8 +20,9 @@ from handlers.accounting.double_entry import CUSTOMER_PREFIX
 from handlers.accounting.schema import accounts, commands, sides
 from handlers.demo.customers import Customers
 from handlers.demo.plan import Fate, Plan
+from handlers.invariants import Kind
 from handlers.messages import Currency, OrderExecuted, OrderRefused, RefundExecuted, Summary
-from handlers.records import billing, monitoring, refunds
+from handlers.records import billing, monitoring, notifications, refunds
 from mqkit.store import Store
 from mqkit.store.schema import inbox, outbox, states
 
@@ -64,6 +66,8 @@ class Books:
     """Each account's balance, and what is held on it, by the ledger."""
     monitored: Mapping[tuple[int, str], tuple[Decimal, Decimal]]
     """The same, by the monitoring service, which knows it from events alone."""
+    notified: int
+    """Notifications that customers were sent."""
     ledger_problems: tuple[str, ...]
     retried: Mapping[str, int]
     """Messages that were handled at a later attempt than the first, or wait for one."""
@@ -98,7 +102,10 @@ async def read_books(databases: Mapping[str, str]) -> Books:
             for row in await of.connection.execute(select(table))
             if row.account.startswith(CUSTOMER_PREFIX)
         }
-    messages = {name: await _messages(url) for name, url in databases.items()}
+    async with Store(databases["notifications"], relay=False) as store, store.transaction() as of:
+        table = notifications.notifications
+        notified = await of.connection.scalar(select(func.count()).select_from(table))
+    messages = dict(zip(databases, await _all_messages(databases), strict=True))
     return Books(
         deposits=posted.get("deposit", {}),
         executed={currency: -amount for currency, amount in posted.get("execute", {}).items()},
@@ -112,10 +119,31 @@ async def read_books(databases: Mapping[str, str]) -> Books:
         billed_interest=interest,
         by_account=by_account,
         monitored=monitored,
+        notified=notified or 0,
         ledger_problems=problems,
         retried={name: retried for name, (retried, _) in messages.items()},
         unpublished={name: unpublished for name, (_, unpublished) in messages.items()},
     )
+
+
+async def is_all_done(databases: Mapping[str, str], monitor: Summary) -> bool:
+    """Tell whether no outbox holds a message, and all that was billed is posted and monitored."""
+    async with Store(databases["billing"], relay=False) as store, store.transaction() as of:
+        table = billing.statements
+        fees = await of.connection.scalar(select(func.count()).select_from(table))
+        earned = select(func.count()).select_from(table).where(table.c.interest != Decimal(0))
+        interest = await of.connection.scalar(earned)
+    posted = Counter[str]()
+    for count in monitor.counts:
+        if count.kind == Kind.POSTING:
+            posted[count.detail] += count.number
+    if (posted["charge"], posted["interest"]) != (fees, interest):
+        return False
+    return not any(unpublished for _, unpublished in await _all_messages(databases))
+
+
+async def _all_messages(databases: Mapping[str, str]) -> list[tuple[int, int]]:
+    return [await _messages(url) for url in databases.values()]
 
 
 async def _posted(connection: AsyncConnection) -> Mapping[str, Sums]:
@@ -189,6 +217,7 @@ def checks(
         _same("nothing is held", {}, books.held),
         Check("debits equal credits, and the ledger adds up", books.ledger_problems[:SHOWN]),
         Check("the monitor knows the same of each account", tuple(accounts[:SHOWN])),
+        Check("each end was told to its customer once", tuple(_wrongly_told(customers, books))),
         Check("the monitor has no alert", tuple(told)),
         Check(
             "the monitor waits for nothing",
@@ -241,6 +270,14 @@ def _wrong_refunds(plan: Plan, customers: Customers) -> Iterable[str]:
     for refund in plan.strange_refunds:
         if refund.refund_id not in ends or isinstance(ends[refund.refund_id], RefundExecuted):
             yield f"{refund.refund_id}, of an order that nobody knows, is not refused"
+
+
+def _wrongly_told(customers: Customers, books: Books) -> Iterable[str]:
+    # A refund of an order that nobody knows has no customer.
+    refunds = [end for end in customers.refund_ends.values() if end.account_id is not None]
+    ends = len(customers.ends) + len(refunds)
+    if books.notified != ends:
+        yield f"{books.notified} notifications of {ends} ends"
 
 
 def _wrongly_dead(plan: Plan, dead: Mapping[str, int]) -> Iterable[str]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
-from handlers.demo.audit import checks, read_books
+from handlers.demo.audit import checks, is_all_done, read_books
 from handlers.demo.customers import Customers
 from handlers.demo.plan import Fate, Plan
 from handlers.demo.report import Report
@@ -234,8 +234,11 @@ class Demo:
             if not seen or seen[-1][1] != said:
                 seen.append((time.monotonic(), said))
             waiting = [await look(runtime, queue) for queue in queues_of(SERVICES)]
-            is_over = not said.unsettled and not any(queue.messages for queue in waiting)
-            return is_over and time.monotonic() - seen[-1][0] >= QUIET
+            if said.unsettled or any(queue.messages for queue in waiting):
+                return False
+            return (
+                await is_all_done(self._databases, said) and time.monotonic() - seen[-1][0] >= QUIET
+            )
 
         await self._until(services, is_quiet, "events still come, or orders are not settled")
         return seen[-1][1]

@@ -53,6 +53,8 @@ class Services:
             **variables,
             "MQKIT_URL": url,
             "BILLING_STATEMENTS": str(folder / "statements"),
+            # All orders come at once, and a slow machine takes its time: none is to be late.
+            "ORDERS_PATIENCE": "600",
         }
         self._processes = {
             name: MqkitProcess(

@@ -1,4 +1,4 @@
-"""The command line of `python -m handlers`: `demo`, `replay` and `generate`."""
+"""The command line of `python -m handlers`: `demo`, `summary`, `replay` and `generate`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from handlers.accounting.errors import LedgerError
 from handlers.demo.command import demo
 from handlers.demo.folder import FolderError
 from handlers.demo.run import DemoError
+from handlers.demo.summary import summary
 from handlers.replay import generate as generator
 from handlers.replay.replay import POSTED, PUBLISHED, Replay, ReplayError
 from handlers.replay.report import Report, print_report
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 errors = Console(stderr=True)
 app.command()(demo)
+app.command()(summary)
 
 
 @app.callback()

@@ -74,6 +74,7 @@ def books_of(plan: Plan) -> Books:
         billed_interest={},
         by_account=by_account,
         monitored=by_account,
+        notified=len(plan.orders) + sum(len(planned.refunds) for planned in plan.orders),
         ledger_problems=(),
         retried={},
         unpublished={},
@@ -165,6 +166,15 @@ def test_what_the_monitor_says_is_found() -> None:
         "the monitor has no alert",
         "the monitor waits for nothing",
     ]
+
+
+def test_a_notification_too_few_is_found() -> None:
+    """Each end of an order or refund is told once; those of unknown orders have no customer."""
+    books = books_of(PLAN)
+    found = checks(
+        PLAN, customers_of(PLAN), replace(books, notified=books.notified - 1), QUIET, DEAD
+    )
+    assert broken(found) == ["each end was told to its customer once"]
 
 
 @pytest.mark.parametrize("dead", [{}, {**DEAD, "ledger.commands": 1}])
