@@ -13,8 +13,8 @@ def test_the_readme_has_each_services_lines_and_features() -> None:
 
 
 def test_a_service_is_a_screen_or_two() -> None:
-    """No service is longer than 200 lines, with its docstrings and imports"""
-    assert {each.name: each.lines for each in services() if each.lines > 200} == {}
+    """No service is longer than 300 lines, with its docstrings and imports"""
+    assert {each.name: each.lines for each in services() if each.lines > 300} == {}
 
 
 def test_every_feature_is_used() -> None:
