@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from pathlib import Path
-
 from mqkit import Queue, Service
 from mqkit.sagas import SagaStatus
 from mqkit.store import Store
 from mqkit.testing.brokers.finder import Broker
-from mqkit.testing.harness.run import Harness, harness
+from mqkit.testing.harness.run import harness
 from tests.unit.sagas.support import (
     LEDGER,
     ORDERS,
