@@ -3,8 +3,8 @@
 The ladder of retries (`delays`) ends at one queue, which the routing key names. Here the routing
 key is the message's own from the beginning, as its consumer is to see it, and has no room for a
 delay. So the bits of the delay stand in headers, and the exchanges of this ladder route by those:
-level n holds what has the header `mqkit-hold-<n>`, and everything else takes its alternate
-exchange, which is the level below.
+level n holds what has True in the header `mqkit-hold-<n>`, and sends what has False there straight
+on to the level below.
 
 What leaves the ladder goes, by the header `mqkit-landing`, to a landing queue, which holds nothing
 and dead-letters to the exchange that the message is for, under its own routing key. So it arrives
@@ -80,7 +80,7 @@ def entry(message: Message, delay: float) -> Message:
         if not name.startswith(OF_DEATHS)
     }
     headers[Header.LANDING] = landing_name(message.exchange, message.routing_key)
-    headers |= {_held_at(level): True for level in range(levels) if count >> level & 1}
+    headers |= {_held_at(level): bool(count >> level & 1) for level in range(levels)}
     exchange = level_name(levels - 1) if levels else DUE
     properties = replace(message.properties, headers=headers)
     return replace(message, exchange=exchange, properties=properties, mandatory=True, due=None)
@@ -179,9 +179,11 @@ async def _declare_end(channel: DriverChannel) -> None:
 
 async def _declare_level(channel: DriverChannel, level: int) -> None:
     name, below = level_name(level), level_name(level - 1) if level else DUE
-    await channel.declare_exchange(name, "headers", arguments={"alternate-exchange": below})
+    await channel.declare_exchange(name, "headers")
     await channel.declare_queue(name, arguments=holding(2**level * DELAY_TICK, below))
     await channel.bind_queue(name, name, "", {"x-match": "all", _held_at(level): True})
+    # Not by an alternate exchange: without its queue, a level would pass on at once what it holds.
+    await channel.bind_exchange(below, name, "", {"x-match": "all", _held_at(level): False})
 
 
 async def _declare_landing(channel: DriverChannel, name: str, exchange: str) -> None:

@@ -55,15 +55,26 @@ class Resender:
         """
         written = message
         while verdict is None or not await self._is_stored(message, written, verdict, progress):
-            if message.due is not None:
-                written = await self._held(message, progress)
-            verdict = await self._write(written, progress)
+            if message.due is None:
+                verdict = await self._write(message, progress)
+            else:
+                written, verdict = await self._hold(message, progress)
 
-    async def _held(self, message: Message, progress: Progress) -> Message:
-        """Return what enters the ladder, so that the message is published when it is due."""
+    async def _hold(self, message: Message, progress: Progress) -> tuple[Message, Verdict | None]:
+        """Write what enters the ladder for a message; return that, and its verdict if it was sent.
+
+        :raises PublishError: as `until_stored`
+        """
         await self._channel.ready(message, progress)
         progress.stage = Stage.LADDER
-        return await self._later.written(message)
+        written = await self._later.written(message)
+        try:
+            return written, await self._write(written, progress)
+        except ExchangeNotFoundError as error:
+            if written.exchange == message.exchange:
+                raise
+            self._hold_again(message, error, progress)
+            return written, None
 
     async def _write(self, message: Message, progress: Progress) -> Verdict:
         _, confirm = await self._channel.write_when_ready(
@@ -88,7 +99,8 @@ class Resender:
             return True
         if isinstance(judgement, PublishError):
             if written.exchange != message.exchange:
-                return self._is_to_be_held_again(message, judgement, progress)
+                self._hold_again(message, judgement, progress)
+                return False
             if not isinstance(judgement, ExchangeNotFoundError):
                 raise judgement
             self._channel.exchanges.forget(message.exchange)
@@ -100,20 +112,17 @@ class Resender:
         progress.lost = True
         return False
 
-    def _is_to_be_held_again(
-        self, message: Message, error: PublishError, progress: Progress
-    ) -> bool:
-        """Take an error on what enters the ladder; False if it is to be written again.
+    def _hold_again(self, message: Message, error: PublishError, progress: Progress) -> None:
+        """Have the ladder declared again, as a part of it was gone, if that may be why.
 
-        :raises PublishError: the broker does not take it, or not again
+        :raises PublishError: it is not, or was done for this message before
         """
         self._later.forget()
         if isinstance(error, ExchangeNotFoundError | UnroutableError) and not progress.held_again:
-            # Somebody deleted a part of the ladder: it is declared again.
             self._channel.exchanges.forget(error.exchange)
             progress.held_again = True
             progress.lost = progress.lost or error.may_be_stored
-            return False
+            return
         of_message = publish_error(type(error), message, f"held until it is due: {error.problem}")
         of_message.may_be_stored = error.may_be_stored
         raise of_message from error

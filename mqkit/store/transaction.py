@@ -18,7 +18,9 @@ from mqkit.errors import InvalidMessageError, StoreError
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.publishing.outgoing import Outgoing, make_outgoing, to_message
+from mqkit.store.database.dialects import Dialect
 from mqkit.store.database.watch import watch_of
+from mqkit.store.sagas import StoredSagas
 from mqkit.topology import Exchange
 
 if TYPE_CHECKING:
@@ -100,9 +102,11 @@ class Transaction(Publications):
         limits: Limits = DEFAULT_LIMITS,
         new_id: Callable[[], object] = uuid.uuid4,
         clock: Clock = utc_now,
+        dialect: Dialect | None = None,
     ) -> None:
         super().__init__(app_id, limits, new_id, clock)
         self._connection = connection
+        self._dialect = dialect
         self.was_used = False
         """Whether anything could reach the database by it."""
         self._session: AsyncSession | None = None
@@ -119,6 +123,12 @@ class Transaction(Publications):
             )
         self.was_used = True
         return self._connection
+
+    @property
+    def saga_rows(self) -> StoredSagas:
+        """Where sagas are kept, within this transaction; for `mqkit.sagas`."""
+        assert self._dialect is not None, "a store has made it"
+        return StoredSagas(lambda: self.connection, self._dialect, self._clock)
 
     @property
     def session(self) -> AsyncSession:

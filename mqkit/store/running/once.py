@@ -77,6 +77,7 @@ class Once:
             limits=self._limits,
             new_id=opened.new_id,
             clock=self._clock,
+            dialect=opened.database.dialect,
         )
 
     async def one(
