@@ -42,7 +42,7 @@ async def begin(connection: AsyncConnection) -> None:
             f"SQLAlchemy {sqlalchemy.__version__} begins transactions in a way that this version "
             "of mqkit does not know; install a version that mqkit's requirements name"
         )
-    watch.driver = driver
+    watch.driver, watch.adapted = driver, adapted
     driver.watch = watch
 
 

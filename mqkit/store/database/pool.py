@@ -22,6 +22,7 @@ from mqkit.errors import (
     StoreUnavailableError,
 )
 from mqkit.store.database.dialects import Dialect
+from mqkit.store.database.direct import DirectStatements
 from mqkit.store.database.engine import (
     CONNECT_TIMEOUT,
     LOCK_TIMEOUT,
@@ -70,6 +71,7 @@ class Database:
         )
         self._in_threads: SyncDatabase | None = None
         self._engine: AsyncEngine | None = None
+        self._direct: DirectStatements | None = None
         self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError)
         self._judged: tuple[type[Exception], ...] = (*self._failures, ExceptionGroup)
         self._pings: set[asyncio.Task[None]] = set()
@@ -110,6 +112,8 @@ class Database:
                         return
                 await self._engine.dispose()
             self._engine = self._make_engine(pooled=False)
+            if not self._is_sqlite:
+                self._direct = DirectStatements(self._engine)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             extra = "store" if self._is_sqlite else "postgres"
             raise ConfigurationError(
@@ -191,7 +195,7 @@ class Database:
         # One block, and no context managers within it: this is run for each message.
         slot = None if beside and not self._is_sqlite else await self._slot(front=beside)
         try:
-            watch = Watch()
+            watch = Watch(direct=self._direct and self._direct.unless_observed())
             connection = await self._begin(watch)
             try:
                 await self.dialect.begun(connection, LOCK_TIMEOUT)
