@@ -151,8 +151,8 @@ class Transaction(Publications):
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run a statement: SQLAlchemy's `AsyncConnection.execute`.
 
-        On PostgreSQL, an INSERT, UPDATE or DELETE that returns no rows and is kept (a constant of
-        the module, say) takes half of the time that one takes which is made for each message.
+        An INSERT, UPDATE or DELETE that returns no rows and is kept (a constant of the module, say)
+        takes half of the time that one takes which is made for each message.
 
         :raises sqlalchemy.exc.DBAPIError: the database refused it
         """

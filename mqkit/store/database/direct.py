@@ -1,21 +1,22 @@
-"""Runs handlers' statements of SQLAlchemy's on asyncpg's connection, where nobody can tell.
+"""Runs handlers' statements of SQLAlchemy's on the driver's connection, where nobody can tell.
 
 To send an INSERT takes longer in SQLAlchemy's layers than all else that it costs this process. So
 a statement that is executed again and again (the same object, with parameters of the same names) is
-compiled once by SQLAlchemy, and sent by asyncpg. That is done only for an INSERT, UPDATE or DELETE
-that returns no rows and asks nothing more of SQLAlchemy; and not where somebody listens to what the
-engine executes, or logs it, or a savepoint of SQLAlchemy's is open. All else goes SQLAlchemy's way.
+compiled once by SQLAlchemy, and sent by the driver. That is done only for an INSERT, UPDATE or
+DELETE that returns no rows and asks nothing more of SQLAlchemy; and not where somebody listens to
+what the engine executes, or logs it, or a savepoint of SQLAlchemy's is open. All else goes
+SQLAlchemy's way.
 
-It rests on names of SQLAlchemy's (2.1) that are not public: `_execute_mutex` and
-`_handle_exception` of its adapter of asyncpg, what its results ask their context for, and
-`_propagate_attrs` of its statements. A test compares results and errors with SQLAlchemy's own.
+It rests on names of SQLAlchemy's (2.1) that are not public: what its results ask their context for,
+`_propagate_attrs` of its statements, and two of its adapter of asyncpg (`driver.AsyncpgSender`). A
+test compares results and errors with SQLAlchemy's own.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Executable, Table
@@ -33,6 +34,32 @@ _EVENTS = ("before_execute", "after_execute", "before_cursor_execute", "after_cu
 _NO_ROWS = NoCursorDMLFetchStrategy()
 
 _logger = logging.getLogger("sqlalchemy.engine.Engine")
+
+
+Told = tuple[int, int | None]
+"""What the database says of a statement: the rows that it concerned, and the last one's id."""
+
+
+class Sender(Protocol):
+    """Sends statements on the driver's connection of one transaction."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the connection is in the transaction, as far as the driver knows."""
+        ...
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is lost."""
+        ...
+
+    async def send(self, statement: str, values: list[Any]) -> Told:
+        """Run a statement that returns no rows; raises the driver's own errors."""
+        ...
+
+    def translated(self, error: Exception) -> Exception:
+        """Return what SQLAlchemy's adapter of the driver makes of an error."""
+        ...
 
 
 class Plan:
@@ -61,27 +88,26 @@ class Plan:
         return given, sent
 
     def result(
-        self, connection: AsyncConnection, given: Mapping[str, Any], status: str
+        self, connection: AsyncConnection, given: Mapping[str, Any], told: Told
     ) -> CursorResult[Any]:
-        """Make the result that SQLAlchemy would make, from what PostgreSQL said."""
-        return _Executed(connection, _Context(self._compiled, given, status))
+        """Make the result that SQLAlchemy would make, from what the database said."""
+        return _Executed(connection, _Context(self._compiled, given, told))
 
 
 class _Context:
     """What a result asks its execution for, as far as one without rows has it."""
 
-    __slots__ = ("compiled", "given", "rowcount")
+    __slots__ = ("compiled", "given", "lastrowid", "rowcount")
 
     executemany = False
     returned_default_rows = None
     _is_explicit_returning = False
     _has_rowcount = True
 
-    def __init__(self, compiled: SQLCompiler, given: Mapping[str, Any], status: str) -> None:
+    def __init__(self, compiled: SQLCompiler, given: Mapping[str, Any], told: Told) -> None:
         self.compiled: Any = compiled
         self.given = given
-        counted = status.rpartition(" ")[2]  # INSERT 0 1, UPDATE 5
-        self.rowcount = int(counted) if counted.isdecimal() else -1
+        self.rowcount, self.lastrowid = told
 
     @property
     def dialect(self) -> Any:
@@ -110,7 +136,10 @@ class _Context:
     @property
     def inserted_primary_key_rows(self) -> list[Any]:
         getter = self.compiled._inserted_primary_key_from_lastrowid_getter  # noqa: SLF001
-        return [getter(None, self.given)]
+        return [getter(self.lastrowid, self.given)]
+
+    def get_lastrowid(self) -> int | None:
+        return self.lastrowid
 
     def lastrow_has_defaults(self) -> bool:
         return bool(self.compiled.postfetch)
@@ -212,9 +241,9 @@ def _goes_on(connection: Connection | None, watch: Watch) -> bool:
         and begun.is_active
         and connection.get_transaction() is begun
         and connection.get_nested_transaction() is None
-        and watch.driver is not None
         and not watch.ended
-        and watch.driver.is_in_transaction()
+        and watch.sender is not None
+        and watch.sender.goes_on
     )
 
 
@@ -233,41 +262,24 @@ async def execute(
         given, values = plan.values(parameters)
     except Exception:  # noqa: BLE001 - SQLAlchemy meets it, too, and says it in its own way
         return await connection.execute(statement, parameters)
-    adapted = watch.adapted
+    sender: Sender = watch.sender
     try:
-        # It is what SQLAlchemy's cursors hold for as long as one of their statements runs.
-        async with adapted._execute_mutex:  # noqa: SLF001 - see above
-            status = await watch.driver.execute(plan.statement, *values)
+        told = await sender.send(plan.statement, values)
     except Exception as error:
-        told = _told(connection, watch, plan.statement, given, error)
-        watch.saw(told, lost=watch.driver.is_closed())
-        raise told from error
-    return plan.result(connection, given, status)
-
-
-def _told(
-    connection: AsyncConnection,
-    watch: Watch,
-    statement: str,
-    given: Mapping[str, Any],
-    error: Exception,
-) -> Exception:
-    """Return what SQLAlchemy would raise for an error of asyncpg's."""
-    dialect: Any = connection.dialect
-    base = dialect.loaded_dbapi.Error
-    try:
-        watch.adapted._handle_exception(error)  # noqa: SLF001 - see above
-    except base as translated:
-        told: Exception = DBAPIError.instance(
-            statement,
+        translated = sender.translated(error)
+        dialect: Any = connection.dialect
+        if not isinstance(translated, dialect.loaded_dbapi.Error):
+            watch.saw(translated, lost=sender.is_closed)
+            raise
+        raised = DBAPIError.instance(
+            plan.statement,
             given,
             translated,
-            base,
+            dialect.loaded_dbapi.Error,
             hide_parameters=True,
-            connection_invalidated=watch.driver.is_closed(),
+            connection_invalidated=sender.is_closed,
             dialect=dialect,
         )
-        return told
-    except Exception as same:  # noqa: BLE001 - what is none of the database's, SQLAlchemy passes on
-        return same
-    return error
+        watch.saw(raised, lost=sender.is_closed)
+        raise raised from translated
+    return plan.result(connection, given, told)

@@ -112,8 +112,7 @@ class Database:
                         return
                 await self._engine.dispose()
             self._engine = self._make_engine(pooled=False)
-            if not self._is_sqlite:
-                self._direct = DirectStatements(self._engine)
+            self._direct = DirectStatements(self._engine)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             extra = "store" if self._is_sqlite else "postgres"
             raise ConfigurationError(
