@@ -50,6 +50,9 @@ class Header:
     FIRST_FAILURE = "mqkit-first-failure"
     LAST_FAILURE = "mqkit-last-failure"
     REPLY = "mqkit-reply"
+    LANDING = "mqkit-landing"
+    HOLD = "mqkit-hold-"
+    """Begins the header of each level that holds a message which is published later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ class Message:
     body: bytes
     properties: Properties = field(default_factory=Properties)
     mandatory: bool = True
+    due: datetime | None = None
+    """When the broker is to publish it; None is at once."""
 
 
 class DeliveryChannel(Protocol):

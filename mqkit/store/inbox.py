@@ -13,10 +13,11 @@ from pydantic_core import to_json
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mqkit.errors import MessageIdError, MessageIdReusedError, StoreError
+from mqkit.errors import ConfigurationError, MessageIdError, MessageIdReusedError, StoreError
 from mqkit.message import Delivery
+from mqkit.registration.transactions import HandlerPolicy
 from mqkit.store.database.dialects import Dialect
-from mqkit.store.schema import MAX_ID, inbox, states
+from mqkit.store.schema import MAX_ID, inbox, saga_history, sagas, states
 from mqkit.store.serialization import writable
 
 PURGE_LOCK = -1
@@ -54,6 +55,27 @@ def check_id(handler: str, message_id: str | None) -> None:
         f"the message_id, by which handler {handler} and its store would know the message again, "
         f"{problem}; its publisher must give it another one"
     )
+
+
+def check_handlers(handlers: Iterable[HandlerPolicy], longest_retry: float) -> None:
+    """Refuse handlers whose messages could come back after their rows are gone.
+
+    :param longest_retry: seconds, which no handler's retries may take longer than
+    :raises ConfigurationError: one of them does, or its name does not fit
+    """
+    for handler in handlers:
+        if len(handler.name) > MAX_ID:
+            raise ConfigurationError(
+                f"handler {handler.name}: its name is over {MAX_ID} characters, and would not "
+                "fit into the inbox"
+            )
+        longest = handler.longest_retry
+        if longest > longest_retry:
+            raise ConfigurationError(
+                f"handler {handler.name} may retry a message for {longest:.0f} s, and its "
+                f"store is told of {longest_retry:.0f} s: say "
+                "Store(longest_retry=...), or give the policy an earlier stop"
+            )
 
 
 def body_hash(body: bytes) -> int:
@@ -272,16 +294,20 @@ def _named(value: Any) -> str:
     return f"<{type(value).__qualname__}>"
 
 
-async def purge(connection: AsyncConnection, dialect: Dialect, now: datetime) -> int:
+async def purge(
+    connection: AsyncConnection, dialect: Dialect, now: datetime, *, of_sagas: bool = True
+) -> int:
     """Delete some of the rows whose time is over, and return how many.
 
     One at a time does it: another that comes meanwhile deletes nothing. `now` is the clock of the
     only host of an SQLite; a server goes by its own, which all hosts have in common.
+
+    :param of_sagas: whether there are tables of sagas
     """
     deleted = 0
     if not await dialect.lock_shards(connection, [PURGE_LOCK]):
         return 0
-    for table in (inbox, states):
+    for table in (inbox, states, *((saga_history, sagas) if of_sagas else ())):
         result = await connection.execute(dialect.delete_old(table, now))
         deleted += result.rowcount
     return deleted

@@ -61,9 +61,9 @@ class Entry:
         """
         row = self.row
         try:
-            properties, declare = properties_from_text(row.properties, row.exchange)
+            properties, declare, due = properties_from_text(row.properties, row.exchange)
             body = row.body if row.body.__class__ is bytes else bytes(row.body)
-            message = _message(row.exchange, row.routing_key, body, properties, row.mandatory)
+            message = _message(row.exchange, row.routing_key, body, properties, row.mandatory, due)
         except (
             ConfigurationError,
             ValueError,
@@ -158,7 +158,7 @@ def _row(
         "exchange": message.exchange,
         "routing_key": message.routing_key,
         "mandatory": message.mandatory,
-        "properties": properties_to_text(message.properties, declaration),
+        "properties": properties_to_text(message.properties, declaration, message.due),
         "body": message.body,
         "written_at": now,
         "attempts": 0,

@@ -27,6 +27,10 @@ _TAG = "$mqkit"
 _EXCHANGE = "$exchange"
 """Where the exchange stands among the properties, none of which is called so."""
 
+_DUE = "$due"
+"""Where it stands when the broker is to publish it. An earlier version cannot read a row that has
+it, and so publishes nothing too early."""
+
 _DEFAULTS = Exchange("defaults")
 
 _NAMES = tuple(item.name for item in fields(Properties))
@@ -50,11 +54,14 @@ def writable(text: str) -> str:
     return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
-def properties_to_text(properties: Properties, declaration: str = "") -> str:
+def properties_to_text(
+    properties: Properties, declaration: str = "", due: datetime | None = None
+) -> str:
     """Write all properties that are set as JSON.
 
     :param declaration: how the exchange is declared, which is written with them:
         `declaration_to_text`
+    :param due: when it is to be published, if that is not at once
     """
     written = [
         f'"{name}": {_to_text(value)}'
@@ -64,6 +71,8 @@ def properties_to_text(properties: Properties, declaration: str = "") -> str:
     ]
     if declaration:
         written.append(declaration)
+    if due is not None:
+        written.append(f'"{_DUE}": "{due.isoformat()}"')
     return f"{{{', '.join(written)}}}"
 
 
@@ -86,10 +95,13 @@ def _to_text(value: Any) -> str:
     return _to_json(value if kind in _PLAIN else _plain(value))
 
 
-def properties_from_text(text: str, exchange: str = "") -> tuple[Properties, Exchange | None]:
-    """Read the properties that `properties_to_text` wrote, and how the exchange is declared.
+def properties_from_text(
+    text: str, exchange: str = ""
+) -> tuple[Properties, Exchange | None, datetime | None]:
+    """Read the properties that `properties_to_text` wrote, how the exchange is declared, and when.
 
-    None stands for an exchange of which the row does not say it.
+    None stands for an exchange of which the row does not say it, and for a message that is to be
+    published at once.
 
     :param exchange: its name, which is not in the text
     """
@@ -98,11 +110,13 @@ def properties_from_text(text: str, exchange: str = "") -> tuple[Properties, Exc
     except ValueError:  # it takes no half of a character, and is three times as fast
         values = json.loads(text)
     declaration = values.pop(_EXCHANGE, None)
+    due = values.pop(_DUE, None)
     for name, value in values.items():
         if value.__class__ is dict and value:
             values[name] = _rich(value)
     declared = None if declaration is None else _declared(exchange, declaration)
-    return _properties(**values), declared
+    moment = None if due is None else datetime.fromisoformat(due)
+    return _properties(**values), declared, moment
 
 
 def _declared(name: str, declaration: dict[str, Any]) -> Exchange:

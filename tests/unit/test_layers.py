@@ -23,7 +23,7 @@ ROWS: list[list[str]] = [
     ["drivers", "registration"],
     ["broker"],
     ["publishing"],
-    ["blocking", "consuming", "store"],
+    ["blocking", "consuming", "sagas", "store"],
     ["lifecycle"],
     ["runtime"],
     ["cli", "testing"],

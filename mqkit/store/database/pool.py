@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from sqlalchemy import URL
@@ -70,6 +70,8 @@ class Database:
             savepoint="async with transaction.connection.begin_nested()",
         )
         self._in_threads: SyncDatabase | None = None
+        self.lacks_of_sagas: Sequence[str] = ()
+        """What the database has not of the tables of sagas, once it is open."""
         self._engine: AsyncEngine | None = None
         self._direct: DirectStatements | None = None
         self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError)
@@ -82,9 +84,10 @@ class Database:
     def __str__(self) -> str:
         return shown(self.url)
 
-    async def open(self, *, create_tables: bool) -> None:
+    async def open(self, *, create_tables: bool, sagas: bool = False) -> None:
         """Connect, and create tables that are missing, or migrate those of an earlier version.
 
+        :param sagas: whether it cannot do without the tables of sagas
         :raises StoreError: it cannot be reached, or refuses, or has no tables; the message says why
         """
         try:
@@ -94,7 +97,7 @@ class Database:
                 async with self.transaction() as connection:
                     await self.dialect.lock_schema(connection)
                     await connection.run_sync(create_or_migrate)
-            await self._check_tables()
+            await self._check_tables(sagas=sagas)
         except BaseException as error:
             await self.close()
             if isinstance(error, SQLAlchemyError):
@@ -314,11 +317,21 @@ class Database:
                 "Store(pool=...) says"
             ) from error
 
-    async def _check_tables(self) -> None:
+    async def _check_tables(self, *, sagas: bool) -> None:
         if not self.dialect.exists():
             raise StoreError(f"store {self}: there is no such file")
         async with self.reading() as connection:
-            lacks = await connection.run_sync(missing)
+            lacks, self.lacks_of_sagas = await connection.run_sync(missing)
+        self._refuse([*lacks, *(self.lacks_of_sagas if sagas else ())])
+
+    def check_sagas(self) -> None:
+        """Refuse a database without the tables of sagas.
+
+        :raises StoreError: they are missing
+        """
+        self._refuse(self.lacks_of_sagas)
+
+    def _refuse(self, lacks: Sequence[str]) -> None:
         if lacks:
             raise StoreError(
                 f"store {self} has no {' and no '.join(lacks)}: migrate it "
