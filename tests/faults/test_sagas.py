@@ -91,7 +91,7 @@ async def test_killed_at_each_step_each_order_has_one_end(
                 await client.publisher.publish(ORDERS, "order.place", PlaceOrder(order_id=order_id))
                 await asyncio.sleep(0.05 if IS_LONG else 0)
             await nursery.kills(kills, within=600 if IS_LONG else 90)
-            await eventually(are_completed, within=120, what="completion")
+            await eventually(are_completed, within=400 if IS_LONG else 90, what="completion")
             await eventually(is_quiet, within=60, what="silence")
             await nursery.stop()
         ends = await rows(store, "SELECT order_id, how FROM ends")
