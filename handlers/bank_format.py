@@ -1,4 +1,4 @@
-"""Reads a row of a bank's statement.
+"""Reads a row of a bank's statement, and of its standing orders.
 
 The format is that of the PKDD'99 Discovery Challenge's financial data set: `;` between fields,
 strings in double quotes, dates as YYMMDD (all of them 19YY), one entry a line.
@@ -14,6 +14,7 @@ from decimal import Decimal
 from pydantic import ValidationError
 
 from handlers.events import MAX_DIGITS, MAX_ID, MAX_TEXT, Direction, EntryRecorded
+from handlers.messages import Currency, Partner, PlaceOrder
 
 FIELDS = (
     "trans_id",
@@ -29,12 +30,18 @@ FIELDS = (
 )
 """The columns of a statement, in the file's order."""
 
+ORDER_FIELDS = ("order_id", "account_id", "bank_to", "account_to", "amount", "k_symbol")
+"""The columns of a file of standing orders, in its order."""
+
 DIRECTIONS = {
     "PRIJEM": Direction.CREDIT,
     "VYDAJ": Direction.DEBIT,
     "VYBER": Direction.DEBIT,
 }
 """The bank's word in the column `type`: it uses two for a debit."""
+
+STANDING = "standing-"
+"""Before the bank's number of a standing order, in the id of the payment order that it becomes."""
 
 _SHOWN = 40
 """How many characters of a wrong value an error shows."""
@@ -54,11 +61,7 @@ def parse_row(row: bytes) -> EntryRecorded:
 
     :raises RowError: it is not a row of a statement
     """
-    fields = split_row(row)
-    if len(fields) != len(FIELDS):
-        counted = f"{len(fields)} field" + ("" if len(fields) == 1 else "s")
-        raise RowError(f"{counted} instead of {len(FIELDS)}")
-    named = dict(zip(FIELDS, fields, strict=True))
+    named = _named(row, FIELDS)
     if named["type"] not in DIRECTIONS:
         raise RowError(f"type {_quoted(named['type'])} is not one of {', '.join(DIRECTIONS)}")
     try:
@@ -75,8 +78,44 @@ def parse_row(row: bytes) -> EntryRecorded:
             partner_account=_text("account", named["account"]),
         )
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise RowError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise _row_error(error) from None
+
+
+def parse_order(row: bytes) -> PlaceOrder:
+    """Read one line of a file of standing orders, with or without its line break.
+
+    :raises RowError: it is not a row of such a file
+    """
+    named = _named(row, ORDER_FIELDS)
+    partner = {name: _text(name, named[name]) for name in ("bank_to", "account_to")}
+    for name, value in partner.items():
+        if not value:
+            raise RowError(f"{name} is empty")
+    try:
+        return PlaceOrder(
+            order_id=f"{STANDING}{_whole('order_id', named['order_id'])}",
+            account_id=_whole("account_id", named["account_id"]),
+            partner=Partner(bank=partner["bank_to"], account=partner["account_to"]),
+            amount=_amount("amount", named["amount"]),
+            currency=Currency.CZK,
+            purpose=_text("k_symbol", named["k_symbol"]),
+        )
+    except ValidationError as error:
+        raise _row_error(error) from None
+
+
+def _named(row: bytes, names: tuple[str, ...]) -> dict[str, str]:
+    """Split one line into its fields, by the names of their columns."""
+    fields = split_row(row)
+    if len(fields) != len(names):
+        counted = f"{len(fields)} field" + ("" if len(fields) == 1 else "s")
+        raise RowError(f"{counted} instead of {len(names)}")
+    return dict(zip(names, fields, strict=True))
+
+
+def _row_error(error: ValidationError) -> RowError:
+    first = error.errors(include_url=False, include_context=False)[0]
+    return RowError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
 def split_row(row: bytes) -> list[str]:

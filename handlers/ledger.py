@@ -1,22 +1,28 @@
-"""The ledger service: posts each entry as a double entry, once, and each account's in order.
+"""The ledger service: posts the bank's entries, and carries out commands on accounts and holds.
 
-An entry may come twice: an ack was lost, a process was killed, or the bank's statement is replayed.
-Its postings, and the store's note that its message is handled, are committed together, and before
-the ack; so the second time nothing is done. The note is kept for some weeks. Money also has a key
-that is kept for ever: the bank's own id, which the ledger's table has once.
+Either may come twice: an ack was lost, a process was killed, or the bank's statement is replayed.
+Its postings, the store's note that its message is handled, and what is published for it are
+committed together, and before the ack; so the second time nothing is done. The note is kept for
+some weeks. Money also has a key that is kept for ever: the bank's own id, or a command's business
+key, which the ledger's tables have once.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import os
+from collections.abc import AsyncIterator
 
 from sqlalchemy import MetaData
 from tenacity import retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from handlers.accounting import posting, schema
+from handlers import bookings
+from handlers.accounting import carrying_out, posting, schema
 from handlers.accounting.database import database_url
-from handlers.accounting.errors import ConflictError
+from handlers.accounting.errors import ConflictError, LedgerError, RacedError, RefusedError
+from handlers.accounting.reading import Ledger, open_ledger
 from handlers.events import EntryRecorded, Origin
+from handlers.messages import LEDGER, AccountBalance, BalanceOf, LedgerCommand
 from handlers.statements import ENTRIES
 from mqkit import Delivery, Queue, Reject, Retry, Service
 from mqkit.errors import StatementError
@@ -25,6 +31,11 @@ from mqkit.store import Store, Transaction
 POST_QUEUE = Queue("ledger.post", partitions=1)
 """One partition: SQLite has one writer at a time, so a second process would only wait for the first
 one's commits. It stands by, and takes over where the first one dies."""
+
+COMMANDS_QUEUE = Queue("ledger.commands", partitions=1)
+"""One partition, as of the entries' queue."""
+
+BALANCE_QUEUE = Queue("ledger.balance")
 
 
 def configured_database() -> str:
@@ -38,12 +49,13 @@ store = Store(configured_database)
 service = Service(
     "ledger",
     store=store,
+    publishes=[LEDGER],
     retry=Retry(
         stop=stop_after_attempt(10),
         wait=wait_exponential_jitter(multiplier=0.5, max=60),
         # A statement that took too long may be faster next time. A database that is away or locked
         # costs no attempt, and whatever else fails would fail again.
-        retry=retry_if_exception_type(StatementError),
+        retry=retry_if_exception_type((StatementError, RacedError)),
     ),
 )
 
@@ -55,7 +67,14 @@ async def created_tables() -> MetaData:
     return schema.metadata
 
 
+async def opened_ledger() -> AsyncIterator[Ledger]:
+    """Open the ledger for reading, beside the store and its transactions."""
+    async with open_ledger(configured_database()) as ledger:
+        yield ledger
+
+
 service.provide(MetaData, created_tables, scope="service")
+service.provide(Ledger, opened_ledger, scope="service")
 
 
 @service.handler(
@@ -77,3 +96,53 @@ async def post(entry: EntryRecorded, delivery: Delivery, transaction: Transactio
         await posting.post(transaction.connection, entry, origin)
     except ConflictError as error:
         raise Reject(f"line {origin.line}: {error}" if origin.line else str(error)) from error
+
+
+@service.handler(
+    COMMANDS_QUEUE,
+    bind=[LEDGER.key("ledger.command.#")],
+    prefetch=500,
+    concurrency=250,
+    order_by="account_id",
+)
+async def carry_out(command: LedgerCommand, transaction: Transaction) -> None:
+    """Carry the command out, answer it, and publish what has happened, in the account's order.
+
+    One that comes again, under whatever message id, is answered again and does nothing.
+
+    :raises Reject: its business key has another content in the ledger, or it is of a kind that has
+        no answer and cannot be carried out
+    """
+    asked, now = bookings.booking(command), dt.datetime.now(dt.UTC)
+    try:
+        outcome = await carrying_out.carry_out(transaction.connection, asked, now)
+    except (ConflictError, RefusedError) as error:
+        raise Reject(str(error)) from error
+    account = str(asked.account_id)
+    if (answer := bookings.answer(command, outcome)) is not None:
+        await transaction.publish(LEDGER, *answer, key=account)
+    for event in bookings.events(asked, outcome, now):
+        # Nobody need listen to them, and a command must not wait until somebody does.
+        await transaction.publish(LEDGER, *event, key=account, mandatory=False)
+
+
+@service.handler(
+    BALANCE_QUEUE,
+    bind=[LEDGER.key("ledger.balance")],
+    # Who asks waits for no longer.
+    retry=Retry(
+        stop=stop_after_attempt(3),
+        wait=wait_exponential_jitter(multiplier=0.5, max=5),
+        retry=retry_if_exception_type(LedgerError),
+    ),
+)
+async def balance(question: BalanceOf, ledger: Ledger) -> AccountBalance:
+    """Answer with an account's balance; zeros where nothing is known of it."""
+    account = await ledger.account(question.account_id, question.currency)
+    return AccountBalance(
+        account_id=account.account_id,
+        currency=question.currency,
+        balance=account.balance,
+        held=account.held,
+        available=account.available,
+    )

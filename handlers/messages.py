@@ -9,14 +9,13 @@ once, whatever comes twice.
 
 from __future__ import annotations
 
-import datetime as dt
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from handlers.events import MAX_DIGITS, Amount, Id
+from handlers.events import MAX_DIGITS, MAX_ID, Amount, Id
 from mqkit import Exchange
 
 ORDERS = Exchange("payments.orders", type="topic")
@@ -41,6 +40,9 @@ ALERTS = Exchange("payments.alerts", type="topic")
 SHORT = 50
 LONG = 200
 
+WITHOUT_NUL = r"^[^\x00]*$"
+"""A pattern of text that every database keeps; PostgreSQL keeps no NUL."""
+
 
 class Currency(StrEnum):
     """The currencies that accounts are kept in; all of them have two digits behind the point."""
@@ -53,7 +55,7 @@ class Currency(StrEnum):
 OrderId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=SHORT)]
 """Names an order, a refund: what its sender chose, and what stands in business keys."""
 
-Reason = Annotated[str, Field(max_length=LONG)]
+Reason = Annotated[str, Field(max_length=LONG, pattern=WITHOUT_NUL)]
 Balance = Annotated[Decimal, Field(max_digits=MAX_DIGITS, decimal_places=2, allow_inf_nan=False)]
 
 
@@ -66,8 +68,8 @@ class Frozen(BaseModel):
 class Partner(Frozen):
     """Whom an order pays: an account at another bank."""
 
-    bank: Annotated[str, Field(min_length=1, max_length=SHORT)]
-    account: Annotated[str, Field(min_length=1, max_length=SHORT)]
+    bank: Annotated[str, Field(min_length=1, max_length=SHORT, pattern=WITHOUT_NUL)]
+    account: Annotated[str, Field(min_length=1, max_length=SHORT, pattern=WITHOUT_NUL)]
 
 
 # Orders
@@ -81,7 +83,7 @@ class PlaceOrder(Frozen):
     partner: Partner
     amount: Amount
     currency: Currency
-    purpose: Annotated[str, Field(max_length=LONG)] = ""
+    purpose: Annotated[str, Field(max_length=LONG, pattern=WITHOUT_NUL)] = ""
 
 
 class OrderAccepted(Frozen):
@@ -91,7 +93,7 @@ class OrderAccepted(Frozen):
     account_id: Id
     amount: Amount
     currency: Currency
-    deadline: dt.datetime
+    deadline: AwareDatetime
     """When its end is overdue (UTC)."""
 
 
@@ -144,7 +146,7 @@ class SetRiskLimit(Frozen):
     account_id: Id
     currency: Currency
     most_per_order: Amount
-    most_orders: Annotated[int, Field(ge=0)]
+    most_orders: Annotated[int, Field(ge=0, le=MAX_ID)]
     """Orders within the sliding window of `window` seconds."""
     window: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -315,7 +317,7 @@ class AccountBalance(Frozen):
 class Side(Frozen):
     """One posting: a credit is positive, a debit negative."""
 
-    account: Annotated[str, Field(max_length=LONG)]
+    account: Annotated[str, Field(max_length=LONG, pattern=WITHOUT_NUL)]
     """`customer:576`, `bank:clearing`."""
     currency: Currency
     amount: Balance
@@ -324,12 +326,12 @@ class Side(Frozen):
 class Posted(Frozen):
     """`ledger.posted`: a transaction was posted; its sides sum to zero in each currency."""
 
-    business_key: Annotated[str, Field(max_length=LONG)]
+    business_key: Annotated[str, Field(max_length=LONG, pattern=WITHOUT_NUL)]
     kind: Literal["deposit", "execute", "refund", "charge", "interest"]
     account_id: Id
     order_id: OrderId | None = None
     sides: tuple[Side, ...]
-    posted_at: dt.datetime
+    posted_at: AwareDatetime
 
 
 class HoldState(StrEnum):
@@ -377,6 +379,8 @@ class RefundRefused(Frozen):
 
     refund_id: OrderId
     order_id: OrderId
+    account_id: Id | None = None
+    """The order's account; None where the order is not known."""
     amount: Amount
     currency: Currency
     reason: Reason
@@ -388,7 +392,7 @@ class RefundRefused(Frozen):
 class CloseMonth(Frozen):
     """`billing.close-month`: charge the month's fees, credit its interest, write its statements."""
 
-    month: Annotated[str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$")]
+    month: Annotated[str, Field(pattern=r"^[1-9][0-9]{3}-(0[1-9]|1[0-2])$")]
 
 
 class MonthClosed(Frozen):

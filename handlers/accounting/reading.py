@@ -11,15 +11,17 @@ from decimal import Decimal
 from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from handlers.accounting.carrying_out import account
 from handlers.accounting.database import open_database, translated
 from handlers.accounting.double_entry import CUSTOMER_PREFIX, customer_account
 from handlers.accounting.posting import Content, contents
+from handlers.accounting.rules import Account
 from handlers.accounting.schema import postings, transactions
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The debits and the credits of the whole ledger, summed."""
+    """The debits and the credits of all the bank's entries, summed."""
 
     debits: Decimal
     credits: Decimal
@@ -75,15 +77,21 @@ class Ledger:
         return sums
 
     async def balance(self, account_id: int) -> Decimal:
-        """Sum the account's balance over all that is posted."""
+        """Sum the account's balance over all the bank's entries."""
         query = select(func.sum(postings.c.amount)).where(
             postings.c.account == customer_account(account_id)
         )
         async with self._reading() as connection:
             return (await connection.scalar(query)) or Decimal("0.00")
 
+    async def account(self, account_id: int, currency: str) -> Account:
+        """Return an account, with the bank's entries and all that commands did; zeros of none."""
+        async with self._reading() as connection:
+            found = await account(connection, account_id, currency)
+        return found or Account(account_id, currency)
+
     async def totals(self) -> Totals:
-        """Sum the debits and the credits of the whole ledger."""
+        """Sum the debits and the credits of all the bank's entries."""
         amount = postings.c.amount
         sides = select(
             func.sum(case((amount < Decimal(0), -amount))).label("debits"),

@@ -7,9 +7,11 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
+    DateTime,
     ForeignKey,
     Index,
     Integer,
@@ -134,6 +136,62 @@ postings = Table(
 )
 
 Index("ledger_posting_account", postings.c.account)
+
+accounts = Table(
+    "ledger_account",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("currency", String(3), primary_key=True),
+    Column("overdraft", Money, CheckConstraint("overdraft >= 0"), nullable=False),
+    # What commands posted. The bank's entries are not in it: they are summed by their index, so
+    # that to post one touches no row that others wait for.
+    Column("balance", Money, nullable=False),
+    Column("held", Money, CheckConstraint("held >= 0"), nullable=False),
+)
+
+holds = Table(
+    "ledger_hold",
+    metadata,
+    Column("order_id", String, primary_key=True),
+    Column("account_id", BigInteger, nullable=False),
+    # Neither has a hold that was released before it was placed.
+    Column("amount", Money, CheckConstraint("amount > 0")),
+    Column("currency", String(3)),
+    Column("state", String(8), nullable=False),
+    Column(
+        "refunded",
+        Money,
+        CheckConstraint("refunded >= 0 AND (refunded = 0 OR refunded <= amount)"),
+        nullable=False,
+    ),
+)
+
+commands = Table(
+    "ledger_command",
+    metadata,
+    Column("business_key", String, primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("account_id", BigInteger, nullable=False),
+    Column("order_id", String),
+    Column("amount", Money),
+    Column("currency", String(3)),
+    Column("partner_bank", String),
+    Column("partner_account", String),
+    # What was answered, and is answered again.
+    Column("done", Boolean, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("carried_out_at", DateTime(timezone=True), nullable=False),
+)
+
+sides = Table(
+    "ledger_side",
+    metadata,
+    Column("business_key", String, ForeignKey(commands.c.business_key), primary_key=True),
+    Column("account", String, primary_key=True),
+    Column("currency", String(3), nullable=False),
+    Column("amount", Money, CheckConstraint("amount <> 0"), nullable=False),
+)
+"""The postings of commands, as `postings` has those of the bank's entries."""
 
 SCHEMA_LOCK = 0x6C6564676572
 """The number of the advisory lock under which tables are created."""

@@ -258,10 +258,10 @@ def _due(outgoing: Outgoing, exchange: str, now: datetime, *, mandatory: bool) -
         else:
             seconds = (at - now).total_seconds()
             if seconds > MAX_DELAY:
-                problem = f"at is within {MAX_DELAY:.0f} seconds (310 days), not {shown(at)}"
+                problem = f"at is within {MAX_DELAY:.1f} seconds (310 days), not {shown(at)}"
     elif seconds is None or not 0 <= seconds <= MAX_DELAY:
         problem = (
-            f"delay is seconds from 0 to {MAX_DELAY:.0f} (310 days), as a number or a timedelta, "
+            f"delay is seconds from 0 to {MAX_DELAY:.1f} (310 days), as a number or a timedelta, "
             f"not {shown(outgoing.delay)}"
         )
     if problem is None and outgoing.expiration is not None:

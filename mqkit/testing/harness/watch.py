@@ -97,7 +97,7 @@ class Watch(Observer):
             message.routing_key,
             message.properties.headers,
         ) & set(self._handlers)
-        held = message.due and seconds_left(message.due, self._clock())
+        held = None if message.due is None else seconds_left(message.due, self._clock())
         for queue in found:
             self.journeys.published(message.properties.message_id, queue, held)
         return found

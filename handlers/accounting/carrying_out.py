@@ -1,0 +1,230 @@
+"""Carries commands out in a transaction of the caller's: each key has its effect once, for ever."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, Table, false, func, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from handlers.accounting.double_entry import customer_account
+from handlers.accounting.errors import ConflictError, RacedError
+from handlers.accounting.rules import (
+    ZERO,
+    Account,
+    Command,
+    Decision,
+    Hold,
+    HoldState,
+    Kind,
+    decide,
+)
+from handlers.accounting.schema import Money, accounts, commands, holds, postings, sides
+
+ENTRIES_CURRENCY = "CZK"
+"""Of the bank's entries, which count in the account of the same number."""
+
+OPENED_BY = frozenset({Kind.OPEN, Kind.DEPOSIT})
+"""Money that was paid in is there: a deposit opens an account that nobody has opened."""
+
+_OF_COMMAND = tuple(field.name for field in dataclasses.fields(Command) if field.name != "key")
+"""What makes two commands the same, by column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a command, now or when it came for the first time."""
+
+    decision: Decision
+    currency: str | None = None
+    """The currency of what was posted, or is held."""
+    repeated: bool = False
+    """It came before: the decision says what was answered then, and nothing was done now."""
+
+
+async def carry_out(connection: AsyncConnection, command: Command, now: dt.datetime) -> Outcome:
+    """Carry a command out, unless it is already; then it gets the same answer.
+
+    :raises ConflictError: its key, or its order, is in the ledger with another content
+    :raises RefusedError: it cannot be carried out, and is of a kind that has no answer
+    :raises RacedError: another transaction did so at the same moment: try again, in another one
+    """
+    there, hold = await _find(connection, command)
+    if there is not None:
+        if problem := _conflict(command, there):
+            raise ConflictError(problem)
+        return Outcome(Decision(there.done, there.reason), there.currency, repeated=True)
+    currency = command.currency or (hold.currency if hold is not None else None)
+    account = None
+    if currency is not None:
+        opens = command.kind in OPENED_BY
+        account = await _locked(connection, command.account_id, currency, opens=opens)
+    decision = decide(command, account, hold)
+    await _note(connection, command, decision, now)
+    if decision.hold is not None:
+        await _keep_hold(connection, hold, decision.hold)
+    if account is not None and decision.done:
+        await _change(connection, account, decision)
+    if decision.postings:
+        await _post(connection, command, decision, currency)
+    return Outcome(decision, currency)
+
+
+async def account(connection: AsyncConnection, account_id: int, currency: str) -> Account | None:
+    """Return an account as it is; None where neither a command nor an entry has been for it."""
+    row = (await connection.execute(_select(account_id, currency))).one_or_none()
+    if row is not None:
+        balance = row.balance + (row.entries or ZERO)
+        return Account(account_id, currency, row.overdraft, balance, row.held)
+    entries = None
+    if currency == ENTRIES_CURRENCY:
+        entries = await connection.scalar(_entries(account_id))
+    return None if entries is None else Account(account_id, currency, balance=entries)
+
+
+async def _locked(
+    connection: AsyncConnection, account_id: int, currency: str, *, opens: bool
+) -> Account | None:
+    """Return an account whose row nobody else changes before the end of the transaction."""
+    query = _select(account_id, currency).with_for_update(of=accounts)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        if not opens and await account(connection, account_id, currency) is None:
+            return None
+        new = {"overdraft": ZERO, "balance": ZERO, "held": ZERO}
+        await _insert(connection, accounts, account_id=account_id, currency=currency, **new)
+        row = (await connection.execute(query)).one()
+    balance = row.balance + (row.entries or ZERO)
+    return Account(account_id, currency, row.overdraft, balance, row.held)
+
+
+def _select(account_id: int, currency: str) -> Select[Any]:
+    entries: ColumnElement[Any] = literal(None, Money)
+    if currency == ENTRIES_CURRENCY:
+        entries = _entries(account_id).scalar_subquery()
+    columns = (accounts.c.overdraft, accounts.c.balance, accounts.c.held)
+    return select(*columns, entries.label("entries")).where(
+        accounts.c.account_id == account_id, accounts.c.currency == currency
+    )
+
+
+def _entries(account_id: int) -> Select[Any]:
+    of_account = postings.c.account == customer_account(account_id)
+    return select(func.sum(postings.c.amount)).where(of_account)
+
+
+async def _find(
+    connection: AsyncConnection, command: Command
+) -> tuple[Row[Any] | None, Hold | None]:
+    """Read what is there under the command's key, and the hold of its order."""
+    of_order = holds.c.order_id == command.order_id if command.order_id is not None else false()
+    one = select(literal(1).label("one")).subquery()
+    query = (
+        select(
+            *(commands.c[name] for name in ("business_key", *_OF_COMMAND, "done", "reason")),
+            *(column.label(f"hold_{column.name}") for column in holds.c),
+        )
+        .select_from(one)
+        .outerjoin(commands, commands.c.business_key == command.key)
+        .outerjoin(holds, of_order)
+    )
+    row = (await connection.execute(query)).one()
+    hold = None
+    if row.hold_order_id is not None:
+        hold = Hold(
+            row.hold_order_id,
+            row.hold_account_id,
+            row.hold_amount,
+            row.hold_currency,
+            HoldState(row.hold_state),
+            row.hold_refunded,
+        )
+    return (row if row.business_key is not None else None), hold
+
+
+def _conflict(command: Command, there: Row[Any]) -> str | None:
+    differences = [
+        f"{name} is {getattr(there, name)} in the ledger and {getattr(command, name)} here"
+        for name in _OF_COMMAND
+        if getattr(there, name) != getattr(command, name)
+    ]
+    if not differences:
+        return None
+    return f"{command.key} is in the ledger already: {'; '.join(differences)}"
+
+
+async def _note(
+    connection: AsyncConnection, command: Command, decision: Decision, now: dt.datetime
+) -> None:
+    content = {name: getattr(command, name) for name in _OF_COMMAND}
+    is_new = await _insert(
+        connection,
+        commands,
+        business_key=command.key,
+        **content,
+        done=decision.done,
+        reason=decision.reason,
+        carried_out_at=now,
+    )
+    if not is_new:
+        raise RacedError(f"{command.key} came twice at the same moment")
+
+
+async def _keep_hold(connection: AsyncConnection, before: Hold | None, after: Hold) -> None:
+    if before is None:
+        content = {column.name: getattr(after, column.name) for column in holds.c}
+        is_kept = await _insert(connection, holds, **content)
+    else:
+        update = (
+            holds.update()
+            .where(holds.c.order_id == before.order_id)
+            .where(holds.c.state == before.state, holds.c.refunded == before.refunded)
+            .values(state=after.state, refunded=after.refunded)
+        )
+        is_kept = bool((await connection.execute(update)).rowcount)
+    if not is_kept:
+        raise RacedError(f"what is held for order {after.order_id} changed at the same moment")
+
+
+async def _change(connection: AsyncConnection, account: Account, decision: Decision) -> None:
+    new: dict[str, Any] = {}
+    if decision.postings:
+        new["balance"] = accounts.c.balance + decision.balance
+    if decision.held:
+        new["held"] = accounts.c.held + decision.held
+    if decision.overdraft is not None:
+        new["overdraft"] = decision.overdraft
+    if not new:
+        return
+    update = accounts.update().values(new)
+    of_account = accounts.c.account_id == account.account_id
+    await connection.execute(update.where(of_account, accounts.c.currency == account.currency))
+
+
+async def _post(
+    connection: AsyncConnection, command: Command, decision: Decision, currency: str | None
+) -> None:
+    await connection.execute(
+        sides.insert(),
+        [
+            {
+                "business_key": command.key,
+                "account": each.account,
+                "currency": currency,
+                "amount": each.amount,
+            }
+            for each in decision.postings
+        ],
+    )
+
+
+async def _insert(connection: AsyncConnection, table: Table, **values: Any) -> bool:
+    """Insert a row, unless its key is there; returns whether it was not."""
+    # Both dialects write it alike.
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    done = await connection.execute(insert(table).values(values).on_conflict_do_nothing())
+    return bool(done.rowcount)
