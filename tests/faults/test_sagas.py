@@ -79,6 +79,7 @@ async def test_killed_at_each_step_each_order_has_one_end(
 
         async def are_completed() -> bool:
             nursery.check()
+            await asyncio.sleep(0.5)  # so as not to be what they wait for
             done = await store.sagas(status=SagaStatus.COMPLETED, limit=10 * len(ids))
             return len(done) == len(ids)
 
