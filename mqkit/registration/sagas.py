@@ -68,16 +68,16 @@ class SagaRows(Protocol):
         """Return a saga, which no other transaction may change until this one ends; or None."""
         ...
 
-    async def insert(self, row: SagaRow, *, keep: float | None) -> None:
-        """Write a new saga.
+    async def insert(self, row: SagaRow, entry: SagaEntry, *, keep: float | None) -> None:
+        """Write a new saga, and the first entry of its history.
 
         :param keep: seconds from now for which it is kept; None is until it is completed
         :raises StoreConflictError: another message has started it meanwhile
         """
         ...
 
-    async def update(self, row: SagaRow, *, keep: float | None) -> None:
-        """Write the next version of a saga: `row.version` is one more than what was read.
+    async def update(self, row: SagaRow, entry: SagaEntry, *, keep: float | None) -> None:
+        """Write the next version of a saga, one more than what was read, and an entry.
 
         :raises StoreConflictError: another message has changed it meanwhile
         """

@@ -151,9 +151,9 @@ class SagaRunner:
         if instance.status is not SagaStatus.NEW:
             text = self._text(instance, row, before)
             await run.publish_own(undoing)
-            await self._write(rows, row, instance, text)
             changed = (changes(before, text), run.published.to_json())
-            await rows.note(_ran(key, rows, received, instance, changed))
+            noted = _ran(key, rows, received, instance, changed)
+            await self._write(rows, row, instance, text, noted)
         return result
 
     def _load(self, instance: Instance, row: SagaRow | None) -> str | None:
@@ -178,38 +178,47 @@ class SagaRunner:
         return text
 
     async def _write(
-        self, rows: SagaRows, row: SagaRow | None, instance: Instance, text: str
+        self,
+        rows: SagaRows,
+        row: SagaRow | None,
+        instance: Instance,
+        text: str,
+        noted: SagaEntry,
     ) -> None:
-        """Write the row, unless nothing of it has changed."""
-        options, now = self._declaration.options, rows.now()
-        progress = instance.progress.to_json()
-        written = (text, progress, instance.status.value, options.version)
-        is_same = row is not None and written == (
-            row.state,
-            row.progress,
-            row.status,
-            row.state_version,
-        )
-        if is_same or _is_completed(row):
-            return
+        """Write the row, unless nothing of it has changed, and an entry of its history."""
+        new = self._next(rows, row, instance, text)
         is_over = instance.status is SagaStatus.COMPLETED
-        new = SagaRow(
+        keep = self._declaration.options.keep if is_over else None
+        if row is None:
+            await rows.insert(new, noted, keep=keep)
+        elif _is_completed(row) or _is_same(row, new):
+            await rows.note(noted)
+        else:
+            await rows.update(new, noted, keep=keep)
+
+    def _next(self, rows: SagaRows, row: SagaRow | None, instance: Instance, text: str) -> SagaRow:
+        options, now = self._declaration.options, rows.now()
+        return SagaRow(
             name=options.name,
             id=instance.id,
             version=1 if row is None else row.version + 1,
             state_version=options.version,
             status=instance.status.value,
             state=text,
-            progress=progress,
+            progress=instance.progress.to_json(),
             started_at=now if row is None else row.started_at,
             updated_at=now,
-            completed_at=now if is_over else None,
+            completed_at=now if instance.status is SagaStatus.COMPLETED else None,
         )
-        keep = options.keep if is_over else None
-        if row is None:
-            await rows.insert(new, keep=keep)
-        else:
-            await rows.update(new, keep=keep)
+
+
+def _is_same(row: SagaRow, new: SagaRow) -> bool:
+    return (row.state, row.progress, row.status, row.state_version) == (
+        new.state,
+        new.progress,
+        new.status,
+        new.state_version,
+    )
 
 
 def _is_completed(row: SagaRow | None) -> bool:

@@ -35,6 +35,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mqkit.errors import StoreUnavailableError
 from mqkit.store.database import driver
 from mqkit.store.database.dialects import KEY_LOCK, SCHEMA_LOCK, SHARD_LOCK, key_hash
+from mqkit.store.database.saga_statements import PostgresSagas, SagaStatements
 from mqkit.store.database.statements import (
     DELETE_INBOX,
     FIND_INBOX,
@@ -141,6 +142,7 @@ class Postgres:
         self.has_listen = not pooled
 
     insert = staticmethod(postgresql.insert)
+    sagas: SagaStatements = PostgresSagas()
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
         await connection.execute(
