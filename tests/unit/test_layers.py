@@ -289,7 +289,7 @@ def test_nothing_is_read_from_the_environment_at_import() -> None:
 
 def test_handlers_are_users_of_mqkit() -> None:
     """The payment services import mqkit's public parts, and none of its engine."""
-    public = {"embedded", "errors", "settings", "store", "testing"}
+    public = {"embedded", "errors", "sagas", "settings", "store", "testing"}
     found = {
         name
         for _, _, tree in modules(ROOT / "handlers")
