@@ -19,8 +19,8 @@ and outside of a transaction, it stops nobody meanwhile:
     ALTER TABLE mqkit_state SET (autovacuum_vacuum_scale_factor = 0.02);
     DROP INDEX CONCURRENTLY IF EXISTS ix_mqkit_outbox_message_id;
 
-Services with sagas, which came with 0.2, need two tables besides, and others do without them; they
-are made by `Store(create_tables=True)` or from `mqkit.store.metadata`.
+Services with sagas need two tables besides, and others do without them: `Store(create_tables=True)`
+makes them, or `mqkit.store.metadata` has them.
 
 In this order: the old key goes when the new one is there. The last three keep the tables small and
 fast, and nothing else depends on them; the last one, too, is run outside of a transaction.

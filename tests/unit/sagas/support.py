@@ -18,6 +18,11 @@ PATIENCE = 5.0
 RETRY = Retry(stop=stop_after_attempt(3), wait=wait_none())
 
 
+def queue(name: str) -> Queue:
+    """A queue whose messages outlive any number of deaths."""
+    return Queue(name, delivery_limit=100_000)
+
+
 class PlaceOrder(BaseModel):
     """Starts a payment."""
 
@@ -78,7 +83,7 @@ class Payment(Saga[PaymentState], name="payment", retry=RETRY, publishes=["order
     """Asks for the risk, then holds the amount; gives up where either says no or nothing."""
 
     @starts(
-        Queue("orders.place"),
+        queue("orders.place"),
         bind=[ORDERS.key("order.place")],
         by="order_id",
         publishes=[CheckRisk],
@@ -90,7 +95,7 @@ class Payment(Saga[PaymentState], name="payment", retry=RETRY, publishes=["order
         await self.timeout("risk", after=PATIENCE)
 
     @continues(
-        Queue("orders.risk"),
+        queue("orders.risk"),
         bind=[RISK.key("risk.answered")],
         by="order_id",
         publishes=[HoldAmount],
@@ -111,7 +116,7 @@ class Payment(Saga[PaymentState], name="payment", retry=RETRY, publishes=["order
         await self.timeout("hold", after=PATIENCE)
 
     @continues(
-        Queue("orders.hold"),
+        queue("orders.hold"),
         bind=[LEDGER.key("hold.answered")],
         by="order_id",
         missing=Missing.RETRY,
@@ -127,17 +132,17 @@ class Payment(Saga[PaymentState], name="payment", retry=RETRY, publishes=["order
         await self.publish(ORDERS, "order.executed", OrderEnded(order_id=self.id))
         self.complete()
 
-    @on_timeout("risk")
+    @on_timeout("risk", queue=queue("saga.payment.timeout.risk"))
     async def risk_silent(self) -> None:
         """Give up."""
         await self.compensate("risk did not answer")
 
-    @on_timeout("hold")
+    @on_timeout("hold", queue=queue("saga.payment.timeout.hold"))
     async def hold_silent(self) -> None:
         """Give up."""
         await self.compensate("the ledger did not answer")
 
-    @compensates("hold", publishes=[ReleaseHold])
+    @compensates("hold", queue=queue("saga.payment.compensate.hold"), publishes=[ReleaseHold])
     async def release_hold(self) -> None:
         """Take the hold back."""
         await self.publish(LEDGER, "ledger.release", ReleaseHold(order_id=self.id))
