@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
 from pydantic import ValidationError
 
 from handlers.events import MAX_DIGITS, MAX_ID, MAX_TEXT, Direction, EntryRecorded
-from handlers.messages import Currency, Partner, PlaceOrder
 
 FIELDS = (
     "trans_id",
@@ -40,9 +40,6 @@ DIRECTIONS = {
 }
 """The bank's word in the column `type`: it uses two for a debit."""
 
-STANDING = "standing-"
-"""Before the bank's number of a standing order, in the id of the payment order that it becomes."""
-
 _SHOWN = 40
 """How many characters of a wrong value an error shows."""
 
@@ -50,6 +47,19 @@ _DATE = re.compile(r"[0-9]{6}", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,19}", re.ASCII)
 _AMOUNT = re.compile(rf"[0-9]{{1,{MAX_DIGITS - 2}}}(\.[0-9]{{1,2}})?", re.ASCII)
 _BALANCE = re.compile(rf"-?{_AMOUNT.pattern}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class StandingOrder:
+    """A row of a file of standing orders."""
+
+    order_id: int
+    account_id: int
+    bank_to: str
+    account_to: str
+    amount: Decimal
+    k_symbol: str
+    """The bank's word for what it is for (UVER, SIPO ...); empty for none."""
 
 
 class RowError(ValueError):
@@ -78,30 +88,23 @@ def parse_row(row: bytes) -> EntryRecorded:
             partner_account=_text("account", named["account"]),
         )
     except ValidationError as error:
-        raise _row_error(error) from None
+        raise row_error(error) from None
 
 
-def parse_order(row: bytes) -> PlaceOrder:
+def parse_order(row: bytes) -> StandingOrder:
     """Read one line of a file of standing orders, with or without its line break.
 
     :raises RowError: it is not a row of such a file
     """
     named = _named(row, ORDER_FIELDS)
-    partner = {name: _text(name, named[name]) for name in ("bank_to", "account_to")}
-    for name, value in partner.items():
-        if not value:
-            raise RowError(f"{name} is empty")
-    try:
-        return PlaceOrder(
-            order_id=f"{STANDING}{_whole('order_id', named['order_id'])}",
-            account_id=_whole("account_id", named["account_id"]),
-            partner=Partner(bank=partner["bank_to"], account=partner["account_to"]),
-            amount=_amount("amount", named["amount"]),
-            currency=Currency.CZK,
-            purpose=_text("k_symbol", named["k_symbol"]),
-        )
-    except ValidationError as error:
-        raise _row_error(error) from None
+    return StandingOrder(
+        order_id=_whole("order_id", named["order_id"]),
+        account_id=_whole("account_id", named["account_id"]),
+        bank_to=_filled("bank_to", named["bank_to"]),
+        account_to=_filled("account_to", named["account_to"]),
+        amount=_amount("amount", named["amount"]),
+        k_symbol=_text("k_symbol", named["k_symbol"]),
+    )
 
 
 def _named(row: bytes, names: tuple[str, ...]) -> dict[str, str]:
@@ -113,7 +116,8 @@ def _named(row: bytes, names: tuple[str, ...]) -> dict[str, str]:
     return dict(zip(names, fields, strict=True))
 
 
-def _row_error(error: ValidationError) -> RowError:
+def row_error(error: ValidationError) -> RowError:
+    """Say of a row what is wrong with what was made of it, without quoting it."""
     first = error.errors(include_url=False, include_context=False)[0]
     return RowError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
@@ -184,3 +188,10 @@ def _text(name: str, value: str) -> str:
     if len(value) > MAX_TEXT:
         raise RowError(f"{name} {_quoted(value)} is over {MAX_TEXT} characters long")
     return value
+
+
+def _filled(name: str, value: str) -> str:
+    text = _text(name, value)
+    if not text:
+        raise RowError(f"{name} is empty")
+    return text

@@ -144,7 +144,8 @@ def judge(
     if refused is not None:
         reason = f"partner {partner.account} at bank {partner.bank} is refused: {refused}"
     elif order.amount > limit.most_per_order:
-        reason = f"{order.amount} {currency} is over {limit.most_per_order} {currency} an order"
+        most = f"{limit.most_per_order:.2f} {currency}"
+        reason = f"{order.amount:.2f} {currency} is over {most} an order"
     elif passed >= limit.most_orders:
         reason = f"{passed} orders passed within {limit.window:g} s, which is all that may"
     elif score > HIGHEST_SCORE:

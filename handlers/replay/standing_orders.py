@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from handlers.bank_format import ORDER_FIELDS, RowError, parse_order
-from handlers.messages import ORDERS, PlaceOrder
+from pydantic import ValidationError
+
+from handlers.bank_format import ORDER_FIELDS, RowError, StandingOrder, parse_order, row_error
+from handlers.messages import ORDERS, Currency, Partner, PlaceOrder
 from handlers.replay.statement_file import read_rows
 from mqkit import Outgoing, Publisher
 
@@ -31,6 +33,24 @@ class Placed:
         return not self.bad and not self.failed
 
 
+def payment_order(standing: StandingOrder) -> PlaceOrder:
+    """Make the payment order that a standing order is: in the bank's currency, by its number.
+
+    :raises RowError: it cannot be paid, for a name in it is too long
+    """
+    try:
+        return PlaceOrder(
+            order_id=f"standing-{standing.order_id}",
+            account_id=standing.account_id,
+            partner=Partner(bank=standing.bank_to, account=standing.account_to),
+            amount=standing.amount,
+            currency=Currency.CZK,
+            purpose=standing.k_symbol,
+        )
+    except ValidationError as error:
+        raise row_error(error) from None
+
+
 def read_orders(path: Path, tell: Callable[[str], object]) -> Iterator[PlaceOrder | None]:
     """Yield the order of each row, or None for one that is none, after `tell` was told why.
 
@@ -38,7 +58,7 @@ def read_orders(path: Path, tell: Callable[[str], object]) -> Iterator[PlaceOrde
     """
     for row in read_rows(path, hashlib.sha256(), ORDER_FIELDS, KIND):
         try:
-            yield parse_order(row.data)
+            yield payment_order(parse_order(row.data))
         except RowError as error:
             tell(f"{path.name}, line {row.line}: {error}")
             yield None
