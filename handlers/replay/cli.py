@@ -1,4 +1,4 @@
-"""The command line of `python -m handlers`: demo, summary, replay, orders, generate."""
+"""The commands of `python -m handlers`: `demo`, `summary`, `replay`, `orders`, `generate`."""
 
 from __future__ import annotations
 

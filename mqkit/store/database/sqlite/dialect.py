@@ -296,11 +296,7 @@ class Sqlite:
     ) -> None:
         connection.exec_driver_sql(_SET_RESULT, _result_rows(results, consumer))
 
-    async def begun(
-        self,
-        connection: AsyncConnection,
-        lock_timeout: float,  # noqa: ARG002 - it is set up with the connection
-    ) -> None:
+    async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:  # noqa: ARG002
         sync: Any = connection.sync_connection
         watch_of(connection).sender = SqliteSender(sync.connection.driver_connection)
 
