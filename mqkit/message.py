@@ -50,9 +50,6 @@ class Header:
     FIRST_FAILURE = "mqkit-first-failure"
     LAST_FAILURE = "mqkit-last-failure"
     REPLY = "mqkit-reply"
-    LANDING = "mqkit-landing"
-    HOLD = "mqkit-hold-"
-    """Begins the header of each level that holds a message which is published later."""
 
 
 @dataclass(frozen=True, slots=True)

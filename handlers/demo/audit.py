@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Column, Table, func, select
+from sqlalchemy import Column, Table, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from handlers.accounting import audit
@@ -24,7 +24,6 @@ from handlers.invariants import Kind
 from handlers.messages import Currency, OrderExecuted, OrderRefused, RefundExecuted, Summary
 from handlers.records import billing, monitoring, notifications, refunds
 from mqkit.store import Store
-from mqkit.store.schema import inbox, outbox, states
 
 Sums = Mapping[str, Decimal]
 """An amount for each currency."""
@@ -169,13 +168,16 @@ async def _sums(
 
 async def _messages(url: str) -> tuple[int, int]:
     """Count the messages that took more than one attempt, and those that are not published."""
-    async with Store(url, relay=False) as store, store.transaction() as of:
-        handled = select(inbox.c.message_id).where(inbox.c.attempt > 1)
-        known = select(states.c.message_id).where(states.c.attempt > 1)
-        both = handled.union(known).subquery()
-        retried = await of.connection.scalar(select(func.count()).select_from(both))
-        unpublished = await of.connection.scalar(select(func.count()).select_from(outbox))
-        return retried or 0, unpublished or 0
+    async with Store(url, relay=False) as store:
+        unpublished = await store.pending()
+        async with store.transaction() as of:
+            return await of.connection.scalar(_RETRIED) or 0, unpublished
+
+
+_RETRIED = text(
+    "SELECT COUNT(*) FROM (SELECT message_id, queue FROM mqkit_inbox WHERE attempt > 1 "
+    "UNION SELECT message_id, queue FROM mqkit_state WHERE attempt > 1) AS retried"
+)
 
 
 def _added(amounts: Iterable[tuple[str, Decimal]]) -> Sums:

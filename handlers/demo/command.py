@@ -13,9 +13,10 @@ from rich.console import Console
 
 from handlers.demo import plan as planner
 from handlers.demo.folder import fresh_folder
+from handlers.demo.killer import Killer
 from handlers.demo.report import Report, print_report
-from handlers.demo.run import ORDERS_DONE, REFUNDS_DONE, Demo
-from handlers.demo.services import SERVICES
+from handlers.demo.run import ORDERS_DONE, REFUNDS_DONE, Demo, refunds_of
+from handlers.demo.services import SERVICES, Services, databases_in, running_broker
 from handlers.running.progress import Progress
 
 FAILED = 1
@@ -75,13 +76,17 @@ def demo(
         raise typer.BadParameter(str(error)) from error
     # As Ctrl-C: the processes are ended with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    refunds = sum(len(planned.refunds) for planned in plan.orders) + len(plan.strange_refunds)
-    with (
-        fresh_folder(folder) as place,
-        Progress({ORDERS_DONE: orders, REFUNDS_DONE: refunds}, errors) as progress,
-    ):
-        run = Demo(plan, place, port=port, kill=names, timeout=timeout, progress=progress)
-        report: Report = asyncio.run(run.run())
+    totals = {ORDERS_DONE: orders, REFUNDS_DONE: refunds_of(plan)}
+
+    async def run(place: Path, progress: Progress) -> Report:
+        async with running_broker(place, port, progress.tell) as url:
+            services = Services(url, databases_in(place), place, progress.tell)
+            killer = Killer(services, names, orders)
+            run = Demo(plan, url, services, trouble=killer, timeout=timeout, progress=progress)
+            return await run.run()
+
+    with fresh_folder(folder) as place, Progress(totals, errors) as progress:
+        report = asyncio.run(run(place, progress))
     if as_json:
         typer.echo(json.dumps(report.as_json()))
     else:

@@ -35,6 +35,7 @@ class Customers:
         self.ends: dict[str, OrderExecuted | OrderRefused] = {}
         self.refund_ends: dict[str, RefundExecuted | RefundRefused] = {}
         self.months: list[MonthClosed] = []
+        self._heard = asyncio.Event()
         self.service = Service(
             "customers",
             publishes=[ORDERS, RISK, LEDGER, REFUNDS, BILLING, MONITORING],
@@ -54,6 +55,7 @@ class Customers:
     async def on_end(self, end: OrderExecuted | OrderRefused, publisher: Publisher) -> None:
         """Ask for the refunds that are planned, all at once, as soon as the order is executed."""
         self.ends[end.order_id] = end
+        self._heard.set()
         planned = self._planned.get(end.order_id)
         if planned is None or isinstance(end, OrderRefused):
             return
@@ -63,6 +65,11 @@ class Customers:
                 for refund in planned.refunds
             )
         )
+
+    async def heard(self) -> None:
+        """Wait for the next end of an order."""
+        self._heard.clear()
+        await self._heard.wait()
 
     async def on_refund_end(self, end: RefundExecuted | RefundRefused) -> None:
         """Note how a refund ended."""

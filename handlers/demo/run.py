@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 
 from handlers.demo.audit import checks, is_all_done, read_books
 from handlers.demo.customers import Customers
@@ -18,9 +18,7 @@ from handlers.demo.services import (
     SERVICES,
     START_TIMEOUT,
     Services,
-    databases_in,
     queues_of,
-    running_broker,
 )
 from handlers.messages import (
     BILLING,
@@ -42,9 +40,14 @@ from handlers.messages import (
 )
 from handlers.running.progress import Progress
 from handlers.running.queues import POLL, dead_letters, look
-from mqkit import BrokerError, BrokerUrl, Outgoing, Queue, RequestError, Runtime
+from mqkit import BrokerError, BrokerUrl, Exchange, Outgoing, RequestError, Runtime
 
 JSON = "application/json"
+
+DEFAULT_WINDOW = 2000
+
+ASKED_AT_ONCE = 50
+"""Accounts that are asked about at a time."""
 
 CONNECT_DEADLINE = 15.0
 
@@ -62,33 +65,38 @@ class DemoError(Exception):
     """The demo cannot go on; the message says what is missing."""
 
 
-class Demo:
-    """One run of what is planned.
+Trouble = Callable[[int], Awaitable[None]]
+"""Is called again and again while orders end, with how many have; it may kill what it likes."""
 
-    :param kill: names of services, which are killed on the way, after equal parts of the orders
+
+class Demo:
+    """One run of what is planned, on services that are started for it.
+
+    :param trouble: what goes wrong on the way
     :param timeout: seconds without any progress after which it is given up
+    :param window: orders at most that are sent and have no end
     """
 
     def __init__(
         self,
         plan: Plan,
-        folder: Path,
+        url: str,
+        services: Services,
         *,
-        port: int,
-        kill: Iterable[str],
+        trouble: Trouble,
         timeout: float,
         progress: Progress,
+        window: int = DEFAULT_WINDOW,
     ) -> None:
         self._plan = plan
-        self._folder = folder
-        self._port = port
-        self._kill = list(kill)
+        self._url = url
+        self._services = services
+        self._trouble = trouble
         self._timeout = timeout
+        self._window = window
         self._progress = progress
         self._customers = Customers(plan)
-        self._databases = databases_in(folder)
-        self._refunds = sum(len(planned.refunds) for planned in plan.orders)
-        self._refunds += len(plan.strange_refunds)
+        self._refunds = refunds_of(plan)
 
     async def run(self) -> Report:
         """Run it, add everything up, and report.
@@ -97,37 +105,38 @@ class Demo:
         :raises ProcessError: the broker or a service does not start, or not end
         :raises mqkit.errors.MqkitError: the broker cannot be used
         """
-        tell = self._progress.tell
-        async with running_broker(self._folder, self._port, tell) as url:
-            services = Services(url, self._databases, self._folder, tell)
-            runtime = Runtime(
-                self._customers.service, BrokerUrl.parse(url), connect_deadline=CONNECT_DEADLINE
-            )
-            try:
-                await services.start()
-                async with runtime:
-                    await self._until_started(services, runtime)
-                    tell(f"{len(SERVICES)} services run; their logs are in {self._folder}")
-                    await self._set_up(services, runtime)
-                    seconds = await self._send_orders(services, runtime)
-                    await self._close_month(services, runtime)
-                    monitor = await self._until_quiet(services, runtime)
-                    await services.stop()
-                    dead = await self._dead_letters(runtime)
-            finally:
+        services = self._services
+        runtime = Runtime(
+            self._customers.service, BrokerUrl.parse(self._url), connect_deadline=CONNECT_DEADLINE
+        )
+        try:
+            await services.start()
+            async with runtime:
+                await self._until_started(runtime)
+                self._progress.tell(
+                    f"{len(SERVICES)} services run; their logs are in {services.folder}"
+                )
+                await self._set_up(runtime)
+                seconds = await self._send_orders(runtime)
+                await self._close_month(runtime)
+                monitor = await self._until_quiet(runtime)
                 await services.stop()
-            return await self._report(monitor, services, dead, seconds)
+                dead = await _dead_letters(runtime)
+        finally:
+            await services.stop()
+        return await self._report(monitor, dead, seconds)
 
-    async def _until_started(self, services: Services, runtime: Runtime) -> None:
-        for queue in queues_of(SERVICES):
-            await self._until(
-                services,
-                lambda queue=queue: _is_consumed(runtime, queue),  # type: ignore[misc]
-                f"{queue.name} has no consumer",
-                within=START_TIMEOUT,
-            )
+    async def _until_started(self, runtime: Runtime) -> None:
+        waiting = queues_of(SERVICES)
 
-    async def _set_up(self, services: Services, runtime: Runtime) -> None:
+        async def are_consumed() -> bool:
+            while waiting and (await look(runtime, waiting[-1])).is_consumed:
+                waiting.pop()
+            return not waiting
+
+        await self._until(are_consumed, "a queue has no consumer", within=START_TIMEOUT)
+
+    async def _set_up(self, runtime: Runtime) -> None:
         """Open the accounts, pay in, and tell risk its limits; wait until all of it is done."""
         plan = self._plan
         await _publish(
@@ -139,81 +148,68 @@ class Demo:
                 *(Outgoing(RISK, "risk.refuse-partner", each) for each in plan.refused_partners),
             ],
         )
-        # A request of each kind, of what came last; the queues keep their order by account.
-        for account, limit in zip(plan.accounts, plan.limits, strict=True):
-            of = {"account_id": account.account_id, "currency": account.currency}
-            paid_in = sum(d.amount for d in plan.deposits if d.account_id == account.account_id)
+        waiting = list(plan.limits)
+        paid_in: Counter[int] = Counter()
+        for deposit in plan.deposits:
+            paid_in[deposit.account_id] += int(deposit.amount * 100)
 
-            async def is_done(
-                of: dict[str, object] = of, limit: SetRiskLimit = limit, paid_in: object = paid_in
-            ) -> bool:
-                ask = runtime.publisher.request
-                balance = await ask(
-                    LEDGER.key("ledger.balance"),
-                    BalanceOf.model_validate(of),
-                    AccountBalance,
-                    timeout=REQUEST_TIMEOUT,
-                )
-                known = await ask(
-                    RISK.key("risk.limits"),
-                    RiskLimitOf.model_validate(of),
-                    SetRiskLimit | None,
-                    timeout=REQUEST_TIMEOUT,
-                )
-                return (balance.balance, known) == (paid_in, limit)
+        async def is_set_up(limit: SetRiskLimit) -> bool:
+            of = {"account_id": limit.account_id, "currency": limit.currency}
+            ask = functools.partial(runtime.publisher.request, timeout=REQUEST_TIMEOUT)
+            question = BalanceOf.model_validate(of)
+            has = await ask(LEDGER.key("ledger.balance"), question, AccountBalance)
+            known = await ask(
+                RISK.key("risk.limits"), RiskLimitOf.model_validate(of), SetRiskLimit | None
+            )
+            return bool(has.balance * 100 == paid_in[limit.account_id] and known == limit)
 
-            await self._until(services, is_done, f"account {account.account_id} is not set up")
+        async def are_set_up() -> bool:
+            some = waiting[-ASKED_AT_ONCE:]
+            done = await asyncio.gather(*map(is_set_up, some))
+            waiting[-ASKED_AT_ONCE:] = [
+                e for e, is_done in zip(some, done, strict=True) if not is_done
+            ]
+            return not waiting
 
-    async def _send_orders(self, services: Services, runtime: Runtime) -> float:
-        """Publish all orders, kill services on the way, and return the seconds until all ended."""
+        await self._until(are_set_up, "accounts are not set up", counts=lambda: len(waiting))
+
+    async def _send_orders(self, runtime: Runtime) -> float:
+        """Publish all orders, with trouble on the way; return the seconds until all have ended."""
         started = time.monotonic()
         publishing = asyncio.create_task(_publish(runtime, self._messages()))
-        kills = self._kills()
         try:
-            await self._until(
-                services,
-                lambda: self._have_ended(services, publishing, kills),
-                "orders or refunds have no end",
-            )
+            await self._until(lambda: self._have_ended(publishing), "orders or refunds have no end")
         finally:
             publishing.cancel()
             await asyncio.gather(publishing, return_exceptions=True)
         return time.monotonic() - started
 
-    def _messages(self) -> Iterator[Outgoing]:
+    async def _messages(self) -> AsyncIterator[Outgoing]:
         plan = self._plan
         for refund in plan.strange_refunds:
-            yield Outgoing(REFUNDS, "refund.request", refund)
-        for planned in plan.orders:
-            yield Outgoing(ORDERS, "order.place", planned.order)
-        # Under new message ids: that they are copies, only their content tells.
+            yield Outgoing(REFUNDS, "refund.request", refund, message_id=refund.refund_id)
+        for number, planned in enumerate(plan.orders):
+            while number - len(self._customers.ends) >= self._window:
+                await self._customers.heard()
+            order = planned.order
+            yield Outgoing(ORDERS, "order.place", order, message_id=order.order_id)
+        # Under other message ids: that they are copies, only their content tells.
         for order in plan.copies:
-            yield Outgoing(ORDERS, "order.place", order)
-        for body in plan.bad_orders:
-            yield Outgoing(ORDERS, "order.place", body, content_type=JSON)
-        for body in plan.bad_refunds:
-            yield Outgoing(REFUNDS, "refund.request", body, content_type=JSON)
+            yield Outgoing(ORDERS, "order.place", order, message_id=f"copy-of-{order.order_id}")
+        for number, body in enumerate(plan.bad_orders):
+            yield _bad(ORDERS, "order.place", body, number)
+        for number, body in enumerate(plan.bad_refunds):
+            yield _bad(REFUNDS, "refund.request", body, number)
 
-    def _kills(self) -> list[tuple[int, str]]:
-        """Say after how many ends which service is killed."""
-        parts = len(self._kill) + 1
-        total = len(self._plan.orders)
-        return [(total * (n + 1) // parts, name) for n, name in enumerate(self._kill)]
-
-    async def _have_ended(
-        self, services: Services, publishing: asyncio.Task[None], kills: list[tuple[int, str]]
-    ) -> bool:
+    async def _have_ended(self, publishing: asyncio.Task[None]) -> bool:
         if publishing.done():
             publishing.result()
-        ended, orders = len(self._customers.ends), len(self._plan.orders)
-        refunds = len(self._customers.refund_ends)
+        ended, refunds = len(self._customers.ends), len(self._customers.refund_ends)
         self._progress.show({ORDERS_DONE: ended, REFUNDS_DONE: refunds})
-        if kills and ended >= kills[0][0]:
-            _, name = kills.pop(0)
-            await services.kill(name, f"after {ended:,} of {orders:,} orders")
-        return publishing.done() and ended >= orders and refunds >= self._refunds
+        await self._trouble(ended)
+        return publishing.done() and ended >= len(self._plan.orders) and refunds >= self._refunds
 
-    async def _close_month(self, services: Services, runtime: Runtime) -> None:
+    async def _close_month(self, runtime: Runtime) -> None:
         """Let billing close this month, by hand, for its fees, interest and statements."""
         month = f"{dt.datetime.now(dt.UTC):%Y-%m}"
         await runtime.publisher.publish(BILLING, "billing.close-month", CloseMonth(month=month))
@@ -221,9 +217,9 @@ class Demo:
         async def is_closed() -> bool:
             return bool(self._customers.months)
 
-        await self._until(services, is_closed, f"{month} is not closed")
+        await self._until(is_closed, f"{month} is not closed")
 
-    async def _until_quiet(self, services: Services, runtime: Runtime) -> Summary:
+    async def _until_quiet(self, runtime: Runtime) -> Summary:
         """Wait until the monitoring service hears no more, and return what it has heard."""
         seen: list[tuple[float, Summary]] = []
 
@@ -237,23 +233,20 @@ class Demo:
             if said.unsettled or any(queue.messages for queue in waiting):
                 return False
             return (
-                await is_all_done(self._databases, said) and time.monotonic() - seen[-1][0] >= QUIET
+                await is_all_done(self._services.databases, said)
+                and time.monotonic() - seen[-1][0] >= QUIET
             )
 
-        await self._until(services, is_quiet, "events still come, or orders are not settled")
+        await self._until(is_quiet, "events still come, or orders are not settled")
         return seen[-1][1]
-
-    async def _dead_letters(self, runtime: Runtime) -> dict[str, int]:
-        found = {q.name: await dead_letters(runtime, q) for q in queues_of(SERVICES)}
-        return {name: number for name, number in sorted(found.items()) if number}
 
     async def _until(
         self,
-        services: Services,
         is_so: Callable[[], Awaitable[bool]],
         otherwise: str,
         *,
         within: float | None = None,
+        counts: Callable[[], int] = int,
     ) -> None:
         """Wait until something is so, as long as anything moves.
 
@@ -261,15 +254,16 @@ class Demo:
         :raises ProcessError: a service has ended
         """
         timeout = self._timeout if within is None else within
-        state, moved = self._state(), time.monotonic()
+        state, moved = (*self._state(), counts()), time.monotonic()
         while True:
-            services.check()
+            self._services.check()
             with contextlib.suppress(RequestError, BrokerError):  # one that was just killed
                 if await is_so():
                     return
-            now = time.monotonic()
-            if self._state() != state:
-                state, moved = self._state(), now
+            now, before = time.monotonic(), state
+            state = (*self._state(), counts())
+            if state != before:
+                moved = now
             elif now - moved > timeout:
                 raise DemoError(f"nothing moved for {timeout:g} s: {otherwise}")
             await asyncio.sleep(POLL)
@@ -278,11 +272,9 @@ class Demo:
         known = self._customers
         return len(known.ends), len(known.refund_ends), len(known.months)
 
-    async def _report(
-        self, monitor: Summary, services: Services, dead: dict[str, int], seconds: float
-    ) -> Report:
+    async def _report(self, monitor: Summary, dead: dict[str, int], seconds: float) -> Report:
         plan, customers = self._plan, self._customers
-        books = await read_books(self._databases)
+        books = await read_books(self._services.databases)
         bad = len(plan.bad_orders) + len(plan.bad_refunds)
         refunds = Counter(
             "executed" if isinstance(end, RefundExecuted) else "refused"
@@ -296,18 +288,30 @@ class Demo:
             copies=len(plan.copies),
             bad=bad,
             dead_letters=dead,
-            killed=tuple(services.killed),
+            killed=tuple(self._services.killed),
             books=books,
             checks=tuple(checks(plan, customers, books, monitor, dead)),
             events=sum(count.number for count in monitor.counts),
         )
 
 
-async def _is_consumed(runtime: Runtime, queue: Queue) -> bool:
-    return (await look(runtime, queue)).is_consumed
+def _bad(exchange: Exchange, key: str, body: bytes, number: int) -> Outgoing:
+    return Outgoing(exchange, key, body, message_id=f"bad-{key}-{number}", content_type=JSON)
 
 
-async def _publish(runtime: Runtime, messages: Iterable[Outgoing]) -> None:
+def refunds_of(plan: Plan) -> int:
+    """Count the refunds that are asked for."""
+    return sum(len(planned.refunds) for planned in plan.orders) + len(plan.strange_refunds)
+
+
+async def _dead_letters(runtime: Runtime) -> dict[str, int]:
+    found = {q.name: await dead_letters(runtime, q) for q in queues_of(SERVICES)}
+    return {name: number for name, number in sorted(found.items()) if number}
+
+
+async def _publish(
+    runtime: Runtime, messages: Iterable[Outgoing] | AsyncIterable[Outgoing]
+) -> None:
     async for result in runtime.publisher.publish_many(messages):
         if result.error is not None:
             raise DemoError(f"a message could not be published: {result.error}")

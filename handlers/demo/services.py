@@ -47,6 +47,9 @@ class Services:
     def __init__(
         self, url: str, databases: Mapping[str, str], folder: Path, tell: Callable[[str], None]
     ) -> None:
+        self.databases = databases
+        """The URL of each service's database."""
+        self.folder = folder
         self._tell = tell
         variables = {f"{name.upper()}_DATABASE": at for name, at in databases.items()}
         environment = {

@@ -1,9 +1,10 @@
-"""The command line of `python -m handlers`: `demo`, `summary`, `replay` and `generate`."""
+"""The commands of `python -m handlers`: `demo`, `summary`, `replay`, `orders`, `generate`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -25,10 +26,11 @@ from handlers.demo.summary import summary
 from handlers.replay import generate as generator
 from handlers.replay.replay import POSTED, PUBLISHED, Replay, ReplayError
 from handlers.replay.report import Report, print_report
+from handlers.replay.standing_orders import Placed, place_orders
 from handlers.replay.statement_file import Statement, StatementError, open_statement
 from handlers.running.processes import ProcessError
 from handlers.running.progress import Progress
-from mqkit import BrokerUrl, ConfigurationError, MqkitError
+from mqkit import BrokerUrl, ConfigurationError, MqkitError, Publisher
 from mqkit.embedded import PRODUCT, ServerThread
 from mqkit.settings import Settings
 from mqkit.store import Store
@@ -133,6 +135,45 @@ def _broker(option: str | None, *, rabbitmq: bool) -> Iterator[str]:
         errors.print(f"using the {PRODUCT}, in memory, for this run only", highlight=False)
         with ServerThread() as server:
             yield server.url
+
+
+@app.command()
+def orders(
+    file: Annotated[Path, typer.Argument(help="The standing orders, in the bank's own format.")],
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="The broker: amqp[s]://user:password@host/vhost. Default: MQKIT_URL.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a line.")
+    ] = False,
+) -> None:
+    """Place standing orders: the orders service, which must have been started once, pays them.
+
+    Exit code 0: each row is an order that was placed; 1: some are not, or it failed; 2: called
+    wrongly.
+    """
+    setting = Settings().url
+    given = url if url is not None else setting and setting.get_secret_value()
+    if not given:
+        raise ConfigurationError("which broker? Say --url, or set MQKIT_URL")
+    counts = asyncio.run(_place(file, BrokerUrl.parse(given)))
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(counts)))
+    else:
+        typer.echo(
+            f"{counts.placed:,} orders placed, {counts.bad:,} rows that are none, "
+            f"{counts.failed:,} orders that could not be published"
+        )
+    raise typer.Exit(0 if counts.all_placed else FAILED)
+
+
+async def _place(file: Path, url: BrokerUrl) -> Placed:
+    async with Publisher(url, app_id="standing-orders") as publisher:
+        return await place_orders(file, publisher, lambda line: typer.echo(line, err=True))
 
 
 @app.command()

@@ -35,11 +35,17 @@ from mqkit.broker.delays import (
 )
 from mqkit.checks.checked import MAX_SHORT
 from mqkit.drivers.base import DriverChannel
-from mqkit.message import Header, HeaderValue, Message
+from mqkit.message import RESERVED_PREFIX, HeaderValue, Message
 from mqkit.outcome import DELAY_TICK, MAX_DELAY
 
 DUE = f"{PREFIX}.due"
 """The exchange at the ladder's end, which routes to the landing queues."""
+
+LANDING = f"{RESERVED_PREFIX}landing"
+"""The header that names a message's landing queue."""
+
+HOLD = f"{RESERVED_PREFIX}hold-"
+"""Begins the names of the headers that say whether a level holds the message."""
 
 LANDINGS = 16
 """Landing queues of one exchange, at most: each is declared when a key first needs it."""
@@ -79,7 +85,7 @@ def entry(message: Message, delay: float) -> Message:
         for name, value in message.properties.headers.items()
         if not name.startswith(OF_DEATHS)
     }
-    headers[Header.LANDING] = landing_name(message.exchange, message.routing_key)
+    headers[LANDING] = landing_name(message.exchange, message.routing_key)
     headers |= {_held_at(level): bool(count >> level & 1) for level in range(levels)}
     exchange = level_name(levels - 1) if levels else DUE
     properties = replace(message.properties, headers=headers)
@@ -87,7 +93,7 @@ def entry(message: Message, delay: float) -> Message:
 
 
 def _held_at(level: int) -> str:
-    return f"{Header.HOLD}{level:02d}"
+    return f"{HOLD}{level:02d}"
 
 
 class LaterLadder:
@@ -188,7 +194,7 @@ async def _declare_level(channel: DriverChannel, level: int) -> None:
 
 async def _declare_landing(channel: DriverChannel, name: str, exchange: str) -> None:
     await channel.declare_queue(name, arguments=holding(0, exchange))
-    await channel.bind_queue(name, DUE, "", {"x-match": "all", Header.LANDING: name})
+    await channel.bind_queue(name, DUE, "", {"x-match": "all", LANDING: name})
 
 
 _MISSING = (

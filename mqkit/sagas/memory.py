@@ -82,7 +82,7 @@ class MemoryTransaction:
         """Return a saga, or None."""
         return self._rows.get((name, saga_id))
 
-    async def insert(self, row: SagaRow, *, keep: float | None) -> None:  # noqa: ARG002
+    async def insert(self, row: SagaRow, entry: SagaEntry, *, keep: float | None) -> None:  # noqa: ARG002
         """Write a new saga.
 
         :raises StoreConflictError: it is there
@@ -90,8 +90,9 @@ class MemoryTransaction:
         if (row.name, row.id) in self._rows:
             raise StoreConflictError(f"saga {row.name} {row.id!r} is there already")
         self._rows[row.name, row.id] = row
+        self._history.append(entry)
 
-    async def update(self, row: SagaRow, *, keep: float | None) -> None:  # noqa: ARG002
+    async def update(self, row: SagaRow, entry: SagaEntry, *, keep: float | None) -> None:  # noqa: ARG002
         """Write the next version of a saga.
 
         :raises StoreConflictError: it is not the one that was read
@@ -99,6 +100,7 @@ class MemoryTransaction:
         if self._rows[row.name, row.id].version != row.version - 1:
             raise StoreConflictError(f"saga {row.name} {row.id!r} was changed meanwhile")
         self._rows[row.name, row.id] = row
+        self._history.append(entry)
 
     async def note(self, entry: SagaEntry) -> None:
         """Add an entry to a saga's history."""

@@ -8,10 +8,12 @@ all. What the method raises goes out as it is, and undoes everything.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
+from mqkit.checks.checked import Seconds
+from mqkit.message import HeaderValue
 from mqkit.outcome import Reject
 from mqkit.registration.sagas import SagaEntry, SagaRow, SagaRows, SagaTransaction
 from mqkit.sagas.declaration import Declaration, SagaStep, unknown
@@ -23,6 +25,23 @@ from mqkit.sagas.own import TIMEOUT_TYPE, UNDO_TYPE, TimeoutDue, UndoStep
 from mqkit.sagas.states import check_version, read_state, write_state
 from mqkit.sagas.values import Found, Missing, SagaStatus
 from mqkit.topology import Exchange
+
+
+class PublishOptions(TypedDict, total=False):
+    """The options of `Transaction.publish`."""
+
+    key: str | None
+    message_id: str | None
+    headers: Mapping[str, HeaderValue] | None
+    correlation_id: str | None
+    reply_to: str | None
+    type: str | None
+    expiration: Seconds | None
+    priority: int | None
+    persistent: bool
+    mandatory: bool | None
+    delay: Seconds | None
+    at: datetime | None
 
 
 class Run:
@@ -37,7 +56,11 @@ class Run:
         self._transaction = transaction
 
     async def publish(
-        self, exchange: Exchange | str, routing_key: str, body: object, **options: Any
+        self,
+        exchange: Exchange | str,
+        routing_key: str,
+        body: object,
+        **options: Unpack[PublishOptions],
     ) -> str:
         """Publish through the transaction, and note it for the history."""
         message_id: str = await self._transaction.publish(exchange, routing_key, body, **options)
@@ -88,8 +111,8 @@ class Run:
     async def _publish_timeout(self, name: str, due: Timeout) -> None:
         queue = self.declaration.timeouts[due.name].queue
         message = TimeoutDue(saga=name, id=self.instance.id, timeout=due.name, token=due.token)
-        when = {"delay": due.after} if due.at is None else {"at": due.at}
-        await self.publish("", queue.name, message, type=TIMEOUT_TYPE, **when)
+        after = due.after if due.at is None else None
+        await self.publish("", queue.name, message, type=TIMEOUT_TYPE, delay=after, at=due.at)
 
 
 class SagaRunner:
@@ -151,9 +174,9 @@ class SagaRunner:
         if instance.status is not SagaStatus.NEW:
             text = self._text(instance, row, before)
             await run.publish_own(undoing)
-            await self._write(rows, row, instance, text)
             changed = (changes(before, text), run.published.to_json())
-            await rows.note(_ran(key, rows, received, instance, changed))
+            noted = _ran(key, rows, received, instance, changed)
+            await self._write(rows, row, instance, text, noted)
         return result
 
     def _load(self, instance: Instance, row: SagaRow | None) -> str | None:
@@ -178,38 +201,47 @@ class SagaRunner:
         return text
 
     async def _write(
-        self, rows: SagaRows, row: SagaRow | None, instance: Instance, text: str
+        self,
+        rows: SagaRows,
+        row: SagaRow | None,
+        instance: Instance,
+        text: str,
+        noted: SagaEntry,
     ) -> None:
-        """Write the row, unless nothing of it has changed."""
-        options, now = self._declaration.options, rows.now()
-        progress = instance.progress.to_json()
-        written = (text, progress, instance.status.value, options.version)
-        is_same = row is not None and written == (
-            row.state,
-            row.progress,
-            row.status,
-            row.state_version,
-        )
-        if is_same or _is_completed(row):
-            return
+        """Write the row, unless nothing of it has changed, and an entry of its history."""
+        new = self._next(rows, row, instance, text)
         is_over = instance.status is SagaStatus.COMPLETED
-        new = SagaRow(
+        keep = self._declaration.options.keep if is_over else None
+        if row is None:
+            await rows.insert(new, noted, keep=keep)
+        elif _is_completed(row) or _is_same(row, new):
+            await rows.note(noted)
+        else:
+            await rows.update(new, noted, keep=keep)
+
+    def _next(self, rows: SagaRows, row: SagaRow | None, instance: Instance, text: str) -> SagaRow:
+        options, now = self._declaration.options, rows.now()
+        return SagaRow(
             name=options.name,
             id=instance.id,
             version=1 if row is None else row.version + 1,
             state_version=options.version,
             status=instance.status.value,
             state=text,
-            progress=progress,
+            progress=instance.progress.to_json(),
             started_at=now if row is None else row.started_at,
             updated_at=now,
-            completed_at=now if is_over else None,
+            completed_at=now if instance.status is SagaStatus.COMPLETED else None,
         )
-        keep = options.keep if is_over else None
-        if row is None:
-            await rows.insert(new, keep=keep)
-        else:
-            await rows.update(new, keep=keep)
+
+
+def _is_same(row: SagaRow, new: SagaRow) -> bool:
+    return (row.state, row.progress, row.status, row.state_version) == (
+        new.state,
+        new.progress,
+        new.status,
+        new.state_version,
+    )
 
 
 def _is_completed(row: SagaRow | None) -> bool:

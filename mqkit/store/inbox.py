@@ -17,7 +17,7 @@ from mqkit.errors import ConfigurationError, MessageIdError, MessageIdReusedErro
 from mqkit.message import Delivery
 from mqkit.registration.transactions import HandlerPolicy
 from mqkit.store.database.dialects import Dialect
-from mqkit.store.schema import MAX_ID, inbox, saga_history, sagas, states
+from mqkit.store.schema import MAX_ID, inbox, states
 from mqkit.store.serialization import writable
 
 PURGE_LOCK = -1
@@ -294,20 +294,16 @@ def _named(value: Any) -> str:
     return f"<{type(value).__qualname__}>"
 
 
-async def purge(
-    connection: AsyncConnection, dialect: Dialect, now: datetime, *, of_sagas: bool = True
-) -> int:
+async def purge(connection: AsyncConnection, dialect: Dialect, now: datetime) -> int:
     """Delete some of the rows whose time is over, and return how many.
 
     One at a time does it: another that comes meanwhile deletes nothing. `now` is the clock of the
     only host of an SQLite; a server goes by its own, which all hosts have in common.
-
-    :param of_sagas: whether there are tables of sagas
     """
     deleted = 0
     if not await dialect.lock_shards(connection, [PURGE_LOCK]):
         return 0
-    for table in (inbox, states, *((saga_history, sagas) if of_sagas else ())):
+    for table in (inbox, states):
         result = await connection.execute(dialect.delete_old(table, now))
         deleted += result.rowcount
     return deleted

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Select, bindparam, insert, select, update
+from sqlalchemy import bindparam, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.clock import Clock
@@ -20,6 +19,9 @@ from mqkit.store.database.watch import watch_of
 from mqkit.store.running.transient import conflict_wait
 from mqkit.store.schema import saga_history, sagas
 from mqkit.store.serialization import writable
+
+PURGE_BATCH = 200
+"""Sagas that one transaction of the purge deletes, each with its history."""
 
 _ROW = tuple(sagas.c[name] for name in SagaRow.__slots__)
 _ENTRY = tuple(saga_history.c[name] for name in SagaEntry.__slots__)
@@ -44,7 +46,7 @@ class StoredSagas:
         :param connection: gives the transaction's connection, and raises once it is over
         """
         self._connection = connection
-        self._dialect = dialect
+        self._statements = dialect.sagas
         self._clock = clock
 
     def now(self) -> datetime:
@@ -54,68 +56,46 @@ class StoredSagas:
     async def find(self, name: str, saga_id: str) -> SagaRow | None:
         """Return a saga, which no other transaction may change until this one ends; or None."""
         with self._ours() as connection:
-            # Locked: who comes second waits, and sees what the first one left. SQLite has but one
-            # transaction that writes, and ignores it.
-            found = await connection.execute(_by_id(name, saga_id).with_for_update())
-            row = found.one_or_none()
-        return None if row is None else SagaRow(*row)
+            return await self._statements.find(connection, name, saga_id)
 
-    async def insert(self, row: SagaRow, *, keep: float | None) -> None:
-        """Write a new saga.
+    async def insert(self, row: SagaRow, entry: SagaEntry, *, keep: float | None) -> None:
+        """Write a new saga, and the first entry of its history.
 
         :raises StoreConflictError: another message has started it meanwhile
         """
-        values, given = self._values(row, keep)
-        new = self._dialect.insert(sagas).values(values).on_conflict_do_nothing()
-        with self._ours() as connection:
-            result = await connection.execute(new, given)
-        if result.rowcount != 1:
-            raise _conflict(row, "started")
+        await self._write(row, entry, keep, is_new=True)
 
-    async def update(self, row: SagaRow, *, keep: float | None) -> None:
-        """Write the next version of a saga.
+    async def update(self, row: SagaRow, entry: SagaEntry, *, keep: float | None) -> None:
+        """Write the next version of a saga, and an entry of its history.
 
         :raises StoreConflictError: another message has changed it meanwhile
         """
-        values, given = self._values(row, keep)
-        mine = (sagas.c.name == row.name) & (sagas.c.id == row.id)
-        before = update(sagas).where(mine, sagas.c.version == row.version - 1)
-        with self._ours() as connection:
-            result = await connection.execute(before.values(values), given)
-            if result.rowcount != 1:
-                raise _conflict(row, "changed")
-            if keep is not None:
-                await self._keep_history(connection, row, keep)
+        await self._write(row, entry, keep, is_new=False)
 
     async def note(self, entry: SagaEntry) -> None:
         """Add an entry to the history of a saga that is there."""
-        values = {name: getattr(entry, name) for name in SagaEntry.__slots__}
-        values["message_id"] = writable(entry.message_id)
-        values["message_type"] = writable(entry.message_type)
-        kept = select(sagas.c.keep_until).where(sagas.c.name == entry.name, sagas.c.id == entry.id)
-        values["keep_until"] = kept.scalar_subquery()
         with self._ours() as connection:
-            await connection.execute(insert(saga_history).values(values))
+            await self._statements.note(connection, _writable(entry))
 
-    def _values(self, row: SagaRow, keep: float | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the columns of a row, and the parameters of the statement that writes them."""
-        values: dict[str, Any] = {name: getattr(row, name) for name in SagaRow.__slots__}
-        if keep is None:
-            return values, {}
-        return values | dict(self._kept(keep)), self._given(keep)
-
-    def _kept(self, keep: float) -> dict[str, Any]:
-        columns = self._dialect.kept_columns(sagas)
-        return dict(columns) or {"keep_until": self._clock() + timedelta(seconds=keep)}
-
-    def _given(self, keep: float) -> dict[str, Any]:
-        return {"keep": timedelta(seconds=keep)} if self._dialect.kept_columns(sagas) else {}
-
-    async def _keep_history(self, connection: AsyncConnection, row: SagaRow, keep: float) -> None:
-        mine = (saga_history.c.name == row.name) & (saga_history.c.id == row.id)
-        await connection.execute(
-            update(saga_history).where(mine).values(self._kept(keep)), self._given(keep)
-        )
+    async def _write(
+        self, row: SagaRow, entry: SagaEntry, keep: float | None, *, is_new: bool
+    ) -> None:
+        with self._ours() as connection:
+            is_written = await self._statements.write(
+                connection,
+                row,
+                _writable(entry),
+                is_new=is_new,
+                keep=None if keep is None else timedelta(seconds=keep),
+                now=self._clock(),
+            )
+        if not is_written:
+            error = StoreConflictError(
+                f"saga {row.name} {row.id!r} was {'started' if is_new else 'changed'} by another "
+                "message at the same time; this one is handled anew"
+            )
+            error.wait = conflict_wait()
+            raise error
 
     @contextlib.contextmanager
     def _ours(self) -> Iterator[AsyncConnection]:
@@ -129,17 +109,28 @@ class StoredSagas:
             watch.of_handler = before
 
 
-def _by_id(name: str, saga_id: str) -> Select[Any]:
-    return select(*_ROW).where(sagas.c.name == name, sagas.c.id == saga_id)
-
-
-def _conflict(row: SagaRow, done: str) -> StoreConflictError:
-    error = StoreConflictError(
-        f"saga {row.name} {row.id!r} was {done} by another message at the same time; this one is "
-        "handled anew"
+def _writable(entry: SagaEntry) -> SagaEntry:
+    """Escape what a database refuses of what others have written."""
+    return replace(
+        entry,
+        message_id=writable(entry.message_id),
+        message_type=writable(entry.message_type),
     )
-    error.wait = conflict_wait()
-    return error
+
+
+async def purge_sagas(connection: AsyncConnection, dialect: Dialect, now: datetime) -> int:
+    """Delete some of the sagas whose time is over, with their histories; return how many."""
+    # A server goes by its own clock, as with what it is kept until.
+    moment = func.now() if dialect.kept_columns(sagas) else now
+    key = (sagas.c.name, sagas.c.id)
+    over = select(*key).where(sagas.c.keep_until < moment).order_by(sagas.c.keep_until)
+    found = await connection.execute(over.limit(PURGE_BATCH).with_for_update(skip_locked=True))
+    keys = [tuple(each) for each in found]
+    if keys:
+        of_history = tuple_(saga_history.c.name, saga_history.c.id)
+        await connection.execute(delete(saga_history).where(of_history.in_(keys)))
+        await connection.execute(delete(sagas).where(tuple_(*key).in_(keys)))
+    return len(keys)
 
 
 async def saga_list(

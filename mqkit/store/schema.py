@@ -187,6 +187,7 @@ sagas = Table(
     comment="processes over several messages, each with its state",
 )
 
+# Its rows go with their saga's, and have no time of their own.
 saga_history = Table(
     "mqkit_saga_history",
     metadata,
@@ -201,7 +202,6 @@ saga_history = Table(
     Column("status", String(16), nullable=False),
     Column("changes", Text, nullable=False),
     Column("published", Text, nullable=False),
-    Column("keep_until", UtcTime, index=True),
     sqlite_autoincrement=True,
     postgresql_with=KEPT_FOR_DAYS,
     comment="the messages that came for a saga, and what each brought about; for people",

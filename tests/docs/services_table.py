@@ -94,6 +94,8 @@ FEATURES: dict[str, Callable[[Source], bool]] = {
     "`def` handler": lambda s: _has(s, ast.FunctionDef),
     "batch": lambda s: any(s.handlers("batch")),
     "saga": lambda s: s.imports_from("mqkit.sagas"),
+    "timeouts": lambda s: s.imports("on_timeout"),
+    "compensation": lambda s: s.imports("compensates"),
     "`Transaction`": lambda s: s.imports("Transaction"),
     "`SyncTransaction`": lambda s: s.imports("SyncTransaction"),
     "outbox": lambda s: s.calls("transaction.publish", "self.publish"),

@@ -163,7 +163,7 @@ def counter(version: int) -> type[Saga[Any]]:
 
 
 async def test_an_upgrade_goes_on_with_older_states_and_an_older_process_loses_nothing(
-    broker: Broker, database: str, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, mqkit_vhost: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A newer state is refused without an attempt: its message waits for a newer process."""
     monkeypatch.setattr(errors, "HELD_MIN", SHORT)
@@ -174,18 +174,27 @@ async def test_an_upgrade_goes_on_with_older_states_and_an_older_process_loses_n
         service.saga(counter(version))
         services.append(service)
     old, new = services
-    async with harness(old, broker) as h:
+
+    async def state() -> tuple[int, str]:
+        async with Store(database, relay=False) as store:
+            (story,) = await store.saga("1")
+            return story.saga.state_version, story.saga.state
+
+    async with harness(old, url=mqkit_vhost) as h:
         await h.outcome(await h.publish("", "count", Note()))
         await h.outcome(await h.publish("", "add", Note()))
-    async with harness(new, broker) as h:
+    async with harness(new, url=mqkit_vhost) as h:
         await h.outcome(await h.publish("", "add", Note()))
-        (story,) = await new.store.saga("1")  # type: ignore[union-attr]
-        assert (story.saga.state_version, story.saga.state) == (2, '{"sum":2,"text":"migrated"}')
-    async with harness(old, broker) as h:
+        assert await state() == (2, '{"sum":2,"text":"migrated"}')
+    async with harness(old, url=mqkit_vhost) as h:
         message = await h.publish("", "add", Note())
         await eventually(lambda: len([r for r in h.retried if r.message_id == message]) >= 2)
         assert {r.attempt for r in h.retried} == {1}
         assert not await h.dead_letters("add")
+    assert await state() == (2, '{"sum":2,"text":"migrated"}')
+    async with harness(new, url=mqkit_vhost) as h:
+        await eventually(lambda: any(each.message_id == message for each in h.handled))
+        assert await state() == (2, '{"sum":3,"text":"migrated"}')
 
 
 async def test_a_step_is_undone_as_often_as_it_takes(broker: Broker, database: str) -> None:

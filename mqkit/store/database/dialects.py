@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from sqlalchemy import Column, ColumnElement, Connection, Executable, Select, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mqkit.store.database.saga_statements import SagaStatements
+
 SCHEMA_LOCK, KEY_LOCK, SHARD_LOCK = 0x6D716B, 0x6D716C, 0x6D716D
 """First halves of the numbers of PostgreSQL's advisory locks: 'mqk' and what follows it."""
 
@@ -33,6 +35,9 @@ class Dialect(Protocol):
     """Whether processes can tell each other of commits."""
     has_listen: bool
     """Whether this one can be told of them."""
+
+    sagas: SagaStatements
+    """What reads and writes the rows of sagas."""
 
     def __hash__(self) -> int: ...
 

@@ -8,8 +8,8 @@ what the engine executes, or logs it, or a savepoint of SQLAlchemy's is open. Al
 SQLAlchemy's way.
 
 It rests on names of SQLAlchemy's (2.1) that are not public: what its results ask their context for,
-`_propagate_attrs` of its statements, and two of its adapter of asyncpg (`driver.AsyncpgSender`). A
-test compares results and errors with SQLAlchemy's own.
+`_propagate_attrs` of its statements, and two of its adapter of asyncpg (`AsyncpgSender`). A test
+compares results and errors with SQLAlchemy's own.
 """
 
 from __future__ import annotations

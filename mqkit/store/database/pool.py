@@ -31,7 +31,7 @@ from mqkit.store.database.engine import (
 )
 from mqkit.store.database.failures import Fault, fault_of, is_of_driver
 from mqkit.store.database.judging import ErrorTeller, first_line
-from mqkit.store.database.postgres import Postgres, is_pooled
+from mqkit.store.database.postgresql.dialect import Postgres, is_pooled
 from mqkit.store.database.slots import Slot, TransactionSlots
 from mqkit.store.database.sqlite.dialect import Sqlite
 from mqkit.store.database.synchronous.database import SyncDatabase

@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqkit.broker.delays import ticks
-from mqkit.broker.later import DUE, LANDINGS, entry, landing_name, level_name, seconds_left
-from mqkit.message import Header, Message, Properties
+from mqkit.broker.later import (
+    DUE,
+    HOLD,
+    LANDING,
+    LANDINGS,
+    entry,
+    landing_name,
+    level_name,
+    seconds_left,
+)
+from mqkit.message import Message, Properties
 from mqkit.outcome import DELAY_LEVELS, DELAY_TICK, MAX_DELAY
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
@@ -21,7 +30,7 @@ def walk(message: Message) -> int:
     waited, exchange = 0, message.exchange
     while exchange != DUE:
         level = int(exchange[-2:])
-        held = message.properties.headers[f"{Header.HOLD}{level:02d}"]
+        held = message.properties.headers[f"{HOLD}{level:02d}"]
         assert held is True or held is False
         waited += held * 2**level
         exchange = level_name(level - 1) if level else DUE
@@ -40,7 +49,7 @@ def test_any_delay_waits_exactly_and_keeps_the_message(count: int, exchange: str
     held = entry(message, count * DELAY_TICK)
     assert walk(held) == count
     assert (held.routing_key, held.body, held.due) == (key, b"body", None)
-    assert held.properties.headers[Header.LANDING] == landing_name(exchange, key)
+    assert held.properties.headers[LANDING] == landing_name(exchange, key)
     assert held.properties.headers["a"] == 1
     assert "x-death" not in held.properties.headers
     assert held.properties.priority == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -83,8 +84,8 @@ def store(tmp_path: Path) -> str:
                 SagaRow("refund", "o-1", 1, 1, "completed", "{}", plain, NOW, NOW),
                 SagaRow("payment", "o-2", 1, 1, "running", "{}", plain, NOW, NOW),
             ):
-                await transaction.saga_rows.insert(row, keep=None)
-            await transaction.saga_rows.note(ENTRY)
+                entry = replace(ENTRY, name=row.name, id=row.id)
+                await transaction.saga_rows.insert(row, entry, keep=None)
 
     asyncio.run(fill())
     return url

@@ -32,6 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreError
 from mqkit.store.database.dialects import PRIVATE
+from mqkit.store.database.saga_statements import SagaStatements, SqliteSagas
 from mqkit.store.database.sqlite.driver import SqliteSender
 from mqkit.store.database.sqlite.thread import SqliteConnection
 from mqkit.store.database.watch import watch_of
@@ -166,6 +167,7 @@ class Sqlite:
         self._path = Path(path)
 
     insert = staticmethod(sqlite.insert)
+    sagas: SagaStatements = SqliteSagas()
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
         """Do nothing: the transaction holds the write lock already."""
@@ -294,11 +296,7 @@ class Sqlite:
     ) -> None:
         connection.exec_driver_sql(_SET_RESULT, _result_rows(results, consumer))
 
-    async def begun(
-        self,
-        connection: AsyncConnection,
-        lock_timeout: float,  # noqa: ARG002 - it is set up with the connection
-    ) -> None:
+    async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:  # noqa: ARG002
         sync: Any = connection.sync_connection
         watch_of(connection).sender = SqliteSender(sync.connection.driver_connection)
 
