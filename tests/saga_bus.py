@@ -44,7 +44,7 @@ class Bus:
 
     def __post_init__(self) -> None:
         steps = self.saga.declaration().steps
-        handlers = self.saga.__mqkit_saga__(Transaction)
+        _, handlers = self.saga.__mqkit_saga__(Transaction)
         self._methods = {
             step.method: (step, handler) for step, handler in zip(steps, handlers, strict=True)
         }

@@ -14,7 +14,7 @@ from mqkit.errors import HandlerError
 from mqkit.topology import Queue
 
 SAGA = "__mqkit_saga__"
-"""A class with this method is a saga: it returns the handlers to register for it."""
+"""A class with this method is a saga: it returns its name, and the handlers to register."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,12 @@ class SagaHandler:
     """Those of `Service.handler`."""
 
 
-def handlers_of(saga: Any, store: Any, service: str) -> Iterable[SagaHandler]:
+def handlers_of(
+    saga: Any, store: Any, service: str, known: dict[str, Any]
+) -> Iterable[SagaHandler]:
     """Return the handlers of a saga, for a service with this store.
 
+    :param known: the sagas that it has already, by their names, to which this one is added
     :raises HandlerError: it is no saga, or one that cannot work; or the store keeps none
     """
     declared = getattr(saga, SAGA, None)
@@ -133,5 +136,11 @@ def handlers_of(saga: Any, store: Any, service: str) -> Iterable[SagaHandler]:
             f"saga {saga.__qualname__}: the store of service {service!r} keeps no sagas; say "
             "Service(..., store=Store(...)), with mqkit.store.Store"
         )
-    found: Iterable[SagaHandler] = declared(keep_sagas())
+    name, handlers = declared(keep_sagas())
+    if (other := known.setdefault(name, saga)) is not saga:
+        raise HandlerError(
+            f"saga {saga.__qualname__}: its name, {name!r}, is that of {other.__qualname__}, and "
+            "they would share their states; give each a name of its own"
+        )
+    found: Iterable[SagaHandler] = handlers
     return found

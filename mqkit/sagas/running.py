@@ -8,10 +8,12 @@ all. What the method raises goes out as it is, and undoes everything.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
+from mqkit.checks.checked import Seconds
+from mqkit.message import HeaderValue
 from mqkit.outcome import Reject
 from mqkit.registration.sagas import SagaEntry, SagaRow, SagaRows, SagaTransaction
 from mqkit.sagas.declaration import Declaration, SagaStep, unknown
@@ -23,6 +25,23 @@ from mqkit.sagas.own import TIMEOUT_TYPE, UNDO_TYPE, TimeoutDue, UndoStep
 from mqkit.sagas.states import check_version, read_state, write_state
 from mqkit.sagas.values import Found, Missing, SagaStatus
 from mqkit.topology import Exchange
+
+
+class PublishOptions(TypedDict, total=False):
+    """The options of `Transaction.publish`."""
+
+    key: str | None
+    message_id: str | None
+    headers: Mapping[str, HeaderValue] | None
+    correlation_id: str | None
+    reply_to: str | None
+    type: str | None
+    expiration: Seconds | None
+    priority: int | None
+    persistent: bool
+    mandatory: bool | None
+    delay: Seconds | None
+    at: datetime | None
 
 
 class Run:
@@ -37,7 +56,11 @@ class Run:
         self._transaction = transaction
 
     async def publish(
-        self, exchange: Exchange | str, routing_key: str, body: object, **options: Any
+        self,
+        exchange: Exchange | str,
+        routing_key: str,
+        body: object,
+        **options: Unpack[PublishOptions],
     ) -> str:
         """Publish through the transaction, and note it for the history."""
         message_id: str = await self._transaction.publish(exchange, routing_key, body, **options)
@@ -88,8 +111,8 @@ class Run:
     async def _publish_timeout(self, name: str, due: Timeout) -> None:
         queue = self.declaration.timeouts[due.name].queue
         message = TimeoutDue(saga=name, id=self.instance.id, timeout=due.name, token=due.token)
-        when = {"delay": due.after} if due.at is None else {"at": due.at}
-        await self.publish("", queue.name, message, type=TIMEOUT_TYPE, **when)
+        after = due.after if due.at is None else None
+        await self.publish("", queue.name, message, type=TIMEOUT_TYPE, delay=after, at=due.at)
 
 
 class SagaRunner:

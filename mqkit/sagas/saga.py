@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, Unpack, cast
 
 from pydantic import BaseModel
 
@@ -28,7 +28,7 @@ from mqkit.sagas.declared import checked_publishes
 from mqkit.sagas.diagram import diagram
 from mqkit.sagas.errors import SagaStateError
 from mqkit.sagas.handlers import saga_handlers
-from mqkit.sagas.running import Run, end_compensation
+from mqkit.sagas.running import PublishOptions, Run, end_compensation
 from mqkit.sagas.values import DEFAULT_KEEP, SagaStatus
 from mqkit.topology import Exchange
 
@@ -101,9 +101,11 @@ class Saga(Generic[S]):
         return diagram(cls.declaration())
 
     @classmethod
-    def __mqkit_saga__(cls, transaction_type: type[Any]) -> list[SagaHandler]:
-        """Return its handlers, for `Service.saga`."""
-        return list(saga_handlers(cls.declaration(), cls._bound, transaction_type))
+    def __mqkit_saga__(cls, transaction_type: type[Any]) -> tuple[str, list[SagaHandler]]:
+        """Return its name and its handlers, for `Service.saga`."""
+        declaration = cls.declaration()
+        handlers = list(saga_handlers(declaration, cls._bound, transaction_type))
+        return declaration.options.name, handlers
 
     @classmethod
     def _bound(cls, run: Run) -> Saga[Any]:
@@ -151,12 +153,16 @@ class Saga(Generic[S]):
         self._run.instance.begin(state)
 
     async def publish(
-        self, exchange: Exchange | str, routing_key: str, body: object, **options: Any
+        self,
+        exchange: Exchange | str,
+        routing_key: str,
+        body: object,
+        **options: Unpack[PublishOptions],
     ) -> str:
         """Publish a message if, and only if, this change of the saga is committed; return its id.
 
         The options are those of `Transaction.publish`, which it goes through, and so are the
-        errors.
+        errors. Where it went is in the saga's history.
         """
         return await self._run.publish(exchange, routing_key, body, **options)
 

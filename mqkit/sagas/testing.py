@@ -56,7 +56,7 @@ class SagaTest(Generic[S]):
         :raises HandlerError: the saga cannot work
         """
         self._declaration = saga.declaration()
-        handlers = saga.__mqkit_saga__(MemoryTransaction)
+        _, handlers = saga.__mqkit_saga__(MemoryTransaction)
         self._steps = list(zip(self._declaration.steps, handlers, strict=True))
         self._provided = dict(provide or {})
         self._now = now

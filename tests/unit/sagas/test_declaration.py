@@ -274,6 +274,19 @@ def test_a_service_without_a_store_is_refused() -> None:
         Service("s", retry=NEVER).saga(Payment)
 
 
+def test_two_sagas_of_one_name_are_refused() -> None:
+    """They would find each other's states."""
+
+    class Other(Saga[State], name="payment"):
+        @starts(Queue("other"), by="order_id")
+        async def start(self, note: Note) -> None: ...
+
+    s = service()
+    s.saga(Payment)
+    with pytest.raises(HandlerError, match="Other: its name, 'payment', is that of Payment"):
+        s.saga(Other)
+
+
 def test_a_store_that_keeps_no_sagas_is_refused() -> None:
     """One that somebody wrote for tests, say."""
 

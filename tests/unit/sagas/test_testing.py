@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -92,8 +93,9 @@ async def test_what_is_published_is_checked_as_a_store_checks_it() -> None:
         @starts(Queue("q"), by="id")
         async def start(self, note: Note) -> None:
             self.begin(State())
-            await self.publish("x", "k", note, delay=3, key="k", headers={"n": object()})
+            await self.publish("x", "k", note, delay=3, key="k", headers={"n": unwritable})
 
+    unwritable: Any = object()
     test = SagaTest(Wrong)
     with pytest.raises(InvalidMessageError):
         await test.receive(Note())
