@@ -41,6 +41,7 @@ async def bound(client: Client, exchange: Exchange, queue: str, routing_key: str
         await channel.bind_queue(queue, exchange.name, routing_key)
 
 
+@pytest.mark.usefixtures("driver")
 async def test_a_message_is_held_and_arrives_as_if_it_was_published_then(
     broker: Broker, name: str
 ) -> None:
