@@ -8,11 +8,13 @@ all. What the method raises goes out as it is, and undoes everything.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
 from mqkit.checks.checked import Seconds
+from mqkit.logging.shown import shown
 from mqkit.message import HeaderValue
 from mqkit.outcome import Reject
 from mqkit.registration.sagas import SagaEntry, SagaRow, SagaRows, SagaTransaction
@@ -25,6 +27,9 @@ from mqkit.sagas.own import TIMEOUT_TYPE, UNDO_TYPE, TimeoutDue, UndoStep
 from mqkit.sagas.states import check_version, read_state, write_state
 from mqkit.sagas.values import Found, Missing, SagaStatus
 from mqkit.topology import Exchange
+
+
+logger = logging.getLogger(__name__)
 
 
 class PublishOptions(TypedDict, total=False):
@@ -161,6 +166,9 @@ class SagaRunner:
         verdict = _verdict(self._step, instance, message)
         if verdict is not Found.RUN:
             why = _refuse(verdict, self._step, instance)
+            level = logging.INFO if self._step.takes_body else logging.DEBUG
+            text = "%s: message %s %s"
+            logger.log(level, text, shown(instance.what), shown(received.message_id), why)
             if row is not None:
                 noted = entry(key, rows.now(), received, result=why, status=instance.status)
                 await rows.note(noted)

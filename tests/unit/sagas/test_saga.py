@@ -273,11 +273,15 @@ async def test_a_completed_saga_runs_what_is_declared_so_and_cannot_be_changed()
     assert test.state() == before
 
 
-async def test_a_message_finds_its_saga_by_a_function_of_it() -> None:
-    """And one that finds none, declared so, is ignored without a trace."""
+async def test_a_message_finds_its_saga_by_a_function_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And one that finds none, declared so, is ignored with a line in the log."""
+    caplog.set_level("INFO")
     test = SagaTest(Trip)
-    await test.receive(Note(text="7"), to="fail")
+    await test.receive(Note(text="7"), to="fail", message_id="m")
     assert test.history() == []
+    assert "saga trip '7': message m ignored: it is not there" in caplog.text
 
 
 @pytest.mark.parametrize(
