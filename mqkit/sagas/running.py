@@ -28,7 +28,6 @@ from mqkit.sagas.states import check_version, read_state, write_state
 from mqkit.sagas.values import Found, Missing, SagaStatus
 from mqkit.topology import Exchange
 
-
 logger = logging.getLogger(__name__)
 
 
