@@ -108,7 +108,9 @@ class Run:
         token = instance.progress.undoing
         if token is not None and token != undoing:
             (step,) = (each for each in instance.progress.done if each.token == token)
-            queue = self.declaration.compensations[step.name].queue
+            known = self.declaration.compensations
+            self._check(step.name, known, "compensates")  # an earlier version may have had it
+            queue = known[step.name].queue
             message = UndoStep(saga=name, id=instance.id, step=step.name, token=token)
             await self.publish("", queue.name, message, type=UNDO_TYPE)
 
@@ -152,10 +154,8 @@ class SagaRunner:
         :raises SagaStateError: the method did what cannot be done
         :raises StoreConflictError: another message changed it at the same time
         """
-        rows, key = (
-            transaction.saga_rows,
-            (self._declaration.options.name, self._step.id_of(message)),
-        )
+        rows = transaction.saga_rows
+        key = (self._declaration.options.name, self._step.id_of(message))
         row = await rows.find(*key)
         instance = Instance(self._declaration.what, key[1])
         if row is not None:
