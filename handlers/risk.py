@@ -19,6 +19,7 @@ from handlers.messages import (
     LONG,
     RISK,
     CheckRisk,
+    Currency,
     RefusePartner,
     RiskAnswered,
     RiskLimitOf,
@@ -101,14 +102,16 @@ async def check(
     answers = await records.find_answered(connection, batch)
     refused = await records.find_refused(connection, [each.partner for each in batch])
     accounts = [(each.account_id, each.currency) for each in batch]
-    limits = await records.find_limits(connection, accounts)
+    limits = {account: default_limit(*account) for account in accounts}
+    limits |= await records.find_limits(connection, accounts)
+    windows = {account: limit.window for account, limit in limits.items()}
     now = clock.now().timestamp()
-    passed = await records.count_passed(connection, accounts, now=now, window=WINDOW)
+    passed = await records.count_passed(connection, windows, now=now)
     new, results = [], []
     for each, account, score in zip(batch, accounts, scores, strict=True):
         if each.order_id not in answers:
-            limit = limits.get(account) or default_limit(each)
-            answer = judge(each, limit, passed[account], refused.get(each.partner), score)
+            refusal = refused.get(each.partner)
+            answer = judge(each, limits[account], passed[account], refusal, score)
             passed[account] += answer.passed
             answers[each.order_id] = (each, answer)
             new.append((each, answer))
@@ -141,7 +144,8 @@ def judge(
     if refused is not None:
         reason = f"partner {partner.account} at bank {partner.bank} is refused: {refused}"
     elif order.amount > limit.most_per_order:
-        reason = f"{order.amount} {currency} is over {limit.most_per_order} {currency} an order"
+        most = f"{limit.most_per_order:.2f} {currency}"
+        reason = f"{order.amount:.2f} {currency} is over {most} an order"
     elif passed >= limit.most_orders:
         reason = f"{passed} orders passed within {limit.window:g} s, which is all that may"
     elif score > HIGHEST_SCORE:
@@ -149,11 +153,11 @@ def judge(
     return RiskAnswered(order_id=order.order_id, passed=not reason, reason=reason[:LONG])
 
 
-def default_limit(order: CheckRisk) -> SetRiskLimit:
+def default_limit(account_id: int, currency: Currency) -> SetRiskLimit:
     """Return the limit of an account that none was set for."""
     return SetRiskLimit(
-        account_id=order.account_id,
-        currency=order.currency,
+        account_id=account_id,
+        currency=currency,
         most_per_order=MOST_PER_ORDER,
         most_orders=MOST_ORDERS,
         window=WINDOW,

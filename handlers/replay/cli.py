@@ -1,4 +1,4 @@
-"""The command line of `python -m handlers`: `replay`, `orders` and `generate`."""
+"""The commands of `python -m handlers`: `demo`, `summary`, `replay`, `orders`, `generate`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ from rich.logging import RichHandler
 
 from handlers.accounting.database import database_url
 from handlers.accounting.errors import LedgerError
+from handlers.demo.command import demo
+from handlers.demo.folder import FolderError
+from handlers.demo.run import DemoError
+from handlers.demo.summary import summary
 from handlers.replay import generate as generator
-from handlers.replay.ledger_process import LedgerProcessError
-from handlers.replay.progress import ReplayProgress
-from handlers.replay.replay import Replay, ReplayError
+from handlers.replay.replay import POSTED, PUBLISHED, Replay, ReplayError
 from handlers.replay.report import Report, print_report
 from handlers.replay.standing_orders import Placed, place_orders
 from handlers.replay.statement_file import Statement, StatementError, open_statement
+from handlers.running.processes import ProcessError
+from handlers.running.progress import Progress
 from mqkit import BrokerUrl, ConfigurationError, MqkitError, Publisher
 from mqkit.embedded import PRODUCT, ServerThread
 from mqkit.settings import Settings
@@ -43,6 +47,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 errors = Console(stderr=True)
+app.command()(demo)
+app.command()(summary)
 
 
 @app.callback()
@@ -102,7 +108,8 @@ def replay(
 
 
 def _replay(statement: Statement, url: str, database: str, timeout: float) -> Report:
-    with ReplayProgress(statement.rows, errors) as progress:
+    totals = {PUBLISHED: statement.rows, POSTED: statement.rows}
+    with Progress(totals, errors) as progress:
         run = Replay(statement, url, database, timeout=timeout, progress=progress)
         return asyncio.run(run.run())
 
@@ -192,13 +199,14 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except ConfigurationError as error:
+    except (ConfigurationError, FolderError) as error:
         typer.echo(f"handlers: {error}", err=True)
         code = CALLED_WRONGLY
     except (
         MqkitError,
+        DemoError,
         LedgerError,
-        LedgerProcessError,
+        ProcessError,
         ReplayError,
         StatementError,
         OSError,

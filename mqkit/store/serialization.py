@@ -55,23 +55,44 @@ def writable(text: str) -> str:
 
 
 def properties_to_text(
-    properties: Properties, exchange: Exchange | None = None, due: datetime | None = None
+    properties: Properties, declaration: str = "", due: datetime | None = None
 ) -> str:
-    """Write all properties that are set as JSON, and how the exchange is declared, if it is.
+    """Write all properties that are set as JSON.
 
+    :param declaration: how the exchange is declared, which is written with them:
+        `declaration_to_text`
     :param due: when it is to be published, if that is not at once
     """
-    plain: dict[str, Any] = {
-        name: value if type(value) in _PLAIN else _plain(value)
+    written = [
+        f'"{name}": {_to_text(value)}'
         for name, value in zip(_NAMES, _values(properties), strict=True)
         # Most messages have no headers.
-        if value is not None and value != {}
-    }
-    if exchange is not None and exchange.declare:
-        plain[_EXCHANGE] = _plain(_declaration(exchange))
+        if value is not None and (value or value.__class__ is not dict)
+    ]
+    if declaration:
+        written.append(declaration)
     if due is not None:
-        plain[_DUE] = due.isoformat()
-    return _to_json(plain)
+        written.append(f'"{_DUE}": "{due.isoformat()}"')
+    return f"{{{', '.join(written)}}}"
+
+
+def declaration_to_text(exchange: Exchange | None) -> str:
+    """Write how an exchange is declared, for `properties_to_text`; empty where it is not to be."""
+    if exchange is None or not exchange.declare:
+        return ""
+    return f'"{_EXCHANGE}": {_to_json(_plain(_declaration(exchange)))}'
+
+
+def _to_text(value: Any) -> str:
+    # Nearly all that messages have are texts, a yes and a time, for which this is quicker.
+    kind = value.__class__
+    if kind is str:
+        return _to_json(value)
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is datetime:
+        return f'{{"{_TAG}": ["time", "{value.isoformat()}"]}}'
+    return _to_json(value if kind in _PLAIN else _plain(value))
 
 
 def properties_from_text(

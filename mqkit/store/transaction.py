@@ -18,6 +18,7 @@ from mqkit.errors import InvalidMessageError, StoreError
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.publishing.outgoing import Outgoing, make_outgoing, to_message
+from mqkit.store.database import direct
 from mqkit.store.database.dialects import Dialect
 from mqkit.store.database.watch import watch_of
 from mqkit.store.sagas import StoredSagas
@@ -170,9 +171,18 @@ class Transaction(Publications):
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run a statement: SQLAlchemy's `AsyncConnection.execute`.
 
+        An INSERT, UPDATE or DELETE that returns no rows and is kept (a constant of the module, say)
+        takes half of the time that one takes which is made for each message.
+
         :raises sqlalchemy.exc.DBAPIError: the database refused it
         """
-        return await self.connection.execute(statement, parameters)
+        connection = self.connection
+        watch = watch_of(connection)
+        if watch.direct is not None:
+            known = watch.direct.find(connection, watch, statement, parameters)
+            if known is not None:
+                return await direct.execute(connection, watch, known, statement, parameters)
+        return await connection.execute(statement, parameters)
 
     async def publish(
         self,

@@ -306,16 +306,28 @@ def test_handlers_are_users_of_mqkit() -> None:
         ("accounting", {"handlers.accounting", "handlers.events"}),
         ("bank_format", {"handlers.events"}),
         ("events", set()),
+        ("monthly", {"handlers.accounting", "handlers.monthly"}),
     ],
 )
 def test_what_is_no_service_knows_no_messages(part: str, allowed: set[str]) -> None:
-    """The ledger's accounting and the bank's format import nothing of mqkit or of a service."""
+    """Accounting, months and the bank's format import nothing of mqkit or of a service."""
     found = {
         name
         for top, _, tree in modules(ROOT / "handlers")
         for name, _ in imported(tree)
         if top == part and name.split(".")[0] in ("mqkit", "handlers")
         if not any(f"{name}.".startswith(f"{each}.") for each in allowed)
+    }
+    assert found == set()
+
+
+def test_what_services_keep_is_sql_and_no_mqkit() -> None:
+    """No module of handlers/records imports mqkit: what is kept could be kept without it."""
+    found = {
+        (path.name, name)
+        for _, path, tree in modules(ROOT / "handlers" / "records")
+        for name, _ in imported(tree)
+        if name.split(".")[0] == "mqkit"
     }
     assert found == set()
 

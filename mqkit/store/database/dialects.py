@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -254,6 +255,7 @@ class Dialect(Protocol):
         ...
 
 
+@functools.lru_cache(maxsize=8192)
 def key_hash(key: str) -> int:
     """Hash a key to 32 signed bits, the same in every process."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), signed=True)

@@ -22,6 +22,7 @@ from mqkit.errors import (
     StoreUnavailableError,
 )
 from mqkit.store.database.dialects import Dialect
+from mqkit.store.database.direct import DirectStatements
 from mqkit.store.database.engine import (
     CONNECT_TIMEOUT,
     LOCK_TIMEOUT,
@@ -30,7 +31,7 @@ from mqkit.store.database.engine import (
 )
 from mqkit.store.database.failures import Fault, fault_of, is_of_driver
 from mqkit.store.database.judging import ErrorTeller, first_line
-from mqkit.store.database.postgres import Postgres, is_pooled
+from mqkit.store.database.postgresql.dialect import Postgres, is_pooled
 from mqkit.store.database.slots import Slot, TransactionSlots
 from mqkit.store.database.sqlite.dialect import Sqlite
 from mqkit.store.database.synchronous.database import SyncDatabase
@@ -72,6 +73,7 @@ class Database:
         self.lacks_of_sagas: Sequence[str] = ()
         """What the database has not of the tables of sagas, once it is open."""
         self._engine: AsyncEngine | None = None
+        self._direct: DirectStatements | None = None
         self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError)
         self._judged: tuple[type[Exception], ...] = (*self._failures, ExceptionGroup)
         self._pings: set[asyncio.Task[None]] = set()
@@ -113,6 +115,7 @@ class Database:
                         return
                 await self._engine.dispose()
             self._engine = self._make_engine(pooled=False)
+            self._direct = DirectStatements(self._engine)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             extra = "store" if self._is_sqlite else "postgres"
             raise ConfigurationError(
@@ -194,7 +197,7 @@ class Database:
         # One block, and no context managers within it: this is run for each message.
         slot = None if beside and not self._is_sqlite else await self._slot(front=beside)
         try:
-            watch = Watch()
+            watch = Watch(direct=self._direct and self._direct.unless_observed())
             connection = await self._begin(watch)
             try:
                 await self.dialect.begun(connection, LOCK_TIMEOUT)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.registration.sagas import SagaEntry, SagaRow
-from mqkit.store.database import driver
+from mqkit.store.database.postgresql import driver
 from mqkit.store.database.sqlite.thread import SqliteConnection
 from mqkit.store.database.watch import watch_of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from handlers.records import billing as records
 from mqkit import Reject
 from mqkit.message import Message
 from mqkit.store import Store
+from tests.postgres import PostgresServer
 from tests.unit.handlers.services import HandClock, emptied, opened
 
 NOVEMBER = Month(2026, 11)
@@ -272,6 +274,22 @@ async def test_a_close_that_cannot_write_closes_nothing(database: str, tmp_path:
             await service.close()
         (tmp_path / "2026-11").unlink()
         assert await service.close() == [DUES[0], *END]
+
+
+async def test_two_closes_at_the_same_time_are_one(
+    postgres: PostgresServer, name: str, tmp_path: Path
+) -> None:
+    """The second one waits for the first one's commit, and finds the month closed."""
+    url = postgres.create_database(name)
+    try:
+        async with opened(url, records.metadata) as store:
+            service = Billing(store, tmp_path)
+            await service.begin()
+            await service.record(*(posted(n, account=n) for n in range(20)))
+            closes = await asyncio.gather(*(service.close() for _ in range(4)))
+            assert sorted(map(len, closes)) == [0, 0, 0, 20 + len(END)]
+    finally:
+        postgres.drop_database(name)
 
 
 async def test_each_start_plans_the_close_of_the_open_month(

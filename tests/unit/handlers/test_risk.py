@@ -94,6 +94,7 @@ async def passed(store: Store, *batch: CheckRisk, **more: Any) -> list[bool]:
         ({}, ""),
         ({"limit": limit("10.00")}, ""),
         ({"limit": limit("9.99")}, "10.00 CZK is over 9.99 CZK an order"),
+        ({"limit": limit("9.9")}, "10.00 CZK is over 9.90 CZK an order"),
         ({"passed": 1}, ""),
         ({"passed": 2}, "2 orders passed within 60 s, which is all that may"),
         ({"limit": limit(orders=0)}, "0 orders passed within 60 s, which is all that may"),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mqkit.message import Properties
 from mqkit.store.serialization import (
+    declaration_to_text,
     properties_from_text,
     properties_to_text,
     writable,
@@ -49,7 +50,7 @@ def test_whatever_a_message_has_comes_back(
 ) -> None:
     """Values and their types, also of tables that look like a tag of ours, and when it is due."""
     properties = Properties(headers=headers, expiration=expiration, message_id="m", priority=0)
-    back, _, moment = properties_from_text(properties_to_text(properties, None, due))
+    back, _, moment = properties_from_text(properties_to_text(properties, due=due))
     assert (back, moment) == (properties, due)
     assert types(back.headers) == types(headers)
 
@@ -111,7 +112,7 @@ def test_a_writable_text_is_utf8_without_nul(text: str) -> None:
 def test_how_an_exchange_is_declared_comes_back(exchange: Exchange) -> None:
     """Beside the properties, whose reader does not see it."""
     properties = Properties(message_id="m", headers={"$exchange": 1})
-    text = properties_to_text(properties, exchange)
+    text = properties_to_text(properties, declaration_to_text(exchange))
     assert properties_from_text(text, "e") == (properties, exchange, None)
     assert properties_from_text(text, "f") == (properties, replace(exchange, name="f"), None)
 
@@ -119,11 +120,11 @@ def test_how_an_exchange_is_declared_comes_back(exchange: Exchange) -> None:
 @pytest.mark.parametrize("exchange", [None, Exchange("e", declare=False)])
 def test_an_exchange_that_others_declare_is_not_kept(exchange: Exchange | None) -> None:
     """Nor is a header of the name taken for one."""
-    text = properties_to_text(Properties(headers={"$exchange": {}}), exchange)
+    text = properties_to_text(Properties(headers={"$exchange": {}}), declaration_to_text(exchange))
     assert properties_from_text(text, "e")[1] is None
 
 
 def test_an_exchange_is_made_once_for_all_of_its_messages() -> None:
     """To check its fields takes longer than to publish a message."""
-    text = properties_to_text(Properties(), Exchange("e", type="fanout"))
+    text = properties_to_text(Properties(), declaration_to_text(Exchange("e", type="fanout")))
     assert properties_from_text(text, "e")[1] is properties_from_text(text, "e")[1]
