@@ -4,8 +4,10 @@ SOURCES := mqkit handlers tests
 PY := .venv/bin/python
 STAMP := .venv/.installed
 READ := .venv/.tests-read
-# A replay of your own:        make demo DATA=path/to/statement.csv
+# A statement of your own:     make demo DATA=path/to/statement.csv
 DATA :=
+# More for the demo:           make demo DEMO='--orders 200 --kill risk'
+DEMO :=
 # More for pytest:             make test ARGS='-k ledger -x'
 ARGS :=
 # Workers of make test:        make test JOBS=1. Most tests wait, so more of them than cores.
@@ -17,8 +19,9 @@ PYTHON :=
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo         sets up .venv, then runs the payment services on a bank statement'
-	@echo '                  (DATA=path names one; without it, one is generated)'
+	@echo 'make demo         sets up .venv, then runs all payment services on 2,000 generated orders, kills'
+	@echo '                  two of them on the way, and adds everything up'
+	@echo '                  (DATA=path: posts a bank statement and reconciles it instead)'
 	@echo 'make test         sets up .venv and a broker, then runs every test but those that take long'
 	@echo 'make test-long    those: processes and brokers killed many times, floods, the guard of speed'
 	@echo '                  (MQKIT_TEST_LONG=1: the long forms of the replay, the fuzz and bad peers)'
@@ -65,9 +68,7 @@ $(READ): $(STAMP) $(shell find $(SOURCES) -name '*.py')
 demo: compiled
 	@mkdir -p .demo
 	@set -e; data='$(DATA)'; \
-	if [ -z "$$data" ]; then \
-	    data=.demo/generated.csv; $(PY) -m handlers generate "$$data"; \
-	fi; \
+	if [ -z "$$data" ]; then exec $(PY) -m handlers demo $(DEMO); fi; \
 	name=$$(basename "$$data"); \
 	LEDGER_DATABASE="$${LEDGER_DATABASE:-.demo/$${name%.*}.sqlite}" $(PY) -m handlers replay "$$data"
 

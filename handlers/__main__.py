@@ -1,4 +1,4 @@
-"""`python -m handlers`: replay a bank's statement, or make one up."""
+"""`python -m handlers`: replay a bank's statement, place its standing orders, or make one up."""
 
 from handlers.replay.cli import main
 

@@ -1,4 +1,4 @@
-"""Reads a row of a bank's statement.
+"""Reads a row of a bank's statement, and of its standing orders.
 
 The format is that of the PKDD'99 Discovery Challenge's financial data set: `;` between fields,
 strings in double quotes, dates as YYMMDD (all of them 19YY), one entry a line.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
@@ -29,6 +30,9 @@ FIELDS = (
 )
 """The columns of a statement, in the file's order."""
 
+ORDER_FIELDS = ("order_id", "account_id", "bank_to", "account_to", "amount", "k_symbol")
+"""The columns of a file of standing orders, in its order."""
+
 DIRECTIONS = {
     "PRIJEM": Direction.CREDIT,
     "VYDAJ": Direction.DEBIT,
@@ -45,6 +49,19 @@ _AMOUNT = re.compile(rf"[0-9]{{1,{MAX_DIGITS - 2}}}(\.[0-9]{{1,2}})?", re.ASCII)
 _BALANCE = re.compile(rf"-?{_AMOUNT.pattern}", re.ASCII)
 
 
+@dataclass(frozen=True, slots=True)
+class StandingOrder:
+    """A row of a file of standing orders."""
+
+    order_id: int
+    account_id: int
+    bank_to: str
+    account_to: str
+    amount: Decimal
+    k_symbol: str
+    """The bank's word for what it is for (UVER, SIPO ...); empty for none."""
+
+
 class RowError(ValueError):
     """A row of a statement is malformed; the message names the field and its value."""
 
@@ -54,11 +71,7 @@ def parse_row(row: bytes) -> EntryRecorded:
 
     :raises RowError: it is not a row of a statement
     """
-    fields = split_row(row)
-    if len(fields) != len(FIELDS):
-        counted = f"{len(fields)} field" + ("" if len(fields) == 1 else "s")
-        raise RowError(f"{counted} instead of {len(FIELDS)}")
-    named = dict(zip(FIELDS, fields, strict=True))
+    named = _named(row, FIELDS)
     if named["type"] not in DIRECTIONS:
         raise RowError(f"type {_quoted(named['type'])} is not one of {', '.join(DIRECTIONS)}")
     try:
@@ -75,8 +88,38 @@ def parse_row(row: bytes) -> EntryRecorded:
             partner_account=_text("account", named["account"]),
         )
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise RowError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise row_error(error) from None
+
+
+def parse_order(row: bytes) -> StandingOrder:
+    """Read one line of a file of standing orders, with or without its line break.
+
+    :raises RowError: it is not a row of such a file
+    """
+    named = _named(row, ORDER_FIELDS)
+    return StandingOrder(
+        order_id=_whole("order_id", named["order_id"]),
+        account_id=_whole("account_id", named["account_id"]),
+        bank_to=_filled("bank_to", named["bank_to"]),
+        account_to=_filled("account_to", named["account_to"]),
+        amount=_amount("amount", named["amount"]),
+        k_symbol=_text("k_symbol", named["k_symbol"]),
+    )
+
+
+def _named(row: bytes, names: tuple[str, ...]) -> dict[str, str]:
+    """Split one line into its fields, by the names of their columns."""
+    fields = split_row(row)
+    if len(fields) != len(names):
+        counted = f"{len(fields)} field" + ("" if len(fields) == 1 else "s")
+        raise RowError(f"{counted} instead of {len(names)}")
+    return dict(zip(names, fields, strict=True))
+
+
+def row_error(error: ValidationError) -> RowError:
+    """Say of a row what is wrong with what was made of it, without quoting it."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    return RowError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
 def split_row(row: bytes) -> list[str]:
@@ -145,3 +188,10 @@ def _text(name: str, value: str) -> str:
     if len(value) > MAX_TEXT:
         raise RowError(f"{name} {_quoted(value)} is over {MAX_TEXT} characters long")
     return value
+
+
+def _filled(name: str, value: str) -> str:
+    text = _text(name, value)
+    if not text:
+        raise RowError(f"{name} is empty")
+    return text

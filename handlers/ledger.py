@@ -93,7 +93,7 @@ async def post(entry: EntryRecorded, delivery: Delivery, transaction: Transactio
     """
     origin = Origin.of(delivery.headers)
     try:
-        await posting.post(transaction.connection, entry, origin)
+        await posting.post(transaction.connection, entry, origin, execute=transaction.execute)
     except ConflictError as error:
         raise Reject(f"line {origin.line}: {error}" if origin.line else str(error)) from error
 

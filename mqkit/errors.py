@@ -347,7 +347,21 @@ class StoreError(MqkitError):
     """The root of what goes wrong between this process and its store (a database)."""
 
 
-class StoreUnavailableError(StoreError):
+class UncountedError(StoreError):
+    """Something keeps a message from being handled now, by no fault of its own.
+
+    It is tried again later without counting the attempt, whatever its policy says; `wait` is after
+    how many seconds, where that is said.
+    """
+
+    wait: float | None = None
+
+
+class StoreConflictError(UncountedError):
+    """Another message changed the same row first; this one starts anew from what that left."""
+
+
+class StoreUnavailableError(UncountedError):
     """The database is away, locked or chose this transaction as a deadlock's victim.
 
     Trying again may help. A message that meets it is tried again later, without counting the

@@ -98,6 +98,8 @@ class Message:
     body: bytes
     properties: Properties = field(default_factory=Properties)
     mandatory: bool = True
+    due: datetime | None = None
+    """When the broker is to publish it; None is at once."""
 
 
 class DeliveryChannel(Protocol):

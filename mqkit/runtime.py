@@ -120,6 +120,7 @@ class Runtime:
             on_confirmed=None if observer is None else observer.confirmed,
             limits=service.limits,
             check_exchange=service.check_exchange,
+            clock=clock,
         )
         self._consumers: list[Consumer] = []
         self._stalls = StallWatch(service.name, self._url.heartbeat, self._consumers)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Insert, bindparam, select, union_all
+from sqlalchemy import ColumnElement, CursorResult, Executable, Insert, bindparam, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,6 +17,8 @@ from handlers.events import NOWHERE, EntryRecorded, Origin
 
 LOOKUP_SIZE = 500
 """Ids in one `IN (...)`; SQLite allows 999 parameters in its older builds."""
+
+Execute = Callable[[Executable, dict[str, Any]], Awaitable[CursorResult[Any]]]
 
 Content = Mapping[str, Any]
 """What makes two entries the same, by column; where they stand is not part of it."""
@@ -66,18 +68,26 @@ _INSERT_BOTH = _insert_sides(_NEW.c.bank_transaction_id)
 """The entry and its postings in one statement, which SQLite does not know."""
 
 
-async def post(connection: AsyncConnection, entry: EntryRecorded, origin: Origin = NOWHERE) -> bool:
+async def post(
+    connection: AsyncConnection,
+    entry: EntryRecorded,
+    origin: Origin = NOWHERE,
+    *,
+    execute: Execute | None = None,
+) -> bool:
     """Post an entry, unless it is posted already; returns whether it is new.
 
+    :param execute: runs statements on the connection; by default, the connection itself
     :raises ConflictError: the bank's id is posted already, with another content
     """
     values = _values(entry, origin)
+    execute = execute or connection.execute
     if connection.dialect.name == "postgresql":
-        inserted = await connection.execute(_INSERT_BOTH, values)
+        inserted = await execute(_INSERT_BOTH, values)
     else:
-        inserted = await connection.execute(_INSERT_ENTRY, values)
+        inserted = await execute(_INSERT_ENTRY, values)
         if inserted.rowcount:
-            await connection.execute(_INSERT_SIDES, values)
+            await execute(_INSERT_SIDES, values)
     if inserted.rowcount:
         return True
     there = await contents(connection, [entry.transaction_id])

@@ -1,9 +1,10 @@
-"""The command line of `python -m handlers`: `replay` and `generate`."""
+"""The commands of `python -m handlers`: `demo`, `summary`, `replay`, `orders`, `generate`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -18,13 +19,18 @@ from rich.logging import RichHandler
 
 from handlers.accounting.database import database_url
 from handlers.accounting.errors import LedgerError
+from handlers.demo.command import demo
+from handlers.demo.folder import FolderError
+from handlers.demo.run import DemoError
+from handlers.demo.summary import summary
 from handlers.replay import generate as generator
-from handlers.replay.ledger_process import LedgerProcessError
-from handlers.replay.progress import ReplayProgress
-from handlers.replay.replay import Replay, ReplayError
+from handlers.replay.replay import POSTED, PUBLISHED, Replay, ReplayError
 from handlers.replay.report import Report, print_report
+from handlers.replay.standing_orders import Placed, place_orders
 from handlers.replay.statement_file import Statement, StatementError, open_statement
-from mqkit import BrokerUrl, ConfigurationError, MqkitError
+from handlers.running.processes import ProcessError
+from handlers.running.progress import Progress
+from mqkit import BrokerUrl, ConfigurationError, MqkitError, Publisher
 from mqkit.embedded import PRODUCT, ServerThread
 from mqkit.settings import Settings
 from mqkit.store import Store
@@ -41,6 +47,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 errors = Console(stderr=True)
+app.command()(demo)
+app.command()(summary)
 
 
 @app.callback()
@@ -100,7 +108,8 @@ def replay(
 
 
 def _replay(statement: Statement, url: str, database: str, timeout: float) -> Report:
-    with ReplayProgress(statement.rows, errors) as progress:
+    totals = {PUBLISHED: statement.rows, POSTED: statement.rows}
+    with Progress(totals, errors) as progress:
         run = Replay(statement, url, database, timeout=timeout, progress=progress)
         return asyncio.run(run.run())
 
@@ -129,6 +138,45 @@ def _broker(option: str | None, *, rabbitmq: bool) -> Iterator[str]:
 
 
 @app.command()
+def orders(
+    file: Annotated[Path, typer.Argument(help="The standing orders, in the bank's own format.")],
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="The broker: amqp[s]://user:password@host/vhost. Default: MQKIT_URL.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a line.")
+    ] = False,
+) -> None:
+    """Place standing orders: the orders service, which must have been started once, pays them.
+
+    Exit code 0: each row is an order that was placed; 1: some are not, or it failed; 2: called
+    wrongly.
+    """
+    setting = Settings().url
+    given = url if url is not None else setting and setting.get_secret_value()
+    if not given:
+        raise ConfigurationError("which broker? Say --url, or set MQKIT_URL")
+    counts = asyncio.run(_place(file, BrokerUrl.parse(given)))
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(counts)))
+    else:
+        typer.echo(
+            f"{counts.placed:,} orders placed, {counts.bad:,} rows that are none, "
+            f"{counts.failed:,} orders that could not be published"
+        )
+    raise typer.Exit(0 if counts.all_placed else FAILED)
+
+
+async def _place(file: Path, url: BrokerUrl) -> Placed:
+    async with Publisher(url, app_id="standing-orders") as publisher:
+        return await place_orders(file, publisher, lambda line: typer.echo(line, err=True))
+
+
+@app.command()
 def generate(
     file: Annotated[Path, typer.Argument(help="Where to write the statement.")],
     seed: Annotated[int, typer.Option(help="The same seed gives the same file.")] = (
@@ -151,13 +199,14 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except ConfigurationError as error:
+    except (ConfigurationError, FolderError) as error:
         typer.echo(f"handlers: {error}", err=True)
         code = CALLED_WRONGLY
     except (
         MqkitError,
+        DemoError,
         LedgerError,
-        LedgerProcessError,
+        ProcessError,
         ReplayError,
         StatementError,
         OSError,

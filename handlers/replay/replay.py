@@ -24,12 +24,12 @@ from handlers.accounting.reading import Ledger, open_ledger
 from handlers.bank_format import RowError, parse_row
 from handlers.events import Origin
 from handlers.ledger import POST_QUEUE
-from handlers.replay.ledger_process import LedgerProcess
-from handlers.replay.progress import ReplayProgress
-from handlers.replay.queues import POLL, QueueLook, dead_letters, look
 from handlers.replay.reconcile import LastDays, reconcile
 from handlers.replay.report import Rejection, Report
 from handlers.replay.statement_file import Row, Statement
+from handlers.running.processes import MqkitProcess
+from handlers.running.progress import Progress
+from handlers.running.queues import POLL, QueueLook, dead_letters, look
 from mqkit import BrokerUrl, CallNext, HandlerCall, Outgoing, Reject, Runtime
 
 STATEMENTS_GRACE = 5.0
@@ -44,6 +44,13 @@ LET_GO_WAIT = 15.0
 QUIET = 2.0
 """Seconds in which nothing may move before the ledger is stopped. What it then has fetched and not
 posted goes back to the queue, and the ledger has to be started once more."""
+
+PUBLISHED = "published"
+POSTED = "in the ledger"
+"""What progress is shown of."""
+
+PROCESSES = 2
+"""One posts; the other stands by, and goes on at once where the first one dies."""
 
 CONNECT_DEADLINE = 15.0
 """Seconds for the first connection to the broker."""
@@ -96,7 +103,7 @@ class Replay:
         database: str,
         *,
         timeout: float,
-        progress: ReplayProgress,
+        progress: Progress,
     ) -> None:
         self._statement = statement
         self._url = BrokerUrl.parse(url)
@@ -104,13 +111,13 @@ class Replay:
         self._timeout = timeout
         self._progress = progress
         self._rows = _Rows()
-        self._process = LedgerProcess(url, database, log_of(database), progress.tell)
+        self._process = ledger_process(url, database, log_of(database), progress.tell)
 
     async def run(self) -> Report:
         """Replay, reconcile, and report.
 
         :raises ReplayError: no progress for too long, or somebody else consumes the queues
-        :raises LedgerProcessError: the ledger does not stay alive
+        :raises ProcessError: the ledger does not stay alive
         :raises LedgerError: the database cannot be used
         :raises mqkit.errors.MqkitError: the broker cannot be used
         """
@@ -137,7 +144,7 @@ class Replay:
     def _tell_of_before(self, posted: int) -> None:
         """Say what an earlier run has posted, or this one would look as if it did all of it."""
         if posted:
-            self._progress.show(0, posted)
+            self._progress.show({PUBLISHED: 0, POSTED: posted})
             self._progress.tell(
                 f"{posted:,} of {self._rows.total:,} rows were posted before; they are sent again, "
                 f"and must change nothing. To begin anew, {_to_begin_anew(self._database)}"
@@ -248,7 +255,7 @@ class Replay:
             now = time.monotonic()
             self._process.check()
             posted = len(rows.ids) - len(missing)
-            self._progress.show(rows.read, posted)
+            self._progress.show({PUBLISHED: rows.read, POSTED: posted})
             state = (rows.read, posted, waiting)
             if state != last_state:
                 last_state, moved = state, now
@@ -285,6 +292,13 @@ class Replay:
             seconds=seconds,
             broker=broker,
         )
+
+
+def ledger_process(url: str, database: str, log: Path, tell: Callable[[str], None]) -> MqkitProcess:
+    """Make the ledger's supervisor, which starts again what dies."""
+    run = ("run", "handlers.ledger:service", "--processes", str(PROCESSES))
+    environment = {"MQKIT_URL": url, "LEDGER_DATABASE": database}
+    return MqkitProcess("the ledger", *run, environment=environment, log=log, tell=tell)
 
 
 def log_of(database: str) -> Path:

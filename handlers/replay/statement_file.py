@@ -61,7 +61,7 @@ class Statement:
         :raises StatementError: it cannot be read any more, or is not what it was when opened
         """
         digest = hashlib.sha256()
-        yield from _read(self.path, digest)
+        yield from read_rows(self.path, digest, FIELDS, "a statement")
         if digest.hexdigest() != self.digest:
             raise StatementError(f"{self.path} was changed while it was being read")
 
@@ -78,13 +78,21 @@ def open_statement(path: Path) -> Statement:
     :raises StatementError: it is missing, not a file, empty, or its first line is another header
     """
     digest = hashlib.sha256()
-    rows = sum(1 for _ in _read(path, digest))
+    rows = sum(1 for _ in read_rows(path, digest, FIELDS, "a statement"))
     return Statement(path, rows, digest.hexdigest())
 
 
-def _read(path: Path, digest: hashlib._Hash) -> Iterator[Row]:
+def read_rows(
+    path: Path, digest: hashlib._Hash, fields: tuple[str, ...], kind: str
+) -> Iterator[Row]:
+    """Yield the rows of a file of the bank's, and add its bytes to a digest.
+
+    :param fields: the names of the columns, which its first line should have
+    :param kind: what errors call it
+    :raises StatementError: it cannot be read, or is no such file
+    """
     if path.is_dir():
-        raise StatementError(f"{path} is a folder, not a statement")
+        raise StatementError(f"{path} is a folder, not {kind}")
     try:
         with path.open("rb") as file:
             number, empty = 0, 0
@@ -92,7 +100,7 @@ def _read(path: Path, digest: hashlib._Hash) -> Iterator[Row]:
                 number += 1
                 digest.update(line)
                 if number < FIRST_ROW:
-                    _check_header(path, line)
+                    _check_header(path, line, fields, kind)
                     continue
                 if len(line) > MAX_LINE:
                     raise StatementError(f"{path}: line {number} is over {MAX_LINE} bytes long")
@@ -106,15 +114,15 @@ def _read(path: Path, digest: hashlib._Hash) -> Iterator[Row]:
     except OSError as error:
         raise StatementError(f"{path} cannot be read: {error.strerror or error}") from error
     if number == 0:
-        raise StatementError(f"{path} is empty; a statement begins with a line of column names")
+        raise StatementError(f"{path} is empty; {kind} begins with a line of column names")
 
 
-def _check_header(path: Path, line: bytes) -> None:
+def _check_header(path: Path, line: bytes, fields: tuple[str, ...], kind: str) -> None:
     try:
         names = tuple(split_row(line.removeprefix(_BOM)))
     except RowError:
         names = ()
-    if names != FIELDS:
+    if names != fields:
         raise StatementError(
-            f"{path} is not a statement: its first line should name the columns {';'.join(FIELDS)}"
+            f"{path} is not {kind}: its first line should name the columns {';'.join(fields)}"
         )

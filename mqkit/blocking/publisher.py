@@ -12,6 +12,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -119,6 +120,8 @@ class BlockingPublisher:
         priority: int | None = None,
         persistent: bool = True,
         mandatory: bool | None = None,
+        delay: Seconds | None = None,
+        at: datetime | None = None,
         timeout: Seconds | None = None,
     ) -> str:
         """Publish one message and return its `message_id` once the broker has confirmed it.
@@ -127,7 +130,8 @@ class BlockingPublisher:
         exchange that is given by its name must be there. `mandatory` is by default as the
         `Exchange` says. `timeout` is in seconds, 30 by default; it holds whatever the network does.
         `expiration` is in seconds: so long it may wait in a queue. `message_id` is a random one
-        where it is None. See `Outgoing`.
+        where it is None. With `delay` or `at` the broker has it now and publishes it later, for
+        good. See `Outgoing`.
 
         :raises InvalidMessageError: it cannot be encoded, or is over a limit; nothing was written
         :raises OptionError: the timeout is none; nothing was written
@@ -158,6 +162,8 @@ class BlockingPublisher:
             priority=priority,
             persistent=persistent,
             mandatory=mandatory,
+            delay=delay,
+            at=at,
         )
         seconds = self._seconds(timeout)
         message = self._to_message(outgoing)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import ACCESS_REFUSED, NOT_FOUND, OpenChannel
@@ -113,11 +114,11 @@ class DelayLadder:
 
     async def _level(self, channel: DriverChannel, level: int) -> DriverChannel:
         """Declare a level, or find it where this user may not; return the channel to go on with."""
-        return await _declare_or_find(
+        return await declare_or_find(
             channel,
             self._connection.channel,
             lambda channel: _declare_level(channel, level),
-            level_name(level),
+            lambda channel: look_for(channel, level_name(level)),
             f"a delay needs {level_name(level)}, which does not exist, and this user may not "
             f"declare it: give permission to configure what begins with {PREFIX}., or let a "
             "service that has it ask for this delay once",
@@ -173,28 +174,31 @@ async def bind(channel: DriverChannel, queue: str) -> None:
 
 async def _exit(open_channel: OpenChannel) -> DriverChannel:
     """Open a channel, and declare the ladder's last exchange, or find it there."""
-    return await _declare_or_find(
+    return await declare_or_find(
         await open_channel(),
         open_channel,
         _declare_exit,
-        DELIVER,
+        lambda channel: look_for(channel, DELIVER),
         f"exchange {DELIVER}, by which retries return to their queues, does not exist, and this "
         "user may not declare it: that takes permission to configure, write and read what begins "
         f"with {PREFIX}.",
     )
 
 
-async def _declare_or_find(
+async def declare_or_find(
     channel: DriverChannel,
     open_channel: OpenChannel,
-    declare: Callable[[DriverChannel], Awaitable[None]],
-    exchange: str,
+    declare: Callable[[DriverChannel], Awaitable[Any]],
+    find: Callable[[DriverChannel], Awaitable[Any]],
     missing: str,
 ) -> DriverChannel:
-    """Declare something, or find its exchange where this user may not declare it.
+    """Declare something, or find it there where this user may not declare it.
 
+    :param find: is refused with 404 where it is not there
     :param missing: the error's text if it is not there
     :returns: the channel to go on with, for a refusal closes one
+    :raises TopologyError: it is not there
+    :raises ChannelClosedError: the broker refused it otherwise, or the connection was lost
     """
     try:
         await declare(channel)
@@ -203,7 +207,7 @@ async def _declare_or_find(
             raise
         channel = await open_channel()
         try:
-            await channel.declare_exchange(exchange, "topic", passive=True)
+            await find(channel)
         except ChannelClosedError as error:
             if error.code != NOT_FOUND:
                 raise
@@ -211,30 +215,45 @@ async def _declare_or_find(
     return channel
 
 
-async def _declare_exit(channel: DriverChannel) -> None:
+async def look_for(channel: DriverChannel, exchange: str) -> None:
+    """Ask for an exchange, of whatever type; the channel closes (404) where there is none."""
+    await channel.declare_exchange(exchange, "topic", passive=True)
+
+
+async def declare_undeliverable(channel: DriverChannel) -> None:
+    """Declare the exchange and the queue for what leaves a ladder and has nowhere to go."""
     await channel.declare_exchange(UNDELIVERABLE, "fanout")
     await channel.declare_queue(
         UNDELIVERABLE,
         arguments={"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED_DELIVERIES},
     )
     await channel.bind_queue(UNDELIVERABLE, UNDELIVERABLE, "")
+
+
+async def _declare_exit(channel: DriverChannel) -> None:
+    await declare_undeliverable(channel)
     await channel.declare_exchange(
         DELIVER, "topic", arguments={"alternate-exchange": UNDELIVERABLE}
     )
 
 
+def holding(seconds: float, exchange: str) -> dict[str, Any]:
+    """Return the arguments of a queue that holds a message so long and passes it to an exchange.
+
+    It stays until a queue behind the exchange has it.
+    """
+    return {
+        "x-queue-type": "quorum",
+        "x-message-ttl": round(seconds * 1000),
+        "x-dead-letter-exchange": exchange,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
 async def _declare_level(channel: DriverChannel, level: int) -> None:
     name, below = level_name(level), level_name(level - 1) if level else DELIVER
     await channel.declare_exchange(name, "topic")
-    await channel.declare_queue(
-        name,
-        arguments={
-            "x-queue-type": "quorum",
-            "x-message-ttl": round(2**level * DELAY_TICK * 1000),
-            "x-dead-letter-exchange": below,
-            "x-dead-letter-strategy": "at-least-once",
-            "x-overflow": "reject-publish",
-        },
-    )
+    await channel.declare_queue(name, arguments=holding(2**level * DELAY_TICK, below))
     await channel.bind_queue(name, name, _bit_pattern(level, "1"))
     await channel.bind_exchange(below, name, _bit_pattern(level, "0"))

@@ -15,6 +15,7 @@ from mqkit.cli.options import errors_as_exit_codes
 from mqkit.cli.publish.command import publish
 from mqkit.cli.relay import relay
 from mqkit.cli.run import run
+from mqkit.cli.saga import app as saga
 from mqkit.cli.status import status
 
 ABOUT = (
@@ -36,6 +37,7 @@ app.command()(publish)
 app.command()(broker)
 app.command()(relay)
 app.command()(status)
+app.add_typer(saga, name="saga")
 
 
 def _tell_version(asked: bool) -> None:

@@ -16,7 +16,7 @@ from mqkit.errors import (
     MessageIdError,
     MessageIdReusedError,
     StoreError,
-    StoreUnavailableError,
+    UncountedError,
 )
 from mqkit.logging.error_reports import REPORTS, ErrorReports
 from mqkit.logging.shown import shown
@@ -91,8 +91,8 @@ class FailureJudge:
 def _of_store(error: StoreError, elapsed: float) -> Outcome | None:
     """Return what a store's error makes of a message; None leaves it to the policy."""
     match error:
-        case StoreUnavailableError():
-            # The store of its transaction is away: that costs the message no attempt.
+        case UncountedError():
+            # The store of its transaction is away, say: that costs the message no attempt.
             drawn = random.uniform(STORE_WAIT_MIN, STORE_WAIT_MAX)
             wait = drawn if error.wait is None else error.wait
             return RetryAfter(wait, error, elapsed=elapsed, counted=False)

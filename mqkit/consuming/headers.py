@@ -14,7 +14,11 @@ it came from elsewhere. So they count on a delivery that came by mqkit's own way
   Anybody who may publish to the default exchange can write such a dead letter, and with it what
   its headers say of its origin. That is information and steers nothing in mqkit; a handler that
   publishes to where they point decides on that itself.
-- On **all other** deliveries they are dropped.
+- On **all other** deliveries they are dropped. Among those are messages that were published later:
+  they come out of the ladder by their own exchange, as if they were published then, and are at
+  their first attempt.
+
+What the broker says in `x-death` of a stay in the ladders goes, too.
 
 The number of a publish (`mqkit-publish`) is for the publisher's connection alone and always goes.
 `mqkit-unreadable` always stays: a driver adds it where it leaves out headers that cannot be
@@ -30,6 +34,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mqkit.broker.delays import PREFIX
+from mqkit.broker.later import OF_DEATHS
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.errors import MessageExpiredError
 from mqkit.logging.shown import shown
@@ -48,6 +53,8 @@ logger = logging.getLogger(__name__)
 
 _LADDER = f"{PREFIX}."
 
+_LAST_DEATH = "x-last-death-queue"
+
 _OF_A_FORMER_LIFE = frozenset({Header.ATTEMPT, Header.ELAPSED, Header.TIME_TO_LIVE})
 
 
@@ -61,6 +68,8 @@ def drop_untrusted_headers(incoming: Incoming, queue: str) -> None:
     if not headers:
         return
     headers.pop(Header.PUBLISH, None)
+    if _LAST_DEATH in headers:
+        _drop_stays_in_ladders(headers)
     if not headers or incoming.exchange.startswith(_LADDER):
         return
     foreign = [name for name in headers if name.startswith(RESERVED_PREFIX)]
@@ -78,6 +87,19 @@ def drop_untrusted_headers(incoming: Incoming, queue: str) -> None:
         shown(incoming.properties.message_id),
         len(foreign),
     )
+
+
+def _drop_stays_in_ladders(headers: dict[str, Any]) -> None:
+    """Remove the broker's account of a delay: its ladder is mqkit's business.
+
+    Where the message was dead-lettered elsewhere too, all of the account stays.
+    """
+    deaths = headers.get("x-death")
+    if isinstance(deaths, list) and all(
+        isinstance(death, dict) and str(death.get("queue")).startswith(_LADDER) for death in deaths
+    ):
+        for name in [name for name in headers if name.startswith(OF_DEATHS)]:
+            del headers[name]
 
 
 def _is_dead_letter(incoming: Incoming, queue: str) -> bool:

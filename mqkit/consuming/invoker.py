@@ -11,7 +11,7 @@ import contextvars
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from decimal import Decimal
@@ -19,16 +19,15 @@ from typing import Any, cast
 
 from mqkit.codec import encode
 from mqkit.consuming.threads.calls import HandlerThreads, InThread, ThreadCalls
+from mqkit.consuming.threads.endings import aborted, is_thrown_away, told_by_future
 from mqkit.errors import (
     BatchResultError,
-    HandlerAbortedError,
     HandlerResultError,
     HandlerTimeoutError,
 )
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.logging.context import RUN
-from mqkit.logging.error_texts import error_type
-from mqkit.message import Delivery
+from mqkit.message import Delivery, maker
 from mqkit.middleware import CallNext, HandlerCall, Middleware, compose
 from mqkit.outcome import instruction
 from mqkit.registration.factories import make
@@ -43,6 +42,8 @@ from mqkit.registration.transactions import (
 from mqkit.topology import Exchange
 
 logger = logging.getLogger(__name__)
+
+_handler_call = maker(HandlerCall)
 
 Reply = tuple[bytes, str]
 """A result as a body and its content type."""
@@ -84,8 +85,11 @@ class Invoker:
         self._taking_all = [n for n, k in handler.plan.injected.items() if k == DELIVERIES]
         known = len(self._fixed) + len(self._taking_delivery) + len(self._taking_all)
         self._is_plain = known == len(handler.plan.injected)
-        self._transaction = self._sole_transaction(known)
+        self._transaction: tuple[str, Any] | None = self._sole_transaction(known)
         """The argument that takes a transaction, where nothing else is made for a message."""
+        self._is_short = (
+            self._transaction is not None and handler.is_async and handler.timeout is None
+        )
         around = (*middleware, *handler.middleware)
         self._has_middleware = bool(around)
         self._run = compose(around, self._innermost())
@@ -111,7 +115,7 @@ class Invoker:
         :raises Exception: whatever it, or anything around it, raised; `HandlerAbortedError` for
             what is no `Exception`, a cancel of the running task included
         """
-        result = await self._call(HandlerCall(self._service, self._handler.name, delivery, body))
+        result = await self._call(_handler_call(self._service, self._handler.name, delivery, body))
         return result, self.as_reply(delivery, result)
 
     async def invoke_batch(self, deliveries: tuple[Delivery, ...], bodies: list[Any]) -> Any:
@@ -139,7 +143,7 @@ class Invoker:
         except Exception:
             raise
         except BaseException as error:
-            if _is_thrown_away(error) or instruction(error) is not error:
+            if is_thrown_away(error) or instruction(error) is not error:
                 raise
             raise aborted(error) from error
         finally:
@@ -167,9 +171,9 @@ class Invoker:
             return self._call_in_time
         return self._call_function
 
-    async def _call_in_transaction(self, call: HandlerCall) -> Any:
+    def _call_in_transaction(self, call: HandlerCall) -> Awaitable[Any]:
         assert self._store is not None
-        return await self._store.run_once(
+        return self._store.run_once(
             self._handler.name,
             call.delivery,
             functools.partial(self._run_in_transaction, call),
@@ -177,7 +181,17 @@ class Invoker:
         )
 
     async def _run_in_transaction(self, call: HandlerCall, transaction: Any) -> Any:
-        result = await self._call_with_transaction(call, transaction)
+        if self._is_short and self._transaction is not None:
+            # What `_call_with_transaction` comes to for nearly all, without four calls on the way.
+            if self._check_exchange is not None:
+                transaction.check_exchange = self._check_exchange
+            arguments = self._arguments(call)
+            arguments[self._transaction[0]] = transaction
+            result = await self._handler.function(**arguments)
+            if result is not None:
+                self.check_result(result)
+        else:
+            result = await self._call_with_transaction(call, transaction)
         self.as_reply(call.delivery, result)  # one that cannot be sent must fail before the commit
         return result
 
@@ -261,13 +275,7 @@ class Invoker:
 
     async def _call_function(self, call: HandlerCall, made: dict[Any, Any] | None = None) -> Any:
         plan = self._handler.plan
-        arguments = dict(self._fixed)
-        for name in self._taking_delivery:
-            arguments[name] = call.delivery
-        for name in self._taking_all:
-            arguments[name] = list(call.deliveries)
-        if plan.body is not None:
-            arguments[plan.body] = call.body
+        arguments = self._arguments(call)
         if self._is_plain:
             return await self._call_with(call, arguments)
         made = {} if made is None else made
@@ -293,6 +301,17 @@ class Invoker:
         finally:
             failure.clear()  # with the traceback it would be a cycle
 
+    def _arguments(self, call: HandlerCall) -> dict[str, Any]:
+        """Return the arguments that nothing has to be made for."""
+        arguments = dict(self._fixed)
+        for name in self._taking_delivery:
+            arguments[name] = call.delivery
+        for name in self._taking_all:
+            arguments[name] = list(call.deliveries)
+        if (body := self._handler.plan.body) is not None:
+            arguments[body] = call.body
+        return arguments
+
     async def _call_with(
         self, call: HandlerCall, arguments: dict[str, Any], in_thread: InThread | None = None
     ) -> Any:
@@ -304,7 +323,7 @@ class Invoker:
                 function = functools.partial(in_thread.carry_out, arguments)
             run = functools.partial(contextvars.copy_context().run, function)
             result = await self._threads.run(
-                call.delivery, functools.partial(_told_by_future, run), in_thread
+                call.delivery, functools.partial(told_by_future, run), in_thread
             )
         if result is not None:
             self.check_result(result)
@@ -340,49 +359,6 @@ class Invoker:
             }
             made[kind] = await make(provider, arguments, stack)
         return made[kind]
-
-
-def aborted(error: BaseException) -> HandlerAbortedError:
-    """Make a failure that the policy can judge: tenacity's default retries `Exception` only."""
-    return HandlerAbortedError(
-        f"the handler ended with {error_type(error)}; it, or something that it awaited, was "
-        "cancelled or left"
-    )
-
-
-def _is_thrown_away(error: BaseException) -> bool:
-    """Whether Python throws the running coroutine away, rather than a handler raising this.
-
-    A coroutine that is not run to its end gets GeneratorExit, and may not go on. No task runs then:
-    those of a loop that runs are held by it.
-    """
-    if not isinstance(error, GeneratorExit):
-        return False
-    try:
-        return asyncio.current_task() is None
-    except RuntimeError:
-        return True
-
-
-def _told_by_future(run: Callable[[], Any]) -> Any:
-    """Run a function, and raise only what a future can hold.
-
-    A future with a StopIteration would never be done, and GeneratorExit throws away the coroutine
-    that waits for it.
-
-    :raises RuntimeError: it ended with StopIteration; a coroutine's makes the same (PEP 479)
-    :raises HandlerAbortedError: it ended with what is no `Exception`
-    """
-    try:
-        return run()
-    except StopIteration as error:
-        raise RuntimeError(f"the handler raised {error_type(error)}") from error
-    except Exception:
-        raise
-    except BaseException as error:
-        if instruction(error) is not error:
-            raise
-        raise aborted(error) from error
 
 
 _DONE = frozenset({str, int, float, bool, bytes, list, dict, tuple, Decimal})

@@ -107,7 +107,7 @@ class PublishChannel(Generic[C]):
         :raises InvalidMessageError: the message cannot be encoded
         """
         while True:
-            channel = await self._ready(message, progress)
+            channel = await self.ready(message, progress)
             try:
                 verdict = write(channel)
             except ChannelClosedError:
@@ -145,7 +145,8 @@ class PublishChannel(Generic[C]):
             if channel is not None and channel.is_open:
                 await channel.close()
 
-    async def _ready(self, message: Message, progress: Progress) -> C:
+    async def ready(self, message: Message, progress: Progress) -> C:
+        """Wait until a message may be written, and return the channel; see `write_when_ready`."""
         while True:
             progress.stage = Stage.CONNECTION
             channel = await self._open_channel(message)

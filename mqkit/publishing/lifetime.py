@@ -11,6 +11,7 @@ from mqkit.broker.connection import Connection
 from mqkit.broker.lazy import LazyConnection
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
+from mqkit.clock import Clock
 from mqkit.drivers.base import Driver
 from mqkit.errors import ConfigurationError, PublisherClosedError
 from mqkit.limits import Limits
@@ -37,6 +38,8 @@ class Options(TypedDict, total=False):
     on_confirmed: OnConfirmed | None
     check_exchange: ExchangeCheck | None
     """Refuses an `Exchange` that may not be published to; not for a publisher with a URL."""
+    clock: Clock
+    """Says when what is published later is due; not for a publisher with a URL."""
 
 
 class Lifetime:

@@ -6,15 +6,17 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mqkit.amqp.tables import table_problem
 from mqkit.checks.checked import MAX_SHORT, Seconds, as_seconds, is_whole, shown, text_problem
+from mqkit.clock import Clock, utc_now
 from mqkit.codec import encode
 from mqkit.errors import InvalidMessageError
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import RESERVED_PREFIX, HeaderValue, Message, Properties, maker
+from mqkit.outcome import MAX_DELAY
 from mqkit.topology import Exchange, Queue, Source
 
 _message, _properties = maker(Message), maker(Properties)
@@ -28,6 +30,10 @@ class Outgoing:
     `expiration` is in seconds, as a number or a timedelta, and is kept in milliseconds. A time in
     the headers is kept in seconds. `mandatory` is whether it is an error that no queue is bound for
     it; where it is None the `Exchange` says so, and of an exchange given by its name it is one.
+
+    With `delay`, in seconds, or `at`, a datetime with a time zone, the broker holds the message and
+    publishes it then: up to 310 days from now. What is due already is published at once. It cannot
+    be called back.
     """
 
     exchange: Exchange | str
@@ -43,6 +49,8 @@ class Outgoing:
     priority: int | None = None
     persistent: bool = True
     mandatory: bool | None = None
+    delay: Seconds | None = None
+    at: datetime | None = None
 
 
 make_outgoing = maker(Outgoing)
@@ -56,9 +64,11 @@ def to_message(
     *,
     limits: Limits = DEFAULT_LIMITS,
     new_id: Callable[[], object] = uuid.uuid4,
+    clock: Clock = utc_now,
 ) -> Message:
     """Check what is to be published and make the message; `new_id` gives an id where none is given.
 
+    :param clock: the clock by which a `delay` begins
     :raises InvalidMessageError: the body, a header or a property cannot be sent, or is over the
         limits; it names which
     """
@@ -75,6 +85,9 @@ def to_message(
     for problem in _problems(outgoing, exchange_name):
         raise _invalid(outgoing, exchange_name, problem)
     headers = _headers(outgoing, exchange_name, limits) if outgoing.headers else {}
+    due = None
+    if outgoing.delay is not None or outgoing.at is not None:
+        due = _due(outgoing, exchange_name, clock(), mandatory=mandatory)
     body, content_type = _encoded(outgoing, exchange_name, limits)
     # Without the fields' names, which would double what making these takes.
     properties = _properties(
@@ -92,7 +105,7 @@ def to_message(
         None,
         app_id,
     )
-    return _message(exchange_name, outgoing.routing_key, body, properties, mandatory)
+    return _message(exchange_name, outgoing.routing_key, body, properties, mandatory, due)
 
 
 def destination(route: Source | Queue) -> tuple[Exchange | str, str]:
@@ -227,6 +240,46 @@ def _encoded(outgoing: Outgoing, exchange: str, limits: Limits) -> tuple[bytes, 
             f"its body cannot be encoded: {type(outgoing.body).__name__}: {type(error).__name__}"
         )
         raise _invalid(outgoing, exchange, problem) from error
+
+
+def _due(outgoing: Outgoing, exchange: str, now: datetime, *, mandatory: bool) -> datetime | None:
+    """Check when a message is to be published, and return that; None is at once.
+
+    :raises InvalidMessageError: it is no time, too far away, or what else is asked for cannot be
+        kept until then
+    """
+    at, problem = outgoing.at, None
+    seconds = None if outgoing.delay is None else as_seconds(outgoing.delay)
+    if at is not None and outgoing.delay is not None:
+        problem = "it has a delay and a time (at) to be published at; give one of them"
+    elif at is not None:
+        if not isinstance(at, datetime) or at.utcoffset() is None:
+            problem = f"at is a datetime with a time zone, not {shown(at)}"
+        else:
+            seconds = (at - now).total_seconds()
+            if seconds > MAX_DELAY:
+                problem = f"at is within {MAX_DELAY:.1f} seconds (310 days), not {shown(at)}"
+    elif seconds is None or not 0 <= seconds <= MAX_DELAY:
+        problem = (
+            f"delay is seconds from 0 to {MAX_DELAY:.1f} (310 days), as a number or a timedelta, "
+            f"not {shown(outgoing.delay)}"
+        )
+    if problem is None and outgoing.expiration is not None:
+        problem = (
+            "it has an expiration and is to be published later: the broker takes the expiration "
+            "away as it holds the message. Leave it out, and let the body say until when it counts"
+        )
+    if problem is None and not mandatory:
+        problem = (
+            "it is not mandatory and is to be published later: when it is due, the broker keeps "
+            "what no queue is bound for. Say mandatory=True, if that is right"
+        )
+    if problem is not None:
+        raise _invalid(outgoing, exchange, problem)
+    assert seconds is not None
+    if seconds <= 0:
+        return None
+    return now + timedelta(seconds=seconds) if at is None else at.astimezone(UTC)
 
 
 def _expiration(given: Seconds) -> float:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from mqkit.broker.connection import Connection
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
+from mqkit.clock import utc_now
 from mqkit.drivers.base import Driver, Incoming
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message, maker
@@ -116,7 +118,8 @@ class Publisher:
         self._tell = teller(options.get("on_confirmed"), "Publisher(on_confirmed=...)")
         self._lifetime = lifetime
         self._exchanges = Exchanges(options.get("check_exchange"))
-        self._sender = Sender(lifetime.connection, self._exchanges, window=window)
+        self._clock = clock = options.get("clock", utc_now)
+        self._sender = Sender(lifetime.connection, self._exchanges, window=window, clock=clock)
         self._requester = Requester(
             lifetime.connection, self._exchanges, window=window, on_confirmed=self._tell
         )
@@ -184,6 +187,8 @@ class Publisher:
         priority: int | None = None,
         persistent: bool = True,
         mandatory: bool | None = None,
+        delay: Seconds | None = None,
+        at: datetime | None = None,
         timeout: Seconds | None = None,  # noqa: ASYNC109 - covers publishing again, not one await
     ) -> str:
         """Publish one message and return its `message_id` once the broker has confirmed it.
@@ -191,7 +196,7 @@ class Publisher:
         An `Exchange` is declared before the first message to it, unless it says `declare=False`; an
         exchange that is given by its name must be there. `mandatory` is by default as the
         `Exchange` says. `timeout` is in seconds, 30 by default. `expiration` is in seconds: so long
-        it may wait in a queue. `message_id` is a random one where it is None. See `Outgoing`.
+        it may wait in a queue. With `delay` or `at` it is held until then. See `Outgoing`.
 
         :raises InvalidMessageError: it cannot be encoded, or is over a limit; nothing was written
         :raises OptionError: the timeout is none; nothing was written
@@ -223,6 +228,8 @@ class Publisher:
             priority=priority,
             persistent=persistent,
             mandatory=mandatory,
+            delay=delay,
+            at=at,
         )
         message = self._to_message(outgoing)
         await self._send(message, timeout)
@@ -346,7 +353,9 @@ class Publisher:
         return checked.seconds(timeout, "timeout", over=0)
 
     def _to_message(self, outgoing: Outgoing) -> Message:
-        message = to_message(outgoing, self._app_id, limits=self._limits, new_id=self._new_id)
+        message = to_message(
+            outgoing, self._app_id, limits=self._limits, new_id=self._new_id, clock=self._clock
+        )
         if asyncio.get_running_loop() is not self._lifetime.usable_on:
             self._lifetime.check(message)
         exchange = outgoing.exchange

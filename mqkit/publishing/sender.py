@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 from mqkit.broker.connection import Connection
+from mqkit.clock import Clock, utc_now
 from mqkit.drivers.base import Acked, Verdict
 from mqkit.errors import (
     ChannelClosedError,
@@ -22,7 +23,7 @@ from mqkit.message import Message
 from mqkit.publishing.channel import PublishChannel
 from mqkit.publishing.confirms import ConfirmChannel
 from mqkit.publishing.exchanges import Exchanges, declare_missing
-from mqkit.publishing.resend import Resender
+from mqkit.publishing.resend import Later, Resender
 from mqkit.publishing.verdicts import (
     HARMLESS_CODES,
     PRECONDITION_FAILED,
@@ -42,15 +43,24 @@ class Unconfirmed:
 class Sender:
     """Sends messages over one connection, in one confirm channel that is replaced when it dies."""
 
-    def __init__(self, connection: Connection, exchanges: Exchanges, *, window: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        exchanges: Exchanges,
+        *,
+        window: int,
+        clock: Clock = utc_now,
+    ) -> None:
         """Send nothing yet.
 
         :param window: how many messages may wait for their confirm at a time
+        :param clock: says how long what is published later is held
         """
         self._window = Window(window)
         self._deadlines: Deadlines[Verdict | Unconfirmed] = Deadlines(Unconfirmed())
         self._channel = PublishChannel(connection, exchanges, ConfirmChannel.open)
-        self._resender = Resender(self._channel)
+        self._later = Later(connection, clock)
+        self._resender = Resender(self._channel, self._later)
 
     async def send(self, message: Message, seconds: float, began: float | None = None) -> None:
         """Return once `message` is confirmed; raises as `Publisher.publish` says.
@@ -105,6 +115,11 @@ class Sender:
         :raises InvalidMessageError: it cannot be encoded; nothing was written
         """
         channel = self._channel.open_for(message)
+        if message.due is not None and channel is not None:
+            held = self._later.written_now(message)
+            if held is None:
+                return False
+            message, channel = held, self._channel.open_for(held)
         if channel is None or not self._window.try_acquire():
             return False
         try:
@@ -130,7 +145,12 @@ class Sender:
         if isinstance(verdict, Unconfirmed):
             raise self._channel.deadline_passed(message, progress, seconds)
         left = began + seconds - time.monotonic()
-        await self._until_stored(message, seconds, progress, verdict, left)
+        if message.due is not None:
+            # The verdict is on what the ladder was given, for a time that has passed.
+            progress.lost = True
+            await self._until_stored(message, seconds, progress, left=left)
+        else:
+            await self._until_stored(message, seconds, progress, verdict, left)
 
     async def idle(self) -> None:
         """Wait until every message that was given has its verdict."""

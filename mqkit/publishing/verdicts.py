@@ -39,6 +39,7 @@ class Stage(StrEnum):
     BLOCKED = "the broker to stop blocking publishers"
     PROBE = "the broker's answer to a probe"
     EXCHANGE = "the broker's answer about the exchange"
+    LADDER = "the queues that hold it until it is due to be declared"
     CONFIRM = "the broker's confirm"
     REPLY = "the reply"
 
@@ -51,6 +52,8 @@ class Progress:
     written: bool = False
     lost: bool = False
     """Whether a verdict was lost with its channel: what was written then may be stored."""
+    held_again: bool = False
+    """Whether the ladder was declared again for it, as a part of that was gone."""
 
 
 class Doubt(Enum):

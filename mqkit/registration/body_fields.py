@@ -33,44 +33,47 @@ class Fields:
     """Whether values may have others: a dict has any, and of many a type nothing shows."""
 
 
-def field_getter(name: str, body_type: Any, what: str) -> Callable[[Any], Any]:
+def field_getter(
+    name: str, body_type: Any, what: str, *, option: str = "order_by"
+) -> Callable[[Any], Any]:
     """Return a function that gets a body's field: its attribute, or of a dict the key's value.
 
     Of a union, all must have it. That None may come instead of a body is for who asks.
 
     :param what: what the error calls the handler
+    :param option: what the error calls the option that names the field
     :raises HandlerError: a body has no such field; the error says which it has
     """
     alternatives = [fields_of(each) for each in members(body_type) if each is not type(None)]
     for each in alternatives:
         if name not in each.names and not each.is_open:
-            raise HandlerError(_missing(name, each, what))
+            raise HandlerError(_missing(name, each, what, option))
     if len({each.has_keys for each in alternatives}) > 1:
         dicts, others = (
             " and ".join(each.type for each in alternatives if each.has_keys is has_keys)
             for has_keys in (True, False)
         )
         raise HandlerError(
-            f"{what}: order_by={name!r} would be a key of {dicts}, and an attribute of {others}; "
+            f"{what}: {option}={name!r} would be a key of {dicts}, and an attribute of {others}; "
             "give a function of the body"
         )
     if alternatives and alternatives[0].has_keys:
         return operator.itemgetter(name)
     if not name.isidentifier():
-        raise HandlerError(f"{what}: order_by={name!r} is not the name of an attribute")
+        raise HandlerError(f"{what}: {option}={name!r} is not the name of an attribute")
     return operator.attrgetter(name)
 
 
-def _missing(name: str, fields: Fields, what: str) -> str:
+def _missing(name: str, fields: Fields, what: str, option: str) -> str:
     if not fields.names:
         return (
-            f"{what}: order_by={name!r}, and a body of type {fields.type} has no fields; give a "
+            f"{what}: {option}={name!r}, and a body of type {fields.type} has no fields; give a "
             "function of the body"
         )
     has = f"it has {', '.join(fields.names)}"
     near = nearest(name, list(fields.names))
     guess = f"{near} {has[0].upper()}{has[1:]}" if near.endswith("?") else f"; {has}"
-    return f"{what}: order_by={name!r} is no field of {fields.type}{guess}"
+    return f"{what}: {option}={name!r} is no field of {fields.type}{guess}"
 
 
 def members(annotation: Any) -> tuple[Any, ...]:

@@ -58,7 +58,7 @@ def plan(function: Callable[..., Any], what: str, providers: Mapping[Any, Provid
     """
     injected: dict[str, Any] = {}
     bodies: dict[str, Any] = {}
-    for name, annotation, has_default in _arguments(function, what):
+    for name, annotation, has_default in arguments(function, what):
         if _is_injectable(annotation, providers):
             injected[name] = annotation
         elif not has_default:
@@ -97,7 +97,7 @@ def _refuse_defaulted_body(
 
     An argument of a plain type may have a default of its own, for who calls the function directly.
     """
-    for name, annotation, _ in _arguments(function, what):
+    for name, annotation, _ in arguments(function, what):
         if name not in injected and any(fields_of(kind).is_record for kind in members(annotation)):
             raise HandlerError(
                 f"{what}: argument {name!r} has a default, and would have that for every message; "
@@ -112,7 +112,7 @@ def batch_plan(function: Callable[..., Any], what: str, providers: Mapping[Any, 
     """
     injected: dict[str, Any] = {}
     bodies: dict[str, Any] = {}
-    for name, annotation, has_default in _arguments(function, what):
+    for name, annotation, has_default in arguments(function, what):
         if annotation == DELIVERIES:
             injected[name] = annotation
         elif _is_of_one_message(annotation, providers):
@@ -180,7 +180,7 @@ def provider(
     if scope not in ("message", "service"):
         raise HandlerError(f"{what}: scope is 'message' or 'service', not {scope!r}")
     parameters: dict[str, Any] = {}
-    for name, annotation, has_default in _arguments(factory, what):
+    for name, annotation, has_default in arguments(factory, what):
         if _is_injectable(annotation, known):
             parameters[name] = annotation
         elif not has_default:
@@ -200,7 +200,11 @@ def provider(
     return Provider(type_, factory, scope, parameters)
 
 
-def _arguments(function: Callable[..., Any], what: str) -> list[tuple[str, Any, bool]]:
+def arguments(function: Callable[..., Any], what: str) -> list[tuple[str, Any, bool]]:
+    """Return a function's arguments: the name and annotation of each, and if it has a default.
+
+    :raises HandlerError: one of them has no annotation, or one that cannot be read
+    """
     target = function if inspect.isroutine(function) else function.__call__  # type: ignore[operator]
     if inspect.isclass(function):
         target = function.__init__

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from mqkit.checks import checked
 from mqkit.errors import HandlerError
 from mqkit.registration.handler import Handler
-from mqkit.topology import Exchange, Queue, Source, difference
+from mqkit.topology import (
+    DEAD_SUFFIX,
+    Exchange,
+    Queue,
+    Source,
+    Topology,
+    difference,
+    handled_dead_letters,
+)
 
 
 def check_queue(queue: Queue, what: str, handlers: Mapping[str, Handler]) -> None:
@@ -53,6 +62,29 @@ def _no_queue(given: object) -> str:
         case type():
             return f'{checked.shown(given)}; write Queue("...")'
     return checked.shown(given)
+
+
+def with_handler(
+    handler: Handler, handlers: Mapping[str, Handler], topology: Topology, published: Topology
+) -> tuple[dict[str, Handler], Topology]:
+    """Return the handlers of a service, by their queues, and its topology, with one handler more.
+
+    :param published: what the service publishes to
+    :raises ConfigurationError: something is declared in two ways
+    """
+    handlers = {**handlers, handler.queue.name: handler}
+    dead = handlers.get(handler.queue.dead_queue)
+    alive = handlers.get(handler.queue.name.removesuffix(DEAD_SUFFIX))
+    if dead is None and (alive is None or alive is handler):
+        return handlers, topology.merge(handler.topology())
+    for letters, of in ((dead, handler), (handler, alive)):
+        if letters is not None and of is not None and letters is not of:
+            queue = handled_dead_letters(letters.queue, of.queue)
+            handlers[queue.name] = replace(handlers[queue.name], queue=queue)
+    topology = published
+    for each in handlers.values():
+        topology = topology.merge(each.topology())
+    return handlers, topology
 
 
 def checked_sources(bind: Source | Iterable[Source], what: str) -> tuple[Source, ...]:

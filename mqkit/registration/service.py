@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from mqkit.checks import checked
@@ -41,7 +40,8 @@ from mqkit.registration.options import (
     registers,
 )
 from mqkit.registration.published import PublishCheck, checked_publishes
-from mqkit.registration.queues import check_queue, checked_sources
+from mqkit.registration.queues import check_queue, checked_sources, with_handler
+from mqkit.registration.sagas import handlers_of
 from mqkit.registration.transactions import (
     TransactionalStore,
     check_kind,
@@ -49,19 +49,13 @@ from mqkit.registration.transactions import (
     needs_transaction,
 )
 from mqkit.retry import Retry
-from mqkit.topology import (
-    DEAD_SUFFIX,
-    Exchange,
-    Queue,
-    Source,
-    Topology,
-    handled_dead_letters,
-)
+from mqkit.topology import Exchange, Queue, Source, Topology
 
 MAX_SERVICE_NAME = 200
 """Bytes: it is the `app-id` of messages, a short string, and begins the names of connections."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound=type[Any])
 
 
 class Service:
@@ -131,6 +125,7 @@ class Service:
         self.running: set[int] = set()
         """The runtimes that run it now, by their `id`; they know the handlers of their start."""
         self._handlers: dict[str, Handler] = {}
+        self._sagas: dict[str, Any] = {}
         self._providers: dict[Any, Provider] = {}
         self._is_told = publishes is not None
         self._published = checked_publishes(publishes or (), f"service {name!r}")
@@ -308,6 +303,15 @@ class Service:
 
         return register
 
+    def saga(self, saga: S) -> S:
+        """Register the handlers of a saga, a class derived from `mqkit.sagas.Saga`; return it.
+
+        :raises HandlerError: anything about it cannot work; the message names the saga
+        """
+        for each in handlers_of(saga, self.store, self.name, self._sagas):
+            self.handler(each.queue, **each.options)(each.function)
+        return saga
+
     def _register(
         self,
         function: Callable[..., Any],
@@ -368,27 +372,13 @@ class Service:
         if needs_transaction(handler.plan, self._providers):
             check_transactional(handler, self.handlers, self.store, self.name)
         try:
-            handlers, topology = self._with(handler)
+            handlers, topology = with_handler(
+                handler, self._handlers, self._topology, self._published
+            )
         except ConfigurationError as error:
             raise HandlerError(f"{what}: {error}") from error
         self._topology = topology
         self._handlers = handlers
-
-    def _with(self, handler: Handler) -> tuple[dict[str, Handler], Topology]:
-        """Return the handlers and the topology with one handler more."""
-        handlers = {**self._handlers, handler.queue.name: handler}
-        dead = handlers.get(handler.queue.dead_queue)
-        alive = handlers.get(handler.queue.name.removesuffix(DEAD_SUFFIX))
-        if dead is None and (alive is None or alive is handler):
-            return handlers, self._topology.merge(handler.topology())
-        for letters, of in ((dead, handler), (handler, alive)):
-            if letters is not None and of is not None and letters is not of:
-                queue = handled_dead_letters(letters.queue, of.queue)
-                handlers[queue.name] = replace(handlers[queue.name], queue=queue)
-        topology = self._published
-        for each in handlers.values():
-            topology = topology.merge(each.topology())
-        return handlers, topology
 
     def _check_not_running(self, what: str) -> None:
         if self.running:

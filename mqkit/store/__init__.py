@@ -9,6 +9,8 @@ given to the service.
 from mqkit.checks.extras import needs_extra
 
 with needs_extra("store", "mqkit.store", "sqlalchemy"):
+    from mqkit.registration.sagas import SagaEntry, SagaRow
+    from mqkit.store.sagas import SagaStory
     from mqkit.store.schema import metadata
     from mqkit.store.states import State
     from mqkit.store.status import MessageStatus
@@ -16,4 +18,14 @@ with needs_extra("store", "mqkit.store", "sqlalchemy"):
     from mqkit.store.synchronous.transaction import SyncTransaction
     from mqkit.store.transaction import Transaction
 
-__all__ = ["MessageStatus", "State", "Store", "SyncTransaction", "Transaction", "metadata"]
+__all__ = [
+    "MessageStatus",
+    "SagaEntry",
+    "SagaRow",
+    "SagaStory",
+    "State",
+    "Store",
+    "SyncTransaction",
+    "Transaction",
+    "metadata",
+]

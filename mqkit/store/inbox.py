@@ -13,8 +13,9 @@ from pydantic_core import to_json
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mqkit.errors import MessageIdError, MessageIdReusedError, StoreError
+from mqkit.errors import ConfigurationError, MessageIdError, MessageIdReusedError, StoreError
 from mqkit.message import Delivery
+from mqkit.registration.transactions import HandlerPolicy
 from mqkit.store.database.dialects import Dialect
 from mqkit.store.schema import MAX_ID, inbox, states
 from mqkit.store.serialization import writable
@@ -54,6 +55,27 @@ def check_id(handler: str, message_id: str | None) -> None:
         f"the message_id, by which handler {handler} and its store would know the message again, "
         f"{problem}; its publisher must give it another one"
     )
+
+
+def check_handlers(handlers: Iterable[HandlerPolicy], longest_retry: float) -> None:
+    """Refuse handlers whose messages could come back after their rows are gone.
+
+    :param longest_retry: seconds, which no handler's retries may take longer than
+    :raises ConfigurationError: one of them does, or its name does not fit
+    """
+    for handler in handlers:
+        if len(handler.name) > MAX_ID:
+            raise ConfigurationError(
+                f"handler {handler.name}: its name is over {MAX_ID} characters, and would not "
+                "fit into the inbox"
+            )
+        longest = handler.longest_retry
+        if longest > longest_retry:
+            raise ConfigurationError(
+                f"handler {handler.name} may retry a message for {longest:.0f} s, and its "
+                f"store is told of {longest_retry:.0f} s: say "
+                "Store(longest_retry=...), or give the policy an earlier stop"
+            )
 
 
 def body_hash(body: bytes) -> int:

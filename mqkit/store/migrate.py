@@ -19,6 +19,9 @@ and outside of a transaction, it stops nobody meanwhile:
     ALTER TABLE mqkit_state SET (autovacuum_vacuum_scale_factor = 0.02);
     DROP INDEX CONCURRENTLY IF EXISTS ix_mqkit_outbox_message_id;
 
+Services with sagas need two tables besides, and others do without them: `Store(create_tables=True)`
+makes them, or `mqkit.store.metadata` has them.
+
 In this order: the old key goes when the new one is there. The last three keep the tables small and
 fast, and nothing else depends on them; the last one, too, is run outside of a transaction.
 """
@@ -39,6 +42,8 @@ from mqkit.store.schema import (
     inbox,
     metadata,
     outbox,
+    saga_history,
+    sagas,
     states,
 )
 
@@ -70,19 +75,24 @@ def create_or_migrate(connection: Connection) -> None:
         connection.execute(text(f"DROP INDEX IF EXISTS {FORMER_OUTBOX_INDEX}"))
 
 
-def missing(connection: Connection) -> list[str]:
-    """List the tables, columns and keys of this version that the database lacks."""
-    inspector, lacks = inspect(connection), []
+def missing(connection: Connection) -> tuple[list[str], list[str]]:
+    """List what the database lacks of this version: tables, columns and keys.
+
+    What it lacks of the tables of sagas stands by itself: who has no sagas does without them.
+    """
+    inspector = inspect(connection)
+    lacks: list[str] = []
+    of_sagas: list[str] = []
     for name, table in sorted(metadata.tables.items()):
         if not inspector.has_table(name):
-            lacks.append(f"table {name}")
+            (of_sagas if table in (sagas, saga_history) else lacks).append(f"table {name}")
             continue
         there = {column["name"] for column in inspector.get_columns(name)}
         columns = [f"column {name}.{c.name}" for c in table.columns if c.name not in there]
         lacks += columns
         if not columns and table in (inbox, states) and _is_old(inspector, table):
             lacks.append(f"key of {name} with the queue in it")
-    return lacks
+    return lacks, of_sagas
 
 
 def _is_old(inspector: Inspector, table: Table) -> bool:

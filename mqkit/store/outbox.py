@@ -26,7 +26,12 @@ from mqkit.message import Message, maker
 from mqkit.store.database.dialects import Dialect, key_hash
 from mqkit.store.database.pool import Database
 from mqkit.store.schema import outbox
-from mqkit.store.serialization import properties_from_text, properties_to_text, writable
+from mqkit.store.serialization import (
+    declaration_to_text,
+    properties_from_text,
+    properties_to_text,
+    writable,
+)
 from mqkit.topology import Exchange
 
 _message = maker(Message)
@@ -56,9 +61,9 @@ class Entry:
         """
         row = self.row
         try:
-            properties, declare = properties_from_text(row.properties, row.exchange)
+            properties, declare, due = properties_from_text(row.properties, row.exchange)
             body = row.body if row.body.__class__ is bytes else bytes(row.body)
-            message = _message(row.exchange, row.routing_key, body, properties, row.mandatory)
+            message = _message(row.exchange, row.routing_key, body, properties, row.mandatory, due)
         except (
             ConfigurationError,
             ValueError,
@@ -130,8 +135,10 @@ def _rows(
     now: datetime,
     given: Mapping[str, Exchange],
 ) -> list[dict[str, Any]]:
+    # Written once for all messages to an exchange.
+    declarations = {name: declaration_to_text(exchange) for name, exchange in given.items()}
     return [
-        _row(key, message, given.get(message.exchange), dialect.shards, now)
+        _row(key, message, declarations.get(message.exchange, ""), dialect.shards, now)
         for key, message in messages
     ]
 
@@ -141,7 +148,7 @@ def _keys(rows: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 def _row(
-    key: str | None, message: Message, exchange: Exchange | None, shards: int, now: datetime
+    key: str | None, message: Message, declaration: str, shards: int, now: datetime
 ) -> dict[str, Any]:
     spread = key if key is not None else message.properties.message_id or ""
     return {
@@ -151,7 +158,7 @@ def _row(
         "exchange": message.exchange,
         "routing_key": message.routing_key,
         "mandatory": message.mandatory,
-        "properties": properties_to_text(message.properties, exchange),
+        "properties": properties_to_text(message.properties, declaration, message.due),
         "body": message.body,
         "written_at": now,
         "attempts": 0,

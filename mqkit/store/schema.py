@@ -165,3 +165,45 @@ states = Table(
     postgresql_with=KEPT_FOR_DAYS,
     comment="what is known of messages on their way; for people, and nothing depends on it",
 )
+
+sagas = Table(
+    "mqkit_saga",
+    metadata,
+    Column("name", String(MAX_ID), primary_key=True),
+    Column("id", String(MAX_ID), primary_key=True),
+    # Each change is one to the version that was read: two cannot both be made.
+    Column("version", Integer, nullable=False),
+    Column("state_version", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("progress", Text, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("completed_at", UtcTime),
+    # None until it is completed: what goes on is never forgotten.
+    Column("keep_until", UtcTime, index=True),
+    # Its row is written with each of its messages, mostly within its page.
+    postgresql_with={**KEPT_FOR_DAYS, "fillfactor": "70"},
+    comment="processes over several messages, each with its state",
+)
+
+# Its rows go with their saga's, and have no time of their own.
+saga_history = Table(
+    "mqkit_saga_history",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("name", String(MAX_ID), nullable=False),
+    Column("id", String(MAX_ID), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("handler", String(MAX_ID), nullable=False),
+    Column("message_id", String(MAX_ID), nullable=False),
+    Column("message_type", String(MAX_ID), nullable=False),
+    Column("result", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("changes", Text, nullable=False),
+    Column("published", Text, nullable=False),
+    sqlite_autoincrement=True,
+    postgresql_with=KEPT_FOR_DAYS,
+    comment="the messages that came for a saga, and what each brought about; for people",
+)
+Index("mqkit_saga_history_of", saga_history.c.name, saga_history.c.id, saga_history.c.number)

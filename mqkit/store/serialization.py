@@ -27,6 +27,10 @@ _TAG = "$mqkit"
 _EXCHANGE = "$exchange"
 """Where the exchange stands among the properties, none of which is called so."""
 
+_DUE = "$due"
+"""Where it stands when the broker is to publish it. An earlier version cannot read a row that has
+it, and so publishes nothing too early."""
+
 _DEFAULTS = Exchange("defaults")
 
 _NAMES = tuple(item.name for item in fields(Properties))
@@ -50,23 +54,54 @@ def writable(text: str) -> str:
     return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
-def properties_to_text(properties: Properties, exchange: Exchange | None = None) -> str:
-    """Write all properties that are set as JSON, and how the exchange is declared, if it is."""
-    plain: dict[str, Any] = {
-        name: value if type(value) in _PLAIN else _plain(value)
+def properties_to_text(
+    properties: Properties, declaration: str = "", due: datetime | None = None
+) -> str:
+    """Write all properties that are set as JSON.
+
+    :param declaration: how the exchange is declared, which is written with them:
+        `declaration_to_text`
+    :param due: when it is to be published, if that is not at once
+    """
+    written = [
+        f'"{name}": {_to_text(value)}'
         for name, value in zip(_NAMES, _values(properties), strict=True)
         # Most messages have no headers.
-        if value is not None and value != {}
-    }
-    if exchange is not None and exchange.declare:
-        plain[_EXCHANGE] = _plain(_declaration(exchange))
-    return _to_json(plain)
+        if value is not None and (value or value.__class__ is not dict)
+    ]
+    if declaration:
+        written.append(declaration)
+    if due is not None:
+        written.append(f'"{_DUE}": "{due.isoformat()}"')
+    return f"{{{', '.join(written)}}}"
 
 
-def properties_from_text(text: str, exchange: str = "") -> tuple[Properties, Exchange | None]:
-    """Read the properties that `properties_to_text` wrote, and how the exchange is declared.
+def declaration_to_text(exchange: Exchange | None) -> str:
+    """Write how an exchange is declared, for `properties_to_text`; empty where it is not to be."""
+    if exchange is None or not exchange.declare:
+        return ""
+    return f'"{_EXCHANGE}": {_to_json(_plain(_declaration(exchange)))}'
 
-    None stands for an exchange of which the row does not say it.
+
+def _to_text(value: Any) -> str:
+    # Nearly all that messages have are texts, a yes and a time, for which this is quicker.
+    kind = value.__class__
+    if kind is str:
+        return _to_json(value)
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is datetime:
+        return f'{{"{_TAG}": ["time", "{value.isoformat()}"]}}'
+    return _to_json(value if kind in _PLAIN else _plain(value))
+
+
+def properties_from_text(
+    text: str, exchange: str = ""
+) -> tuple[Properties, Exchange | None, datetime | None]:
+    """Read the properties that `properties_to_text` wrote, how the exchange is declared, and when.
+
+    None stands for an exchange of which the row does not say it, and for a message that is to be
+    published at once.
 
     :param exchange: its name, which is not in the text
     """
@@ -75,11 +110,13 @@ def properties_from_text(text: str, exchange: str = "") -> tuple[Properties, Exc
     except ValueError:  # it takes no half of a character, and is three times as fast
         values = json.loads(text)
     declaration = values.pop(_EXCHANGE, None)
+    due = values.pop(_DUE, None)
     for name, value in values.items():
         if value.__class__ is dict and value:
             values[name] = _rich(value)
     declared = None if declaration is None else _declared(exchange, declaration)
-    return _properties(**values), declared
+    moment = None if due is None else datetime.fromisoformat(due)
+    return _properties(**values), declared, moment
 
 
 def _declared(name: str, declaration: dict[str, Any]) -> Exchange:

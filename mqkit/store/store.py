@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
-
-from sqlalchemy import URL
 
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
 from mqkit.clock import Clock, utc_now
-from mqkit.errors import ConfigurationError, StatementError, StoreError, StoreUnavailableError
+from mqkit.errors import StatementError, StoreError, StoreUnavailableError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import Delivery
 from mqkit.middleware import Observer
 from mqkit.outcome import Outcome
+from mqkit.registration.sagas import SagaRow
 from mqkit.registration.transactions import HandlerPolicy, SendWithin
-from mqkit.settings import Settings
 from mqkit.store import inbox
 from mqkit.store.database.owner import Owner
 from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
+from mqkit.store.database.url import url_now
 from mqkit.store.database.watch import watch_of
 from mqkit.store.open_store import OpenStore
 from mqkit.store.outbox import Outbox, Unpublished
@@ -30,7 +29,7 @@ from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
 from mqkit.store.running.group_size import DEFAULT_MOST
 from mqkit.store.running.once import Once, RunMany
 from mqkit.store.running.runs import Runs
-from mqkit.store.schema import MAX_ID
+from mqkit.store.sagas import SagaStory, purge_sagas, saga_list, saga_stories
 from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, message_status
 from mqkit.store.synchronous.once import RunInThread, ThreadOnce
@@ -108,6 +107,7 @@ class Store(Observer):
         self._url = url if url is None or callable(url) else store_url(url)
         self._relays = checked.flag(relay, "Store(relay=...)")
         self._create_tables = checked.flag(create_tables, "Store(create_tables=...)")
+        self._keeps_sagas = False
         self._given_clock = clock
         self._ahead = 0.0
         self._opened: OpenStore | None = None
@@ -140,19 +140,12 @@ class Store(Observer):
 
         :raises ConfigurationError: one of them retries for longer than `longest_retry`
         """
-        for handler in handlers:
-            if len(handler.name) > MAX_ID:
-                raise ConfigurationError(
-                    f"handler {handler.name}: its name is over {MAX_ID} characters, and would not "
-                    "fit into the inbox"
-                )
-            longest = handler.longest_retry
-            if longest > self._longest_retry:
-                raise ConfigurationError(
-                    f"handler {handler.name} may retry a message for {longest:.0f} s, and its "
-                    f"store is told of {self._longest_retry:.0f} s: say "
-                    "Store(longest_retry=...), or give the policy an earlier stop"
-                )
+        inbox.check_handlers(handlers, self._longest_retry)
+
+    def keep_sagas(self) -> type[Transaction]:
+        """Keep sagas, too: refuse, when opened, a database without their tables."""
+        self._keeps_sagas = True
+        return Transaction
 
     async def open(self) -> None:
         """Connect, and create the tables where they are missing; for each `open`, `close` once.
@@ -163,11 +156,12 @@ class Store(Observer):
         async with self._owner.changing() as owner:
             if owner.users == 0:
                 database = Database(
-                    self._url_now(),
+                    url_now(self._url),
                     pool=self._pool,
                     statement_timeout=self._statement_timeout,
                 )
-                await database.open(create_tables=self._create_tables)
+                sagas = self._keeps_sagas
+                await database.open(create_tables=self._create_tables, sagas=sagas)
                 self._opened = OpenStore(
                     database, StateRecorder(database, self._clock, keep=self._keep)
                 )
@@ -199,15 +193,9 @@ class Store(Observer):
         opened = self._open()
         if not self._relays or opened.relay is not None:
             return None
-        return opened.start_relay(
-            Relay(
-                Outbox(opened.database),
-                send,
-                clock=self._clock,
-                purge=self._purge,
-                sweep=self._sweep,
-            )
-        )
+        outbox, clock = Outbox(opened.database), self._clock
+        relay = Relay(outbox, send, clock=clock, purge=self._purge, sweep=self._sweep)
+        return opened.start_relay(relay)
 
     async def stop(self) -> None:
         """End the relay: what is being published is confirmed, and taken out of the outbox."""
@@ -232,9 +220,7 @@ class Store(Observer):
         opened = self._open()
         try:
             async with opened.database.transaction() as connection:
-                transaction = Transaction(
-                    connection, app_id=app_id, limits=self._limits, new_id=opened.new_id
-                )
+                transaction = self._once.transaction(opened, connection, app_id)
                 watch_of(connection).of_handler = True
                 yield transaction
                 await self._once.finish(opened, connection, [transaction])
@@ -245,14 +231,14 @@ class Store(Observer):
         if transaction.messages:
             opened.committed()
 
-    async def run_once(
+    def run_once(
         self,
         handler: str,
         delivery: Delivery,
         run: Callable[[Transaction], Awaitable[Any]],
         *,
         at_once: int | None = None,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Run a handler in a transaction that holds its inbox row, or not at all if there is one.
 
         A message is known by its id, the handler and its queue.
@@ -270,8 +256,8 @@ class Store(Observer):
         """
         opened = self._open()
         if at_once is None:
-            return await self._runs.once(opened, handler, delivery, run)
-        return await self._runs.once_in_group(opened, handler, delivery, run, at_once=at_once)
+            return self._runs.once(opened, handler, delivery, run)
+        return self._runs.once_in_group(opened, handler, delivery, run, at_once=at_once)
 
     def under_way(self, handler: str) -> int:
         """Return how many messages of a handler it can use at a time, by how quick it is lately."""
@@ -340,6 +326,23 @@ class Store(Observer):
         await opened.recorder.flush(message_id)
         return await message_status(opened.database, message_id)
 
+    async def sagas(
+        self, *, name: str | None = None, status: str | None = None, limit: int = MAX_LISTED
+    ) -> list[SagaRow]:
+        """List sagas, the ones that changed last first; those of a name or a status alone.
+
+        :raises StoreUnavailableError: the database is away
+        """
+        database = self._open().database
+        return await saga_list(database, name=name, status=status, limit=limit)
+
+    async def saga(self, saga_id: str, *, name: str | None = None) -> list[SagaStory]:
+        """Tell the story of the sagas of an id: one for each name that has it, or none.
+
+        :raises StoreUnavailableError: the database is away
+        """
+        return await saga_stories(self._open().database, saga_id, name=name)
+
     async def pending(self) -> int:
         """Count messages that are committed and not yet confirmed by the broker.
 
@@ -370,31 +373,20 @@ class Store(Observer):
         if self._opened is not None and self._opened.relay is not None:
             self._opened.relay.wake()
 
-    def _url_now(self) -> URL:
-        if self._url is None:
-            return _url_of_environment()
-        return store_url(self._url()) if callable(self._url) else self._url
-
     def _clock(self) -> datetime:
         now = self._given_clock()
         return now + timedelta(seconds=self._ahead) if self._ahead else now
 
     async def _purge(self) -> int:
-        database = self._open().database
+        database, now = self._open().database, self._clock()
         async with database.transaction(beside=True) as connection:
-            return await inbox.purge(connection, database.dialect, self._clock())
+            deleted = await inbox.purge(connection, database.dialect, now)
+            if not database.lacks_of_sagas:
+                deleted += await purge_sagas(connection, database.dialect, now)
+            return deleted
 
     def _open(self) -> OpenStore:
         if self._opened is None:
             raise StoreError("the store is not open: await store.open(), or use `async with store`")
         self._owner.check()
         return self._opened
-
-
-def _url_of_environment() -> URL:
-    setting = Settings().store
-    if setting is None:
-        raise ConfigurationError(
-            "the store has no URL: say Store('postgresql://...'), or set MQKIT_STORE"
-        )
-    return store_url(setting.get_secret_value())

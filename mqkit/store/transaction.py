@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Executable
@@ -11,12 +12,16 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from mqkit.checks.checked import Seconds, is_utf8, shown
+from mqkit.clock import Clock, utc_now
 from mqkit.drivers.frames import check_writable
 from mqkit.errors import InvalidMessageError, StoreError
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.publishing.outgoing import Outgoing, make_outgoing, to_message
+from mqkit.store.database import direct
+from mqkit.store.database.dialects import Dialect
 from mqkit.store.database.watch import watch_of
+from mqkit.store.sagas import StoredSagas
 from mqkit.topology import Exchange
 
 if TYPE_CHECKING:
@@ -27,9 +32,14 @@ class Publications:
     """Collects what a transaction publishes, of whichever kind it is."""
 
     def __init__(
-        self, app_id: str | None, limits: Limits, new_id: Callable[[], object] = uuid.uuid4
+        self,
+        app_id: str | None,
+        limits: Limits,
+        new_id: Callable[[], object] = uuid.uuid4,
+        clock: Clock = utc_now,
     ) -> None:
         self._is_over = False
+        self._clock = clock
         self._new_id = new_id
         self._app_id = app_id
         self._limits = limits
@@ -54,7 +64,9 @@ class Publications:
             raise InvalidMessageError(
                 f"{_named(outgoing)}: its key is text without NUL, or None, not {shown(key)}"
             )
-        message = to_message(outgoing, self._app_id, limits=self._limits, new_id=self._new_id)
+        message = to_message(
+            outgoing, self._app_id, limits=self._limits, new_id=self._new_id, clock=self._clock
+        )
         if message.properties.headers:  # all else is checked, and short
             check_writable(message)
         if self._is_over:
@@ -90,9 +102,12 @@ class Transaction(Publications):
         app_id: str | None = None,
         limits: Limits = DEFAULT_LIMITS,
         new_id: Callable[[], object] = uuid.uuid4,
+        clock: Clock = utc_now,
+        dialect: Dialect | None = None,
     ) -> None:
-        super().__init__(app_id, limits, new_id)
+        super().__init__(app_id, limits, new_id, clock)
         self._connection = connection
+        self._dialect = dialect
         self.was_used = False
         """Whether anything could reach the database by it."""
         self._session: AsyncSession | None = None
@@ -109,6 +124,12 @@ class Transaction(Publications):
             )
         self.was_used = True
         return self._connection
+
+    @property
+    def saga_rows(self) -> StoredSagas:
+        """Where sagas are kept, within this transaction; for `mqkit.sagas`."""
+        assert self._dialect is not None, "a store has made it"
+        return StoredSagas(lambda: self.connection, self._dialect, self._clock)
 
     @property
     def session(self) -> AsyncSession:
@@ -150,9 +171,18 @@ class Transaction(Publications):
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run a statement: SQLAlchemy's `AsyncConnection.execute`.
 
+        An INSERT, UPDATE or DELETE that returns no rows and is kept (a constant of the module, say)
+        takes half of the time that one takes which is made for each message.
+
         :raises sqlalchemy.exc.DBAPIError: the database refused it
         """
-        return await self.connection.execute(statement, parameters)
+        connection = self.connection
+        watch = watch_of(connection)
+        if watch.direct is not None:
+            known = watch.direct.find(connection, watch, statement, parameters)
+            if known is not None:
+                return await direct.execute(connection, watch, known, statement, parameters)
+        return await connection.execute(statement, parameters)
 
     async def publish(
         self,
@@ -170,6 +200,8 @@ class Transaction(Publications):
         priority: int | None = None,
         persistent: bool = True,
         mandatory: bool | None = None,
+        delay: Seconds | None = None,
+        at: datetime | None = None,
     ) -> str:
         """Publish a message if, and only if, this transaction is committed; return its id.
 
@@ -177,6 +209,10 @@ class Transaction(Publications):
         `message_id` where the confirm did not come. Messages of the same `key` (an account, say)
         are published in the order of their commits, each after the confirm of the one before it;
         those without one in no order that is promised.
+
+        With `delay` or `at` the broker gets it as soon as any other, and publishes it later: a
+        delay begins at this call, and the time in the outbox is part of it. Its `key` orders when
+        the broker gets it, and holds nothing up until it is due. It cannot be called back.
 
         An `Exchange` is kept with the message, so that the relay declares it where it is missing.
         `mandatory` is by default as the `Exchange` says.
@@ -206,6 +242,8 @@ class Transaction(Publications):
                 priority,
                 persistent,
                 mandatory,
+                delay,
+                at,
             ),
         )
 

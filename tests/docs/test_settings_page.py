@@ -24,6 +24,7 @@ from mqkit import (
 )
 from mqkit.cli.app import app
 from mqkit.limits import DEFAULT_LIMITS
+from mqkit.sagas import Found, Missing, Saga, continues, starts
 from mqkit.store import Store
 from tests.support import ROOT
 
@@ -32,6 +33,7 @@ PAGE = (ROOT / "docs" / "guides" / "settings.md").read_text()
 OPTIONS: Mapping[str, Callable[..., Any]] = {
     "Service": Service,
     "Handler": Service.handler,
+    "Saga": Saga.__init_subclass__,
     "Queue": Queue,
     "Exchange": Exchange,
     "Retry": Retry,
@@ -86,24 +88,49 @@ def test_a_table_of_options_is_the_signature(heading: str) -> None:
     """Each option of a class is in its table, with its default, and no other one is"""
     parameters = dict(inspect.signature(OPTIONS[heading]).parameters)
     parameters = {n: p for n, p in parameters.items() if n not in {"self", *FOR_TESTS}}
+    parameters = {n: p for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
     table = {cells[0].strip("`"): cells[1] for cells in rows(heading)}
     assert sorted(table) == sorted(parameters)
     wrong = [name for name, each in parameters.items() if not says(table[name], each.default)]
-    # A service's URL is None where it has a connection.
-    assert [name for name in wrong if (heading, name) != ("Runtime", "url")] == []
+    # A service's URL is None where it has a connection, and a saga's name in a base of others.
+    said = {("Runtime", "url"), ("Saga", "name")}
+    assert [name for name in wrong if (heading, name) not in said] == []
+
+
+@pytest.mark.parametrize("decorator", [starts, continues], ids=lambda each: each.__name__)
+def test_the_table_of_a_saga_s_messages_is_the_signature(decorator: Callable[..., Any]) -> None:
+    """Each option of a decorator's own is in the table, with its default, and no other one is"""
+    cells = [r[1:] for r in rows("Starts and continues") if r[0] == f"`{decorator.__name__}`"]
+    table = {each[0].strip("`"): each[1] for each in cells}
+    parameters = inspect.signature(decorator).parameters
+    own = {n: p.default for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+    assert sorted(table) == sorted(own)
+    for name, default in own.items():
+        if isinstance(default, Found | Missing):
+            assert table[name] == f"`{type(default).__name__}.{default.name}`"
+        else:
+            assert says(table[name], default)
 
 
 def commands() -> dict[str, Any]:
+    """All commands by their names, those of a group by its own and theirs."""
     group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    found = dict(group.commands)
+    saga: Any = found.pop("saga")
+    return found | {f"saga {name}": each for name, each in saga.commands.items()}
 
 
-@pytest.mark.parametrize("command", ["run", "publish", "broker", "relay", "status"])
+COMMANDS = ["broker", "publish", "relay", "run", "saga list", "saga show", "status"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_table_of_a_command_is_its_options(command: str) -> None:
     """Each option of a command is in the table, with its default, and no other one is"""
     heading = f"mqkit {command}"
     if command in ("broker", "relay", "status"):
         cells = [r[1:] for r in rows("mqkit broker, relay and status") if r[0] == f"`{command}`"]
+    elif command.startswith("saga "):
+        cells = [r[1:] for r in rows("mqkit saga") if r[0] == f"`{command.removeprefix('saga ')}`"]
     else:
         cells = rows(heading)
     table = {each[0].strip("`"): each[1] for each in cells}
@@ -118,7 +145,7 @@ def test_a_table_of_a_command_is_its_options(command: str) -> None:
 
 def test_every_command_has_its_table() -> None:
     """A command that is added is in the test above, and so on the page"""
-    assert sorted(commands()) == ["broker", "publish", "relay", "run", "status"]
+    assert sorted(commands()) == COMMANDS
 
 
 def test_the_environment_is_all_that_the_package_reads() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from handlers.replay.generate import statement_lines
-from handlers.replay.ledger_process import PROCESSES
+from handlers.replay.replay import PROCESSES
 from mqkit.testing.brokers.finder import Broker
 from tests.support import ROOT
 

@@ -15,7 +15,7 @@ import pytest
 from handlers import ledger, statements
 from handlers.events import LINE_HEADER, EntryRecorded, Origin
 from handlers.replay.generate import statement_lines
-from handlers.replay.ledger_process import PROCESSES
+from handlers.replay.replay import PROCESSES
 from mqkit import Outgoing
 from mqkit.broker.declare import declare
 from mqkit.drivers.base import Incoming

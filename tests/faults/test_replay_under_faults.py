@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from handlers.replay.generate import statement_lines
-from handlers.replay.ledger_process import PROCESSES
+from handlers.replay.replay import PROCESSES
 from mqkit.testing.brokers.broker import Broker
 from mqkit.testing.brokers.finder import BrokerNotFoundError, BrokerSpec, find_brokers, start
 from tests.faults import failpoints

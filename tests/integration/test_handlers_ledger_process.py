@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from handlers.accounting.database import database_url
-from handlers.replay.ledger_process import LedgerProcess, LedgerProcessError
+from handlers.replay.replay import ledger_process
+from handlers.running.processes import ProcessError
 from mqkit.testing.brokers import Broker
 
 
@@ -20,7 +21,7 @@ async def test_a_ledger_that_cannot_start_is_an_error_with_the_end_of_its_log(
     database.write_text("not a database, and long enough to be sure of it" * 20)
     told: list[str] = []
     url = database_url(str(database))
-    process = LedgerProcess(mqkit_embedded.url, url, tmp_path / "log", told.append)
+    process = ledger_process(mqkit_embedded.url, url, tmp_path / "log", told.append)
 
     async def watched() -> None:
         async with asyncio.timeout(60):
@@ -30,9 +31,7 @@ async def test_a_ledger_that_cannot_start_is_an_error_with_the_end_of_its_log(
 
     await process.start()
     try:
-        with pytest.raises(
-            LedgerProcessError, match=r"(?s)exit code 1.*notes\.txt.*not a database"
-        ):
+        with pytest.raises(ProcessError, match=r"(?s)exit code 1.*notes\.txt.*not a database"):
             await watched()
     finally:
         await process.stop()

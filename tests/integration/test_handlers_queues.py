@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from handlers.replay.queues import QueueLook, dead_letters, look
+from handlers.running.queues import QueueLook, dead_letters, look
 from mqkit import BrokerUrl, Queue, Retry, Runtime, Service
 from mqkit.broker.declare import declare
 from mqkit.testing.brokers.broker import Broker

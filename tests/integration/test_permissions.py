@@ -8,7 +8,17 @@ from urllib.parse import urlsplit
 import pytest
 from tenacity import stop_after_attempt, wait_fixed
 
-from mqkit import BrokerUrl, Delivery, Exchange, Queue, Retry, Runtime, Service, TopologyError
+from mqkit import (
+    BrokerUrl,
+    Delivery,
+    Exchange,
+    PublishRefusedError,
+    Queue,
+    Retry,
+    Runtime,
+    Service,
+    TopologyError,
+)
 from mqkit.broker.delays import PREFIX
 from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, eventually
@@ -112,3 +122,19 @@ async def test_a_delay_whose_level_is_missing_names_the_permission(
             user.may(".*", ".*", ".*")
             await client.take(queue.dead_queue)
     assert attempts == [1, 2, 3]
+
+
+async def test_what_is_there_of_the_ladder_needs_no_permission_to_publish_later(
+    user: User,
+) -> None:
+    """Who may not declare the ladder uses what is there of it, and is told what is not."""
+    queue = f"{user.name}.q"
+    ladder = r"mqkit\.delay\.v1\."
+    user.may("^$", rf"^({ladder}|amq\.default$)", rf"^({user.name}|{ladder})")
+    async with connected(user.admin) as admin, connected(user.url) as client:
+        await admin.declare(queue)
+        with pytest.raises(PublishRefusedError, match=rf"configure, write and read.*{PREFIX}"):
+            await client.publisher.publish("", queue, b"1", delay=0.3)
+        await admin.publisher.publish("", queue, b"2", delay=0.3)
+        await client.publisher.publish("", queue, b"3", delay=0.3)
+        assert [(await client.take(queue)).body for _ in range(2)] == [b"2", b"3"]

@@ -23,7 +23,7 @@ ROWS: list[list[str]] = [
     ["drivers", "registration"],
     ["broker"],
     ["publishing"],
-    ["blocking", "consuming", "store"],
+    ["blocking", "consuming", "sagas", "store"],
     ["lifecycle"],
     ["runtime"],
     ["cli", "testing"],
@@ -289,7 +289,7 @@ def test_nothing_is_read_from_the_environment_at_import() -> None:
 
 def test_handlers_are_users_of_mqkit() -> None:
     """The payment services import mqkit's public parts, and none of its engine."""
-    public = {"embedded", "errors", "settings", "store", "testing"}
+    public = {"embedded", "errors", "sagas", "settings", "store", "testing"}
     found = {
         name
         for _, _, tree in modules(ROOT / "handlers")
@@ -306,16 +306,28 @@ def test_handlers_are_users_of_mqkit() -> None:
         ("accounting", {"handlers.accounting", "handlers.events"}),
         ("bank_format", {"handlers.events"}),
         ("events", set()),
+        ("monthly", {"handlers.accounting", "handlers.monthly"}),
     ],
 )
 def test_what_is_no_service_knows_no_messages(part: str, allowed: set[str]) -> None:
-    """The ledger's accounting and the bank's format import nothing of mqkit or of a service."""
+    """Accounting, months and the bank's format import nothing of mqkit or of a service."""
     found = {
         name
         for top, _, tree in modules(ROOT / "handlers")
         for name, _ in imported(tree)
         if top == part and name.split(".")[0] in ("mqkit", "handlers")
         if not any(f"{name}.".startswith(f"{each}.") for each in allowed)
+    }
+    assert found == set()
+
+
+def test_what_services_keep_is_sql_and_no_mqkit() -> None:
+    """No module of handlers/records imports mqkit: what is kept could be kept without it."""
+    found = {
+        (path.name, name)
+        for _, path, tree in modules(ROOT / "handlers" / "records")
+        for name, _ in imported(tree)
+        if name.split(".")[0] == "mqkit"
     }
     assert found == set()
 

@@ -15,7 +15,8 @@ from typing import Any
 from mqkit.codec import SLOW_BODY, DeliveryDecoder
 from mqkit.consuming.failures import FailureJudge
 from mqkit.consuming.headers import expired
-from mqkit.consuming.invoker import Invoker, aborted
+from mqkit.consuming.invoker import Invoker
+from mqkit.consuming.threads.endings import aborted
 from mqkit.errors import BatchResultError, DecodeError, HandlerAbortedError
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, instruction

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -10,6 +11,8 @@ from typing import Any, Protocol
 
 from sqlalchemy import Column, ColumnElement, Connection, Executable, Select, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mqkit.store.database.saga_statements import SagaStatements
 
 SCHEMA_LOCK, KEY_LOCK, SHARD_LOCK = 0x6D716B, 0x6D716C, 0x6D716D
 """First halves of the numbers of PostgreSQL's advisory locks: 'mqk' and what follows it."""
@@ -32,6 +35,9 @@ class Dialect(Protocol):
     """Whether processes can tell each other of commits."""
     has_listen: bool
     """Whether this one can be told of them."""
+
+    sagas: SagaStatements
+    """What reads and writes the rows of sagas."""
 
     def __hash__(self) -> int: ...
 
@@ -249,6 +255,7 @@ class Dialect(Protocol):
         ...
 
 
+@functools.lru_cache(maxsize=8192)
 def key_hash(key: str) -> int:
     """Hash a key to 32 signed bits, the same in every process."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), signed=True)

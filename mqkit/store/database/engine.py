@@ -127,7 +127,7 @@ def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float | None) -> As
     # The URL's parameters are libpq's (sslmode, ...), which asyncpg knows in a DSN only.
     query = url.set(drivername="postgresql", username=None, password=None, host=None, port=None)
     dsn = query.set(database=None).render_as_string(hide_password=False)
-    from mqkit.store.database.connection import StoreConnection  # noqa: PLC0415 - needs the extra
+    from mqkit.store.database.postgresql.connection import StoreConnection  # noqa: PLC0415 - needs the extra
 
     arguments: dict[str, Any] = {
         "async_creator_fn": open_postgres,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from sqlalchemy import URL
@@ -22,6 +22,7 @@ from mqkit.errors import (
     StoreUnavailableError,
 )
 from mqkit.store.database.dialects import Dialect
+from mqkit.store.database.direct import DirectStatements
 from mqkit.store.database.engine import (
     CONNECT_TIMEOUT,
     LOCK_TIMEOUT,
@@ -30,7 +31,7 @@ from mqkit.store.database.engine import (
 )
 from mqkit.store.database.failures import Fault, fault_of, is_of_driver
 from mqkit.store.database.judging import ErrorTeller, first_line
-from mqkit.store.database.postgres import Postgres, is_pooled
+from mqkit.store.database.postgresql.dialect import Postgres, is_pooled
 from mqkit.store.database.slots import Slot, TransactionSlots
 from mqkit.store.database.sqlite.dialect import Sqlite
 from mqkit.store.database.synchronous.database import SyncDatabase
@@ -69,7 +70,10 @@ class Database:
             savepoint="async with transaction.connection.begin_nested()",
         )
         self._in_threads: SyncDatabase | None = None
+        self.lacks_of_sagas: Sequence[str] = ()
+        """What the database has not of the tables of sagas, once it is open."""
         self._engine: AsyncEngine | None = None
+        self._direct: DirectStatements | None = None
         self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError)
         self._judged: tuple[type[Exception], ...] = (*self._failures, ExceptionGroup)
         self._pings: set[asyncio.Task[None]] = set()
@@ -80,9 +84,10 @@ class Database:
     def __str__(self) -> str:
         return shown(self.url)
 
-    async def open(self, *, create_tables: bool) -> None:
+    async def open(self, *, create_tables: bool, sagas: bool = False) -> None:
         """Connect, and create tables that are missing, or migrate those of an earlier version.
 
+        :param sagas: whether it cannot do without the tables of sagas
         :raises StoreError: it cannot be reached, or refuses, or has no tables; the message says why
         """
         try:
@@ -92,7 +97,7 @@ class Database:
                 async with self.transaction() as connection:
                     await self.dialect.lock_schema(connection)
                     await connection.run_sync(create_or_migrate)
-            await self._check_tables()
+            await self._check_tables(sagas=sagas)
         except BaseException as error:
             await self.close()
             if isinstance(error, SQLAlchemyError):
@@ -110,6 +115,7 @@ class Database:
                         return
                 await self._engine.dispose()
             self._engine = self._make_engine(pooled=False)
+            self._direct = DirectStatements(self._engine)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             extra = "store" if self._is_sqlite else "postgres"
             raise ConfigurationError(
@@ -191,7 +197,7 @@ class Database:
         # One block, and no context managers within it: this is run for each message.
         slot = None if beside and not self._is_sqlite else await self._slot(front=beside)
         try:
-            watch = Watch()
+            watch = Watch(direct=self._direct and self._direct.unless_observed())
             connection = await self._begin(watch)
             try:
                 await self.dialect.begun(connection, LOCK_TIMEOUT)
@@ -311,11 +317,21 @@ class Database:
                 "Store(pool=...) says"
             ) from error
 
-    async def _check_tables(self) -> None:
+    async def _check_tables(self, *, sagas: bool) -> None:
         if not self.dialect.exists():
             raise StoreError(f"store {self}: there is no such file")
         async with self.reading() as connection:
-            lacks = await connection.run_sync(missing)
+            lacks, self.lacks_of_sagas = await connection.run_sync(missing)
+        self._refuse([*lacks, *(self.lacks_of_sagas if sagas else ())])
+
+    def check_sagas(self) -> None:
+        """Refuse a database without the tables of sagas.
+
+        :raises StoreError: they are missing
+        """
+        self._refuse(self.lacks_of_sagas)
+
+    def _refuse(self, lacks: Sequence[str]) -> None:
         if lacks:
             raise StoreError(
                 f"store {self} has no {' and no '.join(lacks)}: migrate it "

@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 logger = logging.getLogger(__name__)
 
@@ -37,15 +37,22 @@ def held_now() -> Held:
     return _held.get()
 
 
-@contextlib.contextmanager
-def holding(held: Held) -> Iterator[None]:
-    """Be within the slots of another task, which lends this one its transaction."""
-    token = _held.set(held)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):  # Python throws this coroutine away elsewhere
-            _held.reset(token)
+class Within:
+    """Puts the running task within the slots of another task, which lends it its transaction."""
+
+    __slots__ = ("_held", "_token")
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+
+    def __enter__(self) -> None:
+        self._token = _held.set(self._held)
+
+    def __exit__(self, *_: object) -> None:
+        try:  # noqa: SIM105 - this is run for each message
+            _held.reset(self._token)
+        except ValueError:  # Python throws this coroutine away elsewhere
+            pass
 
 
 Slot = tuple[_Held, contextvars.Token[Held]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -10,6 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from mqkit.errors import ConfigurationError
+from mqkit.settings import Settings
 
 HOW_TO_WRITE = (
     "write sqlite:///path/to/file, or postgresql://user:password@host/database, where special "
@@ -42,6 +44,21 @@ def store_url(text: str) -> URL:
     raise ConfigurationError(
         f"a store is kept in SQLite or PostgreSQL, not {url.drivername!r}: {HOW_TO_WRITE}"
     )
+
+
+def url_now(url: URL | Callable[[], str] | None) -> URL:
+    """Return the URL that a store is opened with: without one, that of the environment.
+
+    :raises ConfigurationError: there is none, or it is malformed
+    """
+    if url is not None:
+        return store_url(url()) if callable(url) else url
+    setting = Settings().store
+    if setting is None:
+        raise ConfigurationError(
+            "the store has no URL: say Store('postgresql://...'), or set MQKIT_STORE"
+        )
+    return store_url(setting.get_secret_value())
 
 
 def _sqlite(url: URL) -> URL:

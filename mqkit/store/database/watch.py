@@ -44,6 +44,10 @@ class Watch:
     """Whether its connection may still be in the transaction, or in the middle of a statement."""
     driver: Any = None
     """asyncpg's connection, once it is in the transaction."""
+    sender: Any = None
+    """What sends statements without SQLAlchemy's layers: a `direct.Sender`."""
+    direct: Any = None
+    """The `DirectStatements` of its engine, where nobody watches what is executed."""
     driver_is_lent: bool = False
     """Whether the handler has asyncpg's connection."""
     ended: bool = False

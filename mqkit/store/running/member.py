@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mqkit.message import Delivery
-from mqkit.store.database.slots import Held, held_now, holding
+from mqkit.store.database.slots import Held, Within, held_now
 from mqkit.store.transaction import Transaction
 
 
@@ -84,7 +84,7 @@ class Member:
     async def _take_turn(self, turn: _Turn) -> None:
         self.lag = asyncio.get_running_loop().time() - turn.given
         try:
-            with holding(turn.held):
+            with Within(turn.held):
                 result = await self._run(turn.transaction)
                 await turn.transaction.flush()
         except Exception as error:  # noqa: BLE001 - who runs the group tells whose it is

@@ -67,6 +67,19 @@ class Once:
         self._limits = limits
         self._longest_retry = longest_retry
 
+    def transaction(
+        self, opened: OpenStore, connection: AsyncConnection, app_id: str | None = None
+    ) -> Transaction:
+        """Begin what a handler, or an application, is given of a transaction of the database."""
+        return Transaction(
+            connection,
+            app_id=app_id,
+            limits=self._limits,
+            new_id=opened.new_id,
+            clock=self._clock,
+            dialect=opened.database.dialect,
+        )
+
     async def one(
         self,
         opened: OpenStore,
@@ -84,7 +97,7 @@ class Once:
             if handled is not None:
                 _log_handled(handler, delivery)
                 return handled.result
-            transaction = Transaction(connection, limits=self._limits, new_id=opened.new_id)
+            transaction = self.transaction(opened, connection)
             watch_of(connection).of_handler = True
             try:
                 result = await run(transaction)
@@ -117,7 +130,7 @@ class Once:
             left = [each for each in deliveries if each not in results]
             if not left:
                 return
-            transaction = Transaction(connection, limits=self._limits, new_id=opened.new_id)
+            transaction = self.transaction(opened, connection)
             watch_of(connection).of_handler = True
             try:
                 returned = await run(transaction, left)
@@ -185,7 +198,7 @@ class Once:
         """Run the handler for one member; where it fails, keep what the others did if it can be."""
         watch = watch_of(connection)
         watch.begin_turn()
-        transaction = Transaction(connection, limits=self._limits, new_id=opened.new_id)
+        transaction = self.transaction(opened, connection)
         try:
             result = await member.turn(transaction)
             watch.of_handler = False

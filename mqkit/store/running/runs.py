@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from mqkit.errors import MessageIdError, StatementError, StoreError, StoreUnavailableError
@@ -49,7 +49,7 @@ class Runs:
         opened.transient.ended(key)
         return result
 
-    async def once_in_group(
+    def once_in_group(
         self,
         opened: OpenStore,
         handler: str,
@@ -57,7 +57,7 @@ class Runs:
         run: Callable[[Transaction], Awaitable[Any]],
         *,
         at_once: int,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Run a handler for a message, maybe with others in one transaction: `Store.run_once`."""
         inbox.check_id(handler, delivery.message_id)
         key = (opened, handler, delivery.queue)
@@ -65,7 +65,7 @@ class Runs:
         if groups is None:
             size = GroupSize(at_once=min(at_once, opened.database.at_once), most=self._max_group)
             groups = self._groups[key] = Groups(opened, handler, self._once, size)
-        return await groups.run(delivery, run)
+        return groups.run(delivery, run)
 
     def under_way(self, opened: OpenStore, handler: str) -> int:
         """Return how many messages of a handler are of use at a time; 0 where none came yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Executable
@@ -10,6 +11,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from mqkit.checks.checked import Seconds
+from mqkit.clock import Clock, utc_now
 from mqkit.errors import StoreError
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue
@@ -39,12 +41,13 @@ class SyncTransaction(Publications):
         *,
         app_id: str | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        clock: Clock = utc_now,
     ) -> None:
         """Publish nothing yet.
 
         :param connection: None: `begin` gives it
         """
-        super().__init__(app_id, limits)
+        super().__init__(app_id, limits, clock=clock)
         self._connection = connection
         self._session: Session | None = None
 
@@ -105,6 +108,8 @@ class SyncTransaction(Publications):
         priority: int | None = None,
         persistent: bool = True,
         mandatory: bool | None = None,
+        delay: Seconds | None = None,
+        at: datetime | None = None,
     ) -> str:
         """Publish a message if, and only if, this transaction is committed; return its id.
 
@@ -130,6 +135,8 @@ class SyncTransaction(Publications):
                 priority=priority,
                 persistent=persistent,
                 mandatory=mandatory,
+                delay=delay,
+                at=at,
             ),
         )
 

@@ -32,24 +32,20 @@ class Journey:
     """Whether its publish was seen; it may have been another client's."""
     next_attempt: int = 1
     due: float | None = None
-    """When its retry comes back, in seconds of the harness's clock; None if it waits for none."""
+    """When it comes, or comes back, from a delay, in seconds of the harness's clock; None if it
+    waits for none."""
     attempts: list[Attempt] = field(default_factory=list)
     has_ended: bool = False
     is_ordered: bool = False
     """Whether its handler keeps an order, and holds it over its retries."""
 
     def is_waiting(self, now: float) -> bool:
-        """Tell whether its retry is not due yet."""
+        """Tell whether it, or its retry, is not due yet."""
         return self.due is not None and self.due > now
 
     def is_under_way(self, now: float) -> bool:
         """Tell whether it can go on without time passing."""
         return not self.has_ended and not self.is_waiting(now)
-
-    @property
-    def is_on_hand(self) -> bool:
-        """Whether it is under way, and waits in no delay ladder."""
-        return not self.has_ended and self.due is None
 
     def result(self) -> Result:
         """Return what became of the message; to be called once it has ended."""
@@ -62,6 +58,7 @@ class Journey:
         if self.is_waiting(now):
             assert self.due is not None
             left = self.due - now
+            done = done or "published to be held until then"
             return f"{what}: {done}; attempt {self.next_attempt} is due in {left:,.1f} s"
         if self.is_ordered:
             return (
@@ -86,14 +83,18 @@ class Journeys:
         self.changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done at the next change, when another one takes its place."""
 
-    def published(self, message_id: str | None, queue: str) -> None:
-        """Note that a publish of the message to this queue was confirmed."""
+    def published(self, message_id: str | None, queue: str, held: float | None = None) -> None:
+        """Note that a publish of the message to this queue was confirmed.
+
+        :param held: seconds for which the broker holds it before it goes there
+        """
         journeys = self._all.setdefault((queue, message_id), [])
         for journey in journeys:
             if not journey.is_published:
                 journey.is_published = True
                 return
-        self._begin(journeys, Journey(message_id, queue, is_published=True))
+        due = None if held is None else self._now() + ticks(held) * DELAY_TICK
+        self._begin(journeys, Journey(message_id, queue, is_published=True, due=due))
 
     def settled(self, delivery: Delivery, outcome: Outcome) -> None:
         """Note that a delivery was settled."""
@@ -128,7 +129,7 @@ class Journeys:
         return list(self._open)
 
     def next_due(self) -> float | None:
-        """Return when the next retry comes back; None if none is waited for."""
+        """Return when the next delay ends; None if none is waited for."""
         return min(self._dues(), default=None)
 
     def late(self, journeys: Iterable[Journey], left: float) -> str | None:
@@ -158,8 +159,9 @@ class Journeys:
         for journey in journeys:
             if not journey.has_ended and journey.next_attempt == delivery.attempt:
                 return journey
+        now = self._now()
         for journey in journeys:
-            if journey.is_ordered and journey.is_on_hand:
+            if journey.is_ordered and journey.is_under_way(now):
                 return journey
         # Another client's message, a publish whose confirm is not seen yet, or a second copy.
         second_copy = bool(journeys) and delivery.attempt > 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar, overload
 
 from mqkit.codec import BodyDecoder, is_json
@@ -68,6 +69,8 @@ class Published(_Readable):
     properties: Properties = field(repr=False)
     raw: bytes = field(repr=False)
     """The body as it was published."""
+    due: datetime | None = None
+    """When the broker is to publish it, by the harness's clock; None is at once."""
 
     @property
     def message_id(self) -> str | None:

@@ -125,7 +125,7 @@ class Harness:
         self.url = url
         """The broker's URL, with the virtual host; it holds the password."""
         self._offset = 0.0
-        self._watch = Watch(service, self._seconds)
+        self._watch = Watch(service, self._seconds, self.now)
         self._journeys = self._watch.journeys
         self.published = self._watch.published
         """Messages that the service published and the broker confirmed, in the order of that.
@@ -148,7 +148,9 @@ class Harness:
         self._waiting = Waiting(self._journeys, self._outbox, within, hint)
         broker = BrokerUrl.parse(url)
         self._connection = Connection(broker, name=f"{service.name}.test", driver=drivers.named())
-        self._publisher = Publisher.on(self._connection, on_confirmed=self._watch.on_own_publish)
+        self._publisher = Publisher.on(
+            self._connection, on_confirmed=self._watch.on_own_publish, clock=self.now
+        )
 
     async def publish(
         self, exchange: Exchange | str, routing_key: str, body: object, **properties: Any
@@ -270,7 +272,8 @@ class Harness:
 
         Retries that fall due on the way are made, each at its time, and what comes of them; so
         five retries ten minutes apart are all made by `advance(3600)`. What is under way now is
-        waited for first, and so is what is under way in the end. A message of the outbox that was
+        waited for first, and so is what is under way in the end. What was published with a `delay`
+        that ends on the way comes at its time. A message of the outbox that was
         refused is tried again at its times, too; from its ninth attempt on, once at the end.
 
         Timers in the service's process are not moved: `asyncio.sleep`, a pause, and the retries of

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mqkit.broker.later import seconds_left
+from mqkit.clock import Clock, utc_now
 from mqkit.message import Delivery, Header, Message
 from mqkit.middleware import Observer
 from mqkit.outcome import Ack, DeadLetter, Outcome, RetryAfter
@@ -19,9 +21,9 @@ have. A service cannot publish any of mqkit's headers."""
 
 
 class Watch(Observer):
-    """Observes one service; `now` is seconds of the harness's clock."""
+    """Observes one service; `now` is seconds of the harness's clock, `clock` its time of day."""
 
-    def __init__(self, service: Service, now: Callable[[], float]) -> None:
+    def __init__(self, service: Service, now: Callable[[], float], clock: Clock = utc_now) -> None:
         self.published: list[Published] = []
         self.handled: list[Handled] = []
         self.retried: list[Retried] = []
@@ -32,6 +34,7 @@ class Watch(Observer):
         self.journeys = Journeys(now, holding)
         self.nowhere: dict[str, str] = {}
         """Messages of the test that reach no queue of the service, and how they were published."""
+        self._clock = clock
         self._service = service
         self._handlers = {handler.queue.name: handler.name for handler in service.handlers}
 
@@ -71,6 +74,7 @@ class Watch(Observer):
                 body=decoded(message.body, properties),
                 properties=properties,
                 raw=message.body,
+                due=message.due,
             )
         )
         self._expect(message)
@@ -93,6 +97,7 @@ class Watch(Observer):
             message.routing_key,
             message.properties.headers,
         ) & set(self._handlers)
+        held = None if message.due is None else seconds_left(message.due, self._clock())
         for queue in found:
-            self.journeys.published(message.properties.message_id, queue)
+            self.journeys.published(message.properties.message_id, queue, held)
         return found

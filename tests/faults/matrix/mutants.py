@@ -257,7 +257,7 @@ MUTATIONS = (
     _one(
         "no lock of the keys",
         (27,),
-        "store/database/postgres.py",
+        "store/database/postgresql/dialect.py",
         "    hashes = sorted({key_hash(key) for key in keys})\n",
         "    hashes: list[int] = []\n",
     ),
@@ -323,7 +323,7 @@ MUTATIONS = (
     _one(
         "relays that do not keep each other out",
         (20,),
-        "store/database/postgres.py",
+        "store/database/postgresql/dialect.py",
         '"WHERE pg_try_advisory_xact_lock(:space, shard)"',
         '"WHERE pg_try_advisory_xact_lock(:space, shard) OR true"',
     ),

@@ -8,9 +8,10 @@ import pytest
 
 from mqkit import Delivery, Queue, Retry, Service
 from mqkit.consuming import failures
-from mqkit.consuming.failures import LastResort
+from mqkit.consuming.failures import FailureJudge, LastResort
 from mqkit.consuming.settler import Settler
-from mqkit.outcome import DeadLetter, DeathReason, Outcome
+from mqkit.errors import StoreConflictError, UncountedError
+from mqkit.outcome import DeadLetter, DeathReason, Outcome, RetryAfter
 from mqkit.registration.handler import Handler
 
 
@@ -45,3 +46,24 @@ async def test_the_last_resort_leaves_it_to_the_broker_after_several_attempts(
     assert tried == [DeadLetter(DeathReason.UNSETTLED, first)] * 2
     ((error, requeue),) = refused
     assert (str(error), requeue) == ("2", False)
+
+
+@pytest.mark.parametrize("wait", [None, 0.25])
+def test_a_conflict_at_a_row_costs_no_attempt(wait: float | None) -> None:
+    """Whatever the policy says: it is tried again after the error's own wait, or a drawn one."""
+    error: UncountedError = StoreConflictError("another message was quicker")
+    error.wait = wait
+    judge = FailureJudge(handler(), has_transaction=True)
+    outcome = judge.judge(Delivery(attempt=7), error, began=0.0)
+    assert isinstance(outcome, RetryAfter)
+    assert not outcome.counted
+    assert failures.STORE_WAIT_MIN <= outcome.delay <= failures.STORE_WAIT_MAX or (
+        outcome.delay == wait
+    )
+
+
+def test_without_a_transaction_such_an_error_is_the_handler_s_own() -> None:
+    """It is of a store that the handler has opened itself, and its policy judges it."""
+    judge = FailureJudge(handler(), has_transaction=False)
+    outcome = judge.judge(Delivery(), StoreConflictError("somewhere else"), began=0.0)
+    assert isinstance(outcome, DeadLetter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,38 @@ def test_a_header_is_believed_by_the_way_it_came(
 ) -> None:
     """All but the publish number from the ladder; what tells of a failure in a dead letter."""
     assert left(exchange, routing_key, queue, *ALL) == names
+
+
+HELD = {"queue": "mqkit.delay.v1.later.03", "reason": "expired"}
+LANDED = {"queue": "mqkit.delay.v1.to.03.orders", "reason": "expired"}
+ELSEWHERE = {"queue": "orders.old", "reason": "rejected"}
+
+
+@pytest.mark.parametrize(
+    ("deaths", "are_left"),
+    [
+        ([LANDED, HELD], False),
+        ([ELSEWHERE, LANDED, HELD], True),
+        ([ELSEWHERE], True),
+        ("nonsense", True),
+        ([1], True),
+        ([{}], True),
+    ],
+)
+def test_what_the_broker_tells_of_a_delay_is_hidden(deaths: Any, are_left: bool) -> None:
+    """A stay in the ladders leaves no `x-death`; a dead letter of another queue keeps it all."""
+    headers: dict[str, HeaderValue] = {
+        "x-death": deaths,
+        "x-first-death-queue": "q",
+        "x-last-death-queue": "q",
+        "mqkit-landing": "q",
+        "mqkit-hold-03": True,
+        "tenant": "a",
+    }
+    incoming = Incoming(1, False, "orders", "new", Properties(headers=headers), b"")
+    drop_untrusted_headers(incoming, "q")
+    of_deaths = {"x-death", "x-first-death-queue", "x-last-death-queue"}
+    assert set(incoming.properties.headers) == {"tenant"} | (of_deaths if are_left else set())
 
 
 def test_what_is_dropped_is_logged_without_its_value(caplog: pytest.LogCaptureFixture) -> None:

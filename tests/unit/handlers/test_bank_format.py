@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.bank_format import RowError, parse_row, row_account
+from handlers.bank_format import RowError, StandingOrder, parse_order, parse_row, row_account
 from handlers.events import Direction, EntryRecorded
 
 GOOD = b'695247;2378;930101;"PRIJEM";"VKLAD";700.00;700.00;"";;'
@@ -126,3 +126,55 @@ def test_rows_are_ordered_by_their_account_however_it_is_written(
 def test_any_bytes_have_a_place_in_the_order(row: bytes) -> None:
     """What a malformed row is ordered by is had without an error, so that it is refused by name."""
     hash(row_account(row))
+
+
+GOOD_ORDER = '29402;2;"ST";"89597016";3372.70;"UVER"'
+
+
+def changed_order(column: int, value: str) -> bytes:
+    """The good standing order with one field replaced."""
+    fields = GOOD_ORDER.split(";")
+    fields[column] = value
+    return ";".join(fields).encode()
+
+
+def test_a_row_becomes_a_standing_order() -> None:
+    """Every field of the bank's row is in it, in its own type; a blank symbol is none."""
+    expected = StandingOrder(29402, 2, "ST", "89597016", Decimal("3372.70"), "UVER")
+    assert parse_order(GOOD_ORDER.encode() + b"\r\n") == expected
+    assert parse_order(changed_order(5, '" "')).k_symbol == ""
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        (0, "x", "order_id 'x' is not a whole number"),
+        (0, "-1", "order_id '-1' is not a whole number"),
+        (1, "9" * 19, "account_id"),
+        (1, "", "account_id '' is not a whole number"),
+        (2, '""', "bank_to is empty"),
+        (2, '" "', "bank_to is empty"),
+        (3, '""', "account_to is empty"),
+        (3, f'"{"9" * 101}"', "account_to '9999"),
+        (4, "-5.00", "amount '-5.00' is not an amount"),
+        (4, "0.00", "amount '0.00' is not more than zero"),
+        (4, "1.234", "amount '1.234' is not an amount"),
+        (4, "1" * 20, "is not an amount"),
+        (4, "1e3", "amount '1e3' is not an amount"),
+        (4, "NaN", "amount 'NaN' is not an amount"),
+        (5, '"a";"b"', "7 fields instead of 6"),
+        (5, '"a', "the row's quotes or separators do not fit"),
+    ],
+)
+def test_a_row_that_is_no_standing_order_is_refused(column: int, value: str, words: str) -> None:
+    """The reason names the field and what stands there."""
+    with pytest.raises(RowError) as caught:
+        parse_order(changed_order(column, value))
+    assert words in str(caught.value)
+
+
+@given(st.binary(max_size=80))
+def test_no_bytes_fail_otherwise_than_as_a_row(data: bytes) -> None:
+    """Whatever a line has, it is an order or a row error."""
+    with contextlib.suppress(RowError):
+        parse_order(data)

@@ -45,7 +45,7 @@ class FakeChannel:
         name: str,
         type_: ExchangeType,
         *,
-        passive: bool,
+        passive: bool = False,
         arguments: Mapping[str, Any] | None = None,
         **flags: bool,
     ) -> None:
@@ -61,6 +61,15 @@ class FakeChannel:
         else:
             self.declared.append(Exchange(name, type_, arguments=arguments or {}, **flags))
             self.missing.discard(name)
+
+    async def declare_queue(self, name: str, **_: object) -> None:
+        """Take the declaration; queues are not looked at."""
+
+    async def bind_queue(self, *_: object) -> None:
+        """Take the binding."""
+
+    async def bind_exchange(self, *_: object) -> None:
+        """Take the binding."""
 
     def fail(self, why: Closed) -> None:
         """Close over a call, as the broker does."""

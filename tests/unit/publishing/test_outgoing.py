@@ -6,7 +6,7 @@ import math
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
@@ -15,9 +15,13 @@ import pytest
 from pydantic import BaseModel, model_serializer
 
 from mqkit import Exchange, InvalidMessageError, Outgoing, Queue
+from mqkit.outcome import MAX_DELAY
 from mqkit.publishing.outgoing import AT_A_TIME, MessageIds, to_message
 
 NO_PRIORITIES: tuple[Any, ...] = ("5", 1.5, 1.0, True, math.nan, -1, 10**5000, [], b"5")
+
+MONTHS = timedelta(days=60)
+"""Longer than an expiration may be, and not than a delay."""
 
 NO_TIMES: tuple[Any, ...] = (
     "5000",
@@ -27,7 +31,7 @@ NO_TIMES: tuple[Any, ...] = (
     math.inf,
     -1,
     timedelta(seconds=-1),
-    timedelta(days=60),
+    MONTHS,
     10**400,
     Decimal(5),
     [],
@@ -93,6 +97,16 @@ def test_the_exchange_says_what_the_message_does_not(
         ({"expiration": -1}, "expiration is seconds"),
         ({"priority": 256}, "priority is 0 to 255"),
         *(({"expiration": value}, "expiration is seconds") for value in NO_TIMES),
+        ({"delay": MAX_DELAY + 1}, "delay is seconds from 0 to 26843545.5 (310 days)"),
+        ({"delay": timedelta(days=311)}, "delay is seconds from 0 to 26843545.5"),
+        *(({"delay": value}, "delay is seconds") for value in NO_TIMES if value != MONTHS),
+        ({"at": datetime(2030, 1, 1)}, "at is a datetime with a time zone"),  # noqa: DTZ001 - the wrong one
+        ({"at": "2030-01-01"}, "at is a datetime with a time zone"),
+        ({"at": datetime.max.replace(tzinfo=UTC)}, "at is within 26843545.5 seconds (310 days)"),
+        ({"delay": 1, "at": datetime.now(UTC)}, "a delay and a time (at)"),
+        ({"delay": 1, "expiration": 5}, "an expiration and is to be published later"),
+        ({"delay": 1, "mandatory": False}, "not mandatory and is to be published later"),
+        ({"at": datetime.now(UTC), "exchange": Exchange("x", mandatory=False)}, "not mandatory"),
         *(({"priority": value}, "priority is 0 to 255") for value in NO_PRIORITIES),
         *(({name: 5}, f"{name} is text, not 5") for name in TEXTS),
         *(({name: b"x"}, f"{name} is text, not b'x'") for name in TEXTS),
@@ -144,6 +158,41 @@ def test_an_expiration_is_a_number_or_a_timedelta(given: Any, kept: float) -> No
     """What is shorter than a millisecond is one: 0 would expire the message at once."""
     message = to_message(Outgoing("x", "k", {}, expiration=given), None)
     assert message.properties.expiration == kept
+
+
+NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
+"""The time by the clock of the next tests."""
+
+
+@pytest.mark.parametrize(
+    ("options", "due"),
+    [
+        ({"delay": 90}, NOON + timedelta(seconds=90)),
+        ({"delay": timedelta(days=310)}, NOON + timedelta(days=310)),
+        ({"delay": 0.05}, NOON + timedelta(seconds=0.05)),
+        ({"at": NOON + timedelta(hours=2)}, NOON + timedelta(hours=2)),
+        (
+            {"at": datetime(2026, 12, 1, 1, tzinfo=timezone(timedelta(hours=1)))},
+            NOON.replace(day=1, month=12, hour=0),
+        ),
+        ({}, None),
+        ({"delay": 0}, None),
+        ({"at": NOON}, None),
+        ({"at": datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))}, None),
+    ],
+)
+def test_a_message_is_due_by_its_delay_or_its_time(
+    options: dict[str, Any], due: datetime | None
+) -> None:
+    """A delay begins now, a time stands, and what is due already is published at once."""
+    message = to_message(Outgoing("x", "k", {}, **options), None, clock=lambda: NOON)
+    assert message.due == due
+
+
+def test_what_may_have_no_queue_is_published_later_if_that_is_said_to_be_right() -> None:
+    """`mandatory=True` is for the one message, whatever its exchange says."""
+    outgoing = Outgoing(Exchange("x", mandatory=False), "k", {}, delay=5, mandatory=True)
+    assert to_message(outgoing, None, clock=lambda: NOON).due == NOON + timedelta(seconds=5)
 
 
 @pytest.mark.parametrize("headers", [None, {}, {"a": 1}, MappingProxyType({"a": 1})])

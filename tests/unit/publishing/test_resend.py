@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import pytest
@@ -21,27 +22,41 @@ SOMEBODY = Closed(406, "PRECONDITION_FAILED - it does not say over what")
 LOST = Closed(0, "the stream was lost")
 
 
+NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
+
+
 class World:
     """A connection that hands out fake channels, and a sender on it."""
 
     name = "test"
     blocked = None
     problem = None
+    generation = 1
 
     def __init__(self) -> None:
         self.channels: list[FakeChannel] = []
         self.exchanges = Exchanges()
-        self.sender = Sender(cast("Connection", self), self.exchanges, window=10)
+        self.now = NOON
+        self.refusals: dict[str, Closed] = {}
+        self.missing: set[str] = set()
+        self.sender = Sender(
+            cast("Connection", self), self.exchanges, window=10, clock=lambda: self.now
+        )
 
     async def channel(self) -> FakeChannel:
-        self.channels.append(FakeChannel())
-        return self.channels[-1]
+        channel = FakeChannel()
+        channel.refusals, channel.missing = self.refusals, self.missing
+        self.channels.append(channel)
+        return channel
 
     async def blocking(self) -> None:
         await asyncio.Event().wait()
 
-    def send(self, exchange: str = "", message_id: str = "m") -> asyncio.Task[None]:
-        message = Message(exchange, "q", b"body", Properties(message_id=message_id))
+    def send(
+        self, exchange: str = "", message_id: str = "m", delay: float | None = None
+    ) -> asyncio.Task[None]:
+        due = None if delay is None else self.now + timedelta(seconds=delay)
+        message = Message(exchange, "q", b"body", Properties(message_id=message_id), due=due)
         return asyncio.create_task(self.sender.send(message, 5))
 
     @property
@@ -174,3 +189,59 @@ async def test_an_exchange_that_is_gone_is_asked_for_again(world: World) -> None
     for task in (other, again):
         task.cancel()
     await asyncio.gather(other, again, return_exceptions=True)
+
+
+def held(message: Message) -> int:
+    """For how many ticks the ladder holds a message."""
+    headers = message.properties.headers
+    return sum(
+        2 ** int(name.removeprefix("mqkit-hold-"))
+        for name, is_held in headers.items()
+        if name.startswith("mqkit-hold-") and is_held
+    )
+
+
+async def test_what_is_held_is_written_again_with_what_is_left_of_its_delay(world: World) -> None:
+    """Each write enters the ladder for the time until it is due; past that, it goes straight on."""
+    sending = world.send(delay=60)
+    writes: list[Message] = []
+    for seconds in (20.25, 60.0):
+        channel, number = await world.write(len(writes) + 1)
+        writes.append(channel.published[number - 1])
+        world.now = NOON + timedelta(seconds=seconds)
+        channel.end(LOST)
+    channel, number = await world.write(3)
+    writes.append(channel.published[number - 1])
+    channel.confirm(number)
+    await sending
+    assert [held(message) for message in writes] == [600, 398, 0]
+    assert [message.routing_key for message in writes] == ["q"] * 3
+    assert [message.exchange.partition(".later.")[0] for message in writes] == [
+        "mqkit.delay.v1",
+        "mqkit.delay.v1",
+        "",
+    ]
+
+
+async def test_a_part_of_the_ladder_that_is_gone_is_declared_again_once(world: World) -> None:
+    """What the ladder returns is written again; returned twice, it is an error of the message."""
+    sending = world.send(delay=60)
+    for count in (1, 2):
+        channel, number = await world.write(count)
+        returned(channel, number)
+    with pytest.raises(UnroutableError, match=r"to the default exchange .* held until it is due"):
+        await sending
+    assert len(world.written) == 2
+    declared = [each.name for channel in world.channels for each in channel.declared]
+    assert declared.count("mqkit.delay.v1.due") == 2
+
+
+async def test_who_may_not_declare_the_ladder_is_told_which_permission_is_missing(
+    world: World,
+) -> None:
+    """The publish is refused, and the error names the message and what it takes."""
+    world.refusals["mqkit.delay.v1.due"] = Closed(403, "ACCESS_REFUSED")
+    world.missing.add("mqkit.delay.v1.due")
+    with pytest.raises(PublishRefusedError, match=r"message m .*configure, write and read what"):
+        await world.send(delay=60)
+    assert world.written == []

@@ -14,8 +14,8 @@ from sqlalchemy import event, select, text
 from mqkit.errors import PublishError
 from mqkit.message import Delivery, Message, Properties
 from mqkit.store import Store
-from mqkit.store.database.connection import StoreConnection
 from mqkit.store.database.pool import Database, store_url
+from mqkit.store.database.postgresql.connection import StoreConnection
 from mqkit.store.outbox import Outbox
 from mqkit.store.schema import inbox, states
 from mqkit.topology import Exchange

@@ -28,7 +28,7 @@ from mqkit.store import State, Store
 from mqkit.store import relay as relay_module
 from mqkit.store.database.dialects import key_hash
 from mqkit.store.database.pool import Database
-from mqkit.store.database.postgres import Postgres
+from mqkit.store.database.postgresql.dialect import Postgres
 from mqkit.store.outbox import Outbox, retry_wait
 from mqkit.store.relay import ODD_ATTEMPTS, Relay
 from mqkit.store.schema import outbox as table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mqkit.message import Properties
 from mqkit.store.serialization import (
+    declaration_to_text,
     properties_from_text,
     properties_to_text,
     writable,
@@ -39,12 +40,18 @@ values = st.recursive(
 )
 
 
-@given(headers=st.dictionaries(names, values, max_size=4), expiration=st.floats(0, 1e6))
-def test_whatever_a_message_has_comes_back(headers: dict[str, Any], expiration: float) -> None:
-    """Values and their types, also of tables that look like a tag of ours."""
+@given(
+    headers=st.dictionaries(names, values, max_size=4),
+    expiration=st.floats(0, 1e6),
+    due=st.none() | st.datetimes(timezones=st.just(UTC)),
+)
+def test_whatever_a_message_has_comes_back(
+    headers: dict[str, Any], expiration: float, due: datetime | None
+) -> None:
+    """Values and their types, also of tables that look like a tag of ours, and when it is due."""
     properties = Properties(headers=headers, expiration=expiration, message_id="m", priority=0)
-    back, _ = properties_from_text(properties_to_text(properties))
-    assert back == properties
+    back, _, moment = properties_from_text(properties_to_text(properties, due=due))
+    assert (back, moment) == (properties, due)
     assert types(back.headers) == types(headers)
 
 
@@ -71,7 +78,7 @@ def types(value: Any) -> Any:
 def test_a_table_with_the_tag_as_a_key_is_a_table(table: dict[str, Any]) -> None:
     """It is never taken for the value that the tag stands for elsewhere."""
     properties = Properties(headers={"h": table, "l": [table, Decimal("1.10")]})
-    assert properties_from_text(properties_to_text(properties)) == (properties, None)
+    assert properties_from_text(properties_to_text(properties)) == (properties, None, None)
 
 
 def test_the_text_is_json_of_what_is_set() -> None:
@@ -105,19 +112,19 @@ def test_a_writable_text_is_utf8_without_nul(text: str) -> None:
 def test_how_an_exchange_is_declared_comes_back(exchange: Exchange) -> None:
     """Beside the properties, whose reader does not see it."""
     properties = Properties(message_id="m", headers={"$exchange": 1})
-    text = properties_to_text(properties, exchange)
-    assert properties_from_text(text, "e") == (properties, exchange)
-    assert properties_from_text(text, "f") == (properties, replace(exchange, name="f"))
+    text = properties_to_text(properties, declaration_to_text(exchange))
+    assert properties_from_text(text, "e") == (properties, exchange, None)
+    assert properties_from_text(text, "f") == (properties, replace(exchange, name="f"), None)
 
 
 @pytest.mark.parametrize("exchange", [None, Exchange("e", declare=False)])
 def test_an_exchange_that_others_declare_is_not_kept(exchange: Exchange | None) -> None:
     """Nor is a header of the name taken for one."""
-    text = properties_to_text(Properties(headers={"$exchange": {}}), exchange)
+    text = properties_to_text(Properties(headers={"$exchange": {}}), declaration_to_text(exchange))
     assert properties_from_text(text, "e")[1] is None
 
 
 def test_an_exchange_is_made_once_for_all_of_its_messages() -> None:
     """To check its fields takes longer than to publish a message."""
-    text = properties_to_text(Properties(), Exchange("e", type="fanout"))
+    text = properties_to_text(Properties(), declaration_to_text(Exchange("e", type="fanout")))
     assert properties_from_text(text, "e")[1] is properties_from_text(text, "e")[1]

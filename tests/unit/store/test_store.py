@@ -225,7 +225,13 @@ def test_one_function_on_two_queues_would_share_its_inbox() -> None:
 
 def test_the_tables_are_the_store_s_own() -> None:
     """All names are under one prefix, for migrations that live beside an application's."""
-    assert sorted(metadata.tables) == ["mqkit_inbox", "mqkit_outbox", "mqkit_state"]
+    assert sorted(metadata.tables) == [
+        "mqkit_inbox",
+        "mqkit_outbox",
+        "mqkit_saga",
+        "mqkit_saga_history",
+        "mqkit_state",
+    ]
 
 
 async def test_a_handled_message_costs_five_round_trips(postgres_database: str) -> None:

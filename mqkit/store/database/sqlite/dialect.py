@@ -32,6 +32,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreError
 from mqkit.store.database.dialects import PRIVATE
+from mqkit.store.database.saga_statements import SagaStatements, SqliteSagas
+from mqkit.store.database.sqlite.driver import SqliteSender
 from mqkit.store.database.sqlite.thread import SqliteConnection
 from mqkit.store.database.watch import watch_of
 from mqkit.store.schema import inbox
@@ -165,6 +167,7 @@ class Sqlite:
         self._path = Path(path)
 
     insert = staticmethod(sqlite.insert)
+    sagas: SagaStatements = SqliteSagas()
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
         """Do nothing: the transaction holds the write lock already."""
@@ -293,8 +296,9 @@ class Sqlite:
     ) -> None:
         connection.exec_driver_sql(_SET_RESULT, _result_rows(results, consumer))
 
-    async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
-        """Do nothing: all of it is set up with the connection."""
+    async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:  # noqa: ARG002
+        sync: Any = connection.sync_connection
+        watch_of(connection).sender = SqliteSender(sync.connection.driver_connection)
 
     async def committing(self, connection: AsyncConnection, *, unpinned: bool) -> None:
         """Do nothing: within a transaction SQLite refuses to change how it gets to the disk."""

@@ -86,6 +86,34 @@ def _execute_many(statement: str, parameters: Any, database: sqlite3.Connection)
         return cursor.description, [], cursor.rowcount, cursor.lastrowid
 
 
+class SqliteSender:
+    """Sends statements to the thread of a connection; it runs them in their order."""
+
+    __slots__ = ("_driver",)
+
+    def __init__(self, driver: SqliteConnection) -> None:
+        self._driver = driver
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the connection is in a transaction, as far as its thread has come."""
+        return not self.is_closed and self._driver.in_transaction
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is closed."""
+        return not self._driver.is_open
+
+    async def send(self, statement: str, values: list[Any]) -> tuple[int, int | None]:
+        """Run a statement; return how many rows it concerned, and the id of the last one."""
+        given = await self._driver.run_short(partial(_execute, statement, values))
+        return given[2], given[3]
+
+    def translated(self, error: Exception) -> Exception:
+        """Return the error as it is: SQLAlchemy has those of `sqlite3` itself here."""
+        return error
+
+
 class _StreamingCursor(_Cursor):
     """Reads the rows of a statement as they are asked for."""
 

@@ -215,6 +215,11 @@ class SqliteConnection:
             await self.run(sqlite3.Connection.rollback)
 
     @property
+    def is_open(self) -> bool:
+        """Tell whether it is open."""
+        return self._is_open and self._thread.database is not None
+
+    @property
     def in_transaction(self) -> bool:
         """Tell whether there is a transaction, as far as the thread has come.
 

@@ -33,9 +33,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreUnavailableError
-from mqkit.store.database import driver
 from mqkit.store.database.dialects import KEY_LOCK, SCHEMA_LOCK, SHARD_LOCK, key_hash
-from mqkit.store.database.statements import (
+from mqkit.store.database.postgresql import driver
+from mqkit.store.database.postgresql.statements import (
     DELETE_INBOX,
     FIND_INBOX,
     INSERT_INBOX,
@@ -45,6 +45,7 @@ from mqkit.store.database.statements import (
     by_name,
     named,
 )
+from mqkit.store.database.saga_statements import PostgresSagas, SagaStatements
 from mqkit.store.database.watch import watch_of
 from mqkit.store.schema import consumer_hash, id_hash, inbox
 
@@ -141,6 +142,7 @@ class Postgres:
         self.has_listen = not pooled
 
     insert = staticmethod(postgresql.insert)
+    sagas: SagaStatements = PostgresSagas()
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
         await connection.execute(

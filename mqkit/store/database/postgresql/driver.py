@@ -16,6 +16,46 @@ from mqkit.errors import StoreError
 from mqkit.store.database.watch import check_going_on, watch_of
 
 
+class AsyncpgSender:
+    """Sends statements on asyncpg's connection, while no cursor of SQLAlchemy's does."""
+
+    __slots__ = ("_adapted", "_driver")
+
+    def __init__(self, driver: Any, adapted: Any) -> None:
+        """Send nothing yet.
+
+        :param adapted: what SQLAlchemy has the driver's connection wrapped in
+        """
+        self._driver = driver
+        self._adapted = adapted
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the connection is in a transaction."""
+        return bool(self._driver.is_in_transaction())
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is lost."""
+        return bool(self._driver.is_closed())
+
+    async def send(self, statement: str, values: list[Any]) -> tuple[int, None]:
+        """Run a statement that returns no rows, and return how many it concerned."""
+        # It is what SQLAlchemy's cursors hold for as long as one of their statements runs.
+        async with self._adapted._execute_mutex:  # noqa: SLF001 - there is no public way
+            status: str = await self._driver.execute(statement, *values)
+        counted = status.rpartition(" ")[2]  # INSERT 0 1, UPDATE 5
+        return (int(counted) if counted.isdecimal() else -1), None
+
+    def translated(self, error: Exception) -> Exception:
+        """Return what SQLAlchemy's adapter makes of an error of asyncpg's."""
+        try:
+            self._adapted._handle_exception(error)  # noqa: SLF001 - there is no public way
+        except Exception as translated:  # noqa: BLE001 - it raises what it returns
+            return translated
+        return error
+
+
 async def begin(connection: AsyncConnection) -> None:
     """Send the BEGIN that SQLAlchemy would send with its first statement.
 
@@ -42,7 +82,7 @@ async def begin(connection: AsyncConnection) -> None:
             f"SQLAlchemy {sqlalchemy.__version__} begins transactions in a way that this version "
             "of mqkit does not know; install a version that mqkit's requirements name"
         )
-    watch.driver = driver
+    watch.driver, watch.sender = driver, AsyncpgSender(driver, adapted)
     driver.watch = watch
 
 

@@ -1,0 +1,13 @@
+"""The clock that services read, provided to their handlers so that a test can give another."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+
+class Clock:
+    """Tells the time."""
+
+    def now(self) -> dt.datetime:
+        """Return the time of the wall clock, in UTC."""
+        return dt.datetime.now(dt.UTC)

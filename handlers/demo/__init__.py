@@ -1,0 +1,1 @@
+"""Runs all payment services on generated orders, kills some of them, and adds everything up."""

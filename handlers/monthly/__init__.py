@@ -1,0 +1,1 @@
+"""What a bank reckons by month: fees, interest and statements; it knows nothing of messages."""

@@ -1,0 +1,1 @@
+"""Runs services as processes of their own, and shows how far they are: for replay and demo."""

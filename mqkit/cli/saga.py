@@ -1,0 +1,196 @@
+"""`mqkit saga list` and `mqkit saga show`: what a store knows of sagas, and their histories."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from mqkit.cli.exit_codes import FAILED
+from mqkit.cli.options import StoreOption, store_option
+from mqkit.errors import OptionError
+from mqkit.logging.masking import DEFAULT, MASK
+from mqkit.logging.shown import shown
+from mqkit.registration.sagas import SagaEntry, SagaRow
+from mqkit.sagas.values import SagaStatus
+
+if TYPE_CHECKING:
+    from mqkit.store import Store
+    from mqkit.store.sagas import SagaStory
+
+T = TypeVar("T")
+
+MAX_VALUE = 200
+"""Characters of one value that are shown; --json has what the store has."""
+
+MAX_LISTED = 100
+
+app = typer.Typer(help="Show sagas, as a store knows them.", no_args_is_help=True)
+
+NameOption = Annotated[
+    str | None, typer.Option(help="Only sagas of this name.", show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command("list")
+def list_(
+    *,
+    store: StoreOption = None,
+    name: NameOption = None,
+    status: Annotated[
+        str | None,
+        typer.Option(help="Only those: running, compensating or completed.", show_default=False),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = MAX_LISTED,
+    as_json: JsonOption = False,
+) -> None:
+    """List sagas, the ones that changed last first.
+
+    Exit code 0: done, also where there is none; 1: the store failed; 2: called wrongly.
+    """
+    kinds = [each.value for each in SagaStatus if each is not SagaStatus.NEW]
+    if status is not None and status not in kinds:
+        raise OptionError(f"--status is one of {', '.join(kinds)}, not {shown(status)}")
+    rows = asyncio.run(
+        _ask(store_option(store), lambda it: it.sagas(name=name, status=status, limit=limit))
+    )
+    if as_json:
+        typer.echo(json.dumps({"sagas": [_row(each) for each in rows]}, indent=2))
+        return
+    for each in rows:
+        typer.echo(_line(each))
+
+
+@app.command()
+def show(
+    saga_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
+    *,
+    store: StoreOption = None,
+    name: NameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a saga's state and its history: messages in, changes, messages out, times.
+
+    Where sagas of several names have this id, each of them is shown. What looks like a secret is
+    masked.
+
+    Exit code 0: it is known; 1: it is not, or the store failed; 2: called wrongly.
+    """
+    found = asyncio.run(_ask(store_option(store), lambda it: it.saga(saga_id, name=name)))
+    if as_json:
+        told = [
+            {**_row(each.saga), "history": [_entry(entry) for entry in each.history]}
+            for each in found
+        ]
+        typer.echo(json.dumps({"id": saga_id, "sagas": told}, indent=2))
+    elif found:
+        typer.echo("\n".join(line for each in found for line in _lines(each)))
+    if not found:
+        of_name = "" if name is None else f" of the name {shown(name)}"
+        typer.echo(
+            f"mqkit: the store knows no saga {shown(saga_id)}{of_name}: it never began, or was "
+            "completed so long ago that it is forgotten",
+            err=True,
+        )
+        sys.exit(FAILED)
+
+
+async def _ask(url: str, question: Callable[[Store], Awaitable[T]]) -> T:
+    from mqkit.store import Store  # noqa: PLC0415 - SQLAlchemy would slow down all other commands
+
+    async with Store(url, relay=False, create_tables=False) as store:
+        return await question(store)
+
+
+def _row(row: SagaRow) -> dict[str, Any]:
+    """Return what is printed of a saga as JSON."""
+    progress = json.loads(row.progress)
+    return {
+        "name": row.name,
+        "id": row.id,
+        "status": row.status,
+        "state": _masked(json.loads(row.state)),
+        "state_version": row.state_version,
+        "changes": row.version,
+        "timeouts": sorted(progress["timeouts"]),
+        "done": [step["name"] for step in progress["done"]],
+        "reason": _masked(progress["reason"]),
+        "started_at": row.started_at.isoformat(),
+        "updated_at": row.updated_at.isoformat(),
+        "completed_at": row.completed_at and row.completed_at.isoformat(),
+    }
+
+
+def _entry(entry: SagaEntry) -> dict[str, Any]:
+    return {
+        "at": entry.at.isoformat(),
+        "handler": entry.handler,
+        "message_id": entry.message_id,
+        "message_type": entry.message_type,
+        "result": entry.result,
+        "status": entry.status,
+        "changes": _masked(json.loads(entry.changes)),
+        "published": json.loads(entry.published),
+    }
+
+
+def _line(row: SagaRow) -> str:
+    updated = row.updated_at.isoformat(timespec="seconds")
+    return f"{shown(row.name)} {shown(row.id)}: {row.status}, changed {updated}"
+
+
+def _lines(story: SagaStory) -> list[str]:
+    """Return what is printed of a saga and its history."""
+    row = _row(story.saga)
+    lines = [_line(story.saga), f"  began {story.saga.started_at.isoformat(timespec='seconds')}"]
+    if row["reason"] is not None:
+        lines.append(f"  compensates: {shown(row['reason'], MAX_VALUE)}")
+    lines += [
+        f"  {what}: {', '.join(shown(each) for each in row[what])}"
+        for what in ("timeouts", "done")
+        if row[what]
+    ]
+    lines += [f"  {shown(key)}: {_value(value)}" for key, value in _fields(row["state"])]
+    for entry in story.history:
+        lines += _told(entry)
+    return lines
+
+
+def _told(entry: SagaEntry) -> list[str]:
+    told = _entry(entry)
+    handler = entry.handler.rpartition(".")[2]
+    at = entry.at.isoformat(timespec="milliseconds")
+    came = f"{shown(entry.message_type)} {shown(entry.message_id)} -> {shown(handler)}"
+    lines = [f"{at} {came}: {shown(entry.result)}, {entry.status}"]
+    lines += [f"    {shown(key)} = {_value(value)}" for key, value in _fields(told["changes"])]
+    for each in told["published"]:
+        where = " ".join(shown(each[key]) for key in ("exchange", "routing_key") if each[key])
+        later = f", after {each['delay']} s" if "delay" in each else ""
+        later += f", at {shown(each['at'])}" if "at" in each else ""
+        lines.append(f"    <- {shown(each['type'])} {shown(each['message_id'])} to {where}{later}")
+    return lines
+
+
+def _fields(state: Any) -> list[tuple[str, Any]]:
+    return list(state.items()) if isinstance(state, dict) else [("state", state)]
+
+
+def _value(value: Any) -> str:
+    return shown(json.dumps(value, ensure_ascii=False), MAX_VALUE)
+
+
+def _masked(value: Any) -> Any:
+    """Mask what looks like a secret, by its name or by itself, in what JSON has."""
+    if isinstance(value, dict):
+        return {
+            key: MASK if DEFAULT.hides(key) and each is not None else _masked(each)
+            for key, each in value.items()
+        }
+    if isinstance(value, list):
+        return [_masked(each) for each in value]
+    return DEFAULT.mask(value) if isinstance(value, str) else value

@@ -1,0 +1,285 @@
+"""Runs handlers' statements of SQLAlchemy's on the driver's connection, where nobody can tell.
+
+To send an INSERT takes longer in SQLAlchemy's layers than all else that it costs this process. So
+a statement that is executed again and again (the same object, with parameters of the same names) is
+compiled once by SQLAlchemy, and sent by the driver. That is done only for an INSERT, UPDATE or
+DELETE that returns no rows and asks nothing more of SQLAlchemy; and not where somebody listens to
+what the engine executes, or logs it, or a savepoint of SQLAlchemy's is open. All else goes
+SQLAlchemy's way.
+
+It rests on names of SQLAlchemy's (2.1) that are not public: what its results ask their context for,
+`_propagate_attrs` of its statements, and two of its adapter of asyncpg (`AsyncpgSender`). A test
+compares results and errors with SQLAlchemy's own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, Self
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Executable, Table
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.engine.cursor import NoCursorDMLFetchStrategy
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
+
+from mqkit.store.database.watch import Watch
+
+_EVENTS = ("before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute")
+
+_NO_ROWS = NoCursorDMLFetchStrategy()
+
+_logger = logging.getLogger("sqlalchemy.engine.Engine")
+
+
+Told = tuple[int, int | None]
+"""What the database says of a statement: the rows that it concerned, and the last one's id."""
+
+
+class Sender(Protocol):
+    """Sends statements on the driver's connection of one transaction."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the connection is in the transaction, as far as the driver knows."""
+        ...
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is lost."""
+        ...
+
+    async def send(self, statement: str, values: list[Any]) -> Told:
+        """Run a statement that returns no rows; raises the driver's own errors."""
+        ...
+
+    def translated(self, error: Exception) -> Exception:
+        """Return what SQLAlchemy's adapter of the driver makes of an error."""
+        ...
+
+
+class Plan:
+    """A statement as it is sent, and what is done with its parameters."""
+
+    __slots__ = ("_compiled", "_converters", "_positions", "_primary_key", "statement")
+
+    def __init__(self, compiled: SQLCompiler) -> None:
+        self.statement = str(compiled)
+        self._compiled = compiled
+        self._positions = compiled.positiontup or []
+        kinds = {name: bind.type for bind, name in compiled.bind_names.items()}
+        processors = (
+            kinds[name].dialect_impl(compiled.dialect).bind_processor(compiled.dialect)
+            for name in self._positions
+        )
+        self._converters: list[Callable[[Any], Any] | None] = list(processors)
+
+    def values(self, parameters: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], list[Any]]:
+        """Return the parameters, those of the statement itself too, and as asyncpg takes them."""
+        given = self._compiled.construct_params(parameters)
+        sent = [
+            given[name] if convert is None else convert(given[name])
+            for name, convert in zip(self._positions, self._converters, strict=True)
+        ]
+        return given, sent
+
+    def result(
+        self, connection: AsyncConnection, given: Mapping[str, Any], told: Told
+    ) -> CursorResult[Any]:
+        """Make the result that SQLAlchemy would make, from what the database said."""
+        return _Executed(connection, _Context(self._compiled, given, told))
+
+
+class _Context:
+    """What a result asks its execution for, as far as one without rows has it."""
+
+    __slots__ = ("compiled", "given", "lastrowid", "rowcount")
+
+    executemany = False
+    returned_default_rows = None
+    _is_explicit_returning = False
+    _has_rowcount = True
+
+    def __init__(self, compiled: SQLCompiler, given: Mapping[str, Any], told: Told) -> None:
+        self.compiled: Any = compiled
+        self.given = given
+        self.rowcount, self.lastrowid = told
+
+    @property
+    def dialect(self) -> Any:
+        return self.compiled.dialect
+
+    @property
+    def compiled_parameters(self) -> list[Mapping[str, Any]]:
+        return [self.given]
+
+    @property
+    def isinsert(self) -> bool:
+        return bool(self.compiled.isinsert)
+
+    @property
+    def isupdate(self) -> bool:
+        return bool(self.compiled.isupdate)
+
+    @property
+    def postfetch_cols(self) -> Any:
+        return self.compiled.postfetch
+
+    @property
+    def prefetch_cols(self) -> list[Any]:
+        return []
+
+    @property
+    def inserted_primary_key_rows(self) -> list[Any]:
+        getter = self.compiled._inserted_primary_key_from_lastrowid_getter  # noqa: SLF001
+        return [getter(self.lastrowid, self.given)]
+
+    def get_lastrowid(self) -> int | None:
+        return self.lastrowid
+
+    def lastrow_has_defaults(self) -> bool:
+        return bool(self.compiled.postfetch)
+
+
+class _Executed(CursorResult[Any]):
+    """The result of a statement that returns no rows."""
+
+    def __init__(self, connection: AsyncConnection, context: Any) -> None:
+        self.context = context
+        self.dialect = context.dialect
+        self.cursor: Any = None
+        self.cursor_strategy = _NO_ROWS
+        self.connection = connection.sync_connection  # type: ignore[assignment]
+        self._echo = False
+        self._metadata = self._no_result_metadata
+        self._soft_closed = True
+
+
+class DirectStatements:
+    """Knows the statements of an engine that can be sent without SQLAlchemy's layers."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """Know none yet, and take who listens to the engine now for one of mqkit's own."""
+        self._engine = engine.sync_engine
+        self._plans: WeakKeyDictionary[Any, dict[tuple[str, ...], Plan | None]]
+        self._plans = WeakKeyDictionary()
+        self._own_listeners = self._listeners()
+
+    def _listeners(self) -> int:
+        dispatch: Any = self._engine.dispatch
+        return sum(len(getattr(dispatch, name)) for name in _EVENTS)
+
+    def unless_observed(self) -> Self | None:
+        """Return this, unless somebody would miss what SQLAlchemy tells of statements."""
+        if self._listeners() != self._own_listeners or _logger.isEnabledFor(logging.INFO):
+            return None
+        return self
+
+    def find(
+        self,
+        connection: AsyncConnection,
+        watch: Watch,
+        statement: Executable,
+        parameters: Any,
+    ) -> Plan | None:
+        """Return how a statement is sent; None is SQLAlchemy's way.
+
+        A statement that is executed for the first time may be the only one of its kind, and to
+        compile it here would take longer than what is spared.
+        """
+        try:
+            plans = self._plans[statement]
+        except KeyError:
+            if _is_simple(statement):
+                self._plans[statement] = {}
+            return None
+        except TypeError:  # it is no statement, which SQLAlchemy says itself
+            return None
+        if parameters is not None and parameters.__class__ is not dict:
+            return None
+        if not _goes_on(connection.sync_connection, watch):
+            return None
+        names = tuple(parameters) if parameters else ()
+        try:
+            return plans[names]
+        except KeyError:
+            plan = plans[names] = self._planned(statement, names)
+            return plan
+
+    def _planned(self, statement: Any, names: tuple[str, ...]) -> Plan | None:
+        compiled = statement.compile(dialect=self._engine.dialect, column_keys=sorted(names))
+        asks_more = (
+            compiled.effective_returning
+            or compiled.prefetch
+            or compiled.post_compile_params
+            or compiled.literal_execute_params
+        )
+        return None if asks_more else Plan(compiled)
+
+
+def _is_simple(statement: Any) -> bool:
+    """Tell whether a statement is one that may return no rows, and has no wishes of its own."""
+    return (
+        isinstance(statement, Insert | Update | Delete)
+        and isinstance(statement, UpdateBase)
+        and isinstance(statement.table, Table)
+        and not statement.get_execution_options()
+        and not statement._propagate_attrs  # noqa: SLF001 - what the ORM leaves with its own
+    )
+
+
+def _goes_on(connection: Connection | None, watch: Watch) -> bool:
+    """Tell whether the transaction is as it began, and not within a savepoint of SQLAlchemy's."""
+    begun = watch.begun
+    return (
+        connection is not None
+        and not connection.invalidated
+        and begun.is_active
+        and connection.get_transaction() is begun
+        and connection.get_nested_transaction() is None
+        and not watch.ended
+        and watch.sender is not None
+        and watch.sender.goes_on
+    )
+
+
+async def execute(
+    connection: AsyncConnection,
+    watch: Watch,
+    plan: Plan,
+    statement: Executable,
+    parameters: Mapping[str, Any] | None,
+) -> CursorResult[Any]:
+    """Send a statement, and return its result; its errors are those of SQLAlchemy.
+
+    :raises sqlalchemy.exc.DBAPIError: the database refused it
+    """
+    try:
+        given, values = plan.values(parameters)
+    except Exception:  # noqa: BLE001 - SQLAlchemy meets it, too, and says it in its own way
+        return await connection.execute(statement, parameters)
+    sender: Sender = watch.sender
+    try:
+        told = await sender.send(plan.statement, values)
+    except Exception as error:
+        translated = sender.translated(error)
+        dialect: Any = connection.dialect
+        if not isinstance(translated, dialect.loaded_dbapi.Error):
+            watch.saw(translated, lost=sender.is_closed)
+            raise
+        raised = DBAPIError.instance(
+            plan.statement,
+            given,
+            translated,
+            dialect.loaded_dbapi.Error,
+            hide_parameters=True,
+            connection_invalidated=sender.is_closed,
+            dialect=dialect,
+        )
+        watch.saw(raised, lost=sender.is_closed)
+        raise raised from translated
+    return plan.result(connection, given, told)

@@ -1,0 +1,1 @@
+"""What PostgreSQL needs: its dialect, its statements, and asyncpg's connection."""

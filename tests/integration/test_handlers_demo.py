@@ -1,0 +1,144 @@
+"""The demo: `python -m handlers demo`, in a small form, and what goes wrong with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handlers.demo.services import SERVICES
+from tests.support import ROOT
+
+pytestmark = pytest.mark.timeout(240)
+
+SMALL = ("--orders", "40", "--accounts", "12")
+
+
+@contextmanager
+def demo(folder: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the command in a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "handlers", "demo", "--folder", str(folder), *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+
+
+def ended(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    """Run the command to its end: the exit code, and what it wrote."""
+    with demo(folder, *arguments, **environment) as process:
+        out, err = process.communicate(timeout=200)
+    return process.returncode, out, err
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Find the processes that work with a folder, by what their environment says."""
+    found = []
+    for each in Path("/proc").iterdir():
+        if each.name.isdigit():
+            try:
+                command = (each / "cmdline").read_bytes()
+                # Their logs are their output.
+                output = str((each / "fd" / "1").readlink())
+            except OSError:
+                continue
+            if output.startswith(str(folder)):
+                found.append(command.decode().replace("\0", " "))
+    return found
+
+
+def test_a_small_demo_adds_up_though_services_are_killed(tmp_path: Path) -> None:
+    """Each order ends as planned, and what is reported is what was sent."""
+    code, out, err = ended(tmp_path / "demo", *SMALL, "--kill", "ledger,monitoring", "--json")
+    assert code == 0, err + out
+    report: dict[str, Any] = json.loads(out)
+    assert report["adds_up"] is True
+    assert sum(report["ends"].values()) == report["orders"] == 40
+    assert report["killed"] == ["ledger", "monitoring"]
+    assert report["bad_messages"] == sum(report["dead_letters"].values()) == 10
+    assert [check["wrong"] for check in report["checks"] if not check["holds"]] == []
+    assert processes_of(tmp_path) == []
+
+
+def test_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
+    """Also those of the services, which are in sessions of their own."""
+    with demo(tmp_path / "demo") as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line.startswith(f"{len(SERVICES)} services run"), line
+        assert len(processes_of(tmp_path)) == len(SERVICES) + 1
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert processes_of(tmp_path) == []
+
+
+def test_a_port_in_use_is_said(tmp_path: Path) -> None:
+    """The exit code is 1, and the last words of the broker name the port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        code, _, err = ended(tmp_path / "demo", *SMALL, "--port", str(port))
+    assert code == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in err
+    assert "Traceback" not in err
+
+
+def test_a_service_that_does_not_start_is_said(tmp_path: Path) -> None:
+    """The exit code is 1, with the end of its log, and the others are ended."""
+    # Read by each Python at its start.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'handlers.risk:service' in sys.orig_argv:\n"
+        "    os.write(2, b'risk is broken today')\n"
+        "    os._exit(3)\n"
+    )
+    code, _, err = ended(tmp_path / "demo", *SMALL, PYTHONPATH=str(tmp_path))
+    assert "risk ended with exit code 3" in err
+    assert err.rstrip().endswith("risk is broken today")
+    assert code == 1, err
+    assert "Traceback" not in err
+    assert processes_of(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--kill", "ledger,broker"), "'broker' is not one of orders, risk"),
+        (("--accounts", "5"), "ten accounts or more"),
+        (("--orders", "15", "--accounts", "20"), "an order for each"),
+        (("--port", "70000"), "less than or equal to 65535"),
+    ],
+)
+def test_a_wrong_call_is_refused(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    """The exit code is 2, and nothing is started or made."""
+    code, _, err = ended(tmp_path / "demo", *arguments)
+    assert code == 2
+    assert said in " ".join(err.replace("│", " ").split())
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    """The exit code is 2, and what is in it stays."""
+    (tmp_path / "thesis.txt").write_text("years of work")
+    code, _, err = ended(tmp_path, *SMALL)
+    assert code == 2
+    assert "is not empty, and not a demo's" in err
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
