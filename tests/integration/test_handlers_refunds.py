@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from handlers.accounting.database import open_database
 from handlers.ledger import service as ledger_service
 from handlers.messages import (
     LEDGER,
@@ -24,11 +27,12 @@ from handlers.messages import (
     RefundExecuted,
     RefundRefused,
 )
+from handlers.records.refunds import refunds
 from handlers.refunds import service as refunds_service
 from mqkit.outcome import DeathReason
 from mqkit.testing.harness import Harness, Published, harness
 from tests.postgres import PostgresServer
-from tests.support import eventually
+from tests.support import eventually, running
 
 pytestmark = pytest.mark.in_turn
 
@@ -51,7 +55,7 @@ def databases(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> Iter
     """Two databases of a kind."""
     names = [f"{name}-{number}" for number in range(2)]
     if request.param == "sqlite":
-        yield [str(tmp_path / f"{each}.sqlite") for each in names]
+        yield [f"sqlite+aiosqlite:///{tmp_path / each}.sqlite" for each in names]
         return
     server: PostgresServer = request.getfixturevalue("postgres")
     yield [server.create_database(each) for each in names]
@@ -71,9 +75,9 @@ async def both(
         yield r, ledger
 
 
-async def executed(h: Harness, order: str = "o", amount: str = "100.00") -> None:
-    """Say that an order of account 7 is executed."""
-    body = {"order_id": order, "account_id": 7, "amount": amount, "currency": "CZK"}
+async def executed(h: Harness, order: str = "o", amount: str = "100.00", account: int = 7) -> None:
+    """Say that an order is executed."""
+    body = {"order_id": order, "account_id": account, "amount": amount, "currency": "CZK"}
     await h.publish(ORDERS, "order.executed", {**body, "partner": PARTNER})
 
 
@@ -214,29 +218,40 @@ async def test_a_known_id_with_another_content_is_dead_lettered(r: Harness) -> N
     assert len(r.published) == 1
 
 
+ACCOUNTS = 20
+"""What a test pays is spread over so many, as each one's commands go one after the other."""
+
+
 async def paid_orders(r: Harness, ledger: Harness, count: int) -> None:
-    """Have the ledger pay so many orders of 100 CZK from account 7."""
+    """Have the ledger pay so many orders of 100 CZK."""
 
-    async def command(kind: str, **fields: object) -> None:
-        body = {"kind": kind, "account_id": 7, **fields}
-        await ledger.publish(LEDGER, f"ledger.command.{kind}", body)
+    async def pay(number: int) -> None:
+        order, account = f"o{number}", number % ACCOUNTS
+        money = {"amount": "100.00", "currency": "CZK"}
+        for kind, fields in (
+            ("deposit", {"deposit_id": order, **money}),
+            ("hold", {"order_id": order, **money}),
+            ("execute", {"order_id": order, "partner": PARTNER}),
+        ):
+            body = {"kind": kind, "account_id": account, **fields}
+            await ledger.publish(LEDGER, f"ledger.command.{kind}", body)
+        await executed(r, order, account=account)
 
-    money = {"amount": "100.00", "currency": "CZK"}
-    for number in range(count):
-        order = f"o{number}"
-        await command("deposit", deposit_id=order, **money)
-        await command("hold", order_id=order, **money)
-        await command("execute", order_id=order, partner=PARTNER)
-        await executed(r, order)
-    await ledger.settled(within=60 + count)
-    await r.settled(within=60 + count)
+    for first in range(0, count, 50):
+        await asyncio.gather(*(pay(number) for number in range(first, min(count, first + 50))))
+        await ledger.settled(within=60)
+        await r.settled(within=60)
 
 
 async def balance(ledger: Harness) -> Decimal:
-    question = BalanceOf(account_id=7, currency=Currency.CZK)
-    route = LEDGER.key("ledger.balance")
-    found: AccountBalance = await ledger.request(route, question, AccountBalance)
-    return found.balance
+    """Sum what the accounts have."""
+    total = Decimal(0)
+    for account in range(ACCOUNTS):
+        question = BalanceOf(account_id=account, currency=Currency.CZK)
+        route = LEDGER.key("ledger.balance")
+        found: AccountBalance = await ledger.request(route, question, AccountBalance)
+        total += found.balance
+    return total
 
 
 async def ended(r: Harness, count: int) -> Counter[str]:
@@ -245,10 +260,11 @@ async def ended(r: Harness, count: int) -> Counter[str]:
     def ends() -> list[str]:
         return [each.routing_key for each in r.published if each.exchange == REFUNDS.name]
 
-    await eventually(lambda: len(ends()) >= count, within=60 + count)
+    await eventually(lambda: len(ends()) >= count, within=60)
     return Counter(ends())
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("times", [15, pytest.param(1000, marks=pytest.mark.long)])
 async def test_of_three_refunds_of_60_percent_at_once_one_succeeds(
     both: tuple[Harness, Harness], times: int
@@ -259,6 +275,8 @@ async def test_of_three_refunds_of_60_percent_at_once_one_succeeds(
     assert await balance(ledger) == 0
     for number in range(times):
         await asyncio.gather(*(ask(r, f"r{number}-{each}", f"o{number}") for each in range(3)))
+        if number % 50 == 49:
+            await ended(r, 3 * (number - 9))
     ends = await ended(r, 3 * times)
     assert ends == {"refund.executed": times, "refund.refused": 2 * times}
     by_order = [each.body_as(RefundExecuted).order_id for each in published(r, "refund.executed")]
@@ -269,3 +287,49 @@ async def test_of_three_refunds_of_60_percent_at_once_one_succeeds(
     assert await balance(ledger) == times * Decimal("60.00")
     assert not r.dead_lettered
     assert not ledger.dead_lettered
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+async def test_over_processes_no_order_is_paid_back_more_than_was_paid(
+    databases: list[str],
+    mqkit_harness: Callable[..., Any],
+    mqkit_vhost: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Three processes take the requests, in no order: each order has one refund of three."""
+    times = 200
+    monkeypatch.setenv("LEDGER_DATABASE", databases[1])
+    environment = {"REFUNDS_DATABASE": databases[0]}
+    processes = running(
+        "handlers.refunds:service",
+        mqkit_vhost,
+        tmp_path / "log",
+        *("--processes", "3"),
+        **environment,
+    )
+    async with mqkit_harness(ledger_service) as ledger:
+        await ledger.listen(LEDGER, "ledger.answered.#")
+        with processes as process:
+            await process.says("refunds.answers: consuming")
+            await paid_orders(ledger, ledger, times)
+            for number in range(times):
+                order = f"o{number}"
+                await asyncio.gather(*(ask(ledger, f"r{number}-{n}", order) for n in range(3)))
+            ends = {"executed": times, "refused": 2 * times}
+
+            async def have_ended() -> bool:
+                return await states(databases[0]) == ends
+
+            await eventually(have_ended, within=120)
+            process.send(signal.SIGTERM)
+            await process.ends()
+        assert await balance(ledger) == times * Decimal("60.00")
+    assert not ledger.dead_lettered
+
+
+async def states(database: str) -> Counter[str]:
+    """Count refunds by what has become of them."""
+    async with open_database(database) as engine, engine.connect() as connection:
+        return Counter(await connection.scalars(select(refunds.c.state)))
