@@ -174,14 +174,25 @@ async def test_what_cannot_be_routed_when_it_is_due_waits_until_it_can(
 
 
 @pytest.mark.long
-async def test_rabbitmq_tries_again_what_it_could_not_route(rabbitmq: Broker, name: str) -> None:
-    """A message whose exchange was gone when it was due arrives once that is there again."""
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("missing", ["exchange", "binding"])
+async def test_rabbitmq_tries_again_what_it_could_not_route(
+    rabbitmq: Broker, name: str, missing: str
+) -> None:
+    """A message that found no exchange, or no queue, arrives after that is there again."""
     exchange = Exchange(f"{name}.x", type="topic")
+    landing = landing_name(exchange.name, "k")
     async with connected(rabbitmq.url) as client:
-        await bound(client, exchange, f"{name}.q", "k")
-        await client.publisher.publish(exchange, "k", b"1", delay=0.5)
-        await delete(rabbitmq.url, exchange=exchange.name)
-        await asyncio.sleep(2)
+        await bound(client, exchange, f"{name}.q", "other" if missing == "binding" else "k")
+        await client.publisher.publish(exchange, "k", b"1", delay=3)
+        if missing == "exchange":
+            await delete(rabbitmq.url, exchange=exchange.name)
+
+        async def is_kept() -> bool:
+            listed = await asyncio.to_thread(rabbitmq.ctl, "list_queues", "name", "messages")
+            return f"{landing}\t1" in listed
+
+        await eventually(is_kept, 30)
         await bound(client, exchange, f"{name}.q", "k")
         assert (await client.take(f"{name}.q", within=400)).body == b"1"
 

@@ -22,6 +22,7 @@ from mqkit.sagas import (
     SagaNotFoundError,
     SagaStateError,
     SagaStatus,
+    SagaVersionError,
     compensates,
     continues,
     on_timeout,
@@ -258,6 +259,8 @@ async def test_a_step_done_while_the_saga_gives_up_is_undone_too() -> None:
         FULL.clear()
     await test.advance(0)
     assert keys(test)[1:] == ["cancel.flight", "cancel.car", "cancel.room", "cancel.car"]
+    undone = [each for each in test.history() if each.message_type == "mqkit.saga.undo"]
+    assert len(undone) == 4  # each step's message is published once
 
 
 async def test_a_completed_saga_runs_what_is_declared_so_and_cannot_be_changed() -> None:
@@ -329,6 +332,40 @@ async def test_ids_of_several_types_are_text() -> None:
 
 
 VALUES: dict[str, object] = {}
+
+
+async def test_a_saga_of_a_newer_version_is_refused_whatever_comes() -> None:
+    """Also a message that would be ignored: what this version reads of it may be wrong."""
+
+    class Newer(Saga[State], name="trip", version=2):
+        @classmethod
+        def migrate(cls, version: int, data: dict[str, Any]) -> dict[str, Any]:
+            return data
+
+        @starts(Queue("trip"), by="id")
+        async def book(self, note: Note) -> None:
+            self.begin(State())
+
+    newer, older = SagaTest(Newer), SagaTest(Trip)
+    await newer.receive(Note(), to="book")
+    older._store = newer._store
+    for method in ("book", "late"):
+        with pytest.raises(SagaVersionError, match="'1' has a state of version 2"):
+            await older.receive(Note(text="1"), to=method)
+
+
+async def test_a_message_that_finds_its_saga_compensating_is_ignored() -> None:
+    """As long as its declaration does not say otherwise."""
+    test = SagaTest(Trip)
+    await test.receive(Note(), to="book")
+    FULL.add("flight")
+    try:
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                await test.receive(Note(text="1"), to="fail")
+    finally:
+        FULL.clear()
+    assert test.history()[-1].result == "ignored: it is compensating"
 
 
 async def test_a_step_that_the_class_cannot_undo_any_more_is_an_error() -> None:
