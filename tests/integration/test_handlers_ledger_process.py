@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
 
 from handlers.accounting.database import database_url
 from handlers.replay.replay import ledger_process
-from handlers.running.processes import ProcessError
+from handlers.running.processes import MqkitProcess, ProcessError
 from mqkit.testing.brokers import Broker
 
 
@@ -36,3 +37,34 @@ async def test_a_ledger_that_cannot_start_is_an_error_with_the_end_of_its_log(
     finally:
         await process.stop()
     assert told == []
+
+
+async def test_a_process_that_says_nothing_in_its_time_is_an_error(tmp_path: Path) -> None:
+    """It names the process and the time, with the end of its log."""
+    broker = MqkitProcess(
+        "the broker", "broker", "--port", "0", environment={}, log=tmp_path / "log", tell=print
+    )
+    await broker.start()
+    try:
+        await broker.said(re.compile("amqp://"), within=60)
+        with pytest.raises(ProcessError, match=r"(?s)the broker did not start in 0.1 s.*amqp://"):
+            await broker.said(re.compile("never"), within=0.1)
+    finally:
+        await broker.stop()
+
+
+async def test_a_process_that_was_killed_is_started_again(tmp_path: Path) -> None:
+    """That it was killed on purpose is no error, and its log goes on."""
+    log = tmp_path / "log"
+    broker = MqkitProcess(
+        "the broker", "broker", "--port", "0", environment={}, log=log, tell=print
+    )
+    await broker.start()
+    try:
+        await broker.said(re.compile("amqp://"), within=60)
+        await broker.kill()
+        broker.check()
+        await broker.start()
+        await broker.said(re.compile("(?s)amqp://.*amqp://"), within=60)
+    finally:
+        await broker.stop()

@@ -19,7 +19,7 @@ from handlers.demo.run import ORDERS_DONE, REFUNDS_DONE, Demo, refunds_of
 from handlers.demo.services import SERVICES, Services
 from handlers.running.progress import Progress
 from mqkit.testing.brokers.broker import Broker
-from mqkit.testing.brokers.finder import find_brokers, start
+from mqkit.testing.brokers.finder import BrokerNotFoundError, BrokerSpec, find_brokers, start
 from tests.faults.payments.trouble import Trouble
 from tests.postgres import find_postgres
 from tests.postgres import start as start_postgres
@@ -47,13 +47,19 @@ class Outcome:
 @contextlib.contextmanager
 def own_broker(label: str) -> Iterator[Broker]:
     """Start a RabbitMQ that nobody else uses, of which the version begins so."""
-    for kind in ("container", "node"):
-        with contextlib.suppress(LookupError):
-            specs = find_brokers({**os.environ, "MQKIT_TEST_BROKER": kind})
-            found = [spec for spec in specs if spec.label.startswith(label)]
-            with start((found or specs)[0]) as broker:
-                yield broker
-                return
+    specs = _found("container") or _found("node")
+    if not specs:
+        raise BrokerNotFoundError("no RabbitMQ that may be killed: a container or an installed one")
+    chosen = [spec for spec in specs if spec.label.startswith(label)] or specs
+    with start(chosen[0]) as broker:
+        yield broker
+
+
+def _found(kind: str) -> list[BrokerSpec]:
+    try:
+        return find_brokers({**os.environ, "MQKIT_TEST_BROKER": kind})
+    except BrokerNotFoundError:
+        return []
 
 
 def run(
@@ -75,10 +81,11 @@ def run(
     """
     plan = make_plan(seed=seed, orders=orders, accounts=accounts)
     run_id = secrets.token_hex(3)
+    url = broker.add_vhost(f"payments-{run_id}")
     databases = {name: postgres.create_database(f"{name}-{run_id}") for name in SERVICES}
 
     async def main(progress: Progress) -> Outcome:
-        services = Services(broker.url, databases, folder, progress.tell)
+        services = Services(url, databases, folder, progress.tell)
         trouble = Trouble(
             services,
             broker,
@@ -91,7 +98,7 @@ def run(
         )
         demo = Demo(
             plan,
-            broker.url,
+            url,
             services,
             trouble=trouble,
             timeout=TIMEOUT,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from decimal import Decimal
 
 from sqlalchemy import text
 
 from handlers.accounting import audit
 from handlers.demo.services import SERVICES, Services, queues_of
-from handlers.messages import MONITORING, AskSummary, Summary
+from handlers.messages import LEDGER, MONITORING, AskSummary, Currency, Posted, Side, Summary
 from handlers.running.queues import look
 from mqkit import BrokerError, BrokerUrl, Publisher, Queue, RequestError, Retry, Runtime, Service
 from mqkit.errors import StoreUnavailableError
@@ -25,6 +27,8 @@ KILL = "kill a service"
 CLOSE = "close all connections"
 BROKER = "kill the broker"
 DATABASE = "kill the database"
+FORGE = "forge an event"
+"""A posting that the ledger never made: what must be found."""
 
 ROUND = (KILL, KILL, KILL, KILL, CLOSE, KILL, KILL, DATABASE, KILL, BROKER)
 """The faults of one round, of which the most are of services."""
@@ -102,7 +106,7 @@ class Trouble:
             await self._services.kill(name, f"after {ended:,} orders")
         else:
             self._tell(f"{fault} after {ended:,} orders")
-            await asyncio.to_thread(self._bring, fault)
+            await (self._forge() if fault == FORGE else asyncio.to_thread(self._bring, fault))
         await self._until_consumed(fault)
         await self._check(fault)
         await asyncio.sleep(SETTLED)
@@ -117,6 +121,18 @@ class Trouble:
         else:
             self._postgres.kill()
             self._postgres.start()
+
+    async def _forge(self) -> None:
+        money = Side(account="customer:1", currency=Currency.CZK, amount=Decimal(1_000_000))
+        forged = Posted(
+            business_key="deposit-forged",
+            kind="deposit",
+            account_id=1,
+            sides=(money,),
+            posted_at=dt.datetime.now(dt.UTC),
+        )
+        async with Publisher(self._url) as publisher:
+            await publisher.publish(LEDGER, "ledger.posted", forged)
 
     async def _until_consumed(self, fault: str) -> None:
         deadline = time.monotonic() + RECOVERY
