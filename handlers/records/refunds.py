@@ -22,10 +22,10 @@ from sqlalchemy import (
     Table,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from handlers.accounting.schema import Money
+from handlers.records.inserting import insert_into
 
 metadata = MetaData()
 
@@ -187,7 +187,7 @@ def _check_same(what: str, there: Row[Any], here: dict[str, Any]) -> None:
 
 async def _insert(connection: AsyncConnection, table: Table, **values: Any) -> bool:
     """Insert a row, unless its key is there; returns whether it was not."""
-    # Both dialects write it alike.
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    done = await connection.execute(insert(table).values(values).on_conflict_do_nothing())
+    done = await connection.execute(
+        insert_into(connection, table).values(values).on_conflict_do_nothing()
+    )
     return bool(done.rowcount)
