@@ -1,6 +1,6 @@
 """`python -m tests.faults.payments`: many orders under faults, on RabbitMQ and PostgreSQL.
 
-Exit codes: 0 everything holds; 1 it does not; 2 it was called wrongly.
+Exit codes: 0 everything holds; 1 it does not; 2 it was called wrongly; 130 it was interrupted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mqkit.errors import MqkitError
 from tests.faults.payments.run import own_broker, own_postgres, run
 from tests.faults.payments.trouble import InvariantError
 
-DONE, FAILED = 0, 1
+DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def main() -> int:
@@ -52,6 +52,9 @@ def main() -> int:
     except (InvariantError, DemoError, ProcessError, MqkitError) as error:
         console.print(f"{error}; the logs are in {folder}", markup=False, soft_wrap=True)
         return FAILED
+    except KeyboardInterrupt:
+        console.print(f"interrupted; the logs are in {folder}", markup=False, soft_wrap=True)
+        return INTERRUPTED
     print_report(outcome.report, Console())
     console.print(f"faults: {outcome.faults}; the logs are in {folder}", soft_wrap=True)
     if options.json is not None:
