@@ -36,7 +36,10 @@ from mqkit.errors import StatementError
 from mqkit.store import Store, Transaction
 
 GRACE = 10.0
-"""Seconds that events may be late: what is missing then, after the order's deadline, is missing."""
+"""Seconds that an order's end may be late, and be heard of after its deadline."""
+
+LATE = 300.0
+"""Seconds that a service may be away, and its events with it: what is missing then is missing."""
 
 JUDGE_EVERY = 2
 """Seconds between two judgements at least: one message for all orders of that time."""
@@ -79,15 +82,16 @@ async def watch(events: list[Event | JudgeOrders], transaction: Transaction, clo
     found, new = await _learn(connection, said)
     orders = await _orders(connection, (fact.order_id for fact in new))
     found += [alert for order in orders for alert in order.contradictions()]
-    judge_at = {o.order_id: _judge_at(o, clock.now()) for o in orders if any(o.gaps())}
-    settled = {order.order_id for order in orders} - judge_at.keys()
-    await records.set_unsettled(connection, judge_at, settled)
+    waiting = {o.order_id: _times(o, clock.now()) for o in orders if any(o.gaps())}
+    settled = {order.order_id for order in orders} - waiting.keys()
+    await records.set_unsettled(connection, waiting, settled)
     for event in events:
         if isinstance(event, JudgeOrders):
             found += await _judge(connection, event.at)
     for alert in await records.add_alerts(connection, found):
         await transaction.publish(ALERTS, f"alert.{alert.invariant}", alert)
-    for at in await records.new_judgements(connection, map(_rounded_up, judge_at.values())):
+    times = {_rounded_up(at) for both in waiting.values() for at in both}
+    for at in await records.new_judgements(connection, times):
         due = dt.datetime.fromtimestamp(at, dt.UTC)
         await transaction.publish(MONITORING, "monitoring.judge", JudgeOrders(at=due), at=due)
 
@@ -134,14 +138,24 @@ async def _orders(connection: AsyncConnection, order_ids: Iterable[str | None]) 
 
 async def _judge(connection: AsyncConnection, at: dt.datetime) -> list[Alert]:
     """Judge the orders whose time was over then by what is missing."""
-    await records.end_judgement(connection, int(at.timestamp()))
-    orders = await _orders(connection, await records.overdue(connection, at.timestamp()))
-    await records.set_unsettled(connection, {}, [order.order_id for order in orders])
-    return [alert for order in orders for alert in order.gaps()]
+    now = at.timestamp()
+    await records.end_judgement(connection, int(now))
+    late_at = await records.overdue(connection, now)
+    waiting = {order_id: (late, late) for order_id, late in late_at.items() if late > now}
+    await records.set_unsettled(connection, waiting, late_at.keys() - waiting.keys())
+    return [
+        alert
+        for order in await _orders(connection, late_at)
+        for alert in order.gaps()
+        if alert.invariant is Invariant.ORDER_IN_TIME or order.order_id not in waiting
+    ]
 
 
-def _judge_at(order: Order, now: dt.datetime) -> float:
-    return max(order.deadline or 0.0, now.timestamp()) + GRACE
+def _times(order: Order, now: dt.datetime) -> tuple[float, float]:
+    """Say when an order is judged next, and when all that is missing of it is too late."""
+    due = (order.deadline or 0.0) + GRACE
+    late = max(due, now.timestamp() + LATE)
+    return (due if due > now.timestamp() else late), late
 
 
 def _rounded_up(at: float) -> int:

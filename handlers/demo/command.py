@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -74,11 +75,10 @@ def demo(
         plan = planner.make_plan(seed=seed, orders=orders, accounts=accounts)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    # As Ctrl-C: the processes are ended with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     totals = {ORDERS_DONE: orders, REFUNDS_DONE: refunds_of(plan)}
 
     async def run(place: Path, progress: Progress) -> Report:
+        _end_by_sigterm()
         async with running_broker(place, port, progress.tell) as url:
             services = Services(url, databases_in(place), place, progress.tell)
             killer = Killer(services, names, orders)
@@ -86,9 +86,19 @@ def demo(
             return await run.run()
 
     with fresh_folder(folder) as place, Progress(totals, errors) as progress:
-        report = asyncio.run(run(place, progress))
+        try:
+            report = asyncio.run(run(place, progress))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
     if as_json:
         typer.echo(json.dumps(report.as_json()))
     else:
         print_report(report, Console())
     raise typer.Exit(0 if report.adds_up else FAILED)
+
+
+def _end_by_sigterm() -> None:
+    """Let SIGTERM end this task, as Ctrl-C does, and with it the processes that it has started."""
+    task = asyncio.current_task()
+    if sys.platform != "win32" and task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from decimal import Decimal
 
@@ -66,10 +67,11 @@ class Customers:
             )
         )
 
-    async def heard(self) -> None:
-        """Wait for the next end of an order."""
+    async def heard(self, *, within: float) -> None:
+        """Wait for the next end of an order, or so many seconds."""
         self._heard.clear()
-        await self._heard.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._heard.wait(), within)
 
     async def on_refund_end(self, end: RefundExecuted | RefundRefused) -> None:
         """Note how a refund ended."""

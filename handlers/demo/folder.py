@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,16 +34,27 @@ def fresh_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise FolderError(f"{path} cannot be used: {error.strerror or error}") from error
     try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(held):
             raise FolderError(
                 f"another demo runs in {path}: wait for its end, or name another by --folder"
-            ) from None
+            )
         _empty(path)
         yield path
     finally:
         os.close(held)
+
+
+def _lock(file: int) -> bool:
+    """Lock a file, which ends with this process; returns False if another one has it."""
+    if sys.platform == "win32":
+        return True  # which removes no file that another process has open
+    import fcntl  # noqa: PLC0415 - not there on Windows
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _empty(path: Path) -> None:

@@ -75,6 +75,7 @@ class Demo:
     :param trouble: what goes wrong on the way
     :param timeout: seconds without any progress after which it is given up
     :param window: orders at most that are sent and have no end
+    :param most_sent: says how many may be sent until now; None is no limit
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Demo:
         timeout: float,
         progress: Progress,
         window: int = DEFAULT_WINDOW,
+        most_sent: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._plan = plan
         self._url = url
@@ -94,6 +96,7 @@ class Demo:
         self._trouble = trouble
         self._timeout = timeout
         self._window = window
+        self._most_sent = most_sent
         self._progress = progress
         self._customers = Customers(plan)
         self._refunds = refunds_of(plan)
@@ -189,8 +192,8 @@ class Demo:
         for refund in plan.strange_refunds:
             yield Outgoing(REFUNDS, "refund.request", refund, message_id=refund.refund_id)
         for number, planned in enumerate(plan.orders):
-            while number - len(self._customers.ends) >= self._window:
-                await self._customers.heard()
+            while not self._may_send(number):
+                await self._customers.heard(within=POLL)
             order = planned.order
             yield Outgoing(ORDERS, "order.place", order, message_id=order.order_id)
         # Under other message ids: that they are copies, only their content tells.
@@ -200,6 +203,10 @@ class Demo:
             yield _bad(ORDERS, "order.place", body, number)
         for number, body in enumerate(plan.bad_refunds):
             yield _bad(REFUNDS, "refund.request", body, number)
+
+    def _may_send(self, number: int) -> bool:
+        most = self._most_sent()
+        return number - len(self._customers.ends) < self._window and (most is None or number < most)
 
     async def _have_ended(self, publishing: asyncio.Task[None]) -> bool:
         if publishing.done():

@@ -47,6 +47,8 @@ class Services:
     def __init__(
         self, url: str, databases: Mapping[str, str], folder: Path, tell: Callable[[str], None]
     ) -> None:
+        self.url = url
+        """The broker's; it may hold a password."""
         self.databases = databases
         """The URL of each service's database."""
         self.folder = folder

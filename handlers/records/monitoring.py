@@ -53,8 +53,9 @@ unsettled = Table(
     "monitoring_unsettled",
     metadata,
     Column("order_id", String, primary_key=True),
-    # In seconds since 1970.
+    # Both in seconds since 1970.
     Column("judge_at", Double, nullable=False, index=True),
+    Column("late_at", Double, nullable=False),
 )
 
 judgements = Table(
@@ -205,24 +206,31 @@ async def all_counts(connection: AsyncConnection) -> tuple[Count, ...]:
 
 
 async def set_unsettled(
-    connection: AsyncConnection, judge_at: Mapping[str, float], settled: Iterable[str]
+    connection: AsyncConnection, waiting: Mapping[str, tuple[float, float]], settled: Iterable[str]
 ) -> None:
-    """Note of which orders something has still to come and until when, and of which nothing."""
+    """Note of which orders something has still to come, and of which nothing.
+
+    :param waiting: when an order is judged next, and when all that is missing is too late
+    """
     for some in _chunks(sorted(settled)):
         await connection.execute(delete(unsettled).where(unsettled.c.order_id.in_(some)))
-    if judge_at:
+    if waiting:
         insert = insert_into(connection, unsettled)
         statement = insert.on_conflict_do_update(
-            index_elements=[unsettled.c.order_id], set_={"judge_at": insert.excluded.judge_at}
+            index_elements=[unsettled.c.order_id],
+            set_={name: insert.excluded[name] for name in ("judge_at", "late_at")},
         )
-        rows = [{"order_id": order_id, "judge_at": at} for order_id, at in judge_at.items()]
+        rows = [
+            {"order_id": order_id, "judge_at": at, "late_at": late}
+            for order_id, (at, late) in waiting.items()
+        ]
         await connection.execute(statement, rows)
 
 
-async def overdue(connection: AsyncConnection, now: float) -> list[str]:
-    """Return the orders whose time is over."""
-    query = select(unsettled.c.order_id).where(unsettled.c.judge_at <= now)
-    return list((await connection.execute(query)).scalars())
+async def overdue(connection: AsyncConnection, now: float) -> dict[str, float]:
+    """Return the orders that are to be judged, and when what is missing of them is too late."""
+    query = select(unsettled.c.order_id, unsettled.c.late_at).where(unsettled.c.judge_at <= now)
+    return {row.order_id: row.late_at for row in await connection.execute(query)}
 
 
 async def count_unsettled(connection: AsyncConnection) -> int:

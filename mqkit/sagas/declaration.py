@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,9 +86,12 @@ class Declaration:
         return f"saga {self.options.name}"
 
 
-def declaration_of(saga: type[Any], state_type: Any) -> Declaration:
+def declaration_of(
+    saga: type[Any], state_type: Any, *, reserved: Collection[str] = ()
+) -> Declaration:
     """Read a saga's class.
 
+    :param reserved: names that its methods cannot have, as every saga has something of that name
     :raises HandlerError: it cannot work; the message says why
     """
     what = f"saga {saga.__qualname__}"
@@ -109,6 +112,12 @@ def declaration_of(saga: type[Any], state_type: Any) -> Declaration:
             "write @classmethod def migrate(cls, version: int, data: dict) -> dict"
         )
     steps = tuple(_steps(saga, options, what))
+    for step in steps:
+        if step.method in reserved:
+            raise HandlerError(
+                f"handler {step.handler}: every saga has a {step.method!r} of its own, which this "
+                "would take the place of; give it another name"
+            )
     if not any(step.declared.kind is Kind.STARTS for step in steps):
         raise HandlerError(f"{what}: no message starts it; declare one with @starts(Queue(...))")
     _check_queues(steps, what)
@@ -225,7 +234,8 @@ def _checked_id(value: object, what: str) -> str:
     """
     if isinstance(value, bool) or not isinstance(value, str | int | uuid.UUID):
         raise Reject(f"{what} is the id of a saga, which {type(value).__name__} cannot be")
-    text = str(value)
+    # Of an enum that is text: its value, and not its name.
+    text = str.__str__(value) if isinstance(value, str) else str(value)
     if not text or len(text) > MAX_ID or "\0" in text or not checked.is_utf8(text):
         raise Reject(
             f"{what} is the id of a saga: 1 to {MAX_ID} characters without NUL, "

@@ -8,11 +8,13 @@ all. What the method raises goes out as it is, and undoes everything.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
 from mqkit.checks.checked import Seconds
+from mqkit.logging.shown import shown
 from mqkit.message import HeaderValue
 from mqkit.outcome import Reject
 from mqkit.registration.sagas import SagaEntry, SagaRow, SagaRows, SagaTransaction
@@ -25,6 +27,8 @@ from mqkit.sagas.own import TIMEOUT_TYPE, UNDO_TYPE, TimeoutDue, UndoStep
 from mqkit.sagas.states import check_version, read_state, write_state
 from mqkit.sagas.values import Found, Missing, SagaStatus
 from mqkit.topology import Exchange
+
+logger = logging.getLogger(__name__)
 
 
 class PublishOptions(TypedDict, total=False):
@@ -104,7 +108,9 @@ class Run:
         token = instance.progress.undoing
         if token is not None and token != undoing:
             (step,) = (each for each in instance.progress.done if each.token == token)
-            queue = self.declaration.compensations[step.name].queue
+            known = self.declaration.compensations
+            self._check(step.name, known, "compensates")  # an earlier version may have had it
+            queue = known[step.name].queue
             message = UndoStep(saga=name, id=instance.id, step=step.name, token=token)
             await self.publish("", queue.name, message, type=UNDO_TYPE)
 
@@ -148,10 +154,8 @@ class SagaRunner:
         :raises SagaStateError: the method did what cannot be done
         :raises StoreConflictError: another message changed it at the same time
         """
-        rows, key = (
-            transaction.saga_rows,
-            (self._declaration.options.name, self._step.id_of(message)),
-        )
+        rows = transaction.saga_rows
+        key = (self._declaration.options.name, self._step.id_of(message))
         row = await rows.find(*key)
         instance = Instance(self._declaration.what, key[1])
         if row is not None:
@@ -161,6 +165,9 @@ class SagaRunner:
         verdict = _verdict(self._step, instance, message)
         if verdict is not Found.RUN:
             why = _refuse(verdict, self._step, instance)
+            level = logging.INFO if self._step.takes_body else logging.DEBUG
+            text = "%s: message %s %s"
+            logger.log(level, text, shown(instance.what), shown(received.message_id), why)
             if row is not None:
                 noted = entry(key, rows.now(), received, result=why, status=instance.status)
                 await rows.note(noted)

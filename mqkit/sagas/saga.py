@@ -90,7 +90,7 @@ class Saga(Generic[S]):
 
         :raises HandlerError: it cannot work; the message says why
         """
-        return declaration_of(cls, _state_type(cls))
+        return declaration_of(cls, _state_type(cls), reserved=vars(Saga).keys())
 
     @classmethod
     def diagram(cls) -> str:

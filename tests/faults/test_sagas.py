@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.faults import failpoints
 from tests.faults.nurseries import Nursery
 from tests.faults.saga_services import TABLES, orders, world
 from tests.support import Client, connected, eventually
-from tests.unit.sagas.support import ORDERS, PlaceOrder
+from tests.unit.sagas.support import ORDERS, RISK, PlaceOrder, RiskAnswered
 
 pytestmark = [pytest.mark.in_turn]
 
@@ -101,6 +102,66 @@ async def test_killed_at_each_step_each_order_has_one_end(
         assert held == {order_id for order_id, how in ends if how == "executed"}
         # A timeout that was still held when the services stopped is in its queue by now.
         assert {name for name in await left(client) if ".timeout." not in name} == set()
+
+
+@pytest.mark.timeout(180)
+async def test_eight_processes_at_one_saga(
+    broker: Broker, mqkit_vhost: str, database: str, tmp_path: Path
+) -> None:
+    """Its start comes a hundred times, and so does each answer: it runs once, and has one end."""
+    targets = {"tests.faults.saga_services:orders": 8, "tests.faults.saga_services:world": 1}
+    environment = {"MQKIT_STORE": database, "TEST_PATIENCE": str(PATIENCE)}
+    times = range(100)
+    async with Store(database, relay=False) as store, connected(mqkit_vhost) as client:
+        for table in TABLES:
+            async with store.transaction() as transaction:
+                await transaction.execute(text(table))
+
+        async def are_handled() -> bool:
+            nursery.check()
+            await asyncio.sleep(0.5)
+            (story,) = await store.saga("o-1")
+            came = Counter(entry.message_type for entry in story.history)
+            return came["PlaceOrder"] == len(times) and came["RiskAnswered"] >= len(times)
+
+        with Nursery(targets, mqkit_vhost, tmp_path / "log", arm=None, **environment) as nursery:
+            await eventually(lambda: consumes(client), within=60, what="consuming")
+            publish = client.publisher.publish
+            await asyncio.gather(
+                *(publish(ORDERS, "order.place", PlaceOrder(order_id="o-1")) for _ in times)
+            )
+            await eventually(lambda: has_begun(store), within=60, what="the start")
+            await asyncio.gather(
+                *(publish(RISK, "risk.answered", RiskAnswered(order_id="o-1")) for _ in times)
+            )
+            await eventually(are_handled, within=60, what="all of them")
+            await eventually(lambda: is_completed(store), within=60, what="completion")
+            await eventually(lambda: has_ended(store), within=60, what="the end")
+            await nursery.stop()
+        (story,) = await store.saga("o-1")
+        ran = Counter(e.message_type for e in story.history if e.result == "ran")
+        assert ran["PlaceOrder"] == 1
+        published = [each for e in story.history for each in json.loads(e.published)]
+        keys = Counter(each["routing_key"] for each in published)
+        assert (keys["risk.check"], keys["ledger.hold"]) == (1, 1)
+        assert keys["order.executed"] + keys["order.refused"] == 1
+        assert len(await rows(store, "SELECT order_id FROM ends")) == 1
+        assert set((await left(client)).keys()) <= {each for each in keys if ".timeout." in each}
+
+
+async def has_begun(store: Store) -> bool:
+    """Whether the saga is there."""
+    return bool(await store.saga("o-1"))
+
+
+async def is_completed(store: Store) -> bool:
+    """Whether it is over."""
+    return (await store.saga("o-1"))[0].saga.status == SagaStatus.COMPLETED
+
+
+async def has_ended(store: Store) -> bool:
+    """Whether its end was told to others."""
+    return bool(await rows(store, "SELECT order_id FROM ends"))
 
 
 async def consumes(client: Client) -> bool:

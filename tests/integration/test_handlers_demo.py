@@ -78,14 +78,15 @@ def test_a_small_demo_adds_up_though_services_are_killed(tmp_path: Path) -> None
     assert processes_of(tmp_path) == []
 
 
-def test_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
-    """Also those of the services, which are in sessions of their own."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_all_processes(tmp_path: Path, number: signal.Signals) -> None:
+    """Also those of the services, which are in sessions of their own; and so does SIGTERM."""
     with demo(tmp_path / "demo") as process:
         assert process.stderr is not None
         line = process.stderr.readline()
         assert line.startswith(f"{len(SERVICES)} services run"), line
         assert len(processes_of(tmp_path)) == len(SERVICES) + 1
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.communicate(timeout=120)
     assert process.returncode == 130
     assert processes_of(tmp_path) == []

@@ -25,6 +25,7 @@ from mqkit.broker.later import landing_name, level_name
 from mqkit.errors import ExchangeNotFoundError
 from mqkit.publishing.outgoing import Outgoing
 from mqkit.store import Store, SyncTransaction, Transaction
+from mqkit.testing.brokers.embedded import EmbeddedBroker
 from mqkit.testing.brokers.finder import Broker
 from mqkit.testing.harness import HarnessTimeoutError, harness
 from tests.support import Client, connected, delete, eventually
@@ -41,6 +42,7 @@ async def bound(client: Client, exchange: Exchange, queue: str, routing_key: str
         await channel.bind_queue(queue, exchange.name, routing_key)
 
 
+@pytest.mark.usefixtures("driver")
 async def test_a_message_is_held_and_arrives_as_if_it_was_published_then(
     broker: Broker, name: str
 ) -> None:
@@ -172,14 +174,25 @@ async def test_what_cannot_be_routed_when_it_is_due_waits_until_it_can(
 
 
 @pytest.mark.long
-async def test_rabbitmq_tries_again_what_it_could_not_route(rabbitmq: Broker, name: str) -> None:
-    """A message whose exchange was gone when it was due arrives once that is there again."""
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("missing", ["exchange", "binding"])
+async def test_rabbitmq_tries_again_what_it_could_not_route(
+    rabbitmq: Broker, name: str, missing: str
+) -> None:
+    """A message that found no exchange, or no queue, arrives after that is there again."""
     exchange = Exchange(f"{name}.x", type="topic")
+    landing = landing_name(exchange.name, "k")
     async with connected(rabbitmq.url) as client:
-        await bound(client, exchange, f"{name}.q", "k")
-        await client.publisher.publish(exchange, "k", b"1", delay=0.5)
-        await delete(rabbitmq.url, exchange=exchange.name)
-        await asyncio.sleep(2)
+        await bound(client, exchange, f"{name}.q", "other" if missing == "binding" else "k")
+        await client.publisher.publish(exchange, "k", b"1", delay=3)
+        if missing == "exchange":
+            await delete(rabbitmq.url, exchange=exchange.name)
+
+        async def is_kept() -> bool:
+            listed = await asyncio.to_thread(rabbitmq.ctl, "list_queues", "name", "messages")
+            return f"{landing}\t1" in listed
+
+        await eventually(is_kept, 30)
         await bound(client, exchange, f"{name}.q", "k")
         assert (await client.take(f"{name}.q", within=400)).body == b"1"
 
@@ -218,6 +231,19 @@ async def test_what_was_deleted_of_the_ladder_is_declared_again(
                 await delete(broker.url, exchange=level_name(0))
         await client.publisher.publish("", f"{name}.q", b"2", delay=0.1)
         assert (await client.take(f"{name}.q")).body == b"2"
+
+
+async def test_what_is_held_survives_a_restart_of_the_broker(name: str) -> None:
+    """Killed before the message is due, the broker publishes it after its restart."""
+    queue = f"{name}.q"
+    with EmbeddedBroker() as broker:
+        async with connected(broker.url) as client:
+            await client.declare(queue)
+            await client.publisher.publish("", queue, b"1", delay=1.5)
+        await asyncio.to_thread(broker.kill)
+        await asyncio.to_thread(broker.start)
+        async with connected(broker.url) as client:
+            assert (await client.take(queue)).body == b"1"
 
 
 async def test_an_exchange_that_is_not_there_is_an_error_now(broker: Broker, name: str) -> None:

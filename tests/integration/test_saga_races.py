@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 
@@ -67,3 +68,28 @@ async def test_eight_connections_at_one_saga(database: str) -> None:
     started = [entry for entry in story.history if entry.message_type == "PlaceOrder"]
     assert [entry.result for entry in started].count("ran") == 1
     assert len({entry.message_id for entry in started}) == len(started) == 40
+
+
+async def test_a_timeout_and_its_answer_at_the_same_moment(database: str) -> None:
+    """Whoever is first decides, and the other one does nothing: never both, never neither."""
+    draw = random.Random(1)
+    bus = Bus(Payment, lambda _: [], draw, twice=0)
+    first: Counter[str] = Counter()
+    async with stores_of(database, 2) as stores:
+        for number in range(30):
+            order = f"o-{number}"
+            bus.send("placed", PlaceOrder(order_id=order))
+            await bus.handle(stores[0], *bus.waiting.pop())
+            bus.send("risk_answered", RiskAnswered(order_id=order))
+            both = [bus.waiting.pop() for _ in range(2)]
+            draw.shuffle(both)
+            pairs = zip(draw.sample(stores, 2), both, strict=True)
+            await asyncio.gather(*(bus.handle(store, *each) for store, each in pairs))
+            bus.waiting.clear()  # the timeout of a hold
+            (story,) = await stores[0].saga(order)
+            results = {each.handler.rpartition(".")[2]: each.result for each in story.history}
+            is_refused = story.saga.status == SagaStatus.COMPLETED
+            assert (results["risk_silent"] == "ran") == is_refused
+            assert (results["risk_answered"] == "ran") != is_refused
+            first["timeout" if is_refused else "answer"] += 1
+    assert sum(first.values()) == 30

@@ -147,6 +147,11 @@ BROKEN: dict[str, tuple[Invariant, str, Callable[[], list[Event]]]] = {
         "deposit-1",
         lambda: [posted("deposit-1", "deposit", _MOST, off=Decimal("0.01"))],
     ),
+    "a posting without sides": (
+        Invariant.DEBITS_EQUAL_CREDITS,
+        "deposit-1",
+        lambda: [posted("deposit-1", "deposit", _MOST).model_copy(update={"sides": ()})],
+    ),
     "a ledger that is out of balance": (
         Invariant.DEBITS_EQUAL_CREDITS,
         "all accounts in CZK",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from handlers.invariants import Event
 from handlers.messages import Alert, AskSummary, Invariant, JudgeOrders, Summary
-from handlers.monitoring import GRACE, JUDGE_EVERY, summary, watch
+from handlers.monitoring import GRACE, JUDGE_EVERY, LATE, summary, watch
 from handlers.records import monitoring as records
 from mqkit.codec import BodyDecoder
 from mqkit.message import Properties
@@ -24,7 +24,7 @@ from mqkit.store import Store
 from tests.unit.handlers.histories import BROKEN, DEADLINE, NOON, Payment
 from tests.unit.handlers.services import HandClock, opened
 
-OVER = DEADLINE + dt.timedelta(seconds=GRACE + JUDGE_EVERY)
+OVER = NOON + dt.timedelta(seconds=LATE + JUDGE_EVERY)
 
 
 class Monitor:
@@ -114,7 +114,7 @@ def test_no_interleaving_of_right_histories_raises_an_alert(
             for start in range(0, len(events), size):
                 await monitor.watch(*events[start : start + size])
                 # Before its time is over, no order misses anything.
-                await monitor.watch(JudgeOrders(at=NOON + dt.timedelta(seconds=GRACE - 1)))
+                await monitor.watch(JudgeOrders(at=DEADLINE + dt.timedelta(seconds=GRACE - 1)))
             await monitor.over()
             return monitor.alerts, await monitor.summary()
 
@@ -126,30 +126,44 @@ def test_no_interleaving_of_right_histories_raises_an_alert(
     assert totals.held == 0
 
 
-async def test_what_is_missing_is_no_alert_until_the_time_is_over(monitor: Monitor) -> None:
-    """An order is judged after its deadline and a grace for events that are late."""
-    events = Payment("o-1").executed_history()
-    await monitor.watch(*events[:-2])
+def after_deadline(seconds: float) -> JudgeOrders:
+    return JudgeOrders(at=DEADLINE + dt.timedelta(seconds=seconds))
+
+
+async def test_an_end_is_missing_soon_after_the_deadline(monitor: Monitor) -> None:
+    """An order is judged after its deadline and a grace for an event that is late, and once."""
+    await monitor.watch(*Payment("o-1").executed_history()[:-2])
     for late in (-1.0, GRACE - 1):
-        await monitor.watch(JudgeOrders(at=DEADLINE + dt.timedelta(seconds=late)))
+        await monitor.watch(after_deadline(late))
         assert monitor.alerts == []
     assert (await monitor.summary()).unsettled == 1
-    await monitor.over()
+    await monitor.watch(after_deadline(GRACE))
     assert [alert.invariant for alert in monitor.alerts] == [Invariant.ORDER_IN_TIME]
+    await monitor.over()
+    assert len(monitor.alerts) == 1
     assert (await monitor.summary()).unsettled == 0
 
 
-async def test_orders_are_judged_by_one_message_for_many(monitor: Monitor) -> None:
-    """It is published once for the orders of some seconds, to come when their time is over."""
+async def test_what_else_is_missing_may_be_late(monitor: Monitor) -> None:
+    """A service that is away for minutes, and its events with it, is no alert."""
+    payment = Payment("o-1")
+    events = payment.executed_history()
+    await monitor.watch(*(event for event in events if event != payment.paid()))
+    await monitor.watch(after_deadline(GRACE))
+    await monitor.watch(JudgeOrders(at=NOON + dt.timedelta(seconds=LATE - 1)))
+    assert monitor.alerts == []
+    await monitor.over()
+    found = {alert.invariant for alert in monitor.alerts}
+    assert found == {Invariant.HOLDS_ADD_UP, Invariant.ONE_EFFECT}
+
+
+async def test_orders_are_judged_by_few_messages(monitor: Monitor) -> None:
+    """Two times for all orders of some seconds: after their deadline, and when all is late."""
     for number in range(20):
         await monitor.watch(Payment(f"o-{number}").accepted())
-    (at,) = monitor.judgements
-    assert timedelta_to(at) <= JUDGE_EVERY
-    assert at >= DEADLINE + dt.timedelta(seconds=GRACE)
-
-
-def timedelta_to(at: dt.datetime) -> float:
-    return (at - DEADLINE).total_seconds() - GRACE
+    due, late = sorted(monitor.judgements)
+    assert GRACE <= (due - DEADLINE).total_seconds() <= GRACE + JUDGE_EVERY
+    assert LATE <= (late - NOON).total_seconds() <= LATE + JUDGE_EVERY
 
 
 async def test_what_comes_after_the_judgement_is_judged_again(monitor: Monitor) -> None:
@@ -159,8 +173,11 @@ async def test_what_comes_after_the_judgement_is_judged_again(monitor: Monitor) 
     await monitor.over()
     later = DEADLINE + dt.timedelta(days=30)
     await monitor.watch(payment.refunded(1, Decimal("1.00")), now=later)
-    assert timedelta_to(monitor.judgements[-1]) >= 30 * 24 * 3600
-    await monitor.watch(JudgeOrders(at=later + dt.timedelta(seconds=GRACE)))
+    late = later + dt.timedelta(seconds=LATE)
+    assert monitor.judgements[-1] >= late
+    await monitor.watch(JudgeOrders(at=late - dt.timedelta(seconds=1)))
+    assert monitor.alerts == []
+    await monitor.watch(JudgeOrders(at=late))
     assert [alert.about for alert in monitor.alerts] == ["refund-o-1-1"]
 
 

@@ -237,6 +237,16 @@ def unknown_argument() -> type:
     return Wrong
 
 
+def a_name_of_every_saga() -> type:
+    """Who calls `self.done` would get it."""
+
+    class Wrong(Saga[State], name="wrong"):
+        @starts(Queue("q"), by="order_id")
+        async def done(self, note: Note) -> None: ...  # type: ignore[override]
+
+    return Wrong
+
+
 REFUSED: list[tuple[Callable[[], Any], str]] = [
     (no_state, "Wrong: it has no type of state; write class Wrong(Saga[State], name='wrong')"),
     (state_of_another_kind, "where State is a pydantic model, not <class 'dict'>"),
@@ -253,6 +263,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (no_migrate, "Wrong: version=2, and nothing makes its state of an older one; write @classm"),
     (overridden, "Derived: placed is declared for a message in a base of it, and not here"),
     (unknown_argument, "Wrong.start: note: Note and other: Note could each be the body"),
+    (a_name_of_every_saga, "Wrong.done: every saga has a 'done' of its own"),
     (lambda: Note, "service 's': saga takes a class derived from mqkit.sagas.Saga, not <class"),
     (lambda: Payment.placed, "service 's': saga takes a class"),
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -273,11 +275,15 @@ async def test_a_completed_saga_runs_what_is_declared_so_and_cannot_be_changed()
     assert test.state() == before
 
 
-async def test_a_message_finds_its_saga_by_a_function_of_it() -> None:
-    """And one that finds none, declared so, is ignored without a trace."""
+async def test_a_message_finds_its_saga_by_a_function_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And one that finds none, declared so, is ignored with a line in the log."""
+    caplog.set_level("INFO")
     test = SagaTest(Trip)
-    await test.receive(Note(text="7"), to="fail")
+    await test.receive(Note(text="7"), to="fail", message_id="m")
     assert test.history() == []
+    assert "saga trip '7': message m ignored: it is not there" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -301,6 +307,47 @@ async def test_a_message_without_a_usable_id_is_rejected(value: object, problem:
 
     with pytest.raises(Reject, match=problem):
         await SagaTest(Loose).receive(Loosely(id=value))
+
+
+async def test_ids_of_several_types_are_text() -> None:
+    """A number, a UUID, and of an enum its value."""
+
+    class Colour(str, Enum):  # noqa: UP042 - whose text is its name, unlike a StrEnum's
+        RED = "red"
+
+    class Loose(Saga[State], name="loose"):
+        @starts(Queue("q"), by=lambda note: VALUES[note.id])
+        async def start(self, note: Note) -> None:
+            self.begin(State())
+
+    uuid = UUID(int=7)
+    VALUES.update({"a": 5, "b": uuid, "c": Colour.RED})
+    test = SagaTest(Loose)
+    for each in VALUES:
+        await test.receive(Note(id=each))
+    assert [test.status(each) for each in ("5", str(uuid), "red")] == [SagaStatus.RUNNING] * 3
+
+
+VALUES: dict[str, object] = {}
+
+
+async def test_a_step_that_the_class_cannot_undo_any_more_is_an_error() -> None:
+    """An earlier version of it has noted the step; nothing is changed until it is back."""
+
+    class Without(Saga[State], name="trip"):
+        @starts(Queue("trip"), by="id")
+        async def book(self, note: Note) -> None: ...
+
+        @continues(Queue("trip.fail"), by="text")
+        async def fail(self, note: Note) -> None:
+            await self.compensate("full")
+
+    before, after = SagaTest(Trip), SagaTest(Without)
+    await before.receive(Note(), to="book")
+    after._store = before._store
+    with pytest.raises(SagaStateError, match=r"it has no @compensates\('flight'\)"):
+        await after.receive(Note(text="1"), to="fail")
+    assert after.status() is SagaStatus.RUNNING
 
 
 async def test_a_timeout_that_is_set_anew_replaces_the_earlier_one() -> None:

@@ -15,7 +15,15 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from mqkit.errors import ConfigurationError, InvalidMessageError, StoreError
 from mqkit.store import Store, Transaction
 from mqkit.topology import Exchange
-from tests.unit.store.support import delivery, is_sqlite, make_work, work_of
+from tests.support import eventually
+from tests.unit.store.support import (
+    FakeBroker,
+    Jumping,
+    delivery,
+    is_sqlite,
+    make_work,
+    work_of,
+)
 
 
 class Base(DeclarativeBase):
@@ -56,6 +64,28 @@ async def test_a_rollback_takes_the_outbox_rows_along(database: str) -> None:
             await fail()
         assert await work_of(store) == []
         assert await store.pending() == 0
+
+
+async def test_a_delay_begins_when_it_is_published_and_time_in_the_outbox_is_part_of_it(
+    database: str,
+) -> None:
+    """However late the relay comes, it publishes the message for the moment that was meant."""
+    clock, broker = Jumping(), FakeBroker()
+    began = clock.now
+    async with Store(database, clock=clock) as store:
+        async with store.transaction() as transaction:
+            await transaction.publish("e", "by delay", b"", delay=60)
+            await transaction.publish("e", "by time", b"", at=began + timedelta(days=1))
+            await transaction.publish("e", "at once", b"")
+        clock.jump(seconds=45)
+        store.start(broker.send)
+        await eventually(lambda: len(broker.messages) == 3)
+        await store.stop()
+    assert {each.routing_key: each.due for each in broker.messages} == {
+        "by delay": began + timedelta(seconds=60),
+        "by time": began + timedelta(days=1),
+        "at once": None,
+    }
 
 
 async def test_what_a_service_may_not_publish_to_is_refused(database: str) -> None:

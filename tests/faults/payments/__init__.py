@@ -1,0 +1,1 @@
+"""The payment services on RabbitMQ and PostgreSQL, while all of it fails in turn."""
