@@ -1,4 +1,4 @@
-"""The commands of `python -m handlers`: `demo`, `summary`, `replay`, `orders`, `generate`."""
+"""The commands of `python -m handlers`: `demo`, `bank`, `summary`, `replay`, ...."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from rich.logging import RichHandler
 
 from handlers.accounting.database import database_url
 from handlers.accounting.errors import LedgerError
+from handlers.bank.command import bank
+from handlers.bank.run import BankError
 from handlers.demo.command import demo
 from handlers.demo.folder import FolderError
 from handlers.demo.run import DemoError
@@ -49,6 +51,7 @@ app = typer.Typer(
 errors = Console(stderr=True)
 app.command()(demo)
 app.command()(summary)
+app.command()(bank)
 
 
 @app.callback()
@@ -204,6 +207,7 @@ def main() -> None:
         code = CALLED_WRONGLY
     except (
         MqkitError,
+        BankError,
         DemoError,
         LedgerError,
         ProcessError,

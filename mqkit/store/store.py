@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -231,14 +231,14 @@ class Store(Observer):
         if transaction.messages:
             opened.committed()
 
-    def run_once(
+    async def run_once(
         self,
         handler: str,
         delivery: Delivery,
         run: Callable[[Transaction], Awaitable[Any]],
         *,
         at_once: int | None = None,
-    ) -> Coroutine[Any, Any, Any]:
+    ) -> Any:
         """Run a handler in a transaction that holds its inbox row, or not at all if there is one.
 
         A message is known by its id, the handler and its queue.
@@ -256,8 +256,8 @@ class Store(Observer):
         """
         opened = self._open()
         if at_once is None:
-            return self._runs.once(opened, handler, delivery, run)
-        return self._runs.once_in_group(opened, handler, delivery, run, at_once=at_once)
+            return await self._runs.once(opened, handler, delivery, run)
+        return await self._runs.once_in_group(opened, handler, delivery, run, at_once=at_once)
 
     def under_way(self, handler: str) -> int:
         """Return how many messages of a handler it can use at a time, by how quick it is lately."""

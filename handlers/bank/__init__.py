@@ -1,0 +1,1 @@
+"""Has all services pay the standing orders of a bank's statement, and reconciles each account."""
