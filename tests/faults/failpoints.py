@@ -202,6 +202,9 @@ def _wrapped(
     def in_place(*args: Any, **kwargs: Any) -> Any:
         passed("before", args, kwargs)
         result = function(*args, **kwargs)
+        if point.when == "after" and inspect.isawaitable(result):
+            # Nothing of what is awaited has run.
+            raise TypeError(f"{function.__qualname__} is no coroutine function, and returns one")
         passed("after", args, kwargs, result)
         return result
 

@@ -242,3 +242,19 @@ def test_processes_get_a_ticket_each(tmp_path: Path) -> None:
     assert failpoints.left(tickets) == 0
     used = failpoints.used_by(tickets)
     assert {pid: used.count(pid) for pid in counts} == counts
+
+
+def test_a_point_after_a_method_that_returns_an_awaitable_is_refused(
+    tickets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of what is awaited has run when the method returns: the point would lie."""
+
+    async def later() -> None:
+        """Do nothing."""
+
+    waiting = later()
+    call = example(monkeypatch, lambda _: waiting)
+    failpoints.arm(f"after:{PATH}", tickets)
+    with pytest.raises(TypeError, match="no coroutine function"):
+        call()
+    waiting.close()
