@@ -43,13 +43,14 @@ def outcome(broker: Broker, folder: Path, orders: int, faults: Sequence[str]) ->
 
 
 def test_every_cent_is_there_after_every_fault(own: Broker, tmp_path: Path) -> None:
-    """Each order and refund has its planned end, and the invariants hold after each fault, too"""
-    found = outcome(own, tmp_path, 240, SHORT)
+    """Each order and refund has its planned end, and the invariants hold after each fault, too."""
+    found = outcome(own, tmp_path, 120, SHORT)
     assert [check for check in found.report.checks if not check.holds] == []
     assert found.faults == Counter(SHORT)
 
 
+@pytest.mark.long
 def test_an_event_that_nobody_sent_is_found(own: Broker, tmp_path: Path) -> None:
-    """What is looked at after each fault is the monitor's word, which a forged posting changes"""
+    """What is looked at after each fault is the monitor's word, which a forged posting changes."""
     with pytest.raises(InvariantError, match=r"deposit-forged.*sum to 1000000.00"):
         outcome(own, tmp_path, 60, (FORGE, KILL))

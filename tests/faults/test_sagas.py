@@ -61,6 +61,7 @@ async def left(client: Client) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900 if IS_LONG else 180)
 async def test_killed_at_each_step_each_order_has_one_end(
     broker: Broker, mqkit_vhost: str, database: str, tmp_path: Path
