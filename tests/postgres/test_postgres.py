@@ -106,6 +106,21 @@ def test_a_failed_start_says_what_the_program_printed(
         node.NodePostgres(binaries, {})
 
 
+@pytest.mark.parametrize(("room", "is_in_memory"), [(0, True), (2**62, False)])
+def test_a_server_without_fsync_keeps_its_data_in_memory_where_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, is_in_memory: bool
+) -> None:
+    """With fsync, or without the room, they are on the disk."""
+    monkeypatch.setattr(node, "MEMORY", str(tmp_path))
+    monkeypatch.setattr(node, "ROOM", room)
+    home = Path(node._make_home(in_memory=True))
+    assert (home.parent == tmp_path) is is_in_memory
+    home.rmdir()
+    home = Path(node._make_home(in_memory=False))
+    assert home.parent != tmp_path
+    home.rmdir()
+
+
 @pytest.mark.parametrize("verb", ["kill", "stop", "start", "pause", "resume"])
 def test_a_server_of_a_url_is_not_ours_to_hurt(verb: str) -> None:
     """Each is refused, with what to do."""

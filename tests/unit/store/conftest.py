@@ -26,7 +26,7 @@ def sqlite_database(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[PostgresServer]:
-    """A server that a test may stop and kill."""
+    """A server that a test may stop and kill; what is committed survives that without fsync."""
     spec = find_postgres({k: v for k, v in os.environ.items() if k != "MQKIT_TEST_POSTGRES"})
-    with start(spec) as server:
+    with start(spec, fsync=False) as server:
         yield server
