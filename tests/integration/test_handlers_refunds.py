@@ -153,6 +153,7 @@ async def test_an_order_that_stays_unknown_is_refused(
         await r.advance(3)
         result = await r.outcome(refund)
         assert (result.acked, len(result.delays)) == (True, 7)
+        await r.settled()
         assert reasons(r) == ["order o is not known to be paid"]
         assert published(r, "refund.refused")[0].body_as(RefundRefused).account_id is None
         # Later it is: but this refund has had its end.
