@@ -44,7 +44,7 @@ def outcome(broker: Broker, folder: Path, orders: int, faults: Sequence[str]) ->
 
 def test_every_cent_is_there_after_every_fault(own: Broker, tmp_path: Path) -> None:
     """Each order and refund has its planned end, and the invariants hold after each fault, too."""
-    found = outcome(own, tmp_path, 120, SHORT)
+    found = outcome(own, tmp_path, 80, SHORT)
     assert [check for check in found.report.checks if not check.holds] == []
     assert found.faults == Counter(SHORT)
 

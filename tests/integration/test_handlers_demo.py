@@ -78,7 +78,9 @@ def test_a_small_demo_adds_up_though_services_are_killed(tmp_path: Path) -> None
     assert processes_of(tmp_path) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_ctrl_c_ends_all_processes(tmp_path: Path, number: signal.Signals) -> None:
     """Also those of the services, which are in sessions of their own; and so does SIGTERM."""
     with demo(tmp_path / "demo") as process:

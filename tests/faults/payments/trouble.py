@@ -33,8 +33,8 @@ FORGE = "forge an event"
 ROUND = (KILL, KILL, KILL, KILL, CLOSE, KILL, KILL, DATABASE, KILL, BROKER)
 """The faults of one round, of which the most are of services."""
 
-SHORT = (KILL, CLOSE, KILL, DATABASE, BROKER, KILL)
-"""One of each, and three services."""
+SHORT = (KILL, CLOSE, DATABASE, BROKER)
+"""One of each."""
 
 SETTLED = 2.0
 """Seconds from a queue's new consumers to the next fault: what comes at the same millisecond as a
