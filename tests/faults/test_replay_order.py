@@ -40,11 +40,11 @@ if "handlers.ledger:service" in sys.orig_argv:
 
     post, failed = posting.post, set()
 
-    async def fail_once(connection, entry, origin):
+    async def fail_once(connection, entry, origin, **options):
         if origin.line % {FAILS} == 0 and origin.line not in failed:
             failed.add(origin.line)
             raise StatementError("for the test")
-        return await post(connection, entry, origin)
+        return await post(connection, entry, origin, **options)
 
     posting.post = fail_once
 """
