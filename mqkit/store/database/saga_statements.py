@@ -116,7 +116,7 @@ class PostgresSagas:
 
 def _of_sqlite(statement: str) -> str:
     """Return the statement with SQLite's numbered parameters."""
-    return re.sub(r"\$(\d+)", r"?\1", statement.format(kept="$11"))
+    return re.sub(r"\$(\d+)", r":p\1", statement.format(kept="$11"))
 
 
 class SqliteSagas:
@@ -130,7 +130,7 @@ class SqliteSagas:
         """Return a saga, or None."""
 
         def find(database: sqlite3.Connection) -> Any:
-            return database.execute(self._find, (name, saga_id)).fetchone()
+            return database.execute(self._find, _named((name, saga_id))).fetchone()
 
         found = await _in_thread(connection, self._find, find)
         return None if found is None else SagaRow(*found[:7], *map(_moment, found[7:]))
@@ -148,7 +148,7 @@ class SqliteSagas:
         """Insert or update a saga, and add an entry."""
         statement = self._write[is_new]
         until = None if keep is None else now + keep
-        values, noted = _texts((*_values(row), until)), _texts(_values(entry))
+        values, noted = _named(_texts((*_values(row), until))), _texts(_values(entry))
 
         def write(database: sqlite3.Connection) -> bool:
             is_written = database.execute(statement, values).rowcount == 1
@@ -182,6 +182,10 @@ async def _in_thread(
 
 def _values(record: SagaRow | SagaEntry) -> tuple[Any, ...]:
     return tuple(getattr(record, name) for name in record.__slots__)
+
+
+def _named(values: Sequence[Any]) -> dict[str, Any]:
+    return {f"p{number}": value for number, value in enumerate(values, 1)}
 
 
 def _texts(values: Sequence[Any]) -> tuple[Any, ...]:
