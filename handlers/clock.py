@@ -6,7 +6,7 @@ import datetime as dt
 
 
 class Clock:
-    """Tells the time."""
+    """Gives the current time."""
 
     def now(self) -> dt.datetime:
         """Return the time of the wall clock, in UTC."""

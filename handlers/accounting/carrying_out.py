@@ -29,7 +29,7 @@ ENTRIES_CURRENCY = "CZK"
 """Of the bank's entries, which count in the account of the same number."""
 
 OPENED_BY = frozenset({Kind.OPEN, Kind.DEPOSIT})
-"""Money that was paid in is there: a deposit opens an account that nobody has opened."""
+"""Kinds that open an account which nobody has opened: money that was paid in is there."""
 
 _OF_COMMAND = tuple(field.name for field in dataclasses.fields(Command) if field.name != "key")
 """What makes two commands the same, by column."""
@@ -129,7 +129,7 @@ async def account(connection: AsyncConnection, account_id: int, currency: str) -
 async def _locked(
     connection: AsyncConnection, account_id: int, currency: str, *, opens: bool
 ) -> Account | None:
-    """Return an account whose row nobody else changes before the end of the transaction."""
+    """Lock an account's row until the end of the transaction, and return the account."""
     found = await _read(connection, account_id, currency, locks=True)
     if found is not None:
         return found

@@ -68,7 +68,7 @@ class Customers:
         )
 
     async def heard(self, *, within: float) -> None:
-        """Wait for the next end of an order, or so many seconds."""
+        """Wait until an order ends, or for so many seconds."""
         self._heard.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._heard.wait(), within)
@@ -82,7 +82,7 @@ class Customers:
         self.months.append(month)
 
     def paid(self) -> Sums:
-        """Sum what the customers were told that their orders have paid."""
+        """Sum what orders have paid, as their customers were told."""
         return _sums(end for end in self.ends.values() if isinstance(end, OrderExecuted))
 
     def paid_back(self) -> Sums:
