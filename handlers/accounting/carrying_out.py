@@ -29,7 +29,7 @@ ENTRIES_CURRENCY = "CZK"
 """Of the bank's entries, which count in the account of the same number."""
 
 OPENED_BY = frozenset({Kind.OPEN, Kind.DEPOSIT})
-"""Kinds that open an account which nobody has opened: money that was paid in is there."""
+"""The kinds of command that make an account where there is none: a deposit does, too."""
 
 _OF_COMMAND = tuple(field.name for field in dataclasses.fields(Command) if field.name != "key")
 """What makes two commands the same, by column."""

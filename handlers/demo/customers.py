@@ -68,7 +68,7 @@ class Customers:
         )
 
     async def heard(self, *, within: float) -> None:
-        """Wait until an order ends, or for so many seconds."""
+        """Wait until an order ends, or until the timeout is over."""
         self._heard.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._heard.wait(), within)
@@ -82,11 +82,11 @@ class Customers:
         self.months.append(month)
 
     def paid(self) -> Sums:
-        """Sum what orders have paid, as their customers were told."""
+        """Add up the amounts of the executed orders that customers were told of."""
         return _sums(end for end in self.ends.values() if isinstance(end, OrderExecuted))
 
     def paid_back(self) -> Sums:
-        """Sum what the customers were told that they have got back."""
+        """Add up the amounts of the executed refunds that customers were told of."""
         return _sums(end for end in self.refund_ends.values() if isinstance(end, RefundExecuted))
 
 

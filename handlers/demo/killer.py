@@ -17,7 +17,7 @@ class Killer:
         self._kills = [(orders * (n + 1) // parts, name) for n, name in enumerate(names)]
 
     async def __call__(self, ended: int) -> None:
-        """Kill what is due when so many orders have ended, and start it again."""
+        """Kill the service whose turn it is, and start it again, once enough orders have ended."""
         while self._kills and ended >= self._kills[0][0]:
             _, name = self._kills.pop(0)
             await self._services.kill(name, f"after {ended:,} of {self._orders:,} orders")

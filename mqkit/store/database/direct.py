@@ -25,7 +25,7 @@ from sqlalchemy.engine.cursor import NoCursorDMLFetchStrategy
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
+from sqlalchemy.sql.dml import Delete, Insert, Update
 
 from mqkit.store.database.watch import Watch
 
@@ -65,7 +65,7 @@ class Sender(Protocol):
 class Plan:
     """A statement as it is sent, and what is done with its parameters."""
 
-    __slots__ = ("_compiled", "_converters", "_positions", "_primary_key", "statement")
+    __slots__ = ("_compiled", "_converters", "_positions", "statement")
 
     def __init__(self, compiled: SQLCompiler) -> None:
         self.statement = str(compiled)
@@ -79,7 +79,7 @@ class Plan:
         self._converters: list[Callable[[Any], Any] | None] = list(processors)
 
     def values(self, parameters: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], list[Any]]:
-        """Return the parameters, those of the statement itself too, and as asyncpg takes them."""
+        """Return all parameters, by their names, and in order as the driver takes them."""
         given = self._compiled.construct_params(parameters)
         sent = [
             given[name] if convert is None else convert(given[name])
@@ -225,7 +225,6 @@ def _is_simple(statement: Any) -> bool:
     """Tell whether a statement is one that may return no rows, and has no wishes of its own."""
     return (
         isinstance(statement, Insert | Update | Delete)
-        and isinstance(statement, UpdateBase)
         and isinstance(statement.table, Table)
         and not statement.get_execution_options()
         and not statement._propagate_attrs  # noqa: SLF001 - what the ORM leaves with its own
