@@ -159,7 +159,11 @@ class Relay:
             if not busy:
                 await self._pause(self._sweep)
             elif MUCH <= self.published - before < FIRST_BATCH:
-                await asyncio.sleep(began + TOGETHER - loop.time())
+                await self._let_more_come(began)
+
+    async def _let_more_come(self, began: float) -> None:
+        """Wait until the next sweep may begin, where the last one did so at this time."""
+        await asyncio.sleep(began + TOGETHER - asyncio.get_running_loop().time())
 
     async def _sweep_once(self) -> bool:
         """Publish from all shards once, and tell whether anything was published.
