@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -26,6 +27,7 @@ from mqkit.consuming.republisher import Republisher
 from mqkit.consuming.settler import Settler
 from mqkit.consuming.subscription import Subscription
 from mqkit.consuming.together.batching import Batcher
+from mqkit.consuming.together.gathering import BatchProcessor
 from mqkit.consuming.together.sharing import Sharing
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.logging.delivery_log import DeliveryLog
@@ -172,26 +174,40 @@ class Wiring:
         return pool
 
     def _unordered(self, handler: Handler, made: Running) -> Consumer:
-        batcher = None
         if handler.batch is not None:
-            batcher = Batcher(handler, made.decoder, made.invoker, made.judge)
-        sharing = self._sharing(handler, made) if batcher is None else None
-        run = made.dispatcher.dispatch if batcher is None else batcher.dispatch
-        pauses, dispatch = self._paused(handler, run if sharing is None else sharing.dispatch)
-        has_threads = not handler.is_async and batcher is None  # a batch waits for its own
+            return self._batched(handler, made)
+        sharing = self._sharing(handler, made)
+        run = made.dispatcher.dispatch if sharing is None else sharing.dispatch
+        pauses, dispatch = self._paused(handler, run)
         return self._consumer(
             handler,
             handler.queue.name,
-            dispatch,
+            functools.partial(Processor, dispatch=dispatch),
             pauses=pauses,
-            # Messages of a batch are all under way together, and wait for each other.
-            limit=handler.concurrency if batcher is None else handler.prefetch,
+            limit=handler.concurrency,
             key=_message_id,
-            wait_for_thread=made.invoker.wait_for_thread if has_threads else None,
-            release=_release_nothing if batcher is None else batcher.stop,
+            wait_for_thread=None if handler.is_async else made.invoker.wait_for_thread,
+            release=_release_nothing,
             observer=self._observer,
             keeps_place=handler.queue.is_single or handler.queue.needs_consumer,
             sharing=sharing,
+        )
+
+    def _batched(self, handler: Handler, made: Running) -> Consumer:
+        batcher = Batcher(handler, made.decoder, made.invoker, made.judge)
+        pauses, _ = self._paused(handler, made.dispatcher.dispatch)
+        return self._consumer(
+            handler,
+            handler.queue.name,
+            functools.partial(BatchProcessor, batcher, pauses=pauses),
+            pauses=pauses,
+            # Messages of a batch are all under way together, and wait for each other.
+            limit=handler.prefetch,
+            key=_message_id,
+            wait_for_thread=None,  # a batch waits for its own
+            release=batcher.stop,
+            observer=self._observer,
+            keeps_place=handler.queue.is_single or handler.queue.needs_consumer,
         )
 
     def _ordered(self, handler: Handler, made: Running) -> Iterator[Consumer]:
@@ -204,7 +220,7 @@ class Wiring:
             yield self._consumer(
                 handler,
                 handler.queue.partition(number),
-                held.dispatch,
+                functools.partial(Processor, dispatch=held.dispatch),
                 pauses=pauses,
                 limit=handler.concurrency,
                 key=keys.or_none,
@@ -219,7 +235,7 @@ class Wiring:
             yield self._consumer(
                 handler,
                 handler.queue.name,
-                route,
+                functools.partial(Processor, dispatch=route),
                 pauses=PauseController(handler, (), route, self._clock),
                 limit=handler.prefetch,
                 key=keys.or_none,
@@ -249,7 +265,7 @@ class Wiring:
         self,
         handler: Handler,
         queue: str,
-        dispatch: Dispatch,
+        processing: Callable[..., Processor],
         *,
         pauses: PauseController,
         limit: int,
@@ -262,12 +278,11 @@ class Wiring:
     ) -> Consumer:
         settler = self._settler(handler, observer, keeps_place=keeps_place)
         last_resort = LastResort(handler, settler, reports=self._service.error_reports)
-        processor = Processor(
+        processor = processing(
             handler,
             queue,
             limit=limit,
             key=key,
-            dispatch=dispatch,
             wait_for_thread=wait_for_thread,
             settler=settler,
             last_resort=last_resort,

@@ -21,7 +21,7 @@ from mqkit.errors import ProbeTimeoutError, StoreUnavailableError
 from mqkit.logging.error_reports import REPORTS, TYPES, ErrorReports
 from mqkit.logging.outages import OutageLog
 from mqkit.message import Delivery
-from mqkit.outcome import Outcome
+from mqkit.outcome import Ack, Outcome
 from mqkit.pause import ConsumerState, Pause, Probe, Status
 from mqkit.registration.handler import Handler
 from mqkit.registration.service import Service
@@ -40,6 +40,9 @@ ASK_AGAIN = 1.0
 """Seconds for which a probe that said 'up' is believed, when a run fails as if it were down."""
 
 TRIAL_PREFETCH = 1
+
+Began = tuple[int, bool]
+"""What is known when a run begins: how many pauses have ended, and whether it is a trial."""
 
 
 def pauses_of(handler: Handler, service: Service) -> tuple[Pause, ...]:
@@ -128,12 +131,31 @@ class PauseController:
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
         """Run the handler for a delivery; a failure of a dependency costs it no attempt."""
-        began, is_trial = self._circuit.begin(), self._since is not None
+        began = self.begin()
         outcome = await self._dispatch(delivery)
+        if isinstance(outcome, Ack):
+            self.went_well(began)
+            return outcome
+        return await self.judge(delivery, outcome, began)
+
+    def begin(self) -> Began:
+        """Note that a run begins; what this returns is given to `went_well` or to `judge`."""
+        return self._circuit.begin(), self._since is not None
+
+    def went_well(self, began: Began) -> None:
+        """Note that a run ended with an `Ack`."""
+        resumed, is_trial = began
+        self._circuit.went_well(resumed)
+        if is_trial:
+            self._end_trial(went_well=True)
+
+    async def judge(self, delivery: Delivery, outcome: Outcome, began: Began) -> Outcome:
+        """Return what becomes of a message after its run; a dependency's failure does not count."""
+        resumed, is_trial = began
         asking = self._circuit.asking(outcome)
         verdict = self._circuit.end(
             outcome,
-            began=began,
+            began=resumed,
             elapsed=elapsed_seconds(delivery.headers),
             down=[pause for pause in asking if await self._is_down(pause)],
         )
