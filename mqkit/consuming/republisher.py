@@ -129,9 +129,14 @@ class Republisher:
         now = self._clock()
         match outcome:
             case DeadLetter():
-                masker = self.log.reports.masker
                 return dead_letter_copy(
-                    delivery, outcome, self.log.service, self._handler, now, masker=masker
+                    delivery,
+                    outcome,
+                    self.log.service,
+                    self._handler,
+                    now,
+                    masker=self.log.reports.masker,
+                    package=self.log.package,
                 )
             case Forward(queue):
                 way = await self._ladder.route(0.0, queue)
