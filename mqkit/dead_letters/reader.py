@@ -18,8 +18,11 @@ from mqkit.dead_letters.errors import DeadLettersInUseError
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.logging.shown import shown
 
-PART = 250
-"""Messages that are read at a time, whose bodies are in memory together."""
+FIRST_PART, LEAST_PART, LARGEST_PART = 200, 20, 2_000
+"""Messages that are read at a time: the first time, and at least and at most after that."""
+
+PART_SIZE = 16 * 1024 * 1024
+"""Bytes of bodies that are to be in memory together, as far as the part before foretells."""
 
 SILENCE = 5.0
 """Seconds in which a message that the queue has must come."""
@@ -33,22 +36,16 @@ class Reader:
     """Reads one queue from its head, on a channel of its own."""
 
     def __init__(self, channel: DriverChannel, queue: str) -> None:
-        """Read nothing yet.
-
-        :param channel: with a prefetch of `PART`
-        """
+        """Read nothing yet."""
         self._channel = channel
         self._queue = queue
         self._acked = False
-        self.seen = 0
-        """Messages that were read."""
+        self._part = FIRST_PART
 
     @classmethod
     async def open(cls, connection: Connection, queue: str) -> Self:
         """Open the channel to read on."""
-        channel = await connection.channel()
-        await channel.qos(PART)
-        return cls(channel, queue)
+        return cls(await connection.channel(), queue)
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,7 +73,7 @@ class Reader:
         :raises DeadLettersInUseError: fewer came
         :raises ChannelClosedError: the broker closed the channel: what was read is back
         """
-        wanted = min(most, PART)
+        wanted = min(most, self._part)
         if wanted <= 0:
             return []
         part: list[Incoming] = []
@@ -105,12 +102,13 @@ class Reader:
                 break
         if not cancelled:
             await self._channel.cancel(tag)
-        self.seen += len(part)
         if len(part) < wanted:
             raise DeadLettersInUseError(
                 f"queue {shown(self._queue)}: of {wanted} messages that it has, {len(part)} came; "
                 "somebody else reads or deletes them at the same time"
             )
+        size = sum(len(each.body) for each in part) // wanted or 1
+        self._part = min(max(PART_SIZE // size, LEAST_PART), LARGEST_PART)
         return part
 
     def check(self) -> None:
