@@ -370,6 +370,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "test_package.py": "of mqkit itself: its names, and what its import costs",
     "test_selection.py": "of tests/selection.py",
     "test_windows.py": "of what mqkit takes from the operating system",
+    "test_seams.py": "of what mqkit takes from time, chance, threads and I/O, in all its modules",
 }
 """Unit tests that are about several modules, or about none of mqkit's, and what they are of."""
 
