@@ -13,7 +13,13 @@ from mqkit.dead_letters.errors import DeadLettersInUseError, NotADeadLetterQueue
 from mqkit.drivers.base import DriverChannel, QueueState
 from mqkit.errors import ChannelClosedError, TopologyError
 from mqkit.logging.shown import shown
-from mqkit.topology import DEAD_SUFFIX, MAX_QUEUE_NAME, UNLIMITED_DELIVERIES, Queue, dead_letter_queue
+from mqkit.topology import (
+    DEAD_SUFFIX,
+    MAX_QUEUE_NAME,
+    UNLIMITED_DELIVERIES,
+    Queue,
+    dead_letter_queue,
+)
 
 MAX_AUDIT = 10_000
 """Entries that the audit queue keeps; the oldest go first."""
@@ -80,19 +86,19 @@ async def lock(connection: Connection, names: Names, wait: float = LOCK_WAIT) ->
     while True:
         channel = await connection.channel()
         try:
-            await channel.declare_queue(
-                names.lock, durable=False, exclusive=True, auto_delete=True
-            )
+            await channel.declare_queue(names.lock, durable=False, exclusive=True, auto_delete=True)
             await channel.consume(names.lock, _ignore, _ignore_cancel)
         except ChannelClosedError as error:
             if error.code == ACCESS_REFUSED:
-                raise TopologyError(explain(f"queue {names.lock}", error.code, error.text)) from error
+                raise TopologyError(
+                    explain(f"queue {names.lock}", error.code, error.text)
+                ) from error
             if error.code != RESOURCE_LOCKED:
                 raise
             if time.monotonic() >= end:
                 raise DeadLettersInUseError(
-                    f"somebody else reads or moves the dead letters of {shown(names.queue)} now (the "
-                    f"queue {shown(names.lock)} is another connection's); try again when that is done"
+                    f"somebody else reads or moves the dead letters of {shown(names.queue)} now: "
+                    f"queue {shown(names.lock)} is another connection's; try again when it is done"
                 ) from error
             await asyncio.sleep(LOCK_AGAIN)
         else:
@@ -125,18 +131,20 @@ async def check(connection: Connection, names: Names) -> None:
         )
     difference = ""
     for kind in ("quorum", "classic"):
-        problem = await _declared_otherwise(connection, dead_letter_queue(Queue(names.queue, type=kind)))
+        problem = await _declared_otherwise(
+            connection, dead_letter_queue(Queue(names.queue, type=kind))
+        )
         if problem is None:
             break
         difference = difference or problem
     else:
         raise NotADeadLetterQueueError(
-            f"{difference}; it is no dead letter queue that mqkit has declared, and what is read from "
-            "it may be lost"
+            f"{difference}; it is no dead letter queue that mqkit has declared, and what is read "
+            "from it may be lost"
         )
     if state.consumers:
         raise DeadLettersInUseError(
-            f"queue {shown(names.dead)} has {state.consumers} consumer(s), which take its messages: "
+            f"queue {shown(names.dead)} has {state.consumers} consumer(s), which take what is there: "
             "stop the handler of these dead letters first"
         )
 
