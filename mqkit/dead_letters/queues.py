@@ -144,8 +144,8 @@ async def check(connection: Connection, names: Names) -> None:
         )
     if state.consumers:
         raise DeadLettersInUseError(
-            f"queue {shown(names.dead)} has {state.consumers} consumer(s), which take what is there: "
-            "stop the handler of these dead letters first"
+            f"queue {shown(names.dead)} has {state.consumers} consumer(s), which take what is in "
+            "it: stop the handler of these dead letters first"
         )
 
 
