@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, explain
+from mqkit.broker.delays import look_for
+from mqkit.broker.moving import MOVING
 from mqkit.checks.names import check_name
 from mqkit.dead_letters.errors import DeadLettersInUseError, NotADeadLetterQueueError
 from mqkit.drivers.base import DriverChannel, QueueState
@@ -175,6 +177,25 @@ async def find(connection: Connection, name: str) -> QueueState | None:
         return None
     await channel.close()
     return state
+
+
+async def check_is_not_moved(connection: Connection, names: Names) -> None:
+    """Check that no queue is being declared anew: binding one then would let messages come twice.
+
+    :raises DeadLettersInUseError: `mqkit topology apply` does so now
+    """
+    channel = await connection.channel()
+    try:
+        await look_for(channel, MOVING)
+    except ChannelClosedError as error:
+        if error.code != NOT_FOUND:
+            raise
+        return
+    await channel.close()
+    raise DeadLettersInUseError(
+        f"`mqkit topology apply` moves queues now, perhaps {shown(names.queue)}: replay when it is "
+        "done"
+    )
 
 
 async def declare_archive(connection: Connection, names: Names) -> None:
