@@ -70,7 +70,9 @@ class Desk:
                     yield incoming.tag, letter
 
     @contextlib.asynccontextmanager
-    async def audited(self, what: str, why: str, details: dict[str, object]) -> AsyncIterator[Audit]:
+    async def audited(
+        self, what: str, why: str, details: dict[str, object]
+    ) -> AsyncIterator[Audit]:
         """Write down that something begins, and how it ended; nothing is done before the first.
 
         :param details: its filter and options

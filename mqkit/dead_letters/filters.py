@@ -48,8 +48,7 @@ class Filter:
         if self.handler is not None:
             checked.name(self.handler, "Filter(handler=...)")
         if not isinstance(self.headers, Mapping) or not all(
-            isinstance(name, str) and isinstance(value, str)
-            for name, value in self.headers.items()
+            isinstance(name, str) and isinstance(value, str) for name, value in self.headers.items()
         ):
             raise OptionError("Filter(headers=...) is a dict of texts")
 

@@ -13,7 +13,13 @@ from mqkit.dead_letters.errors import DeadLettersInUseError, NotADeadLetterQueue
 from mqkit.drivers.base import DriverChannel, QueueState
 from mqkit.errors import ChannelClosedError, TopologyError
 from mqkit.logging.shown import shown
-from mqkit.topology import DEAD_SUFFIX, MAX_QUEUE_NAME, UNLIMITED_DELIVERIES, Queue, dead_letter_queue
+from mqkit.topology import (
+    DEAD_SUFFIX,
+    MAX_QUEUE_NAME,
+    UNLIMITED_DELIVERIES,
+    Queue,
+    dead_letter_queue,
+)
 
 MAX_AUDIT = 10_000
 """Entries that the audit queue keeps; the oldest go first."""
@@ -80,13 +86,13 @@ async def lock(connection: Connection, names: Names, wait: float = LOCK_WAIT) ->
     while True:
         channel = await connection.channel()
         try:
-            await channel.declare_queue(
-                names.lock, durable=False, exclusive=True, auto_delete=True
-            )
+            await channel.declare_queue(names.lock, durable=False, exclusive=True, auto_delete=True)
             await channel.consume(names.lock, _ignore, _ignore_cancel)
         except ChannelClosedError as error:
             if error.code == ACCESS_REFUSED:
-                raise TopologyError(explain(f"queue {names.lock}", error.code, error.text)) from error
+                raise TopologyError(
+                    explain(f"queue {names.lock}", error.code, error.text)
+                ) from error
             if error.code != RESOURCE_LOCKED:
                 raise
             if time.monotonic() >= end:
@@ -125,7 +131,9 @@ async def check(connection: Connection, names: Names) -> None:
         )
     difference = ""
     for kind in ("quorum", "classic"):
-        problem = await _declared_otherwise(connection, dead_letter_queue(Queue(names.queue, type=kind)))
+        problem = await _declared_otherwise(
+            connection, dead_letter_queue(Queue(names.queue, type=kind))
+        )
         if problem is None:
             break
         difference = difference or problem
