@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mqkit import __version__
+from mqkit.cli.asyncapi import app as asyncapi
 from mqkit.cli.broker import broker
 from mqkit.cli.options import errors_as_exit_codes
 from mqkit.cli.publish.command import publish
@@ -39,6 +40,7 @@ app.command()(broker)
 app.command()(relay)
 app.command()(status)
 app.add_typer(saga, name="saga")
+app.add_typer(asyncapi, name="asyncapi")
 app.add_typer(topology, name="topology")
 
 

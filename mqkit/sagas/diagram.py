@@ -67,7 +67,7 @@ def _draw_cause(drawing: _Drawing, step: SagaStep, method: str) -> None:
         due = drawing.node(Node(f"timeout {name}", f"timeout {name}", "delay"))
         drawing.edge(due, method, kind="delay")
     elif step.declared.kind is Kind.COMPENSATES:
-        undo = drawing.node(Node(f"compensates {name}", f"compensates {name}", "dead letter"))
+        undo = drawing.node(Node(f"compensates {name}", f"compensates {name}"))
         drawing.edge(undo, method, kind="optional")
     else:
         label = "starts" if step.declared.kind is Kind.STARTS else ""
