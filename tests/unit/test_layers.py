@@ -24,7 +24,7 @@ ROWS: list[list[str]] = [
     ["broker"],
     ["publishing"],
     ["blocking", "consuming", "dead_letters", "provisioning", "sagas", "store"],
-    ["lifecycle"],
+    ["asyncapi", "lifecycle"],
     ["runtime"],
     ["cli", "testing"],
     ["__init__", "__main__"],
