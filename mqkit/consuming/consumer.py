@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -16,6 +17,7 @@ from mqkit.consuming.settler import Settler
 from mqkit.consuming.subscription import Subscription, came_back
 from mqkit.errors import HandlerPausedError
 from mqkit.message import Delivery
+from mqkit.middleware import ConsumerReading
 from mqkit.outcome import RetryAfter
 from mqkit.pause import ConsumerState, Status
 from mqkit.registration.handler import Handler
@@ -75,7 +77,7 @@ class Consumer:
     @property
     def in_flight(self) -> int:
         """Deliveries whose handler runs, or whose outcome is being settled."""
-        return len(self._workers.in_flight())
+        return self._workers.count
 
     @property
     def state(self) -> ConsumerState:
@@ -86,6 +88,21 @@ class Consumer:
             return paused
         attached = self._subscription.is_attached
         return ConsumerState(Status.CONSUMING if attached else Status.DETACHED)
+
+    @property
+    def reading(self) -> ConsumerReading:
+        """How it is, for who watches the service."""
+        last = self._settler.close_delay.last
+        return ConsumerReading(
+            handler=self.handler.name,
+            queue=self.handler.queue.name,
+            consumed=self.queue,
+            state=self.state,
+            in_flight=self.in_flight,
+            pauses=self._pauses.pauses,
+            settled_ago=None if last is None else time.monotonic() - last,
+            is_partition=self.queue != self.handler.queue.name,
+        )
 
     def delivery_of(self, task: asyncio.Task[Any]) -> Delivery | None:
         """Return what the task handles now."""

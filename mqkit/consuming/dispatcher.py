@@ -10,13 +10,26 @@ from mqkit.consuming.headers import expired
 from mqkit.consuming.invoker import Invoker
 from mqkit.errors import DecodeError
 from mqkit.message import Delivery
+from mqkit.middleware import Observers
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue
 
 
 class Dispatcher:
     """Runs one handler: decodes the body, calls the handler, and has a failure judged."""
 
-    def __init__(self, decoder: DeliveryDecoder, invoker: Invoker, judge: FailureJudge) -> None:
+    def __init__(
+        self,
+        decoder: DeliveryDecoder,
+        invoker: Invoker,
+        judge: FailureJudge,
+        observer: Observers | None = None,
+    ) -> None:
+        """Run nothing yet.
+
+        :param observer: is told of runs
+        """
+        self._handler = judge.handler
+        self._observer = observer
         self._decoder = decoder
         self._invoker = invoker
         self._judge = judge
@@ -41,12 +54,16 @@ class Dispatcher:
         except GeneratorExit:  # Python throws the coroutine away
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
+            if self._observer is not None:
+                self._observer.ran(self._handler, (delivery,), time.monotonic() - began)
             await end_cancelling()
             if delivery.settled:  # given back, and its run was cancelled for that
                 return _unless_lost(delivery, Requeue())
             # No variable holds the outcome: it has the error, whose traceback has this frame, and
             # each failed message would stay in memory until the garbage collector finds it.
             return _unless_lost(delivery, self._judge.judge(delivery, error, began))
+        if self._observer is not None:
+            self._observer.ran(self._handler, (delivery,), time.monotonic() - began)
         return _unless_lost(delivery, Ack(result, reply))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import attrgetter
@@ -64,11 +64,13 @@ class Running:
     decoder: DeliveryDecoder
     invoker: Invoker
     judge: FailureJudge
+    observer: Observers | None = None
+    """Is told of runs."""
 
     @property
     def dispatcher(self) -> Dispatcher:
         """Make what runs the handler for one message at a time."""
-        return Dispatcher(self.decoder, self.invoker, self.judge)
+        return Dispatcher(self.decoder, self.invoker, self.judge, self.observer)
 
 
 def running(
@@ -83,10 +85,12 @@ def running(
     limits: Limits = DEFAULT_LIMITS,
     check_exchange: Callable[[Exchange], None] | None = None,
     reports: ErrorReports = REPORTS,
+    observer: Observers | None = None,
 ) -> Running:
     """Make the parts that run a handler; bodies over the `limits` are dead-lettered undecoded.
 
-    `reports` says of errors what the service wants in its log. The other arguments are `Invoker`'s.
+    `reports` says of errors what the service wants in its log, and `observer` is told of runs. The
+    other arguments are `Invoker`'s.
     """
     invoker = Invoker(
         service,
@@ -100,7 +104,8 @@ def running(
         check_exchange=check_exchange,
     )
     judge = FailureJudge(handler, has_transaction=invoker.needs_message_id, reports=reports)
-    return Running(DeliveryDecoder(handler.plan.decoder, limits), invoker, judge)
+    watching = None if observer is None else observer.of_runs
+    return Running(DeliveryDecoder(handler.plan.decoder, limits), invoker, judge, watching)
 
 
 class Wiring:
@@ -116,13 +121,13 @@ class Wiring:
         values: Mapping[Any, Any],
         middleware: tuple[Middleware, ...],
         clock: Clock,
-        observer: Observer | None,
+        observers: Sequence[Observer],
     ) -> None:
         """Make nothing yet.
 
         :param values: what lives as long as the service, by its type
         :param middleware: around every handler's own
-        :param observer: is told of deliveries, beside the service's store
+        :param observers: are told of deliveries, beside the service's store
         """
         self._service = service
         self._consuming = consuming
@@ -132,9 +137,8 @@ class Wiring:
         self._values = values
         self._middleware = middleware
         self._clock = clock
-        observers = [each for each in (service.store, observer) if each is not None]
-        reports = service.error_reports
-        self._observer = Observers(observers, reports) if observers else None
+        told = [each for each in (service.store, *observers) if each is not None]
+        self._observer = Observers(told, service.error_reports) if told else None
         self._pools: list[ThreadPoolExecutor] = []
 
     def close(self) -> None:
@@ -155,6 +159,7 @@ class Wiring:
             limits=self._service.limits,
             check_exchange=self._service.check_exchange,
             reports=self._service.error_reports,
+            observer=self._observer,
         )
         if handler.order_by is None:
             return [self._unordered(handler, made)]
@@ -171,7 +176,7 @@ class Wiring:
     def _unordered(self, handler: Handler, made: Running) -> Consumer:
         batcher = None
         if handler.batch is not None:
-            batcher = Batcher(handler, made.decoder, made.invoker, made.judge)
+            batcher = Batcher(handler, made.decoder, made.invoker, made.judge, made.observer)
         sharing = self._sharing(handler, made) if batcher is None else None
         run = made.dispatcher.dispatch if batcher is None else batcher.dispatch
         pauses, dispatch = self._paused(handler, run if sharing is None else sharing.dispatch)
@@ -197,7 +202,9 @@ class Wiring:
             sharing = self._sharing(handler, made)
             run = made.dispatcher.dispatch if sharing is None else sharing.dispatch
             pauses, dispatch = self._paused(handler, run)
-            held = HeldRetries(handler, dispatch, keys, self._log_of(handler))
+            held = HeldRetries(
+                handler, dispatch, keys, self._log_of(handler), observer=self._observer
+            )
             yield self._consumer(
                 handler,
                 handler.queue.partition(number),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Self
@@ -27,6 +28,7 @@ from mqkit.message import Message
 from mqkit.publishing.channel import PublishChannel
 from mqkit.publishing.confirms import ConfirmChannel
 from mqkit.publishing.exchanges import Exchanges
+from mqkit.publishing.pipeline import OnEnded
 from mqkit.publishing.replies import DIRECT_REPLY_TO
 from mqkit.publishing.verdicts import Progress, Stage, judge
 
@@ -106,13 +108,15 @@ class Requester:
         self,
         connection: Connection,
         exchanges: Exchanges,
+        on_confirmed: Callable[[Message], None],
+        on_ended: OnEnded | None = None,
         *,
         window: int,
-        on_confirmed: Callable[[Message], None],
     ) -> None:
         self._window = asyncio.Semaphore(window)
         self._channel = PublishChannel(connection, exchanges, ReplyChannel.open)
         self._on_confirmed = on_confirmed
+        self._on_ended = on_ended
         self._asking = 0
         self._none_asking = asyncio.Event()
         self._none_asking.set()
@@ -126,17 +130,32 @@ class Requester:
         )
         request = replace(request, properties=properties, mandatory=True)
         progress = Progress()
+        began = time.monotonic()
         self._asking += 1
         self._none_asking.clear()
         try:
-            async with asyncio.timeout(seconds):
-                return await self._answer(request, progress)
-        except TimeoutError:
-            raise self._deadline_passed(request, progress, seconds) from None
+            return await self._ask(request, progress, seconds, began)
+        except BaseException as error:
+            if progress.stage is not Stage.REPLY:
+                self._end(request, began, error)
+            raise
         finally:
             self._asking -= 1
             if not self._asking:
                 self._none_asking.set()
+
+    async def _ask(
+        self, request: Message, progress: Progress, seconds: float, began: float
+    ) -> Incoming:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._answer(request, progress, began)
+        except TimeoutError:
+            raise self._deadline_passed(request, progress, seconds) from None
+
+    def _end(self, request: Message, began: float, error: BaseException | None = None) -> None:
+        if self._on_ended is not None:
+            self._on_ended(request, time.monotonic() - began, error)
 
     async def idle(self) -> None:
         """Wait until every request that was given has its reply, or has failed."""
@@ -146,7 +165,7 @@ class Requester:
         """Refuse further requests; those that wait for their reply have lost it."""
         await self._channel.close()
 
-    async def _answer(self, request: Message, progress: Progress) -> Incoming:
+    async def _answer(self, request: Message, progress: Progress, began: float) -> Incoming:
         answer: Answer = asyncio.get_running_loop().create_future()
         channel: ReplyChannel | None = None
         try:
@@ -163,6 +182,7 @@ class Requester:
             if judgement is None:
                 progress.stage = Stage.REPLY
                 self._on_confirmed(request)
+                self._end(request, began)
             reply = await answer
             if isinstance(reply, Gone):
                 # It is not written again: unlike a message, a request must not be handled twice

@@ -19,6 +19,7 @@ from mqkit.consuming.invoker import Invoker
 from mqkit.consuming.threads.endings import aborted
 from mqkit.errors import BatchResultError, DecodeError, HandlerAbortedError
 from mqkit.message import Delivery
+from mqkit.middleware import Observers
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, instruction
 from mqkit.publishing.window import Window
 from mqkit.registration.handler import Handler
@@ -43,8 +44,18 @@ class Batcher:
     """Runs a handler for as many messages at once as have come together."""
 
     def __init__(
-        self, handler: Handler, decoder: DeliveryDecoder, invoker: Invoker, judge: FailureJudge
+        self,
+        handler: Handler,
+        decoder: DeliveryDecoder,
+        invoker: Invoker,
+        judge: FailureJudge,
+        observer: Observers | None = None,
     ) -> None:
+        """Collect nothing yet.
+
+        :param observer: is told of runs
+        """
+        self._observer = observer
         assert handler.batch is not None, "it handles batches"
         self._size, self._within = handler.batch
         self._handler = handler
@@ -138,6 +149,8 @@ class Batcher:
         if not run.done():
             run.cancel()
             await asyncio.wait([run])
+        if self._observer is not None:
+            self._observer.ran(self._handler.name, deliveries, time.monotonic() - began)
         results = self._results(run, len(items))
         for item, result in zip(items, results, strict=True):
             if not item.outcome.done():
