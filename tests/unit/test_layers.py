@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 ROWS: list[list[str]] = [
-    ["embedded"],
+    ["embedded", "pictures"],
     ["clock", "message", "system"],
     ["logging"],
     ["errors"],
