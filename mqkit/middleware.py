@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from mqkit.logging.error_reports import REPORTS, ErrorReports
 from mqkit.message import Delivery, Message
@@ -126,20 +126,15 @@ class Observer(Protocol):
     that has this one as its base may leave out what it does not need.
     """
 
+    times_runs: ClassVar[bool] = False
+    """Whether it reads `Delivery.ran`, which costs each message the look at a clock."""
+
     def received(self, handler: str, delivery: Delivery) -> None:  # noqa: ARG002
         """Called when a delivery has come and waits for its turn; not while its handler pauses."""
         return
 
     def started(self, handler: str, delivery: Delivery) -> None:  # noqa: ARG002
         """Called before the handler runs for a delivery."""
-        return
-
-    def ran(self, handler: str, deliveries: Sequence[Delivery], seconds: float) -> None:  # noqa: ARG002
-        """Called after each run of a handler, however it ended, with all of a batch at once.
-
-        `seconds` is how long it took, with the middleware and the transaction around it. Nothing is
-        settled yet.
-        """
         return
 
     def held(self, handler: str, delivery: Delivery, outcome: RetryAfter) -> None:  # noqa: ARG002
@@ -155,6 +150,14 @@ class Observer(Protocol):
         The outcome is `Lost` where the delivery's channel closed before that.
         """
         return
+
+    def settled_together(self, handler: str, settled: Sequence[tuple[Delivery, Outcome]]) -> None:
+        """Called in the place of `settled`, with all that were settled in one turn of the loop.
+
+        Whoever is told of each message can do so at a fraction of the cost here.
+        """
+        for delivery, outcome in settled:
+            self.settled(handler, delivery, outcome)
 
     def confirmed(self, message: Message) -> None:  # noqa: ARG002
         """Called after the broker confirmed a message of the service's publisher, or a copy."""
@@ -184,18 +187,15 @@ class Observers:
         # Most leave out most of it, and a call costs each message a little.
         self._of_received = [each.received for each in overriding(told, "received")]
         self._of_started = [each.started for each in overriding(told, "started")]
-        self._of_ran = [each.ran for each in overriding(told, "ran")]
+        self.times_runs = any(getattr(each, "times_runs", False) for each in told)
         self._of_held = [each.held for each in overriding(told, "held")]
-        self._of_settled = [each.settled for each in overriding(told, "settled")]
+        together = overriding(told, "settled_together")
+        self._of_settled_together = [each.settled_together for each in together]
+        self._of_settled = [e.settled for e in overriding(told, "settled") if e not in together]
         self._of_confirmed = [each.confirmed for each in overriding(told, "confirmed")]
         self._of_publish_ended = [each.publish_ended for each in overriding(told, "publish_ended")]
         self._of_running = [each.running for each in overriding(told, "running")]
         self._reports = reports
-
-    @property
-    def of_runs(self) -> Observers | None:
-        """These, if one of them is told of runs; else None: nobody has to take their time."""
-        return self if self._of_ran else None
 
     @property
     def on_confirmed(self) -> Callable[[Message], None] | None:
@@ -228,14 +228,6 @@ class Observers:
             except BaseException as error:  # noqa: BLE001 - it concerns nobody else
                 self._log_failure(handler, "started", error)
 
-    def ran(self, handler: str, deliveries: Sequence[Delivery], seconds: float) -> None:
-        """Tell them of a run that has ended."""
-        for ran in self._of_ran:
-            try:
-                ran(handler, deliveries, seconds)
-            except BaseException as error:  # noqa: BLE001 - it concerns nobody else
-                self._log_failure(handler, "handled", error)
-
     def held(self, handler: str, delivery: Delivery, outcome: RetryAfter) -> None:
         """Tell them of a message that waits here for its next attempt."""
         for held in self._of_held:
@@ -249,6 +241,26 @@ class Observers:
         for settled in self._of_settled:
             try:
                 settled(handler, delivery, outcome)
+            except BaseException as error:  # noqa: BLE001 - it concerns nobody else
+                self._log_failure(handler, "settled", error)
+        if self._of_settled_together:
+            self._together(handler, ((delivery, outcome),))
+
+    def settled_together(self, handler: str, settled: Sequence[tuple[Delivery, Outcome]]) -> None:
+        """Tell them of deliveries whose acks were written together."""
+        if self._of_settled_together:
+            self._together(handler, settled)
+        for each in self._of_settled:
+            for delivery, outcome in settled:
+                try:
+                    each(handler, delivery, outcome)
+                except BaseException as error:  # noqa: BLE001 - it concerns nobody else
+                    self._log_failure(handler, "settled", error)
+
+    def _together(self, handler: str, settled: Sequence[tuple[Delivery, Outcome]]) -> None:
+        for together in self._of_settled_together:
+            try:
+                together(handler, settled)
             except BaseException as error:  # noqa: BLE001 - it concerns nobody else
                 self._log_failure(handler, "settled", error)
 

@@ -10,7 +10,6 @@ from mqkit.consuming.headers import expired
 from mqkit.consuming.invoker import Invoker
 from mqkit.errors import DecodeError
 from mqkit.message import Delivery
-from mqkit.middleware import Observers
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue
 
 
@@ -22,14 +21,14 @@ class Dispatcher:
         decoder: DeliveryDecoder,
         invoker: Invoker,
         judge: FailureJudge,
-        observer: Observers | None = None,
+        *,
+        times_runs: bool = False,
     ) -> None:
         """Run nothing yet.
 
-        :param observer: is told of runs
+        :param times_runs: whether each delivery is to say when it ran
         """
-        self._handler = judge.handler
-        self._observer = observer
+        self._times_runs = times_runs
         self._decoder = decoder
         self._invoker = invoker
         self._judge = judge
@@ -54,16 +53,16 @@ class Dispatcher:
         except GeneratorExit:  # Python throws the coroutine away
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
-            if self._observer is not None:
-                self._observer.ran(self._handler, (delivery,), time.monotonic() - began)
+            if self._times_runs:
+                delivery.ran = (began, time.monotonic())
             await end_cancelling()
             if delivery.settled:  # given back, and its run was cancelled for that
                 return _unless_lost(delivery, Requeue())
             # No variable holds the outcome: it has the error, whose traceback has this frame, and
             # each failed message would stay in memory until the garbage collector finds it.
             return _unless_lost(delivery, self._judge.judge(delivery, error, began))
-        if self._observer is not None:
-            self._observer.ran(self._handler, (delivery,), time.monotonic() - began)
+        if self._times_runs:
+            delivery.ran = (began, time.monotonic())
         return _unless_lost(delivery, Ack(result, reply))
 
 

@@ -45,7 +45,6 @@ class FailureJudge:
         :param has_transaction: whether the handler runs in a transaction of a store, whose errors
             are judged before the policy is asked
         """
-        self.handler = handler.name
         self._handler = handler
         self._has_transaction = has_transaction
         self._reports = reports

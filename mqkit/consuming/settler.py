@@ -104,8 +104,7 @@ class Settler:
         else:
             self.close_delay.wrote(len(writes))
             if self._observer is not None:
-                for delivery, outcome in due:
-                    self._tell(delivery, outcome)
+                self._observer.settled_together(self._log.handler, due)
             if self._log.tells_successes:
                 for delivery, outcome in due:
                     if isinstance(outcome, Ack):  # a copy's is logged when it is confirmed

@@ -64,13 +64,13 @@ class Running:
     decoder: DeliveryDecoder
     invoker: Invoker
     judge: FailureJudge
-    observer: Observers | None = None
-    """Is told of runs."""
+    times_runs: bool = False
+    """Whether each delivery is to say when it ran."""
 
     @property
     def dispatcher(self) -> Dispatcher:
         """Make what runs the handler for one message at a time."""
-        return Dispatcher(self.decoder, self.invoker, self.judge, self.observer)
+        return Dispatcher(self.decoder, self.invoker, self.judge, times_runs=self.times_runs)
 
 
 def running(
@@ -85,12 +85,12 @@ def running(
     limits: Limits = DEFAULT_LIMITS,
     check_exchange: Callable[[Exchange], None] | None = None,
     reports: ErrorReports = REPORTS,
-    observer: Observers | None = None,
+    times_runs: bool = False,
 ) -> Running:
     """Make the parts that run a handler; bodies over the `limits` are dead-lettered undecoded.
 
-    `reports` says of errors what the service wants in its log, and `observer` is told of runs. The
-    other arguments are `Invoker`'s.
+    `reports` says of errors what the service wants in its log; with `times_runs` each delivery says
+    when it ran. The other arguments are `Invoker`'s.
     """
     invoker = Invoker(
         service,
@@ -104,8 +104,7 @@ def running(
         check_exchange=check_exchange,
     )
     judge = FailureJudge(handler, has_transaction=invoker.needs_message_id, reports=reports)
-    watching = None if observer is None else observer.of_runs
-    return Running(DeliveryDecoder(handler.plan.decoder, limits), invoker, judge, watching)
+    return Running(DeliveryDecoder(handler.plan.decoder, limits), invoker, judge, times_runs)
 
 
 class Wiring:
@@ -159,7 +158,7 @@ class Wiring:
             limits=self._service.limits,
             check_exchange=self._service.check_exchange,
             reports=self._service.error_reports,
-            observer=self._observer,
+            times_runs=self._observer is not None and self._observer.times_runs,
         )
         if handler.order_by is None:
             return [self._unordered(handler, made)]
@@ -176,7 +175,9 @@ class Wiring:
     def _unordered(self, handler: Handler, made: Running) -> Consumer:
         batcher = None
         if handler.batch is not None:
-            batcher = Batcher(handler, made.decoder, made.invoker, made.judge, made.observer)
+            batcher = Batcher(
+                handler, made.decoder, made.invoker, made.judge, times_runs=made.times_runs
+            )
         sharing = self._sharing(handler, made) if batcher is None else None
         run = made.dispatcher.dispatch if batcher is None else batcher.dispatch
         pauses, dispatch = self._paused(handler, run if sharing is None else sharing.dispatch)

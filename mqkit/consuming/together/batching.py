@@ -19,7 +19,6 @@ from mqkit.consuming.invoker import Invoker
 from mqkit.consuming.threads.endings import aborted
 from mqkit.errors import BatchResultError, DecodeError, HandlerAbortedError
 from mqkit.message import Delivery
-from mqkit.middleware import Observers
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, instruction
 from mqkit.publishing.window import Window
 from mqkit.registration.handler import Handler
@@ -49,13 +48,14 @@ class Batcher:
         decoder: DeliveryDecoder,
         invoker: Invoker,
         judge: FailureJudge,
-        observer: Observers | None = None,
+        *,
+        times_runs: bool = False,
     ) -> None:
         """Collect nothing yet.
 
-        :param observer: is told of runs
+        :param times_runs: whether each delivery is to say when it ran
         """
-        self._observer = observer
+        self._times_runs = times_runs
         assert handler.batch is not None, "it handles batches"
         self._size, self._within = handler.batch
         self._handler = handler
@@ -149,8 +149,10 @@ class Batcher:
         if not run.done():
             run.cancel()
             await asyncio.wait([run])
-        if self._observer is not None:
-            self._observer.ran(self._handler.name, deliveries, time.monotonic() - began)
+        if self._times_runs:
+            for delivery in deliveries:
+                delivery.ran = (began, None)
+            deliveries[0].ran = (began, time.monotonic())
         results = self._results(run, len(items))
         for item, result in zip(items, results, strict=True):
             if not item.outcome.done():

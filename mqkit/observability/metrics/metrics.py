@@ -11,9 +11,10 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from mqkit.message import Delivery, Message
+from mqkit.message import Delivery, Message, Properties
 from mqkit.middleware import ConsumerReading, Observer, ServiceReading
 from mqkit.observability.metrics.buckets import Buckets
 from mqkit.observability.metrics.results import CONFIRMED, RESULTS, result_of
@@ -82,6 +83,8 @@ class Metrics(Observer):
     :raises ConfigurationError: the registry has the metrics of a service already
     """
 
+    times_runs = True
+
     def __init__(
         self,
         registry: CollectorRegistry | None = None,
@@ -94,6 +97,9 @@ class Metrics(Observer):
         self._wait_bounds = list(self.buckets.queue)
         self._confirm_bounds = list(self.buckets.confirm)
         self._now = now
+        # Within a second all timestamps are one, and it takes a while to make seconds of it.
+        self._last_timestamp: datetime | None = None
+        self._last_published = 0.0
         self._handlers: dict[tuple[str, str], _OfHandler] = {}
         self._results: Counter[str] = Counter()
         self._confirm_counts = [0] * (len(self._confirm_bounds) + 1)
@@ -104,50 +110,40 @@ class Metrics(Observer):
 
             register(registry, self.snapshot)
 
-    def ran(self, handler: str, deliveries: Sequence[Delivery], seconds: float) -> None:
-        """Count a run, and how long its messages had waited for it."""
-        of = self._handlers.get((handler, deliveries[0].queue)) or self._add(handler, deliveries)
-        of.run_counts[bisect_left(self._run_bounds, seconds)] += 1
-        of.run_seconds += seconds
-        for delivery in deliveries:
-            # A retry has waited for its delay, and one that comes again for somebody's death.
-            if delivery.attempt == 1 and not delivery.redelivered:
-                properties = delivery.properties
-                stamp = properties.headers.get(STAMP) if properties.headers else None
-                if stamp.__class__ is int:
-                    published: float = stamp / 1000
-                elif properties.timestamp is not None:
-                    published = properties.timestamp.timestamp()
-                else:
-                    continue
-                waited = self._now() - seconds - published
-                if waited < 0.0:
-                    if waited < -AHEAD:
-                        continue
-                    waited = 0.0
-                elif waited > OLDEST:
-                    continue
-                of.wait_counts[bisect_left(self._wait_bounds, waited)] += 1
-                of.wait_seconds += waited
+    def held(self, handler: str, delivery: Delivery, outcome: RetryAfter) -> None:
+        """Count a retry in its place, and the run that failed."""
+        of = self._of(handler, delivery)
+        of.held += 1
+        if delivery.ran is not None:
+            began, ended = delivery.ran
+            if ended is not None:
+                of.run_counts[bisect_left(self._run_bounds, ended - began)] += 1
+                of.run_seconds += ended - began
+            if delivery.attempt == 1 and outcome.counted:  # it waits for its first that counts
+                self._add_wait(of, delivery.properties, began + self._now() - time.monotonic())
 
-    def held(self, handler: str, delivery: Delivery, outcome: RetryAfter) -> None:  # noqa: ARG002
-        """Count a retry in its place."""
-        self._of(handler, delivery).held += 1
-
-    def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
-        """Count a delivery by its outcome."""
-        of = self._handlers.get((handler, delivery.queue)) or self._add(handler, (delivery,))
-        kind = outcome.__class__
-        if kind is Ack:
-            of.acked += 1
-        elif isinstance(outcome, RetryAfter):
-            of.retried += 1
-        elif isinstance(outcome, DeadLetter):
-            of.dead[outcome.reason] += 1
-        elif kind is Requeue:
-            of.requeued += 1
-        elif kind is Lost:
-            of.lost += 1
+    def settled_together(self, handler: str, settled: Sequence[tuple[Delivery, Outcome]]) -> None:
+        """Count deliveries by their outcomes, their runs, and how long they waited for these."""
+        of = self._of(handler, settled[0][0])  # they are of one queue: of one consumer
+        wall = self._now() - time.monotonic()
+        # All that a message costs, and so without a call that it could do without.
+        run_counts, run_bounds, run_seconds, acked = of.run_counts, self._run_bounds, 0.0, 0
+        for delivery, outcome in settled:
+            if (ran := delivery.ran) is not None:
+                began, ended = ran
+                if ended is not None:
+                    seconds = ended - began
+                    run_counts[bisect_left(run_bounds, seconds)] += 1
+                    run_seconds += seconds
+                # A retry has waited for its delay, and what comes again for somebody's death.
+                if delivery.attempt == 1 and not delivery.redelivered:
+                    self._add_wait(of, delivery.properties, began + wall)
+            if outcome.__class__ is Ack:
+                acked += 1
+            else:
+                _count(of, outcome)
+        of.run_seconds += run_seconds
+        of.acked += acked
 
     def publish_ended(self, message: Message, seconds: float, error: BaseException | None) -> None:  # noqa: ARG002
         """Count a publish by its result."""
@@ -204,11 +200,30 @@ class Metrics(Observer):
         )
 
     def _of(self, handler: str, delivery: Delivery) -> _OfHandler:
-        return self._handlers.get((handler, delivery.queue)) or self._add(handler, (delivery,))
+        key = handler, delivery.queue
+        return self._handlers.get(key) or self._handlers.setdefault(key, _OfHandler(self.buckets))
 
-    def _add(self, handler: str, deliveries: Sequence[Delivery]) -> _OfHandler:
-        key = handler, deliveries[0].queue
-        return self._handlers.setdefault(key, _OfHandler(self.buckets))
+    def _add_wait(self, of: _OfHandler, properties: Properties, began: float) -> None:
+        """Count how long a message had waited when its run began, on the wall clock."""
+        timestamp = properties.timestamp
+        stamp = properties.headers.get(STAMP) if properties.headers else None
+        if isinstance(stamp, int):
+            waited = began - stamp / 1000
+        elif timestamp is None:
+            return
+        else:
+            if timestamp != self._last_timestamp:
+                self._last_timestamp = timestamp
+                self._last_published = timestamp.timestamp()
+            waited = began - self._last_published
+        if waited < 0.0:
+            if waited < -AHEAD:
+                return
+            waited = 0.0
+        elif waited > OLDEST:
+            return
+        of.wait_counts[bisect_left(self._wait_bounds, waited)] += 1
+        of.wait_seconds += waited
 
     def _times(self) -> Iterator[tuple[str, tuple[str, ...], list[int], float]]:
         for labels, of in list(self._handlers.items()):
@@ -238,6 +253,18 @@ class Metrics(Observer):
         yield from _of_consumers(reading.consumers)
         if reading.has_store:
             yield from _of_store(reading)
+
+
+def _count(of: _OfHandler, outcome: Outcome) -> None:
+    match outcome:
+        case RetryAfter():
+            of.retried += 1
+        case DeadLetter(reason):
+            of.dead[reason] += 1
+        case Requeue():
+            of.requeued += 1
+        case Lost():
+            of.lost += 1
 
 
 def _of_connections(reading: ServiceReading) -> Iterator[tuple[str, tuple[str, ...], float]]:
