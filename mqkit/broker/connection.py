@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 from tenacity import (
     AsyncRetrying,
@@ -21,6 +20,7 @@ from mqkit.broker.reconnect import (
     wait_between_rounds,
     worth_trying_again,
 )
+from mqkit.clock import monotonic
 from mqkit.drivers.base import Driver, DriverChannel, DriverConnection
 from mqkit.errors import ChannelClosedError, ConnectError
 from mqkit.logging.error_reports import log_problem
@@ -95,7 +95,7 @@ class Connection:
     @property
     def blocked_seconds(self) -> float:
         """For how long, in all, the broker has blocked publishers on it."""
-        now = 0.0 if self._blocked is None else time.monotonic() - self._blocked_since
+        now = 0.0 if self._blocked is None else monotonic() - self._blocked_since
         return self._blocked_for + now
 
     @property
@@ -245,7 +245,7 @@ class Connection:
         if reason == self._blocked:
             return
         self._blocked_for = self.blocked_seconds
-        self._blocked_since = time.monotonic()
+        self._blocked_since = monotonic()
         self._blocked = reason
         if reason is None:
             self._blocking.clear()

@@ -17,6 +17,7 @@ from mqkit.cli.relay import relay
 from mqkit.cli.run import run
 from mqkit.cli.saga import app as saga
 from mqkit.cli.status import status
+from mqkit.cli.topology.commands import app as topology
 
 ABOUT = (
     "Message handlers on RabbitMQ. No message is lost, and what a handler does in its store's "
@@ -38,6 +39,7 @@ app.command()(broker)
 app.command()(relay)
 app.command()(status)
 app.add_typer(saga, name="saga")
+app.add_typer(topology, name="topology")
 
 
 def _tell_version(asked: bool) -> None:

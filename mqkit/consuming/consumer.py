@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -92,7 +91,6 @@ class Consumer:
     @property
     def reading(self) -> ConsumerReading:
         """How it is, for who watches the service."""
-        last = self._settler.close_delay.last
         return ConsumerReading(
             handler=self.handler.name,
             queue=self.handler.queue.name,
@@ -100,7 +98,7 @@ class Consumer:
             state=self.state,
             in_flight=self.in_flight,
             pauses=self._pauses.pauses,
-            settled_ago=None if last is None else time.monotonic() - last,
+            settled_ago=self._settler.close_delay.ago,
             is_partition=self.queue != self.handler.queue.name,
         )
 
@@ -160,8 +158,8 @@ class Consumer:
         unsettled = [delivery for _, delivery in in_flight if not delivery.settled]
         for delivery in unsettled:
             self._settler.give_back(delivery)
-        for task, _ in in_flight:
-            task.cancel()
+        for run, _ in in_flight:
+            run.cancel()
         return len(unsettled)
 
     def pause(self) -> None:
@@ -184,7 +182,7 @@ class Consumer:
 
         Of a batch all waits that runs: for its other messages, or for another batch.
         """
-        waiting, running = self._workers.waiting(), list(self._workers.current.values())
+        waiting, running = self._workers.waiting(), self._workers.running()
         can_wait = self.handler.batch is not None and self._subscription.most > self._can_run
         return (waiting or running if can_wait else waiting), running
 

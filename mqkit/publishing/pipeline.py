@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import (
     AsyncIterable,
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mqkit.checks.checked import shown
+from mqkit.clock import loop_clock, monotonic
 from mqkit.drivers.base import Acked, Verdict
 from mqkit.errors import InvalidMessageError, MqkitError, OptionError
 from mqkit.logging.error_reports import log_error
@@ -70,14 +70,14 @@ async def told(
         await sending
         tell(message)
         return
-    began = time.monotonic()
+    began = monotonic()
     try:
         await sending
     except BaseException as error:
-        on_ended(message, time.monotonic() - began, error)
+        on_ended(message, monotonic() - began, error)
         raise
     tell(message)
-    on_ended(message, time.monotonic() - began, None)
+    on_ended(message, monotonic() - began, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +137,11 @@ class PublishPipeline:
         self._tell = tell
         self._on_ended = on_ended
         self._seconds = seconds
+        self._now = loop_clock()
         self._begun = self._ended = 0
         self._in_flight = 0
         """How many were written without a task and have no verdict yet."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._held: deque[tuple[int, Message, float]] = deque()
         self._changed = asyncio.Event()
         self._defect: BaseException | None = None
@@ -183,7 +184,7 @@ class PublishPipeline:
         self._start(index, message)
 
     def _start(self, index: int, message: Message) -> None:
-        began = time.monotonic()
+        began = self._now()
         try:
             if self._held or self._tasks or not self._write(index, message, began, self._seconds):
                 self._held.append((index, message, began))
@@ -203,7 +204,7 @@ class PublishPipeline:
         while self._held and not self._tasks:
             index, message, began = self._held[0]
             # Rounded: all deadlines that are as many seconds away share a timer.
-            left = round(began + self._seconds - time.monotonic(), 1)
+            left = round(began + self._seconds - self._now(), 1)
             try:
                 written = left > 0 and self._write(index, message, began, left)
             except MqkitError as error:
@@ -237,7 +238,7 @@ class PublishPipeline:
         if isinstance(verdict, Acked):
             self._tell(message)
             if self._on_ended is not None:
-                self._on_ended(message, time.monotonic() - in_flight.began, None)
+                self._on_ended(message, self._now() - in_flight.began, None)
             self._finish(in_flight.index, message.properties.message_id)
         else:
             sending = self._sender.resend(message, verdict, self._seconds, in_flight.began)
@@ -258,11 +259,11 @@ class PublishPipeline:
                 self._end(index, message, began)
 
         task = asyncio.create_task(send())
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._on_task_done)
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
         self._write_held()
@@ -275,7 +276,7 @@ class PublishPipeline:
         self, index: int, message: Message, began: float, error: MqkitError | None = None
     ) -> None:
         if self._on_ended is not None:
-            self._on_ended(message, time.monotonic() - began, error)
+            self._on_ended(message, self._now() - began, error)
         self._finish(index, message.properties.message_id, error)
 
     def _finish(self, index: int, message_id: str | None, error: MqkitError | None = None) -> None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Self
 
 from mqkit.broker.connection import Connection
+from mqkit.clock import monotonic
 from mqkit.drivers.base import Closed, DriverChannel, Gone, Incoming, Verdict
 from mqkit.errors import (
     BrokerError,
@@ -33,10 +32,6 @@ from mqkit.publishing.replies import DIRECT_REPLY_TO
 from mqkit.publishing.verdicts import Progress, Stage, judge
 
 logger = logging.getLogger(__name__)
-
-CORRELATION_BYTES = 16
-"""Random bytes of a correlation id. Whoever gets one request sees where its channel's replies go;
-what it cannot do is to answer another one, whose id it cannot guess."""
 
 ASK_AGAIN = (
     "it may have been handled; ask again under the same message_id, which a handler with a store "
@@ -101,13 +96,16 @@ class ReplyChannel(ConfirmChannel):
 class Requester:
     """Publishes requests over one connection and waits for their replies.
 
-    `on_confirmed` is called with each request that is stored.
+    `on_confirmed` is called with each request that is stored. `new_id` makes correlation ids, which
+    nobody may guess: whoever gets one request sees where its channel's replies go, and must not be
+    able to answer another one.
     """
 
     def __init__(
         self,
         connection: Connection,
         exchanges: Exchanges,
+        new_id: Callable[[], str],
         on_confirmed: Callable[[Message], None],
         on_ended: OnEnded | None = None,
         *,
@@ -117,6 +115,7 @@ class Requester:
         self._channel = PublishChannel(connection, exchanges, ReplyChannel.open)
         self._on_confirmed = on_confirmed
         self._on_ended = on_ended
+        self._new_id = new_id
         self._asking = 0
         self._none_asking = asyncio.Event()
         self._none_asking.set()
@@ -125,12 +124,12 @@ class Requester:
         """Publish `request` once, and return the first reply; raises as `Publisher.request`."""
         properties = replace(
             request.properties,
-            correlation_id=secrets.token_urlsafe(CORRELATION_BYTES),
+            correlation_id=self._new_id(),
             reply_to=DIRECT_REPLY_TO,
         )
         request = replace(request, properties=properties, mandatory=True)
         progress = Progress()
-        began = time.monotonic()
+        began = monotonic()
         self._asking += 1
         self._none_asking.clear()
         try:
@@ -155,7 +154,7 @@ class Requester:
 
     def _end(self, request: Message, began: float, error: BaseException | None = None) -> None:
         if self._on_ended is not None:
-            self._on_ended(request, time.monotonic() - began, error)
+            self._on_ended(request, monotonic() - began, error)
 
     async def idle(self) -> None:
         """Wait until every request that was given has its reply, or has failed."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from mqkit.clock import monotonic
 from mqkit.message import Delivery, Message, Properties
 from mqkit.middleware import ConsumerReading, Observer, ServiceReading
 from mqkit.observability.metrics.buckets import Buckets
@@ -120,12 +121,12 @@ class Metrics(Observer):
                 of.run_counts[bisect_left(self._run_bounds, ended - began)] += 1
                 of.run_seconds += ended - began
             if delivery.attempt == 1 and outcome.counted:  # it waits for its first that counts
-                self._add_wait(of, delivery.properties, began + self._now() - time.monotonic())
+                self._add_wait(of, delivery.properties, began + self._now() - monotonic())
 
     def settled_together(self, handler: str, settled: Sequence[tuple[Delivery, Outcome]]) -> None:
         """Count deliveries by their outcomes, their runs, and how long they waited for these."""
         of = self._of(handler, settled[0][0])  # they are of one queue: of one consumer
-        wall = self._now() - time.monotonic()
+        wall = self._now() - monotonic()
         # All that a message costs, and so without a call that it could do without.
         run_counts, run_bounds, run_seconds, acked = of.run_counts, self._run_bounds, 0.0, 0
         for delivery, outcome in settled:
