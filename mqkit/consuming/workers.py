@@ -79,7 +79,7 @@ class WorkerPool(Generic[T]):
     @property
     def count(self) -> int:
         """How much is being worked on."""
-        return len(self._current) + len(self._beside)
+        return len(self._current) + len(self._outside) + len(self._beside)
 
     @property
     def is_paused(self) -> bool:

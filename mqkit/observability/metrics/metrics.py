@@ -123,6 +123,10 @@ class Metrics(Observer):
             if delivery.attempt == 1 and outcome.counted:  # it waits for its first that counts
                 self._add_wait(of, delivery.properties, began + self._now() - monotonic())
 
+    def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
+        """Count a delivery by its outcome."""
+        self.settled_together(handler, ((delivery, outcome),))
+
     def settled_together(self, handler: str, settled: Sequence[tuple[Delivery, Outcome]]) -> None:
         """Count deliveries by their outcomes, their runs, and how long they waited for these."""
         of = self._of(handler, settled[0][0])  # they are of one queue: of one consumer
@@ -179,18 +183,18 @@ class Metrics(Observer):
         reading = self.reading
         if reading is None:
             return Snapshot()
-        service = reading.service
+        service = _writable(reading.service)
         for (
             each
         ) in reading.consumers:  # with zeros from the start: the first message is a rise, too
             self._handlers.setdefault((each.handler, each.queue), _OfHandler(self.buckets))
         return Snapshot(
             tuple(
-                Number(name, (service, *labels), value)
+                Number(name, (service, *map(_writable, labels)), value)
                 for name, labels, value in self._numbers(reading)
             ),
             tuple(
-                Times(name, (service, *labels), tuple(counts), seconds)
+                Times(name, (service, *map(_writable, labels)), tuple(counts), seconds)
                 for name, labels, counts, seconds in self._times()
             ),
             {
@@ -254,6 +258,11 @@ class Metrics(Observer):
         yield from _of_consumers(reading.consumers)
         if reading.has_store:
             yield from _of_store(reading)
+
+
+def _writable(label: str) -> str:
+    """Escape what UTF-8 cannot hold: the bytes of a name that came as no text are surrogates."""
+    return label if label.isascii() else label.encode("utf-8", "backslashreplace").decode()
 
 
 def _count(of: _OfHandler, outcome: Outcome) -> None:
