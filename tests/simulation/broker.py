@@ -84,6 +84,7 @@ class BrokerHost:
         self._network = network
         self._clocks = clocks
         self.disk = Disk()
+        self.host = HOST
         self.process: Process | None = None
         self.server: EmbeddedServer | None = None
         self.url = BrokerUrl.parse(f"amqp://guest:guest@{HOST}:{PORT}/")

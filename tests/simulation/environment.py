@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -10,13 +11,22 @@ import random
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from importlib import metadata
 from typing import Any
+from zlib import crc32
 
-from mqkit.embedded.server import server as embedded_server
+from mqkit.drivers.aio_pika.channel import AioPikaChannel
+from mqkit.embedded.server.peer import Peer
+from mqkit.embedded.session.connection import Connection
 from mqkit.lifecycle import stalls
+from mqkit.publishing import outgoing
 from tests.simulation.loop import EPOCH, PROCESS, Loop
 
 _TIMES = ("time", "monotonic", "perf_counter", "time_ns", "monotonic_ns", "perf_counter_ns")
+
+
+_VERSION = functools.cache(metadata.version)
+"""Reads a package's file once; every broker and connection asks for versions."""
 
 
 class Clocks:
@@ -63,6 +73,11 @@ def virtual(loop: Loop, clocks: Clocks) -> Iterator[None]:
         (random, "_urandom", bytes_of),
         (stalls.StallWatch, "start", _nothing),
         (stalls.StallWatch, "stop", _nothing),
+        (metadata, "version", _VERSION),
+        (outgoing, "datetime", _datetime_of(clocks)),
+        (AioPikaChannel, "__hash__", lambda self: self.number),
+        (Peer, "__hash__", _by_name),
+        (Connection, "__hash__", lambda self: crc32(self.name.encode())),
     ]
     before = [(place, name, getattr(place, name)) for place, name, _ in put]
     state = random.getstate()
@@ -85,8 +100,23 @@ def virtual(loop: Loop, clocks: Clocks) -> Iterator[None]:
             gc.enable()
 
 
+def _datetime_of(clocks: Clocks) -> type:
+    class Meta(type):
+        def __instancecheck__(cls, value: object) -> bool:
+            return isinstance(value, datetime)
+
+    class Virtual(datetime, metaclass=Meta):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return clocks.utc()
+
+    return Virtual
+
+
+def _by_name(peer: Peer) -> int:
+    made = getattr(peer, "_connection", None)
+    return 0 if made is None else crc32(made.name.encode())
+
+
 def _nothing(self: stalls.StallWatch) -> None:
     """Watch no stalls: a schedule has none, as its time stands still while code runs."""
-
-
-__all__ = ["Clocks", "embedded_server", "virtual"]

@@ -97,13 +97,18 @@ class Loop(SimLoop):
         self.processes: list[Process] = []
         self.armed: dict[Process, tuple[int, Callable[[], None]]] = {}
         self.digest = 0
+        self.trace: list[str] | None = None
+        """The lines of `note`, where somebody wants to read them."""
         self.until = START
 
     # What happens, in order
 
     def note(self, text: str) -> None:
         """Put something that happened into the digest of the schedule."""
-        self.digest = zlib.crc32(f"{self._now:.6f} {text}\n".encode(), self.digest)
+        line = f"{self._now:.6f} {text}"
+        self.digest = zlib.crc32(line.encode(), self.digest)
+        if self.trace is not None:
+            self.trace.append(line)
 
     # Steps
 

@@ -96,14 +96,6 @@ class Network(SimNetwork):
                 server._closed = True
                 del self._listeners[address]
 
-    def open_transports(self) -> list[str]:
-        """Describe the connections that are open."""
-        return [
-            f"{each.client.sockname} -> {each.server.sockname}"
-            for each in self._connections
-            if not each.closed()
-        ]
-
 
 def _vanish(side: SimTransport) -> None:
     side._closed = True

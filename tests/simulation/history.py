@@ -1,0 +1,69 @@
+"""What happened in a schedule, as its handlers and publishers saw it: what the checker judges."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tests.simulation.loop import PROCESS, Loop
+
+CONFIRMED, UNKNOWN, REFUSED, PENDING = "confirmed", "unknown", "refused", "pending"
+"""What a publisher knows of a message: it is stored, it may be, it is not; it has not ended."""
+
+
+@dataclass
+class Run:
+    """One run of a handler for one message."""
+
+    name: str
+    attempt: int
+    process: str
+    began: float
+    ended: float | None = None
+    how: str = ""
+    """How it ended: 'done', or what it raised; '' if it never did."""
+
+
+@dataclass
+class History:
+    """What happened, in its order."""
+
+    loop: Loop
+    published: dict[str, str] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    met: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Which fault came while what was going on."""
+    excused: set[str] = field(default_factory=set)
+    """Messages that somebody deleted, with their queue."""
+    problems: list[str] = field(default_factory=list)
+    replies: dict[str, str] = field(default_factory=dict)
+    quiet_after: float = 0.0
+    """Seconds from the last fault until all had ended."""
+
+    def begin(self, name: str, attempt: int) -> Run:
+        """Note that a run begins."""
+        run = Run(name, attempt, str(PROCESS.get()), self.loop.time())
+        self.runs.append(run)
+        self.loop.note(f"run {name} {attempt} in {run.process}")
+        return run
+
+    def end(self, run: Run, how: str) -> None:
+        """Note how a run ended."""
+        run.ended, run.how = self.loop.time(), how
+        self.loop.note(f"{how} {run.name} {run.attempt}")
+
+    def publish(self, name: str, how: str) -> None:
+        """Note what is known of a message by who publishes it."""
+        self.published[name] = how
+        self.loop.note(f"publish {name}: {how}")
+
+    def problem(self, text: str) -> None:
+        """Note what must not be."""
+        self.problems.append(text)
+        self.loop.note(f"PROBLEM {text}")
+
+    @property
+    def done(self) -> Counter[str]:
+        """How many runs of each message ended well."""
+        return Counter(run.name for run in self.runs if run.how == "done")

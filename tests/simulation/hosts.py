@@ -1,0 +1,193 @@
+"""The hosts of a schedule whose processes run mqkit: services and publishers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from mqkit import Publisher, PublishError, Runtime
+from mqkit.errors import MqkitError
+from tests.simulation import history as known
+from tests.simulation.loop import Process
+from tests.simulation.plan import Send
+from tests.simulation.services import Work, service
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+PUBLISH_TIMEOUT = 8.0
+GRACE = 3.0
+
+RESTART = 1.0
+"""Seconds until whoever looks after a service starts one again that ended by itself."""
+
+
+class ServiceHost:
+    """A host that runs one process of the service, which is killed, stopped and started again."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self._world = world
+        self.host = f"127.0.1.{number}"
+        self.process: Process | None = None
+        self.runtime: Runtime | None = None
+        self._stop: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.wanted = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its process lives."""
+        return self._task is not None and not self._task.done() and self._is_alive
+
+    @property
+    def _is_alive(self) -> bool:
+        return self.process is not None and self.process.alive
+
+    def start(self) -> None:
+        """Start a process, unless one runs."""
+        self.wanted = True
+        if self.is_up:
+            return
+        world, loop = self._world, self._world.loop
+        process = self.process = loop.new_process(self.host)
+        with loop.inside(process):
+            self._stop = asyncio.Event()
+            made = service(world.plan, world.history, "service")
+            self.runtime = Runtime(
+                made,
+                world.broker.url,
+                driver=world.driver,
+                clock=world.clocks.utc,
+                grace=GRACE,
+            )
+            process.keep += [made, self.runtime]
+            self._task = loop.create_task(self.runtime.run(self._stop), name=str(process))
+        self._task.add_done_callback(self._ended)
+        loop.note(f"{process} starts")
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        world = self._world
+        world.loop.note(f"{self.process} ended: {type(error).__name__} {error}")
+        if error is not None:
+            world.ended_badly(self, error)
+        if self.wanted:
+            world.loop.call_later(RESTART, self._again)
+
+    def _again(self) -> None:
+        if self.wanted and not self.is_up:
+            self.start()
+
+    def kill(self, *, power: bool = False) -> None:
+        """Kill it without a word; with `power`, its host is gone as well."""
+        if self.process is None or not self.process.alive:
+            return
+        network = self._world.network
+        (network.cut_power if power else network.die)(self.process)
+        self._world.loop.kill(self.process)
+
+    def ask_to_stop(self) -> None:
+        """Ask it to stop, as SIGTERM does."""
+        self.wanted = False
+        if self._stop is not None and self._is_alive:
+            self._stop.set()
+
+    async def stopped(self) -> None:
+        """Wait until it has stopped."""
+        if self._task is not None and self._is_alive:
+            await asyncio.wait([self._task])
+
+
+class PublisherHost:
+    """A host whose process publishes what the plan says; killed, it goes on with what is left."""
+
+    def __init__(self, world: World, sends: Sequence[Send]) -> None:
+        self._world = world
+        self.host = "127.0.2.1"
+        self.process: Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._sends = list(sends)
+        self._stop: asyncio.Event | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its process lives."""
+        return self.process is not None and self.process.alive
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all is published, as far as it can be."""
+        published = self._world.history.published
+        return all(published.get(each.name, known.PENDING) != known.PENDING for each in self._sends)
+
+    def start(self) -> None:
+        """Start a process, for what no process before has tried to publish."""
+        if self.is_up:
+            return
+        loop = self._world.loop
+        process = self.process = loop.new_process(self.host)
+        with loop.inside(process):
+            self._stop = asyncio.Event()
+            self._task = loop.create_task(self._run(self._stop), name="publisher")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._world.history.problem(f"the publisher ended: {error!r}")
+
+    def kill(self, *, power: bool = False) -> None:
+        """Kill it; what is on its way then is unknown to it."""
+        if self.process is None or not self.process.alive:
+            return
+        network = self._world.network
+        (network.cut_power if power else network.die)(self.process)
+        self._world.loop.kill(self.process)
+        for name, how in self._world.history.published.items():
+            if how == known.PENDING:
+                self._world.history.publish(name, known.UNKNOWN)
+
+    async def stop(self) -> None:
+        """Let it close its publisher and end."""
+        if self._task is not None and self._stop is not None and self.is_up:
+            self._stop.set()
+            await asyncio.wait([self._task])
+
+    async def _run(self, stop: asyncio.Event) -> None:
+        world = self._world
+        publisher = Publisher(
+            world.broker.url, driver=world.driver, timeout=PUBLISH_TIMEOUT, window=100
+        )
+        publisher._clock = world.clocks.utc
+        chains: dict[str, list[Send]] = {}
+        for each in self._sends:
+            if each.name not in world.history.published:
+                # In a row, where the order counts.
+                chain = each.key if each.feature == "ordered" else each.name
+                chains.setdefault(chain, []).append(each)
+        async with asyncio.TaskGroup() as group:
+            for chain_of in chains.values():
+                group.create_task(self._publish_chain(publisher, chain_of))
+        await stop.wait()
+        await publisher.close()
+
+    async def _publish_chain(self, publisher: Publisher, sends: Sequence[Send]) -> None:
+        loop = self._world.loop
+        for each in sends:
+            await asyncio.sleep(max(0.0, self._world.began + each.at - loop.time()))
+            self._world.history.publish(each.name, known.PENDING)
+            self._world.history.publish(each.name, await self._publish(publisher, each))
+
+    async def _publish(self, publisher: Publisher, send: Send) -> str:
+        work = Work(name=send.name, script=send.script, key=send.key, duration=send.duration)
+        try:
+            await publisher.publish("", send.feature, work, message_id=send.name)
+        except PublishError as error:
+            return known.UNKNOWN if error.may_be_stored else known.REFUSED
+        except MqkitError as error:
+            self._world.history.problem(f"publishing {send.name} raised {error!r}")
+            return known.UNKNOWN
+        return known.CONFIRMED
+
+
+Kill = Callable[[], None]
