@@ -79,7 +79,7 @@ class _Kept(Store):
 class BrokerHost:
     """The host that the broker runs on; it is killed and started again."""
 
-    def __init__(self, loop: Loop, network: Network, clocks: Clocks) -> None:
+    def __init__(self, loop: Loop, network: Network, clocks: Clocks, heartbeat: int) -> None:
         self._loop = loop
         self._network = network
         self._clocks = clocks
@@ -87,7 +87,7 @@ class BrokerHost:
         self.host = HOST
         self.process: Process | None = None
         self.server: EmbeddedServer | None = None
-        self.url = BrokerUrl.parse(f"amqp://guest:guest@{HOST}:{PORT}/")
+        self.url = BrokerUrl.parse(f"amqp://guest:guest@{HOST}:{PORT}/?heartbeat={heartbeat}")
 
     @property
     def is_up(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextvars import Context, ContextVar
 from typing import Any
 
-from detangle import SimConfig, SimLoop
+from detangle import SimConfig, SimLoop, _instrument
 from detangle._context import current_host
 
 START = 1000.0
@@ -87,6 +87,8 @@ class Loop(SimLoop):
 
         :param late: the share of task steps that others overtake
         """
+        # Its wrappers of locks are for reports of deadlocks, and cost every lock something.
+        _instrument._installed = True
         super().__init__(SimConfig(seed_random=False))
         self.rng = rng
         self.late = late

@@ -86,6 +86,8 @@ class Plan:
     backlog: bool = False
     """Whether the services start after the messages were published."""
     concurrency: int = 3
+    heartbeat: int = 4
+    """Seconds."""
     extra: dict[str, Any] = field(default_factory=dict)
 
     def without(self, *, send: int | None = None, fault: int | None = None) -> Plan:
@@ -117,6 +119,7 @@ def draw(seed: int) -> Plan:
         fragment=rng.choice((0.0, 0.0, 0.1)),
         backlog=backlog,
         concurrency=rng.choice((1, 2, 5)),
+        heartbeat=rng.choice((4, 8)),
     )
 
 

@@ -50,7 +50,7 @@ class World:
         self.network = network.install(self.loop, latency=plan.latency, fragment=plan.fragment)
         self.clocks = Clocks(self.loop)
         self.history = History(self.loop)
-        self.broker = BrokerHost(self.loop, self.network, self.clocks)
+        self.broker = BrokerHost(self.loop, self.network, self.clocks, plan.heartbeat)
         self.driver = "aio-pika"
         self.services = [ServiceHost(self, number) for number in range(plan.services)]
         self.publisher = PublisherHost(self, plan.sends)
