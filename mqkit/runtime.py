@@ -12,7 +12,7 @@ from typing import Self, cast
 
 from mqkit import drivers
 from mqkit.broker.connection import Connection
-from mqkit.broker.declare import declare
+from mqkit.broker.declare import CONNECTION_FORCED, declare
 from mqkit.broker.delays import check_permissions
 from mqkit.broker.policies import Management, watch
 from mqkit.broker.upkeep import Upkeep
@@ -298,8 +298,7 @@ class Runtime:
             if any(needs_thread(h.plan, self.service.providers) for h in self.service.handlers):
                 cast(ThreadStore, store).prepare_threads()
         self._stalls.start()
-        await declare(self._consuming.channel, self.service.topology)
-        await check_permissions(self._consuming.channel, _consumed(self.service.handlers[0]))
+        await self._declare()
         if self._management is not None:
             watching = watch(self._management, self.service.name, self.service.topology.queues)
             self._running.append(asyncio.create_task(watching, name="mqkit policies"))
@@ -320,6 +319,23 @@ class Runtime:
             ", ".join(f"{h.name} ({h.queue.name})" for h in self.service.handlers),
             self.server,
         )
+
+    async def _declare(self) -> None:
+        """Declare what is needed; once more from the start where the connection is lost meanwhile.
+
+        That is opened again, as at any other time, and what is there already is left as it is.
+        """
+        while True:
+            try:
+                await declare(self._consuming.channel, self.service.topology)
+                first = _consumed(self.service.handlers[0])
+                await check_permissions(self._consuming.channel, first)
+            except ChannelClosedError as error:
+                if error.code not in (0, CONNECTION_FORCED):
+                    raise
+                logger.info("%s: declaring once more: %s", self.service.name, error)
+            else:
+                return
 
     async def _close(self) -> None:
         """Close all that there is, the last thing made first, whatever becomes of each.

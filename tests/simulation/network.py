@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from detangle import NetConfig
@@ -50,6 +51,26 @@ class Network(SimNetwork):
     def _trace(self, text: str) -> None:
         # The text has the first bytes of what is sent; that and its length say enough.
         self.loop.note(text)
+
+    async def create_connection(  # type: ignore[override]
+        self, protocol_factory: Callable[[], Any], host: Any = None, port: Any = None, **options: Any
+    ) -> tuple[SimTransport, Any]:
+        own_port = self._next_port + 1
+        try:
+            client, protocol = await super().create_connection(
+                protocol_factory, host, port, **options
+            )
+        except BaseException:
+            # Given up by its caller: its system closes the socket, which the peer may have taken.
+            for each in self._connections:
+                if each.client.sockname[1] == own_port:
+                    each.client.abort()
+            raise
+        if client._closed:
+            # It was reset while nobody was there yet to be told.
+            error = ConnectionResetError(104, "Connection reset by peer")
+            self.loop.call_soon(protocol.connection_lost, error)
+        return client, protocol
 
     def of(self, host: str) -> list[_Connection]:
         """Return the open connections that a host is one end of, the oldest first."""
