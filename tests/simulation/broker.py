@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from mqkit.embedded import EmbeddedServer
 from mqkit.embedded.engine.clock import Clock
 from mqkit.embedded.engine.durable import file as durable_file
 from mqkit.embedded.engine.durable.sqlite import Store
+from mqkit.embedded.engine.vhost import VirtualHost
 from mqkit.embedded.server import server as server_module
 from tests.simulation.environment import Clocks
 from tests.simulation.loop import Loop, Process
@@ -94,6 +96,12 @@ class BrokerHost:
         """Whether it takes connections."""
         return self.process is not None and self.process.alive
 
+    @property
+    def vhost(self) -> VirtualHost:
+        """The virtual host that everybody uses."""
+        assert self.server is not None
+        return self.server.node.vhosts["/"]
+
     async def start(self) -> None:
         """Start it, with what is durable."""
         if self.is_up:
@@ -115,6 +123,17 @@ class BrokerHost:
                 await loop.create_task(server.start(), name="broker")
             finally:
                 server_module.Store = before  # type: ignore[misc]
+
+    async def stop(self) -> None:
+        """Stop it as SIGTERM does."""
+        process, server = self.process, self.server
+        if process is None or server is None or not process.alive:
+            return
+        with self._loop.inside(process):
+            stopping = self._loop.create_task(server.stop(), name="stop broker")
+        await asyncio.wait([stopping])
+        if not stopping.cancelled() and stopping.exception() is None and process.alive:
+            self.kill()
 
     def kill(self, *, power: bool = False) -> None:
         """Kill it without a word; with `power`, its host is gone as well."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.simulation.history import CONFIRMED, REFUSED
 from tests.simulation.loop import PROCESS
 from tests.simulation.plan import ATTEMPTS, ENDS_DEAD, WAIT
+from tests.simulation.services import reply_to
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -18,6 +20,8 @@ def judge(world: World) -> None:
     """Put what must not be into the history."""
     _ends(world)
     _attempts(world)
+    _order(world)
+    _replies(world)
     _leaks(world)
 
 
@@ -65,6 +69,46 @@ def _attempts(world: World) -> None:
         if run.ended is not None and run.how != "done":
             # The first one's: where its ack was lost, the same attempt is made once more.
             failed.setdefault((run.name, run.attempt), run.ended)
+
+
+def _order(world: World) -> None:
+    """Messages of a key are done in the order in which they were published, one at a time."""
+    history = world.history
+    ordered = [each for each in world.plan.sends if each.feature == "ordered"]
+    first: dict[str, int] = {}
+    for place, run in enumerate(history.runs):
+        if run.how == "done":
+            first.setdefault(run.name, place)
+    for key in sorted({each.key for each in ordered}):
+        # What nobody knows may have come whenever it liked.
+        names = [
+            each.name
+            for each in ordered
+            if each.key == key
+            and history.published.get(each.name) == CONFIRMED
+            and each.name in first
+            and each.name not in history.excused
+        ]
+        came = sorted(names, key=lambda name: first[name])
+        if came != names:
+            history.problem(f"order of key {key}: published {names}, done {came}")
+    running: dict[tuple[str, str], float] = {}
+    for run in history.runs:
+        if not run.key:
+            continue
+        until = running.get((run.process, run.key), 0.0)
+        if run.began < until:
+            history.problem(f"{run.name} ran while another one of key {run.key} did")
+        running[run.process, run.key] = run.ended if run.ended is not None else math.inf
+
+
+def _replies(world: World) -> None:
+    """A request gets the answer that its script says, or none."""
+    expected = {"reject": "RequestRejectedError", "dead": "RequestFailedError"}
+    for send in world.plan.sends:
+        reply = world.history.replies.get(send.name)
+        if reply is not None and reply != expected.get(send.script, reply_to(send.name)):
+            world.history.problem(f"{send.name} ({send.script}) was answered {reply!r}")
 
 
 def _leaks(world: World) -> None:

@@ -20,6 +20,7 @@ class Run:
     process: str
     began: float
     ended: float | None = None
+    key: str = ""
     how: str = ""
     """How it ended: 'done', or what it raised; '' if it never did."""
 
@@ -41,9 +42,13 @@ class History:
     quiet_after: float = 0.0
     """Seconds from the last fault until all had ended."""
 
-    def begin(self, name: str, attempt: int) -> Run:
+    def is_over(self, name: str) -> bool:
+        """Tell whether a message has been done, or was never stored."""
+        return self.published.get(name) == REFUSED or self.done[name] > 0
+
+    def begin(self, name: str, attempt: int, key: str = "") -> Run:
         """Note that a run begins."""
-        run = Run(name, attempt, str(PROCESS.get()), self.loop.time())
+        run = Run(name, attempt, str(PROCESS.get()), self.loop.time(), key=key)
         self.runs.append(run)
         self.loop.note(f"run {name} {attempt} in {run.process}")
         return run

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mqkit import Publisher, PublishError, Runtime
-from mqkit.errors import MqkitError
+from mqkit import Publisher, PublishError, Queue, Runtime
+from mqkit.errors import (
+    MqkitError,
+    ReplyLostError,
+    RequestFailedError,
+    RequestRejectedError,
+    RequestTimeoutError,
+)
 from tests.simulation import history as known
 from tests.simulation.loop import Process
 from tests.simulation.plan import Send
@@ -180,14 +186,22 @@ class PublisherHost:
 
     async def _publish(self, publisher: Publisher, send: Send) -> str:
         work = Work(name=send.name, script=send.script, key=send.key, duration=send.duration)
+        history = self._world.history
         try:
-            await publisher.publish("", send.feature, work, message_id=send.name)
+            if send.feature == "request":
+                queue = Queue("request")
+                history.replies[send.name] = await publisher.request(
+                    queue, work, str, message_id=send.name
+                )
+            else:
+                await publisher.publish("", send.feature, work, message_id=send.name)
+        except (RequestRejectedError, RequestFailedError) as error:
+            history.replies[send.name] = type(error).__name__
+        except (RequestTimeoutError, ReplyLostError):
+            pass  # it is stored
         except PublishError as error:
             return known.UNKNOWN if error.may_be_stored else known.REFUSED
         except MqkitError as error:
-            self._world.history.problem(f"publishing {send.name} raised {error!r}")
+            history.problem(f"publishing {send.name} raised {error!r}")
             return known.UNKNOWN
         return known.CONFIRMED
-
-
-Kill = Callable[[], None]

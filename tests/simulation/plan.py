@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-FEATURES = ("plain",)
+FEATURES = ("plain", "ordered", "batch", "request")
 """Kinds of handlers; a plan has some of them."""
 
 ATTEMPTS = 4
@@ -14,6 +14,9 @@ ATTEMPTS = 4
 
 WAIT = 0.3
 """Seconds between two attempts."""
+
+PARTITIONS = 2
+"""Of the queue whose handler keeps an order."""
 
 TIMEOUT = 1.5
 """Seconds that a run may take."""
@@ -36,6 +39,18 @@ FAULTS = {
     "kill service": 10,
     "kill broker": 8,
     "kill publisher": 4,
+    "stop service": 6,
+    "stop broker": 3,
+    "partition": 4,
+    "one way": 4,
+    "slow": 4,
+    "reset": 6,
+    "close connections": 4,
+    "close channel": 6,
+    "cancel consumers": 4,
+    "delete queue": 2,
+    "alarm": 3,
+    "clock jumps": 2,
 }
 """Kinds of faults, and how often they are drawn."""
 
@@ -90,6 +105,13 @@ class Plan:
     """Seconds."""
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def queues(self) -> set[str]:
+        """The names of the queues that handlers consume."""
+        plain = {each for each in self.features if each != "ordered"}
+        parts = {f"ordered.{number}" for number in range(PARTITIONS)}
+        return plain | parts if "ordered" in self.features else plain
+
     def without(self, *, send: int | None = None, fault: int | None = None) -> Plan:
         """Make the plan that lacks one message or fault."""
         if send is not None:
@@ -102,7 +124,7 @@ def draw(seed: int) -> Plan:
     """Draw the plan of a seed."""
     rng = random.Random(f"plan {seed}")
     features = tuple(each for each in FEATURES if rng.random() < 0.45) or (rng.choice(FEATURES),)
-    kinds = [each for each in FAULTS if rng.random() < 0.6]
+    kinds = [each for each in FAULTS if rng.random() < 0.4]
     weights = [FAULTS[each] for each in kinds]
     backlog = rng.random() < 0.3
     sends = [_send(rng, number, features, backlog=backlog) for number in range(rng.randint(2, 10))]

@@ -9,7 +9,7 @@ from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import Delivery, Queue, Reject, Retry, RetryLater, Service
 from tests.simulation.history import History, Run
-from tests.simulation.plan import ATTEMPTS, TIMEOUT, WAIT, Plan
+from tests.simulation.plan import ATTEMPTS, PARTITIONS, TIMEOUT, WAIT, Plan
 
 
 class Work(BaseModel):
@@ -48,7 +48,63 @@ def _plain(made: Service, plan: Plan, history: History) -> None:
         history.end(run, "done")
 
 
-HANDLERS = {"plain": _plain}
+def _ordered(made: Service, plan: Plan, history: History) -> None:
+    queue = Queue("ordered", partitions=PARTITIONS)
+
+    @made.handler(queue, concurrency=plan.concurrency, timeout=TIMEOUT, order_by="key")
+    async def ordered(work: Work, delivery: Delivery) -> None:
+        run = history.begin(work.name, delivery.attempt, key=work.key)
+        await act(work, delivery.attempt, run, history)
+        history.end(run, "done")
+
+
+def _request(made: Service, plan: Plan, history: History) -> None:
+    @made.handler(Queue("request"), concurrency=plan.concurrency, timeout=TIMEOUT)
+    async def request(work: Work, delivery: Delivery) -> str:
+        run = history.begin(work.name, delivery.attempt)
+        await act(work, delivery.attempt, run, history)
+        history.end(run, "done")
+        return reply_to(work.name)
+
+
+def reply_to(name: str) -> str:
+    """Return the reply that a request gets."""
+    return f"reply to {name}"
+
+
+def _batch(made: Service, plan: Plan, history: History) -> None:
+    @made.batch(Queue("batch"), size=3, within=0.4, concurrency=min(plan.concurrency, 2))
+    async def batch(works: list[Work], deliveries: list[Delivery]) -> list[Exception | None]:
+        runs = [
+            history.begin(work.name, delivery.attempt)
+            for work, delivery in zip(works, deliveries, strict=True)
+        ]
+        try:
+            await asyncio.sleep(max(work.duration for work in works))
+        except BaseException as error:
+            for run in runs:
+                history.end(run, type(error).__name__)
+            raise
+        return [
+            _result(work, run, history) for work, run in zip(works, runs, strict=True)
+        ]
+
+
+def _result(work: Work, run: Run, history: History) -> Exception | None:
+    """Do what a message of a batch says; what would be all others' failure fails it alone."""
+    try:
+        if work.script in ("slow", "abort"):
+            _play_at_once("fail 1", run.attempt)
+        else:
+            _play_at_once(work.script, run.attempt)
+    except Exception as error:  # noqa: BLE001 - it is the message's result
+        history.end(run, type(error).__name__)
+        return error
+    history.end(run, "done")
+    return None
+
+
+HANDLERS = {"plain": _plain, "ordered": _ordered, "request": _request, "batch": _batch}
 
 
 async def act(work: Work, attempt: int, run: Run, history: History) -> None:
@@ -63,16 +119,20 @@ async def act(work: Work, attempt: int, run: Run, history: History) -> None:
 
 
 async def _play(script: str, attempt: int) -> None:
+    _play_at_once(script, attempt)
+    if attempt > 1:
+        return
+    if script == "slow":
+        await asyncio.sleep(TIMEOUT * 2)
+    if script == "abort":
+        raise AbortedOnPurpose
+
+
+def _play_at_once(script: str, attempt: int) -> None:
     what, _, count = script.partition(" ")
     if what == "dead" or (what == "fail" and attempt <= int(count)):
         raise FailedOnPurposeError
     if what == "reject":
         raise Reject("on purpose")
-    if attempt > 1:
-        return
-    if what == "later":
+    if what == "later" and attempt == 1:
         raise RetryLater(0.7)
-    if what == "slow":
-        await asyncio.sleep(TIMEOUT * 2)
-    if what == "abort":
-        raise AbortedOnPurpose

@@ -12,7 +12,7 @@ from tests.simulation.broker import BrokerHost
 from tests.simulation.checker import judge
 from tests.simulation.environment import Clocks, virtual
 from tests.simulation.faults import begin
-from tests.simulation.history import History
+from tests.simulation.history import PENDING, History
 from tests.simulation.hosts import PublisherHost, ServiceHost
 from tests.simulation.loop import START, EndlessError, Loop
 from tests.simulation.plan import SPAN, Plan
@@ -89,6 +89,39 @@ class World:
         """Note a service that ended by itself."""
         self.history.problem(f"{host.process} ended by itself: {error!r}")
 
+    async def start_again(self, host: str) -> None:
+        """Start what runs on a host, if it does not run."""
+        if host == self.publisher.host:
+            self.publisher.start()
+        elif host == self.broker.host:
+            await self.broker.start()
+        for each in self.services:
+            if each.host == host:
+                each.start()
+
+    def states(self) -> list[str]:
+        """Say what goes on now, for the table of what met what."""
+        found = []
+        published = self.history.published.values()
+        if PENDING in published:
+            found.append("publishing")
+        if any(run.ended is None and run.process in self._alive() for run in self.history.runs):
+            found.append("handling")
+        if not self.broker.is_up:
+            found.append("no broker")
+        else:
+            queues = self.broker.vhost.queues.values()
+            if any(queue.ready for queue in queues if queue.name in self.plan.queues):
+                found.append("backlog")
+            if any(queue.ready for queue in queues if queue.name.startswith("mqkit.delay")):
+                found.append("retrying")
+            if not any(queue.consumers for queue in queues):
+                found.append("starting")
+        return found or ["idle"]
+
+    def _alive(self) -> set[str]:
+        return {str(each.process) for each in self.services if each.is_up}
+
     async def _main(self) -> None:
         await self.broker.start()
         self.began = self.loop.time()
@@ -145,11 +178,11 @@ class World:
             return "not all is published"
         assert self.broker.server is not None
         for queue in self.broker.server.queues():
-            if queue.name.endswith(".dead") or queue.name == "events":
+            if queue.name.endswith((".dead", ".undeliverable")) or queue.name == "events":
                 continue
             if queue.ready or queue.unacked:
                 return f"queue {queue.name} has {queue.ready} ready and {queue.unacked} unacked"
-            if queue.name in self.plan.features and not queue.consumers:
+            if queue.name in self.plan.queues and not queue.consumers:
                 return f"queue {queue.name} has no consumer"
         return ""
 
