@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.simulation.history import CONFIRMED, REFUSED
-from tests.simulation.loop import PROCESS
+from tests.simulation.loop import PROCESS, Process
 from tests.simulation.plan import ATTEMPTS, ENDS_DEAD, WAIT
 from tests.simulation.services import reply_to
 
@@ -22,7 +22,8 @@ def judge(world: World) -> None:
     _attempts(world)
     _order(world)
     _replies(world)
-    _leaks(world)
+    for each in left(world):
+        world.history.problem(f"left: {each}")
 
 
 def _dead(world: World) -> Counter[str]:
@@ -111,31 +112,31 @@ def _replies(world: World) -> None:
             world.history.problem(f"{send.name} ({send.script}) was answered {reply!r}")
 
 
-def _leaks(world: World) -> None:
-    """After everything was stopped nothing of it is left."""
-    loop, history = world.loop, world.history
-    broker = world.broker.process
-    for task in loop.tasks:
-        context = task.get_context() if hasattr(task, "get_context") else None
-        process = context.get(PROCESS) if context is not None else _process_of(world, task)
-        if task.done() or process is None or process is broker or not process.alive:
-            continue
-        history.problem(f"task {task.get_name()} of {process} is left: {task.get_coro()!r}")
+def left(world: World) -> list[str]:
+    """Find what there is still of processes that have stopped."""
+    loop, broker = world.loop, world.broker.process
+    found = []
+
+    def is_over(process: object) -> bool:
+        return isinstance(process, Process) and process is not broker and process.alive
+
+    for process in loop.processes:
+        if is_over(process):
+            found += [
+                f"task {task.get_name()} of {process}: {task.get_coro()!r}"
+                for task in process.tasks
+                if not task.done()
+            ]
     for _, _, timer in loop._timers:
         process = timer._context.get(PROCESS)  # type: ignore[attr-defined]
-        if "Deadlines._look" in repr(timer):
-            continue
-        if timer._cancelled or process is None or process is broker or not process.alive:  # type: ignore[attr-defined]
-            continue
-        history.problem(f"timer {timer!r} of {process} is left")
-    for connection in world.network.of(world.broker.host):
+        # It is one for all publishes of a publisher, and goes within their timeout.
+        is_deadline = "Deadlines._look" in repr(timer)
+        if not timer._cancelled and is_over(process) and not is_deadline:  # type: ignore[attr-defined]
+            found.append(f"timer {timer!r} of {process}")
+    found += [
+        f"connection {each.client.sockname}"
+        for each in world.network.of(world.broker.host)
         # One whose client is gone with its host is the broker's to find out.
-        if not connection.client._closed:
-            history.problem(f"connection {connection.client.sockname} is left")
-
-
-def _process_of(world: World, task: object) -> object:
-    for process in world.loop.processes:
-        if task in process.tasks:
-            return process
-    return None
+        if not each.client._closed
+    ]
+    return found

@@ -76,7 +76,8 @@ class ServiceHost:
         error = None if task.cancelled() else task.exception()
         world = self._world
         world.loop.note(f"{self.process} ended: {type(error).__name__} {error}")
-        if error is not None:
+        # Asked to stop, it may not be done with a broker that says nothing in its time.
+        if error is not None and (self.wanted or not isinstance(error, TimeoutError)):
             world.ended_badly(self, error)
         if self.wanted:
             world.loop.call_later(RESTART, self._again)
@@ -197,8 +198,10 @@ class PublisherHost:
                 await publisher.publish("", send.feature, work, message_id=send.name)
         except (RequestRejectedError, RequestFailedError) as error:
             history.replies[send.name] = type(error).__name__
-        except (RequestTimeoutError, ReplyLostError):
-            pass  # it is stored
+        except RequestTimeoutError:
+            return known.CONFIRMED
+        except ReplyLostError:
+            return known.UNKNOWN
         except PublishError as error:
             return known.UNKNOWN if error.may_be_stored else known.REFUSED
         except MqkitError as error:

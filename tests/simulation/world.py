@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation import network
 from tests.simulation.broker import BrokerHost
-from tests.simulation.checker import judge
+from tests.simulation.checker import judge, left
 from tests.simulation.environment import Clocks, virtual
 from tests.simulation.faults import begin
 from tests.simulation.history import PENDING, History
@@ -19,6 +19,9 @@ from tests.simulation.plan import SPAN, Plan
 
 SETTLED_WITHIN = 90.0
 """Virtual seconds from the end of the last fault until everything has ended."""
+
+GONE_WITHIN = 15.0
+"""Virtual seconds from the end of a service until nothing of it is left: timeouts of its own."""
 
 LOOK = 0.5
 """Seconds between two looks whether it has."""
@@ -190,7 +193,11 @@ class World:
         for each in self.services:
             each.ask_to_stop()
         await asyncio.gather(self.publisher.stop(), *(each.stopped() for each in self.services))
-        await asyncio.sleep(0.2 + 2 * self.plan.latency[1])
+        for _ in range(int(GONE_WITHIN)):
+            await asyncio.sleep(0.2 + 2 * self.plan.latency[1])
+            if not left(self):
+                return
+            await asyncio.sleep(1.0)
 
 
 def play(plan: Plan, *, traced: bool = False) -> Result:
