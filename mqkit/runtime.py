@@ -37,6 +37,7 @@ from mqkit.registration.options import checked_middleware
 from mqkit.registration.service import Service
 from mqkit.registration.transactions import ThreadStore, needs_thread
 from mqkit.settings import BrokerUrl
+from mqkit.system.machine import MACHINE, Machine
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Runtime:
     tried again; None tries for ever. `middleware` goes around the service's own. `driver` is 'pika'
     or 'aio-pika', or what `mqkit.drivers.named` returns. A service that has a connection of its own
     takes neither `url` nor `driver`. `management` is the URL of the broker's management API, by
-    which policies are seen that break what is promised.
+    which policies are seen that break what is promised. A simulation hands in its own `machine`.
 
     `observer` is told what becomes of deliveries, and what the service's publisher has published,
     copies of deliveries included (`mqkit.Observer`). `on_stop` is called when it begins
@@ -83,6 +84,7 @@ class Runtime:
         connect_deadline: Seconds | None = None,
         driver: Driver | str | None = None,
         clock: Clock = utc_now,
+        machine: Machine = MACHINE,
         observer: Observer | None = None,
         on_stop: Callable[[], None] = lambda: None,
         management: str | None = None,
@@ -121,6 +123,7 @@ class Runtime:
             limits=service.limits,
             check_exchange=service.check_exchange,
             clock=clock,
+            machine=machine,
         )
         self._consumers: list[Consumer] = []
         self._stalls = StallWatch(service.name, self._url.heartbeat, self._consumers)
@@ -135,8 +138,10 @@ class Runtime:
             values=self._values.made,
             middleware=(*checked_middleware(middleware, "Runtime"), *service.middleware),
             clock=clock,
+            machine=machine,
             observer=observer,
         )
+        self._machine = machine
         self._on_stop = on_stop
         self._began = False
         self._closing = Closing(service.name, service.error_reports)
@@ -297,7 +302,8 @@ class Runtime:
             self._store_is_open = True
             if any(needs_thread(h.plan, self.service.providers) for h in self.service.handlers):
                 cast(ThreadStore, store).prepare_threads()
-        self._stalls.start()
+        if self._machine.watches_stalls:
+            self._stalls.start()
         await self._declare()
         if self._management is not None:
             watching = watch(self._management, self.service.name, self.service.topology.queues)

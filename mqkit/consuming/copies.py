@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -191,7 +190,6 @@ def _properties(delivery: Delivery, headers: Mapping[str, HeaderValue]) -> Prope
     copy = replace(
         delivery.properties,
         headers=headers,
-        message_id=delivery.message_id or str(uuid.uuid4()),
         persistent=True,
         # Its time to live was for its first stay; in the ladder it would cut the delay short.
         expiration=None,

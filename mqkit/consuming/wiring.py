@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -37,6 +37,7 @@ from mqkit.registration.handler import Handler
 from mqkit.registration.injection import Provider
 from mqkit.registration.service import Service
 from mqkit.registration.transactions import TransactionalStore
+from mqkit.system.machine import Machine
 from mqkit.topology import Exchange
 
 PRIORITIES = 1_000_000
@@ -116,6 +117,7 @@ class Wiring:
         values: Mapping[Any, Any],
         middleware: tuple[Middleware, ...],
         clock: Clock,
+        machine: Machine,
         observer: Observer | None,
     ) -> None:
         """Make nothing yet.
@@ -132,10 +134,11 @@ class Wiring:
         self._values = values
         self._middleware = middleware
         self._clock = clock
+        self._machine = machine
         observers = [each for each in (service.store, observer) if each is not None]
         reports = service.error_reports
         self._observer = Observers(observers, reports) if observers else None
-        self._pools: list[ThreadPoolExecutor] = []
+        self._pools: list[Executor] = []
 
     def close(self) -> None:
         """Start no more `def` handlers; the threads that run one end with it."""
@@ -164,7 +167,7 @@ class Wiring:
         if handler.is_async:
             return None
         threads = handler.concurrency * (handler.queue.partitions or 1)
-        pool = ThreadPoolExecutor(threads, thread_name_prefix=handler.name)
+        pool = self._machine.executor(threads, handler.name)
         self._pools.append(pool)
         return pool
 
@@ -237,7 +240,9 @@ class Wiring:
         """Make the pauses around a dispatch; a handler without any keeps the dispatch as it is."""
         pauses = pauses_of(handler, self._service)
         reports = self._service.error_reports
-        controller = PauseController(handler, pauses, dispatch, self._clock, reports)
+        controller = PauseController(
+            handler, pauses, dispatch, self._clock, reports, thread=self._machine.thread
+        )
         return controller, controller.dispatch if pauses else dispatch
 
     def _consumer(

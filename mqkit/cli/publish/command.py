@@ -32,7 +32,8 @@ from mqkit.errors import (
 )
 from mqkit.publishing.outgoing import Outgoing
 from mqkit.publishing.pipeline import PublishResult
-from mqkit.publishing.publisher import DEFAULT_TIMEOUT, Publisher
+from mqkit.publishing.publisher import Publisher
+from mqkit.publishing.window import DEFAULT_TIMEOUT
 from mqkit.settings import BrokerUrl
 from mqkit.system.signals import STOPPING, on_signal
 

@@ -10,7 +10,6 @@ import inspect
 import logging
 import math
 import random
-import threading
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -27,6 +26,7 @@ from mqkit.pause import ConsumerState, Pause, Probe, Status
 from mqkit.registration.handler import Handler
 from mqkit.registration.service import Service
 from mqkit.registration.transactions import needs_transaction
+from mqkit.system.machine import Thread, daemon_thread
 
 logger = logging.getLogger(__name__)
 
@@ -85,17 +85,22 @@ class PauseController:
         dispatch: Callable[[Delivery], Awaitable[Outcome]],
         clock: Clock,
         reports: ErrorReports = REPORTS,
+        *,
+        thread: Callable[[Callable[[], None], str], Thread] = daemon_thread,
     ) -> None:
         """Pause nothing yet.
 
         :param dispatch: runs the handler for a delivery
         :param clock: tells since when it is paused
         :param reports: says of errors what the service wants in its log
+        :param thread: makes the thread of a `def` probe's call
         """
         self._queue = handler.queue.name
         self._prefetch = handler.prefetch
         self._circuit = CircuitBreaker(pauses)
-        self._probers = {pause: _Prober(pause.probe) for pause in pauses if pause.probe is not None}
+        self._probers = {
+            pause: _Prober(pause.probe, thread) for pause in pauses if pause.probe is not None
+        }
         self._dispatch = dispatch
         self._intake: Intake
         self._clock = clock
@@ -252,10 +257,11 @@ class PauseController:
 class _Prober:
     """Calls one probe, never twice at the same time."""
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe, thread: Callable[[Callable[[], None], str], Thread]) -> None:
         self._probe = probe
+        self._make_thread = thread
         self._task: asyncio.Task[None] | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
 
     async def ask(self) -> BaseException | None:
         """Call the probe, for `PROBE_TIMEOUT` seconds at most; return what it raised, or None."""
@@ -314,7 +320,7 @@ class _Prober:
             except RuntimeError:
                 logger.debug("a probe ended after its event loop was closed")
 
-        self._thread = threading.Thread(target=run, name="mqkit probe", daemon=True)
+        self._thread = self._make_thread(run, "mqkit probe")
         self._thread.start()
         return await future
 

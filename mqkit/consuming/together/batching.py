@@ -7,11 +7,11 @@ before that, so that one that is no body of its handler is dead-lettered alone.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from mqkit.clock import loop_clock
 from mqkit.codec import SLOW_BODY, DeliveryDecoder
 from mqkit.consuming.failures import FailureJudge
 from mqkit.consuming.headers import expired
@@ -56,10 +56,11 @@ class Batcher:
         self._open: _Batch | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._now = loop_clock()
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
         """Return the outcome of a message, once its batch was handled."""
-        if delivery.expires is not None and (dead := expired(delivery, time.monotonic())):
+        if delivery.expires is not None and (dead := expired(delivery, self._now())):
             return dead
         try:
             if len(delivery.body) >= SLOW_BODY:
@@ -126,7 +127,7 @@ class Batcher:
                     item.outcome.set_result(Requeue())
 
     async def _run(self, items: list[_Item]) -> None:
-        began = time.monotonic()
+        began = self._now()
         deliveries = tuple(item.delivery for item in items)
         run = asyncio.ensure_future(
             self._invoker.invoke_batch(deliveries, [item.body for item in items])
