@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 from mqkit import BrokerUrl
 from mqkit.embedded import EmbeddedServer
@@ -13,13 +12,13 @@ from mqkit.embedded.engine.clock import Clock
 from mqkit.embedded.engine.durable import file as durable_file
 from mqkit.embedded.engine.durable.sqlite import Store
 from mqkit.embedded.engine.vhost import VirtualHost
-from mqkit.embedded.server import server as server_module
 from tests.simulation.environment import Clocks
 from tests.simulation.loop import Loop, Process
 from tests.simulation.network import Network
 
 HOST = "127.0.0.9"
 PORT = 5672
+EVENTS = "events"
 
 _TEMPLATE: list[bytes] = []
 
@@ -42,7 +41,7 @@ class Disk:
         self.database.deserialize(_empty())
         self.store: Store | None = None
 
-    def open(self, *_: Any, **__: Any) -> Store:
+    def open(self) -> Store:
         """Make the store of a broker that starts."""
         store = self.store = _Kept.__new__(_Kept)
         store._path = Path("memory")
@@ -112,17 +111,26 @@ class BrokerHost:
             server = self.server = EmbeddedServer(
                 host=HOST,
                 port=PORT,
-                data=Path("memory"),
-                fsync=False,
                 memory_limit=1 << 40,
                 clock=lambda: Clock(monotonic=loop.time, wall=self._clocks.wall),
+                store=self.disk.open,
+                random_bytes=loop.rng.randbytes,
             )
             process.keep.append(server)
-            before, server_module.Store = server_module.Store, self.disk.open  # type: ignore[assignment, misc]
-            try:
-                await loop.create_task(server.start(), name="broker")
-            finally:
-                server_module.Store = before  # type: ignore[misc]
+            await loop.create_task(server.start(), name="broker")
+            self._declare_events(server)
+
+    def _declare_events(self, server: EmbeddedServer) -> None:
+        """Declare the queue that nobody consumes: what transactions publish is counted in it."""
+        with server._change():
+            server.node.vhosts["/"].declare_queue(
+                EVENTS,
+                durable=True,
+                auto_delete=False,
+                owner=None,
+                connection=self,
+                arguments={"x-queue-type": "quorum"},
+            )
 
     async def stop(self) -> None:
         """Stop it as SIGTERM does."""

@@ -7,9 +7,10 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from tests.simulation.broker import EVENTS
 from tests.simulation.history import CONFIRMED, REFUSED
 from tests.simulation.loop import PROCESS, Process
-from tests.simulation.plan import ATTEMPTS, ENDS_DEAD, WAIT
+from tests.simulation.plan import ATTEMPTS, ENDS_DEAD, STORED, WAIT
 from tests.simulation.services import reply_to
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def _dead(world: World) -> Counter[str]:
 def _ends(world: World) -> None:
     """Every confirmed message has one end, the one that its script says."""
     history, dead, done = world.history, _dead(world), world.history.done
+    _effects(world, done)
     ran = {run.name for run in history.runs}
     for send in world.plan.sends:
         how, name = history.published.get(send.name, ""), send.name
@@ -56,6 +58,42 @@ def _ends(world: World) -> None:
             history.problem(f"wrong end: {ends}")
         if not history.faults and done[name] + dead[name] > 1:
             history.problem(f"twice, without any fault: {ends}")
+
+
+def _effects(world: World, done: Counter[str]) -> None:
+    """With the store each message has one effect, and each effect its event, in order by key.
+
+    What has no effect is not done, whatever its handler said: its transaction was not committed.
+    """
+    if world.disk is None:
+        return
+    history = world.history
+    effects = world.disk.rows("SELECT name, key, event FROM effect ORDER BY id")
+    times = Counter(name for name, _, _ in effects)
+    for send in world.plan.sends:
+        if send.feature in STORED:
+            done[send.name] = times[send.name]
+    history.problem_of_each(
+        f"{name} had its effect {count} times" for name, count in times.items() if count > 1
+    )
+    assert world.broker.server is not None
+    came = [
+        str(message.properties["message_id"]) for message in world.broker.server.messages(EVENTS)
+    ]
+    first = {event: place for place, event in reversed(list(enumerate(came)))}
+    of_effects = [event for _, _, event in effects]
+    history.problem_of_each(
+        f"the event of {name} was not published" for name, _, e in effects if e not in first
+    )
+    history.problem_of_each(
+        f"event {event} was published without its commit"
+        for event in first
+        if event not in of_effects
+    )
+    for key in sorted({key for _, key, _ in effects}):
+        events = [event for _, each, event in effects if each == key and event in first]
+        if sorted(events, key=lambda event: first[event]) != events:
+            history.problem(f"the events of key {key} were not published in order")
 
 
 def _attempts(world: World) -> None:

@@ -9,18 +9,14 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
-from zlib import crc32
 
-from mqkit.drivers.aio_pika.channel import AioPikaChannel
-from mqkit.embedded.server.peer import Peer
-from mqkit.embedded.session.connection import Connection
-from mqkit.lifecycle import stalls
-from mqkit.publishing import outgoing
+from mqkit.store.database.sqlite.jobs import Job
 from tests.simulation.loop import EPOCH, PROCESS, Loop
+from tests.simulation.storage import Disk
 
 _TIMES = ("time", "monotonic", "perf_counter", "time_ns", "monotonic_ns", "perf_counter_ns")
 
@@ -49,7 +45,7 @@ class Clocks:
 
 
 @contextlib.contextmanager
-def virtual(loop: Loop, clocks: Clocks) -> Iterator[None]:
+def virtual(loop: Loop, clocks: Clocks, disk: Disk | None) -> Iterator[None]:
     """Let the modules of the standard library tell the loop's time, and draw from its seed.
 
     What has its own place for such a source is given it; this is for libraries, which have none.
@@ -71,14 +67,10 @@ def virtual(loop: Loop, clocks: Clocks) -> Iterator[None]:
         *((time, name, made[name]) for name in _TIMES),
         (os, "urandom", bytes_of),
         (random, "_urandom", bytes_of),
-        (stalls.StallWatch, "start", _nothing),
-        (stalls.StallWatch, "stop", _nothing),
         (metadata, "version", _VERSION),
-        (outgoing, "datetime", _datetime_of(clocks)),
-        (AioPikaChannel, "__hash__", lambda self: self.number),
-        (Peer, "__hash__", _by_name),
-        (Connection, "__hash__", lambda self: crc32(self.name.encode())),
     ]
+    if disk is not None:
+        put.append((Job, "run", _run_on(disk, Job.run)))
     before = [(place, name, getattr(place, name)) for place, name, _ in put]
     state = random.getstate()
     was_enabled = gc.isenabled()
@@ -100,23 +92,10 @@ def virtual(loop: Loop, clocks: Clocks) -> Iterator[None]:
             gc.enable()
 
 
-def _datetime_of(clocks: Clocks) -> type:
-    class Meta(type):
-        def __instancecheck__(cls, value: object) -> bool:
-            return isinstance(value, datetime)
 
-    class Virtual(datetime, metaclass=Meta):
-        @classmethod
-        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
-            return clocks.utc()
+def _run_on(disk: Disk, run: Callable[[Job], None]) -> Callable[[Job], None]:
+    def run_job(job: Job) -> None:
+        run(job)
+        disk.ran(job)
 
-    return Virtual
-
-
-def _by_name(peer: Peer) -> int:
-    made = getattr(peer, "_connection", None)
-    return 0 if made is None else crc32(made.name.encode())
-
-
-def _nothing(self: stalls.StallWatch) -> None:
-    """Watch no stalls: a schedule has none, as its time stands still while code runs."""
+    return run_job

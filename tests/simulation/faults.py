@@ -279,6 +279,36 @@ def _clock_jumps(world: World, fault: Fault) -> None:
     world.clocks.skew[host] = world.clocks.skew.get(host, 0.0) + jump
 
 
+# The database
+
+
+def _disk_full(world: World, fault: Fault) -> None:
+    disk = world.disk
+    assert disk is not None
+    _noted(world, fault)
+    disk.is_full = True
+
+    def end() -> None:
+        disk.is_full = False
+
+    _lasting(world, fault, end, fault.seconds)
+
+
+def _database_locked(world: World, fault: Fault) -> None:
+    disk = world.disk
+    assert disk is not None
+    _noted(world, fault)
+    disk.lock()
+    _lasting(world, fault, disk.unlock, fault.seconds)
+
+
+def _answer_lost(world: World, fault: Fault) -> None:
+    disk = world.disk
+    assert disk is not None
+    _noted(world, fault)
+    disk.lost_answers += 1
+
+
 KINDS: dict[str, Callable[[World, Fault], None]] = {
     "kill service": _kill_service,
     "kill broker": _kill_broker,
@@ -295,4 +325,7 @@ KINDS: dict[str, Callable[[World, Fault], None]] = {
     "delete queue": _delete_queue,
     "alarm": _alarm,
     "clock jumps": _clock_jumps,
+    "disk full": _disk_full,
+    "database locked": _database_locked,
+    "answer lost": _answer_lost,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tests.simulation.loop import PROCESS, Loop
@@ -67,6 +68,11 @@ class History:
         """Note what must not be."""
         self.problems.append(text)
         self.loop.note(f"PROBLEM {text}")
+
+    def problem_of_each(self, texts: Iterable[str]) -> None:
+        """Note all that must not be."""
+        for text in texts:
+            self.problem(text)
 
     @property
     def done(self) -> Counter[str]:

@@ -14,8 +14,10 @@ from mqkit.errors import (
     RequestRejectedError,
     RequestTimeoutError,
 )
+from mqkit.store import Store
 from tests.simulation import history as known
 from tests.simulation.loop import Process
+from tests.simulation.machine import machine
 from tests.simulation.plan import Send
 from tests.simulation.services import Work, service
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 PUBLISH_TIMEOUT = 8.0
 GRACE = 3.0
+
+SWEEP = 1.0
+"""Seconds between two looks of a relay that nobody hinted at."""
 
 RESTART = 1.0
 """Seconds until whoever looks after a service starts one again that ended by itself."""
@@ -59,13 +64,18 @@ class ServiceHost:
         process = self.process = loop.new_process(self.host)
         with loop.inside(process):
             self._stop = asyncio.Event()
-            made = service(world.plan, world.history, "service")
+            own = machine(loop, process, world.locks, world.disk)
+            store = None
+            if world.disk is not None:
+                store = Store(world.disk.url, clock=world.clocks.utc, machine=own, sweep=SWEEP)
+            made = service(world.plan, world.history, store)
             self.runtime = Runtime(
                 made,
                 world.broker.url,
                 driver=world.driver,
                 clock=world.clocks.utc,
                 grace=GRACE,
+                machine=own,
             )
             process.keep += [made, self.runtime]
             self._task = loop.create_task(self.runtime.run(self._stop), name=str(process))
@@ -162,10 +172,15 @@ class PublisherHost:
 
     async def _run(self, stop: asyncio.Event) -> None:
         world = self._world
+        assert self.process is not None
         publisher = Publisher(
-            world.broker.url, driver=world.driver, timeout=PUBLISH_TIMEOUT, window=100
+            world.broker.url,
+            driver=world.driver,
+            timeout=PUBLISH_TIMEOUT,
+            window=100,
+            clock=world.clocks.utc,
+            machine=machine(world.loop, self.process, world.locks, None),
         )
-        publisher._clock = world.clocks.utc
         chains: dict[str, list[Send]] = {}
         for each in self._sends:
             if each.name not in world.history.published:

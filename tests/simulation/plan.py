@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-FEATURES = ("plain", "ordered", "batch", "request")
+FEATURES = ("plain", "ordered", "batch", "request", "thread", "stored", "storedbatch")
 """Kinds of handlers; a plan has some of them."""
+
+STORED = ("stored", "storedbatch")
+"""Those whose effects are in a store's transaction."""
 
 ATTEMPTS = 4
 """Of every handler's policy."""
@@ -51,8 +54,13 @@ FAULTS = {
     "delete queue": 2,
     "alarm": 3,
     "clock jumps": 2,
+    "disk full": 3,
+    "database locked": 3,
+    "answer lost": 6,
 }
 """Kinds of faults, and how often they are drawn."""
+
+OF_STORE = ("disk full", "database locked", "answer lost")
 
 SPAN = 6.0
 """Seconds in which messages are published and faults begin."""
@@ -103,7 +111,13 @@ class Plan:
     concurrency: int = 3
     heartbeat: int = 4
     """Seconds."""
-    extra: dict[str, Any] = field(default_factory=dict)
+    shares: bool = True
+    """Whether messages share a store's transaction."""
+
+    @property
+    def has_store(self) -> bool:
+        """Whether its services have a store."""
+        return any(each in STORED for each in self.features)
 
     @property
     def queues(self) -> set[str]:
@@ -123,8 +137,10 @@ class Plan:
 def draw(seed: int) -> Plan:
     """Draw the plan of a seed."""
     rng = random.Random(f"plan {seed}")
-    features = tuple(each for each in FEATURES if rng.random() < 0.45) or (rng.choice(FEATURES),)
+    features = tuple(each for each in FEATURES if rng.random() < 0.2) or (rng.choice(FEATURES),)
     kinds = [each for each in FAULTS if rng.random() < 0.4]
+    if not any(each in STORED for each in features):
+        kinds = [each for each in kinds if each not in OF_STORE]
     weights = [FAULTS[each] for each in kinds]
     backlog = rng.random() < 0.3
     sends = [_send(rng, number, features, backlog=backlog) for number in range(rng.randint(2, 10))]
@@ -142,6 +158,7 @@ def draw(seed: int) -> Plan:
         backlog=backlog,
         concurrency=rng.choice((1, 2, 5)),
         heartbeat=rng.choice((4, 8)),
+        shares=rng.random() < 0.6,
     )
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from pydantic import BaseModel
+from sqlalchemy import text
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import Delivery, Queue, Reject, Retry, RetryLater, Service
+from mqkit.store import Store, Transaction
+from tests.simulation.broker import EVENTS
 from tests.simulation.history import History, Run
 from tests.simulation.plan import ATTEMPTS, PARTITIONS, TIMEOUT, WAIT, Plan
 
@@ -32,9 +35,9 @@ class AbortedOnPurpose(BaseException):  # noqa: N818 - what is no Exception
 POLICY = Retry(stop=stop_after_attempt(ATTEMPTS), wait=wait_fixed(WAIT))
 
 
-def service(plan: Plan, history: History, name: str) -> Service:
+def service(plan: Plan, history: History, store: Store | None) -> Service:
     """Make a service with the handlers of a plan."""
-    made = Service(name, retry=POLICY)
+    made = Service("service", retry=POLICY, store=store)
     for feature in plan.features:
         HANDLERS[feature](made, plan, history)
     return made
@@ -65,6 +68,47 @@ def _request(made: Service, plan: Plan, history: History) -> None:
         await act(work, delivery.attempt, run, history)
         history.end(run, "done")
         return reply_to(work.name)
+
+
+INSERT = text("INSERT INTO effect (name, key, event) VALUES (:name, :key, :event)")
+
+
+def _stored(made: Service, plan: Plan, history: History) -> None:
+    queue = Queue("stored")
+
+    @made.handler(queue, concurrency=plan.concurrency, timeout=TIMEOUT, share_commits=plan.shares)
+    async def stored(work: Work, delivery: Delivery, transaction: Transaction) -> None:
+        run = history.begin(work.name, delivery.attempt)
+        event = await transaction.publish("", EVENTS, work, key=work.key)
+        row = {"name": work.name, "key": work.key, "event": event}
+        await transaction.execute(INSERT, row)
+        await act(work, delivery.attempt, run, history)
+        history.end(run, "done")
+
+
+def _stored_batch(made: Service, plan: Plan, history: History) -> None:
+    @made.batch(Queue("storedbatch"), size=3, within=0.4)
+    async def batch(
+        works: list[Work], deliveries: list[Delivery], transaction: Transaction
+    ) -> list[Exception | None]:
+        results: list[Exception | None] = []
+        for work, delivery in zip(works, deliveries, strict=True):
+            run = history.begin(work.name, delivery.attempt)
+            result = _result(work, run, history)
+            results.append(result)
+            if result is None:
+                event = await transaction.publish("", EVENTS, work, key=work.key)
+                row = {"name": work.name, "key": work.key, "event": event}
+                await transaction.execute(INSERT, row)
+        return results
+
+
+def _thread(made: Service, plan: Plan, history: History) -> None:
+    @made.handler(Queue("thread"), concurrency=plan.concurrency)
+    def thread(work: Work, delivery: Delivery) -> None:
+        run = history.begin(work.name, delivery.attempt)
+        if (error := _result(work, run, history)) is not None:
+            raise error
 
 
 def reply_to(name: str) -> str:
@@ -104,7 +148,15 @@ def _result(work: Work, run: Run, history: History) -> Exception | None:
     return None
 
 
-HANDLERS = {"plain": _plain, "ordered": _ordered, "request": _request, "batch": _batch}
+HANDLERS = {
+    "plain": _plain,
+    "ordered": _ordered,
+    "request": _request,
+    "batch": _batch,
+    "thread": _thread,
+    "stored": _stored,
+    "storedbatch": _stored_batch,
+}
 
 
 async def act(work: Work, attempt: int, run: Run, history: History) -> None:

@@ -8,14 +8,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.simulation import network
-from tests.simulation.broker import BrokerHost
+from tests.simulation.broker import EVENTS, BrokerHost
 from tests.simulation.checker import judge, left
 from tests.simulation.environment import Clocks, virtual
 from tests.simulation.faults import begin
 from tests.simulation.history import PENDING, History
 from tests.simulation.hosts import PublisherHost, ServiceHost
 from tests.simulation.loop import START, EndlessError, Loop
+from tests.simulation.machine import Locks
 from tests.simulation.plan import SPAN, Plan
+from tests.simulation.storage import Disk
 
 SETTLED_WITHIN = 90.0
 """Virtual seconds from the end of the last fault until everything has ended."""
@@ -54,6 +56,8 @@ class World:
         self.clocks = Clocks(self.loop)
         self.history = History(self.loop)
         self.broker = BrokerHost(self.loop, self.network, self.clocks, plan.heartbeat)
+        self.disk = Disk() if plan.has_store else None
+        self.locks = Locks()
         self.driver = "aio-pika"
         self.services = [ServiceHost(self, number) for number in range(plan.services)]
         self.publisher = PublisherHost(self, plan.sends)
@@ -65,7 +69,7 @@ class World:
         """Play it to its end, and judge it."""
         loop = self.loop
         loop.until = START + 600.0
-        with virtual(loop, self.clocks):
+        with virtual(loop, self.clocks, self.disk):
             main = loop.create_task(self._main(), name="world")
             try:
                 loop.run_until_complete(main)
@@ -76,6 +80,8 @@ class World:
             for complaint in loop.dispose():
                 self.history.problem(complaint)
         self.broker.disk.close()
+        if self.disk is not None:
+            self.disk.close()
         return Result(
             self.plan,
             loop.digest,
@@ -181,12 +187,14 @@ class World:
             return "not all is published"
         assert self.broker.server is not None
         for queue in self.broker.server.queues():
-            if queue.name.endswith((".dead", ".undeliverable")) or queue.name == "events":
+            if queue.name.endswith((".dead", ".undeliverable")) or queue.name == EVENTS:
                 continue
             if queue.ready or queue.unacked:
                 return f"queue {queue.name} has {queue.ready} ready and {queue.unacked} unacked"
             if queue.name in self.plan.queues and not queue.consumers:
                 return f"queue {queue.name} has no consumer"
+        if self.disk is not None and (rows := self.disk.rows("SELECT id FROM mqkit_outbox")):
+            return f"the outbox has {len(rows)} messages"
         return ""
 
     async def _stop(self) -> None:
