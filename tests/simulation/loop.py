@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import heapq
 import random
+import warnings
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -267,11 +268,13 @@ class Loop(SimLoop):
                     if _of_live(task):
                         complaints.append(f"{task.get_name()} died unseen: {error!r}")
         self.abandon()
-        for task in self.tasks:
-            if not task.done():
-                # Its `finally` runs, which is of no consequence any more.
-                with contextlib.suppress(BaseException):
-                    task.get_coro().close()  # type: ignore[union-attr]
+        with warnings.catch_warnings():
+            # Their `finally` runs, which is of no consequence any more.
+            warnings.simplefilter("ignore")
+            for task in self.tasks:
+                if not task.done():
+                    with contextlib.suppress(BaseException):
+                        task.get_coro().close()  # type: ignore[union-attr]
         self._line.clear()
         self._timers.clear()
         self._closed = True
