@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from tests.simulation import saga
 from tests.simulation.broker import EVENTS
 from tests.simulation.history import CONFIRMED, REFUSED
 from tests.simulation.loop import PROCESS, Process
@@ -42,6 +43,7 @@ def _ends(world: World) -> None:
     """Every confirmed message has one end, the one that its script says."""
     history, dead, done = world.history, _dead(world), world.history.done
     _effects(world, done)
+    _sagas(world, done)
     ran = {run.name for run in history.runs}
     for send in world.plan.sends:
         how, name = history.published.get(send.name, ""), send.name
@@ -54,10 +56,40 @@ def _ends(world: World) -> None:
             history.problem(f"lost: {ends}")
         if done[name] and dead[name]:
             history.problem(f"two ends: {ends}")
-        if (dead[name] if send.script not in ENDS_DEAD else done[name]) > 0:
+        ends_dead = send.script in ENDS_DEAD and send.feature != "saga"
+        if (done[name] if ends_dead else dead[name]) > 0:
             history.problem(f"wrong end: {ends}")
+        began = min((run.began for run in history.runs if run.name == name), default=math.inf)
+        due = history.given_at.get(name, 0.0) + send.delay
+        if began < due - 0.001 and send.feature not in ("ordered", "request"):
+            if "clock jumps" not in history.faults:
+                history.problem(f"{name} came {due - began:.3f} s before its delay was over")
         if not history.faults and done[name] + dead[name] > 1:
             history.problem(f"twice, without any fault: {ends}")
+
+
+def _sagas(world: World, done: Counter[str]) -> None:
+    """Each saga that was started ends once: it is done, or undone."""
+    if world.disk is None or "saga" not in world.plan.features:
+        return
+    history = world.history
+    assert world.broker.server is not None
+    told: dict[str, set[str]] = {}
+    for message in world.broker.server.messages(EVENTS):
+        how = str(message.properties.get("type", ""))
+        if how in (saga.DONE, saga.UNDONE):
+            name = json.loads(message.body)["name"]
+            told.setdefault(name, set()).add(f"{how} {message.properties['message_id']}")
+    rows = world.disk.rows("SELECT id, status FROM mqkit_saga")
+    for name, status in rows:
+        ends = sorted(told.get(name, ()))
+        if name not in history.excused and (status != "completed" or len(ends) != 1):
+            history.problem(f"saga {name} is {status}, and ended {ends}")
+        done[name] = 1
+    scripts = {send.name: send.script for send in world.plan.sends}
+    for name, ends in told.items():
+        if any(each.startswith(saga.DONE) for each in ends) and scripts[name] in ("reject", "dead"):
+            history.problem(f"saga {name} ({scripts[name]}) ended {sorted(ends)}")
 
 
 def _effects(world: World, done: Counter[str]) -> None:
@@ -78,7 +110,9 @@ def _effects(world: World, done: Counter[str]) -> None:
     )
     assert world.broker.server is not None
     came = [
-        str(message.properties["message_id"]) for message in world.broker.server.messages(EVENTS)
+        str(message.properties["message_id"])
+        for message in world.broker.server.messages(EVENTS)
+        if not message.properties.get("type")
     ]
     first = {event: place for place, event in reversed(list(enumerate(came)))}
     of_effects = [event for _, _, event in effects]
@@ -99,7 +133,10 @@ def _effects(world: World, done: Counter[str]) -> None:
 def _attempts(world: World) -> None:
     """No run has an attempt too many, and none comes before its wait is over."""
     failed: dict[tuple[str, int], float] = {}
+    of_sagas = {each.name for each in world.plan.sends if each.feature == "saga"}
     for run in world.history.runs:
+        if run.name in of_sagas:
+            continue
         if run.attempt > ATTEMPTS:
             world.history.problem(f"{run.name} ran with attempt {run.attempt} of {ATTEMPTS}")
         before = failed.get((run.name, run.attempt - 1))

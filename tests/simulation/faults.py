@@ -309,6 +309,17 @@ def _answer_lost(world: World, fault: Fault) -> None:
     disk.lost_answers += 1
 
 
+def _dependency_down(world: World, fault: Fault) -> None:
+    history = world.history
+    _noted(world, fault)
+    history.is_down = True
+
+    def end() -> None:
+        history.is_down = False
+
+    _lasting(world, fault, end, 2 * fault.seconds)
+
+
 KINDS: dict[str, Callable[[World, Fault], None]] = {
     "kill service": _kill_service,
     "kill broker": _kill_broker,
@@ -328,4 +339,5 @@ KINDS: dict[str, Callable[[World, Fault], None]] = {
     "disk full": _disk_full,
     "database locked": _database_locked,
     "answer lost": _answer_lost,
+    "dependency down": _dependency_down,
 }

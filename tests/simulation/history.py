@@ -40,6 +40,10 @@ class History:
     """Messages that somebody deleted, with their queue."""
     problems: list[str] = field(default_factory=list)
     replies: dict[str, str] = field(default_factory=dict)
+    given_at: dict[str, float] = field(default_factory=dict)
+    """When each message was first given to its publisher."""
+    is_down: bool = False
+    """Whether what handlers depend on is down now."""
     quiet_after: float = 0.0
     """Seconds from the last fault until all had ended."""
 
@@ -62,6 +66,7 @@ class History:
     def publish(self, name: str, how: str) -> None:
         """Note what is known of a message by who publishes it."""
         self.published[name] = how
+        self.given_at.setdefault(name, self.loop.time())
         self.loop.note(f"publish {name}: {how}")
 
     def problem(self, text: str) -> None:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mqkit import Publisher, PublishError, Queue, Runtime
+from mqkit import Outgoing, Publisher, PublishError, Queue, Runtime
 from mqkit.errors import (
     MqkitError,
     ReplyLostError,
     RequestFailedError,
     RequestRejectedError,
     RequestTimeoutError,
+    StoreUnavailableError,
 )
 from mqkit.store import Store
 from tests.simulation import history as known
 from tests.simulation.loop import Process
 from tests.simulation.machine import machine
 from tests.simulation.plan import Send
-from tests.simulation.services import Work, service
+from tests.simulation.messages import Work
+from tests.simulation.services import service
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -29,6 +31,9 @@ GRACE = 3.0
 
 SWEEP = 1.0
 """Seconds between two looks of a relay that nobody hinted at."""
+
+MANY = "many"
+"""The chain of those that are published together."""
 
 RESTART = 1.0
 """Seconds until whoever looks after a service starts one again that ended by itself."""
@@ -86,8 +91,10 @@ class ServiceHost:
         error = None if task.cancelled() else task.exception()
         world = self._world
         world.loop.note(f"{self.process} ended: {type(error).__name__} {error}")
-        # Asked to stop, it may not be done with a broker that says nothing in its time.
-        if error is not None and (self.wanted or not isinstance(error, TimeoutError)):
+        # Asked to stop, it may not be done with a broker that says nothing in its time; and
+        # it does not start on a database that is not well.
+        excused = StoreUnavailableError if self.wanted else (TimeoutError, StoreUnavailableError)
+        if error is not None and not isinstance(error, excused):
             world.ended_badly(self, error)
         if self.wanted:
             world.loop.call_later(RESTART, self._again)
@@ -185,11 +192,13 @@ class PublisherHost:
         for each in self._sends:
             if each.name not in world.history.published:
                 # In a row, where the order counts.
-                chain = each.key if each.feature == "ordered" else each.name
+                chain = f"key {each.key}" if each.feature == "ordered" else each.name
+                chain = MANY if each.is_of_many else chain
                 chains.setdefault(chain, []).append(each)
         async with asyncio.TaskGroup() as group:
-            for chain_of in chains.values():
-                group.create_task(self._publish_chain(publisher, chain_of))
+            for name, sends in chains.items():
+                publish = self._publish_many if name == MANY else self._publish_chain
+                group.create_task(publish(publisher, sends))
         await stop.wait()
         await publisher.close()
 
@@ -200,8 +209,25 @@ class PublisherHost:
             self._world.history.publish(each.name, known.PENDING)
             self._world.history.publish(each.name, await self._publish(publisher, each))
 
+    async def _publish_many(self, publisher: Publisher, sends: Sequence[Send]) -> None:
+        world, history = self._world, self._world.history
+        await asyncio.sleep(max(0.0, world.began + sends[0].at - world.loop.time()))
+
+        def messages() -> Iterator[Outgoing]:
+            for each in sends:
+                history.publish(each.name, known.PENDING)
+                yield Outgoing(
+                    "", each.feature, _work(each), message_id=each.name, delay=each.delay or None
+                )
+
+        async for result in publisher.publish_many(messages(), window=3):
+            name, error = sends[result.index].name, result.error
+            if error is not None and not isinstance(error, PublishError):
+                history.problem(f"publishing {name} gave {error!r}")
+            history.publish(name, known.CONFIRMED if error is None else _known_by(error))
+
     async def _publish(self, publisher: Publisher, send: Send) -> str:
-        work = Work(name=send.name, script=send.script, key=send.key, duration=send.duration)
+        work, delay = _work(send), send.delay or None
         history = self._world.history
         try:
             if send.feature == "request":
@@ -210,7 +236,9 @@ class PublisherHost:
                     queue, work, str, message_id=send.name
                 )
             else:
-                await publisher.publish("", send.feature, work, message_id=send.name)
+                await publisher.publish(
+                    "", send.feature, work, message_id=send.name, delay=delay
+                )
         except (RequestRejectedError, RequestFailedError) as error:
             history.replies[send.name] = type(error).__name__
         except RequestTimeoutError:
@@ -218,8 +246,17 @@ class PublisherHost:
         except ReplyLostError:
             return known.UNKNOWN
         except PublishError as error:
-            return known.UNKNOWN if error.may_be_stored else known.REFUSED
+            return _known_by(error)
         except MqkitError as error:
             history.problem(f"publishing {send.name} raised {error!r}")
             return known.UNKNOWN
         return known.CONFIRMED
+
+
+def _work(send: Send) -> Work:
+    return Work(name=send.name, script=send.script, key=send.key, duration=send.duration)
+
+
+def _known_by(error: MqkitError) -> str:
+    refused = isinstance(error, PublishError) and not error.may_be_stored
+    return known.REFUSED if refused else known.UNKNOWN

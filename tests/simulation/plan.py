@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from typing import Any
 
-FEATURES = ("plain", "ordered", "batch", "request", "thread", "stored", "storedbatch")
+FEATURES = (
+    "plain",
+    "ordered",
+    "batch",
+    "request",
+    "thread",
+    "paused",
+    "stored",
+    "storedbatch",
+    "saga",
+)
 """Kinds of handlers; a plan has some of them."""
 
 STORED = ("stored", "storedbatch")
 """Those whose effects are in a store's transaction."""
+
+SAGA_QUEUES = ("saga", "sagaask", "sagaanswer", "sagatimeout", "sagaundo")
 
 ATTEMPTS = 4
 """Of every handler's policy."""
@@ -57,10 +68,14 @@ FAULTS = {
     "disk full": 3,
     "database locked": 3,
     "answer lost": 6,
+    "dependency down": 8,
 }
 """Kinds of faults, and how often they are drawn."""
 
-OF_STORE = ("disk full", "database locked", "answer lost")
+OF_FEATURE = {"dependency down": ("paused",)} | dict.fromkeys(
+    ("disk full", "database locked", "answer lost"), (*STORED, "saga")
+)
+"""Faults that concern some features alone."""
 
 SPAN = 6.0
 """Seconds in which messages are published and faults begin."""
@@ -77,7 +92,15 @@ class Send:
     key: str = ""
     duration: float = 0.0
     """Seconds that its handler takes."""
-    options: tuple[tuple[str, Any], ...] = ()
+    delay: float = 0.0
+    """Seconds that the broker holds it."""
+    many: bool = False
+    """Whether it is one of those that are published together, where that may be."""
+
+    @property
+    def is_of_many(self) -> bool:
+        """Whether it is published together with others."""
+        return self.many and self.feature not in ("ordered", "request")
 
 
 @dataclass(frozen=True)
@@ -117,14 +140,17 @@ class Plan:
     @property
     def has_store(self) -> bool:
         """Whether its services have a store."""
-        return any(each in STORED for each in self.features)
+        return any(each in (*STORED, "saga") for each in self.features)
 
     @property
     def queues(self) -> set[str]:
         """The names of the queues that handlers consume."""
         plain = {each for each in self.features if each != "ordered"}
-        parts = {f"ordered.{number}" for number in range(PARTITIONS)}
-        return plain | parts if "ordered" in self.features else plain
+        if "ordered" in self.features:
+            plain |= {f"ordered.{number}" for number in range(PARTITIONS)}
+        if "saga" in self.features:
+            plain |= set(SAGA_QUEUES)
+        return plain
 
     def without(self, *, send: int | None = None, fault: int | None = None) -> Plan:
         """Make the plan that lacks one message or fault."""
@@ -139,8 +165,9 @@ def draw(seed: int) -> Plan:
     rng = random.Random(f"plan {seed}")
     features = tuple(each for each in FEATURES if rng.random() < 0.2) or (rng.choice(FEATURES),)
     kinds = [each for each in FAULTS if rng.random() < 0.4]
-    if not any(each in STORED for each in features):
-        kinds = [each for each in kinds if each not in OF_STORE]
+    kinds = [
+        each for each in kinds if any(one in features for one in OF_FEATURE.get(each, features))
+    ]
     weights = [FAULTS[each] for each in kinds]
     backlog = rng.random() < 0.3
     sends = [_send(rng, number, features, backlog=backlog) for number in range(rng.randint(2, 10))]
@@ -171,6 +198,8 @@ def _send(rng: random.Random, number: int, features: tuple[str, ...], *, backlog
         script=script,
         key=rng.choice("abc"),
         duration=rng.choice((0.0, 0.0, 0.01, 0.2)),
+        delay=rng.choice((0.0, 0.0, 0.0, 0.5)),
+        many=rng.random() < 0.15,
     )
 
 

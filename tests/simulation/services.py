@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
-from pydantic import BaseModel
 from sqlalchemy import text
 from tenacity import stop_after_attempt, wait_fixed
 
-from mqkit import Delivery, Queue, Reject, Retry, RetryLater, Service
+from mqkit import Delivery, Pause, Queue, Reject, Retry, RetryLater, Service
 from mqkit.store import Store, Transaction
 from tests.simulation.broker import EVENTS
+from tests.simulation import saga
 from tests.simulation.history import History, Run
+from tests.simulation.messages import (
+    AbortedOnPurpose,
+    DependencyDownError,
+    FailedOnPurposeError,
+    Work,
+)
 from tests.simulation.plan import ATTEMPTS, PARTITIONS, TIMEOUT, WAIT, Plan
-
-
-class Work(BaseModel):
-    """A message: its name, and what its handler is to do."""
-
-    name: str
-    script: str
-    key: str = ""
-    duration: float = 0.0
-
-
-class FailedOnPurposeError(Exception):
-    """The message asked for it."""
-
-
-class AbortedOnPurpose(BaseException):  # noqa: N818 - what is no Exception
-    """The message asked for what is no `Exception`."""
 
 
 POLICY = Retry(stop=stop_after_attempt(ATTEMPTS), wait=wait_fixed(WAIT))
@@ -111,6 +100,27 @@ def _thread(made: Service, plan: Plan, history: History) -> None:
             raise error
 
 
+def _paused(made: Service, plan: Plan, history: History) -> None:
+    async def probe() -> None:
+        if history.is_down:
+            raise DependencyDownError
+
+    pause = Pause(on=DependencyDownError, minimum=2, over=4, every=1.0, probe=probe)
+
+    @made.handler(Queue("paused"), concurrency=plan.concurrency, timeout=TIMEOUT, pause=pause)
+    async def paused(work: Work, delivery: Delivery) -> None:
+        run = history.begin(work.name, delivery.attempt)
+        if history.is_down:
+            history.end(run, DependencyDownError.__name__)
+            raise DependencyDownError
+        await act(work, delivery.attempt, run, history)
+        history.end(run, "done")
+
+
+def _saga(made: Service, plan: Plan, history: History) -> None:
+    saga.register(made, history)
+
+
 def reply_to(name: str) -> str:
     """Return the reply that a request gets."""
     return f"reply to {name}"
@@ -154,6 +164,8 @@ HANDLERS = {
     "request": _request,
     "batch": _batch,
     "thread": _thread,
+    "paused": _paused,
+    "saga": _saga,
     "stored": _stored,
     "storedbatch": _stored_batch,
 }
