@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from mqkit.embedded.engine.durable import file as durable_file
 from mqkit.embedded.engine.durable.sqlite import Store
 from mqkit.embedded.engine.vhost import VirtualHost
 from tests.simulation.environment import Clocks
-from tests.simulation.loop import Loop, Process
+from tests.simulation.loop import Loop, Process, ended
 from tests.simulation.network import Network
 
 HOST = "127.0.0.9"
@@ -139,8 +138,8 @@ class BrokerHost:
             return
         with self._loop.inside(process):
             stopping = self._loop.create_task(server.stop(), name="stop broker")
-        await asyncio.wait([stopping])
-        if not stopping.cancelled() and stopping.exception() is None and process.alive:
+        await ended(process, stopping)
+        if process.alive:
             self.kill()
 
     def kill(self, *, power: bool = False) -> None:

@@ -17,7 +17,7 @@ from mqkit.errors import (
 )
 from mqkit.store import Store
 from tests.simulation import history as known
-from tests.simulation.loop import Process
+from tests.simulation.loop import Process, ended
 from tests.simulation.machine import machine
 from tests.simulation.plan import Send
 from tests.simulation.messages import Work
@@ -119,8 +119,8 @@ class ServiceHost:
 
     async def stopped(self) -> None:
         """Wait until it has stopped."""
-        if self._task is not None and self._is_alive:
-            await asyncio.wait([self._task])
+        if self._task is not None and self.process is not None:
+            await ended(self.process, self._task)
 
 
 class PublisherHost:
@@ -175,7 +175,8 @@ class PublisherHost:
         """Let it close its publisher and end."""
         if self._task is not None and self._stop is not None and self.is_up:
             self._stop.set()
-            await asyncio.wait([self._task])
+            assert self.process is not None
+            await ended(self.process, self._task)
 
     async def _run(self, stop: asyncio.Event) -> None:
         world = self._world

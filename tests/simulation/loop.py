@@ -288,3 +288,9 @@ def _of_live(task: asyncio.Task[Any]) -> bool:
 
 def _complaint(context: dict[str, Any]) -> str:
     return f"{context.get('message')}: {context.get('exception')!r}"
+
+
+async def ended(process: Process, task: asyncio.Task[Any]) -> None:
+    """Wait until a task of a process has ended, or the process was killed and it never will."""
+    while process.alive and not task.done():
+        await asyncio.wait([task], timeout=0.25)

@@ -191,14 +191,17 @@ def draw(seed: int) -> Plan:
 
 def _send(rng: random.Random, number: int, features: tuple[str, ...], *, backlog: bool) -> Send:
     script = rng.choices(list(SCRIPTS), list(SCRIPTS.values()))[0]
+    feature = rng.choice(features)
+    # A delay would change the order that is to be kept, and a request has none.
+    delay = rng.choice((0.0, 0.0, 0.0, 0.5)) if feature not in ("ordered", "request") else 0.0
     return Send(
         name=f"m{number}",
         at=round(rng.random() * (0.5 if backlog else SPAN), 3),
-        feature=rng.choice(features),
+        feature=feature,
         script=script,
         key=rng.choice("abc"),
         duration=rng.choice((0.0, 0.0, 0.01, 0.2)),
-        delay=rng.choice((0.0, 0.0, 0.0, 0.5)),
+        delay=delay,
         many=rng.random() < 0.15,
     )
 
