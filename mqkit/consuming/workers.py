@@ -11,12 +11,12 @@ import asyncio
 import contextvars
 import decimal
 import logging
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
 
+from mqkit.clock import loop_clock
 from mqkit.logging.error_reports import log_error
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class WorkerPool(Generic[T]):
         """
         self._queue: WorkQueue[T] = WorkQueue(limit)
         self._run = run
+        self._now = loop_clock()
         self._context = contextvars.copy_context()
         self._current: dict[asyncio.Task[None], T] = {}
         self._beside: dict[asyncio.Task[None], T] = {}
@@ -75,6 +76,11 @@ class WorkerPool(Generic[T]):
     def current(self) -> Mapping[asyncio.Task[None], T]:
         """What runs now, by its task; to cancel the task is to cancel this one run."""
         return self._current
+
+    @property
+    def count(self) -> int:
+        """How much is being worked on."""
+        return len(self._current) + len(self._outside) + len(self._beside)
 
     @property
     def is_paused(self) -> bool:
@@ -200,7 +206,7 @@ class WorkerPool(Generic[T]):
         assert task is not None, "it runs in a task"
         surroundings = _TaskContext()
         while not self._closed:
-            until = time.monotonic() + TURN
+            until = self._now() + TURN
             while not self._closed and (turn := self._queue.next()) is not None:
                 item, key = turn
                 if self._waking is None and self._queue.startable:
@@ -219,10 +225,10 @@ class WorkerPool(Generic[T]):
                 if task.cancelling() or not surroundings.are_unchanged():
                     return
                 if waking is None or self._waking is not waking:  # the loop has turned since
-                    until = time.monotonic() + TURN
-                elif time.monotonic() > until:
+                    until = self._now() + TURN
+                elif self._now() > until:
                     await self._yield()
-                    until = time.monotonic() + TURN
+                    until = self._now() + TURN
             self._at_once = 1
             if self._waking is not None:
                 self._waking.cancel()

@@ -10,7 +10,6 @@ import inspect
 import logging
 import math
 import random
-import threading
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -27,6 +26,7 @@ from mqkit.pause import ConsumerState, Pause, Probe, Status
 from mqkit.registration.handler import Handler
 from mqkit.registration.service import Service
 from mqkit.registration.transactions import needs_transaction
+from mqkit.system.machine import Thread, daemon_thread
 
 logger = logging.getLogger(__name__)
 
@@ -88,17 +88,22 @@ class PauseController:
         dispatch: Callable[[Delivery], Awaitable[Outcome]],
         clock: Clock,
         reports: ErrorReports = REPORTS,
+        *,
+        thread: Callable[[Callable[[], None], str], Thread] = daemon_thread,
     ) -> None:
         """Pause nothing yet.
 
         :param dispatch: runs the handler for a delivery
         :param clock: tells since when it is paused
         :param reports: says of errors what the service wants in its log
+        :param thread: makes the thread of a `def` probe's call
         """
         self._queue = handler.queue.name
         self._prefetch = handler.prefetch
         self._circuit = CircuitBreaker(pauses)
-        self._probers = {pause: _Prober(pause.probe) for pause in pauses if pause.probe is not None}
+        self._probers = {
+            pause: _Prober(pause.probe, thread) for pause in pauses if pause.probe is not None
+        }
         self._dispatch = dispatch
         self._intake: Intake
         self._clock = clock
@@ -106,6 +111,8 @@ class PauseController:
         self._outage = OutageLog(clock=clock, reports=reports)
         self._tripped = asyncio.Event()
         self._since: datetime | None = None
+        self.pauses = 0
+        """How often the handler was paused."""
         self._next_probe: datetime | None = None
         self._trial: asyncio.Future[bool] | None = None
         self._met: set[type[BaseException]] = set()
@@ -202,6 +209,7 @@ class PauseController:
         self._outage.down(self._queue, "paused", because, then=f"{how} every {every:g} s")
         if self._since is None:
             self._since = self._clock()
+            self.pauses += 1
             self._met.clear()
         self._intake.pause()
         self._end_trial(went_well=False)
@@ -274,10 +282,11 @@ class PauseController:
 class _Prober:
     """Calls one probe, never twice at the same time."""
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe, thread: Callable[[Callable[[], None], str], Thread]) -> None:
         self._probe = probe
+        self._make_thread = thread
         self._task: asyncio.Task[None] | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
 
     async def ask(self) -> BaseException | None:
         """Call the probe, for `PROBE_TIMEOUT` seconds at most; return what it raised, or None."""
@@ -336,7 +345,7 @@ class _Prober:
             except RuntimeError:
                 logger.debug("a probe ended after its event loop was closed")
 
-        self._thread = threading.Thread(target=run, name="mqkit probe", daemon=True)
+        self._thread = self._make_thread(run, "mqkit probe")
         self._thread.start()
         return await future
 

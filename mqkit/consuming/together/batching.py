@@ -7,12 +7,12 @@ before that, so that one that is no body of its handler is dead-lettered alone.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mqkit.clock import loop_clock
 from mqkit.codec import SLOW_BODY, DeliveryDecoder
 from mqkit.consuming.failures import FailureJudge
 from mqkit.consuming.headers import expired
@@ -83,8 +83,19 @@ class Batcher:
     """Runs a handler for as many messages at once as have come together."""
 
     def __init__(
-        self, handler: Handler, decoder: DeliveryDecoder, invoker: Invoker, judge: FailureJudge
+        self,
+        handler: Handler,
+        decoder: DeliveryDecoder,
+        invoker: Invoker,
+        judge: FailureJudge,
+        *,
+        times_runs: bool = False,
     ) -> None:
+        """Collect nothing yet.
+
+        :param times_runs: whether each delivery is to say when it ran
+        """
+        self._times_runs = times_runs
         assert handler.batch is not None, "it handles batches"
         self._size, self._within = handler.batch
         self._handler = handler
@@ -96,13 +107,14 @@ class Batcher:
         self._open: _Batch | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._now = loop_clock()
 
     async def collect(self, delivery: Delivery, ended: Ended) -> Place | Outcome:
         """Put a message into a batch, and return its place; or its outcome, if it gets into none.
 
         :param ended: is called once the message's batch was handled, never before this returns
         """
-        if delivery.expires is not None and (dead := expired(delivery, time.monotonic())):
+        if delivery.expires is not None and (dead := expired(delivery, self._now())):
             return dead
         try:
             if len(delivery.body) >= SLOW_BODY:
@@ -161,12 +173,16 @@ class Batcher:
                 each.end(Requeue())
 
     async def _run(self, places: list[Place]) -> None:
-        began = time.monotonic()
+        began = self._now()
         deliveries = tuple(each.delivery for each in places)
         bodies = [each.body for each in places]
         run = asyncio.ensure_future(self._invoker.invoke_batch(deliveries, bodies))
         _Run(run, places)
         await asyncio.wait([run])
+        if self._times_runs:
+            for each in deliveries:
+                each.ran = (began, None)
+            deliveries[0].ran = (began, self._now())
         for place, result in zip(places, self._results(run, len(places)), strict=True):
             if not place.is_over:
                 place.end(self._judge(place.delivery, result, began))

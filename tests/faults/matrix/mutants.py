@@ -123,9 +123,9 @@ MUTATIONS = (
     _one(
         "retry under a new id",
         (19,),
-        "consuming/copies.py",
-        "        message_id=delivery.message_id or str(uuid.uuid4()),\n",
-        "        message_id=str(uuid.uuid4()),\n",
+        "consuming/republisher.py",
+        "        if not delivery.message_id:\n",
+        "        if delivery.channel is not None:\n",
     ),
     _one(
         "acked although the database failed",

@@ -54,11 +54,13 @@ class World:
     def __init__(self) -> None:
         self.events: list[str] = []
         self.failures: list[Exception | None] = []
+        self.drawn = 0
         self.confirm = asyncio.Event()
         self.confirm.set()
         self.is_open = True
         self.told: list[Outcome] = []
         self.timeouts: list[float | None] = []
+        self.ids: list[str | None] = []
         self.acked_when_told: list[bool] = []
         self.settler = self.made(Telling(settled=self.observe))
 
@@ -87,8 +89,13 @@ class World:
     def nack(self, tag: int, *, requeue: bool) -> None:
         self.events.append(f"nack {tag} requeue={requeue}")
 
+    def new_id(self) -> str:
+        self.drawn += 1
+        return f"new {self.drawn}"
+
     async def send(self, message: Message, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
         self.events.append(f"publish {message.exchange}/{message.routing_key}")
+        self.ids.append(message.properties.message_id)
         self.timeouts.append(timeout)
         await self.confirm.wait()
         if self.failures and (failure := self.failures.pop()) is not None:
