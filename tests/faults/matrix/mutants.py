@@ -274,11 +274,11 @@ MUTATIONS = (
             Edit(
                 "store/outbox.py",
                 """\
-    rows = (await connection.execute(dialect.of_shards(outbox, shards, free, limit))).all()
+    rows = (await connection.execute(_free(dialect), parameters)).all()
 """,
                 """\
-    free = and_(free, outbox.c.id > max(_SEEN))
-    rows = (await connection.execute(dialect.of_shards(outbox, shards, free, limit))).all()
+    rows = (await connection.execute(_free(dialect), parameters)).all()
+    rows = [row for row in rows if row.id > max(_SEEN)]
     _SEEN.extend(row.id for row in rows)
 """,
             ),
