@@ -89,7 +89,9 @@ def _ready() -> None:
     gc.freeze()
 
 
-def campaign(first: int, *, seconds: float | None, count: int | None, jobs: int) -> Iterator[Totals]:
+def campaign(
+    first: int, *, seconds: float | None, count: int | None, jobs: int
+) -> Iterator[Totals]:
     """Play seeds from `first` on, for so many seconds or so many of them; what comes is added up.
 
     With one job they are played in this process.

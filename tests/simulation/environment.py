@@ -92,7 +92,6 @@ def virtual(loop: Loop, clocks: Clocks, disk: Disk | None) -> Iterator[None]:
             gc.enable()
 
 
-
 def _run_on(disk: Disk, run: Callable[[Job], None]) -> Callable[[Job], None]:
     def run_job(job: Job) -> None:
         run(job)

@@ -237,9 +237,7 @@ class PublisherHost:
                     queue, work, str, message_id=send.name
                 )
             else:
-                await publisher.publish(
-                    "", send.feature, work, message_id=send.name, delay=delay
-                )
+                await publisher.publish("", send.feature, work, message_id=send.name, delay=delay)
         except (RequestRejectedError, RequestFailedError) as error:
             history.replies[send.name] = type(error).__name__
         except RequestTimeoutError:

@@ -53,7 +53,11 @@ class Network(SimNetwork):
         self.loop.note(text)
 
     async def create_connection(  # type: ignore[override]
-        self, protocol_factory: Callable[[], Any], host: Any = None, port: Any = None, **options: Any
+        self,
+        protocol_factory: Callable[[], Any],
+        host: Any = None,
+        port: Any = None,
+        **options: Any,
     ) -> tuple[SimTransport, Any]:
         own_port = self._next_port + 1
         try:

@@ -139,9 +139,7 @@ def _batch(made: Service, plan: Plan, history: History) -> None:
             for run in runs:
                 history.end(run, type(error).__name__)
             raise
-        return [
-            _result(work, run, history) for work, run in zip(works, runs, strict=True)
-        ]
+        return [_result(work, run, history) for work, run in zip(works, runs, strict=True)]
 
 
 def _result(work: Work, run: Run, history: History) -> Exception | None:

@@ -244,7 +244,7 @@ def test_client_libraries_stay_behind_their_boundary(library: str) -> None:
 
 
 def test_only_settle_settles() -> None:
-    """Deliveries of handlers are acked by settler.py alone, and dead letters that move by reader.py.
+    """Deliveries are acked by settler.py alone, and dead letters that move by reader.py.
 
     Where queues are moved no handler sees the messages.
     """
