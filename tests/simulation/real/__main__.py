@@ -86,7 +86,8 @@ async def compare(options: argparse.Namespace, virtual_outcomes: Mapping[int, Ou
         totals.faults += Counter(real.faults)
         totals.seconds += real.took
         for each in problems:
-            print(f"seed {seed}: {each}", flush=True)
+            sys.stdout.write(f"seed {seed}: {each}\n")
+            sys.stdout.flush()
 
     async with asyncio.TaskGroup() as group:
         for seed in virtual_outcomes:
@@ -113,11 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ProcessPoolExecutor(2) as pool:
         virtual = dict(zip(seeds, pool.map(simulated, seeds), strict=True))
     totals = asyncio.run(compare(options, virtual))
-    print(
+    sys.stdout.write(
         f"{totals.alike} of {totals.played} schedules ended alike; {totals.messages} messages, of "
         f"which {totals.compared} were confirmed in both and compared; "
         f"{totals.faults.total()} faults ({dict(totals.faults)}); "
-        f"{time.monotonic() - began:.0f} s, {totals.seconds:.0f} s of schedules"
+        f"{time.monotonic() - began:.0f} s, {totals.seconds:.0f} s of schedules\n"
     )
     return 0 if totals.alike == totals.played else 1
 

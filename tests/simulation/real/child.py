@@ -236,7 +236,7 @@ def _run(child: Child, work: Coroutine[Any, Any, None]) -> None:
             run(job)
             disk.ran(job)
 
-        Job.run = run_job  # type: ignore[method-assign]
+        Job.run = run_job  # type: ignore[method-assign,assignment]
     try:
         asyncio.run(work)
     except BaseException as error:

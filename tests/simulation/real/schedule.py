@@ -75,6 +75,11 @@ class Host:
         self._number = 0
 
     @property
+    def process(self) -> str:
+        """The name of its latest process."""
+        return f"{self.name} {self._number}"
+
+    @property
     def is_up(self) -> bool:
         """Whether its process lives."""
         return self._process is not None and self._process.is_alive()
@@ -91,7 +96,7 @@ class Host:
         task = Task(
             plan=schedule.plan,
             url=f"{url}heartbeat={schedule.plan.heartbeat}",
-            name=f"{self.name} {self._number}",
+            name=self.process,
             began=schedule.began,
             driver=schedule.driver,
             database=None if schedule.disk is None else schedule.disk.path,
@@ -159,7 +164,7 @@ class Host:
         self._schedule.heard_at = time.monotonic()
         match what, values:
             case "begin", (number, name, attempt, began, key):
-                run = Run(name, attempt, f"{self.name} {self._number}", began, key=key)
+                run = Run(name, attempt, self.process, began, key=key)
                 self._runs[number] = run
                 history.runs.append(run)
             case "end", (number, ended, how):
@@ -280,16 +285,23 @@ class Schedule:
         self.history.problem(f"after {SETTLED_WITHIN:.0f} s without a fault: {waiting}")
 
     async def _waiting(self) -> str:
+        """Say what has not ended; '' where all has."""
+        return self._at_work() or await self._in_queues() or await self._unended()
+
+    def _at_work(self) -> str:
+        history = self.history
+        alive = {each.process for each in self.services if each.is_up}
         if not self.is_published:
             return "not all is published"
         if time.monotonic() < self.heard_at + QUIET:
             return "something happens"
-        history = self.history
-        alive = {f"{each.name} {each._number}" for each in self.services if each.is_up}
         if any(run.ended is None and run.process in alive for run in history.runs):
             return "a handler runs"
         if self.disk is not None and self.disk.rows("SELECT id FROM mqkit_outbox"):
             return "the outbox has messages"
+        return ""
+
+    async def _in_queues(self) -> str:
         for name in await self.vhost.names():
             if name.endswith((".dead", ".undeliverable")) or name == EVENTS:
                 continue
@@ -298,7 +310,7 @@ class Schedule:
                 return f"queue {name} has {ready} ready"
             if name in self.plan.queues and not consumers:
                 return f"queue {name} has no consumer"
-        return await self._unended()
+        return ""
 
     async def _unended(self) -> str:
         """Say which message that is stored has not ended: a dead connection may hold it yet."""
@@ -316,9 +328,10 @@ class Schedule:
 
     async def _judge(self) -> None:
         for name in await self.vhost.names():
-            taken = await self.vhost.take_all(name)
-            if taken.messages and not name.endswith(".dead") and name != EVENTS:
-                self.history.problem(f"queue {name} has {len(taken.messages)} messages in the end")
+            if name.endswith(".dead") or name == EVENTS:
+                await self.vhost.take_all(name)
+            elif left := (await self.vhost.state(name))[0]:
+                self.history.problem(f"queue {name} has {left} messages in the end")
         world = cast("Any", self)
         checker._ends(world)
         checker._attempts(world)
