@@ -30,7 +30,7 @@ def test_a_loop_with_a_time_of_its_own_is_gone_by() -> None:
 
 @pytest.mark.parametrize("module", ["asyncio", "uvloop"])
 def test_real_loops_have_the_systems_clock(module: str) -> None:
-    """uvloop's own stands still within a turn, whose length is measured."""
+    """The own one of uvloop stands still within a turn, whose length is measured."""
 
     async def clocks() -> list[object]:
         return [loop_clock(), Clock().unmoved]
