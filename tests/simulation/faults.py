@@ -45,7 +45,8 @@ def _lasting(world: World, fault: Fault, end: Callable[[], object], seconds: flo
         end()
         world.active -= 1
 
-    world.loop.call_later(seconds, over)
+    # In the world's own context: what is done within a process ends with that.
+    world.loop.call_later(seconds, over, context=world.context)
 
 
 # Processes that die, or stop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ class World:
         self.services = [ServiceHost(self, number) for number in range(plan.services)]
         self.publisher = PublisherHost(self, plan.sends)
         self.began = START
+        self.context = contextvars.copy_context()
         self.active = 0
         """Faults that have begun and go on."""
 
