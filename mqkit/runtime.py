@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self, cast
@@ -27,9 +27,10 @@ from mqkit.lifecycle.closing import Closing, Step
 from mqkit.lifecycle.draining import CANCELLED_HANDLERS_WAIT, Drain
 from mqkit.lifecycle.stalls import StallWatch
 from mqkit.lifecycle.values import ServiceValues
+from mqkit.lifecycle.watching import ServiceWatch
 from mqkit.logging.error_reports import log_problem
 from mqkit.logging.outages import OutageLog
-from mqkit.middleware import Middleware, Observer
+from mqkit.middleware import Middleware, Observer, Observers, ServiceReading
 from mqkit.pause import ConsumerState, Status
 from mqkit.publishing.publisher import Publisher
 from mqkit.registration.handler import Handler
@@ -65,8 +66,8 @@ class Runtime:
     which policies are seen that break what is promised. A simulation hands in its own `machine`.
 
     `observer` is told what becomes of deliveries, and what the service's publisher has published,
-    copies of deliveries included (`mqkit.Observer`). `on_stop` is called when it begins
-    to stop.
+    copies of deliveries included (`mqkit.Observer`); it may be several of them. `on_stop` is called
+    when it begins to stop.
 
     It runs once: after its end, and beside it, another run takes another `Runtime`.
 
@@ -85,7 +86,7 @@ class Runtime:
         driver: Driver | str | None = None,
         clock: Clock = utc_now,
         machine: Machine = MACHINE,
-        observer: Observer | None = None,
+        observer: Observer | Sequence[Observer] | None = None,
         on_stop: Callable[[], None] = lambda: None,
         management: str | None = None,
     ) -> None:
@@ -101,11 +102,8 @@ class Runtime:
             option = "Runtime(connect_deadline=...)"
             connect_deadline = checked.seconds(connect_deadline, option, over=0)
         self._connect_deadline = connect_deadline
-        if observer is not None and not isinstance(observer, Observer):
-            raise ConfigurationError(
-                "Runtime(observer=...) takes an object with the methods of "
-                f"mqkit.middleware.Observer, not {checked.shown(observer)}"
-            )
+        observers = _checked_observers(observer)
+        self._told = Observers(observers, service.error_reports)
         if service.store is not None:
             service.store.check(service.handlers)
         self.service = service
@@ -119,7 +117,8 @@ class Runtime:
         self.publisher = Publisher.on(
             self._publishing,
             app_id=service.name,
-            on_confirmed=None if observer is None else observer.confirmed,
+            on_confirmed=self._told.on_confirmed,
+            on_ended=self._told.on_ended,
             limits=service.limits,
             check_exchange=service.check_exchange,
             clock=clock,
@@ -139,8 +138,10 @@ class Runtime:
             middleware=(*checked_middleware(middleware, "Runtime"), *service.middleware),
             clock=clock,
             machine=machine,
-            observer=observer,
+            observers=observers,
         )
+        connections = (self._consuming, self._publishing)
+        self._watch = ServiceWatch(service, connections, self._consumers, lambda: self.states)
         self._machine = machine
         self._on_stop = on_stop
         self._began = False
@@ -170,6 +171,13 @@ class Runtime:
     def in_flight(self) -> int:
         """Deliveries whose handler runs, or whose outcome is being settled."""
         return sum(consumer.in_flight for consumer in self._consumers)
+
+    def reading(self) -> ServiceReading:
+        """Return how the service is now: its connections, consumers and store.
+
+        The store is looked at only for an observer that overrides `running`.
+        """
+        return self._watch.read()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start, consume until `stop` is set, drain.
@@ -266,6 +274,7 @@ class Runtime:
     async def _stop(self) -> None:
         began = asyncio.get_running_loop().time()
         self._ends_at = began + self._grace + CLOSING
+        self._watch.is_stopping = True
         self._on_stop()
         try:
             if self._consumers:
@@ -283,6 +292,7 @@ class Runtime:
                 "once; make another one: Runtime(service, ...)"
             )
         self._began = True
+        self._told.running(self._watch.read)
         self.service.running.add(id(self))
 
     async def _start(self) -> None:
@@ -313,12 +323,16 @@ class Runtime:
         # Not before there is an exchange to relay to.
         if store is not None and (beside := store.start(self.publisher.send)) is not None:
             self._running.append(beside)
+        if store is not None and self._told.ask:
+            looking = self._watch.run(store)
+            self._running.append(asyncio.create_task(looking, name="mqkit store watch"))
         await self._values.make(self.service.providers)
         for handler in self.service.handlers:
             for consumer in self._wiring.consumers_of(handler):
                 self._consumers.append(consumer)
                 task = asyncio.create_task(consumer.run(), name=f"mqkit consumer {consumer.queue}")
                 self._running.append(task)
+        self._watch.is_started = True
         logger.info(
             "%s: running %s on %s",
             self.service.name,
@@ -381,3 +395,20 @@ class Runtime:
 def _consumed(handler: Handler) -> tuple[str, ...]:
     """Return the names of the queues that a handler consumes."""
     return (handler.queue.name, *(each.name for each in handler.queue.partition_queues()))
+
+
+def _checked_observers(given: Observer | Sequence[Observer] | None) -> tuple[Observer, ...]:
+    """Return the observers that were given.
+
+    :raises ConfigurationError: one of them is none
+    """
+    if given is None:
+        return ()
+    observers = tuple(given) if isinstance(given, list | tuple) else (given,)
+    for each in observers:
+        if not isinstance(each, Observer):
+            raise ConfigurationError(
+                "Runtime(observer=...) takes an object with the methods of "
+                f"mqkit.middleware.Observer, or several of them, not {checked.shown(each)}"
+            )
+    return observers

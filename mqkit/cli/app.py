@@ -10,13 +10,16 @@ from typing import Annotated
 import typer
 
 from mqkit import __version__
+from mqkit.cli.asyncapi import app as asyncapi
 from mqkit.cli.broker import broker
+from mqkit.cli.dead_letters.app import app as dead_letters
 from mqkit.cli.options import errors_as_exit_codes
 from mqkit.cli.publish.command import publish
 from mqkit.cli.relay import relay
 from mqkit.cli.run import run
 from mqkit.cli.saga import app as saga
 from mqkit.cli.status import status
+from mqkit.cli.topology.commands import app as topology
 
 ABOUT = (
     "Message handlers on RabbitMQ. No message is lost, and what a handler does in its store's "
@@ -38,6 +41,9 @@ app.command()(broker)
 app.command()(relay)
 app.command()(status)
 app.add_typer(saga, name="saga")
+app.add_typer(dead_letters, name="dead-letters")
+app.add_typer(asyncapi, name="asyncapi")
+app.add_typer(topology, name="topology")
 
 
 def _tell_version(asked: bool) -> None:

@@ -133,9 +133,14 @@ class Republisher:
             delivery.properties = named
         match outcome:
             case DeadLetter():
-                masker = self.log.reports.masker
                 return dead_letter_copy(
-                    delivery, outcome, self.log.service, self._handler, now, masker=masker
+                    delivery,
+                    outcome,
+                    self.log.service,
+                    self._handler,
+                    now,
+                    masker=self.log.reports.masker,
+                    package=self.log.package,
                 )
             case Forward(queue):
                 way = await self._ladder.route(0.0, queue)

@@ -10,7 +10,7 @@ of `extra_headers`, of `reject` and of a close in order, which mqkit's own tests
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -171,6 +171,38 @@ class DriverChannel(Protocol):
         """Bind the exchange `destination` to the exchange `source`, which then routes to it."""
         ...
 
+    async def unbind_queue(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take a binding of a queue away; no error if it is not there."""
+        ...
+
+    async def unbind_exchange(
+        self,
+        destination: str,
+        source: str,
+        routing_key: str,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take a binding between exchanges away; no error if it is not there."""
+        ...
+
+    async def delete_queue(self, name: str, *, if_empty: bool = False) -> int:
+        """Delete a queue with what is in it; return how many messages were ready in it.
+
+        No error if there is none. With `if_empty`, which quorum queues do not know (540), the code
+        is 406 where a message is ready.
+        """
+        ...
+
+    async def delete_exchange(self, name: str) -> None:
+        """Delete an exchange with its bindings; no error if there is none."""
+        ...
+
     async def confirm_select(
         self,
         on_confirm: Callable[[int, bool, bool], None],
@@ -261,6 +293,10 @@ class DriverChannel(Protocol):
         consumer gets what comes after it.
         """
         ...
+
+
+OpenChannel = Callable[[], Awaitable[DriverChannel]]
+"""Opens a channel, as soon as there is a connection."""
 
 
 class DriverConnection(Protocol):

@@ -116,6 +116,47 @@ class MethodChannel(DriverChannel):
             spec.Exchange.BindOk,
         )
 
+    async def unbind_queue(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        await self._call(
+            spec.Queue.Unbind(
+                queue=queue,
+                exchange=exchange,
+                routing_key=routing_key,
+                arguments=dict(arguments or {}),
+            ),
+            spec.Queue.UnbindOk,
+        )
+
+    async def unbind_exchange(
+        self,
+        destination: str,
+        source: str,
+        routing_key: str,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        await self._call(
+            spec.Exchange.Unbind(
+                destination=destination,
+                source=source,
+                routing_key=routing_key,
+                arguments=dict(arguments or {}),
+            ),
+            spec.Exchange.UnbindOk,
+        )
+
+    async def delete_queue(self, name: str, *, if_empty: bool = False) -> int:
+        ok = await self._call(spec.Queue.Delete(queue=name, if_empty=if_empty), spec.Queue.DeleteOk)
+        return int(ok.message_count)
+
+    async def delete_exchange(self, name: str) -> None:
+        await self._call(spec.Exchange.Delete(exchange=name), spec.Exchange.DeleteOk)
+
     async def qos(self, prefetch: int) -> None:
         await self._call(spec.Basic.Qos(prefetch_count=prefetch), spec.Basic.QosOk)
 

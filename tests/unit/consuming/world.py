@@ -10,6 +10,7 @@ from mqkit import Delivery, Publisher
 from mqkit.broker.delays import DelayLadder
 from mqkit.consuming.republisher import Republisher
 from mqkit.consuming.settler import Settler
+from mqkit.consuming.together.batching import Batcher, Place
 from mqkit.errors import (
     ChannelClosedError,
 )
@@ -31,6 +32,20 @@ async def until(condition: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0)
     raise AssertionError("it did not happen")
+
+
+async def settled(batcher: Batcher, delivery: Delivery) -> Outcome:
+    """What becomes of a message that is put into a batch."""
+    told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def ended(place: Place, outcome: Outcome | BaseException) -> None:
+        if isinstance(outcome, BaseException):
+            told.set_exception(outcome)
+        else:
+            told.set_result(outcome)
+
+    found = await batcher.collect(delivery, ended)
+    return await told if isinstance(found, Place) else found
 
 
 class World:
