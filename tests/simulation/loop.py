@@ -60,6 +60,7 @@ class NumberedTask(asyncio.Task[Any]):
     """A task that a set orders by its number, and not by its address."""
 
     number = 0
+    process: Process | None = None
 
     def __hash__(self) -> int:
         return self.number
@@ -219,6 +220,7 @@ class Loop(SimLoop):
         task.number = self._numbers
         self.tasks.append(task)
         process = (PROCESS.get() if context is None else context.get(PROCESS)) or None
+        task.process = process
         if process is not None:
             process.tasks.append(task)
         return task
@@ -282,7 +284,7 @@ class Loop(SimLoop):
 
 
 def _of_live(task: asyncio.Task[Any]) -> bool:
-    process = task.get_context().get(PROCESS) if hasattr(task, "get_context") else None
+    process = getattr(task, "process", None)
     return process is None or process.alive
 
 

@@ -134,6 +134,7 @@ class Plan:
     concurrency: int = 3
     heartbeat: int = 4
     """Seconds."""
+    driver: str = "aio-pika"
     shares: bool = True
     """Whether messages share a store's transaction."""
 
@@ -186,6 +187,7 @@ def draw(seed: int) -> Plan:
         concurrency=rng.choice((1, 2, 5)),
         heartbeat=rng.choice((4, 8)),
         shares=rng.random() < 0.6,
+        driver=rng.choice(("pika", "pika", "aio-pika")),
     )
 
 
