@@ -250,7 +250,8 @@ def _delete_queue(world: World, fault: Fault) -> None:
         names |= {
             each.name
             for each in world.plan.sends
-            if each.feature == queue.name.partition(".")[0] and not world.history.is_over(each.name)
+            if queue.name.startswith(each.feature.rstrip("s"))
+            and not world.history.is_over(each.name)
         }
         world.history.excused |= names
         world.broker.vhost.delete_queue(queue)
