@@ -44,6 +44,7 @@ class ServiceHost:
 
     def __init__(self, world: World, number: int) -> None:
         self._world = world
+        self._number = number
         self.host = f"127.0.1.{number}"
         self.process: Process | None = None
         self.runtime: Runtime | None = None
@@ -79,7 +80,7 @@ class ServiceHost:
                     sweep=SWEEP,
                     create_tables=False,  # the file has them, and to look for each takes its time
                 )
-            made = service(world.plan, world.history, store)
+            made = service(world.plan, world.history, store, self._number)
             self.runtime = Runtime(
                 made,
                 world.broker.url,

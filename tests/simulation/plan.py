@@ -186,7 +186,7 @@ def draw(seed: int) -> Plan:
     return Plan(
         seed,
         features,
-        services=rng.choice((1, 1, 2)),
+        services=2 if "twins" in features else rng.choice((1, 1, 2)),
         sends=tuple(sorted(sends, key=lambda each: (each.at, each.name))),
         faults=tuple(sorted(faults, key=lambda each: each.at)),
         late=rng.choice((0.0, 0.05, 0.2, 0.5)),

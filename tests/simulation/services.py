@@ -26,9 +26,9 @@ TWINS_EXCHANGE = Exchange("twins", type="fanout")
 POLICY = Retry(stop=stop_after_attempt(ATTEMPTS), wait=wait_fixed(WAIT))
 
 
-def service(plan: Plan, history: History, store: Store | None) -> Service:
+def service(plan: Plan, history: History, store: Store | None, number: int) -> Service:
     """Make a service with the handlers of a plan."""
-    made = Service("service", retry=POLICY, store=store)
+    made = Service(f"service-{number}", retry=POLICY, store=store)
     for feature in plan.features:
         HANDLERS[feature](made, plan, history)
     return made
@@ -95,11 +95,9 @@ def _stored_batch(made: Service, plan: Plan, history: History) -> None:
 
 
 def _twins(made: Service, plan: Plan, history: History) -> None:
-    for name in TWINS:
-        _twin(made, plan, history, name)
+    """Register the one of this service: within one service mqkit refuses two of one name."""
+    name = TWINS[int(made.name[-1]) % len(TWINS)]
 
-
-def _twin(made: Service, plan: Plan, history: History, name: str) -> None:
     @made.handler(Queue(name), bind=[TWINS_EXCHANGE.key()], share_commits=plan.shares)
     async def twin(work: Work, delivery: Delivery, transaction: Transaction) -> None:
         own = f"{work.name} of {name}"
