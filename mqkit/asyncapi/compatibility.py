@@ -154,8 +154,8 @@ class Comparison:
     ) -> Iterator[Refusal]:
         had = self._properties(wide, self.wide_reader, path)
         has = self._properties(narrow, self.narrow_reader, path)
-        needed = self.wide_reader.listed(wide.get("required"), f"required of {path}")
-        for name in self.narrow_reader.listed(narrow.get("required"), f"required of {path}"):
+        needed = self.wide_reader.names(wide.get("required"), f"required of {path}")
+        for name in self.narrow_reader.names(narrow.get("required"), f"required of {path}"):
             if name not in needed:
                 yield Refusal(_field(path, name), "required", name in had, True)
         others = narrow.get("additionalProperties", True)

@@ -48,7 +48,7 @@ def fields(schema: Any, reader: Reader) -> Iterator[Field]:
 
 def _fields(schema: Any, reader: Reader, depth: int, within: tuple[str, ...]) -> Iterator[Field]:
     found = resolved(schema, reader)
-    needed = reader.listed(found.get("required"), "required")
+    needed = reader.names(found.get("required"), "required")
     for name, inner in reader.mapping(found.get("properties", {}), "properties").items():
         part = resolved(inner, reader)
         yield Field(

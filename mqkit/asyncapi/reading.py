@@ -83,6 +83,13 @@ class Reader:
             raise AsyncapiError(f"{self.what}: {place} is no list, but {type(value).__name__}")
         return value
 
+    def names(self, value: Any, place: str) -> list[str]:
+        """Return a list of texts of the document; an empty one where it is not there.
+
+        :raises AsyncapiError: it is something else
+        """
+        return [self.text(each, place) for each in self.listed(value, place)]
+
     def text(self, value: Any, place: str) -> str:
         """Return a text of the document.
 
