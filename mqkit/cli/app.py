@@ -12,6 +12,7 @@ import typer
 from mqkit import __version__
 from mqkit.cli.asyncapi import app as asyncapi
 from mqkit.cli.broker import broker
+from mqkit.cli.dead_letters.app import app as dead_letters
 from mqkit.cli.options import errors_as_exit_codes
 from mqkit.cli.publish.command import publish
 from mqkit.cli.relay import relay
@@ -40,7 +41,11 @@ app.command()(broker)
 app.command()(relay)
 app.command()(status)
 app.add_typer(saga, name="saga")
+<<<<<<< HEAD
 app.add_typer(asyncapi, name="asyncapi")
+=======
+app.add_typer(dead_letters, name="dead-letters")
+>>>>>>> main
 app.add_typer(topology, name="topology")
 
 
