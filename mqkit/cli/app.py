@@ -41,11 +41,8 @@ app.command()(broker)
 app.command()(relay)
 app.command()(status)
 app.add_typer(saga, name="saga")
-<<<<<<< HEAD
 app.add_typer(asyncapi, name="asyncapi")
-=======
 app.add_typer(dead_letters, name="dead-letters")
->>>>>>> main
 app.add_typer(topology, name="topology")
 
 

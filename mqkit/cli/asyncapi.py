@@ -16,8 +16,8 @@ from mqkit.asyncapi.document import document
 from mqkit.asyncapi.page import page
 from mqkit.asyncapi.reading import AsyncapiError, Reader, read
 from mqkit.cli.exit_codes import FAILED
+from mqkit.cli.options import write_text
 from mqkit.cli.services import load_service
-from mqkit.errors import OptionError
 from mqkit.logging.shown import shown
 from mqkit.settings import BrokerUrl
 
@@ -83,9 +83,9 @@ def describe(
     )
     text = json.dumps(made, indent=2, ensure_ascii=False) + "\n"
     if out is not None:
-        _write(out, text)
+        write_text(out, text)
     if html is not None:
-        _write(html, page(Reader(made, "the document")))
+        write_text(html, page(Reader(made, "the document")))
     if out is None and html is None:
         typer.echo(text, nl=False)
 
@@ -126,10 +126,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise AsyncapiError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OptionError(f"{path} cannot be written: {error.strerror or error}") from error
