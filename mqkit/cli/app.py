@@ -41,8 +41,8 @@ app.command()(broker)
 app.command()(relay)
 app.command()(status)
 app.add_typer(saga, name="saga")
-app.add_typer(asyncapi, name="asyncapi")
 app.add_typer(dead_letters, name="dead-letters")
+app.add_typer(asyncapi, name="asyncapi")
 app.add_typer(topology, name="topology")
 
 

@@ -78,6 +78,11 @@ class WorkerPool(Generic[T]):
         return self._current
 
     @property
+    def count(self) -> int:
+        """How much is being worked on."""
+        return len(self._current) + len(self._outside) + len(self._beside)
+
+    @property
     def is_paused(self) -> bool:
         """Whether no run may begin."""
         return self._queue.is_paused

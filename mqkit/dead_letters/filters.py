@@ -62,15 +62,6 @@ class Filter:
                 raise OptionError(f"Filter({name}=...) is a datetime with a time zone")
         if self.since is not None and self.until is not None and self.since >= self.until:
             raise OptionError("Filter: since is not before until, so that nothing can match")
-<<<<<<< HEAD
-        if self.handler is not None:
-            checked.name(self.handler, "Filter(handler=...)")
-        if not isinstance(self.headers, Mapping) or not all(
-            isinstance(name, str) and isinstance(value, str) for name, value in self.headers.items()
-        ):
-            raise OptionError("Filter(headers=...) is a dict of texts")
-=======
->>>>>>> main
 
     @property
     def is_empty(self) -> bool:
