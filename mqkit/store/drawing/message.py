@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mqkit.pictures.graph import Edge, Node, graph_svg
+from mqkit.store.drawing.times import moment
 from mqkit.store.states import State
 from mqkit.store.status import MessageStatus
 from mqkit.topology import DEAD_SUFFIX
@@ -31,7 +32,7 @@ def message_svg(message_id: str, found: Sequence[MessageStatus]) -> str:
 
 
 def _way(number: int, status: MessageStatus) -> Iterator[Node | Edge]:
-    at = status.updated_at.isoformat(sep=" ", timespec="seconds")
+    at = moment(status.updated_at)
     if status.handler is None:
         yield Node(f"outbox {number}", "outbox", "external", f"{status.state}, {at}")
         yield Edge(_MESSAGE, f"outbox {number}")
@@ -42,7 +43,7 @@ def _way(number: int, status: MessageStatus) -> Iterator[Node | Edge]:
     yield Edge(_MESSAGE, queue)
     yield Edge(queue, handler)
     if status.state is State.RETRYING:
-        due = "" if status.retry_at is None else status.retry_at.isoformat(" ", "seconds")
+        due = "" if status.retry_at is None else moment(status.retry_at)
         yield Node(f"delay {number}", "waits for its retry", "delay", due)
         yield Edge(handler, f"delay {number}", status.error_type or "", "delay")
         yield Edge(f"delay {number}", queue, "", "delay")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from mqkit.pictures.graph import Edge, Node, graph_svg
 from mqkit.registration.sagas import SagaEntry
+from mqkit.store.drawing.times import moment
 from mqkit.store.sagas import SagaStory
 
 
@@ -21,10 +22,10 @@ def saga_svg(story: SagaStory) -> str:
     for number, entry in enumerate(story.history, start=1):
         for part in _step(number, entry):
             (nodes if isinstance(part, Node) else edges).append(part)  # type: ignore[arg-type]
-    if story.history:
-        updated = row.updated_at.isoformat(" ", "seconds")
-        nodes.append(Node("end", row.status, "state", updated))
-        edges.append(Edge(f"step {len(story.history)}", "end", kind="optional"))
+    since = [number for number, entry in enumerate(story.history, 1) if entry.status == row.status]
+    if since:
+        nodes.append(Node("status", row.status, "state"))
+        edges.append(Edge(f"step {since[0]}", "status", kind="optional"))
     return graph_svg(
         nodes,
         edges,
@@ -36,10 +37,9 @@ def saga_svg(story: SagaStory) -> str:
 def _step(number: int, entry: SagaEntry) -> Iterator[Node | Edge]:
     step = f"step {number}"
     handler = entry.handler.rpartition(".")[2]
-    at = entry.at.isoformat(" ", "milliseconds")
     ran = "" if entry.result == "ran" else f"{entry.result}, "
     yield Node(f"message {entry.message_id}", entry.message_type, "message", entry.message_id)
-    yield Node(step, f"{number}. {handler}", "handler", f"{ran}{at}")
+    yield Node(step, f"{number}. {handler}", "handler", f"{ran}{moment(entry.at)}")
     yield Edge(f"message {entry.message_id}", step)
     for each in json.loads(entry.published):
         target = f"message {each['message_id']}"
