@@ -11,10 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mqkit.asyncapi.differences import differences
-from mqkit.asyncapi.document import document
-from mqkit.asyncapi.page import page
-from mqkit.asyncapi.reading import AsyncapiError, Reader, read
+from mqkit.asyncapi import AsyncapiError, Reader, differences, page, read
+from mqkit.asyncapi import describe as describe_services
 from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.options import write_text
 from mqkit.cli.services import load_service
@@ -78,7 +76,7 @@ def describe(
     Exit code 0: done; 2: called wrongly, also where a file cannot be written.
     """
     broker = None if url is None else BrokerUrl.parse(url)
-    made = document(
+    made = describe_services(
         [load_service(each) for each in services], title=title, version=version, url=broker
     )
     text = json.dumps(made, indent=2, ensure_ascii=False) + "\n"
@@ -104,7 +102,7 @@ def diff(
     Exit code 0: nothing breaks; 1: something does; 2: called wrongly.
     """
     before = read(_read(old), str(old))
-    made = document([load_service(each) for each in services])
+    made = describe_services([load_service(each) for each in services])
     found = differences(before, Reader(made, "the services' document"))
     breaks = [change for change in found if change.breaking]
     if as_json:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mqkit import Exchange, Queue, Retry, Service
-from mqkit.asyncapi.document import document
+from mqkit.asyncapi.describing import describe
 from mqkit.settings import BrokerUrl
 from tests.unit.asyncapi.payments import payment_services
 
@@ -53,15 +53,16 @@ def errors(checker: Path, *documents: dict[str, Any]) -> list[list[dict[str, Any
 def test_documents_are_valid(checker: Path) -> None:
     """That of all payment services, and of a service of odd names and types; a wrong one is not."""
     url = BrokerUrl.parse("amqps://user:secret@one.example,two.example/shop")
-    payments = document(payment_services(), title="Payments", version="1.2.0", url=url)
+    payments = describe(payment_services(), title="Payments", version="1.2.0", url=url)
     odd = Service("ö d/d~", retry=Retry.never(), publishes=[Exchange("x" * 200, type="fanout")])
 
     @odd.handler(Queue("ö/~ %41#{a}"), bind=[Exchange("h", type="headers").key("", {"a": 1})])
-    async def handle(body: dict[str, tuple[int, str] | None]) -> list[bytes]: ...
+    async def handle(body: dict[str, tuple[int, str] | None]) -> list[bytes]:
+        return []
 
     wrong = json.loads(json.dumps(payments))
     wrong["operations"]["orders.receive.orders.place"]["action"] = "publish"
-    ours, theirs, refused = errors(checker, payments, document([odd]), wrong)
+    ours, theirs, refused = errors(checker, payments, describe([odd]), wrong)
     assert ours == []
     assert theirs == []
     assert refused, "the schema refuses something"

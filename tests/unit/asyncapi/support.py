@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from mqkit.asyncapi.differences import Change, differences
+from mqkit.asyncapi.comparing import Change, differences
 from mqkit.asyncapi.reading import Reader
 
 Document = dict[str, Any]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mqkit.asyncapi.differences import differences
-from mqkit.asyncapi.page import page
+from mqkit.asyncapi.comparing import differences
+from mqkit.asyncapi.pages import page
 from mqkit.asyncapi.reading import AsyncapiError, Reader, read
 from tests.unit.asyncapi.support import Document, made, message, order
 

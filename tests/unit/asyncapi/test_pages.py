@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from mqkit import Exchange, Queue, Retry, Service
-from mqkit.asyncapi.document import document
-from mqkit.asyncapi.page import page
+from mqkit.asyncapi.describing import describe
+from mqkit.asyncapi.pages import page
 from mqkit.asyncapi.reading import Reader
 from tests.unit.asyncapi.payments import payment_services
 
@@ -57,7 +57,7 @@ class Seen(HTMLParser):
 
 def test_the_payment_services_have_a_page() -> None:
     """It is well-formed, its links lead to its sections, and it loads and runs nothing."""
-    seen = Seen(page(Reader(document(payment_services()), "d")))
+    seen = Seen(page(Reader(describe(payment_services()), "d")))
     assert seen.open == []
     assert not {"script", "link", "img", "iframe", "object", "form"} & seen.tags
     assert len(seen.ids) == len(set(seen.ids))
@@ -80,6 +80,6 @@ def test_markup_in_a_document_is_text() -> None:
     handle.__doc__ = NASTY
     handle.__annotations__["body"] = Body
     service.handler(Queue(NASTY), bind=[exchange.key(NASTY)])(handle)
-    seen = Seen(page(Reader(document([service], title=NASTY, version=NASTY), "d")))
+    seen = Seen(page(Reader(describe([service], title=NASTY, version=NASTY), "d")))
     assert not {"script", "img"} & seen.tags
     assert seen.text.count("<script>alert") >= 6

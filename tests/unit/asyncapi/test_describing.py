@@ -13,8 +13,8 @@ import pytest
 from pydantic import BaseModel, BeforeValidator, Field
 
 from mqkit import BrokerUrl, ConfigurationError, Exchange, Publisher, Queue, Retry, Service
-from mqkit.asyncapi.differences import differences
-from mqkit.asyncapi.document import document
+from mqkit.asyncapi.comparing import differences
+from mqkit.asyncapi.describing import describe
 from mqkit.asyncapi.reading import Reader
 from mqkit.store import Store
 from tests.unit.asyncapi.payments import payment_services
@@ -79,7 +79,7 @@ def made() -> Service:
 
 
 def operations(*services: Service) -> dict[str, Any]:
-    found: dict[str, Any] = document(services)["operations"]
+    found: dict[str, Any] = describe(services)["operations"]
     return found
 
 
@@ -105,7 +105,7 @@ def test_a_handler_receives_from_its_queue_and_its_bindings_are_channels() -> No
         And more.
         """
 
-    found = document([service])
+    found = describe([service])
     operation = found["operations"]["shop.receive.shop.orders"]
     assert operation["action"] == "receive"
     assert operation["summary"] == "Take an order."
@@ -133,7 +133,7 @@ def test_a_handler_receives_from_its_queue_and_its_bindings_are_channels() -> No
 
 def test_what_is_published_is_sent() -> None:
     """By the type that is stated for a key, as it is written; else the exchange alone is known."""
-    found = document([made()])
+    found = describe([made()])
     thanks = found["operations"]["shop.send.shop.mail.mail.thanks"]
     assert thanks["messages"] == [
         {"$ref": "#/channels/exchange.shop.mail.mail.thanks/messages/Order"}
@@ -180,7 +180,7 @@ def test_bytes_and_no_body_are_messages_without_a_schema() -> None:
     @service.handler(Queue("shop.tick"))
     async def tick(publisher: Publisher) -> None: ...
 
-    messages = document([service])["components"]["messages"]
+    messages = describe([service])["components"]["messages"]
     assert messages["bytes"]["contentType"] == "application/octet-stream"
     assert messages["bytes"]["payload"] == {"type": "string", "format": "binary"}
     assert "payload" not in messages["message"]
@@ -203,7 +203,7 @@ def test_two_types_of_one_name_have_names_of_their_own() -> None:
         handle.__annotations__["body"] = kind
         handle.__qualname__ = f"handle{number}"
         service.handler(Queue(f"q{number}"))(handle)
-    found = document([service])
+    found = describe([service])
     assert {"Order", "Order-2"} <= set(found["components"]["messages"])
     payloads = [found["components"]["messages"][each]["payload"] for each in ("Order", "Order-2")]
     first, second = (Reader(found, "d").followed(each, "") for each in payloads)
@@ -221,7 +221,7 @@ def test_a_type_without_a_schema_says_so() -> None:
     @service.handler(Queue("odd"))
     async def odd(body: WithOdd) -> None: ...
 
-    messages = document([service])["components"]["messages"]
+    messages = describe([service])["components"]["messages"]
     assert messages["WithOdd"]["payload"]["description"].startswith("WithOdd has no JSON Schema: ")
     assert messages["Order"]["payload"]
 
@@ -233,7 +233,7 @@ def test_schemas_are_of_the_dialect() -> None:
     @service.handler(Queue("shop.events"))
     async def events(event: Event) -> None: ...
 
-    found = document([service])
+    found = describe([service])
     text = json.dumps(found)
     assert "$defs" not in text
     assert "prefixItems" not in text
@@ -267,7 +267,7 @@ def test_a_saga_sends_what_its_methods_say() -> None:
 def test_a_broker_is_named_without_its_secrets() -> None:
     """Hosts, protocol and virtual host are there; user, password and certificates are not."""
     url = BrokerUrl.parse("amqps://planted-user:planted-secret@one.example,two.example:5/shop")
-    found = document([made()], url=url)
+    found = describe([made()], url=url)
     assert found["servers"]["broker-2"] == {
         "host": "two.example:5",
         "protocol": "amqps",
@@ -280,12 +280,12 @@ def test_a_broker_is_named_without_its_secrets() -> None:
 def test_no_service_is_an_error() -> None:
     """A document of nothing is refused."""
     with pytest.raises(ConfigurationError, match="one service or more"):
-        document([])
+        describe([])
 
 
 def test_the_payment_services_document_holds_together() -> None:
     """Every reference leads to something, names may stand in one, and it is itself unchanged."""
-    found = document(payment_services())
+    found = describe(payment_services())
     reader = Reader(found, "payments")
     for reference in references(found):
         reader.followed({"$ref": reference}, reference)
@@ -295,7 +295,7 @@ def test_the_payment_services_document_holds_together() -> None:
         channel = operation["channel"]["$ref"]
         for each in operation["messages"]:
             assert each["$ref"].startswith(f"{channel}/messages/"), name
-    again = document(payment_services())
+    again = describe(payment_services())
     assert again == found
     assert differences(reader, Reader(again, "again")) == []
     sent = {name for name in found["operations"] if ".send." in name}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mqkit.asyncapi.differences import differences
+from mqkit.asyncapi.comparing import differences
 from mqkit.asyncapi.reading import Reader
 from tests.unit.asyncapi.support import (
     ORDER,
