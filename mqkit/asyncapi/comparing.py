@@ -189,8 +189,6 @@ def _default_changes(
     for name in is_:
         if name not in was and name not in needed:
             yield Change(f"{where}.{name}", "is new, and may be left out", breaking=False)
-        elif name not in was and not receives:
-            yield Change(f"{where}.{name}", "is new", breaking=False)
 
 
 def _properties(schema: Any, reader: Reader) -> Mapping[str, Any]:
