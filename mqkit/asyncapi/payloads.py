@@ -7,7 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+from pydantic.errors import (
+    PydanticInvalidForJsonSchema,
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+)
 from pydantic.json_schema import GenerateJsonSchema
 
 from mqkit.asyncapi.dialect import REFERENCE, converted
@@ -106,10 +110,14 @@ def _schemas(bodies: list[Body]) -> tuple[list[Any], dict[str, Any]]:
         if body.type is None or body.type is bytes:
             found[number] = {"type": "string", "format": "binary"}
             continue
-        adapter: TypeAdapter[Any] = TypeAdapter(body.type)
         try:
+            adapter: TypeAdapter[Any] = TypeAdapter(body.type)
             adapter.json_schema(mode=body.mode)
-        except (PydanticInvalidForJsonSchema, PydanticUserError) as error:
+        except (
+            PydanticInvalidForJsonSchema,
+            PydanticUserError,
+            PydanticUndefinedAnnotation,
+        ) as error:
             reason = str(error).partition("\n")[0]
             found[number] = {"description": f"{body.name} has no JSON Schema: {reason}"}
         else:

@@ -143,6 +143,18 @@ class Reader:
         return found
 
 
+def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one schema for two that both hold; where they differ in a limit, the second's."""
+    made = {**first, **second}
+    for keyword in ("properties", "required"):
+        both = first.get(keyword), second.get(keyword)
+        if isinstance(both[0], dict) and isinstance(both[1], dict):
+            made[keyword] = {**both[0], **both[1]}
+        elif isinstance(both[0], list) and isinstance(both[1], list):
+            made[keyword] = [*both[0], *(each for each in both[1] if each not in both[0])]
+    return made
+
+
 def _unescaped(part: str) -> str:
     """Return a name that stands in a reference (RFC 6901, section 6)."""
     return unquote(part).replace("~1", "/").replace("~0", "~")

@@ -303,3 +303,39 @@ def test_a_payload_in_another_format_is_compared_whole() -> None:
     assert differences(Reader(avro("a"), "old"), Reader(avro("a"), "new")) == []
     (found,) = differences(Reader(avro("a"), "old"), Reader(avro("b"), "new"))
     assert found.breaking
+
+
+def test_what_holds_in_parts_holds_together() -> None:
+    """The fields and the required ones of an allOf are those of all its parts."""
+
+    def parted(*required: str) -> Document:
+        document = made()
+        parts = [{"properties": {"a": {"type": "string"}}, "required": ["a"]}]
+        parts.append({"properties": {"b": {"type": "string"}}, "required": list(required)})
+        document["components"]["schemas"]["Order"] = {"type": "object", "allOf": parts}
+        return document
+
+    found = differences(Reader(parted(), "old"), Reader(parted("b"), "new"))
+    assert [(each.where, each.what) for each in found] == [
+        ("receive queue orders, Order.b", "is required now")
+    ]
+
+
+def test_many_types_that_refer_to_each_other_are_compared_in_time() -> None:
+    """Each pair is compared once, though thirty types lead to each other on every way."""
+
+    def tangled(kind: str) -> Document:
+        document = made()
+        schemas = document["components"]["schemas"]
+        names = [f"T{number}" for number in range(30)]
+        anything = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in names]}
+        for name in names:
+            own = {"const": name} if name != "T29" else {"type": kind}
+            fields = {"kind": own, "left": anything, "right": anything}
+            schemas[name] = {"type": "object", "properties": fields, "required": ["kind"]}
+        schemas["Order"] = anything
+        return document
+
+    assert differences(Reader(tangled("string"), "old"), Reader(tangled("string"), "new")) == []
+    found = differences(Reader(tangled("string"), "old"), Reader(tangled("integer"), "new"))
+    assert any(each.breaking for each in found)

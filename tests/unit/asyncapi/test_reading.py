@@ -14,6 +14,9 @@ from mqkit.asyncapi.reading import AsyncapiError, Reader, read
 from tests.unit.asyncapi.support import Document, made, message, order
 
 STRANGE: list[Any] = [
+    {"allOf": [{"$ref": "#/components/schemas/Order"}]},
+    {"anyOf": [{"$ref": "#/components/schemas/Line"}]},
+    {"$ref": "#/components/schemas"},
     None,
     7,
     "x",
@@ -88,6 +91,14 @@ def broken(change: Callable[[Document], Any]) -> bytes:
                 )
             ),
             "leads in a circle",
+        ),
+        (
+            broken(lambda d: order(d).update(allOf=[{"$ref": "#/components/schemas/Order"}])),
+            "circle",
+        ),
+        (
+            broken(lambda d: order(d).update(anyOf=[{"$ref": "#/components/schemas/Order"}])),
+            "circle",
         ),
         (broken(lambda d: order(d).update(properties=[])), "is no object"),
         (broken(lambda d: order(d).update(required="id")), "is no list"),
