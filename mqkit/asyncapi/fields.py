@@ -95,11 +95,8 @@ def resolved(schema: Any, reader: Reader, depth: int = 0) -> Mapping[str, Any]:
         return {}
     made: Mapping[str, Any] = reader.mapping(found, "a schema")
     for part in reader.listed(made.get("allOf"), "allOf"):
-        made = {
-            **resolved(part, reader, depth + 1),
-            **{k: v for k, v in made.items() if k != "allOf"},
-        }
-    return made
+        made = joined(resolved(part, reader, depth + 1), made)
+    return {key: value for key, value in made.items() if key != "allOf"}
 
 
 def kind_of(schema: Any, reader: Reader, depth: int = 0) -> str:
