@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mqkit import __version__
-from mqkit.cli.asyncapi import app as asyncapi
+from mqkit.cli.asyncapi.command import app as asyncapi
 from mqkit.cli.broker import broker
 from mqkit.cli.dead_letters.app import app as dead_letters
 from mqkit.cli.options import errors_as_exit_codes

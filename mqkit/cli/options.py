@@ -7,6 +7,7 @@ import logging
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +31,10 @@ StoreOption = Annotated[
         "Default: the environment's MQKIT_STORE, which other users cannot see.",
         show_default=False,
     ),
+]
+
+SvgOption = Annotated[
+    Path | None, typer.Option(help="Draw it there, as SVG.", show_default=False, metavar="FILE")
 ]
 
 DriverOption = Annotated[
@@ -97,6 +102,17 @@ def broker_url(option: str | None) -> BrokerUrl:
             "and `mqkit broker` have one of their own for trying things out: --embedded"
         )
     return BrokerUrl.parse(setting.get_secret_value())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that an option names.
+
+    :raises OptionError: it cannot be written
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OptionError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def store_option(option: str | None) -> str:

@@ -116,11 +116,19 @@ def commands() -> dict[str, Any]:
     """All commands by their names, those of a group by its own and theirs."""
     group: Any = typer.main.get_command(app)
     found = dict(group.commands)
-    saga: Any = found.pop("saga")
-    return found | {f"saga {name}": each for name, each in saga.commands.items()}
+    for group_name in GROUPS:
+        inner: Any = found.pop(group_name)
+        found |= {f"{group_name} {name}": each for name, each in inner.commands.items()}
+    return found
 
 
-COMMANDS = ["broker", "publish", "relay", "run", "saga list", "saga show", "status"]
+GROUPS = ("asyncapi", "saga")
+"""Commands that have commands, whose options are one table."""
+
+COMMANDS = [
+    *("asyncapi describe", "asyncapi diff", "broker", "publish", "relay", "run"),
+    *("saga list", "saga show", "status"),
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -129,8 +137,9 @@ def test_a_table_of_a_command_is_its_options(command: str) -> None:
     heading = f"mqkit {command}"
     if command in ("broker", "relay", "status"):
         cells = [r[1:] for r in rows("mqkit broker, relay and status") if r[0] == f"`{command}`"]
-    elif command.startswith("saga "):
-        cells = [r[1:] for r in rows("mqkit saga") if r[0] == f"`{command.removeprefix('saga ')}`"]
+    elif command.startswith(GROUPS):
+        group, _, name = command.partition(" ")
+        cells = [r[1:] for r in rows(f"mqkit {group}") if r[0] == f"`{name}`"]
     else:
         cells = rows(heading)
     table = {each[0].strip("`"): each[1] for each in cells}
