@@ -39,7 +39,7 @@ def address(option: str | None) -> tuple[str, int] | None:
             f"{option!r} is not [HOST:]PORT, such as 9464, 0.0.0.0:9464 or [::]:9464",
             param_hint=HTTP,
         )
-    from mqkit.observability.metrics import exposition  # noqa: F401, PLC0415 - an extra is missing now
+    import mqkit.observability.metrics.exposition  # noqa: F401, PLC0415 - an extra is missing now
 
     return host or DEFAULT_HOST, int(port)
 

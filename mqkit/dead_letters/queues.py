@@ -13,7 +13,13 @@ from mqkit.dead_letters.errors import DeadLettersInUseError, NotADeadLetterQueue
 from mqkit.drivers.base import DriverChannel, QueueState
 from mqkit.errors import ChannelClosedError, TopologyError
 from mqkit.logging.shown import shown
-from mqkit.topology import DEAD_SUFFIX, MAX_QUEUE_NAME, UNLIMITED_DELIVERIES, Queue, dead_letter_queue
+from mqkit.topology import (
+    DEAD_SUFFIX,
+    MAX_QUEUE_NAME,
+    UNLIMITED_DELIVERIES,
+    Queue,
+    dead_letter_queue,
+)
 
 MAX_AUDIT = 10_000
 """Entries that the audit queue keeps; the oldest go first."""
