@@ -15,7 +15,7 @@ import pytest
 from mqkit import Outgoing
 from mqkit.testing.brokers.broker import Broker
 from tests.forked import finished
-from tests.integration.observability.scraping import page, port_of, scraped, total
+from tests.integration.observability.scraping import Samples, page, port_of, scraped, total
 from tests.support import Client, connected, eventually, running
 
 SERVICES = "tests.integration.observability.services"
@@ -108,7 +108,7 @@ async def test_sums_never_go_down_where_a_process_is_killed(
             await eventually(lambda: _is_ready(port), 30, "the service to be ready")
             await publish(client, f"{name}.q", [{"do": ""}] * 200)
             await handled(port, 200)
-            seen = []
+            seen: list[Samples] = []
             (pid,) = re.findall(r"process 2: started, pid (\d+)", process.text())
             os.kill(int(pid), signal.SIGKILL)
             await process.says("process 2 was killed by SIGKILL")
