@@ -12,7 +12,7 @@ from typing import Self, cast
 
 from mqkit import drivers
 from mqkit.broker.connection import Connection
-from mqkit.broker.declare import declare
+from mqkit.broker.declare import CONNECTION_FORCED, declare
 from mqkit.broker.delays import check_permissions
 from mqkit.broker.policies import Management, watch
 from mqkit.broker.upkeep import Upkeep
@@ -314,8 +314,7 @@ class Runtime:
                 cast(ThreadStore, store).prepare_threads()
         if self._machine.watches_stalls:
             self._stalls.start()
-        await declare(self._consuming.channel, self.service.topology)
-        await check_permissions(self._consuming.channel, _consumed(self.service.handlers[0]))
+        await self._declare()
         if self._management is not None:
             watching = watch(self._management, self.service.name, self.service.topology.queues)
             self._running.append(asyncio.create_task(watching, name="mqkit policies"))
@@ -340,6 +339,23 @@ class Runtime:
             ", ".join(f"{h.name} ({h.queue.name})" for h in self.service.handlers),
             self.server,
         )
+
+    async def _declare(self) -> None:
+        """Declare what is needed; once more from the start where the connection is lost meanwhile.
+
+        That is opened again, as at any other time, and what is there already is left as it is.
+        """
+        while True:
+            try:
+                await declare(self._consuming.channel, self.service.topology)
+                first = _consumed(self.service.handlers[0])
+                await check_permissions(self._consuming.channel, first)
+            except ChannelClosedError as error:
+                if error.code not in (0, CONNECTION_FORCED):
+                    raise
+                logger.info("%s: declaring once more: %s", self.service.name, error)
+            else:
+                return
 
     async def _close(self) -> None:
         """Close all that there is, the last thing made first, whatever becomes of each.
@@ -370,11 +386,10 @@ class Runtime:
         self._wiring.close()
 
     async def _close_connections(self) -> None:
-        await asyncio.gather(self._close_publishing(), self._consuming.close())
-
-    async def _close_publishing(self) -> None:
-        await self.publisher.close(timeout=0)
-        await self._publishing.close()
+        # All begin at once: where their time is over, none of them is left open.
+        await asyncio.gather(
+            self.publisher.close(timeout=0), self._publishing.close(), self._consuming.close()
+        )
 
 
 def _consumed(handler: Handler) -> tuple[str, ...]:

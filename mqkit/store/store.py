@@ -32,7 +32,7 @@ from mqkit.store.running.once import Once, RunMany
 from mqkit.store.running.runs import Runs
 from mqkit.store.sagas import SagaStory, purge_sagas, saga_list, saga_stories
 from mqkit.store.states import State, StateRecorder
-from mqkit.store.status import MessageStatus, message_status
+from mqkit.store.status import MessageStatus, handled_ids, message_status
 from mqkit.store.synchronous.once import RunInThread, ThreadOnce
 from mqkit.store.transaction import Transaction
 from mqkit.system.machine import MACHINE, Machine
@@ -329,6 +329,10 @@ class Store(Observer):
         opened = self._open()
         await opened.recorder.flush(message_id)
         return await message_status(opened.database, message_id)
+
+    async def handled(self, handler: str, queue: str, message_ids: Sequence[str]) -> set[str]:
+        """Return those messages that the inbox would skip: the handler has had its effect."""
+        return await handled_ids(self._open().database, (handler, queue), message_ids)
 
     async def sagas(
         self, *, name: str | None = None, status: str | None = None, limit: int = MAX_LISTED
