@@ -43,7 +43,14 @@ async def said(server: HttpServer, words: bytes, *, eof: bool = False) -> bytes:
         async with asyncio.timeout(10):
             return await reader.read()
     finally:
-        writer.close()
+        await closed(writer)
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, and wait until its socket is."""
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 def request(path: str, method: str = "GET", headers: str = "") -> bytes:
@@ -114,10 +121,10 @@ async def test_a_peer_that_goes_before_it_has_asked_is_told_nothing(
     """Port scanners do so, and nobody wants to read of it"""
     async with served() as server:
         assert await said(server, b"GET /met", eof=True) == b""
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.transport.abort()
+        await closed(writer)
         assert (await said(server, request("/healthz"))).endswith(b"alive\n")
-    del reader
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
@@ -127,15 +134,14 @@ async def test_slow_peers_hold_up_nobody_and_are_let_go(monkeypatch: pytest.Monk
     large = Pages(metrics=lambda _: (b"x" * 50_000_000, "a"), alive=lambda: (), ready=lambda: ())
     async with served(large) as server:
         silent = asyncio.create_task(said(server, b"GET /metrics HTTP/1.1\r\n"))
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1)
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1)
         writer.write(request("/metrics"))  # and never reads
         assert (await said(server, request("/healthz"))).endswith(b"alive\n")
         assert await silent == b""
         async with asyncio.timeout(10):
             while server._serving:
                 await asyncio.sleep(0.02)
-        writer.close()
-    del reader
+        await closed(writer)
 
 
 async def test_more_connections_than_it_takes_are_closed() -> None:
@@ -149,13 +155,13 @@ async def test_more_connections_than_it_takes_are_closed() -> None:
             assert await said(server, request("/healthz")) == b""
         held[0][1].write(request("/healthz"))
         assert (await held[0][0].read()).endswith(b"alive\n")
-        held[0][1].close()
+        await closed(held[0][1])
         async with asyncio.timeout(10):
             while len(server._serving) >= MOST:
                 await asyncio.sleep(0.01)
         assert (await said(server, request("/healthz"))).endswith(b"alive\n")
         for _, writer in held:
-            writer.close()
+            await closed(writer)
 
 
 async def test_a_page_that_fails_says_so_and_the_log_says_why(
@@ -181,7 +187,7 @@ async def test_its_end_ends_all_connections() -> None:
             while not server._serving:
                 await asyncio.sleep(0.01)
     assert not server._serving
-    writer.close()
+    await closed(writer)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1", "no such host.invalid", "\udcff"])
