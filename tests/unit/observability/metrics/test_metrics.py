@@ -32,7 +32,7 @@ DEAD = DeadLetter(DeathReason.REJECTED, ERROR)
 
 def metrics(said: ServiceReading | None = None, **options: Any) -> Metrics:
     """Those of a service that runs, whose wall clock stands still."""
-    made = Metrics(now=NOW.timestamp, **options)
+    made = Metrics(clock=lambda: NOW, **options)
     made.running(lambda: said or reading())
     return made
 
