@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mqkit import __version__
+from mqkit.cli.asyncapi import app as asyncapi
 from mqkit.cli.broker import broker
 from mqkit.cli.dead_letters.app import app as dead_letters
 from mqkit.cli.options import errors_as_exit_codes
@@ -41,6 +42,7 @@ app.command()(relay)
 app.command()(status)
 app.add_typer(saga, name="saga")
 app.add_typer(dead_letters, name="dead-letters")
+app.add_typer(asyncapi, name="asyncapi")
 app.add_typer(topology, name="topology")
 
 

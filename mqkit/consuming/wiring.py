@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from operator import attrgetter
@@ -67,11 +67,13 @@ class Running:
     decoder: DeliveryDecoder
     invoker: Invoker
     judge: FailureJudge
+    times_runs: bool = False
+    """Whether each delivery is to say when it ran."""
 
     @property
     def dispatcher(self) -> Dispatcher:
         """Make what runs the handler for one message at a time."""
-        return Dispatcher(self.decoder, self.invoker, self.judge)
+        return Dispatcher(self.decoder, self.invoker, self.judge, times_runs=self.times_runs)
 
 
 def running(
@@ -86,10 +88,12 @@ def running(
     limits: Limits = DEFAULT_LIMITS,
     check_exchange: Callable[[Exchange], None] | None = None,
     reports: ErrorReports = REPORTS,
+    times_runs: bool = False,
 ) -> Running:
     """Make the parts that run a handler; bodies over the `limits` are dead-lettered undecoded.
 
-    `reports` says of errors what the service wants in its log. The other arguments are `Invoker`'s.
+    `reports` says of errors what the service wants in its log; with `times_runs` each delivery says
+    when it ran. The other arguments are `Invoker`'s.
     """
     invoker = Invoker(
         service,
@@ -103,7 +107,7 @@ def running(
         check_exchange=check_exchange,
     )
     judge = FailureJudge(handler, has_transaction=invoker.needs_message_id, reports=reports)
-    return Running(DeliveryDecoder(handler.plan.decoder, limits), invoker, judge)
+    return Running(DeliveryDecoder(handler.plan.decoder, limits), invoker, judge, times_runs)
 
 
 class Wiring:
@@ -120,13 +124,13 @@ class Wiring:
         middleware: tuple[Middleware, ...],
         clock: Clock,
         machine: Machine,
-        observer: Observer | None,
+        observers: Sequence[Observer],
     ) -> None:
         """Make nothing yet.
 
         :param values: what lives as long as the service, by its type
         :param middleware: around every handler's own
-        :param observer: is told of deliveries, beside the service's store
+        :param observers: are told of deliveries, beside the service's store
         """
         self._service = service
         self._consuming = consuming
@@ -136,10 +140,9 @@ class Wiring:
         self._values = values
         self._middleware = middleware
         self._clock = clock
+        told = [each for each in (service.store, *observers) if each is not None]
+        self._observer = Observers(told, service.error_reports) if told else None
         self._machine = machine
-        observers = [each for each in (service.store, observer) if each is not None]
-        reports = service.error_reports
-        self._observer = Observers(observers, reports) if observers else None
         self._pools: list[Executor] = []
 
     def close(self) -> None:
@@ -160,6 +163,7 @@ class Wiring:
             limits=self._service.limits,
             check_exchange=self._service.check_exchange,
             reports=self._service.error_reports,
+            times_runs=self._observer is not None and self._observer.times_runs,
         )
         if handler.order_by is None:
             return [self._unordered(handler, made)]
@@ -194,7 +198,9 @@ class Wiring:
         )
 
     def _batched(self, handler: Handler, made: Running) -> Consumer:
-        batcher = Batcher(handler, made.decoder, made.invoker, made.judge)
+        batcher = Batcher(
+            handler, made.decoder, made.invoker, made.judge, times_runs=made.times_runs
+        )
         pauses, _ = self._paused(handler, made.dispatcher.dispatch)
         return self._consumer(
             handler,
@@ -216,7 +222,9 @@ class Wiring:
             sharing = self._sharing(handler, made)
             run = made.dispatcher.dispatch if sharing is None else sharing.dispatch
             pauses, dispatch = self._paused(handler, run)
-            held = HeldRetries(handler, dispatch, keys, self._log_of(handler))
+            held = HeldRetries(
+                handler, dispatch, keys, self._log_of(handler), observer=self._observer
+            )
             yield self._consumer(
                 handler,
                 handler.queue.partition(number),

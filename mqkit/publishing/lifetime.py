@@ -17,7 +17,7 @@ from mqkit.errors import ConfigurationError, PublisherClosedError
 from mqkit.limits import Limits
 from mqkit.message import Message
 from mqkit.publishing.exchanges import ExchangeCheck
-from mqkit.publishing.pipeline import OnConfirmed
+from mqkit.publishing.pipeline import OnConfirmed, OnEnded
 from mqkit.publishing.verdicts import publish_error
 from mqkit.settings import BrokerUrl
 from mqkit.system.machine import Machine
@@ -37,6 +37,8 @@ class Options(TypedDict, total=False):
     window: int
     limits: Limits
     on_confirmed: OnConfirmed | None
+    on_ended: OnEnded | None
+    """Is told how each publish ended; not for a publisher with a URL."""
     check_exchange: ExchangeCheck | None
     """Refuses an `Exchange` that may not be published to; not for a publisher with a URL."""
     clock: Clock

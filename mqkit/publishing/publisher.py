@@ -28,6 +28,7 @@ from mqkit.publishing.pipeline import (
     PublishResult,
     publish_each,
     teller,
+    told,
 )
 from mqkit.publishing.replies import ReplyDecoders, read_reply
 from mqkit.publishing.requests import Requester
@@ -117,6 +118,7 @@ class Publisher:
         if self._app_id is not None:
             checked.name(self._app_id, "Publisher(app_id=...)")
         self._tell = teller(options.get("on_confirmed"), "Publisher(on_confirmed=...)")
+        self._on_ended = options.get("on_ended")
         self._lifetime = lifetime
         self._exchanges = Exchanges(options.get("check_exchange"))
         self._clock = clock = options.get("clock", utc_now)
@@ -124,7 +126,7 @@ class Publisher:
         self._sender = Sender(connection, self._exchanges, window=window, clock=clock)
         self.new_id = MessageIds(options.get("machine", MACHINE).random_bytes)
         self._requester = Requester(
-            connection, self._exchanges, self.new_id, window=window, on_confirmed=self._tell
+            connection, self._exchanges, self.new_id, self._tell, self._on_ended, window=window
         )
         self._decoders = ReplyDecoders()
 
@@ -234,7 +236,8 @@ class Publisher:
             at=at,
         )
         message = self._to_message(outgoing)
-        await self._send(message, timeout)
+        sending = self._sender.send(message, self._seconds(timeout))
+        await told(message, sending, self._tell, self._on_ended)
         return message.properties.message_id or ""
 
     async def send(
@@ -253,15 +256,12 @@ class Publisher:
         """
         if asyncio.get_running_loop() is not self._lifetime.usable_on:
             self._lifetime.check(message)
+        seconds = self._seconds(timeout)
         if declare is None:
-            await self._send(message, timeout)
+            sending = self._sender.send(message, seconds)
         else:
-            await self._sender.send_declaring(message, self._seconds(timeout), declare)
-            self._tell(message)
-
-    async def _send(self, message: Message, timeout: Seconds | None) -> None:  # noqa: ASYNC109
-        await self._sender.send(message, self._seconds(timeout))
-        self._tell(message)
+            sending = self._sender.send_declaring(message, seconds, declare)
+        await told(message, sending, self._tell, self._on_ended)
 
     @overload
     async def request(
@@ -396,4 +396,4 @@ class Publisher:
 
     def pipeline(self, seconds: float) -> PublishPipeline:
         """Make what publishes many, for who begins each and takes the results by himself."""
-        return PublishPipeline(self._sender, self._tell, seconds)
+        return PublishPipeline(self._sender, self._tell, seconds, self._on_ended)

@@ -14,11 +14,12 @@ from mqkit.clock import Clock, utc_now
 from mqkit.errors import StatementError, StoreError, StoreUnavailableError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import Delivery
-from mqkit.middleware import Observer
+from mqkit.middleware import Observer, StoreReading
 from mqkit.outcome import Outcome
 from mqkit.registration.sagas import SagaRow
 from mqkit.registration.transactions import HandlerPolicy, SendWithin
 from mqkit.store import inbox
+from mqkit.store.backlog import backlog
 from mqkit.store.database.owner import Owner
 from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
 from mqkit.store.database.url import url_now
@@ -370,6 +371,10 @@ class Store(Observer):
         :raises StoreUnavailableError: the database is away
         """
         return await Outbox(self._open().database).count_dead()
+
+    async def backlog(self) -> StoreReading:
+        """Return how much is yet to be done; StoreUnavailableError: the database is away."""
+        return await backlog(self._open().database, self._clock())
 
     def advance(self, seconds: float) -> None:
         """Move the store's clock, for tests; what the outbox holds back until then is due at once.

@@ -83,8 +83,19 @@ class Batcher:
     """Runs a handler for as many messages at once as have come together."""
 
     def __init__(
-        self, handler: Handler, decoder: DeliveryDecoder, invoker: Invoker, judge: FailureJudge
+        self,
+        handler: Handler,
+        decoder: DeliveryDecoder,
+        invoker: Invoker,
+        judge: FailureJudge,
+        *,
+        times_runs: bool = False,
     ) -> None:
+        """Collect nothing yet.
+
+        :param times_runs: whether each delivery is to say when it ran
+        """
+        self._times_runs = times_runs
         assert handler.batch is not None, "it handles batches"
         self._size, self._within = handler.batch
         self._handler = handler
@@ -168,6 +179,10 @@ class Batcher:
         run = asyncio.ensure_future(self._invoker.invoke_batch(deliveries, bodies))
         _Run(run, places)
         await asyncio.wait([run])
+        if self._times_runs:
+            for each in deliveries:
+                each.ran = (began, None)
+            deliveries[0].ran = (began, self._now())
         for place, result in zip(places, self._results(run, len(places)), strict=True):
             if not place.is_over:
                 place.end(self._judge(place.delivery, result, began))
