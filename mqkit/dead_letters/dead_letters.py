@@ -214,7 +214,6 @@ class DeadLetters:
         :raises NotADeadLetterQueueError: the queue is gone
         """
         connection, queue = self._desk.connection, self.names.queue
-        await queues.check_is_not_moved(connection, self.names)
         if await queues.find(connection, queue) is None:
             raise NotADeadLetterQueueError(
                 f"queue {shown(queue)}, from which these dead letters came, is not on the broker: "

@@ -47,6 +47,7 @@ class Desk:
         """
         held = await queues.lock(self.connection, self.names)
         try:
+            await queues.check_is_not_moved(self.connection, self.names)
             await queues.check(self.connection, self.names)
             yield
         finally:
