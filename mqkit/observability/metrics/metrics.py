@@ -120,7 +120,8 @@ class Metrics(Observer):
                 of.run_counts[bisect_left(self._run_bounds, ended - began)] += 1
                 of.run_seconds += ended - began
             if delivery.attempt == 1 and outcome.counted:  # it waits for its first that counts
-                self._add_wait(of, delivery.properties, began + self._clock().timestamp() - monotonic())
+                wall = self._clock().timestamp() - monotonic()
+                self._add_wait(of, delivery.properties, began + wall)
 
     def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
         """Count a delivery by its outcome."""
