@@ -134,7 +134,7 @@ def run(
         typer.Option(
             metavar="[HOST:]PORT",
             help="Answer /metrics, /healthz and /readyz there, for all processes together; port 0 "
-            f"takes a free one, which is logged. The host is {DEFAULT_HTTP_HOST} if none is given; a "
+            f"takes a free one, which is logged. HOST is {DEFAULT_HTTP_HOST} if it is not given; a "
             "container needs 0.0.0.0. It takes the extra 'metrics'.",
             show_default=False,
         ),
