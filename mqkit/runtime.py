@@ -27,7 +27,7 @@ from mqkit.lifecycle.closing import Closing, Step
 from mqkit.lifecycle.draining import CANCELLED_HANDLERS_WAIT, Drain
 from mqkit.lifecycle.stalls import StallWatch
 from mqkit.lifecycle.values import ServiceValues
-from mqkit.lifecycle.watching import ServiceWatch
+from mqkit.lifecycle.watching import ServiceWatch, checked_observers
 from mqkit.logging.error_reports import log_problem
 from mqkit.logging.outages import OutageLog
 from mqkit.middleware import Middleware, Observer, Observers, ServiceReading
@@ -102,7 +102,7 @@ class Runtime:
             option = "Runtime(connect_deadline=...)"
             connect_deadline = checked.seconds(connect_deadline, option, over=0)
         self._connect_deadline = connect_deadline
-        observers = _checked_observers(observer)
+        observers = checked_observers(observer)
         self._told = Observers(observers, service.error_reports)
         if service.store is not None:
             service.store.check(service.handlers)
@@ -395,20 +395,3 @@ class Runtime:
 def _consumed(handler: Handler) -> tuple[str, ...]:
     """Return the names of the queues that a handler consumes."""
     return (handler.queue.name, *(each.name for each in handler.queue.partition_queues()))
-
-
-def _checked_observers(given: Observer | Sequence[Observer] | None) -> tuple[Observer, ...]:
-    """Return the observers that were given.
-
-    :raises ConfigurationError: one of them is none
-    """
-    if given is None:
-        return ()
-    observers = tuple(given) if isinstance(given, list | tuple) else (given,)
-    for each in observers:
-        if not isinstance(each, Observer):
-            raise ConfigurationError(
-                "Runtime(observer=...) takes an object with the methods of "
-                f"mqkit.middleware.Observer, or several of them, not {checked.shown(each)}"
-            )
-    return observers

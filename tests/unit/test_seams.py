@@ -87,6 +87,7 @@ REASONS: dict[str, tuple[str, set[str]]] = {
         "measures real time in a thread, and is not started where none is to be",
         {"threading.Thread", "time.monotonic"},
     ),
+    "observability/http_server.py": ("the names of status codes", {"http.HTTPStatus"}),
     "publishing/outgoing.py": (HANDED_IN, {"os.urandom", "uuid.uuid4"}),
     "sagas/memory.py": ("for tests without a broker", {"uuid.uuid4"}),
     "sagas/testing.py": ("for tests without a broker", {"uuid.uuid4"}),
