@@ -115,11 +115,8 @@ class Store(Observer):
         self._machine = machine
         self._ahead = 0.0
         self._opened: OpenStore | None = None
-        options: dict[str, Any] = {
-            "keep": self._keep,
-            "limits": self._limits,
-            "longest_retry": self._longest_retry,
-        }
+        options: dict[str, Any] = {"keep": self._keep, "limits": self._limits}
+        options["longest_retry"] = self._longest_retry
         self._once = Once(self._clock, **options)
         self._runs = Runs(self._once, max_group=checked.count(max_group, "Store(max_group=...)"))
         self._thread_runs = Runs(ThreadOnce(self._clock, **options), max_group=1)
@@ -341,8 +338,7 @@ class Store(Observer):
 
         :raises StoreUnavailableError: the database is away
         """
-        database = self._open().database
-        return await saga_list(database, name=name, status=status, limit=limit)
+        return await saga_list(self._open().database, name=name, status=status, limit=limit)
 
     async def saga(self, saga_id: str, *, name: str | None = None) -> list[SagaStory]:
         """Tell the story of the sagas of an id: one for each name that has it, or none.
