@@ -47,8 +47,13 @@ class Header:
     ERROR_TYPE = "mqkit-error-type"
     ERROR_MESSAGE = "mqkit-error-message"
     ERROR_TRACEBACK = "mqkit-error-traceback"
+    ERROR_PLACE = "mqkit-error-place"
     FIRST_FAILURE = "mqkit-first-failure"
     LAST_FAILURE = "mqkit-last-failure"
+    HISTORY = "mqkit-history"
+    REPLAYS = "mqkit-replays"
+    REPLAY = "mqkit-replay"
+    EDITED_FROM = "mqkit-edited-from"
     REPLY = "mqkit-reply"
 
 
@@ -151,6 +156,12 @@ class Delivery:
     """
     expires: float | None = None
     """When its time to live ends, on the monotonic clock in seconds; None is never."""
+    ran: tuple[float, float | None] | None = None
+    """When its last run began and ended, on the monotonic clock; None: it has not run.
+
+    Only set where an observer asks for it (`Observer.times_runs`). Of a batch the first one has
+    both times, and the others have no end, since it was one run.
+    """
 
     @property
     def message_id(self) -> str | None:

@@ -6,11 +6,11 @@ one each (https://www.rabbitmq.com/docs/confirms#consumer-acks-multiple-paramete
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mqkit.clock import loop_clock
 from mqkit.message import Delivery, DeliveryChannel
 from mqkit.outcome import Outcome
 
@@ -89,8 +89,8 @@ class CloseDelay:
     AMQP 0-9-1 asks whether an ack was carried out, so what is left is to wait.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or loop_clock()
         self._recent: deque[_Tick] = deque()
 
     def wrote(self, commands: int) -> None:
@@ -102,6 +102,11 @@ class CloseDelay:
         self._recent.append(_Tick(now, commands))
         while self._recent[0].start <= now - TICK - ANSWERED:
             self._recent.popleft()
+
+    @property
+    def ago(self) -> float | None:
+        """How many seconds ago acks or nacks were written last; None if none ever were."""
+        return self._clock() - self._recent[-1].start if self._recent else None
 
     def seconds(self, at_a_time: int = UNDER_WAY) -> float:
         """Return in how many seconds the channel may be closed.

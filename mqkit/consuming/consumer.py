@@ -16,6 +16,7 @@ from mqkit.consuming.settler import Settler
 from mqkit.consuming.subscription import Subscription, came_back
 from mqkit.errors import HandlerPausedError
 from mqkit.message import Delivery
+from mqkit.middleware import ConsumerReading
 from mqkit.outcome import RetryAfter
 from mqkit.pause import ConsumerState, Status
 from mqkit.registration.handler import Handler
@@ -75,7 +76,7 @@ class Consumer:
     @property
     def in_flight(self) -> int:
         """Deliveries whose handler runs, or whose outcome is being settled."""
-        return len(self._workers.in_flight())
+        return self._workers.count
 
     @property
     def state(self) -> ConsumerState:
@@ -86,6 +87,21 @@ class Consumer:
             return paused
         attached = self._subscription.is_attached
         return ConsumerState(Status.CONSUMING if attached else Status.DETACHED)
+
+    @property
+    def reading(self) -> ConsumerReading:
+        """How it is, for who watches the service."""
+        return ConsumerReading(
+            handler=self.handler.name,
+            queue=self.handler.queue.name,
+            consumed=self.queue,
+            state=self.state,
+            in_flight=self.in_flight,
+            pauses=self._pauses.pauses,
+            settled_ago=self._settler.close_delay.ago,
+            is_partition=self.queue != self.handler.queue.name
+            or self.handler.queue.partitions == 1,
+        )
 
     def delivery_of(self, task: asyncio.Task[Any]) -> Delivery | None:
         """Return what the task handles now."""
@@ -143,8 +159,8 @@ class Consumer:
         unsettled = [delivery for _, delivery in in_flight if not delivery.settled]
         for delivery in unsettled:
             self._settler.give_back(delivery)
-        for task, _ in in_flight:
-            task.cancel()
+        for run, _ in in_flight:
+            run.cancel()
         return len(unsettled)
 
     def pause(self) -> None:
@@ -167,7 +183,7 @@ class Consumer:
 
         Of a batch all waits that runs: for its other messages, or for another batch.
         """
-        waiting, running = self._workers.waiting(), list(self._workers.current.values())
+        waiting, running = self._workers.waiting(), self._workers.running()
         can_wait = self.handler.batch is not None and self._subscription.most > self._can_run
         return (waiting or running if can_wait else waiting), running
 

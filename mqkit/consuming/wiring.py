@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -26,6 +27,7 @@ from mqkit.consuming.republisher import Republisher
 from mqkit.consuming.settler import Settler
 from mqkit.consuming.subscription import Subscription
 from mqkit.consuming.together.batching import Batcher
+from mqkit.consuming.together.gathering import BatchProcessor
 from mqkit.consuming.together.sharing import Sharing
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.logging.delivery_log import DeliveryLog
@@ -37,6 +39,7 @@ from mqkit.registration.handler import Handler
 from mqkit.registration.injection import Provider
 from mqkit.registration.service import Service
 from mqkit.registration.transactions import TransactionalStore
+from mqkit.system.machine import Machine
 from mqkit.topology import Exchange
 
 PRIORITIES = 1_000_000
@@ -64,11 +67,13 @@ class Running:
     decoder: DeliveryDecoder
     invoker: Invoker
     judge: FailureJudge
+    times_runs: bool = False
+    """Whether each delivery is to say when it ran."""
 
     @property
     def dispatcher(self) -> Dispatcher:
         """Make what runs the handler for one message at a time."""
-        return Dispatcher(self.decoder, self.invoker, self.judge)
+        return Dispatcher(self.decoder, self.invoker, self.judge, times_runs=self.times_runs)
 
 
 def running(
@@ -83,10 +88,12 @@ def running(
     limits: Limits = DEFAULT_LIMITS,
     check_exchange: Callable[[Exchange], None] | None = None,
     reports: ErrorReports = REPORTS,
+    times_runs: bool = False,
 ) -> Running:
     """Make the parts that run a handler; bodies over the `limits` are dead-lettered undecoded.
 
-    `reports` says of errors what the service wants in its log. The other arguments are `Invoker`'s.
+    `reports` says of errors what the service wants in its log; with `times_runs` each delivery says
+    when it ran. The other arguments are `Invoker`'s.
     """
     invoker = Invoker(
         service,
@@ -100,7 +107,7 @@ def running(
         check_exchange=check_exchange,
     )
     judge = FailureJudge(handler, has_transaction=invoker.needs_message_id, reports=reports)
-    return Running(DeliveryDecoder(handler.plan.decoder, limits), invoker, judge)
+    return Running(DeliveryDecoder(handler.plan.decoder, limits), invoker, judge, times_runs)
 
 
 class Wiring:
@@ -116,13 +123,14 @@ class Wiring:
         values: Mapping[Any, Any],
         middleware: tuple[Middleware, ...],
         clock: Clock,
-        observer: Observer | None,
+        machine: Machine,
+        observers: Sequence[Observer],
     ) -> None:
         """Make nothing yet.
 
         :param values: what lives as long as the service, by its type
         :param middleware: around every handler's own
-        :param observer: is told of deliveries, beside the service's store
+        :param observers: are told of deliveries, beside the service's store
         """
         self._service = service
         self._consuming = consuming
@@ -132,10 +140,10 @@ class Wiring:
         self._values = values
         self._middleware = middleware
         self._clock = clock
-        observers = [each for each in (service.store, observer) if each is not None]
-        reports = service.error_reports
-        self._observer = Observers(observers, reports) if observers else None
-        self._pools: list[ThreadPoolExecutor] = []
+        told = [each for each in (service.store, *observers) if each is not None]
+        self._observer = Observers(told, service.error_reports) if told else None
+        self._machine = machine
+        self._pools: list[Executor] = []
 
     def close(self) -> None:
         """Start no more `def` handlers; the threads that run one end with it."""
@@ -155,6 +163,7 @@ class Wiring:
             limits=self._service.limits,
             check_exchange=self._service.check_exchange,
             reports=self._service.error_reports,
+            times_runs=self._observer is not None and self._observer.times_runs,
         )
         if handler.order_by is None:
             return [self._unordered(handler, made)]
@@ -164,31 +173,47 @@ class Wiring:
         if handler.is_async:
             return None
         threads = handler.concurrency * (handler.queue.partitions or 1)
-        pool = ThreadPoolExecutor(threads, thread_name_prefix=handler.name)
+        pool = self._machine.executor(threads, handler.name)
         self._pools.append(pool)
         return pool
 
     def _unordered(self, handler: Handler, made: Running) -> Consumer:
-        batcher = None
         if handler.batch is not None:
-            batcher = Batcher(handler, made.decoder, made.invoker, made.judge)
-        sharing = self._sharing(handler, made) if batcher is None else None
-        run = made.dispatcher.dispatch if batcher is None else batcher.dispatch
-        pauses, dispatch = self._paused(handler, run if sharing is None else sharing.dispatch)
-        has_threads = not handler.is_async and batcher is None  # a batch waits for its own
+            return self._batched(handler, made)
+        sharing = self._sharing(handler, made)
+        run = made.dispatcher.dispatch if sharing is None else sharing.dispatch
+        pauses, dispatch = self._paused(handler, run)
         return self._consumer(
             handler,
             handler.queue.name,
-            dispatch,
+            functools.partial(Processor, dispatch=dispatch),
             pauses=pauses,
-            # Messages of a batch are all under way together, and wait for each other.
-            limit=handler.concurrency if batcher is None else handler.prefetch,
+            limit=handler.concurrency,
             key=_message_id,
-            wait_for_thread=made.invoker.wait_for_thread if has_threads else None,
-            release=_release_nothing if batcher is None else batcher.stop,
+            wait_for_thread=None if handler.is_async else made.invoker.wait_for_thread,
+            release=_release_nothing,
             observer=self._observer,
             keeps_place=handler.queue.is_single or handler.queue.needs_consumer,
             sharing=sharing,
+        )
+
+    def _batched(self, handler: Handler, made: Running) -> Consumer:
+        batcher = Batcher(
+            handler, made.decoder, made.invoker, made.judge, times_runs=made.times_runs
+        )
+        pauses, _ = self._paused(handler, made.dispatcher.dispatch)
+        return self._consumer(
+            handler,
+            handler.queue.name,
+            functools.partial(BatchProcessor, batcher, pauses=pauses),
+            pauses=pauses,
+            # Messages of a batch are all under way together, and wait for each other.
+            limit=handler.prefetch,
+            key=_message_id,
+            wait_for_thread=None,  # a batch waits for its own
+            release=batcher.stop,
+            observer=self._observer,
+            keeps_place=handler.queue.is_single or handler.queue.needs_consumer,
         )
 
     def _ordered(self, handler: Handler, made: Running) -> Iterator[Consumer]:
@@ -197,11 +222,13 @@ class Wiring:
             sharing = self._sharing(handler, made)
             run = made.dispatcher.dispatch if sharing is None else sharing.dispatch
             pauses, dispatch = self._paused(handler, run)
-            held = HeldRetries(handler, dispatch, keys, self._log_of(handler))
+            held = HeldRetries(
+                handler, dispatch, keys, self._log_of(handler), observer=self._observer
+            )
             yield self._consumer(
                 handler,
                 handler.queue.partition(number),
-                held.dispatch,
+                functools.partial(Processor, dispatch=held.dispatch),
                 pauses=pauses,
                 limit=handler.concurrency,
                 key=keys.or_none,
@@ -216,7 +243,7 @@ class Wiring:
             yield self._consumer(
                 handler,
                 handler.queue.name,
-                route,
+                functools.partial(Processor, dispatch=route),
                 pauses=PauseController(handler, (), route, self._clock),
                 limit=handler.prefetch,
                 key=keys.or_none,
@@ -237,14 +264,16 @@ class Wiring:
         """Make the pauses around a dispatch; a handler without any keeps the dispatch as it is."""
         pauses = pauses_of(handler, self._service)
         reports = self._service.error_reports
-        controller = PauseController(handler, pauses, dispatch, self._clock, reports)
+        controller = PauseController(
+            handler, pauses, dispatch, self._clock, reports, thread=self._machine.thread
+        )
         return controller, controller.dispatch if pauses else dispatch
 
     def _consumer(
         self,
         handler: Handler,
         queue: str,
-        dispatch: Dispatch,
+        processing: Callable[..., Processor],
         *,
         pauses: PauseController,
         limit: int,
@@ -257,12 +286,11 @@ class Wiring:
     ) -> Consumer:
         settler = self._settler(handler, observer, keeps_place=keeps_place)
         last_resort = LastResort(handler, settler, reports=self._service.error_reports)
-        processor = Processor(
+        processor = processing(
             handler,
             queue,
             limit=limit,
             key=key,
-            dispatch=dispatch,
             wait_for_thread=wait_for_thread,
             settler=settler,
             last_resort=last_resort,

@@ -6,7 +6,6 @@ Methods are pika's objects, which both drivers write: the bytes are the same the
 from __future__ import annotations
 
 import asyncio
-import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,6 +29,7 @@ class MethodChannel(DriverChannel):
         self._on_delivery = on_delivery
         """By consumer tag; what comes for none of these is nobody's any more."""
         self._on_cancel: dict[str, Callable[[], None]] = {}
+        self._consumers = 0
 
     @property
     def closed(self) -> asyncio.Future[Closed]:
@@ -174,7 +174,8 @@ class MethodChannel(DriverChannel):
 
         The tag is not the broker's, so that a delivery in the same packet as consume-ok finds them.
         """
-        tag = f"mqkit-{uuid.uuid4().hex}"
+        self._consumers += 1
+        tag = f"mqkit-{self._consumers}"  # consumer tags are of one channel alone
         self._on_delivery[tag], self._on_cancel[tag] = on_delivery, on_cancel
         return tag
 

@@ -17,9 +17,10 @@ from mqkit.errors import ConfigurationError, PublisherClosedError
 from mqkit.limits import Limits
 from mqkit.message import Message
 from mqkit.publishing.exchanges import ExchangeCheck
-from mqkit.publishing.pipeline import OnConfirmed
+from mqkit.publishing.pipeline import OnConfirmed, OnEnded
 from mqkit.publishing.verdicts import publish_error
 from mqkit.settings import BrokerUrl
+from mqkit.system.machine import Machine
 
 DEFAULT_NAME = "mqkit.publisher"
 """What the connection is called in the broker's list, where nobody says."""
@@ -36,10 +37,14 @@ class Options(TypedDict, total=False):
     window: int
     limits: Limits
     on_confirmed: OnConfirmed | None
+    on_ended: OnEnded | None
+    """Is told how each publish ended; not for a publisher with a URL."""
     check_exchange: ExchangeCheck | None
     """Refuses an `Exchange` that may not be published to; not for a publisher with a URL."""
     clock: Clock
-    """Says when what is published later is due; not for a publisher with a URL."""
+    """Gives messages their timestamp, and says when what is published later is due."""
+    machine: Machine
+    """Gives the random bytes of message ids."""
 
 
 class Lifetime:

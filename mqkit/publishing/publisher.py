@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 from mqkit.broker.connection import Connection
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
-from mqkit.clock import utc_now
+from mqkit.clock import Clock, utc_now
 from mqkit.drivers.base import Driver, Incoming
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message, maker
@@ -28,20 +28,17 @@ from mqkit.publishing.pipeline import (
     PublishResult,
     publish_each,
     teller,
+    told,
 )
 from mqkit.publishing.replies import ReplyDecoders, read_reply
 from mqkit.publishing.requests import Requester
 from mqkit.publishing.sender import Sender
+from mqkit.publishing.window import DEFAULT_TIMEOUT, DEFAULT_WINDOW
 from mqkit.settings import BrokerUrl
+from mqkit.system.machine import MACHINE, Machine
 from mqkit.topology import Exchange, Queue, Source
 
 _outgoing = maker(Outgoing)
-
-DEFAULT_TIMEOUT = 30.0
-"""Seconds in which a publish must be confirmed, publishing it again included."""
-
-DEFAULT_WINDOW = 1000
-"""Publishes that may wait for their confirm at the same time, on one publisher."""
 
 T = TypeVar("T")
 
@@ -70,6 +67,7 @@ class Publisher:
     :param window: how many messages may wait for their confirm at a time
     :param limits: what a message may have to be published (`mqkit.limits.Limits`)
     :param on_confirmed: an observer: see `OnConfirmed`
+    :param clock: gives timestamps; it and `machine`, which gives ids, are for simulations
     :raises BrokerUrlError: the URL is malformed
     :raises OptionError: another option cannot be what it was given
     :raises ConfigurationError: there is no such driver
@@ -89,6 +87,8 @@ class Publisher:
         window: int = DEFAULT_WINDOW,
         limits: Limits = DEFAULT_LIMITS,
         on_confirmed: OnConfirmed | None = None,
+        clock: Clock = utc_now,
+        machine: Machine = MACHINE,
     ) -> None:
         self._set_up(
             Lifetime.with_url(url, name, driver, app_id),
@@ -97,6 +97,8 @@ class Publisher:
             window=window,
             limits=limits,
             on_confirmed=on_confirmed,
+            clock=clock,
+            machine=machine,
         )
 
     @classmethod
@@ -116,15 +118,17 @@ class Publisher:
         if self._app_id is not None:
             checked.name(self._app_id, "Publisher(app_id=...)")
         self._tell = teller(options.get("on_confirmed"), "Publisher(on_confirmed=...)")
+        self._on_ended = options.get("on_ended")
         self._lifetime = lifetime
         self._exchanges = Exchanges(options.get("check_exchange"))
         self._clock = clock = options.get("clock", utc_now)
-        self._sender = Sender(lifetime.connection, self._exchanges, window=window, clock=clock)
+        connection = lifetime.connection
+        self._sender = Sender(connection, self._exchanges, window=window, clock=clock)
+        self.new_id = MessageIds(options.get("machine", MACHINE).random_bytes)
         self._requester = Requester(
-            lifetime.connection, self._exchanges, window=window, on_confirmed=self._tell
+            connection, self._exchanges, self.new_id, self._tell, self._on_ended, window=window
         )
         self._decoders = ReplyDecoders()
-        self._new_id = MessageIds()
 
     def __repr__(self) -> str:
         return f"Publisher({self._lifetime.about})"
@@ -232,7 +236,8 @@ class Publisher:
             at=at,
         )
         message = self._to_message(outgoing)
-        await self._send(message, timeout)
+        sending = self._sender.send(message, self._seconds(timeout))
+        await told(message, sending, self._tell, self._on_ended)
         return message.properties.message_id or ""
 
     async def send(
@@ -251,15 +256,12 @@ class Publisher:
         """
         if asyncio.get_running_loop() is not self._lifetime.usable_on:
             self._lifetime.check(message)
+        seconds = self._seconds(timeout)
         if declare is None:
-            await self._send(message, timeout)
+            sending = self._sender.send(message, seconds)
         else:
-            await self._sender.send_declaring(message, self._seconds(timeout), declare)
-            self._tell(message)
-
-    async def _send(self, message: Message, timeout: Seconds | None) -> None:  # noqa: ASYNC109
-        await self._sender.send(message, self._seconds(timeout))
-        self._tell(message)
+            sending = self._sender.send_declaring(message, seconds, declare)
+        await told(message, sending, self._tell, self._on_ended)
 
     @overload
     async def request(
@@ -354,15 +356,12 @@ class Publisher:
 
     def _to_message(self, outgoing: Outgoing) -> Message:
         message = to_message(
-            outgoing, self._app_id, limits=self._limits, new_id=self._new_id, clock=self._clock
+            outgoing, self._app_id, limits=self._limits, new_id=self.new_id, clock=self._clock
         )
         if asyncio.get_running_loop() is not self._lifetime.usable_on:
             self._lifetime.check(message)
-        exchange = outgoing.exchange
-        if (
-            isinstance(exchange, Exchange)
-            and self._exchanges.given.get(exchange.name) is not exchange
-        ):
+        exchange, given = outgoing.exchange, self._exchanges.given
+        if isinstance(exchange, Exchange) and given.get(exchange.name) is not exchange:
             self._exchanges.note(exchange)
         return message
 
@@ -391,10 +390,10 @@ class Publisher:
 
         :raises OptionError: at the call: an option cannot be what it was given
         """
-        seconds = self._seconds(timeout)
+        pipeline = self.pipeline(self._seconds(timeout))
         window = checked.count(window, "publish_many(window=...)")
-        return publish_each(self.pipeline(seconds), messages, window, self._to_message)
+        return publish_each(pipeline, messages, window, self._to_message)
 
     def pipeline(self, seconds: float) -> PublishPipeline:
         """Make what publishes many, for who begins each and takes the results by himself."""
-        return PublishPipeline(self._sender, self._tell, seconds)
+        return PublishPipeline(self._sender, self._tell, seconds, self._on_ended)

@@ -14,11 +14,12 @@ from mqkit.clock import Clock, utc_now
 from mqkit.errors import StatementError, StoreError, StoreUnavailableError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import Delivery
-from mqkit.middleware import Observer
+from mqkit.middleware import Observer, StoreReading
 from mqkit.outcome import Outcome
 from mqkit.registration.sagas import SagaRow
 from mqkit.registration.transactions import HandlerPolicy, SendWithin
 from mqkit.store import inbox
+from mqkit.store.backlog import backlog
 from mqkit.store.database.owner import Owner
 from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
 from mqkit.store.database.url import url_now
@@ -31,9 +32,10 @@ from mqkit.store.running.once import Once, RunMany
 from mqkit.store.running.runs import Runs
 from mqkit.store.sagas import SagaStory, purge_sagas, saga_list, saga_stories
 from mqkit.store.states import State, StateRecorder
-from mqkit.store.status import MessageStatus, message_status
+from mqkit.store.status import MessageStatus, handled_ids, message_status
 from mqkit.store.synchronous.once import RunInThread, ThreadOnce
 from mqkit.store.transaction import Transaction
+from mqkit.system.machine import MACHINE, Machine
 
 DAY = 86_400.0
 
@@ -68,7 +70,7 @@ class Store(Observer):
     It belongs to the event loop that it is opened on, until it is closed there: a service in
     another thread, with a loop of its own, has a store of its own.
 
-    `limits` are those of what transactions publish.
+    `limits` are those of what transactions publish. A simulation hands in its own `machine`.
 
     Times are seconds: `statement_timeout` for one statement on PostgreSQL (60), after which it
     fails, and counts for the handler's policy where the database is well; `sweep` between two looks
@@ -94,6 +96,7 @@ class Store(Observer):
         statement_timeout: Seconds | None = None,
         limits: Limits = DEFAULT_LIMITS,
         clock: Clock = utc_now,
+        machine: Machine = MACHINE,
     ) -> None:
         self._sweep = checked.seconds(sweep, "Store(sweep=...)", over=0)
         self._longest_retry = checked.seconds(longest_retry, "Store(longest_retry=...)", over=0)
@@ -109,6 +112,7 @@ class Store(Observer):
         self._create_tables = checked.flag(create_tables, "Store(create_tables=...)")
         self._keeps_sagas = False
         self._given_clock = clock
+        self._machine = machine
         self._ahead = 0.0
         self._opened: OpenStore | None = None
         options: dict[str, Any] = {
@@ -159,12 +163,12 @@ class Store(Observer):
                     url_now(self._url),
                     pool=self._pool,
                     statement_timeout=self._statement_timeout,
+                    machine=self._machine,
                 )
                 sagas = self._keeps_sagas
                 await database.open(create_tables=self._create_tables, sagas=sagas)
-                self._opened = OpenStore(
-                    database, StateRecorder(database, self._clock, keep=self._keep)
-                )
+                recorder = StateRecorder(database, self._clock, keep=self._keep)
+                self._opened = OpenStore(database, recorder, self._machine)
             owner.users += 1
 
     async def close(self) -> None:
@@ -326,6 +330,10 @@ class Store(Observer):
         await opened.recorder.flush(message_id)
         return await message_status(opened.database, message_id)
 
+    async def handled(self, handler: str, queue: str, message_ids: Sequence[str]) -> set[str]:
+        """Return those messages that the inbox would skip: the handler has had its effect."""
+        return await handled_ids(self._open().database, (handler, queue), message_ids)
+
     async def sagas(
         self, *, name: str | None = None, status: str | None = None, limit: int = MAX_LISTED
     ) -> list[SagaRow]:
@@ -363,6 +371,10 @@ class Store(Observer):
         :raises StoreUnavailableError: the database is away
         """
         return await Outbox(self._open().database).count_dead()
+
+    async def backlog(self) -> StoreReading:
+        """Return how much is yet to be done; StoreUnavailableError: the database is away."""
+        return await backlog(self._open().database, self._clock())
 
     def advance(self, seconds: float) -> None:
         """Move the store's clock, for tests; what the outbox holds back until then is due at once.

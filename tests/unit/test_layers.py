@@ -12,19 +12,19 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 ROWS: list[list[str]] = [
-    ["embedded"],
+    ["embedded", "pictures"],
     ["clock", "message", "system"],
     ["logging"],
     ["errors"],
     ["checks"],
     ["limits", "outcome", "settings"],
-    ["amqp", "bodies", "management", "middleware", "pause", "retry"],
-    ["codec", "topology"],
+    ["amqp", "bodies", "management", "pause", "retry"],
+    ["codec", "middleware", "topology"],
     ["drivers", "registration"],
     ["broker"],
     ["publishing"],
-    ["blocking", "consuming", "provisioning", "sagas", "store"],
-    ["lifecycle"],
+    ["blocking", "consuming", "dead_letters", "observability", "provisioning", "sagas", "store"],
+    ["asyncapi", "lifecycle"],
     ["runtime"],
     ["cli", "testing"],
     ["__init__", "__main__"],
@@ -50,6 +50,7 @@ MAY_IMPORT = {
     "aio_pika": {"drivers"},
     "aiormq": {"drivers", "testing"},
     "asyncpg": {"store", "testing"},
+    "prometheus_client": {"observability"},
     "psycopg": {"store"},
     "sqlalchemy": {"store"},
     "watchfiles": {"cli"},
@@ -243,7 +244,7 @@ def test_client_libraries_stay_behind_their_boundary(library: str) -> None:
 
 
 def test_only_settle_settles() -> None:
-    """Outside drivers, embedded broker and suite, settle.py alone settles what handlers get.
+    """Deliveries are acked by settler.py alone, and dead letters that move by reader.py.
 
     Where queues are moved no handler sees the messages.
     """
@@ -257,7 +258,7 @@ def test_only_settle_settles() -> None:
         and top not in ("drivers", "embedded", "provisioning")
         and "conformance" not in path.parts
     }
-    assert calling == {"mqkit/consuming/settler.py"}
+    assert calling == {"mqkit/consuming/settler.py", "mqkit/dead_letters/reader.py"}
 
 
 def test_an_error_goes_to_a_log_masked() -> None:
@@ -373,6 +374,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "test_package.py": "of mqkit itself: its names, and what its import costs",
     "test_selection.py": "of tests/selection.py",
     "test_windows.py": "of what mqkit takes from the operating system",
+    "test_seams.py": "of what mqkit takes from time, chance, threads and I/O, in all its modules",
 }
 """Unit tests that are about several modules, or about none of mqkit's, and what they are of."""
 

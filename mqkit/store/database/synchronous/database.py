@@ -15,18 +15,19 @@ import contextlib
 import functools
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from mqkit.clock import monotonic
 from mqkit.errors import StoreError
 from mqkit.store.database.dialects import Dialect
 from mqkit.store.database.engine import LOCK_TIMEOUT
 from mqkit.store.database.judging import ErrorTeller, first_line
 from mqkit.store.database.synchronous.engine import REFUSE, make_sync_engine
 from mqkit.store.database.watch import WATCH, Watch, check_going_on
+from mqkit.system.machine import MACHINE, Machine
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ class SyncDatabase:
         pool: int,
         pooled: bool,
         statement_timeout: float | None,
+        machine: Machine = MACHINE,
     ) -> None:
         """Connect to nothing yet.
 
@@ -136,7 +138,7 @@ class SyncDatabase:
             savepoint="with transaction.connection.begin_nested()",
         )
         self._engine: Engine = make_sync_engine(
-            url, pool, pooled=pooled, statement_timeout=statement_timeout
+            url, pool, pooled=pooled, statement_timeout=statement_timeout, machine=machine
         )
 
     def close(self) -> None:
@@ -169,7 +171,7 @@ class SyncDatabase:
             watch.in_doubt = False
             watch.is_committed = True
         except (SQLAlchemyError, OSError, ExceptionGroup) as raised:
-            judged = self._errors.judged(watch, raised, time.monotonic() - watch.since)
+            judged = self._errors.judged(watch, raised, monotonic() - watch.since)
             if judged is raised:
                 raise
             raise judged from judged.__cause__
@@ -193,7 +195,7 @@ class SyncDatabase:
                 unavailable = self._errors.unavailable(error)
                 raise unavailable from unavailable.__cause__
             raise
-        watch.since = time.monotonic()
+        watch.since = monotonic()
         return connection
 
     def _let_go(self, connection: Connection, *, throw_away: bool = False) -> None:
