@@ -13,6 +13,7 @@ from mqkit import __version__
 from mqkit.cli.asyncapi import app as asyncapi
 from mqkit.cli.broker import broker
 from mqkit.cli.dead_letters.app import app as dead_letters
+from mqkit.cli.delays import app as delays
 from mqkit.cli.options import errors_as_exit_codes
 from mqkit.cli.publish.command import publish
 from mqkit.cli.relay import relay
@@ -43,6 +44,7 @@ app.command()(status)
 app.add_typer(saga, name="saga")
 app.add_typer(dead_letters, name="dead-letters")
 app.add_typer(asyncapi, name="asyncapi")
+app.add_typer(delays, name="delays")
 app.add_typer(topology, name="topology")
 
 

@@ -118,6 +118,14 @@ def run(
             "they are and what they have done.",
         ),
     ] = 1,
+    no_declare: Annotated[
+        bool,
+        typer.Option(
+            "--no-declare",
+            help="Declare and bind nothing, and only look whether it is there: for a user who may "
+            "configure nothing. `mqkit topology apply --ladder` puts it there.",
+        ),
+    ] = False,
     reload: Annotated[
         bool,
         typer.Option(
@@ -177,6 +185,7 @@ def run(
         driver=driver,
         management=management,
         loop=loop,
+        declare=not no_declare,
         counts_metrics=listen is not None,
         buckets=parse_buckets(buckets or []),
         log=LogOptions(
