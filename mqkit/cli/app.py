@@ -13,7 +13,6 @@ from mqkit import __version__
 from mqkit.cli.asyncapi import app as asyncapi
 from mqkit.cli.broker import broker
 from mqkit.cli.dead_letters.app import app as dead_letters
-from mqkit.cli.delays import app as delays
 from mqkit.cli.options import errors_as_exit_codes
 from mqkit.cli.publish.command import publish
 from mqkit.cli.relay import relay
@@ -21,6 +20,7 @@ from mqkit.cli.run import run
 from mqkit.cli.saga import app as saga
 from mqkit.cli.status import status
 from mqkit.cli.topology.commands import app as topology
+from mqkit.cli.topology.delays import app as delays
 
 ABOUT = (
     "Message handlers on RabbitMQ. No message is lost, and what a handler does in its store's "
