@@ -63,7 +63,9 @@ class Runtime:
     tried again; None tries for ever. `middleware` goes around the service's own. `driver` is 'pika'
     or 'aio-pika', or what `mqkit.drivers.named` returns. A service that has a connection of its own
     takes neither `url` nor `driver`. `management` is the URL of the broker's management API, by
-    which policies are seen that break what is promised. A simulation hands in its own `machine`.
+    which policies are seen that break what is promised. With `declare=False` it declares and binds
+    nothing, and only looks whether what it needs is there, for a user who may configure nothing;
+    `mqkit topology apply` puts it there. A simulation hands in its own `machine`.
 
     `observer` is told what becomes of deliveries, and what the service's publisher has published,
     copies of deliveries included (`mqkit.Observer`); it may be several of them. `on_stop` is called
@@ -89,6 +91,7 @@ class Runtime:
         observer: Observer | Sequence[Observer] | None = None,
         on_stop: Callable[[], None] = lambda: None,
         management: str | None = None,
+        declare: bool = True,
     ) -> None:
         if not isinstance(service, Service):
             raise ConfigurationError(f"Runtime takes a Service, not {checked.shown(service)}")
@@ -109,9 +112,16 @@ class Runtime:
         self.service = service
         self._url, chosen = drivers.chosen(service.name, service.connection, url, driver)
         self._management = Management(management, self._url.vhost) if management else None
+        checked.flag(declare, "Runtime(declare=...)")
         outages = OutageLog(clock=clock, reports=service.error_reports)
         self._consuming, self._publishing = (
-            Connection(self._url, name=f"{service.name}.{does}", driver=chosen, outages=outages)
+            Connection(
+                self._url,
+                name=f"{service.name}.{does}",
+                driver=chosen,
+                outages=outages,
+                declares=declare,
+            )
             for does in ("consume", "publish")
         )
         self.publisher = Publisher.on(

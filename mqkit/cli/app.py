@@ -20,6 +20,7 @@ from mqkit.cli.run import run
 from mqkit.cli.saga import app as saga
 from mqkit.cli.status import status
 from mqkit.cli.topology.commands import app as topology
+from mqkit.cli.topology.delays import app as delays
 
 ABOUT = (
     "Message handlers on RabbitMQ. No message is lost, and what a handler does in its store's "
@@ -43,6 +44,7 @@ app.command()(status)
 app.add_typer(saga, name="saga")
 app.add_typer(dead_letters, name="dead-letters")
 app.add_typer(asyncapi, name="asyncapi")
+app.add_typer(delays, name="delays")
 app.add_typer(topology, name="topology")
 
 

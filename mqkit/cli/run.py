@@ -122,6 +122,14 @@ def run(
             "they are and what they have done.",
         ),
     ] = 1,
+    no_declare: Annotated[
+        bool,
+        typer.Option(
+            "--no-declare",
+            help="Declare and bind nothing, and only look whether it is there: for a user who may "
+            "configure nothing. `mqkit topology apply --ladder` puts it there.",
+        ),
+    ] = False,
     reload: Annotated[
         bool,
         typer.Option(
@@ -181,6 +189,7 @@ def run(
         driver=driver,
         management=management,
         loop=loop,
+        declare=not no_declare,
         counts_metrics=listen is not None,
         buckets=histogram_buckets(buckets or []),
         log=LogOptions(
