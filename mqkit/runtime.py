@@ -25,6 +25,7 @@ from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.lifecycle.closing import Closing, Step
 from mqkit.lifecycle.draining import CANCELLED_HANDLERS_WAIT, Drain
+from mqkit.lifecycle.relaying import traced_send
 from mqkit.lifecycle.stalls import StallWatch
 from mqkit.lifecycle.values import ServiceValues
 from mqkit.logging.error_reports import log_problem
@@ -120,6 +121,7 @@ class Runtime:
             on_confirmed=None if observer is None else observer.confirmed,
             limits=service.limits,
             check_exchange=service.check_exchange,
+            tracing=service.tracing,
             clock=clock,
         )
         self._consumers: list[Consumer] = []
@@ -306,8 +308,10 @@ class Runtime:
         self._upkeep = Upkeep(self.service.handlers, self._consuming.channel)
         self._running.append(asyncio.create_task(self._upkeep.run(), name="mqkit upkeep"))
         # Not before there is an exchange to relay to.
-        if store is not None and (beside := store.start(self.publisher.send)) is not None:
-            self._running.append(beside)
+        if store is not None:
+            beside = store.start(traced_send(self.publisher.send, self.service.tracing))
+            if beside is not None:
+                self._running.append(beside)
         await self._values.make(self.service.providers)
         for handler in self.service.handlers:
             for consumer in self._wiring.consumers_of(handler):

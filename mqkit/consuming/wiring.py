@@ -21,7 +21,7 @@ from mqkit.consuming.invoker import Invoker
 from mqkit.consuming.ordering import HeldRetries, OrderKeys, PartitionRouter
 from mqkit.consuming.pausing.controller import PauseController, pauses_of
 from mqkit.consuming.pausing.waits import Waits
-from mqkit.consuming.processor import Dispatch, Processor
+from mqkit.consuming.processor import Processor
 from mqkit.consuming.republisher import Republisher
 from mqkit.consuming.settler import Settler
 from mqkit.consuming.subscription import Subscription
@@ -31,7 +31,14 @@ from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.logging.delivery_log import DeliveryLog
 from mqkit.logging.error_reports import REPORTS, ErrorReports
 from mqkit.message import Delivery
-from mqkit.middleware import Middleware, Observer, Observers
+from mqkit.middleware import (
+    Dispatch,
+    MessageTracing,
+    Middleware,
+    Observer,
+    Observers,
+    RunBatch,
+)
 from mqkit.publishing.publisher import Publisher
 from mqkit.registration.handler import Handler
 from mqkit.registration.injection import Provider
@@ -61,14 +68,30 @@ def priority_arguments(handler: Handler) -> dict[str, int] | None:
 class Running:
     """Holds what runs one handler, for all of its consumers."""
 
+    handler: Handler
     decoder: DeliveryDecoder
     invoker: Invoker
     judge: FailureJudge
+    tracing: MessageTracing | None
 
     @property
     def dispatcher(self) -> Dispatcher:
         """Make what runs the handler for one message at a time."""
         return Dispatcher(self.decoder, self.invoker, self.judge)
+
+    def dispatch(self) -> Dispatch:
+        """Make the dispatcher's call, and what traces it."""
+        dispatch = self.dispatcher.dispatch
+        if self.tracing is None:
+            return dispatch
+        return self.tracing.processing(self.handler.name, dispatch)
+
+    def batcher(self) -> Batcher:
+        """Make what runs the handler for a batch of messages."""
+        run: RunBatch | None = None
+        if self.tracing is not None:
+            run = self.tracing.processing_batch(self.handler.name, self.invoker.invoke_batch)
+        return Batcher(self.handler, self.decoder, self.invoker, self.judge, run)
 
 
 def running(
@@ -83,6 +106,7 @@ def running(
     limits: Limits = DEFAULT_LIMITS,
     check_exchange: Callable[[Exchange], None] | None = None,
     reports: ErrorReports = REPORTS,
+    tracing: MessageTracing | None = None,
 ) -> Running:
     """Make the parts that run a handler; bodies over the `limits` are dead-lettered undecoded.
 
@@ -98,9 +122,11 @@ def running(
         store=store,
         limits=limits,
         check_exchange=check_exchange,
+        tracing=tracing,
     )
     judge = FailureJudge(handler, has_transaction=invoker.needs_message_id, reports=reports)
-    return Running(DeliveryDecoder(handler.plan.decoder, limits), invoker, judge)
+    decoder = DeliveryDecoder(handler.plan.decoder, limits)
+    return Running(handler, decoder, invoker, judge, tracing)
 
 
 class Wiring:
@@ -155,6 +181,7 @@ class Wiring:
             limits=self._service.limits,
             check_exchange=self._service.check_exchange,
             reports=self._service.error_reports,
+            tracing=self._service.tracing,
         )
         if handler.order_by is None:
             return [self._unordered(handler, made)]
@@ -169,11 +196,9 @@ class Wiring:
         return pool
 
     def _unordered(self, handler: Handler, made: Running) -> Consumer:
-        batcher = None
-        if handler.batch is not None:
-            batcher = Batcher(handler, made.decoder, made.invoker, made.judge)
+        batcher = None if handler.batch is None else made.batcher()
         sharing = self._sharing(handler, made) if batcher is None else None
-        run = made.dispatcher.dispatch if batcher is None else batcher.dispatch
+        run = made.dispatch() if batcher is None else batcher.dispatch
         pauses, dispatch = self._paused(handler, run if sharing is None else sharing.dispatch)
         has_threads = not handler.is_async and batcher is None  # a batch waits for its own
         return self._consumer(
@@ -187,6 +212,7 @@ class Wiring:
             wait_for_thread=made.invoker.wait_for_thread if has_threads else None,
             release=_release_nothing if batcher is None else batcher.stop,
             observer=self._observer,
+            tracing=self._service.tracing,
             keeps_place=handler.queue.is_single or handler.queue.needs_consumer,
             sharing=sharing,
         )
@@ -195,7 +221,7 @@ class Wiring:
         keys = OrderKeys(handler, made.decoder.decode)
         for number in range(handler.queue.partitions or 1):
             sharing = self._sharing(handler, made)
-            run = made.dispatcher.dispatch if sharing is None else sharing.dispatch
+            run = made.dispatch() if sharing is None else sharing.dispatch
             pauses, dispatch = self._paused(handler, run)
             held = HeldRetries(handler, dispatch, keys, self._log_of(handler))
             yield self._consumer(
@@ -208,6 +234,7 @@ class Wiring:
                 wait_for_thread=None if handler.is_async else made.invoker.wait_for_thread,
                 release=held.stop,
                 observer=self._observer,
+                tracing=self._service.tracing,
                 keeps_place=True,
                 sharing=sharing,
             )
@@ -223,6 +250,7 @@ class Wiring:
                 wait_for_thread=None,
                 release=_release_nothing,
                 observer=None,  # a message that goes to its partition has not ended
+                tracing=None,
                 keeps_place=True,
             )
 
@@ -231,7 +259,7 @@ class Wiring:
         store = self._service.store
         if store is None or not made.invoker.shares_commits:
             return None
-        return Sharing(handler, store, made.dispatcher.dispatch)
+        return Sharing(handler, store, made.dispatch())
 
     def _paused(self, handler: Handler, dispatch: Dispatch) -> tuple[PauseController, Dispatch]:
         """Make the pauses around a dispatch; a handler without any keeps the dispatch as it is."""
@@ -252,6 +280,7 @@ class Wiring:
         wait_for_thread: Callable[[Delivery], Awaitable[None]] | None,
         release: Callable[[], None],
         observer: Observers | None,
+        tracing: MessageTracing | None,
         keeps_place: bool,
         sharing: Sharing | None = None,
     ) -> Consumer:
@@ -267,6 +296,7 @@ class Wiring:
             settler=settler,
             last_resort=last_resort,
             observer=observer,
+            tracing=tracing,
         )
         if sharing is not None:
             sharing.attach(processor.workers)

@@ -16,6 +16,7 @@ from mqkit.drivers.base import Driver
 from mqkit.errors import ConfigurationError, PublisherClosedError
 from mqkit.limits import Limits
 from mqkit.message import Message
+from mqkit.middleware import MessageTracing
 from mqkit.publishing.exchanges import ExchangeCheck
 from mqkit.publishing.pipeline import OnConfirmed
 from mqkit.publishing.verdicts import publish_error
@@ -38,6 +39,7 @@ class Options(TypedDict, total=False):
     on_confirmed: OnConfirmed | None
     check_exchange: ExchangeCheck | None
     """Refuses an `Exchange` that may not be published to; not for a publisher with a URL."""
+    tracing: MessageTracing | None
     clock: Clock
     """Says when what is published later is due; not for a publisher with a URL."""
 

@@ -19,9 +19,10 @@ from mqkit.clock import utc_now
 from mqkit.drivers.base import Driver, Incoming
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message, maker
+from mqkit.middleware import MessageTracing, checked_tracing
 from mqkit.publishing.exchanges import Exchanges
 from mqkit.publishing.lifetime import CLOSE_TIMEOUT, Lifetime, Options, wait_for_all
-from mqkit.publishing.outgoing import MessageIds, Outgoing, destination, to_message
+from mqkit.publishing.outgoing import MessageIds, Outgoing, RequestOptions, destination, to_message
 from mqkit.publishing.pipeline import (
     OnConfirmed,
     PublishPipeline,
@@ -70,6 +71,7 @@ class Publisher:
     :param window: how many messages may wait for their confirm at a time
     :param limits: what a message may have to be published (`mqkit.limits.Limits`)
     :param on_confirmed: an observer: see `OnConfirmed`
+    :param tracing: makes spans of what is published (`mqkit.observability.tracing.Tracing`)
     :raises BrokerUrlError: the URL is malformed
     :raises OptionError: another option cannot be what it was given
     :raises ConfigurationError: there is no such driver
@@ -89,6 +91,7 @@ class Publisher:
         window: int = DEFAULT_WINDOW,
         limits: Limits = DEFAULT_LIMITS,
         on_confirmed: OnConfirmed | None = None,
+        tracing: MessageTracing | None = None,
     ) -> None:
         self._set_up(
             Lifetime.with_url(url, name, driver, app_id),
@@ -97,6 +100,7 @@ class Publisher:
             window=window,
             limits=limits,
             on_confirmed=on_confirmed,
+            tracing=tracing,
         )
 
     @classmethod
@@ -115,14 +119,14 @@ class Publisher:
         self._app_id = options.get("app_id")
         if self._app_id is not None:
             checked.name(self._app_id, "Publisher(app_id=...)")
+        self._tracing = checked_tracing(options.get("tracing"), "Publisher(tracing=...)")
         self._tell = teller(options.get("on_confirmed"), "Publisher(on_confirmed=...)")
         self._lifetime = lifetime
         self._exchanges = Exchanges(options.get("check_exchange"))
         self._clock = clock = options.get("clock", utc_now)
-        self._sender = Sender(lifetime.connection, self._exchanges, window=window, clock=clock)
-        self._requester = Requester(
-            lifetime.connection, self._exchanges, window=window, on_confirmed=self._tell
-        )
+        connection, exchanges = lifetime.connection, self._exchanges
+        self._sender = Sender(connection, exchanges, window=window, clock=clock)
+        self._requester = Requester(connection, exchanges, window=window, on_confirmed=self._tell)
         self._decoders = ReplyDecoders()
         self._new_id = MessageIds()
 
@@ -232,7 +236,11 @@ class Publisher:
             at=at,
         )
         message = self._to_message(outgoing)
-        await self._send(message, timeout)
+        if self._tracing is None:
+            await self._send(message, timeout)
+            return message.properties.message_id or ""
+        with self._tracing.publishing(message):
+            await self._send(message, timeout)
         return message.properties.message_id or ""
 
     async def send(
@@ -246,8 +254,8 @@ class Publisher:
 
         `declare` is its exchange, which is declared so where the broker does not have it.
 
-        The publisher's limits are not for it: the copy of a message that is over them, on its way
-        to the dead letters, must be written all the same.
+        It is written as it is, without a span. The publisher's limits are not for it: the copy of
+        a message that is over them, on its way to the dead letters, must be written all the same.
         """
         if asyncio.get_running_loop() is not self._lifetime.usable_on:
             self._lifetime.check(message)
@@ -267,14 +275,7 @@ class Publisher:
         route: Source | Queue,
         body: object,
         reply_type: type[T],
-        *,
-        timeout: Seconds | None = None,  # noqa: ASYNC109
-        message_id: str | None = None,
-        headers: Mapping[str, HeaderValue] | None = None,
-        type: str | None = None,
-        expiration: Seconds | None = None,
-        priority: int | None = None,
-        persistent: bool = True,
+        **options: Unpack[RequestOptions],
     ) -> T: ...
 
     @overload
@@ -283,14 +284,7 @@ class Publisher:
         route: Source | Queue,
         body: object,
         reply_type: Any,
-        *,
-        timeout: Seconds | None = None,  # noqa: ASYNC109
-        message_id: str | None = None,
-        headers: Mapping[str, HeaderValue] | None = None,
-        type: str | None = None,
-        expiration: Seconds | None = None,
-        priority: int | None = None,
-        persistent: bool = True,
+        **options: Unpack[RequestOptions],
     ) -> Any: ...
 
     async def request(
@@ -339,8 +333,13 @@ class Publisher:
             persistent=persistent,
         )
         request = self._to_message(outgoing)
-        reply = await self._requester.ask(request, seconds)
-        return read_reply(reply.body, reply.properties, decoder, request)
+        if self._tracing is None:
+            reply = await self._requester.ask(request, seconds)
+            return read_reply(reply.body, reply.properties, decoder, request)
+        with self._tracing.publishing(request) as span:
+            reply = await self._requester.ask(request, seconds)
+            span.replied(reply.properties.headers)
+            return read_reply(reply.body, reply.properties, decoder, request)
 
     async def ask(self, request: Message, seconds: float) -> Incoming:
         """Publish a request that is ready to be written, and return its reply as it came."""
@@ -358,11 +357,8 @@ class Publisher:
         )
         if asyncio.get_running_loop() is not self._lifetime.usable_on:
             self._lifetime.check(message)
-        exchange = outgoing.exchange
-        if (
-            isinstance(exchange, Exchange)
-            and self._exchanges.given.get(exchange.name) is not exchange
-        ):
+        exchange, given = outgoing.exchange, self._exchanges.given
+        if isinstance(exchange, Exchange) and given.get(exchange.name) is not exchange:
             self._exchanges.note(exchange)
         return message
 
@@ -393,7 +389,8 @@ class Publisher:
         """
         seconds = self._seconds(timeout)
         window = checked.count(window, "publish_many(window=...)")
-        return publish_each(self.pipeline(seconds), messages, window, self._to_message)
+        many = PublishPipeline(self._sender, self._tell, seconds, self._tracing)
+        return publish_each(many, messages, window, self._to_message)
 
     def pipeline(self, seconds: float) -> PublishPipeline:
         """Make what publishes many, for who begins each and takes the results by himself."""

@@ -16,7 +16,7 @@ from mqkit.checks.names import check_name
 from mqkit.errors import ConfigurationError, HandlerError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.logging.error_reports import Detail
-from mqkit.middleware import Middleware
+from mqkit.middleware import MessageTracing, Middleware, checked_tracing
 from mqkit.pause import Pause
 from mqkit.registration.handler import Handler
 from mqkit.registration.injection import Provider, Scope, batch_plan, plan, provider
@@ -88,6 +88,8 @@ class Service:
     failure, what looks like a secret is masked, and what `masks` names: fields, whose values are
     masked wherever `name=value` or the like stands, and compiled patterns.
 
+    `tracing` (`mqkit.observability.tracing.Tracing`) makes spans of what it handles and publishes.
+
     :raises ConfigurationError: the name is empty or too long, or an option is not what it takes;
         the connection is looked at when a `Runtime` is made of it
     """
@@ -106,6 +108,7 @@ class Service:
         publishes: Iterable[Exchange] | None = None,
         log_errors: Detail = "text",
         masks: Iterable[str | re.Pattern[str]] = (),
+        tracing: MessageTracing | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a service needs a name; got {name!r}")
@@ -122,6 +125,8 @@ class Service:
         self.limits = checked_limits(limits, f"service {name!r}: limits")
         self.pause = checked_pause(pause, f"service {name!r}")
         self.error_reports = checked_reports(log_errors, masks, f"service {name!r}")
+        tracing = checked_tracing(tracing, f"service {name!r}: tracing")
+        self.tracing = None if tracing is None else tracing.reporting(self.error_reports)
         self.running: set[int] = set()
         """The runtimes that run it now, by their `id`; they know the handlers of their start."""
         self._handlers: dict[str, Handler] = {}

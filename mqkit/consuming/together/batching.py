@@ -19,6 +19,7 @@ from mqkit.consuming.invoker import Invoker
 from mqkit.consuming.threads.endings import aborted
 from mqkit.errors import BatchResultError, DecodeError, HandlerAbortedError
 from mqkit.message import Delivery
+from mqkit.middleware import RunBatch
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, instruction
 from mqkit.publishing.window import Window
 from mqkit.registration.handler import Handler
@@ -43,13 +44,23 @@ class Batcher:
     """Runs a handler for as many messages at once as have come together."""
 
     def __init__(
-        self, handler: Handler, decoder: DeliveryDecoder, invoker: Invoker, judge: FailureJudge
+        self,
+        handler: Handler,
+        decoder: DeliveryDecoder,
+        invoker: Invoker,
+        judge: FailureJudge,
+        run: RunBatch | None = None,
     ) -> None:
+        """Collect nothing yet.
+
+        :param run: runs the handler for a batch; None: the invoker does
+        """
         assert handler.batch is not None, "it handles batches"
         self._size, self._within = handler.batch
         self._handler = handler
         self._decoder = decoder
         self._invoker = invoker
+        self._invoke = run or invoker.invoke_batch
         self._failures = judge
         self._needs_message_id = invoker.needs_message_id
         self._window = Window(handler.concurrency)
@@ -128,9 +139,7 @@ class Batcher:
     async def _run(self, items: list[_Item]) -> None:
         began = time.monotonic()
         deliveries = tuple(item.delivery for item in items)
-        run = asyncio.ensure_future(
-            self._invoker.invoke_batch(deliveries, [item.body for item in items])
-        )
+        run = asyncio.ensure_future(self._invoke(deliveries, [item.body for item in items]))
         # A run that nobody waits for any more is cancelled; one that some wait for goes on.
         waiting = asyncio.ensure_future(asyncio.wait([item.outcome for item in items]))
         await asyncio.wait([run, waiting], return_when=asyncio.FIRST_COMPLETED)

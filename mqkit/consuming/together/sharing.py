@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mqkit.consuming.processor import Dispatch
 from mqkit.consuming.workers import WorkerPool
 from mqkit.message import Delivery
+from mqkit.middleware import Dispatch
 from mqkit.outcome import Outcome
 from mqkit.registration.handler import Handler
 from mqkit.registration.transactions import TransactionalStore
