@@ -18,7 +18,7 @@ ROWS: list[list[str]] = [
     ["errors"],
     ["checks"],
     ["limits", "outcome", "settings"],
-    ["amqp", "bodies", "middleware", "pause", "retry"],
+    ["amqp", "bodies", "capacity", "middleware", "pause", "retry"],
     ["codec", "topology"],
     ["drivers", "registration"],
     ["broker"],
