@@ -47,8 +47,13 @@ class Header:
     ERROR_TYPE = "mqkit-error-type"
     ERROR_MESSAGE = "mqkit-error-message"
     ERROR_TRACEBACK = "mqkit-error-traceback"
+    ERROR_PLACE = "mqkit-error-place"
     FIRST_FAILURE = "mqkit-first-failure"
     LAST_FAILURE = "mqkit-last-failure"
+    HISTORY = "mqkit-history"
+    REPLAYS = "mqkit-replays"
+    REPLAY = "mqkit-replay"
+    EDITED_FROM = "mqkit-edited-from"
     REPLY = "mqkit-reply"
 
 

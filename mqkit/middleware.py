@@ -12,7 +12,7 @@ from mqkit.checks.checked import shown
 from mqkit.errors import ConfigurationError
 from mqkit.logging.error_reports import REPORTS, ErrorReports
 from mqkit.message import Delivery, HeaderValue, Message
-from mqkit.outcome import Outcome
+from mqkit.outcome import Ack, Lost, Outcome, Requeue
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +137,9 @@ Dispatch = Callable[[Delivery], Awaitable[Outcome]]
 Settle = Callable[[Delivery, Outcome], Awaitable[None]]
 """Carries out the outcome of a delivery."""
 
+SettleAtOnce = Callable[[Delivery, Ack | Requeue | Lost], None]
+"""Carries out an outcome for which nothing has to be awaited."""
+
 RunBatch = Callable[[tuple[Delivery, ...], list[Any]], Awaitable[Any]]
 """Runs a handler for a batch of deliveries and their bodies."""
 
@@ -200,6 +203,10 @@ class MessageTracing(Protocol):
 
     def settling(self, handler: str, settle: Settle) -> Settle:
         """Wrap what carries out outcomes, so that each is a span."""
+        ...
+
+    def settling_at_once(self, handler: str, settle: SettleAtOnce) -> SettleAtOnce:
+        """Wrap what carries out outcomes without a wait, so that each is a span."""
         ...
 
 

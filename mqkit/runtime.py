@@ -38,6 +38,7 @@ from mqkit.registration.options import checked_middleware
 from mqkit.registration.service import Service
 from mqkit.registration.transactions import ThreadStore, needs_thread
 from mqkit.settings import BrokerUrl
+from mqkit.system.machine import MACHINE, Machine
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Runtime:
     tried again; None tries for ever. `middleware` goes around the service's own. `driver` is 'pika'
     or 'aio-pika', or what `mqkit.drivers.named` returns. A service that has a connection of its own
     takes neither `url` nor `driver`. `management` is the URL of the broker's management API, by
-    which policies are seen that break what is promised.
+    which policies are seen that break what is promised. A simulation hands in its own `machine`.
 
     `observer` is told what becomes of deliveries, and what the service's publisher has published,
     copies of deliveries included (`mqkit.Observer`). `on_stop` is called when it begins
@@ -84,6 +85,7 @@ class Runtime:
         connect_deadline: Seconds | None = None,
         driver: Driver | str | None = None,
         clock: Clock = utc_now,
+        machine: Machine = MACHINE,
         observer: Observer | None = None,
         on_stop: Callable[[], None] = lambda: None,
         management: str | None = None,
@@ -123,6 +125,7 @@ class Runtime:
             check_exchange=service.check_exchange,
             tracing=service.tracing,
             clock=clock,
+            machine=machine,
         )
         self._consumers: list[Consumer] = []
         self._stalls = StallWatch(service.name, self._url.heartbeat, self._consumers)
@@ -137,8 +140,10 @@ class Runtime:
             values=self._values.made,
             middleware=(*checked_middleware(middleware, "Runtime"), *service.middleware),
             clock=clock,
+            machine=machine,
             observer=observer,
         )
+        self._machine = machine
         self._on_stop = on_stop
         self._began = False
         self._closing = Closing(service.name, service.error_reports)
@@ -299,7 +304,8 @@ class Runtime:
             self._store_is_open = True
             if any(needs_thread(h.plan, self.service.providers) for h in self.service.handlers):
                 cast(ThreadStore, store).prepare_threads()
-        self._stalls.start()
+        if self._machine.watches_stalls:
+            self._stalls.start()
         await declare(self._consuming.channel, self.service.topology)
         await check_permissions(self._consuming.channel, _consumed(self.service.handlers[0]))
         if self._management is not None:

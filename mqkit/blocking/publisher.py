@@ -31,8 +31,9 @@ from mqkit.message import HeaderValue, Message
 from mqkit.middleware import MessageTracing, checked_tracing
 from mqkit.publishing.outgoing import Outgoing, destination, to_message
 from mqkit.publishing.pipeline import PublishResult
-from mqkit.publishing.publisher import DEFAULT_TIMEOUT, Publisher
+from mqkit.publishing.publisher import Publisher
 from mqkit.publishing.replies import ReplyDecoders, read_reply
+from mqkit.publishing.window import DEFAULT_TIMEOUT
 from mqkit.settings import BrokerUrl
 from mqkit.topology import Exchange, Queue, Source
 

@@ -8,24 +8,17 @@ of the delay ladder. AMQP does not show policies: they are read from the managem
 from __future__ import annotations
 
 import asyncio
-import base64
-import http.client
-import json
 import logging
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from mqkit.broker.delays import PREFIX
-from mqkit.errors import ConfigurationError, ManagementError
+from mqkit.errors import ManagementError
+from mqkit.management import ManagementApi
 from mqkit.topology import Queue
 
 logger = logging.getLogger(__name__)
-
-TIMEOUT = 5.0
-"""Seconds for one answer of the management API."""
 
 POLICY = "effective_policy_definition"
 """All that policies and operator policies say of a queue, in the answers of the API."""
@@ -35,9 +28,6 @@ SOON = 5.0
 
 AGAIN = 300.0
 """Seconds until it is asked again about all: policies are set and changed while a service runs."""
-
-LARGEST_ANSWER = 16 * 1024 * 1024
-"""Bytes that are read of one."""
 
 
 def problems(name: str, state: Mapping[str, Any], queue: Queue | None = None) -> Iterator[str]:
@@ -102,29 +92,23 @@ _BROKEN = {
 }
 
 
-_NO_URL = "the URL of the management API is http[s]://user:password@host:15672"
-
-
 class Management:
-    """Reads the management API of a broker, `http[s]://user:password@host:15672`.
+    """Reads from the management API which policies hold.
 
-    :raises ConfigurationError: it is no such URL
+    :raises ConfigurationError: the URL is none of a management API
     """
 
     def __init__(self, url: str, vhost: str) -> None:
-        try:
-            parts = urlsplit(url)
-            scheme, host, port = parts.scheme, parts.hostname, parts.port
-        except ValueError as error:
-            raise ConfigurationError(_NO_URL) from error
-        if not host or scheme not in ("http", "https"):
-            raise ConfigurationError(_NO_URL)
-        where = f"[{host}]" if ":" in host else host
-        self.name = f"{scheme}://{where}" + (f":{port}" if port else "")
-        """Without the password."""
-        user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
-        self._authorization = base64.b64encode(f"{user}:{password}".encode()).decode()
-        self._queues = f"{self.name}{parts.path.rstrip('/')}/api/queues/{quote(vhost, safe='')}"
+        """Ask nothing yet.
+
+        :param url: `http[s]://user:password@host:15672`
+        """
+        self._api = ManagementApi(url, vhost)
+
+    @property
+    def name(self) -> str:
+        """The URL without the password."""
+        return self._api.name
 
     async def problems(self, queues: Iterable[Queue]) -> tuple[list[str], bool]:
         """Say which promises the policies on these queues, and on the delay ladder's, break.
@@ -137,9 +121,10 @@ class Management:
         return await asyncio.to_thread(self._problems, tuple(queues))
 
     def _problems(self, queues: tuple[Queue, ...]) -> tuple[list[str], bool]:
-        known = [(queue, self._get(f"/{quote(queue.name, safe='')}")) for queue in queues]
+        known = [(queue, self._get(queue.name)) for queue in queues]
         pattern = quote(f"^{PREFIX}", safe="")
-        ladder = self._get(f"?page=1&page_size=100&use_regex=true&name={pattern}").get("items", ())
+        query = f"?page=1&page_size=100&use_regex=true&name={pattern}"
+        ladder = self._get(query=query).get("items", ())
         found = [
             problem
             for queue, state in known
@@ -149,19 +134,9 @@ class Management:
             found += problems(state["name"], state)
         return found, all(POLICY in state for state in (*(s for _, s in known), *ladder))
 
-    def _get(self, path: str) -> Any:
-        request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
-            self._queues + path, headers={"Authorization": f"Basic {self._authorization}"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
-                return json.loads(answer.read(LARGEST_ANSWER))
-        except urllib.error.HTTPError as error:
-            if error.code == http.HTTPStatus.NOT_FOUND:
-                return {}
-            raise ManagementError(f"{self.name}: {error}") from error
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise ManagementError(f"{self.name}: {error}") from error
+    def _get(self, *path: str, query: str = "") -> Mapping[str, Any]:
+        answer = self._api.get("queues", *path, query=query)
+        return answer if isinstance(answer, Mapping) else {}
 
 
 async def watch(management: Management, service: str, queues: Iterable[Queue]) -> None:

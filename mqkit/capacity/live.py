@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from mqkit.capacity.errors import CapacityError
 from mqkit.capacity.queueing import Load
 from mqkit.checks.checked import shown
-from mqkit.capacity.errors import CapacityError
 
 HANDLER_SECONDS = "mqkit_handler_seconds"
 """The histogram of how long runs of a handler took; its labels name the queue."""

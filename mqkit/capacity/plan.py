@@ -92,7 +92,9 @@ def plan(
     elif found is not None:
         result = found
     else:
-        raise OptionError("say how long a message may wait (a deadline), or how many workers there are")
+        raise OptionError(
+            "say how long a message may wait (a deadline), or how many workers there are"
+        )
     concurrency = -(-result.workers // processes)
     return Plan(
         load=load,

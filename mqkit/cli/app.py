@@ -11,12 +11,14 @@ import typer
 
 from mqkit import __version__
 from mqkit.cli.broker import broker
+from mqkit.cli.capacity.command import capacity
 from mqkit.cli.options import errors_as_exit_codes
 from mqkit.cli.publish.command import publish
 from mqkit.cli.relay import relay
 from mqkit.cli.run import run
 from mqkit.cli.saga import app as saga
 from mqkit.cli.status import status
+from mqkit.cli.topology.commands import app as topology
 
 ABOUT = (
     "Message handlers on RabbitMQ. No message is lost, and what a handler does in its store's "
@@ -37,7 +39,9 @@ app.command()(publish)
 app.command()(broker)
 app.command()(relay)
 app.command()(status)
+app.command()(capacity)
 app.add_typer(saga, name="saga")
+app.add_typer(topology, name="topology")
 
 
 def _tell_version(asked: bool) -> None:

@@ -6,11 +6,11 @@ one each (https://www.rabbitmq.com/docs/confirms#consumer-acks-multiple-paramete
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mqkit.clock import loop_clock
 from mqkit.message import Delivery, DeliveryChannel
 from mqkit.outcome import Outcome
 
@@ -89,8 +89,8 @@ class CloseDelay:
     AMQP 0-9-1 asks whether an ack was carried out, so what is left is to wait.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or loop_clock()
         self._recent: deque[_Tick] = deque()
 
     def wrote(self, commands: int) -> None:

@@ -143,8 +143,8 @@ class Consumer:
         unsettled = [delivery for _, delivery in in_flight if not delivery.settled]
         for delivery in unsettled:
             self._settler.give_back(delivery)
-        for task, _ in in_flight:
-            task.cancel()
+        for run, _ in in_flight:
+            run.cancel()
         return len(unsettled)
 
     def pause(self) -> None:
@@ -167,7 +167,7 @@ class Consumer:
 
         Of a batch all waits that runs: for its other messages, or for another batch.
         """
-        waiting, running = self._workers.waiting(), list(self._workers.current.values())
+        waiting, running = self._workers.waiting(), self._workers.running()
         can_wait = self.handler.batch is not None and self._subscription.most > self._can_run
         return (waiting or running if can_wait else waiting), running
 

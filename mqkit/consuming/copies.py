@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -12,6 +11,7 @@ from mqkit.amqp.content_header import carry, names, without
 from mqkit.clock import stamp
 from mqkit.errors import HeadersTooLargeError, InvalidMessageError
 from mqkit.limits import MAX_HEADERS, table_size
+from mqkit.logging.error_reports import TYPES
 from mqkit.logging.error_texts import error_type, masked_text, masked_traceback
 from mqkit.logging.masking import DEFAULT, Masker
 from mqkit.message import (
@@ -36,6 +36,9 @@ All headers must fit into one frame; one that does not closes the connection (50
 
 MAX_NAME_SHOWN = 255
 """Bytes of a name (of a handler, a service, a type of error) that a dead letter keeps."""
+
+MAX_PLACE_SHOWN = 500
+"""Bytes of a place in the application's code that a dead letter keeps."""
 
 _NOT_COPIED = frozenset({"CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"})
 """CC and BCC would route the copy to more queues than its own; the others are the broker's
@@ -88,15 +91,18 @@ def dead_letter_copy(
     now: datetime,
     *,
     masker: Masker = DEFAULT,
+    package: str | None = None,
 ) -> Message:
     """Make the message for `<queue>.dead`, with what happened to it in its headers.
 
     :param masker: masks secrets in the texts of the error
+    :param package: the top package of the handler's module (`mqkit.logging.places.place_of`)
     """
     error = outcome.error
     headers = _carried(delivery)
     headers.pop(Header.ATTEMPT, None)
     headers.pop(Header.ELAPSED, None)
+    headers.pop(Header.ERROR_PLACE, None)  # of the failure before a replay
     headers.setdefault(Header.FIRST_FAILURE, stamp(now))
     headers |= {
         Header.ATTEMPTS: delivery.attempt,
@@ -109,6 +115,8 @@ def dead_letter_copy(
         Header.HANDLER: head(handler, MAX_NAME_SHOWN),
         Header.QUEUE: delivery.queue,
     }
+    if (place := TYPES.of(error, package).where) is not None:
+        headers[Header.ERROR_PLACE] = head(masker.mask(place), MAX_PLACE_SHOWN)
     return Message("", f"{delivery.queue}.dead", delivery.body, _properties(delivery, headers))
 
 
@@ -191,7 +199,6 @@ def _properties(delivery: Delivery, headers: Mapping[str, HeaderValue]) -> Prope
     copy = replace(
         delivery.properties,
         headers=headers,
-        message_id=delivery.message_id or str(uuid.uuid4()),
         persistent=True,
         # Its time to live was for its first stay; in the ladder it would cut the delay short.
         expiration=None,

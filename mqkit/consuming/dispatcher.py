@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
+from mqkit.clock import loop_clock
 from mqkit.codec import SLOW_BODY, DeliveryDecoder
 from mqkit.consuming.failures import FailureJudge, end_cancelling
 from mqkit.consuming.headers import expired
@@ -21,10 +20,11 @@ class Dispatcher:
         self._invoker = invoker
         self._judge = judge
         self._needs_message_id = invoker.needs_message_id
+        self._now = loop_clock()
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
         """Return the outcome of one run; nothing that anybody's code raises gets through."""
-        if delivery.expires is not None and (dead := expired(delivery, time.monotonic())):
+        if delivery.expires is not None and (dead := expired(delivery, self._now())):
             return dead
         try:
             if len(delivery.body) >= SLOW_BODY:
@@ -35,7 +35,7 @@ class Dispatcher:
             return DeadLetter(DeathReason.UNDECODABLE, error)
         if self._needs_message_id and not delivery.message_id:
             return self._judge.unidentified()
-        began = time.monotonic()
+        began = self._now()
         try:
             result, reply = await self._invoker.invoke(delivery, body)
         except GeneratorExit:  # Python throws the coroutine away

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from dataclasses import replace
 
+from mqkit.clock import loop_clock
 from mqkit.consuming.headers import elapsed_seconds
 from mqkit.consuming.settler import Settler
 from mqkit.errors import (
@@ -48,6 +48,7 @@ class FailureJudge:
         self._handler = handler
         self._has_transaction = has_transaction
         self._reports = reports
+        self._now = loop_clock()
 
     def judge(self, delivery: Delivery, error: BaseException, began: float) -> Outcome:
         """Decide what becomes of the message.
@@ -60,7 +61,7 @@ class FailureJudge:
             if of_store is not None:
                 return of_store
         if delivery.attempt > 1:
-            elapsed += time.monotonic() - began
+            elapsed += self._now() - began
         try:
             outcome = self._handler.retry.decide(error, attempt=delivery.attempt, elapsed=elapsed)
         except BaseException as policy_error:  # noqa: BLE001 - whatever a strategy raises

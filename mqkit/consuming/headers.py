@@ -29,12 +29,12 @@ their own.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from mqkit.broker.delays import PREFIX
 from mqkit.broker.later import OF_DEATHS
+from mqkit.clock import monotonic
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.errors import MessageExpiredError
 from mqkit.logging.shown import shown
@@ -164,7 +164,7 @@ def to_delivery(incoming: Incoming, queue: str, channel: DriverChannel) -> Deliv
         )
         delivery.attempt = attempt_number(headers)
     if (seconds := time_to_live(incoming.properties)) is not None:
-        delivery.expires = time.monotonic() + seconds
+        delivery.expires = monotonic() + seconds
     return delivery
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 import zlib
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
-from mqkit.clock import Clock, stamp, utc_now
+from mqkit.clock import Clock, monotonic, stamp, utc_now
 from mqkit.consuming.headers import in_time
 from mqkit.errors import DecodeError, OrderError
 from mqkit.logging.delivery_log import DeliveryLog
@@ -147,7 +146,7 @@ class HeldRetries:
             outcome = await self._dispatch(delivery)
             if not isinstance(outcome, RetryAfter):
                 return outcome
-            late = in_time(delivery, outcome, time.monotonic())
+            late = in_time(delivery, outcome, monotonic())
             if not isinstance(late, RetryAfter):
                 return late
             held = asyncio.get_running_loop().time() - began

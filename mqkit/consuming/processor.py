@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from mqkit.consuming.failures import LastResort
 from mqkit.consuming.headers import bare_delivery, drop_untrusted_headers, to_delivery
 from mqkit.consuming.settler import Settler
-from mqkit.consuming.workers import WorkerPool
+from mqkit.consuming.workers import Cancellable, WorkerPool
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.message import Delivery
 from mqkit.middleware import Dispatch, MessageTracing, Observers, Settle
@@ -76,10 +76,10 @@ class Processor:
             delivery = bare_delivery(incoming, self._handler.queue.name, channel)
             self.workers.run_beside(delivery, self._last_resort.settle(delivery, error))
 
-    async def _process(self, delivery: Delivery) -> None:
+    async def _process(self, delivery: Delivery) -> Cancellable | None:
         """Run the handler and settle the delivery. A worker calls this."""
         if delivery.lost:  # the broker delivers it again
-            return
+            return None
         try:
             if self._observer is not None:
                 self._observer.started(self._handler.name, delivery)
@@ -91,14 +91,15 @@ class Processor:
             raise
         except BaseException as error:  # noqa: BLE001 - nothing may leave a message unsettled
             await self._last_resort.settle(delivery, error)
+        return None
 
     def drop(self, channel: DriverChannel) -> None:
         """Drop what a closed channel brought and has not started; cancel its runs if asked for."""
         self.workers.take_waiting()
         if self._handler.cancel_when_lost:
-            for task, delivery in self.workers.in_flight():
+            for run, delivery in self.workers.in_flight():
                 if delivery.channel is channel and not delivery.settled:
-                    task.cancel()
+                    run.cancel()
 
     def stop(self) -> None:
         """Give back what has not started, and whatever still comes."""

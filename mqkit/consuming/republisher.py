@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from mqkit.broker.delays import DelayLadder
-from mqkit.clock import Clock, utc_now
+from mqkit.clock import Clock, loop_clock, utc_now
 from mqkit.consuming.copies import dead_letter_copy, fitted, forward_copy, retry_copy
 from mqkit.consuming.headers import in_time, seconds_to_live
 from mqkit.errors import (
@@ -66,6 +66,7 @@ class Republisher:
         self._handler = log.handler
         self._redeclare = redeclare
         self._clock = clock
+        self._now = loop_clock()
         self._working: set[asyncio.Task[None]] = set()
 
     async def publish(self, delivery: Delivery, outcome: Ack | Copied, then: Then) -> None:
@@ -83,7 +84,7 @@ class Republisher:
     async def _replace(self, delivery: Delivery, outcome: Copied, then: Then) -> None:
         if delivery.settled:
             return  # it was given back when the grace period was over, and its run failed after
-        outcome = in_time(delivery, outcome, time.monotonic())
+        outcome = in_time(delivery, outcome, self._now())
         try:
             await self._publish_copy(delivery, outcome, then)
         except BrokerError as error:
@@ -127,20 +128,28 @@ class Republisher:
 
     async def _copy(self, delivery: Delivery, outcome: Copied) -> Message:
         now = self._clock()
+        if not delivery.message_id:
+            named = replace(delivery.properties, message_id=self._publisher.new_id())
+            delivery.properties = named
         match outcome:
             case DeadLetter():
-                masker = self.log.reports.masker
                 return dead_letter_copy(
-                    delivery, outcome, self.log.service, self._handler, now, masker=masker
+                    delivery,
+                    outcome,
+                    self.log.service,
+                    self._handler,
+                    now,
+                    masker=self.log.reports.masker,
+                    package=self.log.package,
                 )
             case Forward(queue):
                 way = await self._ladder.route(0.0, queue)
                 return forward_copy(
-                    delivery, *way, time_to_live=seconds_to_live(delivery, time.monotonic())
+                    delivery, *way, time_to_live=seconds_to_live(delivery, self._now())
                 )
             case RetryAfter(delay):
                 way = await self._ladder.route(delay, delivery.queue)
-                to_live = seconds_to_live(delivery, time.monotonic(), delay)
+                to_live = seconds_to_live(delivery, self._now(), delay)
                 return retry_copy(delivery, outcome, *way, now, time_to_live=to_live)
 
     async def _answer(self, delivery: Delivery, outcome: Ack, then: Then) -> None:
@@ -152,7 +161,7 @@ class Republisher:
         if delivery.settled or delivery.lost:
             return
         try:
-            reply = reply_to(delivery, outcome)
+            reply = reply_to(delivery, outcome, self._publisher.new_id)
             if reply is not None:
                 if delivery.trace is not None:
                     delivery.trace.carry(reply.properties.headers)

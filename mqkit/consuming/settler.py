@@ -40,12 +40,20 @@ class Settler:
         match outcome:
             case Ack() if not delivery.properties.reply_to:
                 self._ack(delivery, outcome)
+            case Requeue() | Lost():
+                self.settle_at_once(delivery, outcome)
+            case _:  # a reply, a retry, a dead letter: published and confirmed before the ack
+                await self._republisher.publish(delivery, outcome, then=self._ack)
+
+    def settle_at_once(self, delivery: Delivery, outcome: Ack | Requeue | Lost) -> None:
+        """Carry out an outcome for which nothing is published: an ack that asks for no reply."""
+        match outcome:
+            case Ack():
+                self._ack(delivery, outcome)
             case Requeue():
                 self.give_back(delivery)
             case Lost():
                 self._lose(delivery)
-            case _:  # a reply, a retry, a dead letter: published and confirmed before the ack
-                await self._republisher.publish(delivery, outcome, then=self._ack)
 
     def requeue(self, delivery: Delivery) -> None:
         """Give the message back to its queue, unless it is settled already."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -26,6 +27,7 @@ from mqkit.consuming.republisher import Republisher
 from mqkit.consuming.settler import Settler
 from mqkit.consuming.subscription import Subscription
 from mqkit.consuming.together.batching import Batcher
+from mqkit.consuming.together.gathering import BatchProcessor
 from mqkit.consuming.together.sharing import Sharing
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.logging.delivery_log import DeliveryLog
@@ -44,6 +46,7 @@ from mqkit.registration.handler import Handler
 from mqkit.registration.injection import Provider
 from mqkit.registration.service import Service
 from mqkit.registration.transactions import TransactionalStore
+from mqkit.system.machine import Machine
 from mqkit.topology import Exchange
 
 PRIORITIES = 1_000_000
@@ -142,6 +145,7 @@ class Wiring:
         values: Mapping[Any, Any],
         middleware: tuple[Middleware, ...],
         clock: Clock,
+        machine: Machine,
         observer: Observer | None,
     ) -> None:
         """Make nothing yet.
@@ -158,10 +162,11 @@ class Wiring:
         self._values = values
         self._middleware = middleware
         self._clock = clock
+        self._machine = machine
         observers = [each for each in (service.store, observer) if each is not None]
         reports = service.error_reports
         self._observer = Observers(observers, reports) if observers else None
-        self._pools: list[ThreadPoolExecutor] = []
+        self._pools: list[Executor] = []
 
     def close(self) -> None:
         """Start no more `def` handlers; the threads that run one end with it."""
@@ -191,30 +196,47 @@ class Wiring:
         if handler.is_async:
             return None
         threads = handler.concurrency * (handler.queue.partitions or 1)
-        pool = ThreadPoolExecutor(threads, thread_name_prefix=handler.name)
+        pool = self._machine.executor(threads, handler.name)
         self._pools.append(pool)
         return pool
 
     def _unordered(self, handler: Handler, made: Running) -> Consumer:
-        batcher = None if handler.batch is None else made.batcher()
-        sharing = self._sharing(handler, made) if batcher is None else None
-        run = made.dispatch() if batcher is None else batcher.dispatch
-        pauses, dispatch = self._paused(handler, run if sharing is None else sharing.dispatch)
-        has_threads = not handler.is_async and batcher is None  # a batch waits for its own
+        if handler.batch is not None:
+            return self._batched(handler, made)
+        sharing = self._sharing(handler, made)
+        run = made.dispatch() if sharing is None else sharing.dispatch
+        pauses, dispatch = self._paused(handler, run)
         return self._consumer(
             handler,
             handler.queue.name,
-            dispatch,
+            functools.partial(Processor, dispatch=dispatch),
             pauses=pauses,
-            # Messages of a batch are all under way together, and wait for each other.
-            limit=handler.concurrency if batcher is None else handler.prefetch,
+            limit=handler.concurrency,
             key=_message_id,
-            wait_for_thread=made.invoker.wait_for_thread if has_threads else None,
-            release=_release_nothing if batcher is None else batcher.stop,
+            wait_for_thread=None if handler.is_async else made.invoker.wait_for_thread,
+            release=_release_nothing,
             observer=self._observer,
             tracing=self._service.tracing,
             keeps_place=handler.queue.is_single or handler.queue.needs_consumer,
             sharing=sharing,
+        )
+
+    def _batched(self, handler: Handler, made: Running) -> Consumer:
+        batcher = made.batcher()
+        pauses, _ = self._paused(handler, made.dispatcher.dispatch)
+        return self._consumer(
+            handler,
+            handler.queue.name,
+            functools.partial(BatchProcessor, batcher, pauses=pauses),
+            pauses=pauses,
+            # Messages of a batch are all under way together, and wait for each other.
+            limit=handler.prefetch,
+            key=_message_id,
+            wait_for_thread=None,  # a batch waits for its own
+            release=batcher.stop,
+            observer=self._observer,
+            tracing=self._service.tracing,
+            keeps_place=handler.queue.is_single or handler.queue.needs_consumer,
         )
 
     def _ordered(self, handler: Handler, made: Running) -> Iterator[Consumer]:
@@ -227,7 +249,7 @@ class Wiring:
             yield self._consumer(
                 handler,
                 handler.queue.partition(number),
-                held.dispatch,
+                functools.partial(Processor, dispatch=held.dispatch),
                 pauses=pauses,
                 limit=handler.concurrency,
                 key=keys.or_none,
@@ -243,7 +265,7 @@ class Wiring:
             yield self._consumer(
                 handler,
                 handler.queue.name,
-                route,
+                functools.partial(Processor, dispatch=route),
                 pauses=PauseController(handler, (), route, self._clock),
                 limit=handler.prefetch,
                 key=keys.or_none,
@@ -265,14 +287,16 @@ class Wiring:
         """Make the pauses around a dispatch; a handler without any keeps the dispatch as it is."""
         pauses = pauses_of(handler, self._service)
         reports = self._service.error_reports
-        controller = PauseController(handler, pauses, dispatch, self._clock, reports)
+        controller = PauseController(
+            handler, pauses, dispatch, self._clock, reports, thread=self._machine.thread
+        )
         return controller, controller.dispatch if pauses else dispatch
 
     def _consumer(
         self,
         handler: Handler,
         queue: str,
-        dispatch: Dispatch,
+        processing: Callable[..., Processor],
         *,
         pauses: PauseController,
         limit: int,
@@ -286,12 +310,11 @@ class Wiring:
     ) -> Consumer:
         settler = self._settler(handler, observer, keeps_place=keeps_place)
         last_resort = LastResort(handler, settler, reports=self._service.error_reports)
-        processor = Processor(
+        processor = processing(
             handler,
             queue,
             limit=limit,
             key=key,
-            dispatch=dispatch,
             wait_for_thread=wait_for_thread,
             settler=settler,
             last_resort=last_resort,

@@ -11,12 +11,12 @@ import asyncio
 import contextvars
 import decimal
 import logging
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from mqkit.clock import loop_clock
 from mqkit.logging.error_reports import log_error
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,14 @@ IDLE = 32
 """WorkerPool that are kept while there is nothing to run."""
 
 
+class Cancellable(Protocol):
+    """Is what an item's run goes on by: a task, or what waits without one."""
+
+    def cancel(self) -> object:
+        """Give the run up."""
+        ...
+
+
 class WorkerPool(Generic[T]):
     """Runs what is submitted, so many items at a time, and those of one key one after the other.
 
@@ -39,17 +47,21 @@ class WorkerPool(Generic[T]):
     a run changes there (`_TaskContext`), no other one sees.
     """
 
-    def __init__(self, limit: int, run: Callable[[T], Awaitable[None]]) -> None:
+    def __init__(self, limit: int, run: Callable[[T], Awaitable[Cancellable | None]]) -> None:
         """Run nothing yet.
 
         :param limit: how many items run at the same time
-        :param run: the run of an item; what it raises ends its task, and is logged
+        :param run: the run of an item; what it raises ends its task, and is logged. What it returns
+            waits without a task from then on: the run goes on until `leave` or `go_on` is called
+            with it. None: the run has ended.
         """
         self._queue: WorkQueue[T] = WorkQueue(limit)
         self._run = run
+        self._now = loop_clock()
         self._context = contextvars.copy_context()
         self._current: dict[asyncio.Task[None], T] = {}
         self._beside: dict[asyncio.Task[None], T] = {}
+        self._outside: dict[Cancellable, tuple[T, Hashable]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle: list[asyncio.Future[None]] = []
         self._waking: asyncio.Handle | None = None
@@ -80,6 +92,26 @@ class WorkerPool(Generic[T]):
         if self._waking is None:
             self._wake_soon()
 
+    def leave(self, waiting: Cancellable) -> None:
+        """End the run of what has waited without a task."""
+        _, key = self._outside.pop(waiting)
+        self._done(key)
+        if self._waking is None and self._queue.startable:
+            self._wake_soon()
+
+    def go_on(self, waiting: Cancellable, work: Coroutine[Any, Any, None]) -> None:
+        """Do the rest of such a run in a task of its own, whose end is the run's."""
+        item, key = self._outside.pop(waiting)
+        task = asyncio.get_running_loop().create_task(work, context=self._context.copy())
+        self._current[task] = item
+
+        def end(task: asyncio.Task[None]) -> None:
+            del self._current[task]
+            self._done(key)
+            self._on_done(task)
+
+        task.add_done_callback(end)
+
     def run_beside(self, item: T, work: Coroutine[Any, Any, None]) -> None:
         """Do other work for an item at once, in a task of its own; it counts as in flight."""
         task = asyncio.create_task(work)
@@ -108,13 +140,18 @@ class WorkerPool(Generic[T]):
         """Return the key for whose run most others wait, and how many."""
         return self._queue.longest_line()
 
-    def in_flight(self) -> list[tuple[asyncio.Task[None], T]]:
-        """Return all that is being worked on, with its tasks."""
-        return [*self._current.items(), *self._beside.items()]
+    def running(self) -> list[T]:
+        """Return all whose runs have begun, and have not ended."""
+        return [*self._current.values(), *(item for item, _ in self._outside.values())]
+
+    def in_flight(self) -> list[tuple[Cancellable, T]]:
+        """Return all that is being worked on, with what its runs go on by."""
+        outside = ((waiting, item) for waiting, (item, _) in self._outside.items())
+        return [*self._current.items(), *outside, *self._beside.items()]
 
     async def drained(self) -> None:
         """Wait until nothing runs."""
-        while self._current:
+        while self._current or self._outside:
             if self._drained is None:
                 self._drained = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._drained)
@@ -157,34 +194,35 @@ class WorkerPool(Generic[T]):
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
 
-    async def _serve(self) -> None:
+    async def _serve(self) -> None:  # noqa: C901 - and no call that each run could do without
         """Take what there is, and wait for more; ends where the task is not fit for another run."""
         task = asyncio.current_task()
         assert task is not None, "it runs in a task"
         surroundings = _TaskContext()
         while not self._closed:
-            until = time.monotonic() + TURN
+            until = self._now() + TURN
             while not self._closed and (turn := self._queue.next()) is not None:
                 item, key = turn
                 if self._waking is None and self._queue.startable:
                     self._wake_soon()  # where this run waits, others go on
                 waking = self._waking
                 self._current[task] = item
+                waits = None
                 try:
-                    await self._run(item)
+                    waits = await self._run(item)
                 finally:
                     del self._current[task]
-                    self._queue.done(key)
-                    if self._drained is not None and not self._current:
-                        self._drained.set_result(None)
-                        self._drained = None
+                    if waits is None:
+                        self._done(key)
+                if waits is not None:
+                    self._outside[waits] = turn
                 if task.cancelling() or not surroundings.are_unchanged():
                     return
                 if waking is None or self._waking is not waking:  # the loop has turned since
-                    until = time.monotonic() + TURN
-                elif time.monotonic() > until:
+                    until = self._now() + TURN
+                elif self._now() > until:
                     await self._yield()
-                    until = time.monotonic() + TURN
+                    until = self._now() + TURN
             self._at_once = 1
             if self._waking is not None:
                 self._waking.cancel()
@@ -194,6 +232,12 @@ class WorkerPool(Generic[T]):
             idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._idle.append(idle)
             await idle
+
+    def _done(self, key: Hashable) -> None:
+        self._queue.done(key)
+        if self._drained is not None and not (self._current or self._outside):
+            self._drained.set_result(None)
+            self._drained = None
 
     async def _yield(self) -> None:
         self._yielding += 1

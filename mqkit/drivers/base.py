@@ -171,6 +171,38 @@ class DriverChannel(Protocol):
         """Bind the exchange `destination` to the exchange `source`, which then routes to it."""
         ...
 
+    async def unbind_queue(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take a binding of a queue away; no error if it is not there."""
+        ...
+
+    async def unbind_exchange(
+        self,
+        destination: str,
+        source: str,
+        routing_key: str,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take a binding between exchanges away; no error if it is not there."""
+        ...
+
+    async def delete_queue(self, name: str, *, if_empty: bool = False) -> int:
+        """Delete a queue with what is in it; return how many messages were ready in it.
+
+        No error if there is none. With `if_empty`, which quorum queues do not know (540), the code
+        is 406 where a message is ready.
+        """
+        ...
+
+    async def delete_exchange(self, name: str) -> None:
+        """Delete an exchange with its bindings; no error if there is none."""
+        ...
+
     async def confirm_select(
         self,
         on_confirm: Callable[[int, bool, bool], None],

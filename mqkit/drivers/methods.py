@@ -6,7 +6,6 @@ Methods are pika's objects, which both drivers write: the bytes are the same the
 from __future__ import annotations
 
 import asyncio
-import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,6 +29,7 @@ class MethodChannel(DriverChannel):
         self._on_delivery = on_delivery
         """By consumer tag; what comes for none of these is nobody's any more."""
         self._on_cancel: dict[str, Callable[[], None]] = {}
+        self._consumers = 0
 
     @property
     def closed(self) -> asyncio.Future[Closed]:
@@ -116,6 +116,47 @@ class MethodChannel(DriverChannel):
             spec.Exchange.BindOk,
         )
 
+    async def unbind_queue(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        await self._call(
+            spec.Queue.Unbind(
+                queue=queue,
+                exchange=exchange,
+                routing_key=routing_key,
+                arguments=dict(arguments or {}),
+            ),
+            spec.Queue.UnbindOk,
+        )
+
+    async def unbind_exchange(
+        self,
+        destination: str,
+        source: str,
+        routing_key: str,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        await self._call(
+            spec.Exchange.Unbind(
+                destination=destination,
+                source=source,
+                routing_key=routing_key,
+                arguments=dict(arguments or {}),
+            ),
+            spec.Exchange.UnbindOk,
+        )
+
+    async def delete_queue(self, name: str, *, if_empty: bool = False) -> int:
+        ok = await self._call(spec.Queue.Delete(queue=name, if_empty=if_empty), spec.Queue.DeleteOk)
+        return int(ok.message_count)
+
+    async def delete_exchange(self, name: str) -> None:
+        await self._call(spec.Exchange.Delete(exchange=name), spec.Exchange.DeleteOk)
+
     async def qos(self, prefetch: int) -> None:
         await self._call(spec.Basic.Qos(prefetch_count=prefetch), spec.Basic.QosOk)
 
@@ -133,7 +174,8 @@ class MethodChannel(DriverChannel):
 
         The tag is not the broker's, so that a delivery in the same packet as consume-ok finds them.
         """
-        tag = f"mqkit-{uuid.uuid4().hex}"
+        self._consumers += 1
+        tag = f"mqkit-{self._consumers}"  # consumer tags are of one channel alone
         self._on_delivery[tag], self._on_cancel[tag] = on_delivery, on_cancel
         return tag
 

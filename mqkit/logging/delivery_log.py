@@ -42,7 +42,7 @@ class DeliveryLog:
         self.service = service
         self.handler = handler
         self.reports = reports
-        self._package = package
+        self.package = package
         self._attempts = attempts
 
     @property
@@ -119,7 +119,7 @@ class DeliveryLog:
         report: ErrorReport | None = None
         traceback = None
         if error is not None:
-            report = self.reports.of(error, self._package, keeps_text=keeps_text)
+            report = self.reports.of(error, self.package, keeps_text=keeps_text)
             if self.reports.detail == "traceback" and not keeps_text:
                 traceback = self.reports.traceback(error)
         added = delivery_fields(self.service, self.handler, delivery) | {"outcome": outcome}

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from mqkit.broker.connection import Connection
+from mqkit.clock import monotonic
 from mqkit.drivers.base import DriverChannel, Gone, Verdict
 from mqkit.errors import (
     AuthenticationError,
@@ -84,7 +84,7 @@ class PublishChannel(Generic[C]):
             or (
                 self._may_probe
                 # First, for it mostly settles it: the latest confirm may be the probe channel's.
-                and time.monotonic() - channel.last_confirm > PROBE_AFTER
+                and channel.now() - channel.last_confirm > PROBE_AFTER
                 and self._seconds_since_confirm() > PROBE_AFTER
             )
         ):
@@ -197,7 +197,7 @@ class PublishChannel(Generic[C]):
         for channel in (self._current, self._probe_channel):
             if channel is not None and channel.is_open:
                 latest = max(latest, channel.last_confirm)
-        return time.monotonic() - latest
+        return monotonic() - latest
 
     async def _probe(self) -> None:
         """Publish to nowhere, and return when that is confirmed or the broker says 'blocked'."""

@@ -7,10 +7,10 @@ return of an unroutable one before its confirm (https://www.rabbitmq.com/docs/co
 from __future__ import annotations
 
 import asyncio
-import time
 from itertools import takewhile
 from typing import Self
 
+from mqkit.clock import loop_clock
 from mqkit.drivers.base import Acked, Closed, DriverChannel, Gone, Nacked, Returned, Verdict
 from mqkit.message import Header, Message
 from mqkit.publishing.window import Waiter
@@ -31,6 +31,8 @@ class ConfirmChannel:
         self._pending: dict[int, Waiter[Verdict]] = {}
         self._returned: dict[int, Returned] = {}
         self._next = 1
+        self.now = loop_clock()
+        """The clock of `last_confirm`."""
         self.last_confirm = float("-inf")
         """When the broker last confirmed something here, on the monotonic clock."""
         self._loop = asyncio.get_running_loop()
@@ -74,7 +76,7 @@ class ConfirmChannel:
         await self._channel.close()
 
     def _on_confirm(self, tag: int, multiple: bool, acked: bool) -> None:
-        self.last_confirm = time.monotonic()
+        self.last_confirm = self.now()
         if not multiple:
             self._settle(tag, acked)
             return

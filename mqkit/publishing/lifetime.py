@@ -21,6 +21,7 @@ from mqkit.publishing.exchanges import ExchangeCheck
 from mqkit.publishing.pipeline import OnConfirmed
 from mqkit.publishing.verdicts import publish_error
 from mqkit.settings import BrokerUrl
+from mqkit.system.machine import Machine
 
 DEFAULT_NAME = "mqkit.publisher"
 """What the connection is called in the broker's list, where nobody says."""
@@ -41,7 +42,9 @@ class Options(TypedDict, total=False):
     """Refuses an `Exchange` that may not be published to; not for a publisher with a URL."""
     tracing: MessageTracing | None
     clock: Clock
-    """Says when what is published later is due; not for a publisher with a URL."""
+    """Gives messages their timestamp, and says when what is published later is due."""
+    machine: Machine
+    """Gives the random bytes of message ids."""
 
 
 class Lifetime:

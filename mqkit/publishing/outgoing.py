@@ -80,7 +80,7 @@ def to_message(
 ) -> Message:
     """Check what is to be published and make the message; `new_id` gives an id where none is given.
 
-    :param clock: the clock by which a `delay` begins
+    :param clock: gives the message's timestamp, where `now` is None, and the begin of a `delay`
     :raises InvalidMessageError: the body, a header or a property cannot be sent, or is over the
         limits; it names which
     """
@@ -112,7 +112,7 @@ def to_message(
         outgoing.reply_to,
         None if outgoing.expiration is None else _expiration(outgoing.expiration),
         outgoing.message_id or str(new_id()),
-        now or datetime.now(UTC),
+        now or clock(),
         outgoing.type,
         None,
         app_id,
@@ -141,13 +141,14 @@ class MessageIds:
     the broker, too, which does not live in two processes either.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
+        self._random_bytes = random_bytes
         self._bits = b""
         self._used = 0
 
     def __call__(self) -> str:
         if self._used == len(self._bits):
-            self._bits, self._used = os.urandom(16 * AT_A_TIME), 0
+            self._bits, self._used = self._random_bytes(16 * AT_A_TIME), 0
         start, self._used = self._used, self._used + 16
         # Written out: `str(uuid.UUID(bytes=..., version=4))` takes four times as long.
         digits = self._bits[start : self._used].hex()

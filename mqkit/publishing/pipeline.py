@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from mqkit.checks.checked import shown
+from mqkit.clock import loop_clock
 from mqkit.drivers.base import Acked, Verdict
 from mqkit.errors import InvalidMessageError, MqkitError, OptionError
 from mqkit.logging.error_reports import log_error
@@ -116,10 +116,11 @@ class PublishPipeline:
         self._spans: dict[int, PublishSpan] = {}
         self._tell = tell
         self._seconds = seconds
+        self._now = loop_clock()
         self._begun = self._ended = 0
         self._in_flight = 0
         """How many were written without a task and have no verdict yet."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._held: deque[tuple[int, Message, float]] = deque()
         self._changed = asyncio.Event()
         self._defect: BaseException | None = None
@@ -170,7 +171,7 @@ class PublishPipeline:
 
     def _start(self, index: int, message: Message) -> None:
         try:
-            began = time.monotonic()
+            began = self._now()
             if self._held or self._tasks or not self._write(index, message, began, self._seconds):
                 self._held.append((index, message, began))
                 self._write_held()
@@ -189,7 +190,7 @@ class PublishPipeline:
         while self._held and not self._tasks:
             index, message, began = self._held[0]
             # Rounded: all deadlines that are as many seconds away share a timer.
-            left = round(began + self._seconds - time.monotonic(), 1)
+            left = round(began + self._seconds - self._now(), 1)
             try:
                 written = left > 0 and self._write(index, message, began, left)
             except MqkitError as error:
@@ -243,11 +244,11 @@ class PublishPipeline:
                 self._finish(index, message.properties.message_id)
 
         task = asyncio.create_task(send())
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._on_task_done)
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
         self._write_held()

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 from mqkit.broker.connection import Connection
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
-from mqkit.clock import utc_now
+from mqkit.clock import Clock, utc_now
 from mqkit.drivers.base import Driver, Incoming
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message, maker
@@ -33,16 +33,12 @@ from mqkit.publishing.pipeline import (
 from mqkit.publishing.replies import ReplyDecoders, read_reply
 from mqkit.publishing.requests import Requester
 from mqkit.publishing.sender import Sender
+from mqkit.publishing.window import DEFAULT_TIMEOUT, DEFAULT_WINDOW
 from mqkit.settings import BrokerUrl
+from mqkit.system.machine import MACHINE, Machine
 from mqkit.topology import Exchange, Queue, Source
 
 _outgoing = maker(Outgoing)
-
-DEFAULT_TIMEOUT = 30.0
-"""Seconds in which a publish must be confirmed, publishing it again included."""
-
-DEFAULT_WINDOW = 1000
-"""Publishes that may wait for their confirm at the same time, on one publisher."""
 
 T = TypeVar("T")
 
@@ -72,6 +68,7 @@ class Publisher:
     :param limits: what a message may have to be published (`mqkit.limits.Limits`)
     :param on_confirmed: an observer: see `OnConfirmed`
     :param tracing: makes spans of what is published (`mqkit.observability.tracing.Tracing`)
+    :param clock: gives timestamps; it and `machine`, which gives ids, are for simulations
     :raises BrokerUrlError: the URL is malformed
     :raises OptionError: another option cannot be what it was given
     :raises ConfigurationError: there is no such driver
@@ -92,6 +89,8 @@ class Publisher:
         limits: Limits = DEFAULT_LIMITS,
         on_confirmed: OnConfirmed | None = None,
         tracing: MessageTracing | None = None,
+        clock: Clock = utc_now,
+        machine: Machine = MACHINE,
     ) -> None:
         self._set_up(
             Lifetime.with_url(url, name, driver, app_id),
@@ -101,6 +100,8 @@ class Publisher:
             limits=limits,
             on_confirmed=on_confirmed,
             tracing=tracing,
+            clock=clock,
+            machine=machine,
         )
 
     @classmethod
@@ -124,11 +125,13 @@ class Publisher:
         self._lifetime = lifetime
         self._exchanges = Exchanges(options.get("check_exchange"))
         self._clock = clock = options.get("clock", utc_now)
-        connection, exchanges = lifetime.connection, self._exchanges
-        self._sender = Sender(connection, exchanges, window=window, clock=clock)
-        self._requester = Requester(connection, exchanges, window=window, on_confirmed=self._tell)
+        connection = lifetime.connection
+        self._sender = Sender(connection, self._exchanges, window=window, clock=clock)
+        self.new_id = MessageIds(options.get("machine", MACHINE).random_bytes)
+        self._requester = Requester(
+            connection, self._exchanges, self.new_id, window=window, on_confirmed=self._tell
+        )
         self._decoders = ReplyDecoders()
-        self._new_id = MessageIds()
 
     def __repr__(self) -> str:
         return f"Publisher({self._lifetime.about})"
@@ -353,7 +356,7 @@ class Publisher:
 
     def _to_message(self, outgoing: Outgoing) -> Message:
         message = to_message(
-            outgoing, self._app_id, limits=self._limits, new_id=self._new_id, clock=self._clock
+            outgoing, self._app_id, limits=self._limits, new_id=self.new_id, clock=self._clock
         )
         if asyncio.get_running_loop() is not self._lifetime.usable_on:
             self._lifetime.check(message)
@@ -387,11 +390,10 @@ class Publisher:
 
         :raises OptionError: at the call: an option cannot be what it was given
         """
-        seconds = self._seconds(timeout)
+        pipeline = self.pipeline(self._seconds(timeout))
         window = checked.count(window, "publish_many(window=...)")
-        many = PublishPipeline(self._sender, self._tell, seconds, self._tracing)
-        return publish_each(many, messages, window, self._to_message)
+        return publish_each(pipeline, messages, window, self._to_message)
 
     def pipeline(self, seconds: float) -> PublishPipeline:
         """Make what publishes many, for who begins each and takes the results by himself."""
-        return PublishPipeline(self._sender, self._tell, seconds)
+        return PublishPipeline(self._sender, self._tell, seconds, self._tracing)

@@ -7,7 +7,7 @@ header `mqkit-reply`. A reply without that header is somebody else's, and taken 
 from __future__ import annotations
 
 import functools
-import uuid
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -47,11 +47,15 @@ class Failure(BaseModel):
 _FAILURE = BodyDecoder(Failure)
 
 
-def reply_to(delivery: Delivery, outcome: Ack | DeadLetter) -> Message | None:
+def reply_to(
+    delivery: Delivery, outcome: Ack | DeadLetter, new_id: Callable[[], str]
+) -> Message | None:
     """Make the reply that a delivery asks for; None where it asks for none.
 
     Of an error it tells what `Reject` says, and what is wrong with a body that did not validate,
     which names no value; an error's own text may hold what the asker must not see.
+
+    :param new_id: gives the reply's message id
     """
     address = delivery.properties.reply_to
     if not address:
@@ -69,7 +73,7 @@ def reply_to(delivery: Delivery, outcome: Ack | DeadLetter) -> Message | None:
             content_type=content_type,
             headers={Header.REPLY: status.value},
             correlation_id=delivery.properties.correlation_id,
-            message_id=str(uuid.uuid4()),
+            message_id=new_id(),
         ),
         # RabbitMQ before 4.3 returns every mandatory direct reply, delivered or not.
         mandatory=not address.startswith(DIRECT_REPLY_TO),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Self
@@ -31,10 +30,6 @@ from mqkit.publishing.replies import DIRECT_REPLY_TO
 from mqkit.publishing.verdicts import Progress, Stage, judge
 
 logger = logging.getLogger(__name__)
-
-CORRELATION_BYTES = 16
-"""Random bytes of a correlation id. Whoever gets one request sees where its channel's replies go;
-what it cannot do is to answer another one, whose id it cannot guess."""
 
 ASK_AGAIN = (
     "it may have been handled; ask again under the same message_id, which a handler with a store "
@@ -99,13 +94,16 @@ class ReplyChannel(ConfirmChannel):
 class Requester:
     """Publishes requests over one connection and waits for their replies.
 
-    `on_confirmed` is called with each request that is stored.
+    `on_confirmed` is called with each request that is stored. `new_id` makes correlation ids, which
+    nobody may guess: whoever gets one request sees where its channel's replies go, and must not be
+    able to answer another one.
     """
 
     def __init__(
         self,
         connection: Connection,
         exchanges: Exchanges,
+        new_id: Callable[[], str],
         *,
         window: int,
         on_confirmed: Callable[[Message], None],
@@ -113,6 +111,7 @@ class Requester:
         self._window = asyncio.Semaphore(window)
         self._channel = PublishChannel(connection, exchanges, ReplyChannel.open)
         self._on_confirmed = on_confirmed
+        self._new_id = new_id
         self._asking = 0
         self._none_asking = asyncio.Event()
         self._none_asking.set()
@@ -121,7 +120,7 @@ class Requester:
         """Publish `request` once, and return the first reply; raises as `Publisher.request`."""
         properties = replace(
             request.properties,
-            correlation_id=secrets.token_urlsafe(CORRELATION_BYTES),
+            correlation_id=self._new_id(),
             reply_to=DIRECT_REPLY_TO,
         )
         request = replace(request, properties=properties, mandatory=True)

@@ -7,11 +7,10 @@ connection, an alarm's end or a place in the window; writing again after a loss)
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 
 from mqkit.broker.connection import Connection
-from mqkit.clock import Clock, utc_now
+from mqkit.clock import Clock, monotonic, utc_now
 from mqkit.drivers.base import Acked, Verdict
 from mqkit.errors import (
     ChannelClosedError,
@@ -68,11 +67,12 @@ class Sender:
         :param seconds: what it is given from when it `began`, on the monotonic clock: now, if None
         """
         if began is not None:
-            left = began + seconds - time.monotonic()
+            left = began + seconds - monotonic()
             await self._until_stored(message, seconds, Progress(), left=left)
             return
-        began = time.monotonic()
-        verdict: asyncio.Future[Verdict | Unconfirmed] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        verdict: asyncio.Future[Verdict | Unconfirmed] = loop.create_future()
         if not self.write(message, seconds, verdict):
             await self._until_stored(message, seconds, Progress())
             return
@@ -85,7 +85,7 @@ class Sender:
 
     async def send_declaring(self, message: Message, seconds: float, exchange: Exchange) -> None:
         """Send a message; where its exchange is not there, declare that and send it then."""
-        began = time.monotonic()
+        began = monotonic()
         try:
             await self.send(message, seconds)
         except ExchangeNotFoundError as error:
@@ -96,7 +96,7 @@ class Sender:
         self, message: Message, exchange: Exchange, end: float, missing: ExchangeNotFoundError
     ) -> None:
         try:
-            async with asyncio.timeout(end - time.monotonic()):
+            async with asyncio.timeout(end - monotonic()):
                 await declare_missing(exchange, self._channel.extra_channel)
         except ChannelClosedError as error:
             if error.code not in (*HARMLESS_CODES, PRECONDITION_FAILED):
@@ -144,7 +144,7 @@ class Sender:
         progress = Progress(Stage.CONFIRM, written=True)
         if isinstance(verdict, Unconfirmed):
             raise self._channel.deadline_passed(message, progress, seconds)
-        left = began + seconds - time.monotonic()
+        left = began + seconds - monotonic()
         if message.due is not None:
             # The verdict is on what the ladder was given, for a time that has passed.
             progress.lost = True

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
+
+from mqkit.clock import loop_clock, monotonic
+
+DEFAULT_TIMEOUT = 30.0
+"""Seconds in which a publish must be confirmed, publishing it again included."""
+
+DEFAULT_WINDOW = 1000
+"""Publishes that may wait for their confirm at the same time, on one publisher."""
 
 T = TypeVar("T")
 _T_contra = TypeVar("_T_contra", contravariant=True)
@@ -83,25 +91,26 @@ class Deadlines(Generic[T]):
 
     def __init__(self, late: T) -> None:
         self._late = late
+        self._now: Callable[[], float] = monotonic
         self._lines: dict[float, deque[tuple[float, Waiter[T]]]] = {}
 
     def watch(self, waiter: Waiter[T], seconds: float) -> None:
         """Give a waiter `late` unless it has a value within so many seconds from now."""
-        now = time.monotonic()
         line = self._lines.get(seconds)
         if line is None:
+            self._now = loop_clock()  # it may have been made where no loop ran
             line = self._lines[seconds] = deque()
             asyncio.get_running_loop().call_later(seconds, self._look, seconds)
         while line and line[0][1].done():
             line.popleft()
-        line.append((now + seconds, waiter))
+        line.append((self._now() + seconds, waiter))
 
     def _look(self, seconds: float) -> None:
         line = self._lines[seconds]
         while line:
             end, waiter = line[0]
             if not waiter.done():
-                left = end - time.monotonic()
+                left = end - self._now()
                 if left > 0:
                     asyncio.get_running_loop().call_later(left, self._look, seconds)
                     return

@@ -101,6 +101,11 @@ class SagaTransaction(Protocol):
         """`Transaction.publish`."""
         ...
 
+    @property
+    def new_id(self) -> Callable[[], object]:
+        """Makes an id that nothing else has."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SagaHandler:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -58,11 +57,6 @@ class Timeout:
     at: datetime | None
 
 
-def new_token() -> str:
-    """Draw what tells a message of the saga's own from all others."""
-    return uuid.uuid4().hex[:16]
-
-
 class Instance:
     """One saga while a message of its is handled."""
 
@@ -71,7 +65,7 @@ class Instance:
         what: str,
         saga_id: str,
         *,
-        draw: Callable[[], str] = new_token,
+        draw: Callable[[], str],
     ) -> None:
         """Make one that is not begun.
 

@@ -68,6 +68,7 @@ class MemoryTransaction:
         self._rows = dict(store.rows)
         self._history: list[SagaEntry] = []
         self.messages: list[Published] = []
+        self.new_id = uuid.uuid4
 
     @property
     def saga_rows(self) -> MemoryTransaction:
@@ -123,7 +124,7 @@ class MemoryTransaction:
         """
         now = self.now()
         outgoing = Outgoing(exchange, routing_key, body, **options)
-        message = to_message(outgoing, None, now, new_id=uuid.uuid4)
+        message = to_message(outgoing, None, now, new_id=self.new_id)
         due = now if at is None else max(at, now)
         if delay is not None:
             due = now + timedelta(seconds=as_seconds(delay) or 0.0)

@@ -157,7 +157,9 @@ class SagaRunner:
         rows = transaction.saga_rows
         key = (self._declaration.options.name, self._step.id_of(message))
         row = await rows.find(*key)
-        instance = Instance(self._declaration.what, key[1])
+        instance = Instance(
+            self._declaration.what, key[1], draw=lambda: _token(transaction.new_id())
+        )
         if row is not None:
             check_version(self._declaration, row)
             instance.load(SagaStatus(row.status), None, progress_of(row.progress))
@@ -320,3 +322,8 @@ async def end_compensation(saga: Any, instance: Instance) -> None:
     await saga.compensated()
     if instance.status is SagaStatus.COMPENSATING:
         instance.complete()
+
+
+def _token(new_id: object) -> str:
+    """Make what tells a message of the saga's own from all others, of an id that nothing has."""
+    return str(new_id).replace("-", "")[:16]

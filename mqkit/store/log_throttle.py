@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+
+from mqkit.clock import loop_clock
 
 EVERY = 60.0
 """Seconds between two lines of one cause."""
@@ -16,8 +17,8 @@ MAX_CAUSES = 1_000
 class LogThrottle:
     """Counts occurrences by their cause, and tells when one is to be logged."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or loop_clock()
         self._causes: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
 
     def due(self, cause: Hashable, count: int = 1) -> int:

@@ -18,6 +18,7 @@ from mqkit.store.notify import Notifier, listen
 from mqkit.store.relay import Relay
 from mqkit.store.running.transient import MAX_UNCOUNTED, Key, TransientFailures, wait_after
 from mqkit.store.states import StateRecorder
+from mqkit.system.machine import MACHINE, Machine
 
 logger = logging.getLogger(__name__)
 
@@ -25,21 +26,23 @@ logger = logging.getLogger(__name__)
 class OpenStore:
     """Holds the database of an open store, and runs its relay, notifier and state recorder."""
 
-    def __init__(self, database: Database, recorder: StateRecorder) -> None:
+    def __init__(
+        self, database: Database, recorder: StateRecorder, machine: Machine = MACHINE
+    ) -> None:
         self.database = database
         self.recorder = recorder
         self.relay: Relay | None = None
         self.with_inbox: set[str] = set()
         """Handlers that ask for a transaction: their successes are in the inbox."""
         self.transient = TransientFailures()
-        self.new_id = MessageIds()
+        self.new_id = MessageIds(machine.random_bytes)
         """Of this process: a store is opened anew after a fork."""
         self._throttle = LogThrottle()
         self._notifier: Notifier | None = None
         if database.dialect.has_notify:
             self._notifier = Notifier(database)
         self._tasks: list[asyncio.Task[None]] = []
-        self._groups: set[asyncio.Task[None]] = set()
+        self._groups: dict[asyncio.Task[None], None] = {}
         self._relaying: asyncio.Task[None] | None = None
         self._spawn(self.recorder.run(), "states")
         if self._notifier is not None:
@@ -48,8 +51,8 @@ class OpenStore:
     def spawn_group(self, work: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
         """Run groups of messages in a task, which ends before the database is closed."""
         task = asyncio.create_task(work, name="mqkit store group", context=context)
-        self._groups.add(task)
-        task.add_done_callback(self._groups.discard)
+        self._groups[task] = None
+        task.add_done_callback(self._groups.pop)
         task.add_done_callback(_log_failure)
 
     def committed(self) -> None:

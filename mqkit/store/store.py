@@ -34,6 +34,7 @@ from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, message_status
 from mqkit.store.synchronous.once import RunInThread, ThreadOnce
 from mqkit.store.transaction import Transaction
+from mqkit.system.machine import MACHINE, Machine
 
 DAY = 86_400.0
 
@@ -68,7 +69,7 @@ class Store(Observer):
     It belongs to the event loop that it is opened on, until it is closed there: a service in
     another thread, with a loop of its own, has a store of its own.
 
-    `limits` are those of what transactions publish.
+    `limits` are those of what transactions publish. A simulation hands in its own `machine`.
 
     Times are seconds: `statement_timeout` for one statement on PostgreSQL (60), after which it
     fails, and counts for the handler's policy where the database is well; `sweep` between two looks
@@ -94,6 +95,7 @@ class Store(Observer):
         statement_timeout: Seconds | None = None,
         limits: Limits = DEFAULT_LIMITS,
         clock: Clock = utc_now,
+        machine: Machine = MACHINE,
     ) -> None:
         self._sweep = checked.seconds(sweep, "Store(sweep=...)", over=0)
         self._longest_retry = checked.seconds(longest_retry, "Store(longest_retry=...)", over=0)
@@ -109,6 +111,7 @@ class Store(Observer):
         self._create_tables = checked.flag(create_tables, "Store(create_tables=...)")
         self._keeps_sagas = False
         self._given_clock = clock
+        self._machine = machine
         self._ahead = 0.0
         self._opened: OpenStore | None = None
         options: dict[str, Any] = {
@@ -159,12 +162,12 @@ class Store(Observer):
                     url_now(self._url),
                     pool=self._pool,
                     statement_timeout=self._statement_timeout,
+                    machine=self._machine,
                 )
                 sagas = self._keeps_sagas
                 await database.open(create_tables=self._create_tables, sagas=sagas)
-                self._opened = OpenStore(
-                    database, StateRecorder(database, self._clock, keep=self._keep)
-                )
+                recorder = StateRecorder(database, self._clock, keep=self._keep)
+                self._opened = OpenStore(database, recorder, self._machine)
             owner.users += 1
 
     async def close(self) -> None:

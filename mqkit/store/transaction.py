@@ -41,7 +41,8 @@ class Publications:
     ) -> None:
         self._is_over = False
         self._clock = clock
-        self._new_id = new_id
+        self.new_id = new_id
+        """Makes an id that no other message has."""
         self._app_id = app_id
         self._limits = limits
         self.check_exchange: Callable[[Exchange], None] | None = None
@@ -68,7 +69,7 @@ class Publications:
                 f"{_named(outgoing)}: its key is text without NUL, or None, not {shown(key)}"
             )
         message = to_message(
-            outgoing, self._app_id, limits=self._limits, new_id=self._new_id, clock=self._clock
+            outgoing, self._app_id, limits=self._limits, new_id=self.new_id, clock=self._clock
         )
         if message.properties.headers:  # all else is checked, and short
             check_writable(message)

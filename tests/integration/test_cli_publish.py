@@ -206,6 +206,17 @@ def test_anew_sends_all_again_as_new_messages(queue: QueueOnBroker, tmp_path: Pa
     assert list(queue.ids().values()) == [1, 1, 1, 1]
 
 
+def test_a_delay_holds_the_messages(queue: QueueOnBroker, tmp_path: Path) -> None:
+    """With --delay the broker confirms what it holds, and the queue has it when its time comes."""
+    file = tmp_path / "f.jsonl"
+    file.write_text("1\n2\n")
+    code, result, _ = publish(queue.url, "", queue.name, "--file", file, "--delay", "3")
+    assert (code, result["confirmed"]) == (0, 2)
+    assert length(queue) == 0
+    eventually(lambda: length(queue) == 2)
+    assert copies(queue) == {b"1": 1, b"2": 1}
+
+
 def test_two_files_with_a_line_in_common(queue: QueueOnBroker, tmp_path: Path) -> None:
     """Their first lines are two messages: a handler with a store has an effect for each."""
     monday, tuesday = tmp_path / "monday.jsonl", tmp_path / "tuesday.jsonl"
@@ -297,6 +308,9 @@ def test_a_full_disk_stops_the_run(queue: QueueOnBroker, file: Path) -> None:
         (["", "key", "--window", "-1"], "--window"),
         (["", "key", "--window", "1.5"], "--window"),
         (["", "key", "--timeout", "5s"], "--timeout"),
+        (["", "key", "--delay", "-1"], "--delay"),
+        (["", "key", "--delay", "nan"], "--delay"),
+        (["", "key", "--delay", "26843546"], "--delay"),
         (["", "key", "--journal", "/nowhere/j"], "No such file"),
         (["", "key", "--journal", "{file}"], "the file that is to be published"),
         (["", "key", "--resum"], "--resum"),

@@ -241,7 +241,7 @@ async def test_thousands_of_connections_leave_nothing(server: EmbeddedServer) ->
     for start in range(0, 2000, 50):
         await asyncio.gather(*(visit(number) for number in range(start, start + 50)))
     await eventually(lambda: not server._peers and held() == before, what=f"{before}")
-    assert server.node.connections == set()
+    assert not server.node.connections
     loop: Any = asyncio.get_running_loop()
     assert sum(not timer.cancelled() for timer in loop._scheduled) < 20
 

@@ -12,18 +12,18 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 ROWS: list[list[str]] = [
-    ["embedded"],
+    ["embedded", "pictures"],
     ["clock", "message", "system"],
     ["logging"],
     ["errors"],
     ["checks"],
     ["limits", "outcome", "settings"],
-    ["amqp", "bodies", "capacity", "middleware", "pause", "retry"],
+    ["amqp", "bodies", "capacity", "management", "middleware", "pause", "retry"],
     ["codec", "topology"],
     ["drivers", "registration"],
     ["broker"],
     ["publishing"],
-    ["blocking", "consuming", "observability", "sagas", "store"],
+    ["blocking", "consuming", "observability", "provisioning", "sagas", "store"],
     ["lifecycle"],
     ["runtime"],
     ["cli", "testing"],

@@ -7,13 +7,13 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mqkit.capacity.live import Measured, measured
-from mqkit.capacity.plan import ROUND_TRIP, Plan, plan
-from mqkit.capacity.queueing import Load, waits
+from mqkit.capacity.plan import ROUND_TRIP, plan
+from mqkit.capacity.queueing import Load
 from mqkit.checks.checked import as_number, seconds
 from mqkit.cli.capacity.scrape import checked_address, scrape
 from mqkit.cli.capacity.told import as_json_object, lines_of, plot_of
@@ -26,7 +26,7 @@ WATCHED = 10.0
 """Seconds between the two readings of a running service."""
 
 
-def capacity(  # noqa: PLR0913 - the options of a command
+def capacity(
     *,
     rate: Annotated[
         float | None,
@@ -34,7 +34,9 @@ def capacity(  # noqa: PLR0913 - the options of a command
     ] = None,
     service_time: Annotated[
         float | None,
-        typer.Option(help="Seconds that a run of the handler takes, on average.", show_default=False),
+        typer.Option(
+            help="Seconds that a run of the handler takes, on average.", show_default=False
+        ),
     ] = None,
     deadline: Annotated[
         float | None,
@@ -188,6 +190,3 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"--svg {path} cannot be written: {error.strerror}") from error
-
-
-__all__ = ["capacity", "waits"]

@@ -19,45 +19,35 @@ NEAREST = 0.985
 
 def lines_of(plan: Plan, known: Measured | None) -> list[str]:
     """Say what a plan is, a line for each part of it."""
-    load, found = plan.load, plan.waits
-    lines = []
-    if known is not None:
-        told = f"{known.runs:,} runs in {known.seconds:.3g} s"
-        if known.wait is not None:
-            told += f"; messages waited {_time(known.wait)} on average"
-        lines.append(("measured", told))
-    spread = "as exponential (M/M/c)" if load.cv == 1 else f"with a spread of {load.cv:.3g} (M/G/c)"
-    lines.append(
-        (
-            "load",
-            f"{load.rate:,.4g} messages/s, {_time(load.service_time)} each, {spread}: "
-            f"{load.offered:,.4g} workers busy on average",
-        )
-    )
-    if found.is_stable:
-        lines += _stable(plan)
-    else:
-        grows = load.rate - found.capacity
-        lines.append(
-            (
-                "workers",
-                f"{found.workers:,} are too few: they do {found.capacity:,.4g} messages/s of "
-                f"{load.rate:,.4g}, and the queue grows by {grows:,.4g} a second",
-            )
-        )
-    if plan.fewest is not None and plan.fewest > found.workers:
+    lines = [] if known is None else [("measured", _measured(known))]
+    lines.append(("load", _load(plan.load)))
+    lines += _stable(plan) if plan.waits.is_stable else [("workers", _overloaded(plan))]
+    if plan.fewest is not None and plan.fewest > plan.waits.workers:
         lines.append(("needed", f"{plan.fewest:,} workers, {_deadline(plan)}"))
     if plan.backlog:
         gone = f"is gone in {_time(plan.drain)}" if math.isfinite(plan.drain) else "is never gone"
         lines.append(("backlog", f"of {plan.backlog:,} messages {gone}"))
-    lines.append(
-        (
-            "set",
-            f"--processes {plan.processes}, concurrency={plan.concurrency}, "
-            f"prefetch={plan.prefetch}",
-        )
-    )
+    options = f"concurrency={plan.concurrency}, prefetch={plan.prefetch}"
+    lines.append(("set", f"--processes {plan.processes}, {options}"))
     return [f"{name:<9} {text}" for name, text in lines]
+
+
+def _measured(known: Measured) -> str:
+    told = f"{known.runs:,} runs in {known.seconds:.3g} s"
+    return told if known.wait is None else f"{told}; messages waited {_time(known.wait)} on average"
+
+
+def _load(load: Load) -> str:
+    spread = "exponential (M/M/c)" if load.cv == 1 else f"with a spread of {load.cv:.3g} (M/G/c)"
+    each = f"{load.rate:,.4g} messages/s, {_time(load.service_time)} each, {spread}"
+    return f"{each}: {load.offered:,.4g} workers busy on average"
+
+
+def _overloaded(plan: Plan) -> str:
+    found, rate = plan.waits, plan.load.rate
+    does = f"they do {found.capacity:,.4g} messages/s of {rate:,.4g}"
+    grows = f"the queue grows by {rate - found.capacity:,.4g} a second"
+    return f"{found.workers:,} are too few: {does}, and {grows}"
 
 
 def _stable(plan: Plan) -> list[tuple[str, str]]:
@@ -65,21 +55,21 @@ def _stable(plan: Plan) -> list[tuple[str, str]]:
     why = ""
     if plan.fewest is not None and found.workers == plan.fewest:
         why = f", the fewest {_deadline(plan)}"
-    share = f"{plan.quantile * 100:.6g} %"
+    most = f"{_time(found.quantile(plan.quantile))} at most for {_share(plan)}"
+    waiting = f"{found.chance:.0%} of the messages wait at all"
     return [
         ("workers", f"{found.workers:,}, {found.utilisation:.0%} busy{why}"),
-        (
-            "wait",
-            f"{_time(found.mean)} on average, {_time(found.quantile(plan.quantile))} at most for "
-            f"{share}; {found.chance:.0%} of the messages wait at all",
-        ),
+        ("wait", f"{_time(found.mean)} on average, {most}; {waiting}"),
         ("done", f"{_time(found.response)} after it came, on average"),
     ]
 
 
+def _share(plan: Plan) -> str:
+    return f"{plan.quantile * 100:.6g} %"
+
+
 def _deadline(plan: Plan) -> str:
-    share = f"{plan.quantile * 100:.6g} %"
-    return f"for {share} to wait no longer than {_time(plan.deadline or 0.0)}"
+    return f"for {_share(plan)} to wait no longer than {_time(plan.deadline or 0.0)}"
 
 
 def _time(seconds: float) -> str:
@@ -129,11 +119,10 @@ def plot_of(plan: Plan) -> str:
     at_rates = [
         waits(Load(rate, plan.load.service_time, plan.load.cv), found.workers) for rate in rates
     ]
-    share = f"{plan.quantile * 100:.6g} %"
     lines = [
         Line("mean wait", [(each.load.rate, each.mean) for each in at_rates]),
         Line(
-            f"{share} wait at most",
+            f"{_share(plan)} wait at most",
             [(each.load.rate, each.quantile(plan.quantile)) for each in at_rates],
         ),
     ]

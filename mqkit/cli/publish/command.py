@@ -30,9 +30,11 @@ from mqkit.errors import (
     PublishRefusedError,
     PublishTimeoutError,
 )
+from mqkit.outcome import MAX_DELAY
 from mqkit.publishing.outgoing import Outgoing
 from mqkit.publishing.pipeline import PublishResult
-from mqkit.publishing.publisher import DEFAULT_TIMEOUT, Publisher
+from mqkit.publishing.publisher import Publisher
+from mqkit.publishing.window import DEFAULT_TIMEOUT
 from mqkit.settings import BrokerUrl
 from mqkit.system.signals import STOPPING, on_signal
 
@@ -83,6 +85,15 @@ def publish(
             callback=seconds_option(over=0),
         ),
     ] = DEFAULT_TIMEOUT,
+    delay: Annotated[
+        float,
+        typer.Option(
+            help="Seconds for which the broker holds each message, from when it is sent.",
+            min=0,
+            max=MAX_DELAY,
+            callback=seconds_option(),
+        ),
+    ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Publish a file, each line confirmed by the broker; say which lines failed, and why.
@@ -102,6 +113,9 @@ def publish(
     crash of the machine, those of its last seconds too. --resume sends them
     again, under the same message ids.
 
+    With --delay a line is confirmed when the broker holds its message, which
+    cannot be called back; it goes to the exchange once its time has come.
+
     Exit code 0: every line is confirmed; 1: some are not; 2: called wrongly;
     130: interrupted.
     """
@@ -116,7 +130,7 @@ def publish(
     shown = ProgressDisplay(total)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[shown.log_handler()])
     with Journal(path, exchange=exchange, routing_key=key, resume=resume, anew=anew) as notes:
-        run = _Run(file, exchange, key, notes, shown)
+        run = _Run(file, exchange, key, notes, shown, delay)
         summary = asyncio.run(run.publish(broker, window=window, timeout=timeout))
     report(summary, as_json=as_json)
     if summary.interrupted:
@@ -128,7 +142,13 @@ class _Run:
     """Publishes one file; what is on its way is waited for before it ends."""
 
     def __init__(
-        self, file: Path, exchange: str, key: str, journal: Journal, shown: ProgressDisplay
+        self,
+        file: Path,
+        exchange: str,
+        key: str,
+        journal: Journal,
+        shown: ProgressDisplay,
+        delay: float,
     ) -> None:
         self._file = file
         self._exchange = exchange
@@ -136,6 +156,7 @@ class _Run:
         self._journal = journal
         self._summary = Summary(journal.path)
         self._shown = shown
+        self._delay = delay or None
         self._connected = False
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -216,6 +237,7 @@ class _Run:
                         line.body,
                         message_id=self._journal.message_id(line.number, digest),
                         content_type=JSON,
+                        delay=self._delay,
                     )
 
     def _take(self, result: PublishResult) -> None:

@@ -61,6 +61,11 @@ class CircuitBreaker:
         """Note that a run begins; what this returns is given to `end`."""
         return self._resumed
 
+    def went_well(self, began: int) -> None:
+        """Note a run that ended with an `Ack`: what `end` comes to for that."""
+        for window in self._windows:
+            window.end(None, began, is_down=False)
+
     def asking(self, outcome: Outcome) -> tuple[Pause, ...]:
         """Return the pauses whose probe is to be asked before a message is dead-lettered."""
         if not isinstance(outcome, DeadLetter) or not _has_run(outcome):

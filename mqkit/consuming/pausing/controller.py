@@ -10,7 +10,6 @@ import inspect
 import logging
 import math
 import random
-import threading
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -22,11 +21,12 @@ from mqkit.errors import ProbeTimeoutError, StoreUnavailableError
 from mqkit.logging.error_reports import REPORTS, TYPES, ErrorReports
 from mqkit.logging.outages import OutageLog
 from mqkit.message import Delivery
-from mqkit.outcome import Outcome
+from mqkit.outcome import Ack, Outcome
 from mqkit.pause import ConsumerState, Pause, Probe, Status
 from mqkit.registration.handler import Handler
 from mqkit.registration.service import Service
 from mqkit.registration.transactions import needs_transaction
+from mqkit.system.machine import Thread, daemon_thread
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,9 @@ ASK_AGAIN = 1.0
 """Seconds for which a probe that said 'up' is believed, when a run fails as if it were down."""
 
 TRIAL_PREFETCH = 1
+
+Began = tuple[int, bool]
+"""What is known when a run begins: how many pauses have ended, and whether it is a trial."""
 
 
 def pauses_of(handler: Handler, service: Service) -> tuple[Pause, ...]:
@@ -85,17 +88,22 @@ class PauseController:
         dispatch: Callable[[Delivery], Awaitable[Outcome]],
         clock: Clock,
         reports: ErrorReports = REPORTS,
+        *,
+        thread: Callable[[Callable[[], None], str], Thread] = daemon_thread,
     ) -> None:
         """Pause nothing yet.
 
         :param dispatch: runs the handler for a delivery
         :param clock: tells since when it is paused
         :param reports: says of errors what the service wants in its log
+        :param thread: makes the thread of a `def` probe's call
         """
         self._queue = handler.queue.name
         self._prefetch = handler.prefetch
         self._circuit = CircuitBreaker(pauses)
-        self._probers = {pause: _Prober(pause.probe) for pause in pauses if pause.probe is not None}
+        self._probers = {
+            pause: _Prober(pause.probe, thread) for pause in pauses if pause.probe is not None
+        }
         self._dispatch = dispatch
         self._intake: Intake
         self._clock = clock
@@ -123,12 +131,31 @@ class PauseController:
 
     async def dispatch(self, delivery: Delivery) -> Outcome:
         """Run the handler for a delivery; a failure of a dependency costs it no attempt."""
-        began, is_trial = self._circuit.begin(), self._since is not None
+        began = self.begin()
         outcome = await self._dispatch(delivery)
+        if isinstance(outcome, Ack):
+            self.went_well(began)
+            return outcome
+        return await self.judge(delivery, outcome, began)
+
+    def begin(self) -> Began:
+        """Note that a run begins; what this returns is given to `went_well` or to `judge`."""
+        return self._circuit.begin(), self._since is not None
+
+    def went_well(self, began: Began) -> None:
+        """Note that a run ended with an `Ack`."""
+        resumed, is_trial = began
+        self._circuit.went_well(resumed)
+        if is_trial:
+            self._end_trial(went_well=True)
+
+    async def judge(self, delivery: Delivery, outcome: Outcome, began: Began) -> Outcome:
+        """Return what becomes of a message after its run; a dependency's failure does not count."""
+        resumed, is_trial = began
         asking = self._circuit.asking(outcome)
         verdict = self._circuit.end(
             outcome,
-            began=began,
+            began=resumed,
             elapsed=elapsed_seconds(delivery.headers),
             down=[pause for pause in asking if await self._is_down(pause)],
         )
@@ -252,10 +279,11 @@ class PauseController:
 class _Prober:
     """Calls one probe, never twice at the same time."""
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe, thread: Callable[[Callable[[], None], str], Thread]) -> None:
         self._probe = probe
+        self._make_thread = thread
         self._task: asyncio.Task[None] | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
 
     async def ask(self) -> BaseException | None:
         """Call the probe, for `PROBE_TIMEOUT` seconds at most; return what it raised, or None."""
@@ -314,7 +342,7 @@ class _Prober:
             except RuntimeError:
                 logger.debug("a probe ended after its event loop was closed")
 
-        self._thread = threading.Thread(target=run, name="mqkit probe", daemon=True)
+        self._thread = self._make_thread(run, "mqkit probe")
         self._thread.start()
         return await future
 

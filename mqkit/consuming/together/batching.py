@@ -7,11 +7,12 @@ before that, so that one that is no body of its handler is dead-lettered alone.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mqkit.clock import loop_clock
 from mqkit.codec import SLOW_BODY, DeliveryDecoder
 from mqkit.consuming.failures import FailureJudge
 from mqkit.consuming.headers import expired
@@ -24,19 +25,58 @@ from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, 
 from mqkit.publishing.window import Window
 from mqkit.registration.handler import Handler
 
+Ended = Callable[["Place", Outcome | BaseException], None]
+"""Is called with what became of a message, or with why that is not known."""
 
-@dataclass(eq=False, slots=True)
-class _Item:
-    """One message of a batch."""
 
-    delivery: Delivery
-    body: Any
-    outcome: asyncio.Future[Outcome]
+class Place:
+    """The place of a message in a batch: it waits there without a task."""
+
+    __slots__ = ("_ended", "body", "delivery", "is_over", "run")
+
+    def __init__(self, delivery: Delivery, body: Any, ended: Ended) -> None:
+        self.delivery = delivery
+        self.body = body
+        self.run: _Run | None = None
+        self.is_over = False
+        self._ended = ended
+
+    def end(self, outcome: Outcome | BaseException) -> None:
+        """Tell what became of the message, once."""
+        if self.is_over:
+            return
+        self.is_over = True
+        self._ended(self, Lost() if self.delivery.lost else outcome)
+
+    def cancel(self) -> None:
+        """Leave the message to others: it is given back, or lost."""
+        if self.is_over:
+            return
+        self.end(Requeue())
+        if self.run is not None:
+            self.run.left_by_one()
+
+
+class _Run:
+    """A run of the handler, which is cancelled once nobody waits for it any more."""
+
+    __slots__ = ("_task", "_waiting")
+
+    def __init__(self, task: asyncio.Future[Any], places: Sequence[Place]) -> None:
+        self._task = task
+        self._waiting = len(places)
+        for each in places:
+            each.run = self
+
+    def left_by_one(self) -> None:
+        self._waiting -= 1
+        if not self._waiting:
+            self._task.cancel()
 
 
 @dataclass(eq=False, slots=True)
 class _Batch:
-    items: list[_Item] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
 
 
@@ -67,10 +107,14 @@ class Batcher:
         self._open: _Batch | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._now = loop_clock()
 
-    async def dispatch(self, delivery: Delivery) -> Outcome:
-        """Return the outcome of a message, once its batch was handled."""
-        if delivery.expires is not None and (dead := expired(delivery, time.monotonic())):
+    async def collect(self, delivery: Delivery, ended: Ended) -> Place | Outcome:
+        """Put a message into a batch, and return its place; or its outcome, if it gets into none.
+
+        :param ended: is called once the message's batch was handled, never before this returns
+        """
+        if delivery.expires is not None and (dead := expired(delivery, self._now())):
             return dead
         try:
             if len(delivery.body) >= SLOW_BODY:
@@ -81,31 +125,23 @@ class Batcher:
             return DeadLetter(DeathReason.UNDECODABLE, error)
         if self._needs_message_id and not delivery.message_id:
             return self._failures.unidentified()
-        item = _Item(delivery, body, asyncio.get_running_loop().create_future())
-        self._add(item)
-        try:
-            outcome = await item.outcome
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or not task.cancelling():
-                raise
-            task.uncancel()
-            outcome = Requeue()
-        return Lost() if delivery.lost else outcome
+        place = Place(delivery, body, ended)
+        self._add(place)
+        return place
 
     def stop(self) -> None:
         """Handle what has come, and what still comes, without waiting for full batches."""
         self._stopping = True
         self._close()
 
-    def _add(self, item: _Item) -> None:
+    def _add(self, place: Place) -> None:
         batch = self._open
         if batch is None:
             batch = self._open = _Batch()
             loop = asyncio.get_running_loop()
             batch.timer = loop.call_later(self._within, self._close)
-        batch.items.append(item)
-        if len(batch.items) >= self._size or self._stopping:
+        batch.places.append(place)
+        if len(batch.places) >= self._size or self._stopping:
             self._close()
 
     def _close(self) -> None:
@@ -114,43 +150,38 @@ class Batcher:
             return
         if batch.timer is not None:
             batch.timer.cancel()
-        task = asyncio.create_task(self._handle(batch.items))
+        task = asyncio.create_task(self._handle(batch.places))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _handle(self, items: list[_Item]) -> None:
-        await self._window.acquire()
+    async def _handle(self, places: list[Place]) -> None:
         try:
-            for together in _by_id(items) if self._needs_message_id else [items]:
-                # Those that were lost, or cancelled, while they waited are somebody else's.
-                left = [i for i in together if not (i.outcome.done() or i.delivery.lost)]
-                if left:
-                    await self._run(left)
-        except Exception as error:  # noqa: BLE001 - raised for each message, where it is settled
-            for item in items:
-                if not item.outcome.done():
-                    item.outcome.set_exception(error)
+            await self._window.acquire()
+            try:
+                for together in _by_id(places) if self._needs_message_id else [places]:
+                    # Those that were lost, or cancelled, while they waited are somebody else's.
+                    left = [each for each in together if not (each.is_over or each.delivery.lost)]
+                    if left:
+                        await self._run(left)
+            finally:
+                self._window.release()
+        except Exception as error:  # noqa: BLE001 - of this package: each message is settled by it
+            for each in places:
+                each.end(error)
         finally:
-            self._window.release()
-            for item in items:
-                if not item.outcome.done():
-                    item.outcome.set_result(Requeue())
+            for each in places:
+                each.end(Requeue())
 
-    async def _run(self, items: list[_Item]) -> None:
-        began = time.monotonic()
-        deliveries = tuple(item.delivery for item in items)
-        run = asyncio.ensure_future(self._invoke(deliveries, [item.body for item in items]))
-        # A run that nobody waits for any more is cancelled; one that some wait for goes on.
-        waiting = asyncio.ensure_future(asyncio.wait([item.outcome for item in items]))
-        await asyncio.wait([run, waiting], return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if not run.done():
-            run.cancel()
-            await asyncio.wait([run])
-        results = self._results(run, len(items))
-        for item, result in zip(items, results, strict=True):
-            if not item.outcome.done():
-                item.outcome.set_result(self._judge(item.delivery, result, began))
+    async def _run(self, places: list[Place]) -> None:
+        began = self._now()
+        deliveries = tuple(each.delivery for each in places)
+        bodies = [each.body for each in places]
+        run = asyncio.ensure_future(self._invoke(deliveries, bodies))
+        _Run(run, places)
+        await asyncio.wait([run])
+        for place, result in zip(places, self._results(run, len(places)), strict=True):
+            if not place.is_over:
+                place.end(self._judge(place.delivery, result, began))
         if not self._handler.is_async:
             await self._invoker.wait_for_thread(deliveries[0])
 
@@ -169,7 +200,8 @@ class Batcher:
         error = result
         if not isinstance(result, BaseException):
             try:
-                self._invoker.check_result(result)
+                if result is not None:
+                    self._invoker.check_result(result)
                 return Ack(result, self._invoker.as_reply(delivery, result))
             except BaseException as problem:  # noqa: BLE001 - no result, or one that no reply holds
                 error = problem
@@ -179,17 +211,19 @@ class Batcher:
         return self._failures.judge(delivery, error, began)
 
 
-def _by_id(items: list[_Item]) -> list[list[_Item]]:
+def _by_id(places: list[Place]) -> list[list[Place]]:
     """Spread messages that have one id over runs that follow each other.
 
     The second of them is found handled, or is run where the first one failed.
     """
-    runs: list[list[_Item]] = []
+    if len({place.delivery.message_id for place in places}) == len(places):
+        return [places]
+    runs: list[list[Place]] = []
     before: Counter[str | None] = Counter()
-    for item in items:
-        number = before[item.delivery.message_id]
-        before[item.delivery.message_id] += 1
+    for place in places:
+        number = before[place.delivery.message_id]
+        before[place.delivery.message_id] += 1
         if number == len(runs):
             runs.append([])
-        runs[number].append(item)
+        runs[number].append(place)
     return runs

@@ -46,7 +46,7 @@ class AioPikaConnection(DriverConnection):
         self._alarms = Alarms.of(connection)
         self._on_blocked = on_blocked
         self._closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
-        self._channels: set[AioPikaChannel] = set()
+        self._channels: dict[AioPikaChannel, None] = {}
         self._unwritten: list[bytes] = []
         self._to_free: list[AioPikaChannel] = []
         self._left: asyncio.Future[None] | None = None
@@ -74,7 +74,7 @@ class AioPikaConnection(DriverConnection):
         if self._closed.done():
             raise NOT_OPEN.error()
         channel = AioPikaChannel(self, self._free_number())
-        self._channels.add(channel)
+        self._channels[channel] = None
         self.keep(channel)
         await channel.open()
         return channel
@@ -136,7 +136,7 @@ class AioPikaConnection(DriverConnection):
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
 
     def _free(self, channel: AioPikaChannel) -> None:
-        self._channels.discard(channel)
+        self._channels.pop(channel, None)
         if self._aiormq.channels.get(channel.number) is cast("Any", channel):
             del self._aiormq.channels[channel.number]
 

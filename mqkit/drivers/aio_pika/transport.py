@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from pamqp import commands
 from pamqp import frame as pamqp_frame
 from pamqp.exceptions import PAMQPException, UnmarshalingException
 
+from mqkit.clock import loop_clock
 from mqkit.drivers import common, refusals
 from mqkit.drivers.aio_pika import convert
 from mqkit.drivers.heartbeat import HeartbeatMonitor
@@ -54,7 +54,7 @@ class Stream(TransportFactory):
         self._host = host
         self._tls = common.tls_context(url.tls) if url.tls else None
         self._server_name = (url.tls.server_name or host.name) if url.tls else None
-        self.monitor = HeartbeatMonitor(url.heartbeat, time.monotonic)
+        self.monitor = HeartbeatMonitor(url.heartbeat, loop_clock())
         """How long the peer may still say nothing."""
         self._reader: _Reader | None = None
         self._transport: asyncio.WriteTransport | None = None

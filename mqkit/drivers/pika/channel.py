@@ -28,7 +28,7 @@ class PikaChannel(MethodChannel):
         self._number = channel.channel_number
         self._inbound = connection.attach(self._number)
         super().__init__(closed, self._inbound.on_delivery)
-        self._waiting: set[asyncio.Future[Any]] = set()
+        self._waiting: dict[asyncio.Future[Any], None] = {}
         self._published = 0
         self._get_lock = asyncio.Lock()
         self._got: asyncio.Future[Incoming | None] | None = None
@@ -111,8 +111,8 @@ class PikaChannel(MethodChannel):
             self._ensure_open()
             got: asyncio.Future[Incoming | None] = asyncio.get_running_loop().create_future()
             self._got = got
-            self._waiting.add(got)
-            got.add_done_callback(self._waiting.discard)
+            self._waiting[got] = None
+            got.add_done_callback(self._waiting.pop)
             self._channel.basic_get(
                 queue,
                 lambda _, method, properties, body: self._on_got(
@@ -160,12 +160,12 @@ class PikaChannel(MethodChannel):
             if not future.done():
                 future.set_result(result)
 
-        self._waiting.add(future)
+        self._waiting[future] = None
         try:
             send(done)
             return await future
         finally:
-            self._waiting.discard(future)
+            self._waiting.pop(future, None)
 
     def _ensure_open(self) -> None:
         if not self._channel.is_open:

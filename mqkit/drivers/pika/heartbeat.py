@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 from pika import exceptions, frame
 
+from mqkit.clock import loop_clock
 from mqkit.drivers.heartbeat import HeartbeatMonitor
 
 
@@ -22,11 +22,11 @@ class Heartbeats:
         self,
         connection: Any,
         heartbeat: float,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._connection = connection
         self._send_each = heartbeat / 2
-        self._monitor = HeartbeatMonitor(heartbeat, clock)
+        self._monitor = HeartbeatMonitor(heartbeat, clock or loop_clock())
         self._sending = self._later(self._send_each, self._send)
         self._looking = self._later(self._monitor.left, self._look)
 

@@ -7,6 +7,7 @@ sockets, stay on the event loop's own.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import time
@@ -50,6 +51,21 @@ class Timer:
             callback()
 
 
+def _of_loop() -> Callable[[], float]:
+    """Return what reads the seconds of the running event loop; the system's where none runs.
+
+    asyncio's own loops and uvloop have the system's, which is read directly: uvloop's stands still
+    while callbacks run.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return time.monotonic
+    kind = type(loop)
+    is_real = getattr(kind, "time", None) is asyncio.BaseEventLoop.time
+    return time.monotonic if is_real or kind.__module__.startswith("uvloop") else loop.time
+
+
 class Clock:
     """Tells the time in seconds, and runs timers when they are due.
 
@@ -62,15 +78,16 @@ class Clock:
         monotonic: Callable[[], float] | None = None,
         wall: Callable[[], float] | None = None,
     ) -> None:
-        """Start at the real time.
+        """Start at the real time, or at the running event loop's, where that has its own.
 
-        :param monotonic: seconds that never go back; by default `time.monotonic`, as it is now
+        :param monotonic: seconds that never go back; by default those of the running event loop
         :param wall: seconds since 1970; by default `time.time`, as it is now
         """
         # Looked up here, not where this is defined: whoever replaces them replaces them for this.
-        monotonic, wall = monotonic or time.monotonic, wall or time.time
+        monotonic, wall = monotonic or _of_loop(), wall or time.time
         self.on_change: Callable[[], None] = lambda: None
-        self._monotonic = monotonic
+        self.unmoved = monotonic
+        """What it goes by: the seconds that nobody moves by hand."""
         self._wall_start = wall() - monotonic()
         self._offset = 0.0
         self._held: float | None = None
@@ -85,7 +102,7 @@ class Clock:
 
     def now(self) -> float:
         """Return the seconds since some moment; they never go back."""
-        return self._monotonic() + self._offset if self._held is None else self._held
+        return self.unmoved() + self._offset if self._held is None else self._held
 
     def wall(self) -> float:
         """Return the seconds since 1970, as this clock sees it."""

@@ -5,7 +5,6 @@ https://www.rabbitmq.com/docs/direct-reply-to
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 
 from mqkit.embedded.engine.message import Message
@@ -20,14 +19,19 @@ REPLY_PREFIX = NAME + "."
 class Replies:
     """The channels that wait for replies, by the routing key that reaches them."""
 
-    def __init__(self) -> None:
+    def __init__(self, token: Callable[[int], str]) -> None:
+        """Wait for none.
+
+        :param token: makes a text of so many random bytes
+        """
+        self.token = token
         # Which addresses are of this broker's making can be told without keeping all of them.
-        self._prefix = f"{REPLY_PREFIX}{secrets.token_urlsafe(8)}."
+        self._prefix = f"{REPLY_PREFIX}{token(8)}."
         self._waiting: dict[str, Callable[[Message], None]] = {}
 
     def register(self, deliver: Callable[[Message], None]) -> str:
         """Return a new routing key, whose messages are handed to `deliver`."""
-        key = self._prefix + secrets.token_urlsafe(24)
+        key = self._prefix + self.token(24)
         self._waiting[key] = deliver
         return key
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -74,19 +76,23 @@ class Node:
         journal: Journal | None = None,
         users: Mapping[str, str] = DEFAULT_USERS,
         memory_limit: int | None = None,
+        random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """Start with the virtual host '/'.
 
         :param memory_limit: bytes that messages may take until publishers are blocked; None is
             no limit
+        :param random_bytes: gives so many bytes, for names and tags that nobody has or guesses
         """
+        self._random_bytes = random_bytes
         self.clock = Clock() if clock is None else clock
         self.journal: Journal = Forgetful() if journal is None else journal
         self.users = Users(users)
         self.vhosts: dict[str, VirtualHost] = {}
-        self.connections: set[Client] = set()
+        self.connections: dict[Client, None] = {}
+        """In the order of their coming: the order of a set is not the same in each process."""
         self.memory = Memory(memory_limit, self._memory_alarm)
-        self.unconfirmed: set[Client] = set()
+        self.unconfirmed: dict[Client, None] = {}
         """Connections that wait for their confirms."""
         self._deferred: deque[Callable[[], None]] = deque()
         self._blocked_by_hand: str | None = None
@@ -97,7 +103,9 @@ class Node:
         """Add a virtual host, for the users that the broker began with; one that is there stays."""
         if name in self.vhosts:
             return self.vhosts[name]
-        vhost = VirtualHost(name, self.clock, self.journal, self._deferred.append, self.memory)
+        vhost = VirtualHost(
+            name, self.clock, self.journal, self._deferred.append, self.memory, token=self.token
+        )
         self.vhosts[name] = vhost
         for user in self._first_users:
             # One may have been deleted since.
@@ -105,6 +113,10 @@ class Node:
                 self.users[user].permissions[name] = Permissions.of()
         self.journal.put_vhost(name)
         return vhost
+
+    def token(self, size: int) -> str:
+        """Make a text of so many random bytes."""
+        return base64.urlsafe_b64encode(self._random_bytes(size)).rstrip(b"=").decode()
 
     def delete_vhost(self, name: str) -> None:
         """Delete a virtual host with all that is in it, and close its connections."""
@@ -162,7 +174,7 @@ class Node:
             self._deferred.popleft()()
         self.journal.commit()
         while self.unconfirmed:
-            self.unconfirmed.pop().confirm()
+            self.unconfirmed.popitem()[0].confirm()
 
     def run_due(self) -> None:
         """Run the timers that are due by now."""

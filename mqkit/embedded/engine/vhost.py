@@ -44,20 +44,20 @@ class VirtualHost:
         journal: Journal,
         defer: Callable[[Callable[[], None]], None],
         memory: Memory,
+        *,
+        token: Callable[[int], str],
     ) -> None:
-        """Start with the predeclared exchanges.
+        """Start with the predeclared exchanges; `token` makes a text of so many random bytes.
 
-        :param defer: runs a call after the present one has ended, so that a message's death does
-            not change what is being walked through
+        :param defer: runs a call when the present one, which may walk through all, has ended
         """
         self.name = name
         self.clock = clock
         self.memory = memory
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {DEFAULT: Exchange(DEFAULT, "direct", durable=True)}
-        self.replies = Replies()
-        self._journal = journal
-        self._defer = defer
+        self.replies = Replies(token)
+        self._journal, self._defer = journal, defer
         for exchange, type_ in PREDECLARED.items():
             self.exchanges[exchange] = Exchange(exchange, type_, durable=True)
 

@@ -38,6 +38,11 @@ returns, confirms, messages that it gets one by one.
 LOOPBACK = ("127.", "::1", "::ffff:127.")
 
 
+def is_loopback(address: str) -> bool:
+    """Tell whether an address is this machine's own."""
+    return address.startswith(LOOPBACK)
+
+
 class Shell(Protocol):
     """What a peer calls of its server."""
 
@@ -47,6 +52,11 @@ class Shell(Protocol):
     @property
     def takes_peers(self) -> bool:
         """False once the server stops."""
+        ...
+
+    @property
+    def is_loopback(self) -> Callable[[str], bool]:
+        """Tells whether an address is this machine's own."""
         ...
 
     def joined(self, peer: Peer) -> None:
@@ -87,7 +97,7 @@ class Peer(asyncio.Protocol):
             on_output=self._flush_soon,
             on_more=self._continue_soon,
             turn=TURN,
-            from_loopback=address.startswith(LOOPBACK),
+            from_loopback=self._shell.is_loopback(address),
             name=f"{address}:{port}",
         )
         self._shell.joined(self)

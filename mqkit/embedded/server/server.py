@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +24,7 @@ from mqkit.embedded.engine.memory import default_limit
 from mqkit.embedded.engine.node import DEFAULT_USERS, Node
 from mqkit.embedded.engine.users import Permissions
 from mqkit.embedded.errors import DataError
-from mqkit.embedded.server.peer import Peer
+from mqkit.embedded.server.peer import Peer, is_loopback
 
 MAX_PORT = 65535
 
@@ -67,13 +68,15 @@ class MessageInfo:
 class EmbeddedServer:
     """An AMQP 0-9-1 broker in the running event loop.
 
-    With `data` durable queues outlive it, in a file in that directory; without it everything is
-    in memory. With `fsync=False` they outlive this process and not the machine, for tests:
-    nothing then waits for the disk. Publishers are blocked while messages take more than
-    `memory_limit` bytes of memory, by default a share (`memory.SHARE`) of what the machine has, or
-    the control group. `clock` makes the clock that everything in a queue waits on. `port` 0 is a
-    free one. `users` are names and passwords; the first of them is in `url`, which holds its
-    password: do not log it.
+    With `data` durable queues outlive it, in a file in that directory; without it everything is in
+    memory. With `fsync=False` they outlive this process and not the machine, for tests: nothing
+    then waits for the disk. `store` makes another one than that of `data`. Publishers are blocked
+    while messages take more than `memory_limit` bytes of memory, by default a share
+    (`memory.SHARE`) of what the machine has, or the control group. `clock` makes the clock that
+    everything in a queue waits on, and `random_bytes` gives what names and tags are made of.
+    `loopback` says which addresses are this machine, from where alone the user guest may come.
+    `port` 0 is a free one. `users` are names and passwords; the first of them is in `url`, which
+    holds its password: do not log it.
 
     Where the file cannot be written any more, the broker drops its connections without a confirm
     and stops listening; `failed` tells why, and so does every call that changes what is in the
@@ -94,6 +97,9 @@ class EmbeddedServer:
         fsync: bool = True,
         memory_limit: int | None = None,
         clock: Callable[[], Clock] = Clock,
+        store: Callable[[], Store] | None = None,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        loopback: Callable[[str], bool] = is_loopback,
     ) -> None:
         if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= MAX_PORT:
             raise ValueError(f"a port is a whole number from 0 to {MAX_PORT}, not {port!r}")
@@ -103,12 +109,15 @@ class EmbeddedServer:
         self._users = dict(users)
         if not self._users:
             raise ValueError("a broker that nobody may log in to is of no use; give it users")
+        self._make_store = store or self._store_of_data
         self._fsync = fsync
         self._clock = clock
+        self._random_bytes = random_bytes
+        self.is_loopback = loopback
         self._memory_limit = default_limit() if memory_limit is None else memory_limit
         self._node: Node | None = None
         self._server: asyncio.Server | None = None
-        self._peers: set[Peer] = set()
+        self._peers: dict[Peer, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._arming = False
         self.failed: asyncio.Future[None] | None = None
@@ -150,13 +159,14 @@ class EmbeddedServer:
         if self._server is not None:
             raise RuntimeError("the embedded broker runs already")
         loop = asyncio.get_running_loop()
-        store = Store(self._data, fsync=self._fsync) if self._data is not None else None
+        store = self._make_store()
         try:
             self._node = Node(
                 clock=self._clock(),
                 journal=store,
                 users=self._users,
                 memory_limit=self._memory_limit,
+                random_bytes=self._random_bytes,
             )
             if store is not None:
                 store.restore(self._node)
@@ -171,6 +181,9 @@ class EmbeddedServer:
         self.port = self._server.sockets[0].getsockname()[1]
         self._node.clock.on_change = self._arm_soon
         self._arm_soon()
+
+    def _store_of_data(self) -> Store | None:
+        return None if self._data is None else Store(self._data, fsync=self._fsync)
 
     async def stop(self, *, abruptly: bool = False) -> None:
         """End all connections and stop listening; what is durable stays in its file.
@@ -302,11 +315,11 @@ class EmbeddedServer:
 
     def joined(self, peer: Peer) -> None:
         """Add a peer that has connected."""
-        self._peers.add(peer)
+        self._peers[peer] = None
 
     def left(self, peer: Peer) -> None:
         """Remove a peer whose socket is closed."""
-        self._peers.discard(peer)
+        self._peers.pop(peer, None)
 
     def attempt(self, work: Callable[[], None]) -> None:
         """Do some work; where that cannot be made durable, the broker ends and confirms nothing."""

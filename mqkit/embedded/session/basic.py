@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -84,7 +83,7 @@ def qos(channel: Channel, method: commands.Basic.Qos) -> None:
 
 def consume(channel: Channel, method: commands.Basic.Consume) -> None:
     """Do `basic.consume`."""
-    tag = method.consumer_tag or f"amq.ctag-{secrets.token_urlsafe(16)}"
+    tag = method.consumer_tag or f"amq.ctag-{channel.vhost.replies.token(16)}"
     if tag in channel.consumers or tag == channel.reply_tag:
         raise not_allowed(f"attempt to reuse consumer tag '{tag}'")
     if method.queue == REPLY_TO:

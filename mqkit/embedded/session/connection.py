@@ -87,7 +87,7 @@ class Connection:
         """What was received has not all been done: nothing more is to be read until it is."""
         self._on_output = on_output
         self._on_more = on_more or (lambda: self.receive(b""))
-        self.turn = Turn(turn)
+        self.turn = Turn(turn, node.clock.unmoved)
         """What it may do at once; its work goes before further frames."""
         self._from_loopback = from_loopback
         self._reader = FrameReader(handshake.FRAME_MIN)
@@ -102,7 +102,7 @@ class Connection:
         self.is_blocked = False
         """True while nothing more is read from it, because of an alarm."""
         self._held_up = False
-        node.connections.add(self)
+        node.connections[self] = None
 
     @property
     def user(self) -> User:
@@ -206,7 +206,7 @@ class Connection:
 
     def confirm_later(self) -> None:
         """Send the confirms of the channels once what they confirm is durable."""
-        self.node.unconfirmed.add(self)
+        self.node.unconfirmed[self] = None
 
     def settle(self) -> None:
         """Make all that was done durable, then confirm it."""
@@ -371,8 +371,8 @@ class Connection:
         if self.state is not State.CLOSED:
             self._release()
             self.state = State.CLOSED
-            self.node.connections.discard(self)
-            self.node.unconfirmed.discard(self)
+            self.node.connections.pop(self, None)
+            self.node.unconfirmed.pop(self, None)
             self._on_output()
 
 

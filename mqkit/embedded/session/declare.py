@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 from pamqp import commands
@@ -88,7 +87,7 @@ def declare_queue(channel: Channel, method: commands.Queue.Declare) -> None:
             raise access_refused(
                 f"queue name '{method.queue}' contains reserved prefix '{RESERVED_PREFIX}*'"
             )
-        name = method.queue or f"{RESERVED_PREFIX}gen-{secrets.token_urlsafe(16)}"
+        name = method.queue or f"{RESERVED_PREFIX}gen-{vhost.replies.token(16)}"
         _check(channel, "configure", "queue", name)
         arguments = dict(method.arguments or {})
         dead_letter_exchange = arguments.get("x-dead-letter-exchange")

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 class Turn:
     """The time of one turn, and a piece of work that may take several."""
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, now: Callable[[], float]) -> None:
         """Start without work.
 
         :param seconds: how long a turn is; None is as long as it takes
+        :param now: the seconds that pass meanwhile
         """
         self._seconds = seconds
+        self._now = now
         self._until = math.inf
         self._work: Iterator[None] | None = None
 
     def begin(self) -> None:
         """Count the turn's time from now."""
         if self._seconds is not None:
-            self._until = time.monotonic() + self._seconds
+            self._until = self._now() + self._seconds
 
     @property
     def is_over(self) -> bool:
         """True once the time is over."""
-        return time.monotonic() > self._until
+        return self._now() > self._until
 
     def carry_on(self, work: Iterator[None]) -> None:
         """Do this work before anything else; each step of it is short."""

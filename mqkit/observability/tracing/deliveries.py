@@ -22,7 +22,7 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, Span, SpanContext
 
 from mqkit.message import Delivery, HeaderValue
-from mqkit.middleware import Dispatch, RunBatch, Settle
+from mqkit.middleware import Dispatch, RunBatch, Settle, SettleAtOnce
 from mqkit.observability.tracing.attributes import Attributes, Conventions, Operation, of_received
 from mqkit.observability.tracing.propagation import Propagation
 from mqkit.observability.tracing.spans import Spans, link_to
@@ -140,17 +140,8 @@ class DeliverySpans:
             if not received.is_recorded:
                 await settle(delivery, outcome)
                 return
-            operation = Operation.SETTLE
-            parent = received.context or Context()
-            of_batch = trace.get_current_span(parent).get_span_context() != received.run
-            span = self._spans.begin(
-                self._conventions.name(operation, delivery.queue),
-                self._conventions.kind(operation),
-                parent,
-                self._of(operation, handler, delivery) | _said(outcome),
-                links=[Link(received.run)] if of_batch and received.run.is_valid else None,
-            )
-            token = attach(trace.set_span_in_context(span, parent))
+            span, context = self._begin_settling(handler, delivery, received, outcome)
+            token = attach(context)
             try:
                 await settle(delivery, outcome)
             except GeneratorExit:
@@ -164,6 +155,40 @@ class DeliverySpans:
             self._spans.end(span)
 
         return traced
+
+    def settling_at_once(self, handler: str, settle: SettleAtOnce) -> SettleAtOnce:
+        """Wrap what carries out outcomes without a wait; see `Tracing`."""
+
+        def traced(delivery: Delivery, outcome: Ack | Requeue | Lost) -> None:
+            received = received_of(delivery)
+            if not received.is_recorded:
+                settle(delivery, outcome)
+                return
+            span, _ = self._begin_settling(handler, delivery, received, outcome)
+            try:
+                settle(delivery, outcome)
+            except BaseException as error:
+                self._spans.end(span, error)
+                raise
+            self._spans.end(span)
+
+        return traced
+
+    def _begin_settling(
+        self, handler: str, delivery: Delivery, received: Received, outcome: Outcome
+    ) -> tuple[Span, Context]:
+        """Begin the span of an outcome; of a batch's message it belongs to the message's trace."""
+        operation = Operation.SETTLE
+        parent = received.context or Context()
+        of_batch = trace.get_current_span(parent).get_span_context() != received.run
+        span = self._spans.begin(
+            self._conventions.name(operation, delivery.queue),
+            self._conventions.kind(operation),
+            parent,
+            self._of(operation, handler, delivery) | _said(outcome),
+            links=[Link(received.run)] if of_batch and received.run.is_valid else None,
+        )
+        return span, trace.set_span_in_context(span, parent)
 
     def _begin(self, handler: str, delivery: Delivery) -> tuple[Span, Context]:
         """Begin the span of a run; return it, and the context that the handler runs in."""

@@ -15,7 +15,7 @@ from mqkit.checks.checked import shown
 from mqkit.errors import OptionError
 from mqkit.logging.error_reports import REPORTS, ErrorReports
 from mqkit.message import Delivery, Message
-from mqkit.middleware import Dispatch, RunBatch, Settle
+from mqkit.middleware import Dispatch, RunBatch, Settle, SettleAtOnce
 from mqkit.observability.tracing.attributes import Conventions, Operation, of_message
 from mqkit.observability.tracing.deliveries import DeliverySpans, Received
 from mqkit.observability.tracing.propagation import Propagation
@@ -150,3 +150,7 @@ class Tracing:
     def settling(self, handler: str, settle: Settle) -> Settle:
         """Wrap what carries out outcomes, so that each is a span."""
         return self._deliveries.settling(handler, settle)
+
+    def settling_at_once(self, handler: str, settle: SettleAtOnce) -> SettleAtOnce:
+        """Wrap what carries out outcomes without a wait, so that each is a span."""
+        return self._deliveries.settling_at_once(handler, settle)

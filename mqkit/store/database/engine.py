@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 from sqlalchemy import URL, Engine, event
@@ -19,6 +20,7 @@ from mqkit.errors import StoreError
 from mqkit.store.database.opening import open_postgres, open_sqlite
 from mqkit.store.database.sqlite.driver import Driver
 from mqkit.store.database.watch import find_watch
+from mqkit.system.machine import MACHINE, Machine
 
 LOCK_TIMEOUT = 30.0
 """Seconds that a statement waits for a lock, before its message is tried again later."""
@@ -53,7 +55,12 @@ _PIN_SESSION = (
 
 
 def make_engine(
-    url: URL, pool: int, *, pooled: bool = False, statement_timeout: float | None = None
+    url: URL,
+    pool: int,
+    *,
+    pooled: bool = False,
+    statement_timeout: float | None = None,
+    machine: Machine = MACHINE,
 ) -> AsyncEngine:
     """Make an engine for SQLite, or for PostgreSQL with `pool` connections and `BESIDE` more.
 
@@ -63,7 +70,7 @@ def make_engine(
     """
     quiet_loggers()
     if url.get_backend_name() == "sqlite":
-        engine = _sqlite(url)
+        engine = _sqlite(url, machine)
     else:
         engine = _postgres(url, pool, pooled=pooled, timeout=statement_timeout)
     watch_transactions(engine.sync_engine)
@@ -192,8 +199,12 @@ def _set_up_in_transactions(dialect: Any) -> None:
         setattr(dialect, name, in_transaction)
 
 
-def _sqlite(url: URL) -> AsyncEngine:
-    arguments = {"timeout": LOCK_TIMEOUT, "isolation_level": None, "async_creator_fn": open_sqlite}
+def _sqlite(url: URL, machine: Machine) -> AsyncEngine:
+    arguments = {
+        "timeout": LOCK_TIMEOUT,
+        "isolation_level": None,
+        "async_creator_fn": partial(open_sqlite, machine),
+    }
     engine = create_async_engine(
         url,
         module=Driver(),

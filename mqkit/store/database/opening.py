@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from mqkit.store.database.sqlite.thread import SqliteConnection
+from mqkit.system.machine import Machine
 
 T = TypeVar("T")
 
@@ -28,9 +29,9 @@ async def open_postgres(*args: Any, **kwargs: Any) -> Any:
     return await _whole(asyncpg.connect(*args, **kwargs), close)
 
 
-async def open_sqlite(*args: Any, **kwargs: Any) -> SqliteConnection:
+async def open_sqlite(machine: Machine, *args: Any, **kwargs: Any) -> SqliteConnection:
     """Open a connection with the arguments of `sqlite3.connect`."""
-    connection = SqliteConnection(*args, **kwargs)
+    connection = SqliteConnection(*args, machine=machine, **kwargs)
 
     async def connect() -> SqliteConnection:
         await connection.open()

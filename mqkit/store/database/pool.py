@@ -38,6 +38,7 @@ from mqkit.store.database.synchronous.database import SyncDatabase
 from mqkit.store.database.url import shown, store_url
 from mqkit.store.database.watch import WATCH, Watch, check_going_on
 from mqkit.store.migrate import create_or_migrate, missing
+from mqkit.system.machine import MACHINE, Machine
 
 __all__ = ["DEFAULT_POOL", "Database", "store_url"]
 
@@ -57,11 +58,19 @@ class Database:
     """Runs transactions of a store on one engine; safe to use from many tasks of one loop."""
 
     def __init__(
-        self, url: URL, *, pool: int = DEFAULT_POOL, statement_timeout: float | None = None
+        self,
+        url: URL,
+        *,
+        pool: int = DEFAULT_POOL,
+        statement_timeout: float | None = None,
+        machine: Machine = MACHINE,
     ) -> None:
         self.url = url
+        self._machine = machine
         self._is_sqlite = url.get_backend_name() == "sqlite"
-        self.dialect: Dialect = Sqlite(url.database or "") if self._is_sqlite else Postgres()
+        self.dialect: Dialect = (
+            Sqlite(url.database or "", machine.file_lock) if self._is_sqlite else Postgres()
+        )
         self._pool = pool
         self._statement_timeout = statement_timeout
         self._errors = ErrorTeller(
@@ -124,7 +133,11 @@ class Database:
 
     def _make_engine(self, *, pooled: bool) -> AsyncEngine:
         engine = make_engine(
-            self.url, self._pool, pooled=pooled, statement_timeout=self._statement_timeout
+            self.url,
+            self._pool,
+            pooled=pooled,
+            statement_timeout=self._statement_timeout,
+            machine=self._machine,
         )
         self._failures = (SQLAlchemyError, OSError, *self.dialect.connect_errors())
         self._judged = (*self._failures, ExceptionGroup)
@@ -228,6 +241,7 @@ class Database:
                 pool=self._pool,
                 pooled=not self._is_sqlite and not self.dialect.has_listen,
                 statement_timeout=self._statement_timeout,
+                machine=self._machine,
             )
         return self._in_threads
 

@@ -74,7 +74,7 @@ class ThreadOnce(Once):
         """
         opened.with_inbox.add(handler)
         database = opened.database.in_threads()
-        transaction = SyncTransaction(limits=self._limits, clock=self._clock)
+        transaction = SyncTransaction(limits=self._limits, new_id=opened.new_id, clock=self._clock)
 
         def work(call: Call, gate: CommitGate) -> Any:
             with database.transaction(gate) as (connection, watch):
@@ -106,7 +106,7 @@ class ThreadOnce(Once):
         """
         opened.with_inbox.add(handler)
         database = opened.database.in_threads()
-        transaction = SyncTransaction(limits=self._limits, clock=self._clock)
+        transaction = SyncTransaction(limits=self._limits, new_id=opened.new_id, clock=self._clock)
         known: dict[Delivery, Any] = {}
         ended: list[tuple[Delivery, Any]] = []
 

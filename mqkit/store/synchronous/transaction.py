@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -41,13 +42,14 @@ class SyncTransaction(Publications):
         *,
         app_id: str | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        new_id: Callable[[], object] = uuid.uuid4,
         clock: Clock = utc_now,
     ) -> None:
         """Publish nothing yet.
 
         :param connection: None: `begin` gives it
         """
-        super().__init__(app_id, limits, clock=clock)
+        super().__init__(app_id, limits, new_id, clock)
         self._connection = connection
         self._session: Session | None = None
 

@@ -17,8 +17,12 @@ SERIES: Series = {
 }
 """Of a chart for which nobody names others."""
 
-INK = "#7d8590"
-"""Of all words: grey enough to be read on white and on black, whose page it does not know."""
+STYLE = (
+    "svg{color:#3d4650;background:#ffffff}"
+    "@media (prefers-color-scheme:dark){svg{color:#c5ccd4;background:#14181d}}"
+    "text{fill:currentColor}path{stroke:currentColor}"
+)
+"""Words and lines are read on a light paper and on a dark one, which the picture brings along."""
 
 WIDTH, LEFT, RIGHT, TOP = 860, 150, 90, 64
 """LEFT is the room for the systems' names, where no other is asked for."""
@@ -50,11 +54,12 @@ def chart(rows: Sequence[Row], title: str, series: Series = SERIES, left: int = 
     group = len(series) * (BAR + GAP) + BETWEEN
     height = TOP + group * len(ordered) + 6
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
-    text = f'font-family="{escape(FONT)}" font-size="13" fill="{INK}"'
+    text = f'font-family="{escape(FONT)}" font-size="13"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" {text}>',
         f"<title>{escape(title)}</title>",
-        f'<text x="0" y="18" font-size="15" font-weight="600">{escape(title)}</text>',
+        f"<style>{STYLE}</style>",
+        f'<text x="12" y="18" font-size="15" font-weight="600">{escape(title)}</text>',
         *_legend(drawing),
     ]
     for number, row in enumerate(ordered):
@@ -92,7 +97,7 @@ def _bar(spread: Spread, colour: str, y: int, drawing: _Drawing) -> list[str]:
     place = f'x="{max(high, left + width) + 7:.1f}" y="{y + BAR - 2}"'
     return [
         f'<rect x="{left}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2" fill="{colour}"/>',
-        f'<path d="{line}" stroke="{INK}" stroke-width="1.5" fill="none"/>',
+        f'<path d="{line}" stroke-width="1.5" fill="none"/>',
         f'<text {place} font-size="12">{spread.median:,.0f}</text>',
     ]
 

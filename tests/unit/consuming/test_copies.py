@@ -102,12 +102,6 @@ def test_an_attempt_that_is_not_counted_has_the_same_number_again() -> None:
     assert elapsed_seconds(copy.properties.headers) == 2.5
 
 
-def test_a_copy_of_a_message_without_id_gets_one() -> None:
-    """A publisher that gave no id does not leave its retries without one."""
-    copy = retry_copy(Delivery(queue="q"), RETRY, "", "q", NOW)
-    assert copy.properties.message_id
-
-
 def test_a_dead_letter_says_what_happened() -> None:
     """Error, attempts, times, handler, service and queue are in its headers, cut to size."""
     outcome = DeadLetter(DeathReason.ATTEMPTS_EXHAUSTED, raised("ä" * 10_000))

@@ -37,6 +37,14 @@ async def test_a_copy_that_is_not_confirmed_is_published_again_before_the_ack() 
     ]
 
 
+async def test_the_copies_of_a_message_without_id_have_the_same_new_one() -> None:
+    """A publisher that gave no id does not leave its retries without one, or with several."""
+    world = World()
+    world.failures = [ConnectionLostError("why", exchange="", routing_key="q", message_id=None)]
+    await world.settle(Delivery(queue="q", tag=7, channel=world), RETRY)
+    assert world.ids == ["new 1", "new 1"]
+
+
 async def test_a_channel_that_is_lost_during_a_copy_loses_the_delivery() -> None:
     """Its copy may be published, but the observer is told that the original comes again."""
     world = World()

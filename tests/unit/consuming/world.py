@@ -10,6 +10,7 @@ from mqkit import Delivery, Publisher
 from mqkit.broker.delays import DelayLadder
 from mqkit.consuming.republisher import Republisher
 from mqkit.consuming.settler import Settler
+from mqkit.consuming.together.batching import Batcher, Place
 from mqkit.errors import (
     ChannelClosedError,
 )
@@ -33,17 +34,33 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not happen")
 
 
+async def settled(batcher: Batcher, delivery: Delivery) -> Outcome:
+    """What becomes of a message that is put into a batch."""
+    told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def ended(place: Place, outcome: Outcome | BaseException) -> None:
+        if isinstance(outcome, BaseException):
+            told.set_exception(outcome)
+        else:
+            told.set_result(outcome)
+
+    found = await batcher.collect(delivery, ended)
+    return await told if isinstance(found, Place) else found
+
+
 class World:
     """A channel, a publisher and a ladder that note what they are asked, in order."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
         self.failures: list[Exception | None] = []
+        self.drawn = 0
         self.confirm = asyncio.Event()
         self.confirm.set()
         self.is_open = True
         self.told: list[Outcome] = []
         self.timeouts: list[float | None] = []
+        self.ids: list[str | None] = []
         self.acked_when_told: list[bool] = []
         self.settler = self.made(Telling(settled=self.observe))
 
@@ -72,8 +89,13 @@ class World:
     def nack(self, tag: int, *, requeue: bool) -> None:
         self.events.append(f"nack {tag} requeue={requeue}")
 
+    def new_id(self) -> str:
+        self.drawn += 1
+        return f"new {self.drawn}"
+
     async def send(self, message: Message, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
         self.events.append(f"publish {message.exchange}/{message.routing_key}")
+        self.ids.append(message.properties.message_id)
         self.timeouts.append(timeout)
         await self.confirm.wait()
         if self.failures and (failure := self.failures.pop()) is not None:

@@ -26,7 +26,7 @@ from mqkit import (
 from mqkit.broker.connection import Connection
 from mqkit.drivers.base import Closed, Driver, DriverConnection
 from mqkit.message import Message
-from mqkit.publishing.publisher import DEFAULT_TIMEOUT
+from mqkit.publishing.window import DEFAULT_TIMEOUT
 from mqkit.settings import Host
 from tests.unit.publishing.fake_channel import FakeChannel
 

@@ -12,6 +12,7 @@ from mqkit import DecodeError, Delivery, Reject, RequestFailedError, RequestReje
 from mqkit.codec import BodyDecoder
 from mqkit.message import Header, HeaderValue, Message, Properties
 from mqkit.outcome import Ack, DeadLetter, DeathReason
+from mqkit.publishing.outgoing import MessageIds
 from mqkit.publishing.replies import DIRECT_REPLY_TO, MAX_TEXT, read_reply, reply_to
 
 ADDRESS = f"{DIRECT_REPLY_TO}.g1h2A"
@@ -31,7 +32,7 @@ def asking(address: Any = ADDRESS) -> Delivery:
 
 def replied(outcome: Ack | DeadLetter) -> Message:
     """The reply that there must be."""
-    reply = reply_to(asking(), outcome)
+    reply = reply_to(asking(), outcome, MessageIds())
     assert reply is not None
     return reply
 
@@ -53,13 +54,13 @@ def test_a_result_is_sent_to_who_asked() -> None:
 @pytest.mark.parametrize("address", [None, ""])
 def test_nobody_asked(address: str | None) -> None:
     """A message without an address gets no reply."""
-    assert reply_to(asking(address), Ack(1)) is None
+    assert reply_to(asking(address), Ack(1), MessageIds()) is None
 
 
 @pytest.mark.parametrize(("address", "mandatory"), [(ADDRESS, False), ("replies", True)])
 def test_only_a_queue_can_return_a_reply(address: str, mandatory: bool) -> None:
     """Direct replies are not mandatory: before 4.3 RabbitMQ returns them though it delivers."""
-    reply = reply_to(asking(address), Ack(1))
+    reply = reply_to(asking(address), Ack(1), MessageIds())
     assert reply is not None
     assert reply.mandatory is mandatory
 

@@ -20,6 +20,7 @@ from mqkit.broker.connection import Connection
 from mqkit.drivers.base import Closed, Incoming, Returned
 from mqkit.message import Message, Properties
 from mqkit.publishing.exchanges import Exchanges
+from mqkit.publishing.outgoing import MessageIds
 from mqkit.publishing.replies import DIRECT_REPLY_TO
 from mqkit.publishing.requests import Requester
 from tests.unit.publishing.fake_channel import FakeChannel
@@ -35,7 +36,11 @@ class World:
         self.channels: list[FakeChannel] = []
         self.confirmed: list[Message] = []
         self.requester = Requester(
-            cast("Connection", self), Exchanges(), window=10, on_confirmed=self.confirmed.append
+            cast("Connection", self),
+            Exchanges(),
+            MessageIds(),
+            window=10,
+            on_confirmed=self.confirmed.append,
         )
 
     async def channel(self) -> FakeChannel:

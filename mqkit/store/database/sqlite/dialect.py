@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     Column,
@@ -37,7 +37,7 @@ from mqkit.store.database.sqlite.driver import SqliteSender
 from mqkit.store.database.sqlite.thread import SqliteConnection
 from mqkit.store.database.watch import watch_of
 from mqkit.store.schema import inbox
-from mqkit.system.files import lock
+from mqkit.system.machine import FileLock, file_lock
 
 T = TypeVar("T")
 
@@ -163,8 +163,9 @@ class Sqlite:
     # It has the only write lock, and with random ids writes a page of the key's index for each row.
     purge_batch = 500
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, hold: Callable[[str], FileLock] = file_lock) -> None:
         self._path = Path(path)
+        self._hold = hold
 
     insert = staticmethod(sqlite.insert)
     sagas: SagaStatements = SqliteSagas()
@@ -387,11 +388,5 @@ class Sqlite:
     async def relaying(self) -> AsyncIterator[bool]:
         # The system lets go of it when the process dies, however it does; a row in the database
         # would need a clock to tell a dead owner from a slow one.
-        with self._lock_file() as file:
-            yield lock(file.fileno())
-
-    def _lock_file(self) -> BinaryIO:
-        def private(path: str, flags: int) -> int:
-            return os.open(path, flags, PRIVATE)
-
-        return open(f"{self._path}-relay", "ab", opener=private)
+        with self._hold(f"{self._path}-relay") as mine:
+            yield mine

@@ -6,8 +6,6 @@ cancelled: a rollback that follows undoes all of it.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -15,6 +13,10 @@ from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, TypeVar
+
+from mqkit.store.database.sqlite.inline import Inline
+from mqkit.store.database.sqlite.jobs import Job, Worker
+from mqkit.system.machine import MACHINE, Machine
 
 T = TypeVar("T")
 
@@ -28,74 +30,20 @@ TURN = 0.002
 """Seconds for which statement after statement may be waited for in that way."""
 
 
-class _Job:
-    """Is a function for the thread, and what became of it."""
-
-    __slots__ = ("finished", "function", "future", "outcome")
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self.function = function
-        self.outcome: tuple[Any, BaseException | None] | None = None
-        self.finished = threading.Lock()
-        """Is free once there is an outcome."""
-        self.finished.acquire()
-        self.future: asyncio.Future[Any] | None = None
-
-    def tell(self) -> None:
-        """Tell who waits, in the thread, that there is an outcome."""
-        self.finished.release()
-        # The outcome came first, then this look; `on_loop` does the same the other way round.
-        if (future := self.future) is not None:
-            with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits
-                future.get_loop().call_soon_threadsafe(self._settle)
-
-    def on_loop(self) -> asyncio.Future[Any]:
-        """Return a future of the outcome; cancelled, it stops nothing."""
-        future = self.future = asyncio.get_running_loop().create_future()
-        if self.outcome is not None:
-            self._settle()
-        return future
-
-    def _settle(self) -> None:
-        future, self.future = self.future, None
-        if future is None:  # settled before, where both saw each other
-            return
-        result, error = self._take()
-        if future.done():  # cancelled
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-
-    def result(self) -> Any:
-        """Return or raise the outcome, which there is; once."""
-        result, error = self._take()
-        if error is None:
-            return result
-        try:
-            raise error
-        finally:
-            del error  # its traceback has this frame: it would be a cycle
-
-    def _take(self) -> tuple[Any, BaseException | None]:
-        # Frames of an error's traceback refer to this job: if it kept the error, directly or with
-        # the future, that would be a cycle.
-        outcome, self.outcome = self.outcome, None
-        assert outcome is not None
-        return outcome
-
-
 class _Thread(threading.Thread):
     """Does what is put into `jobs`, one after the other, until it is closed."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(name="mqkit sqlite", daemon=True)
-        self.jobs: SimpleQueue[_Job] = SimpleQueue()
+        self._jobs: SimpleQueue[Job] = SimpleQueue()
         self.done = 0
         self.database: sqlite3.Connection | None = None
         self._connect = connect
         self._ended = False
+
+    def put(self, job: Job) -> None:
+        """Do a job after all others."""
+        self._jobs.put(job)
 
     def open(self) -> None:
         """Connect; a job."""
@@ -110,22 +58,12 @@ class _Thread(threading.Thread):
     def run(self) -> None:
         """Do the jobs."""
         while not self._ended:
-            self._do(self.jobs.get())  # which keeps nothing of one while it waits for the next
+            self._do(self._jobs.get())  # which keeps nothing of one while it waits for the next
 
-    def _do(self, job: _Job) -> None:
-        job.outcome = _outcome(job.function)
+    def _do(self, job: Job) -> None:
+        job.run()
         self.done += 1
         job.tell()
-
-
-def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    # Without its job, which the error's traceback would hold, and which holds the error.
-    try:
-        return function(), None
-    except StopIteration as error:  # no future takes it
-        return None, RuntimeError(f"a function for SQLite's thread raised {error!r}")
-    except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is waited for
-        return None, error
 
 
 class SqliteConnection:
@@ -134,24 +72,29 @@ class SqliteConnection:
     What is not here is reached by `run`, with the connection of `sqlite3`.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, machine: Machine = MACHINE, **kwargs: Any) -> None:
         """Connect to nothing yet: `open` does, with these arguments of `sqlite3.connect`."""
         self._is_open = False
         self._submitted = 0
         self._waited = 0.0
         # Its thread alone runs statements; others look whether there is a transaction.
         options = {**kwargs, "check_same_thread": False}
-        self._thread = _Thread(partial(sqlite3.connect, *args, **options))
+        self._worker: Worker
+        self._may_wait_shortly = machine.sqlite_in_thread
+        if machine.sqlite_in_thread:
+            self._worker = _Thread(partial(machine.connect_sqlite, *args, **options))
+        else:
+            self._worker = Inline(partial(machine.connect_sqlite, *args), options)
 
     async def open(self) -> None:
         """Connect.
 
         :raises sqlite3.Error: SQLite cannot
         """
-        self._thread.start()
+        self._worker.start()
         self._is_open = True
         try:
-            await self._submit(self._thread.open).on_loop()
+            await self._submit(self._worker.open).on_loop()
         except Exception:
             await self.close()
             raise
@@ -163,14 +106,14 @@ class SqliteConnection:
         """Disconnect, after what was submitted before; the thread ends with it."""
         if (ending := self.end()) is not None:
             await ending.on_loop()
-            self._thread.join(JOIN_TIMEOUT)
+            self._worker.join(JOIN_TIMEOUT)
 
-    def end(self) -> _Job | None:
+    def end(self) -> Job | None:
         """Let the thread disconnect and end when all is done that was submitted before."""
         if not self._is_open:
             return None
         self._is_open = False
-        return self._submit(self._thread.close)
+        return self._submit(self._worker.close)
 
     def __del__(self) -> None:
         # Left open, perhaps by a loop that has ended: its thread does not refer to it.
@@ -194,30 +137,35 @@ class SqliteConnection:
         Most statements take fewer of them than waking the loop takes. So that it has its turn all
         the same where one such statement follows the other, it has it every `TURN`.
         """
-        is_idle = self._submitted == self._thread.done
+        is_idle = self._submitted == self._worker.done
         job = self._submit(partial(function, self._database))
-        if is_idle and perf_counter() - self._waited < TURN and job.finished.acquire(timeout=SHORT):
+        if (
+            self._may_wait_shortly
+            and is_idle
+            and perf_counter() - self._waited < TURN
+            and job.finished.acquire(timeout=SHORT)
+        ):
             result: T = job.result()
             return result
         result = await job.on_loop()
         self._waited = perf_counter()
         return result
 
-    def _submit(self, function: Callable[[], Any]) -> _Job:
-        job = _Job(function)
+    def _submit(self, function: Callable[[], Any]) -> Job:
+        job = Job(function)
         self._submitted += 1
-        self._thread.jobs.put(job)
+        self._worker.put(job)
         return job
 
     async def rollback(self) -> None:
         """Roll back all that was submitted; where there is no transaction, it costs nothing."""
-        if self._is_open and (self._submitted != self._thread.done or self.in_transaction):
+        if self._is_open and (self._submitted != self._worker.done or self.in_transaction):
             await self.run(sqlite3.Connection.rollback)
 
     @property
     def is_open(self) -> bool:
         """Tell whether it is open."""
-        return self._is_open and self._thread.database is not None
+        return self._is_open and self._worker.database is not None
 
     @property
     def in_transaction(self) -> bool:
@@ -229,7 +177,7 @@ class SqliteConnection:
 
     @property
     def _database(self) -> sqlite3.Connection:
-        database = self._thread.database
+        database = self._worker.database
         if not self._is_open or database is None:
             # As sqlite3 says it: SQLAlchemy knows by these words that a connection is lost.
             raise sqlite3.ProgrammingError("Cannot operate on a closed database.")

@@ -27,6 +27,7 @@ from mqkit.store.database.engine import LOCK_TIMEOUT
 from mqkit.store.database.judging import ErrorTeller, first_line
 from mqkit.store.database.synchronous.engine import REFUSE, make_sync_engine
 from mqkit.store.database.watch import WATCH, Watch, check_going_on
+from mqkit.system.machine import MACHINE, Machine
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ class SyncDatabase:
         pool: int,
         pooled: bool,
         statement_timeout: float | None,
+        machine: Machine = MACHINE,
     ) -> None:
         """Connect to nothing yet.
 
@@ -136,7 +138,7 @@ class SyncDatabase:
             savepoint="with transaction.connection.begin_nested()",
         )
         self._engine: Engine = make_sync_engine(
-            url, pool, pooled=pooled, statement_timeout=statement_timeout
+            url, pool, pooled=pooled, statement_timeout=statement_timeout, machine=machine
         )
 
     def close(self) -> None:

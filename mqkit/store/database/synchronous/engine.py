@@ -6,6 +6,7 @@ Its sessions are set up as those of the asynchronous engine, and its transaction
 from __future__ import annotations
 
 import select
+import sqlite3
 import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +26,7 @@ from mqkit.store.database.engine import (
     watch_transactions,
     watch_unpinning,
 )
+from mqkit.system.machine import MACHINE, Machine
 
 if TYPE_CHECKING:
     import psycopg
@@ -39,7 +41,12 @@ T = TypeVar("T")
 
 
 def make_sync_engine(
-    url: URL, pool: int, *, pooled: bool = False, statement_timeout: float | None = None
+    url: URL,
+    pool: int,
+    *,
+    pooled: bool = False,
+    statement_timeout: float | None = None,
+    machine: Machine = MACHINE,
 ) -> Engine:
     """Make an engine, as `make_engine` makes one for the event loop.
 
@@ -58,6 +65,11 @@ def make_sync_engine(
             url.set(drivername="sqlite"), hide_parameters=True, connect_args=arguments
         )
         set_up_sqlite(engine)
+
+        @event.listens_for(engine, "do_connect")
+        def connect(_: Any, __: Any, arguments: Any, options: Any) -> sqlite3.Connection:
+            return machine.connect_sqlite(*arguments, **options)
+
     else:
         timeout = STATEMENT_TIMEOUT if statement_timeout is None else statement_timeout
         engine = _postgres(url, pool, pooled=pooled, timeout=timeout)

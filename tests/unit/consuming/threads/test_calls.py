@@ -21,6 +21,7 @@ from mqkit.errors import HandlerTimeoutError, InvalidMessageError
 from mqkit.message import Properties
 from mqkit.outcome import Ack, Outcome, RetryAfter
 from mqkit.store import Store, SyncTransaction
+from tests.unit.consuming.world import settled
 from tests.unit.store.support import make_work, work_of
 
 POLICY = Retry(stop=stop_after_attempt(3), wait=wait_fixed(7))
@@ -291,7 +292,7 @@ async def test_a_batch_has_one_transaction_for_what_was_not_handled(tmp_path: Pa
         batcher = Batcher(run.invoker._handler, run.decoder, run.invoker, run.judge)
 
         async def batch(*ids: str) -> list[type[Outcome]]:
-            found = await asyncio.gather(*(batcher.dispatch(message(each)) for each in ids))
+            found = await asyncio.gather(*(settled(batcher, message(each)) for each in ids))
             return [type(each) for each in found]
 
         assert await batch("a", "b") == [Ack, Ack]

@@ -17,6 +17,7 @@ from mqkit.message import Properties
 from mqkit.middleware import CallNext, HandlerCall
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Outcome
 from mqkit.store import Transaction
+from tests.unit.consuming.world import settled
 
 
 class Order(BaseModel):
@@ -154,7 +155,7 @@ async def outcomes(service: Service, *messages: Delivery) -> list[Outcome]:
     made = running("s", handler, providers=service.providers, store=service.store)
     batcher = Batcher(handler, made.decoder, made.invoker, made.judge)
     async with asyncio.timeout(10):
-        return await asyncio.gather(*(batcher.dispatch(each) for each in messages))
+        return await asyncio.gather(*(settled(batcher, each) for each in messages))
 
 
 def message(message_id: str | None, number: int = 0, reply_to: str | None = None) -> Delivery:

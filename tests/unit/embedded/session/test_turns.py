@@ -160,7 +160,7 @@ def test_work_is_done_before_the_turn_is_given_back() -> None:
             done.append(step)
             yield
 
-    turn = Turn(-1)
+    turn = Turn(-1, time.monotonic)
     turn.carry_on(work())
     turn.begin()
     assert not turn.worked()

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, text
@@ -230,8 +230,8 @@ async def test_a_connection_that_is_given_up_ends_its_thread(
             kept.invalidate()  # without a greenlet: nothing can wait for it
         if how == "dispose":
             await db.close()
-        await asyncio.to_thread(driver._thread.join, 20)
-        assert not driver._thread.is_alive()
+        await asyncio.to_thread(driver._worker.join, 20)
+        assert not cast("threading.Thread", driver._worker).is_alive()
 
 
 async def test_a_full_database_is_the_databases_fault(sqlite_database: str) -> None:

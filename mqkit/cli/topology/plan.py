@@ -1,0 +1,163 @@
+"""`mqkit topology plan` and `apply`: what differs from a broker, and bringing it there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mqkit.cli.exit_codes import FAILED
+from mqkit.cli.options import DriverOption
+from mqkit.cli.topology.session import (
+    JsonOption,
+    ManagementOption,
+    ServicesArgument,
+    UrlOption,
+    provisioner,
+)
+from mqkit.errors import ConfigurationError, TopologyError
+from mqkit.logging.shown import shown
+from mqkit.provisioning.plan import Change, Kind, Plan, plan_from, staleness
+
+MAX_LINE = 2_000
+"""Characters of one line that is printed."""
+
+
+def plan(
+    services: ServicesArgument,
+    url: UrlOption = None,
+    management: ManagementOption = None,
+    driver: DriverOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Store the plan, for `apply --plan FILE`.", show_default=False
+        ),
+    ] = None,
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 where anything differs: for CI.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what differs between what services declare and the broker, and change nothing.
+
+    A line for each difference: create, change (its messages have to be moved), drift (somebody has
+    to decide), unused (declared no more). Nothing is printed where nothing differs; what could not
+    be seen is said on standard error.
+
+    Exit code 0: done, and with --check nothing differs; 1: it failed, or something differs;
+    2: called wrongly.
+    """
+    found = asyncio.run(_plan(services, url, management, driver))
+    if out is not None:
+        _write(out, json.dumps(found.to_json(), indent=2) + "\n")
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        _print(found.changes)
+        for each in found.unseen:
+            typer.echo(f"mqkit: not seen: {shown(each, MAX_LINE)}", err=True)
+    if check and found.changes:
+        sys.exit(FAILED)
+
+
+async def _plan(
+    services: Sequence[str], url: str | None, management: str | None, driver: str | None
+) -> Plan:
+    async with provisioner(services, url, management, driver) as (provisioning, _):
+        return await provisioning.plan()
+
+
+def _print(changes: Iterable[Change]) -> None:
+    for each in changes:
+        typer.echo(shown(each, MAX_LINE))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"--out {path}: {error.strerror or error}") from error
+
+
+def _read(path: Path) -> Plan:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"--plan {path}: {error}") from error
+    return plan_from(text)
+
+
+def apply(
+    services: ServicesArgument,
+    url: UrlOption = None,
+    management: ManagementOption = None,
+    driver: DriverOption = None,
+    stored: Annotated[
+        Path | None,
+        typer.Option(
+            "--plan",
+            metavar="FILE",
+            help="Apply this plan, and nothing if the broker differs from it by now.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Take away what is declared no more, if nothing is in it."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the broker to what services declare, and lose no message.
+
+    What is missing is declared. A queue that is to be declared anew has its messages moved, while it
+    is published to. It can be interrupted at any point, and started again. What it leaves is printed
+    as `plan` prints it.
+
+    Exit code 0: nothing is left to do but what is unused; 1: it failed, or something is left;
+    2: called wrongly.
+    """
+    before = None if stored is None else _read(stored)
+    done: list[str] = []
+
+    def tell(what: str) -> None:
+        done.append(what)
+        if not as_json:
+            typer.echo(shown(what, MAX_LINE))
+
+    left = asyncio.run(_apply(services, url, management, driver, before, tell, prune=prune))
+    if as_json:
+        kinds = [{"kind": e.kind.value, "what": e.what, "name": e.name} for e in left]
+        typer.echo(json.dumps({"done": done, "left": kinds}, indent=2))
+    elif left:
+        typer.echo("left:")
+        _print(left)
+    if any(each.kind is not Kind.UNUSED for each in left):
+        sys.exit(FAILED)
+
+
+async def _apply(
+    services: Sequence[str],
+    url: str | None,
+    management: str | None,
+    driver: str | None,
+    stored: Plan | None,
+    tell: object,
+    *,
+    prune: bool,
+) -> tuple[Change, ...]:
+    async with provisioner(services, url, management, driver, tell) as (provisioning, _):  # type: ignore[arg-type]
+        now = await provisioning.plan()
+        if stored is not None and (changed := staleness(stored, now)):
+            raise TopologyError(
+                "the broker has changed since the plan was made, and nothing was applied: "
+                + "; ".join(changed)
+            )
+        return await provisioning.apply(now, prune=prune)

@@ -1,0 +1,34 @@
+"""Looks after dead letters on the broker's own queues: lists, shows, replays, edits, archives them.
+
+`DeadLetters` is where to begin. By AMQP alone: there is no database, and no management API.
+"""
+
+from mqkit.dead_letters.audit import AuditEntry
+from mqkit.dead_letters.dead_letters import DeadLetters
+from mqkit.dead_letters.errors import (
+    DeadLetterError,
+    DeadLetterMoveError,
+    DeadLetterNotFoundError,
+    DeadLettersInUseError,
+    NotADeadLetterQueueError,
+)
+from mqkit.dead_letters.filters import EVERYTHING, Filter
+from mqkit.dead_letters.groups import Group
+from mqkit.dead_letters.letters import Letter
+from mqkit.dead_letters.replaying import Pace, Replayed
+
+__all__ = [
+    "EVERYTHING",
+    "AuditEntry",
+    "DeadLetterError",
+    "DeadLetterMoveError",
+    "DeadLetterNotFoundError",
+    "DeadLetters",
+    "DeadLettersInUseError",
+    "Filter",
+    "Group",
+    "Letter",
+    "NotADeadLetterQueueError",
+    "Pace",
+    "Replayed",
+]

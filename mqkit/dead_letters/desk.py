@@ -1,0 +1,107 @@
+"""What each operation on dead letters needs: the connection, the lock, a reader, an audit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+from mqkit.broker.connection import Connection
+from mqkit.dead_letters import queues
+from mqkit.dead_letters.audit import Audit, checked_text
+from mqkit.dead_letters.filters import Filter
+from mqkit.dead_letters.letters import Letter, read
+from mqkit.dead_letters.queues import Names
+from mqkit.dead_letters.reader import Reader
+from mqkit.errors import MqkitError
+from mqkit.logging.error_reports import log_problem
+from mqkit.logging.error_texts import error_type
+from mqkit.logging.masking import Masker
+from mqkit.publishing.publisher import Publisher
+
+logger = logging.getLogger(__name__)
+
+LAST_WORD = 3.0
+"""Seconds in which the audit is told that a run failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The connection to one dead letter queue's broker, and who sits there."""
+
+    connection: Connection
+    publisher: Publisher
+    names: Names
+    who: str
+    masker: Masker
+
+    @contextlib.asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        """Check the queue, and keep others of mqkit away from it for the block.
+
+        :raises NotADeadLetterQueueError: it is none
+        :raises DeadLettersInUseError: a handler consumes it, or somebody else has it
+        """
+        held = await queues.lock(self.connection, self.names)
+        try:
+            await queues.check(self.connection, self.names)
+            yield
+        finally:
+            await held.close()
+
+    async def reader(self, queue: str | None = None) -> Reader:
+        """Open a reader of the dead letter queue, or of another one."""
+        return await Reader.open(self.connection, queue or self.names.dead)
+
+    async def letters(
+        self, reader: Reader, chosen: Filter, *, has_body: bool = False
+    ) -> AsyncIterator[tuple[int, Letter]]:
+        """Read all that is in a queue now, and return what is meant, with the tags."""
+        unread = await reader.ready()
+        while unread:
+            part = await reader.read(unread)
+            unread -= len(part)
+            for incoming in part:
+                letter = read(incoming, queue=self.names.queue, has_body=has_body)
+                if chosen.matches(letter):
+                    yield incoming.tag, letter
+
+    @contextlib.asynccontextmanager
+    async def audited(self, what: str, why: str, details: dict[str, object]) -> AsyncIterator[Audit]:
+        """Write down that something begins, and how it ended; nothing is done before the first.
+
+        :param details: its filter and options
+        """
+        why = checked_text(why, "why")
+        await queues.declare_audit(self.connection, self.names)
+        audit = Audit(
+            self.publisher,
+            self.names.audit,
+            who=self.who,
+            what=what,
+            why=why,
+            run=uuid.uuid4().hex[:12],
+            masker=self.masker,
+        )
+        await audit.began(details)
+        try:
+            yield audit
+        except BaseException as error:
+            with _told(what):
+                async with asyncio.timeout(LAST_WORD):
+                    await audit.failed({**audit.result(), "error": error_type(error)})
+            raise
+        await audit.ended(audit.result())
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Log that the audit could not be told of a failure, which itself is raised."""
+    try:
+        yield
+    except (MqkitError, TimeoutError) as error:
+        text = "the audit could not be told that a %s failed"
+        log_problem(logger, logging.WARNING, text, what, error=error)

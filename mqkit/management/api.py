@@ -1,0 +1,106 @@
+"""Asks the management API of a broker, over HTTP in a thread, and says what was wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import http.client
+import json
+import urllib.error
+import urllib.request
+from typing import Any, NoReturn
+from urllib.parse import quote, unquote, urlsplit
+
+from mqkit.errors import ConfigurationError, ManagementError
+
+TIMEOUT = 5.0
+"""Seconds for one answer."""
+
+LARGEST_ANSWER = 16 * 1024 * 1024
+"""Bytes that are read of one."""
+
+_NO_URL = "the URL of the management API is http[s]://user:password@host:15672"
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: the password would go along to wherever it points."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Return no request: the redirect is an error like others."""
+
+
+class ManagementApi:
+    """Reads the management API of a broker, `http[s]://user:password@host:15672`.
+
+    :raises ConfigurationError: it is no such URL
+    """
+
+    def __init__(self, url: str, vhost: str) -> None:
+        """Ask nothing yet.
+
+        :param vhost: the virtual host that all questions are about
+        """
+        try:
+            parts = urlsplit(url)
+            scheme, host, port = parts.scheme, parts.hostname, parts.port
+        except ValueError as error:
+            raise ConfigurationError(_NO_URL) from error
+        if not host or scheme not in ("http", "https"):
+            raise ConfigurationError(_NO_URL)
+        where = f"[{host}]" if ":" in host else host
+        self.vhost = vhost
+        self.name = f"{scheme}://{where}" + (f":{port}" if port else "")
+        """Without the password."""
+        user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
+        self._authorization = base64.b64encode(f"{user}:{password}".encode()).decode()
+        self._base = f"{self.name}{parts.path.rstrip('/')}/api"
+        self._opener = urllib.request.build_opener(_NoRedirects)
+
+    def __repr__(self) -> str:
+        return f"ManagementApi({self.name!r})"
+
+    async def ask(self, kind: str, *path: str, query: str = "") -> Any:
+        """Ask for what the virtual host has of a kind; None where there is no such thing.
+
+        :param kind: 'queues', 'exchanges', 'consumers', ...
+        :param path: below the virtual host, such as a queue's name; it is quoted here
+        :raises ManagementError: the API cannot be asked, refuses, or answers no JSON
+        """
+        return await asyncio.to_thread(self.get, kind, *path, query=query)
+
+    def get(self, kind: str, *path: str, query: str = "") -> Any:
+        """Ask as `ask` does, and block this thread meanwhile.
+
+        :raises ManagementError: as `ask`
+        """
+        parts = (quote(each, safe="") for each in (self.vhost, *path))
+        return self.get_path("/".join((kind, *parts)) + query)
+
+    def get_path(self, path: str) -> Any:
+        """Ask for a path below `/api/`, as it is; None where there is nothing.
+
+        :raises ManagementError: as `ask`
+        """
+        request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
+            f"{self._base}/{path}", headers={"Authorization": f"Basic {self._authorization}"}
+        )
+        try:
+            with self._opener.open(request, timeout=TIMEOUT) as answer:
+                return json.loads(answer.read(LARGEST_ANSWER))
+        except urllib.error.HTTPError as error:
+            if error.code == http.HTTPStatus.NOT_FOUND:
+                return None
+            self._refused(error)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise ManagementError(f"{self.name}: {error}") from error
+
+    def _refused(self, error: urllib.error.HTTPError) -> NoReturn:
+        raise ManagementError(f"{self.name}: {error}{_WHY.get(error.code, '')}") from error
+
+
+_WHY = {
+    401: "; it refused the user name and password of its URL, or that user has not the tag "
+    "`management`",
+    403: "; its user may not ask for that",
+}
+"""What more there is to say of an HTTP status."""
