@@ -7,12 +7,16 @@ next one as soon as it is free. The time of a run has a mean and a spread:
   are exact: M/M/c, by Erlang's C formula (A. K. Erlang, 'Solution of some problems in the theory of
   probabilities of significance in automatic telephone exchanges', 1917; Kleinrock, 'Queueing
   Systems', volume 1, 1975, section 3.5);
-- for any other spread the mean is Allen's and Cunneen's approximation of M/G/c: that of M/M/c times
-  (1 + cv^2) / 2 (Allen, 'Probability, Statistics, and Queueing Theory', 2nd edition, 1990, section
-  5.3). For one worker it is exact (Pollaczek and Khinchine). Of those who wait, the waits are taken
-  as exponential, which they are the more the busier the workers are (Kingman, 'The heavy traffic
-  approximation in the theory of queues', 1965; Koellerstroem, 'Heavy traffic theory for queues with
-  several servers', 1974).
+- for any other spread the mean is an approximation of M/G/c, between M/M/c and M/D/c by the squared
+  spread (Kimura, 'Approximations for multi-server queues: system interpolations', Queueing Systems
+  17, 1994). M/D/c, of runs that all take the same, is Cosmetatos' ('Approximate explicit formulae
+  for the average queueing time in the processes (M/D/r) and (D/M/r)', INFOR 13, 1975), kept below
+  its limit for light loads (Kimura, 'Refining Cosmetatos' approximation for the mean waiting time
+  in the M/D/s queue', Journal of the Operational Research Society 42, 1991). Allen's and Cunneen's
+  (1 + cv^2) / 2 is the limit of this for workers that are always busy; with many that are not, it
+  is a third too low. For one worker both are exact (Pollaczek and Khinchine). Of those who wait,
+  the waits are taken as exponential, which they are the more the busier the workers are (Kingman,
+  'The heavy traffic approximation in the theory of queues', 1965).
 
 A load that comes in bursts waits longer than this says.
 """
@@ -181,9 +185,20 @@ def _waits(load: Load, workers: int, blocked: float) -> Waits:
     utilisation = load.offered / workers
     chance = blocked / (1 - utilisation * (1 - blocked))
     spare = workers / load.service_time - load.rate
-    spread = (1 + load.cv * load.cv) / 2
-    mean = chance / spare * spread if spare > 0 else math.inf
+    mean = chance / spare * _spread(load.cv, utilisation, workers) if spare > 0 else math.inf
     return Waits(load, workers, utilisation, chance, mean)
+
+
+def _spread(cv: float, utilisation: float, workers: int) -> float:
+    """Return by how much the spread of the runs makes waits longer than those of M/M/c.
+
+    Runs that all take the same wait about half as long, and longer where many workers are often
+    free: up to `c / (c + 1)`, which is the limit of a load near 0.
+    """
+    often_free = (1 - utilisation) * (workers - 1) * (math.sqrt(4 + 5 * workers) - 2)
+    of_equal = min((1 + often_free / (16 * utilisation * workers)) / 2, workers / (workers + 1))
+    squared = cv * cv
+    return squared + (1 - squared) * of_equal
 
 
 def _erlang_b(offered: float, workers: int) -> float:
