@@ -16,7 +16,7 @@ JOBS := 6
 # The interpreter for .venv:   make PYTHON=/path/to/python3 .venv
 PYTHON :=
 
-.PHONY: help demo test test-long check docs bench bench-store faults conformance mutation broker postgres compiled lock clean test-pythons .venv
+.PHONY: help demo test test-long check docs bench bench-store faults conformance simulate mutation broker postgres compiled lock clean test-pythons .venv
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +34,7 @@ help:
 	@echo 'make bench-store  what effects once cost, into docs/guides/benchmarks-store.md; half an hour on a'
 	@echo '                  quiet machine (JSON=path BEFORE=commit; ROUNDS, SYSTEMS as above)'
 	@echo 'make faults       the fault matrix in its long form (ROWS=1,4 VERSIONS=4.3 FAULTS=9 JSON=path)'
+	@echo 'make simulate     thousands of schedules from seeds, with faults, in virtual time (MINUTES=5)'
 	@echo 'make conformance  the conformance suite on every broker, into docs/guides/conformance.md (BROKERS=...)'
 	@echo 'make mutation     breaks the embedded broker until every case has been seen to fail'
 	@echo 'make lock         locks the dependencies anew (UPGRADE=1 for newer versions)'
@@ -136,6 +137,12 @@ faults: broker postgres compiled
 	$(PY) -m tests.faults.matrix $(if $(ROWS),--rows $(ROWS)) $(if $(VERSIONS),--brokers $(VERSIONS)) \
 	    $(if $(FAULTS),--faults $(FAULTS)) $(if $(COMMITS),--commits $(COMMITS)) \
 	    $(if $(JSON),--json $(JSON))
+
+# The same promises in virtual time, each schedule from a seed, on all processors.
+#     make simulate MINUTES=30      python -m tests.simulation --seed N --shrink --trace
+MINUTES := 5
+simulate: $(STAMP)
+	$(PY) -m tests.simulation --minutes $(MINUTES)
 
 # On the embedded broker and RabbitMQ 4.3, 4.0 and 3.10 (containers), into the table of the docs.
 BROKERS := embedded 4.3 4.0 3.10

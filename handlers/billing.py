@@ -44,7 +44,12 @@ store = Store(configured("billing"))
 service = Service(
     "billing",
     store=store,
-    publishes=[BILLING, LEDGER],
+    publishes=[
+        BILLING.carries("billing.month-closed", MonthClosed),
+        BILLING.carries("billing.close-month", CloseMonth),
+        LEDGER.carries("ledger.command.charge", Charge),
+        LEDGER.carries("ledger.command.interest", CreditInterest),
+    ],
     retry=Retry(
         stop=stop_after_attempt(10),
         wait=wait_exponential_jitter(multiplier=0.5, max=60),

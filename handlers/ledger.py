@@ -22,7 +22,18 @@ from handlers.accounting.database import database_url
 from handlers.accounting.errors import ConflictError, LedgerError, RacedError, RefusedError
 from handlers.accounting.reading import Ledger, open_ledger
 from handlers.events import EntryRecorded, Origin
-from handlers.messages import LEDGER, AccountBalance, BalanceOf, LedgerCommand
+from handlers.messages import (
+    LEDGER,
+    AccountBalance,
+    BalanceOf,
+    ExecutionAnswered,
+    HoldAnswered,
+    HoldChanged,
+    LedgerCommand,
+    PayBackAnswered,
+    Posted,
+    ReleaseAnswered,
+)
 from handlers.statements import ENTRIES
 from mqkit import Delivery, Queue, Reject, Retry, Service
 from mqkit.errors import StatementError
@@ -49,7 +60,14 @@ store = Store(configured_database)
 service = Service(
     "ledger",
     store=store,
-    publishes=[LEDGER],
+    publishes=[
+        LEDGER.carries("ledger.answered.hold", HoldAnswered),
+        LEDGER.carries("ledger.answered.execute", ExecutionAnswered),
+        LEDGER.carries("ledger.answered.release", ReleaseAnswered),
+        LEDGER.carries("ledger.answered.refund", PayBackAnswered),
+        LEDGER.carries("ledger.posted", Posted),
+        LEDGER.carries("ledger.hold-changed", HoldChanged),
+    ],
     retry=Retry(
         stop=stop_after_attempt(10),
         wait=wait_exponential_jitter(multiplier=0.5, max=60),

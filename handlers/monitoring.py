@@ -51,7 +51,10 @@ store = Store(configured("monitoring"))
 service = Service(
     "monitoring",
     store=store,
-    publishes=[ALERTS, MONITORING],
+    publishes=[
+        ALERTS.carries("alert.*", Alert),
+        MONITORING.carries("monitoring.judge", JudgeOrders),
+    ],
     retry=Retry(
         stop=stop_after_attempt(10),
         wait=wait_exponential_jitter(multiplier=0.5, max=60),

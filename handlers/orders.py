@@ -258,7 +258,15 @@ def configured_patience() -> Patience:
 service = Service(
     "orders",
     store=Store(configured("orders")),
-    publishes=[ORDERS, RISK, LEDGER],
+    publishes=[
+        ORDERS.carries("order.accepted", OrderAccepted),
+        ORDERS.carries(EXECUTED, OrderExecuted),
+        ORDERS.carries(REFUSED, OrderRefused),
+        RISK.carries("risk.check", CheckRisk),
+        LEDGER.carries("ledger.command.hold", PlaceHold),
+        LEDGER.carries("ledger.command.execute", ExecuteHold),
+        LEDGER.carries("ledger.command.release", ReleaseHold),
+    ],
     retry=Retry(
         stop=stop_after_attempt(10),
         wait=wait_exponential_jitter(multiplier=0.5, max=60),

@@ -34,7 +34,11 @@ store = Store(configured("refunds"))
 service = Service(
     "refunds",
     store=store,
-    publishes=[LEDGER, REFUNDS],
+    publishes=[
+        LEDGER.carries("ledger.command.refund", PayBack),
+        REFUNDS.carries("refund.executed", RefundExecuted),
+        REFUNDS.carries("refund.refused", RefundRefused),
+    ],
     retry=Retry(
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_exponential(multiplier=0.5, max=2),

@@ -72,7 +72,7 @@ store = Store(configured("risk"))
 service = Service(
     "risk",
     store=store,
-    publishes=[RISK],
+    publishes=[RISK.carries("risk.answered", RiskAnswered)],
     retry=Retry(
         stop=stop_after_attempt(10),
         wait=wait_exponential_jitter(multiplier=0.5, max=60),

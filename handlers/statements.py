@@ -19,7 +19,7 @@ ENTRIES = Exchange("bank.entries", type="topic")
 
 service = Service(
     "statements",
-    publishes=[ENTRIES],
+    publishes=[ENTRIES.carries("entry.*.*", EntryRecorded)],
     retry=Retry(
         stop=stop_after_attempt(10),
         wait=wait_exponential_jitter(multiplier=0.5, max=60),

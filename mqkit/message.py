@@ -176,6 +176,12 @@ class Delivery:
     """When its time to live ends, on the monotonic clock in seconds; None is never."""
     trace: DeliveryTrace | None = None
     """Set by tracing alone; None where its service has none, and before the first run."""
+    ran: tuple[float, float | None] | None = None
+    """When its last run began and ended, on the monotonic clock; None: it has not run.
+
+    Only set where an observer asks for it (`Observer.times_runs`). Of a batch the first one has
+    both times, and the others have no end, since it was one run.
+    """
 
     @property
     def message_id(self) -> str | None:

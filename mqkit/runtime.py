@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self, cast
 
 from mqkit import drivers
 from mqkit.broker.connection import Connection
-from mqkit.broker.declare import declare
+from mqkit.broker.declare import CONNECTION_FORCED, declare
 from mqkit.broker.delays import check_permissions
 from mqkit.broker.policies import Management, watch
 from mqkit.broker.upkeep import Upkeep
@@ -28,9 +28,10 @@ from mqkit.lifecycle.draining import CANCELLED_HANDLERS_WAIT, Drain
 from mqkit.lifecycle.relaying import traced_send
 from mqkit.lifecycle.stalls import StallWatch
 from mqkit.lifecycle.values import ServiceValues
+from mqkit.lifecycle.watching import ServiceWatch, checked_observers
 from mqkit.logging.error_reports import log_problem
 from mqkit.logging.outages import OutageLog
-from mqkit.middleware import Middleware, Observer
+from mqkit.middleware import Middleware, Observer, Observers, ServiceReading
 from mqkit.pause import ConsumerState, Status
 from mqkit.publishing.publisher import Publisher
 from mqkit.registration.handler import Handler
@@ -66,8 +67,8 @@ class Runtime:
     which policies are seen that break what is promised. A simulation hands in its own `machine`.
 
     `observer` is told what becomes of deliveries, and what the service's publisher has published,
-    copies of deliveries included (`mqkit.Observer`). `on_stop` is called when it begins
-    to stop.
+    copies of deliveries included (`mqkit.Observer`); it may be several of them. `on_stop` is called
+    when it begins to stop.
 
     It runs once: after its end, and beside it, another run takes another `Runtime`.
 
@@ -86,7 +87,7 @@ class Runtime:
         driver: Driver | str | None = None,
         clock: Clock = utc_now,
         machine: Machine = MACHINE,
-        observer: Observer | None = None,
+        observer: Observer | Sequence[Observer] | None = None,
         on_stop: Callable[[], None] = lambda: None,
         management: str | None = None,
     ) -> None:
@@ -102,11 +103,8 @@ class Runtime:
             option = "Runtime(connect_deadline=...)"
             connect_deadline = checked.seconds(connect_deadline, option, over=0)
         self._connect_deadline = connect_deadline
-        if observer is not None and not isinstance(observer, Observer):
-            raise ConfigurationError(
-                "Runtime(observer=...) takes an object with the methods of "
-                f"mqkit.middleware.Observer, not {checked.shown(observer)}"
-            )
+        observers = checked_observers(observer)
+        self._told = Observers(observers, service.error_reports)
         if service.store is not None:
             service.store.check(service.handlers)
         self.service = service
@@ -120,7 +118,8 @@ class Runtime:
         self.publisher = Publisher.on(
             self._publishing,
             app_id=service.name,
-            on_confirmed=None if observer is None else observer.confirmed,
+            on_confirmed=self._told.on_confirmed,
+            on_ended=self._told.on_ended,
             limits=service.limits,
             check_exchange=service.check_exchange,
             tracing=service.tracing,
@@ -141,8 +140,10 @@ class Runtime:
             middleware=(*checked_middleware(middleware, "Runtime"), *service.middleware),
             clock=clock,
             machine=machine,
-            observer=observer,
+            observers=observers,
         )
+        connections = (self._consuming, self._publishing)
+        self._watch = ServiceWatch(service, connections, self._consumers, lambda: self.states)
         self._machine = machine
         self._on_stop = on_stop
         self._began = False
@@ -172,6 +173,13 @@ class Runtime:
     def in_flight(self) -> int:
         """Deliveries whose handler runs, or whose outcome is being settled."""
         return sum(consumer.in_flight for consumer in self._consumers)
+
+    def reading(self) -> ServiceReading:
+        """Return how the service is now: its connections, consumers and store.
+
+        The store is looked at only for an observer that overrides `running`.
+        """
+        return self._watch.read()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start, consume until `stop` is set, drain.
@@ -268,6 +276,7 @@ class Runtime:
     async def _stop(self) -> None:
         began = asyncio.get_running_loop().time()
         self._ends_at = began + self._grace + CLOSING
+        self._watch.is_stopping = True
         self._on_stop()
         try:
             if self._consumers:
@@ -285,6 +294,7 @@ class Runtime:
                 "once; make another one: Runtime(service, ...)"
             )
         self._began = True
+        self._told.running(self._watch.read)
         self.service.running.add(id(self))
 
     async def _start(self) -> None:
@@ -306,8 +316,7 @@ class Runtime:
                 cast(ThreadStore, store).prepare_threads()
         if self._machine.watches_stalls:
             self._stalls.start()
-        await declare(self._consuming.channel, self.service.topology)
-        await check_permissions(self._consuming.channel, _consumed(self.service.handlers[0]))
+        await self._declare()
         if self._management is not None:
             watching = watch(self._management, self.service.name, self.service.topology.queues)
             self._running.append(asyncio.create_task(watching, name="mqkit policies"))
@@ -315,21 +324,41 @@ class Runtime:
         self._running.append(asyncio.create_task(self._upkeep.run(), name="mqkit upkeep"))
         # Not before there is an exchange to relay to.
         if store is not None:
-            beside = store.start(traced_send(self.publisher.send, self.service.tracing))
-            if beside is not None:
-                self._running.append(beside)
+            send = traced_send(self.publisher.send, self.service.tracing)
+            self._running += [] if (beside := store.start(send)) is None else [beside]
+            if self._told.ask:
+                looking = self._watch.run(store)
+                self._running.append(asyncio.create_task(looking, name="mqkit store watch"))
         await self._values.make(self.service.providers)
         for handler in self.service.handlers:
             for consumer in self._wiring.consumers_of(handler):
                 self._consumers.append(consumer)
                 task = asyncio.create_task(consumer.run(), name=f"mqkit consumer {consumer.queue}")
                 self._running.append(task)
+        self._watch.is_started = True
         logger.info(
             "%s: running %s on %s",
             self.service.name,
             ", ".join(f"{h.name} ({h.queue.name})" for h in self.service.handlers),
             self.server,
         )
+
+    async def _declare(self) -> None:
+        """Declare what is needed; once more from the start where the connection is lost meanwhile.
+
+        That is opened again, as at any other time, and what is there already is left as it is.
+        """
+        while True:
+            try:
+                await declare(self._consuming.channel, self.service.topology)
+                first = _consumed(self.service.handlers[0])
+                await check_permissions(self._consuming.channel, first)
+            except ChannelClosedError as error:
+                if error.code not in (0, CONNECTION_FORCED):
+                    raise
+                logger.info("%s: declaring once more: %s", self.service.name, error)
+            else:
+                return
 
     async def _close(self) -> None:
         """Close all that there is, the last thing made first, whatever becomes of each.
@@ -360,11 +389,10 @@ class Runtime:
         self._wiring.close()
 
     async def _close_connections(self) -> None:
-        await asyncio.gather(self._close_publishing(), self._consuming.close())
-
-    async def _close_publishing(self) -> None:
-        await self.publisher.close(timeout=0)
-        await self._publishing.close()
+        # All begin at once: where their time is over, none of them is left open.
+        await asyncio.gather(
+            self.publisher.close(timeout=0), self._publishing.close(), self._consuming.close()
+        )
 
 
 def _consumed(handler: Handler) -> tuple[str, ...]:

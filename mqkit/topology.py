@@ -85,6 +85,13 @@ class Exchange:
         given = {} if arguments is None else arguments
         return Source(self, routing_key, dict(given) if isinstance(given, Mapping) else given)
 
+    def carries(self, routing_key: str, *bodies: Any) -> Sent:
+        """Return what a service publishes here, for its `publishes`: bodies of these types.
+
+        `routing_key` is one key, or a pattern of those that there are: `alert.*`.
+        """
+        return Sent(self.key(routing_key), bodies)
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -110,6 +117,14 @@ class Source:
             )
         for problem in argument_problems(self.arguments):
             raise ConfigurationError(f"{what}: {problem}")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Messages that a service says it publishes; made by `Exchange.carries`."""
+
+    source: Source
+    bodies: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)

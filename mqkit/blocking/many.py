@@ -10,8 +10,8 @@ from concurrent.futures import Future
 from mqkit.blocking.background import Background, BackgroundEndedError, NoThreadError
 from mqkit.blocking.failures import publish_failure
 from mqkit.errors import MqkitError
+from mqkit.hooks.tracing import MessageTracing, PublishSpan
 from mqkit.message import Message
-from mqkit.middleware import MessageTracing, PublishSpan
 from mqkit.publishing.outgoing import Outgoing
 from mqkit.publishing.pipeline import PublishResult, not_outgoing
 from mqkit.topology import Exchange

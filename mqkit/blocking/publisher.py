@@ -26,9 +26,9 @@ from mqkit.checks.checked import Seconds
 from mqkit.drivers.base import Driver
 from mqkit.drivers.frames import check_writable
 from mqkit.errors import OptionError
+from mqkit.hooks.tracing import MessageTracing, checked_tracing
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message
-from mqkit.middleware import MessageTracing, checked_tracing
 from mqkit.publishing.outgoing import Outgoing, destination, to_message
 from mqkit.publishing.pipeline import PublishResult
 from mqkit.publishing.publisher import Publisher

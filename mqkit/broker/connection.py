@@ -20,6 +20,7 @@ from mqkit.broker.reconnect import (
     wait_between_rounds,
     worth_trying_again,
 )
+from mqkit.clock import monotonic
 from mqkit.drivers.base import Driver, DriverChannel, DriverConnection
 from mqkit.errors import ChannelClosedError, ConnectError
 from mqkit.logging.error_reports import log_problem
@@ -65,6 +66,8 @@ class Connection:
         self._ended = asyncio.Event()
         self._generation = 0
         self._blocked: str | None = None
+        self._blocked_since = 0.0
+        self._blocked_for = 0.0
         self._unblocked = asyncio.Event()
         self._unblocked.set()
         self._blocking = asyncio.Event()
@@ -88,6 +91,12 @@ class Connection:
     def blocked(self) -> str | None:
         """Why the broker blocks publishers on this connection (an alarm), or None."""
         return self._blocked
+
+    @property
+    def blocked_seconds(self) -> float:
+        """For how long, in all, the broker has blocked publishers on it."""
+        now = 0.0 if self._blocked is None else monotonic() - self._blocked_since
+        return self._blocked_for + now
 
     @property
     def problem(self) -> str | None:
@@ -235,6 +244,8 @@ class Connection:
     def _set_blocked(self, reason: str | None) -> None:
         if reason == self._blocked:
             return
+        self._blocked_for = self.blocked_seconds
+        self._blocked_since = monotonic()
         self._blocked = reason
         if reason is None:
             self._blocking.clear()

@@ -7,11 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from mqkit.drivers.base import DriverChannel
+from mqkit.broker.moving import held_queues
+from mqkit.drivers.base import DriverChannel, OpenChannel
 from mqkit.errors import ChannelClosedError, TopologyError
 from mqkit.topology import Binding, Exchange, Queue, Topology
-
-OpenChannel = Callable[[], Awaitable[DriverChannel]]
 
 NOT_FOUND = 404
 ACCESS_REFUSED = 403
@@ -30,15 +29,21 @@ async def declare(open_channel: OpenChannel, topology: Topology) -> None:
     """Declare a topology; what is there already and alike is left as it is.
 
     Everything is tried, so that one error names all that the broker refused. What this user may not
-    configure, and is there, is taken as it is.
+    configure, and is there, is taken as it is. A queue that is being moved is not bound.
 
     :raises TopologyError: the broker refused something
     :raises ChannelClosedError: the connection was lost meanwhile
     """
     problems: list[str] = []
+    bound = {item.queue for item in topology.bindings}
+    held = await held_queues(open_channel, bound) if bound else ()
+    # To what is not as it is wanted nothing is to come, either.
+    refused = {f"queue {name}" for name in held}
     channel: DriverChannel | None = None
     try:
-        for what, step, look in _steps(topology):
+        for what, needs, step, look in _steps(topology):
+            if needs in refused:
+                continue
             if channel is None or not channel.is_open:
                 channel = await open_channel()
             try:
@@ -48,6 +53,7 @@ async def declare(open_channel: OpenChannel, topology: Topology) -> None:
                     raise
                 if look is None or error.code != ACCESS_REFUSED:
                     problems.append(explain(what, error.code, error.text))
+                    refused.add(what)
                     continue
                 channel = await open_channel()
                 if not await _is_there(channel, look):
@@ -73,17 +79,18 @@ async def _is_there(channel: DriverChannel, look: Step) -> bool:
     return True
 
 
-def _steps(topology: Topology) -> list[tuple[str, Step, Step | None]]:
-    """List the steps: a name, what to do, and how to check whether it has been done already."""
+def _steps(topology: Topology) -> list[tuple[str, str, Step, Step | None]]:
+    """List the steps: a name, which one it needs, what to do, and how to look if it was done."""
     return [
         *(
-            (f"exchange {item.name}", _exchange(item), _exchange(replace(item, declare=False)))
+            (f"exchange {item.name}", "", _exchange(item), _exchange(replace(item, declare=False)))
             for item in topology.exchanges
         ),
-        *((f"queue {item.name}", _queue(item), _find(item.name)) for item in topology.queues),
+        *((f"queue {item.name}", "", _queue(item), _find(item.name)) for item in topology.queues),
         *(
             (
                 f"binding of queue {item.queue} to exchange {item.source.exchange.name}",
+                f"queue {item.queue}",
                 _bind(item),
                 None,
             )

@@ -16,8 +16,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from mqkit.broker.connection import Connection
-from mqkit.broker.declare import ACCESS_REFUSED, NOT_FOUND, OpenChannel
-from mqkit.drivers.base import DriverChannel
+from mqkit.broker.declare import ACCESS_REFUSED, NOT_FOUND
+from mqkit.broker.moving import MOVES, held_queues
+from mqkit.drivers.base import DriverChannel, OpenChannel
 from mqkit.errors import ChannelClosedError, TopologyError
 from mqkit.outcome import DELAY_LEVELS, DELAY_TICK, MAX_DELAY
 from mqkit.topology import UNLIMITED_DELIVERIES
@@ -66,7 +67,8 @@ def _bit_pattern(level: int, bit: str) -> str:
     return ".".join(["*"] * (DELAY_LEVELS - 1 - level) + [bit, "#"])
 
 
-def _queue_pattern(queue: str) -> str:
+def queue_pattern(queue: str) -> str:
+    """Return the pattern by which the ladder's last exchange delivers to a queue."""
     # Not '#.queue': that would also match a longer name that ends alike.
     return ".".join(["*"] * DELAY_LEVELS + [queue])
 
@@ -130,13 +132,17 @@ async def bound_channel(open_channel: OpenChannel, queues: Iterable[str]) -> Dri
 
     A queue that was deleted and declared again has lost its binding, and what waits for it in
     the ladder arrives only with a new one. An exclusive queue can be bound only by the connection
-    that consumes it.
+    that consumes it. One that is being moved is not bound.
 
     :raises TopologyError: this user may not do it; the message names the permission
     :raises ChannelClosedError: the broker refused a declaration, or the connection was lost
     """
+    names = tuple(queues)
     channel = await _exit(open_channel)
-    for queue in queues:
+    held = await held_queues(open_channel, names) if names else ()
+    for queue in names:
+        if queue in held:
+            continue
         try:
             await bind(channel, queue)
         except ChannelClosedError as error:
@@ -169,7 +175,7 @@ async def bind(channel: DriverChannel, queue: str) -> None:
 
     :raises ChannelClosedError: it is not, the broker refused, or the connection was lost
     """
-    await channel.bind_queue(queue, DELIVER, _queue_pattern(queue))
+    await channel.bind_queue(queue, DELIVER, queue_pattern(queue))
 
 
 async def _exit(open_channel: OpenChannel) -> DriverChannel:
@@ -232,6 +238,7 @@ async def declare_undeliverable(channel: DriverChannel) -> None:
 
 async def _declare_exit(channel: DriverChannel) -> None:
     await declare_undeliverable(channel)
+    await channel.declare_queue(MOVES, arguments={"x-queue-type": "classic"})
     await channel.declare_exchange(
         DELIVER, "topic", arguments={"alternate-exchange": UNDELIVERABLE}
     )

@@ -11,8 +11,10 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 
-from mqkit.broker.declare import OpenChannel, declare
+from mqkit.broker.declare import declare
 from mqkit.broker.delays import bind, bound_channel
+from mqkit.broker.moving import held_queues
+from mqkit.drivers.base import OpenChannel
 from mqkit.errors import BrokerError, ChannelClosedError, TopologyError
 from mqkit.registration.handler import Handler
 
@@ -65,15 +67,20 @@ class Upkeep:
 
     async def _look_after(self, handler: Handler) -> None:
         queues = [handler.queue.name, *(each.name for each in handler.queue.partition_queues())]
+        # One that is being moved gets its bindings back when it is.
+        held = await held_queues(self._open_channel, queues)
         channel = await self._open_channel()
         try:
             for binding in handler.topology().bindings:
+                if binding.queue in held:
+                    continue
                 source = binding.source
                 await channel.bind_queue(
                     binding.queue, source.exchange.name, source.routing_key, source.arguments
                 )
             for queue in queues:
-                await bind(channel, queue)
+                if queue not in held:
+                    await bind(channel, queue)
         except ChannelClosedError as error:
             if not error.code:
                 raise

@@ -17,6 +17,8 @@ import typer
 from mqkit.checks.extras import needs_extra
 from mqkit.cli.broker import check_broker_choice
 from mqkit.cli.exit_codes import FAILED
+from mqkit.cli.http import DEFAULT_HOST, address, answering
+from mqkit.cli.http import buckets as parse_buckets
 from mqkit.cli.labels import finish_output
 from mqkit.cli.log_setup import LogFormat, LogOptions
 from mqkit.cli.loop import ASYNCIO, UVLOOP, runner, tune_collector
@@ -123,6 +125,25 @@ def run(
             help="For development, never in production: start anew when a Python file changes.",
         ),
     ] = False,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="Answer /metrics, /healthz and /readyz there, for all processes together; port 0 "
+            f"takes a free one, which is logged. The host is {DEFAULT_HOST} where none is given; a "
+            "container needs 0.0.0.0. It takes the extra 'metrics'.",
+            show_default=False,
+        ),
+    ] = None,
+    buckets: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SECONDS,...",
+            help="With --http: upper bounds of the buckets of a histogram, handler, queue or "
+            "confirm: handler=0.01,0.1,1. Once for each of them.",
+            show_default=False,
+        ),
+    ] = None,
     log_level: Annotated[
         str | None,
         typer.Option(help="debug, info, warning, error or critical. Default: info."),
@@ -147,6 +168,7 @@ def run(
     stopped, all that was in flight is settled; 1: it failed, handlers outlasted the grace period,
     or something could not be closed; 2: it was called wrongly.
     """
+    listen = address(http)
     job = WorkerJob(
         service=service,
         url=url,
@@ -155,6 +177,8 @@ def run(
         driver=driver,
         management=management,
         loop=loop,
+        counts_metrics=listen is not None,
+        buckets=parse_buckets(buckets or []),
         log=LogOptions(
             level=None if log_level is None else log_level_number(log_level),
             format=log_format,
@@ -166,23 +190,29 @@ def run(
         _check_for_windows(processes, reload=reload)
     if reload and processes > 1:
         raise ConfigurationError("--reload runs one process: give it without --processes")
+    if listen is None and buckets:
+        raise ConfigurationError("--buckets are those of --http: give both")
+    if reload and listen is not None:
+        raise ConfigurationError("--reload has no metrics: give it without --http")
     job.check()
     with contextlib.ExitStack() as stack:
         if reload or processes > 1:
             job.log.start("reload" if reload else "supervisor")
             if embedded:
                 job = replace(job, url=stack.enter_context(_embedded_broker(data, port)))
-            raise typer.Exit(_reload(job) if reload else _supervise(job, processes))
+            raise typer.Exit(_reload(job) if reload else _supervise(job, processes, listen))
         loaded = load_service(service)
         job.log.start(masks=loaded.error_reports.masker.masks)
         if embedded:
             job = replace(job, url=stack.enter_context(_embedded_broker(data, port)))
         watchdog = ShutdownWatchdog(grace)
-        runtime = job.runtime(loaded, on_stop=watchdog.begin)
+        metrics = job.metrics()
+        observers = () if metrics is None else (metrics,)
+        runtime = job.runtime(loaded, observers=observers, on_stop=watchdog.begin)
         watchdog.doing = lambda: runtime.doing
         tune_collector()
         with job.log.ending(loaded.error_reports), runner(loop) as on_loop:
-            on_loop.run(_run_until_signal(runtime, watchdog))
+            on_loop.run(_run_until_signal(runtime, watchdog, answering(listen, metrics)))
 
 
 def _check_for_windows(processes: int, *, reload: bool) -> None:
@@ -207,8 +237,8 @@ def _embedded_broker(data: Path | None, port: int | None) -> contextlib.Abstract
     return embedded_broker(data, port or 0)
 
 
-def _supervise(job: WorkerJob, processes: int) -> int:
-    return asyncio.run(Supervisor(job, processes).run())
+def _supervise(job: WorkerJob, processes: int, listen: tuple[str, int] | None) -> int:
+    return asyncio.run(Supervisor(job, processes, listen=listen).run())
 
 
 def _reload(job: WorkerJob) -> int:
@@ -217,7 +247,11 @@ def _reload(job: WorkerJob) -> int:
     return asyncio.run(Reloader(job, Path.cwd()).run())
 
 
-async def _run_until_signal(runtime: Runtime, watchdog: ShutdownWatchdog) -> None:
+async def _run_until_signal(
+    runtime: Runtime,
+    watchdog: ShutdownWatchdog,
+    beside: contextlib.AbstractAsyncContextManager[None],
+) -> None:
     stop = asyncio.Event()
 
     def stopped_by(name: str) -> None:
@@ -231,7 +265,8 @@ async def _run_until_signal(runtime: Runtime, watchdog: ShutdownWatchdog) -> Non
     for number in STOPPING:
         on_signal(number, stopped_by, number.name)
     with watchdog, ended_if_abandoned(runtime):
-        await runtime.run(stop)
+        async with beside:
+            await runtime.run(stop)
 
 
 @contextlib.contextmanager

@@ -103,6 +103,11 @@ class CloseDelay:
         while self._recent[0].start <= now - TICK - ANSWERED:
             self._recent.popleft()
 
+    @property
+    def ago(self) -> float | None:
+        """How many seconds ago acks or nacks were written last; None if none ever were."""
+        return self._clock() - self._recent[-1].start if self._recent else None
+
     def seconds(self, at_a_time: int = UNDER_WAY) -> float:
         """Return in how many seconds the channel may be closed.
 

@@ -16,6 +16,7 @@ from mqkit.consuming.settler import Settler
 from mqkit.consuming.subscription import Subscription, came_back
 from mqkit.errors import HandlerPausedError
 from mqkit.message import Delivery
+from mqkit.middleware import ConsumerReading
 from mqkit.outcome import RetryAfter
 from mqkit.pause import ConsumerState, Status
 from mqkit.registration.handler import Handler
@@ -75,7 +76,7 @@ class Consumer:
     @property
     def in_flight(self) -> int:
         """Deliveries whose handler runs, or whose outcome is being settled."""
-        return len(self._workers.in_flight())
+        return self._workers.count
 
     @property
     def state(self) -> ConsumerState:
@@ -86,6 +87,21 @@ class Consumer:
             return paused
         attached = self._subscription.is_attached
         return ConsumerState(Status.CONSUMING if attached else Status.DETACHED)
+
+    @property
+    def reading(self) -> ConsumerReading:
+        """How it is, for who watches the service."""
+        return ConsumerReading(
+            handler=self.handler.name,
+            queue=self.handler.queue.name,
+            consumed=self.queue,
+            state=self.state,
+            in_flight=self.in_flight,
+            pauses=self._pauses.pauses,
+            settled_ago=self._settler.close_delay.ago,
+            is_partition=self.queue != self.handler.queue.name
+            or self.handler.queue.partitions == 1,
+        )
 
     def delivery_of(self, task: asyncio.Task[Any]) -> Delivery | None:
         """Return what the task handles now."""

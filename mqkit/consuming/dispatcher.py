@@ -15,7 +15,19 @@ from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue
 class Dispatcher:
     """Runs one handler: decodes the body, calls the handler, and has a failure judged."""
 
-    def __init__(self, decoder: DeliveryDecoder, invoker: Invoker, judge: FailureJudge) -> None:
+    def __init__(
+        self,
+        decoder: DeliveryDecoder,
+        invoker: Invoker,
+        judge: FailureJudge,
+        *,
+        times_runs: bool = False,
+    ) -> None:
+        """Run nothing yet.
+
+        :param times_runs: whether each delivery is to say when it ran
+        """
+        self._times_runs = times_runs
         self._decoder = decoder
         self._invoker = invoker
         self._judge = judge
@@ -41,12 +53,16 @@ class Dispatcher:
         except GeneratorExit:  # Python throws the coroutine away
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
+            if self._times_runs:
+                delivery.ran = (began, self._now())
             await end_cancelling()
             if delivery.settled:  # given back, and its run was cancelled for that
                 return _unless_lost(delivery, Requeue())
             # No variable holds the outcome: it has the error, whose traceback has this frame, and
             # each failed message would stay in memory until the garbage collector finds it.
             return _unless_lost(delivery, self._judge.judge(delivery, error, began))
+        if self._times_runs:
+            delivery.ran = (began, self._now())
         return _unless_lost(delivery, Ack(result, reply))
 
 

@@ -25,10 +25,11 @@ from mqkit.errors import (
     HandlerResultError,
     HandlerTimeoutError,
 )
+from mqkit.hooks.tracing import MessageTracing
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.logging.context import RUN
 from mqkit.message import Delivery, maker
-from mqkit.middleware import CallNext, HandlerCall, MessageTracing, Middleware, compose
+from mqkit.middleware import CallNext, HandlerCall, Middleware, compose
 from mqkit.outcome import instruction
 from mqkit.registration.factories import make
 from mqkit.registration.handler import Handler

@@ -18,6 +18,7 @@ from mqkit.consuming.headers import in_time
 from mqkit.errors import DecodeError, OrderError
 from mqkit.logging.delivery_log import DeliveryLog
 from mqkit.message import Delivery, Header
+from mqkit.middleware import Observers
 from mqkit.outcome import (
     DeadLetter,
     DeathReason,
@@ -120,7 +121,14 @@ class HeldRetries:
         keys: OrderKeys,
         log: DeliveryLog,
         clock: Clock = utc_now,
+        *,
+        observer: Observers | None = None,
     ) -> None:
+        """Hold nothing yet.
+
+        :param observer: is told of what is held
+        """
+        self._observer = observer
         self._log = log
         self._clock = clock
         self._name = handler.name
@@ -160,6 +168,8 @@ class HeldRetries:
                 held=True,
                 keeps_text=is_instruction(outcome.error),
             )
+            if self._observer is not None:
+                self._observer.held(self._name, delivery, outcome)
             if (given_up := await self._wait(delivery, outcome.delay)) is not None:
                 return given_up
             self._begin_next_attempt(delivery, outcome)

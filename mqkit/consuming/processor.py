@@ -10,8 +10,9 @@ from mqkit.consuming.headers import bare_delivery, drop_untrusted_headers, to_de
 from mqkit.consuming.settler import Settler
 from mqkit.consuming.workers import Cancellable, WorkerPool
 from mqkit.drivers.base import DriverChannel, Incoming
+from mqkit.hooks.tracing import Dispatch, MessageTracing, Settle
 from mqkit.message import Delivery
-from mqkit.middleware import Dispatch, MessageTracing, Observers, Settle
+from mqkit.middleware import Observers
 from mqkit.registration.handler import Handler
 
 

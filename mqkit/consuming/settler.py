@@ -111,9 +111,8 @@ class Settler:
                 self._lose(delivery)
         else:
             self.close_delay.wrote(len(writes))
-            if self._observer is not None:
-                for delivery, outcome in due:
-                    self._tell(delivery, outcome)
+            if self._observer is not None and due:  # a flush may find nothing
+                self._observer.settled_together(self._log.handler, due)
             if self._log.tells_successes:
                 for delivery, outcome in due:
                     if isinstance(outcome, Ack):  # a copy's is logged when it is confirmed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from operator import attrgetter
@@ -29,18 +29,12 @@ from mqkit.consuming.subscription import Subscription
 from mqkit.consuming.together.batching import Batcher
 from mqkit.consuming.together.gathering import BatchProcessor
 from mqkit.consuming.together.sharing import Sharing
+from mqkit.hooks.tracing import Dispatch, MessageTracing, RunBatch
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.logging.delivery_log import DeliveryLog
 from mqkit.logging.error_reports import REPORTS, ErrorReports
 from mqkit.message import Delivery
-from mqkit.middleware import (
-    Dispatch,
-    MessageTracing,
-    Middleware,
-    Observer,
-    Observers,
-    RunBatch,
-)
+from mqkit.middleware import Middleware, Observer, Observers
 from mqkit.publishing.publisher import Publisher
 from mqkit.registration.handler import Handler
 from mqkit.registration.injection import Provider
@@ -76,11 +70,13 @@ class Running:
     invoker: Invoker
     judge: FailureJudge
     tracing: MessageTracing | None
+    times_runs: bool = False
+    """Whether each delivery is to say when it ran."""
 
     @property
     def dispatcher(self) -> Dispatcher:
         """Make what runs the handler for one message at a time."""
-        return Dispatcher(self.decoder, self.invoker, self.judge)
+        return Dispatcher(self.decoder, self.invoker, self.judge, times_runs=self.times_runs)
 
     def dispatch(self) -> Dispatch:
         """Make the dispatcher's call, and what traces it."""
@@ -94,7 +90,9 @@ class Running:
         run: RunBatch | None = None
         if self.tracing is not None:
             run = self.tracing.processing_batch(self.handler.name, self.invoker.invoke_batch)
-        return Batcher(self.handler, self.decoder, self.invoker, self.judge, run)
+        return Batcher(
+            self.handler, self.decoder, self.invoker, self.judge, run, times_runs=self.times_runs
+        )
 
 
 def running(
@@ -110,10 +108,12 @@ def running(
     check_exchange: Callable[[Exchange], None] | None = None,
     reports: ErrorReports = REPORTS,
     tracing: MessageTracing | None = None,
+    times_runs: bool = False,
 ) -> Running:
     """Make the parts that run a handler; bodies over the `limits` are dead-lettered undecoded.
 
-    `reports` says of errors what the service wants in its log. The other arguments are `Invoker`'s.
+    `reports` says of errors what the service wants in its log; with `times_runs` each delivery says
+    when it ran. The other arguments are `Invoker`'s.
     """
     invoker = Invoker(
         service,
@@ -129,7 +129,7 @@ def running(
     )
     judge = FailureJudge(handler, has_transaction=invoker.needs_message_id, reports=reports)
     decoder = DeliveryDecoder(handler.plan.decoder, limits)
-    return Running(handler, decoder, invoker, judge, tracing)
+    return Running(handler, decoder, invoker, judge, tracing, times_runs)
 
 
 class Wiring:
@@ -146,13 +146,13 @@ class Wiring:
         middleware: tuple[Middleware, ...],
         clock: Clock,
         machine: Machine,
-        observer: Observer | None,
+        observers: Sequence[Observer],
     ) -> None:
         """Make nothing yet.
 
         :param values: what lives as long as the service, by its type
         :param middleware: around every handler's own
-        :param observer: is told of deliveries, beside the service's store
+        :param observers: are told of deliveries, beside the service's store
         """
         self._service = service
         self._consuming = consuming
@@ -162,10 +162,9 @@ class Wiring:
         self._values = values
         self._middleware = middleware
         self._clock = clock
+        told = [each for each in (service.store, *observers) if each is not None]
+        self._observer = Observers(told, service.error_reports) if told else None
         self._machine = machine
-        observers = [each for each in (service.store, observer) if each is not None]
-        reports = service.error_reports
-        self._observer = Observers(observers, reports) if observers else None
         self._pools: list[Executor] = []
 
     def close(self) -> None:
@@ -187,6 +186,7 @@ class Wiring:
             check_exchange=self._service.check_exchange,
             reports=self._service.error_reports,
             tracing=self._service.tracing,
+            times_runs=self._observer is not None and self._observer.times_runs,
         )
         if handler.order_by is None:
             return [self._unordered(handler, made)]
@@ -245,7 +245,9 @@ class Wiring:
             sharing = self._sharing(handler, made)
             run = made.dispatch() if sharing is None else sharing.dispatch
             pauses, dispatch = self._paused(handler, run)
-            held = HeldRetries(handler, dispatch, keys, self._log_of(handler))
+            held = HeldRetries(
+                handler, dispatch, keys, self._log_of(handler), observer=self._observer
+            )
             yield self._consumer(
                 handler,
                 handler.queue.partition(number),

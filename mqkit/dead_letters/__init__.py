@@ -5,6 +5,7 @@
 
 from mqkit.dead_letters.audit import AuditEntry
 from mqkit.dead_letters.dead_letters import DeadLetters
+from mqkit.dead_letters.editing import Edited
 from mqkit.dead_letters.errors import (
     DeadLetterError,
     DeadLetterMoveError,
@@ -15,6 +16,8 @@ from mqkit.dead_letters.errors import (
 from mqkit.dead_letters.filters import EVERYTHING, Filter
 from mqkit.dead_letters.groups import Group
 from mqkit.dead_letters.letters import Letter
+from mqkit.dead_letters.moving import Moved
+from mqkit.dead_letters.rehearsing import Inbox, Problem, Rehearsed
 from mqkit.dead_letters.replaying import Pace, Replayed
 
 __all__ = [
@@ -25,10 +28,15 @@ __all__ = [
     "DeadLetterNotFoundError",
     "DeadLetters",
     "DeadLettersInUseError",
+    "Edited",
     "Filter",
     "Group",
+    "Inbox",
     "Letter",
+    "Moved",
     "NotADeadLetterQueueError",
     "Pace",
+    "Problem",
+    "Rehearsed",
     "Replayed",
 ]

@@ -124,8 +124,8 @@ def read_entry(incoming: Incoming) -> AuditEntry | None:
         entry = json.loads(incoming.body)
         texts = {name: entry[name] for name in ("who", "what", "why", "run", "stage")}
         details = entry["details"]
-        at = datetime.fromisoformat(entry["at"])
-        at = None if at.tzinfo is None else at.astimezone(UTC)
+        moment = datetime.fromisoformat(entry["at"])
+        at = None if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
     if not isinstance(details, dict) or not all(isinstance(each, str) for each in texts.values()):

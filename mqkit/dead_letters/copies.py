@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from mqkit.clock import stamp
 from mqkit.dead_letters.letters import MAX_HISTORY, MAX_REPLAYS, Letter
 from mqkit.message import (
     RESERVED_PREFIX,
+    Carried,
     Header,
     HeaderValue,
     Message,
@@ -40,12 +42,13 @@ def replayed(letter: Letter, exchange: str, routing_key: str, replay: str) -> Me
     """
     origin = letter.properties.headers
     headers = {name: value for name, value in origin.items() if _is_replayed(name)}
+    history: list[HeaderValue] = [*letter.history, letter.failure()]
     headers |= {
         Header.EXCHANGE: value_of(letter.exchange),
         Header.ROUTING_KEY: value_of(letter.routing_key),
         Header.REPLAYS: min(letter.replays + 1, MAX_REPLAYS),
         Header.REPLAY: replay,
-        Header.HISTORY: [*letter.history, letter.failure()][-MAX_HISTORY:],
+        Header.HISTORY: history[-MAX_HISTORY:],
     }
     if letter.first_failure is not None:
         headers[Header.FIRST_FAILURE] = stamp(letter.first_failure)
@@ -63,28 +66,19 @@ def moved(letter: Letter, queue: str) -> Message:
 def edited(letter: Letter, queue: str, body: bytes) -> Message:
     """Make the copy of a dead letter that has another body, for its queue.
 
-    It has an id of its own, since an id is one message's: derived from the original's and the body,
+    It has an id of its own, since an id is one message's: derived from the original and the body,
     so that the same edit is the same message.
     """
     message = moved(letter, queue)
-    name = f"{letter.ref} {letter.message_id} {body.hex()}"
     headers = {**message.properties.headers, Header.EDITED_FROM: letter.message_id or letter.ref}
-    properties = replace(message.properties, headers=headers, message_id=_edited_id(name))
-    if properties.carried is not None:
-        carried = properties.carried
-        properties = replace(
-            properties,
-            carried=replace(
-                carried,
-                entries={k: v for k, v in carried.entries.items() if k != Header.EDITED_FROM},
-                properties={k: v for k, v in carried.properties.items() if k != "message_id"},
-            ),
-        )
+    name = f"{letter.ref} {hashlib.sha256(body).hexdigest()}"
+    message_id = str(uuid.uuid5(_EDITED, name))
+    properties = replace(message.properties, headers=headers, message_id=message_id)
+    if (carried := properties.carried) is not None:
+        kept = {k: value for k, value in carried.properties.items() if k != "message_id"}
+        entries = {k: value for k, value in carried.entries.items() if k != Header.EDITED_FROM}
+        properties = replace(properties, carried=Carried(entries, kept))
     return replace(message, body=body, properties=properties)
-
-
-def _edited_id(name: str) -> str:
-    return str(uuid.uuid5(_EDITED, name.encode("utf-8", "surrogatepass").hex()))
 
 
 def _body(letter: Letter) -> bytes:

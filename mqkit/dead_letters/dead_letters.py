@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
 from dataclasses import asdict
-from typing import Self
+from typing import Any, Self
 
 from mqkit import drivers
 from mqkit.broker.connection import Connection
 from mqkit.broker.delays import DelayLadder, bound_channel
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
-from mqkit.dead_letters import copies, queues
-from mqkit.dead_letters.audit import checked_text
+from mqkit.dead_letters import copies, queues, view
+from mqkit.dead_letters.audit import AuditEntry, checked_text, read_entry
 from mqkit.dead_letters.desk import Desk
+from mqkit.dead_letters.editing import Edited, the_one
 from mqkit.dead_letters.errors import NotADeadLetterQueueError
 from mqkit.dead_letters.filters import EVERYTHING, Filter
 from mqkit.dead_letters.groups import Group, Groups
+from mqkit.dead_letters.letters import Letter
+from mqkit.dead_letters.moving import Moved, Moving, storing
 from mqkit.dead_letters.queues import Names
+from mqkit.dead_letters.reader import Reader
+from mqkit.dead_letters.rehearsing import Inbox, Rehearsal, Rehearsed, Validator
 from mqkit.dead_letters.replaying import Pace, Replay, Replayed
 from mqkit.drivers.base import Driver
+from mqkit.errors import InvalidMessageError
 from mqkit.logging.masking import DEFAULT, Masker
 from mqkit.logging.shown import shown
 from mqkit.publishing.publisher import Publisher
+from mqkit.registration.service import Service
 from mqkit.settings import BrokerUrl
 
 NAME = "mqkit.dead-letters"
@@ -88,17 +98,77 @@ class DeadLetters:
         await self._desk.publisher.close(timeout=0)
         await self._desk.connection.close()
 
-    async def groups(self, chosen: Filter = EVERYTHING) -> list[Group]:
+    async def groups(self, chosen: Filter = EVERYTHING, *, archived: bool = False) -> list[Group]:
         """Count the dead letters by how they failed, the largest group first.
 
+        :param archived: those in the archive
         :raises NotADeadLetterQueueError: there is none, or it is no dead letter queue of mqkit's
         :raises DeadLettersInUseError: a handler consumes it, or somebody else reads it
         """
         groups = Groups()
-        async with self._desk.locked(), await self._desk.reader() as reader:
+        async with self._reading(archived=archived) as reader:
             async for _, letter in self._desk.letters(reader, chosen):
                 groups.add(letter)
         return groups.largest_first()
+
+    async def letters(
+        self,
+        chosen: Filter = EVERYTHING,
+        *,
+        limit: int | None = None,
+        has_body: bool = False,
+        archived: bool = False,
+    ) -> list[Letter]:
+        """Return dead letters in the order in which they came, each as it is.
+
+        Show them by `summary` or `detail`, which mask secrets.
+
+        :param limit: how many at most
+        :param has_body: whether each has its body; else memory need not hold them
+        :raises NotADeadLetterQueueError: as `groups`
+        :raises DeadLettersInUseError: as `groups`
+        """
+        most = None if limit is None else checked.count(limit, "letters(limit=...)")
+        found: list[Letter] = []
+        async with (
+            self._reading(archived=archived) as reader,
+            contextlib.aclosing(self._desk.letters(reader, chosen, has_body=has_body)) as letters,
+        ):
+            async for _, letter in letters:
+                found.append(letter)
+                if len(found) == most:
+                    break
+        return found
+
+    def summary(self, letter: Letter) -> dict[str, Any]:
+        """Return what a list says of a dead letter, as values for JSON, without secrets."""
+        return view.summary(letter, self._desk.masker)
+
+    def detail(self, letter: Letter) -> dict[str, Any]:
+        """Return all that there is to a dead letter, as values for JSON, without secrets."""
+        return view.detail(letter, self._desk.masker)
+
+    async def rehearse(
+        self,
+        chosen: Filter = EVERYTHING,
+        *,
+        service: Service | None = None,
+        inbox: Inbox | None = None,
+    ) -> Rehearsed:
+        """Say what a replay would meet, and change nothing.
+
+        :param service: whose handler of the queue validates the bodies
+        :param inbox: says which messages that handler has had its effect for: an open `Store`
+        :raises ConfigurationError: the service has no handler of the queue
+        :raises NotADeadLetterQueueError: as `groups`
+        :raises DeadLettersInUseError: as `groups`
+        """
+        rehearsal = Rehearsal(self.names.queue, service, inbox)
+        async with self._reading() as reader:
+            async for _, letter in self._desk.letters(reader, chosen, has_body=True):
+                await rehearsal.add(letter)
+        await rehearsal.finish()
+        return rehearsal.result
 
     async def replay(
         self, chosen: Filter = EVERYTHING, *, why: str, pace: Pace | None = None
@@ -116,7 +186,7 @@ class DeadLetters:
         :raises PublishError: the broker did not take one; those before it were replayed
         """
         pace = pace or Pace()
-        details = {"filter": chosen.as_fields(), "pace": asdict(pace)}
+        details: dict[str, object] = {"filter": chosen.as_fields(), "pace": asdict(pace)}
         async with self._desk.locked(), self._desk.audited("replay", why, details) as audit:
             exchange, routing_key = await self._way_back()
             replay = Replay(
@@ -124,8 +194,10 @@ class DeadLetters:
                 chosen=chosen,
                 pace=pace,
                 audit=audit,
-                copy=lambda letter: copies.replayed(letter, exchange, routing_key, audit.run),
-                send=self._desk.publisher.send,
+                store=storing(
+                    self._desk.publisher.send,
+                    lambda letter: copies.replayed(letter, exchange, routing_key, audit.run),
+                ),
             )
             audit.result = lambda: asdict(replay.result)
             over = False
@@ -142,6 +214,7 @@ class DeadLetters:
         :raises NotADeadLetterQueueError: the queue is gone
         """
         connection, queue = self._desk.connection, self.names.queue
+        await queues.check_is_not_moved(connection, self.names)
         if await queues.find(connection, queue) is None:
             raise NotADeadLetterQueueError(
                 f"queue {shown(queue)}, from which these dead letters came, is not on the broker: "
@@ -150,3 +223,127 @@ class DeadLetters:
         # What the ladder has nowhere to bring to is kept as undeliverable, and confirmed.
         await (await bound_channel(connection.channel, [queue])).close()
         return await DelayLadder(connection).route(0.0, queue)
+
+    async def archive(self, chosen: Filter = EVERYTHING, *, why: str) -> Moved:
+        """Move dead letters into the archive, from which `restore` brings them back.
+
+        Each is confirmed there before it is removed here. Nothing expires in the archive.
+
+        :raises NotADeadLetterQueueError: as `groups`
+        :raises DeadLettersInUseError: as `groups`
+        :raises DeadLetterMoveError: one of them cannot be published; those before it were
+        :raises PublishError: the broker did not take one; those before it were moved
+        """
+        return await self._move("archive", chosen, why, self.names.archive)
+
+    async def restore(self, chosen: Filter = EVERYTHING, *, why: str) -> Moved:
+        """Move messages out of the archive, to the end of the dead letter queue.
+
+        Raises as `archive`.
+        """
+        return await self._move("restore", chosen, why, self.names.dead, archived=True)
+
+    async def drop(self, chosen: Filter, *, why: str, archived: bool = False) -> Moved:
+        """Remove dead letters for good; the audit names them, and nothing has their bodies.
+
+        :param chosen: there is no default: `EVERYTHING` is all of them
+        :param archived: those in the archive
+        :raises NotADeadLetterQueueError: as `groups`
+        :raises DeadLettersInUseError: as `groups`
+        """
+        return await self._move("drop", chosen, why, None, archived=archived)
+
+    async def _move(
+        self, what: str, chosen: Filter, why: str, target: str | None, *, archived: bool = False
+    ) -> Moved:
+        desk = self._desk
+        store = None
+        if target is not None:
+            store = storing(desk.publisher.send, lambda letter: copies.moved(letter, target))
+        details: dict[str, object] = {"filter": chosen.as_fields(), "archived": archived}
+        async with desk.locked(), desk.audited(what, why, details) as audit:
+            if archived or target == self.names.archive:
+                await queues.declare_archive(desk.connection, self.names)
+            moving = Moving(queue=self.names.queue, chosen=chosen, audit=audit, store=store)
+            audit.result = lambda: asdict(moving.result)
+            queue = self.names.archive if archived else self.names.dead
+            async with await desk.reader(queue) as reader:
+                await moving.run(reader)
+            return moving.result
+
+    async def edit(
+        self, which: str, body: bytes, *, why: str, service: Service | None = None
+    ) -> Edited:
+        """Put a copy with another body into the dead letter queue, and archive the original.
+
+        The copy has an id of its own, says in `mqkit-edited-from` whose it is, and is replayed as
+        any other dead letter. Called again after an interruption, it makes no second copy.
+
+        :param which: a message's id, or its ref
+        :param service: whose handler of the queue must take the body
+        :raises DeadLetterNotFoundError: no message has this id, or several have it
+        :raises InvalidMessageError: the handler does not take the body; nothing was done
+        :raises ConfigurationError: the service has no handler of the queue
+        """
+        validator = None if service is None else Validator(service, self.names.queue)
+        desk, names = self._desk, self.names
+        async with desk.locked(), desk.audited("edit", why, {"ids": [which]}) as audit:
+            await queues.declare_archive(desk.connection, names)
+            async with await desk.reader() as reader:
+                found, copied = await self._find(reader, which)
+                tag, original = the_one(found, which, names.dead)
+                problem = None if validator is None else validator.problem(original, body)
+                if problem is not None:
+                    raise InvalidMessageError(f"the handler does not take the new body: {problem}")
+                copy = copies.edited(original, names.dead, body)
+                await audit.moves([original])
+                if copy.properties.message_id not in copied:
+                    await storing(desk.publisher.send, lambda _: copy)(original)
+                archived = storing(desk.publisher.send, lambda it: copies.moved(it, names.archive))
+                await archived(original)
+                reader.take_out(tag)
+            of = original.message_id or original.ref
+            result = Edited(audit.run, copy.properties.message_id, of)
+            audit.result = lambda: asdict(result)
+            return result
+
+    async def _find(
+        self, reader: Reader, which: str
+    ) -> tuple[list[tuple[int, Letter]], set[str | None]]:
+        """Return the messages of an id or ref, and the ids of all edited copies."""
+        found, copied = [], set()
+        async for tag, letter in self._desk.letters(reader, EVERYTHING, has_body=True):
+            if which in (letter.message_id, letter.ref):
+                found.append((tag, letter))
+            if letter.edited_from is not None:
+                copied.add(letter.message_id)
+        return found, copied
+
+    async def audit(self, limit: int = 100) -> list[AuditEntry]:
+        """Return the latest entries of who did what, when and why; the oldest of them first.
+
+        :raises DeadLettersInUseError: somebody else reads them
+        """
+        most = checked.count(limit, "audit(limit=...)")
+        desk, name = self._desk, self.names.audit
+        async with desk.locked():
+            if await queues.find(desk.connection, name) is None:
+                return []
+            latest: deque[AuditEntry] = deque(maxlen=most)
+            async with await desk.reader(name) as reader:
+                unread = await reader.ready()
+                while unread:
+                    part = await reader.read(unread)
+                    unread -= len(part)
+                    latest.extend(entry for each in part if (entry := read_entry(each)) is not None)
+            return list(latest)
+
+    @contextlib.asynccontextmanager
+    async def _reading(self, *, archived: bool = False) -> AsyncIterator[Reader]:
+        """Read the dead letter queue or its archive for the block, and change nothing."""
+        async with self._desk.locked():
+            if archived:
+                await queues.declare_archive(self._desk.connection, self.names)
+            queue = self.names.archive if archived else self.names.dead
+            async with await self._desk.reader(queue) as reader:
+                yield reader

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from mqkit.broker.connection import Connection
@@ -58,7 +58,7 @@ class Desk:
 
     async def letters(
         self, reader: Reader, chosen: Filter, *, has_body: bool = False
-    ) -> AsyncIterator[tuple[int, Letter]]:
+    ) -> AsyncGenerator[tuple[int, Letter]]:
         """Read all that is in a queue now, and return what is meant, with the tags."""
         unread = await reader.ready()
         while unread:
@@ -70,7 +70,9 @@ class Desk:
                     yield incoming.tag, letter
 
     @contextlib.asynccontextmanager
-    async def audited(self, what: str, why: str, details: dict[str, object]) -> AsyncIterator[Audit]:
+    async def audited(
+        self, what: str, why: str, details: dict[str, object]
+    ) -> AsyncIterator[Audit]:
         """Write down that something begins, and how it ended; nothing is done before the first.
 
         :param details: its filter and options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,6 +11,8 @@ from mqkit.checks import checked
 from mqkit.dead_letters.letters import Letter
 from mqkit.errors import OptionError
 from mqkit.message import HeaderValue
+
+_GROUP = re.compile("[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,20 @@ class Filter:
             if isinstance(given, str) or not all(isinstance(each, str) and each for each in given):
                 raise OptionError(f"Filter({name}=...) is a set of texts, none of them empty")
             object.__setattr__(self, name, frozenset(given))
+        for group in self.groups:
+            if not _GROUP.fullmatch(group):
+                raise OptionError(
+                    f"a group is named by eight hexadecimal digits, not {checked.shown(group)}"
+                )
+        self._check_times()
+        if self.handler is not None:
+            checked.name(self.handler, "Filter(handler=...)")
+        if not isinstance(self.headers, Mapping) or not all(
+            isinstance(name, str) and isinstance(value, str) for name, value in self.headers.items()
+        ):
+            raise OptionError("Filter(headers=...) is a dict of texts")
+
+    def _check_times(self) -> None:
         for name in ("since", "until"):
             given = getattr(self, name)
             if given is None:
@@ -45,13 +62,6 @@ class Filter:
                 raise OptionError(f"Filter({name}=...) is a datetime with a time zone")
         if self.since is not None and self.until is not None and self.since >= self.until:
             raise OptionError("Filter: since is not before until, so that nothing can match")
-        if self.handler is not None:
-            checked.name(self.handler, "Filter(handler=...)")
-        if not isinstance(self.headers, Mapping) or not all(
-            isinstance(name, str) and isinstance(value, str)
-            for name, value in self.headers.items()
-        ):
-            raise OptionError("Filter(headers=...) is a dict of texts")
 
     @property
     def is_empty(self) -> bool:

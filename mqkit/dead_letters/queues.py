@@ -8,12 +8,20 @@ from dataclasses import dataclass
 
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, explain
+from mqkit.broker.delays import look_for
+from mqkit.broker.moving import MOVING
 from mqkit.checks.names import check_name
 from mqkit.dead_letters.errors import DeadLettersInUseError, NotADeadLetterQueueError
 from mqkit.drivers.base import DriverChannel, QueueState
 from mqkit.errors import ChannelClosedError, TopologyError
 from mqkit.logging.shown import shown
-from mqkit.topology import DEAD_SUFFIX, MAX_QUEUE_NAME, UNLIMITED_DELIVERIES, Queue, dead_letter_queue
+from mqkit.topology import (
+    DEAD_SUFFIX,
+    MAX_QUEUE_NAME,
+    UNLIMITED_DELIVERIES,
+    Queue,
+    dead_letter_queue,
+)
 
 MAX_AUDIT = 10_000
 """Entries that the audit queue keeps; the oldest go first."""
@@ -80,19 +88,19 @@ async def lock(connection: Connection, names: Names, wait: float = LOCK_WAIT) ->
     while True:
         channel = await connection.channel()
         try:
-            await channel.declare_queue(
-                names.lock, durable=False, exclusive=True, auto_delete=True
-            )
+            await channel.declare_queue(names.lock, durable=False, exclusive=True, auto_delete=True)
             await channel.consume(names.lock, _ignore, _ignore_cancel)
         except ChannelClosedError as error:
             if error.code == ACCESS_REFUSED:
-                raise TopologyError(explain(f"queue {names.lock}", error.code, error.text)) from error
+                raise TopologyError(
+                    explain(f"queue {names.lock}", error.code, error.text)
+                ) from error
             if error.code != RESOURCE_LOCKED:
                 raise
             if time.monotonic() >= end:
                 raise DeadLettersInUseError(
-                    f"somebody else reads or moves the dead letters of {shown(names.queue)} now (the "
-                    f"queue {shown(names.lock)} is another connection's); try again when that is done"
+                    f"somebody else reads or moves the dead letters of {shown(names.queue)} now: "
+                    f"queue {shown(names.lock)} is another connection's; try again when it is done"
                 ) from error
             await asyncio.sleep(LOCK_AGAIN)
         else:
@@ -125,19 +133,21 @@ async def check(connection: Connection, names: Names) -> None:
         )
     difference = ""
     for kind in ("quorum", "classic"):
-        problem = await _declared_otherwise(connection, dead_letter_queue(Queue(names.queue, type=kind)))
+        problem = await _declared_otherwise(
+            connection, dead_letter_queue(Queue(names.queue, type=kind))
+        )
         if problem is None:
             break
         difference = difference or problem
     else:
         raise NotADeadLetterQueueError(
-            f"{difference}; it is no dead letter queue that mqkit has declared, and what is read from "
-            "it may be lost"
+            f"{difference}; it is no dead letter queue that mqkit has declared, and what is read "
+            "from it may be lost"
         )
     if state.consumers:
         raise DeadLettersInUseError(
-            f"queue {shown(names.dead)} has {state.consumers} consumer(s), which take its messages: "
-            "stop the handler of these dead letters first"
+            f"queue {shown(names.dead)} has {state.consumers} consumer(s), which take what is in "
+            "it: stop the handler of these dead letters first"
         )
 
 
@@ -167,6 +177,25 @@ async def find(connection: Connection, name: str) -> QueueState | None:
         return None
     await channel.close()
     return state
+
+
+async def check_is_not_moved(connection: Connection, names: Names) -> None:
+    """Check that no queue is being declared anew: binding one then would let messages come twice.
+
+    :raises DeadLettersInUseError: `mqkit topology apply` does so now
+    """
+    channel = await connection.channel()
+    try:
+        await look_for(channel, MOVING)
+    except ChannelClosedError as error:
+        if error.code != NOT_FOUND:
+            raise
+        return
+    await channel.close()
+    raise DeadLettersInUseError(
+        f"`mqkit topology apply` moves queues now, perhaps {shown(names.queue)}: replay when it is "
+        "done"
+    )
 
 
 async def declare_archive(connection: Connection, names: Names) -> None:

@@ -1,5 +1,4 @@
-"""Reads a queue without taking anything out of it, and acks what was moved. The only one here that
-acks.
+"""Reads a queue without taking anything out of it, and acks what was moved: nobody else here acks.
 
 What is read stays unacknowledged until the channel closes, by which the broker puts it back in its
 order. A consumer with a prefetch takes a part of the queue and is cancelled; the next one, on the
@@ -119,7 +118,7 @@ class Reader:
         if not self._channel.is_open:
             raise self._channel.closed.result().error()
 
-    def ack(self, tag: int) -> None:
+    def take_out(self, tag: int) -> None:
         """Take a message out of the queue: it is stored elsewhere, or to be dropped."""
         self._channel.ack(tag)
         self._acked = True

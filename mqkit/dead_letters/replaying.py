@@ -1,5 +1,4 @@
-"""Replays dead letters: to the queue that they came from, one after the other, while it watches
-what comes back.
+"""Replays dead letters to the queue that they came from, while it watches what comes back.
 
 Each is published and confirmed before it is acked here, and the next one is published only then.
 So where the process dies, one message at most is in both queues: its confirm has come and its ack
@@ -16,13 +15,10 @@ from dataclasses import dataclass
 
 from mqkit.checks import checked
 from mqkit.dead_letters.audit import NAMED, Audit
-from mqkit.dead_letters.errors import DeadLetterMoveError
 from mqkit.dead_letters.filters import Filter
 from mqkit.dead_letters.letters import Letter, read
 from mqkit.dead_letters.reader import Reader
-from mqkit.errors import InvalidMessageError, OptionError
-from mqkit.logging.shown import shown
-from mqkit.message import Message
+from mqkit.errors import OptionError
 
 READ_AHEAD = 64 * 1024 * 1024
 """Bytes of bodies that are held to be replayed. Until the whole queue was read, whatever arrives
@@ -93,15 +89,17 @@ class Replay:
         chosen: Filter,
         pace: Pace,
         audit: Audit,
-        copy: Callable[[Letter], Message],
-        send: Callable[[Message], Awaitable[None]],
+        store: Callable[[Letter], Awaitable[None]],
     ) -> None:
+        """Replay nothing yet.
+
+        :param store: publishes a message to where it came from, and waits until it is confirmed
+        """
         self._queue = queue
         self._filter = chosen
         self._pace = pace
         self._audit = audit
-        self._copy = copy
-        self._send = send
+        self._store = store
         self.result = Replayed(audit.run)
         self._next_at = 0.0
         self._left: int | None = None
@@ -162,14 +160,8 @@ class Replay:
             await asyncio.sleep(self._next_at - now)
         self._next_at = max(self._next_at, now - 1 / self._pace.rate) + 1 / self._pace.rate
         reader.check()
-        try:
-            await self._send(self._copy(letter))
-        except InvalidMessageError as error:
-            raise DeadLetterMoveError(
-                f"message {shown(letter.message_id)} (ref {letter.ref}) cannot be replayed: {error}; "
-                "it is where it was, and so are those after it"
-            ) from error
-        reader.ack(tag)
+        await self._store(letter)
+        reader.take_out(tag)
         self._held.popleft()
         self._size -= letter.size
         self._named -= 1

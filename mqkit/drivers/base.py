@@ -10,7 +10,7 @@ of `extra_headers`, of `reject` and of a close in order, which mqkit's own tests
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -293,6 +293,10 @@ class DriverChannel(Protocol):
         consumer gets what comes after it.
         """
         ...
+
+
+OpenChannel = Callable[[], Awaitable[DriverChannel]]
+"""Opens a channel, as soon as there is a connection."""
 
 
 class DriverConnection(Protocol):

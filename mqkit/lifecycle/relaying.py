@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mqkit.hooks.tracing import MessageTracing
 from mqkit.message import Message
-from mqkit.middleware import MessageTracing
 from mqkit.registration.transactions import SendWithin
 from mqkit.topology import Exchange
 

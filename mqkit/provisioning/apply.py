@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mqkit.broker.connection import Connection
-from mqkit.broker.declare import declare
-from mqkit.errors import ManagementError
+from mqkit.broker.declare import RESOURCE_LOCKED, declare
+from mqkit.broker.delays import bound_channel
+from mqkit.broker.moving import LOCK, move_names
+from mqkit.drivers.base import DriverChannel
+from mqkit.errors import ChannelClosedError, ManagementError, TopologyError
 from mqkit.management import ManagementApi
-from mqkit.provisioning.compare import compare
+from mqkit.provisioning.compare import compare, unused_bindings, unused_partitions
 from mqkit.provisioning.live import Live
-from mqkit.provisioning.look import look_by_amqp, look_by_management
+from mqkit.provisioning.look import detour_sources, look_by_amqp, look_by_management
+from mqkit.provisioning.moves import moves_of
+from mqkit.provisioning.moving.move import Move, Moved
+from mqkit.provisioning.moving.scaffold import Bound
+from mqkit.provisioning.moving.tools import Messages, Tools
 from mqkit.provisioning.plan import Change, Kind, Plan
 from mqkit.provisioning.wanted import Wanted
 from mqkit.topology import Topology
+
+WAIT = 600.0
 
 Tell = Callable[[str], None]
 """Says to a person what is being done."""
@@ -29,20 +38,26 @@ class Provisioner:
         wanted: Wanted,
         *,
         broker: str,
+        messages: Messages,
         api: ManagementApi | None = None,
         tell: Tell = lambda _: None,
+        wait: float = WAIT,
     ) -> None:
         """Look at nothing yet.
 
         :param connection: is open
         :param broker: the host, port and virtual host, for people and stored plans
+        :param messages: makes those that are moved
         :param api: the management API of the same broker; without it less is seen
+        :param wait: seconds to wait for services to let go of a queue that is moved
         """
         self._connection = connection
         self._wanted = wanted
         self._broker = broker
         self._api = api
         self._tell = tell
+        self._messages = messages
+        self._wait = wait
 
     async def look(self) -> Live:
         """Look at what the broker has.
@@ -80,9 +95,69 @@ class Provisioner:
         :raises ManagementError: as `look`
         :raises ChannelClosedError: the connection was lost meanwhile
         """
-        await self._check_same_broker(await self.look())
+        live = await self.look()
+        await self._check_same_broker(live)
         await self._create(plan)
+        moves = moves_of(self._wanted, live, plan, await self._detours(plan))
+        if moves:
+            await self._move(moves)
+        if prune:
+            await self._prune(await self.look())
         return (await self.plan()).changes
+
+    async def _detours(self, plan: Plan) -> dict[str, tuple[Bound, ...]]:
+        """Return what the detours of moves that were begun are bound to, by their queues."""
+        found = {}
+        for each in plan.changes:
+            if self._api is not None and each.kind is Kind.CHANGE:
+                detour = move_names(each.name).detour
+                found[each.name] = await detour_sources(self._api, detour)
+        return found
+
+    async def _move(self, moves: Sequence[Moved]) -> None:
+        """Move one queue after the other; nobody else moves any of this virtual host meanwhile."""
+        lock = await self._lock()
+        channel = await bound_channel(self._connection.channel, ())
+        await channel.close()
+        tools = Tools(
+            open_channel=self._connection.channel,
+            api=self._api,
+            messages=self._messages,
+            tell=self._tell,
+            wait=self._wait,
+        )
+        for each in moves:
+            await Move(each, tools).run()
+        await lock.delete_queue(LOCK)
+        await lock.close()
+
+    async def _lock(self) -> DriverChannel:
+        channel = await self._connection.channel()
+        try:
+            await channel.declare_queue(LOCK, durable=False, exclusive=True)
+        except ChannelClosedError as error:
+            if error.code != RESOURCE_LOCKED:
+                raise
+            raise TopologyError(
+                "another `mqkit topology apply` moves queues of this virtual host: wait for its end"
+            ) from error
+        return channel
+
+    async def _prune(self, live: Live) -> None:
+        """Take away bindings and partitions that are declared no more; the latter if empty."""
+        channel = await self._connection.channel()
+        for binding in unused_bindings(self._wanted, live):
+            await channel.unbind_queue(
+                binding.queue, binding.exchange, binding.routing_key, binding.arguments
+            )
+            self._tell(f"unbound queue {binding.queue} from exchange {binding.exchange}")
+        for queue in unused_partitions(self._wanted, live):
+            if queue.messages or queue.consumers:
+                self._tell(f"left queue {queue.name}: there is something in it, or a consumer")
+                continue
+            await channel.delete_queue(queue.name)
+            self._tell(f"deleted queue {queue.name}")
+        await channel.close()
 
     async def _create(self, plan: Plan) -> None:
         """Declare what is missing, and leave alone what is there otherwise."""

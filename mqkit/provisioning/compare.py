@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from mqkit.amqp.arguments import SINGLE_ACTIVE
+from mqkit.broker.moving import move_names
 from mqkit.provisioning.live import Live, LiveBinding, LiveExchange, LiveQueue
-from mqkit.provisioning.names import move_names
 from mqkit.provisioning.plan import Change, Kind
 from mqkit.provisioning.wanted import Wanted
 from mqkit.topology import Binding, Exchange, Queue
@@ -18,17 +18,15 @@ from mqkit.topology import Binding, Exchange, Queue
 
 def compare(wanted: Wanted, live: Live) -> tuple[Change, ...]:
     """List what differs: exchanges, then queues, then bindings, then what policies break."""
-    return tuple(
-        (
-            *_exchanges(wanted, live),
-            *_queues(wanted, live),
-            *_partitions(wanted, live),
-            *_bindings(wanted, live),
-            *(
-                Change(Kind.DRIFT, "policy", name, detail)
-                for name, detail in (_split(each) for each in live.problems)
-            ),
-        )
+    return (
+        *_exchanges(wanted, live),
+        *_queues(wanted, live),
+        *_partitions(wanted, live),
+        *_bindings(wanted, live),
+        *(
+            Change(Kind.DRIFT, "policy", name, detail)
+            for name, detail in (_split(each) for each in live.problems)
+        ),
     )
 
 
@@ -98,7 +96,7 @@ def _change(queue: Queue, there: LiveQueue, detail: str) -> Change:
 
 
 def _kind_of(queue: Queue) -> str:
-    words = [queue.type]
+    words: list[str] = [queue.type]
     if not queue.durable:
         words.append("transient")
     if queue.is_single:
@@ -156,7 +154,6 @@ def live_partitions(queue: str, live: Live) -> list[LiveQueue]:
 
 
 def _bindings(wanted: Wanted, live: Live) -> Iterator[Change]:
-    declared = {_key(each) for each in wanted.topology.bindings}
     there = {_live_key(each) for each in live.bindings or ()}
     moving = {q.name for q in wanted.topology.queues if move_names(q.name).held in live.queues}
     for each in wanted.topology.bindings:
@@ -165,16 +162,31 @@ def _bindings(wanted: Wanted, live: Live) -> Iterator[Change]:
             continue
         if missing or (live.bindings is not None and _key(each) not in there):
             yield Change(Kind.CREATE, "binding", each.queue, _shown(*_key(each)[1:3]))
-    handled = {each.queue.name for each in wanted.handlers}
-    for found in live.bindings or ():
-        if found.queue in handled and _live_key(found) not in declared:
-            yield Change(
-                Kind.UNUSED,
-                "binding",
-                found.queue,
-                _shown(found.exchange, found.routing_key),
-                "messages still come by it",
-            )
+    for found in unused_bindings(wanted, live):
+        where = _shown(found.exchange, found.routing_key)
+        yield Change(Kind.UNUSED, "binding", found.queue, where, "messages still come by it")
+
+
+def unused_bindings(wanted: Wanted, live: Live) -> list[LiveBinding]:
+    """Return the bindings of handlers' queues that nobody declares."""
+    declared = {_key(each) for each in wanted.topology.bindings}
+    handled = {each.queue.name for each in wanted.handlers if each.queue.declare}
+    return [
+        each
+        for each in live.bindings or ()
+        if each.queue in handled and _live_key(each) not in declared
+    ]
+
+
+def unused_partitions(wanted: Wanted, live: Live) -> list[LiveQueue]:
+    """Return the partitions of handlers' queues that nobody declares."""
+    declared = {each.name for each in wanted.topology.queues}
+    return [
+        each
+        for handler in wanted.handlers
+        for each in live_partitions(handler.queue.name, live)
+        if each.name not in declared
+    ]
 
 
 Key = tuple[str, str, str, str]
@@ -230,12 +242,11 @@ def _differences(
         if a != b
     ]
     a, b = _plain(there), _plain(here)
-    for name in sorted({*a, *b}):
-        if a.get(name, _NONE) != b.get(name, _NONE):
-            found.append(
-                f"{name} is {_value(a.get(name, _NONE))} on the broker, "
-                f"{_value(b.get(name, _NONE))} here"
-            )
+    found += [
+        f"{name} is {_value(a.get(name, _NONE))} on the broker, {_value(b.get(name, _NONE))} here"
+        for name in sorted({*a, *b})
+        if a.get(name, _NONE) != b.get(name, _NONE)
+    ]
     return "; ".join(found)
 
 

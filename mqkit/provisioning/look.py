@@ -9,14 +9,15 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from mqkit.broker.declare import ACCESS_REFUSED, NOT_FOUND, OpenChannel, declare_exchange, explain
+from mqkit.broker.declare import ACCESS_REFUSED, NOT_FOUND, declare_exchange, explain
 from mqkit.broker.delays import DELIVER
+from mqkit.broker.moving import move_names
 from mqkit.broker.policies import problems
-from mqkit.drivers.base import DriverChannel, QueueState
+from mqkit.drivers.base import DriverChannel, OpenChannel, QueueState
 from mqkit.errors import ChannelClosedError, ManagementError
 from mqkit.management import ManagementApi
 from mqkit.provisioning.live import Live, LiveBinding, LiveExchange, LiveQueue
-from mqkit.provisioning.names import move_names
+from mqkit.provisioning.moving.scaffold import Bound
 from mqkit.provisioning.wanted import Wanted
 from mqkit.topology import MAX_PARTITIONS, Exchange, Queue
 
@@ -146,12 +147,25 @@ def _bound(api: ManagementApi, queue: str) -> Iterable[LiveBinding]:
             yield LiveBinding(queue, it["source"], it["routing_key"], arguments)
 
 
+async def detour_sources(api: ManagementApi, detour: str) -> tuple[Bound, ...]:
+    """Return what the detour of a move that was begun is bound to.
+
+    :raises ManagementError: the API cannot be asked
+    """
+    found = await api.ask("exchanges", detour, "bindings", query="/destination")
+    bound = []
+    for each in _listed(api, found or []):
+        it = _checked(api, each, "source", "routing_key", "arguments")
+        bound.append(Bound(it["source"], it["routing_key"], _arguments(it["arguments"])))
+    return tuple(bound)
+
+
 def _is_moves(exchange: str, queue: str) -> bool:
     return exchange == move_names(queue).detour
 
 
 async def look_by_amqp(open_channel: OpenChannel, server: str, wanted: Wanted) -> Live:
-    """Look by AMQP alone: what is there is declared as wanted, and the refusal tells the difference.
+    """Look by AMQP alone: what is there is declared as wanted, and a refusal tells the difference.
 
     :raises ChannelClosedError: the connection was lost meanwhile
     """

@@ -14,11 +14,11 @@ from mqkit.checks.checked import Seconds
 from mqkit.clock import Clock
 from mqkit.drivers.base import Driver
 from mqkit.errors import ConfigurationError, PublisherClosedError
+from mqkit.hooks.tracing import MessageTracing
 from mqkit.limits import Limits
 from mqkit.message import Message
-from mqkit.middleware import MessageTracing
 from mqkit.publishing.exchanges import ExchangeCheck
-from mqkit.publishing.pipeline import OnConfirmed
+from mqkit.publishing.pipeline import OnConfirmed, OnEnded
 from mqkit.publishing.verdicts import publish_error
 from mqkit.settings import BrokerUrl
 from mqkit.system.machine import Machine
@@ -38,6 +38,8 @@ class Options(TypedDict, total=False):
     window: int
     limits: Limits
     on_confirmed: OnConfirmed | None
+    on_ended: OnEnded | None
+    """Is told how each publish ended; not for a publisher with a URL."""
     check_exchange: ExchangeCheck | None
     """Refuses an `Exchange` that may not be published to; not for a publisher with a URL."""
     tracing: MessageTracing | None

@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+)
 from dataclasses import dataclass
 from typing import Any
 
 from mqkit.checks.checked import shown
-from mqkit.clock import loop_clock
+from mqkit.clock import loop_clock, monotonic
 from mqkit.drivers.base import Acked, Verdict
 from mqkit.errors import InvalidMessageError, MqkitError, OptionError
+from mqkit.hooks.tracing import MessageTracing, PublishSpan
 from mqkit.logging.error_reports import log_error
 from mqkit.message import Message, maker
-from mqkit.middleware import MessageTracing, PublishSpan
 from mqkit.publishing.outgoing import Outgoing
 from mqkit.publishing.sender import Sender, Unconfirmed
 
@@ -26,6 +33,13 @@ OnConfirmed = Callable[[Message], None]
 
 It is called on the event loop and must return at once. What it raises is logged: the message is
 published all the same.
+"""
+
+
+OnEnded = Callable[[Message, float, BaseException | None], None]
+"""Called when a publish has ended: with its seconds, and its error if it was not confirmed.
+
+It is called on the event loop, must return at once, and raises nothing.
 """
 
 
@@ -47,6 +61,24 @@ def teller(on_confirmed: OnConfirmed | None, option: str) -> OnConfirmed:
                 log_error(logger, logging.ERROR, text, error=error)
 
     return tell
+
+
+async def told(
+    message: Message, sending: Awaitable[None], tell: OnConfirmed, on_ended: OnEnded | None
+) -> None:
+    """Wait until a message is sent, and tell that it is confirmed, and how its publish ended."""
+    if on_ended is None:
+        await sending
+        tell(message)
+        return
+    began = monotonic()
+    try:
+        await sending
+    except BaseException as error:
+        on_ended(message, monotonic() - began, error)
+        raise
+    tell(message)
+    on_ended(message, monotonic() - began, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +136,7 @@ class PublishPipeline:
         sender: Sender,
         tell: OnConfirmed,
         seconds: float,
+        on_ended: OnEnded | None = None,
         tracing: MessageTracing | None = None,
     ) -> None:
         """Publish nothing yet.
@@ -115,6 +148,7 @@ class PublishPipeline:
         self._tracing = tracing
         self._spans: dict[int, PublishSpan] = {}
         self._tell = tell
+        self._on_ended = on_ended
         self._seconds = seconds
         self._now = loop_clock()
         self._begun = self._ended = 0
@@ -170,13 +204,13 @@ class PublishPipeline:
         self._start(index, message)
 
     def _start(self, index: int, message: Message) -> None:
+        began = self._now()
         try:
-            began = self._now()
             if self._held or self._tasks or not self._write(index, message, began, self._seconds):
                 self._held.append((index, message, began))
                 self._write_held()
         except MqkitError as error:
-            self._finish(index, message.properties.message_id, error)
+            self._end(index, message, began, error)
 
     def _write(self, index: int, message: Message, began: float, left: float) -> bool:
         """Write a message now, or return False if it must wait; `left` are the seconds it has."""
@@ -195,12 +229,13 @@ class PublishPipeline:
                 written = left > 0 and self._write(index, message, began, left)
             except MqkitError as error:
                 self._held.popleft()
-                self._finish(index, message.properties.message_id, error)
+                self._end(index, message, began, error)
                 continue
             if not written:
                 if self._in_flight:
                     return
-                self._finish_later(index, message, self._sender.send(message, self._seconds, began))
+                sending = self._sender.send(message, self._seconds, began)
+                self._finish_later(index, message, began, sending)
             self._held.popleft()
 
     def cancel(self) -> None:
@@ -224,24 +259,26 @@ class PublishPipeline:
         message = in_flight.message
         if isinstance(verdict, Acked):
             self._tell(message)
+            if self._on_ended is not None:
+                self._on_ended(message, self._now() - in_flight.began, None)
             self._finish(in_flight.index, message.properties.message_id)
         else:
             sending = self._sender.resend(message, verdict, self._seconds, in_flight.began)
-            self._finish_later(in_flight.index, message, sending)
+            self._finish_later(in_flight.index, message, in_flight.began, sending)
         if self._held:
             self._write_held()
 
     def _finish_later(
-        self, index: int, message: Message, sending: Coroutine[Any, Any, None]
+        self, index: int, message: Message, began: float, sending: Coroutine[Any, Any, None]
     ) -> None:
         async def send() -> None:
             try:
                 await sending
             except MqkitError as error:
-                self._finish(index, message.properties.message_id, error)
+                self._end(index, message, began, error)
             else:
                 self._tell(message)
-                self._finish(index, message.properties.message_id)
+                self._end(index, message, began)
 
         task = asyncio.create_task(send())
         self._tasks[task] = None
@@ -256,6 +293,13 @@ class PublishPipeline:
     def _fail(self, error: BaseException) -> None:
         self._defect = error
         self._changed.set()
+
+    def _end(
+        self, index: int, message: Message, began: float, error: MqkitError | None = None
+    ) -> None:
+        if self._on_ended is not None:
+            self._on_ended(message, self._now() - began, error)
+        self._finish(index, message.properties.message_id, error)
 
     def _finish(self, index: int, message_id: str | None, error: MqkitError | None = None) -> None:
         if self._spans:

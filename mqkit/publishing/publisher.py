@@ -17,9 +17,9 @@ from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
 from mqkit.clock import Clock, utc_now
 from mqkit.drivers.base import Driver, Incoming
+from mqkit.hooks.tracing import MessageTracing, checked_tracing
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message, maker
-from mqkit.middleware import MessageTracing, checked_tracing
 from mqkit.publishing.exchanges import Exchanges
 from mqkit.publishing.lifetime import CLOSE_TIMEOUT, Lifetime, Options, wait_for_all
 from mqkit.publishing.outgoing import MessageIds, Outgoing, RequestOptions, destination, to_message
@@ -29,6 +29,7 @@ from mqkit.publishing.pipeline import (
     PublishResult,
     publish_each,
     teller,
+    told,
 )
 from mqkit.publishing.replies import ReplyDecoders, read_reply
 from mqkit.publishing.requests import Requester
@@ -122,6 +123,7 @@ class Publisher:
             checked.name(self._app_id, "Publisher(app_id=...)")
         self._tracing = checked_tracing(options.get("tracing"), "Publisher(tracing=...)")
         self._tell = teller(options.get("on_confirmed"), "Publisher(on_confirmed=...)")
+        self._on_ended = options.get("on_ended")
         self._lifetime = lifetime
         self._exchanges = Exchanges(options.get("check_exchange"))
         self._clock = clock = options.get("clock", utc_now)
@@ -129,7 +131,7 @@ class Publisher:
         self._sender = Sender(connection, self._exchanges, window=window, clock=clock)
         self.new_id = MessageIds(options.get("machine", MACHINE).random_bytes)
         self._requester = Requester(
-            connection, self._exchanges, self.new_id, window=window, on_confirmed=self._tell
+            connection, self._exchanges, self.new_id, self._tell, self._on_ended, window=window
         )
         self._decoders = ReplyDecoders()
 
@@ -239,11 +241,12 @@ class Publisher:
             at=at,
         )
         message = self._to_message(outgoing)
+        sending = self._sender.send(message, self._seconds(timeout))
         if self._tracing is None:
-            await self._send(message, timeout)
+            await told(message, sending, self._tell, self._on_ended)
             return message.properties.message_id or ""
         with self._tracing.publishing(message):
-            await self._send(message, timeout)
+            await told(message, sending, self._tell, self._on_ended)
         return message.properties.message_id or ""
 
     async def send(
@@ -262,15 +265,12 @@ class Publisher:
         """
         if asyncio.get_running_loop() is not self._lifetime.usable_on:
             self._lifetime.check(message)
+        seconds = self._seconds(timeout)
         if declare is None:
-            await self._send(message, timeout)
+            sending = self._sender.send(message, seconds)
         else:
-            await self._sender.send_declaring(message, self._seconds(timeout), declare)
-            self._tell(message)
-
-    async def _send(self, message: Message, timeout: Seconds | None) -> None:  # noqa: ASYNC109
-        await self._sender.send(message, self._seconds(timeout))
-        self._tell(message)
+            sending = self._sender.send_declaring(message, seconds, declare)
+        await told(message, sending, self._tell, self._on_ended)
 
     @overload
     async def request(
@@ -396,4 +396,4 @@ class Publisher:
 
     def pipeline(self, seconds: float) -> PublishPipeline:
         """Make what publishes many, for who begins each and takes the results by himself."""
-        return PublishPipeline(self._sender, self._tell, seconds, self._tracing)
+        return PublishPipeline(self._sender, self._tell, seconds, self._on_ended, self._tracing)

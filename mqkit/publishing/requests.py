@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Self
 
 from mqkit.broker.connection import Connection
+from mqkit.clock import monotonic
 from mqkit.drivers.base import Closed, DriverChannel, Gone, Incoming, Verdict
 from mqkit.errors import (
     BrokerError,
@@ -26,6 +27,7 @@ from mqkit.message import Message
 from mqkit.publishing.channel import PublishChannel
 from mqkit.publishing.confirms import ConfirmChannel
 from mqkit.publishing.exchanges import Exchanges
+from mqkit.publishing.pipeline import OnEnded
 from mqkit.publishing.replies import DIRECT_REPLY_TO
 from mqkit.publishing.verdicts import Progress, Stage, judge
 
@@ -104,13 +106,15 @@ class Requester:
         connection: Connection,
         exchanges: Exchanges,
         new_id: Callable[[], str],
+        on_confirmed: Callable[[Message], None],
+        on_ended: OnEnded | None = None,
         *,
         window: int,
-        on_confirmed: Callable[[Message], None],
     ) -> None:
         self._window = asyncio.Semaphore(window)
         self._channel = PublishChannel(connection, exchanges, ReplyChannel.open)
         self._on_confirmed = on_confirmed
+        self._on_ended = on_ended
         self._new_id = new_id
         self._asking = 0
         self._none_asking = asyncio.Event()
@@ -125,17 +129,32 @@ class Requester:
         )
         request = replace(request, properties=properties, mandatory=True)
         progress = Progress()
+        began = monotonic()
         self._asking += 1
         self._none_asking.clear()
         try:
-            async with asyncio.timeout(seconds):
-                return await self._answer(request, progress)
-        except TimeoutError:
-            raise self._deadline_passed(request, progress, seconds) from None
+            return await self._ask(request, progress, seconds, began)
+        except BaseException as error:
+            if progress.stage is not Stage.REPLY:
+                self._end(request, began, error)
+            raise
         finally:
             self._asking -= 1
             if not self._asking:
                 self._none_asking.set()
+
+    async def _ask(
+        self, request: Message, progress: Progress, seconds: float, began: float
+    ) -> Incoming:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._answer(request, progress, began)
+        except TimeoutError:
+            raise self._deadline_passed(request, progress, seconds) from None
+
+    def _end(self, request: Message, began: float, error: BaseException | None = None) -> None:
+        if self._on_ended is not None:
+            self._on_ended(request, monotonic() - began, error)
 
     async def idle(self) -> None:
         """Wait until every request that was given has its reply, or has failed."""
@@ -145,7 +164,7 @@ class Requester:
         """Refuse further requests; those that wait for their reply have lost it."""
         await self._channel.close()
 
-    async def _answer(self, request: Message, progress: Progress) -> Incoming:
+    async def _answer(self, request: Message, progress: Progress, began: float) -> Incoming:
         answer: Answer = asyncio.get_running_loop().create_future()
         channel: ReplyChannel | None = None
         try:
@@ -162,6 +181,7 @@ class Requester:
             if judgement is None:
                 progress.stage = Stage.REPLY
                 self._on_confirmed(request)
+                self._end(request, began)
             reply = await answer
             if isinstance(reply, Gone):
                 # It is not written again: unlike a message, a request must not be handled twice

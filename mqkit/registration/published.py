@@ -6,26 +6,30 @@ from collections.abc import Iterable
 
 from mqkit.checks import checked
 from mqkit.errors import ConfigurationError
-from mqkit.topology import Exchange, Topology, difference
+from mqkit.topology import Exchange, Sent, Topology, difference
 
 
-def checked_publishes(exchanges: Iterable[Exchange], what: str) -> Topology:
-    """Check `Service(publishes=...)`, and return what is to be declared for it.
+def checked_publishes(
+    exchanges: Iterable[Exchange | Sent], what: str
+) -> tuple[Topology, tuple[Sent, ...]]:
+    """Check `Service(publishes=...)`; return what is to be declared for it, and what it says.
 
     :raises ConfigurationError: there is something else in it than exchanges, or one in two ways
     """
-    if isinstance(exchanges, Exchange) or not isinstance(exchanges, Iterable):
+    if isinstance(exchanges, Exchange | Sent) or not isinstance(exchanges, Iterable):
         raise ConfigurationError(
             f"{what}: publishes takes a list of Exchange, not {checked.shown(exchanges)}"
         )
-    found = tuple(exchanges)
+    given = tuple(exchanges)
+    sent = tuple(each for each in given if isinstance(each, Sent))
+    found = tuple(each.source.exchange if isinstance(each, Sent) else each for each in given)
     for each in found:
         if not isinstance(each, Exchange):
             raise ConfigurationError(
                 f"{what}: publishes takes Exchange(...), not {checked.shown(each)}"
             )
     try:
-        return Topology().merge(Topology(exchanges=found))
+        return Topology().merge(Topology(exchanges=found)), sent
     except ConfigurationError as error:
         raise ConfigurationError(f"{what}: publishes: {error}") from error
 

@@ -14,9 +14,10 @@ from mqkit.checks.calls import names_its_options
 from mqkit.checks.checked import Seconds
 from mqkit.checks.names import check_name
 from mqkit.errors import ConfigurationError, HandlerError
+from mqkit.hooks.tracing import MessageTracing, checked_tracing
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.logging.error_reports import Detail
-from mqkit.middleware import MessageTracing, Middleware, checked_tracing
+from mqkit.middleware import Middleware
 from mqkit.pause import Pause
 from mqkit.registration.handler import Handler
 from mqkit.registration.injection import Provider, Scope, batch_plan, plan, provider
@@ -49,7 +50,7 @@ from mqkit.registration.transactions import (
     needs_transaction,
 )
 from mqkit.retry import Retry
-from mqkit.topology import Exchange, Queue, Source, Topology
+from mqkit.topology import Exchange, Queue, Sent, Source, Topology
 
 MAX_SERVICE_NAME = 200
 """Bytes: it is the `app-id` of messages, a short string, and begins the names of connections."""
@@ -78,7 +79,8 @@ class Service:
 
     `publishes` are the exchanges that it publishes to, which are declared when it starts. Where it
     is given, a publish to any other `Exchange` is refused, those of its bindings apart; to the
-    name of an exchange it is not.
+    name of an exchange it is not. `Exchange.carries(key, Order)` in it says what is published
+    there, too, for `mqkit asyncapi`; nothing is refused for it.
 
     `pause` says when a handler that does not state its own stops consuming for a while, because
     something that it depends on is down. Each handler is paused by itself.
@@ -105,7 +107,7 @@ class Service:
         store: TransactionalStore | None = None,
         limits: Limits = DEFAULT_LIMITS,
         pause: Pause | None = None,
-        publishes: Iterable[Exchange] | None = None,
+        publishes: Iterable[Exchange | Sent] | None = None,
         log_errors: Detail = "text",
         masks: Iterable[str | re.Pattern[str]] = (),
         tracing: MessageTracing | None = None,
@@ -133,7 +135,7 @@ class Service:
         self._sagas: dict[str, Any] = {}
         self._providers: dict[Any, Provider] = {}
         self._is_told = publishes is not None
-        self._published = checked_publishes(publishes or (), f"service {name!r}")
+        self._published, self.sent = checked_publishes(publishes or (), f"service {name!r}")
         self._topology = self._published
 
     def __repr__(self) -> str:
@@ -153,6 +155,11 @@ class Service:
     def topology(self) -> Topology:
         """All that it needs on the broker: what its handlers need, and what it publishes to."""
         return self._topology
+
+    @property
+    def published(self) -> tuple[Exchange, ...]:
+        """The exchanges of its `publishes`."""
+        return self._published.exchanges
 
     @property
     def check_exchange(self) -> PublishCheck | None:

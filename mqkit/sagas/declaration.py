@@ -43,8 +43,8 @@ class SagaOptions:
     version: int
     keep: float
     retry: Retry | None
-    publishes: tuple[str, ...]
-    """What `compensated` publishes, for the diagram."""
+    publishes: tuple[type | str, ...]
+    """What `compensated` publishes: types, or names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,8 +65,13 @@ class Declared:
     existing: Found = Found.IGNORE
     compensating: Found = Found.IGNORE
     completed: Found = Found.IGNORE
-    publishes: tuple[str, ...] = field(default=())
-    """What it publishes, by name, for the diagram."""
+    publishes: tuple[type | str, ...] = field(default=())
+    """The messages that it publishes: their types, or their names."""
+
+    @property
+    def published_names(self) -> tuple[str, ...]:
+        """The names of what it publishes."""
+        return names_of(self.publishes)
 
 
 def starts(
@@ -100,7 +105,7 @@ def starts(
                 bind=bind,
                 existing=_checked(Found, existing, function, "existing"),
                 completed=_checked(Found, completed, function, "completed"),
-                publishes=_names(publishes, function),
+                publishes=_said(publishes, function),
             ),
         )
 
@@ -138,7 +143,7 @@ def continues(
                 missing=_checked(Missing, missing, function, "missing"),
                 compensating=_checked(Found, compensating, function, "compensating"),
                 completed=_checked(Found, completed, function, "completed"),
-                publishes=_names(publishes, function),
+                publishes=_said(publishes, function),
             ),
         )
 
@@ -161,8 +166,8 @@ def on_timeout(
 
     def declare(function: F) -> F:
         checked.name(name, f"{_what(function)}: on_timeout", error=HandlerError)
-        names = _names(publishes, function)
-        return _declare(function, Declared(Kind.TIMEOUT, queue, options, name, publishes=names))
+        said = _said(publishes, function)
+        return _declare(function, Declared(Kind.TIMEOUT, queue, options, name, publishes=said))
 
     return declare
 
@@ -184,8 +189,8 @@ def compensates(
 
     def declare(function: F) -> F:
         checked.name(step, f"{_what(function)}: compensates", error=HandlerError)
-        names = _names(publishes, function)
-        return _declare(function, Declared(Kind.COMPENSATES, queue, options, step, publishes=names))
+        said = _said(publishes, function)
+        return _declare(function, Declared(Kind.COMPENSATES, queue, options, step, publishes=said))
 
     return declare
 
@@ -221,12 +226,17 @@ def _checked(kind: type[E], value: object, function: Callable[..., Any], option:
     raise HandlerError(f"{_what(function)}: {option} takes {members}, not {checked.shown(value)}")
 
 
-def _names(publishes: Iterable[type | str], function: Callable[..., Any]) -> tuple[str, ...]:
+def _said(publishes: Iterable[type | str], function: Callable[..., Any]) -> tuple[type | str, ...]:
     return checked_publishes(publishes, _what(function))
 
 
-def checked_publishes(publishes: Any, what: str) -> tuple[str, ...]:
-    """Check what is said to be published, and return it as names.
+def names_of(publishes: Iterable[type | str]) -> tuple[str, ...]:
+    """Return the names of messages that are said to be published."""
+    return tuple(each if isinstance(each, str) else each.__name__ for each in publishes)
+
+
+def checked_publishes(publishes: Any, what: str) -> tuple[type | str, ...]:
+    """Check what is said to be published.
 
     :raises HandlerError: it is no list of types and names
     """
@@ -235,7 +245,7 @@ def checked_publishes(publishes: Any, what: str) -> tuple[str, ...]:
         found = list(publishes)
         wrong = [each for each in found if not isinstance(each, type | str)]
         if not wrong:
-            return tuple(one if isinstance(one, str) else one.__name__ for one in found)
+            return tuple(found)
         each = wrong[0]
     raise HandlerError(
         f"{what}: publishes takes a list of types of messages, or of their names, "

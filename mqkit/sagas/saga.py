@@ -25,7 +25,7 @@ from mqkit.sagas.declaration import (
     declaration_of,
 )
 from mqkit.sagas.declared import checked_publishes
-from mqkit.sagas.diagram import diagram
+from mqkit.sagas.diagram import diagram, diagram_svg
 from mqkit.sagas.errors import SagaStateError
 from mqkit.sagas.handlers import saga_handlers
 from mqkit.sagas.running import PublishOptions, Run, end_compensation
@@ -81,8 +81,8 @@ class Saga(Generic[S]):
         checked.count(version, f"{what}: version", most=MAX_VERSION, error=HandlerError)
         kept = checked.seconds(keep, f"{what}: keep", most=MAX_KEEP, error=HandlerError)
         policy = checked_retry(retry, what)
-        names = checked_publishes(publishes, what)
-        setattr(cls, OPTIONS, SagaOptions(name, version, kept, policy, names))
+        said = checked_publishes(publishes, what)
+        setattr(cls, OPTIONS, SagaOptions(name, version, kept, policy, said))
 
     @classmethod
     def declaration(cls) -> Declaration:
@@ -99,6 +99,14 @@ class Saga(Generic[S]):
         :raises HandlerError: it cannot work
         """
         return diagram(cls.declaration())
+
+    @classmethod
+    def diagram_svg(cls) -> str:
+        """Draw what `diagram` does as SVG, which stands by itself.
+
+        :raises HandlerError: it cannot work
+        """
+        return diagram_svg(cls.declaration())
 
     @classmethod
     def __mqkit_saga__(cls, transaction_type: type[Any]) -> tuple[str, list[SagaHandler]]:

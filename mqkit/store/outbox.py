@@ -11,13 +11,27 @@ relay looks into.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, not_, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import ConfigurationError, StoreError
@@ -25,7 +39,7 @@ from mqkit.logging.error_texts import masked_text
 from mqkit.message import Message, maker
 from mqkit.store.database.dialects import Dialect, key_hash
 from mqkit.store.database.pool import Database
-from mqkit.store.schema import outbox
+from mqkit.store.schema import UtcTime, outbox
 from mqkit.store.serialization import (
     declaration_to_text,
     properties_from_text,
@@ -270,7 +284,7 @@ class Outbox:
     async def waiting(self) -> Sequence[int]:
         """Return the shards that have messages, whether they may be published now or not."""
         async with self.database.reading() as connection:
-            found = await connection.execute(self.database.dialect.filled_shards(outbox))
+            found = await connection.execute(_filled(self.database.dialect))
             return list(found.scalars())
 
     async def unpublished(self, now: datetime, limit: int) -> list[Unpublished]:
@@ -285,7 +299,7 @@ class Outbox:
                 columns.attempts,
                 columns.error,
                 columns.retry_at,
-                func.coalesce(_held(outbox, now), False).label("is_held"),
+                func.coalesce(_held(outbox, now, _longest(now)), False).label("is_held"),
             )
             .where(columns.shard >= 0)
             .order_by(columns.id)
@@ -323,13 +337,38 @@ class Outbox:
             return int(found.scalar_one())
 
 
-def _held(table: Any, now: datetime) -> ColumnElement[bool]:
-    """Match messages that wait after a refusal.
+def _held(table: Any, now: Any, longest: Any) -> ColumnElement[bool]:
+    """Match messages that wait after a refusal, until a time that is not after `longest`.
 
     A time that is further ahead than any wait was written by a clock that has jumped since.
     """
-    longest = now + timedelta(seconds=MAX_RETRY_WAIT)
     return and_(table.c.retry_at.is_not(None), table.c.retry_at > now, table.c.retry_at <= longest)
+
+
+def _longest(now: datetime) -> datetime:
+    return now + timedelta(seconds=MAX_RETRY_WAIT)
+
+
+@functools.lru_cache(maxsize=16)
+def _free(dialect: Dialect) -> Select[Any]:
+    """Select what may be published now; made once, as that takes longer than to run it."""
+    times = bindparam("now", type_=UtcTime), bindparam("longest", type_=UtcTime)
+    before = outbox.alias("before")
+    # The one that waits is the first of its key: what came before it was published and taken out.
+    # All keys at once, and not a look for each row: a key may have a long queue behind it.
+    waiting = select(before.c.order_key).where(
+        before.c.order_key.is_not(None), _held(before, *times)
+    )
+    free = and_(
+        not_(func.coalesce(_held(outbox, *times), False)),
+        or_(outbox.c.order_key.is_(None), outbox.c.order_key.not_in(waiting)),
+    )
+    return dialect.of_shards(outbox, free)
+
+
+@functools.lru_cache(maxsize=16)
+def _filled(dialect: Dialect) -> Select[Any]:
+    return dialect.filled_shards(outbox)
 
 
 async def _entries(
@@ -339,15 +378,8 @@ async def _entries(
     limit: int,
     now: datetime,
 ) -> list[Entry]:
-    before = outbox.alias("before")
-    # The one that waits is the first of its key: what came before it was published and taken out.
-    # All keys at once, and not a look for each row: a key may have a long queue behind it.
-    waiting = select(before.c.order_key).where(before.c.order_key.is_not(None), _held(before, now))
-    free = and_(
-        not_(func.coalesce(_held(outbox, now), False)),
-        or_(outbox.c.order_key.is_(None), outbox.c.order_key.not_in(waiting)),
-    )
-    rows = (await connection.execute(dialect.of_shards(outbox, shards, free, limit))).all()
+    parameters = {"shards": list(shards), "limit": limit, "now": now, "longest": _longest(now)}
+    rows = (await connection.execute(_free(dialect), parameters)).all()
     entries = [_entry(row.id, row.order_key, row.attempts, row.message_id, row) for row in rows]
     # The plan gives them in order, and nothing in SQL promises it.
     entries.sort(key=attrgetter("id"))

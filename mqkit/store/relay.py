@@ -57,6 +57,14 @@ ROUND_TIME = 5.0
 PUBLISH_TIMEOUT = 10.0
 """Seconds for one confirm. With `ROUND_TIME`, the longest that a round holds a transaction open."""
 
+MUCH = 50
+"""Messages of a sweep from which on there is much to publish."""
+
+TOGETHER = 0.05
+"""Seconds between the beginnings of two sweeps while there is much to publish, and no backlog. Its
+statements cost a sweep as much for one message as for a hundred, and the handlers of this process,
+whose commits wake it, go without what it takes."""
+
 BACKOFF_MAX = 10.0
 """Seconds; no wait after a round that failed is longer."""
 
@@ -133,6 +141,7 @@ class Relay:
         purge_at = loop.time()
         while not self._stopping:
             self._wake.clear()
+            began, before = loop.time(), self.published
             try:
                 busy = await self._sweep_once()
                 if loop.time() >= purge_at:
@@ -149,6 +158,8 @@ class Relay:
             self._outage.up("outbox", "publishing again")
             if not busy:
                 await self._pause(self._sweep)
+            elif MUCH <= self.published - before < FIRST_BATCH:
+                await asyncio.sleep(began + TOGETHER - loop.time())
 
     async def _sweep_once(self) -> bool:
         """Publish from all shards once, and tell whether anything was published.

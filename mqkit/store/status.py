@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -90,3 +91,17 @@ async def message_status(database: Database, message_id: str) -> list[MessageSta
         *found,
         *sorted((*done.values(), *others), key=lambda s: (s.updated_at, s.handler or "")),
     ]
+
+
+async def handled_ids(
+    database: Database, consumer: tuple[str, str], message_ids: Sequence[str]
+) -> set[str]:
+    """Return those messages that the inbox has for a handler and its queue.
+
+    :raises StoreUnavailableError: the database is away
+    """
+    ids = [each for each in message_ids if each and writable(each) == each]
+    async with database.reading() as connection:
+        rows = await database.dialect.find_inbox(connection, ids, consumer)
+    # A row of another id may have the same hash.
+    return {row[0] for row in rows}.intersection(ids)

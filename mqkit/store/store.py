@@ -14,11 +14,12 @@ from mqkit.clock import Clock, utc_now
 from mqkit.errors import StatementError, StoreError, StoreUnavailableError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import Delivery
-from mqkit.middleware import Observer
+from mqkit.middleware import Observer, StoreReading
 from mqkit.outcome import Outcome
 from mqkit.registration.sagas import SagaRow
 from mqkit.registration.transactions import HandlerPolicy, SendWithin
 from mqkit.store import inbox
+from mqkit.store.backlog import backlog
 from mqkit.store.database.owner import Owner
 from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
 from mqkit.store.database.url import url_now
@@ -31,7 +32,7 @@ from mqkit.store.running.once import Once, RunMany
 from mqkit.store.running.runs import Runs
 from mqkit.store.sagas import SagaStory, purge_sagas, saga_list, saga_stories
 from mqkit.store.states import State, StateRecorder
-from mqkit.store.status import MessageStatus, message_status
+from mqkit.store.status import MessageStatus, handled_ids, message_status
 from mqkit.store.synchronous.once import RunInThread, ThreadOnce
 from mqkit.store.transaction import Transaction
 from mqkit.system.machine import MACHINE, Machine
@@ -329,6 +330,10 @@ class Store(Observer):
         await opened.recorder.flush(message_id)
         return await message_status(opened.database, message_id)
 
+    async def handled(self, handler: str, queue: str, message_ids: Sequence[str]) -> set[str]:
+        """Return those messages that the inbox would skip: the handler has had its effect."""
+        return await handled_ids(self._open().database, (handler, queue), message_ids)
+
     async def sagas(
         self, *, name: str | None = None, status: str | None = None, limit: int = MAX_LISTED
     ) -> list[SagaRow]:
@@ -366,6 +371,10 @@ class Store(Observer):
         :raises StoreUnavailableError: the database is away
         """
         return await Outbox(self._open().database).count_dead()
+
+    async def backlog(self) -> StoreReading:
+        """Return how much is yet to be done; StoreUnavailableError: the database is away."""
+        return await backlog(self._open().database, self._clock())
 
     def advance(self, seconds: float) -> None:
         """Move the store's clock, for tests; what the outbox holds back until then is due at once.

@@ -15,9 +15,9 @@ from mqkit.checks.checked import Seconds, is_utf8, shown
 from mqkit.clock import Clock, utc_now
 from mqkit.drivers.frames import check_writable
 from mqkit.errors import InvalidMessageError, StoreError
+from mqkit.hooks.tracing import MessageTracing
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
-from mqkit.middleware import MessageTracing
 from mqkit.publishing.outgoing import Outgoing, make_outgoing, to_message
 from mqkit.store.database import direct
 from mqkit.store.database.dialects import Dialect

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from pydantic import BaseModel
 from sqlalchemy import text
 from tenacity import stop_after_attempt, wait_none
@@ -17,6 +18,8 @@ from mqkit.store import Store, SyncTransaction
 from mqkit.testing.brokers.broker import Broker
 from mqkit.testing.harness.run import harness
 from tests.support import Client, connected, eventually
+
+pytestmark = pytest.mark.in_turn(embedded=True)
 
 INSERT = text("INSERT INTO work VALUES (:id)")
 

@@ -36,6 +36,8 @@ from tests.unit.sagas.support import (
     RiskAnswered,
 )
 
+pytestmark = pytest.mark.in_turn(embedded=True)
+
 SHORT = 0.3
 """Seconds of a wait that really passes."""
 

@@ -17,6 +17,7 @@ from mqkit.cli.supervisor.protocol import JOBS, REPORTS, STOP, Report, WorkerJob
 from mqkit.cli.supervisor.restarts import End
 from mqkit.cli.supervisor.totals import Totals
 from mqkit.logging.error_reports import log_error
+from mqkit.observability.metrics.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class Process:
         self.pid = popen.pid
         self.report: Report | None = None
         """Its latest; None until it hears what it is told."""
+        self.reported_at: float | None = None
+        """When that came, on the loop's clock."""
         self._popen = popen
         self._on_ready = on_ready
         self._on_files = on_files
@@ -59,6 +62,11 @@ class Process:
     def totals(self) -> Totals:
         """What it has done, as of its latest report."""
         return Totals() if self.report is None else self.report.totals
+
+    @property
+    def metrics(self) -> Snapshot:
+        """What it has counted, and how it is, as of its latest report."""
+        return (self.report and self.report.metrics) or Snapshot()
 
     @property
     def is_alive(self) -> bool:
@@ -124,7 +132,7 @@ class Process:
             text = "process %d: its report cannot be read"
             log_error(logger, logging.ERROR, text, self.pid, error=error)
             return
-        self.report = report
+        self.report, self.reported_at = report, self._now()
         if report.files:
             self._on_files(report.files)
         if report.ready and self._ready_at is None:

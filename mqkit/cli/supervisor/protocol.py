@@ -7,7 +7,7 @@ process writes reports. Each is one line. The end of the socket says that the ot
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter
@@ -18,6 +18,9 @@ from mqkit.cli.loop import check_loop
 from mqkit.cli.options import broker_url
 from mqkit.cli.supervisor.totals import Totals
 from mqkit.middleware import Observer
+from mqkit.observability.metrics.buckets import Buckets
+from mqkit.observability.metrics.metrics import Metrics
+from mqkit.observability.metrics.snapshot import Snapshot
 from mqkit.registration.service import Service
 from mqkit.runtime import Runtime
 
@@ -43,6 +46,10 @@ class WorkerJob:
     """The URL of the management API; None leaves it to the environment."""
     loop: str | None = None
     log: LogOptions = field(default_factory=LogOptions)
+    counts_metrics: bool = False
+    """Whether somebody scrapes them."""
+    buckets: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Of histograms, as `Buckets` takes them; without it, its own."""
     number: int | None = None
     """Which of several processes it is, from 1; None if it is the only one."""
 
@@ -58,11 +65,15 @@ class WorkerJob:
         check_loop(self.loop)
         self.log.check()
 
+    def metrics(self) -> Metrics | None:
+        """Make what counts the service's metrics; None if nobody scrapes them."""
+        return Metrics(buckets=Buckets(**self.buckets)) if self.counts_metrics else None
+
     def runtime(
         self,
         service: Service,
         *,
-        observer: Observer | None = None,
+        observers: Sequence[Observer] = (),
         on_stop: Callable[[], None] = lambda: None,
     ) -> Runtime:
         """Make the runtime that runs the service as the options say.
@@ -76,7 +87,7 @@ class WorkerJob:
             grace=self.grace,
             connect_deadline=self.connect_deadline,
             driver=None if self.driver is None else drivers.named(self.driver),
-            observer=observer,
+            observer=observers,
             on_stop=on_stop,
             # Of several processes the first one says what is wrong for all of them.
             management=self.management_url() if self.number in (None, 1) else None,
@@ -94,6 +105,10 @@ class Report:
     ready: bool
     """Whether it has consumed all its queues at once, or paused some of them."""
     totals: Totals
+    problems: tuple[str, ...] = ()
+    """What keeps it from consuming, a line each."""
+    metrics: Snapshot | None = None
+    """None if nobody scrapes them."""
     files: tuple[str, ...] = ()
     """In the first report: the files of the modules that it has imported."""
 

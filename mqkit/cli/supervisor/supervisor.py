@@ -7,6 +7,7 @@ and creates is there when the others come.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ from mqkit.cli.supervisor.protocol import HURRY, WorkerJob
 from mqkit.cli.supervisor.restarts import LONGEST_WAIT, End, GiveUp, Restart, RestartPolicy
 from mqkit.cli.supervisor.totals import Totals
 from mqkit.cli.watchdog import AFTER_GRACE, ShutdownWatchdog
+from mqkit.observability.http_server import HttpServer, Pages
+from mqkit.observability.metrics.snapshot import Number, Snapshot, together
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,10 @@ It ends itself before that, unless code in it holds the interpreter.
 
 LAST_WAIT = 0.2
 """Seconds after that in which this process has seen to it; its log may go where nobody reads."""
+
+
+STANDS_STILL = 10.0
+"""Seconds without a report, of which there is one a second, that say that a loop stands still."""
 
 
 @dataclass(slots=True)
@@ -52,10 +59,20 @@ class Slot:
 class Supervisor:
     """Runs a job in several processes at once. `run` is called once, on the main thread.
 
+    :param listen: the host and port on which it answers for all of them (`HttpServer`)
     :param overstay: see `OVERSTAY`
+    :raises HttpServerError: by `run`, if it cannot listen there
     """
 
-    def __init__(self, job: WorkerJob, processes: int, *, overstay: float = OVERSTAY) -> None:
+    def __init__(
+        self,
+        job: WorkerJob,
+        processes: int,
+        *,
+        listen: tuple[str, int] | None = None,
+        overstay: float = OVERSTAY,
+    ) -> None:
+        self._listen = listen
         self._job = job
         self._overstay = overstay
         self._slots = [Slot(number) for number in range(1, processes + 1)]
@@ -66,6 +83,7 @@ class Supervisor:
         self._hurried = False
         self._code = 0
         self._past = Totals()
+        self._past_metrics = Snapshot()
         self._watchdog = ShutdownWatchdog(
             job.grace, after=overstay + LAST_WAIT, first=self._kill_now
         )
@@ -79,6 +97,46 @@ class Supervisor:
         living = (slot.process.totals for slot in self._slots if slot.process is not None)
         restarts = sum(slot.restarts for slot in self._slots)
         return sum(living, self._past) + Totals(restarts=restarts)
+
+    @property
+    def metrics(self) -> Snapshot:
+        """The metrics of all processes together.
+
+        Of those that have ended there is what they had counted, and no gauge.
+        """
+        counted = together([self._past_metrics, *(each.metrics for each in self._living())])
+        restarts = sum(slot.restarts for slot in self._slots)
+        numbers = [
+            Number("mqkit_process_restarts_total", (service,), restarts)
+            for service in counted.services
+        ]
+        return together([counted, Snapshot(tuple(numbers))])
+
+    @property
+    def standing_still(self) -> tuple[str, ...]:
+        """The processes whose event loops do not turn, as far as is known, a line each."""
+        now = asyncio.get_running_loop().time()
+        return tuple(
+            f"process {slot.number}: it has reported nothing for {now - at:.0f} s"
+            for slot in self._slots
+            if slot.process is not None
+            and (at := slot.process.reported_at) is not None
+            and now - at > STANDS_STILL
+        )
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What keeps each process from consuming, a line each; () if all do."""
+        lines = [*self.standing_still]
+        for slot in self._slots:
+            report = None if slot.process is None else slot.process.report
+            if slot.process is None:
+                lines.append(f"process {slot.number}: {slot.doing}")
+            elif report is None:
+                lines.append(f"process {slot.number}: starting")
+            else:
+                lines += (f"process {slot.number}: {each}" for each in report.problems)
+        return tuple(lines)
 
     @property
     def states(self) -> list[str]:
@@ -95,12 +153,24 @@ class Supervisor:
             loop.add_signal_handler(number, self._on_signal, number.name)
         loop.add_signal_handler(signal.SIGUSR1, self.log_states)
         with self._processes, self._watchdog:
-            async with asyncio.TaskGroup() as tasks:
+            async with self._answering(), asyncio.TaskGroup() as tasks:
                 for slot in self._slots:
                     tasks.create_task(self._keep(slot), name=f"mqkit process {slot.number}")
         logger.info("stopped; in all: %s", self.totals)
         self._watchdog.end()
         return self._code
+
+    def _answering(self) -> contextlib.AbstractAsyncContextManager[object]:
+        if self._listen is None:
+            return contextlib.nullcontext()
+        from mqkit.observability.metrics.exposition import exposed  # noqa: PLC0415 - an extra
+
+        pages = Pages(
+            metrics=lambda accept: exposed(self.metrics, accept),
+            alive=lambda: self.standing_still,
+            ready=lambda: self.problems,
+        )
+        return HttpServer(pages, *self._listen)
 
     def stop(self) -> None:
         """Tell all of them to drain."""
@@ -194,6 +264,7 @@ class Supervisor:
         end = await process.end()
         slot.process = None
         self._past += process.totals.at_rest()
+        self._past_metrics = together([self._past_metrics, process.metrics.at_rest()])
         return end
 
     async def _wait(self, slot: Slot, end: End, restart: Restart) -> None:

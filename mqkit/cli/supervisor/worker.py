@@ -28,6 +28,8 @@ from mqkit.cli.supervisor.protocol import HURRY, JOBS, REPORTS, Report, WorkerJo
 from mqkit.cli.supervisor.totals import Tally
 from mqkit.cli.watchdog import ShutdownWatchdog
 from mqkit.logging.error_reports import log_error
+from mqkit.observability.health import problems_of
+from mqkit.observability.metrics.metrics import Metrics
 from mqkit.pause import Status
 from mqkit.runtime import Runtime
 
@@ -65,12 +67,13 @@ def _run(job: WorkerJob, link: socket.socket) -> None:
     service = load_service(job.service)
     label = None if job.number is None else f"{service.name}.{job.number}"
     job.log.start(label, service.error_reports.masker.masks)
-    tally = Tally()
-    runtime = job.runtime(service, observer=tally, on_stop=watchdog.begin)
+    tally, metrics = Tally(), job.metrics()
+    observers = [tally] if metrics is None else [tally, metrics]
+    runtime = job.runtime(service, observers=observers, on_stop=watchdog.begin)
     watchdog.doing = lambda: runtime.doing
     tune_collector()
     with job.log.ending(service.error_reports), runner(job.loop) as on_loop:
-        on_loop.run(Worker(runtime, tally, watchdog).run(link))
+        on_loop.run(Worker(runtime, tally, watchdog, metrics).run(link))
 
 
 def watch_supervisor(link: socket.socket, on_gone: Callable[[], None]) -> None:
@@ -88,7 +91,18 @@ def watch_supervisor(link: socket.socket, on_gone: Callable[[], None]) -> None:
 class Worker:
     """Runs a service until it is told to stop, and reports about once a second and at its end."""
 
-    def __init__(self, runtime: Runtime, tally: Tally, watchdog: ShutdownWatchdog) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        tally: Tally,
+        watchdog: ShutdownWatchdog,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """Run nothing yet.
+
+        :param metrics: observes the runtime, as the tally does; None if nobody scrapes them
+        """
+        self._metrics = metrics
         self._runtime = runtime
         self._watchdog = watchdog
         self._tally = tally
@@ -157,7 +171,13 @@ class Worker:
         totals = self._tally.totals(self._runtime.in_flight)
         if writer.is_closing():
             return  # the supervisor is gone; uvloop's transport would raise RuntimeError
-        report = Report(ready=self._ready, totals=totals, files=files)
+        report = Report(
+            ready=self._ready,
+            totals=totals,
+            problems=problems_of(self._runtime.reading()),
+            metrics=None if self._metrics is None else self._metrics.snapshot(),
+            files=files,
+        )
         writer.write(REPORTS.dump_json(report) + b"\n")
 
     async def _say_last(self, writer: asyncio.StreamWriter) -> None:

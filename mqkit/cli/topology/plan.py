@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mqkit.cli.exit_codes import FAILED
-from mqkit.cli.options import DriverOption
+from mqkit.cli.options import DriverOption, seconds_option
 from mqkit.cli.topology.session import (
     JsonOption,
     ManagementOption,
@@ -22,6 +22,7 @@ from mqkit.cli.topology.session import (
 )
 from mqkit.errors import ConfigurationError, TopologyError
 from mqkit.logging.shown import shown
+from mqkit.provisioning.apply import WAIT
 from mqkit.provisioning.plan import Change, Kind, Plan, plan_from, staleness
 
 MAX_LINE = 2_000
@@ -108,6 +109,13 @@ def apply(
             show_default=False,
         ),
     ] = None,
+    wait: Annotated[
+        float,
+        typer.Option(
+            help="Seconds to wait for services to let go of a queue that is moved.",
+            callback=seconds_option(over=0),
+        ),
+    ] = WAIT,
     *,
     prune: Annotated[
         bool,
@@ -117,9 +125,9 @@ def apply(
 ) -> None:
     """Bring the broker to what services declare, and lose no message.
 
-    What is missing is declared. A queue that is to be declared anew has its messages moved, while it
-    is published to. It can be interrupted at any point, and started again. What it leaves is printed
-    as `plan` prints it.
+    What is missing is declared. A queue that is to be declared anew has its messages moved, while
+    it is published to. It can be interrupted at any point, and started again. What it leaves is
+    printed as `plan` prints it.
 
     Exit code 0: nothing is left to do but what is unused; 1: it failed, or something is left;
     2: called wrongly.
@@ -132,7 +140,7 @@ def apply(
         if not as_json:
             typer.echo(shown(what, MAX_LINE))
 
-    left = asyncio.run(_apply(services, url, management, driver, before, tell, prune=prune))
+    left = asyncio.run(_apply(services, url, management, driver, before, tell, wait, prune=prune))
     if as_json:
         kinds = [{"kind": e.kind.value, "what": e.what, "name": e.name} for e in left]
         typer.echo(json.dumps({"done": done, "left": kinds}, indent=2))
@@ -149,11 +157,12 @@ async def _apply(
     management: str | None,
     driver: str | None,
     stored: Plan | None,
-    tell: object,
+    tell: Callable[[str], None],
+    wait: float,
     *,
     prune: bool,
 ) -> tuple[Change, ...]:
-    async with provisioner(services, url, management, driver, tell) as (provisioning, _):  # type: ignore[arg-type]
+    async with provisioner(services, url, management, driver, tell, wait) as (provisioning, _):
         now = await provisioning.plan()
         if stored is not None and (changed := staleness(stored, now)):
             raise TopologyError(

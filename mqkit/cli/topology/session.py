@@ -13,8 +13,9 @@ from mqkit import drivers
 from mqkit.broker.connection import Connection
 from mqkit.cli.options import broker_url
 from mqkit.cli.services import load_service
+from mqkit.cli.topology.messages import MovedMessages
 from mqkit.management import ManagementApi
-from mqkit.provisioning.apply import Provisioner
+from mqkit.provisioning.apply import WAIT, Provisioner
 from mqkit.provisioning.wanted import Wanted, wanted_by
 from mqkit.registration.service import Service
 from mqkit.settings import BrokerUrl
@@ -94,10 +95,20 @@ async def provisioner(
     management: str | None,
     driver: str | None,
     tell: Callable[[str], None] = lambda _: None,
+    wait: float = WAIT,
 ) -> AsyncIterator[tuple[Provisioner, Wanted]]:
     """Load services and connect for the block."""
     broker = broker_url(url)
     api = management_api(management, broker)
     wanted = wanted_by(loaded(specs))
     async with connected(broker, driver) as connection:
-        yield Provisioner(connection, wanted, broker=place_of(broker), api=api, tell=tell), wanted
+        made = Provisioner(
+            connection,
+            wanted,
+            broker=place_of(broker),
+            messages=MovedMessages(),
+            api=api,
+            tell=tell,
+            wait=wait,
+        )
+        yield made, wanted

@@ -111,6 +111,8 @@ class PauseController:
         self._outage = OutageLog(clock=clock, reports=reports)
         self._tripped = asyncio.Event()
         self._since: datetime | None = None
+        self.pauses = 0
+        """How often the handler was paused."""
         self._next_probe: datetime | None = None
         self._trial: asyncio.Future[bool] | None = None
         self._met: set[type[BaseException]] = set()
@@ -207,6 +209,7 @@ class PauseController:
         self._outage.down(self._queue, "paused", because, then=f"{how} every {every:g} s")
         if self._since is None:
             self._since = self._clock()
+            self.pauses += 1
             self._met.clear()
         self._intake.pause()
         self._end_trial(went_well=False)

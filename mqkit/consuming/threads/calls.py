@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any, Protocol
 
+from mqkit.hooks.tracing import MessageTracing
 from mqkit.logging.shown import shown
 from mqkit.message import Delivery
-from mqkit.middleware import HandlerCall, MessageTracing
+from mqkit.middleware import HandlerCall
 from mqkit.registration.handler import Handler
 from mqkit.registration.injection import DELIVERIES
 from mqkit.registration.transactions import ThreadRun, ThreadStore

@@ -19,8 +19,8 @@ from mqkit.consuming.headers import expired
 from mqkit.consuming.invoker import Invoker
 from mqkit.consuming.threads.endings import aborted
 from mqkit.errors import BatchResultError, DecodeError, HandlerAbortedError
+from mqkit.hooks.tracing import RunBatch
 from mqkit.message import Delivery
-from mqkit.middleware import RunBatch
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, instruction
 from mqkit.publishing.window import Window
 from mqkit.registration.handler import Handler
@@ -90,11 +90,15 @@ class Batcher:
         invoker: Invoker,
         judge: FailureJudge,
         run: RunBatch | None = None,
+        *,
+        times_runs: bool = False,
     ) -> None:
         """Collect nothing yet.
 
         :param run: runs the handler for a batch; None: the invoker does
+        :param times_runs: whether each delivery is to say when it ran
         """
+        self._times_runs = times_runs
         assert handler.batch is not None, "it handles batches"
         self._size, self._within = handler.batch
         self._handler = handler
@@ -179,6 +183,10 @@ class Batcher:
         run = asyncio.ensure_future(self._invoke(deliveries, bodies))
         _Run(run, places)
         await asyncio.wait([run])
+        if self._times_runs:
+            for each in deliveries:
+                each.ran = (began, None)
+            deliveries[0].ran = (began, self._now())
         for place, result in zip(places, self._results(run, len(places)), strict=True):
             if not place.is_over:
                 place.end(self._judge(place.delivery, result, began))

@@ -13,8 +13,8 @@ from typing import Any
 from mqkit.consuming.pausing.controller import Began, PauseController
 from mqkit.consuming.processor import Processor
 from mqkit.consuming.together.batching import Batcher, Place
+from mqkit.hooks.tracing import SettleAtOnce
 from mqkit.message import Delivery
-from mqkit.middleware import SettleAtOnce
 from mqkit.outcome import Ack, Lost, Outcome, Requeue
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mqkit.consuming.workers import WorkerPool
+from mqkit.hooks.tracing import Dispatch
 from mqkit.message import Delivery
-from mqkit.middleware import Dispatch
 from mqkit.outcome import Outcome
 from mqkit.registration.handler import Handler
 from mqkit.registration.transactions import TransactionalStore

@@ -8,21 +8,18 @@ to the channel's callbacks, and what is written in one turn of the loop is sent 
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from pika import exceptions
-from pika.adapters.asyncio_connection import AsyncioConnection
 
 from mqkit.amqp import content_header
 from mqkit.drivers import common, frames
 from mqkit.drivers.base import Incoming
-from mqkit.drivers.pika.mixin import ConnectionMixin
+from mqkit.drivers.pika.stream import LoopConnection
 from mqkit.message import Properties, maker
-
-RECEIVE = 64 * 1024
-"""Bytes asked of the socket at a time; pika asks for 4096, nine messages of 256 bytes."""
 
 _CONTENT_AND_CONFIRMS = (frames.DELIVER, frames.RETURN, frames.GET_OK, frames.ACK, frames.NACK)
 
@@ -100,38 +97,7 @@ class Inbound:
             on_delivery(_incoming(tag, redelivered, exchange, routing_key, properties, body))
 
 
-class AbandonableConnection(ConnectionMixin, AsyncioConnection):  # type: ignore[misc]
-    """pika's connection for asyncio, whose attempt to connect may be given up.
-
-    pika (1.4.4) fails there in ways that nobody hears of.
-    """
-
-    _is_unlinked = False
-
-    def abandon(self) -> None:
-        """Give up the attempt to connect; its stream ends, even one that is being opened."""
-        self._is_unlinked = self._transport is None
-        if not (self.is_closed or self.is_closing):
-            self.close()
-
-    def _proto_connection_made(self, transport: Any) -> None:
-        if self._is_unlinked:
-            # pika has ended the attempt, and goes on with its stream as if it had not.
-            transport.abort()
-        else:
-            super()._proto_connection_made(transport)
-
-    def _proto_connection_lost(self, error: BaseException | None) -> None:
-        if not self._is_unlinked:
-            super()._proto_connection_lost(error)
-
-    def _on_connection_workflow_done(self, result: Any) -> None:
-        # pika reports an attempt that was aborted by a class, and then fails an assertion, with
-        # a traceback in the log, because that is no exception.
-        super()._on_connection_workflow_done(result() if isinstance(result, type) else result)
-
-
-class StreamConnection(AbandonableConnection):
+class StreamConnection(LoopConnection):
     """Hands frames to channels before pika sees them, and writes many frames at once."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -156,33 +122,30 @@ class StreamConnection(AbandonableConnection):
     def emit(self, pieces: Iterable[bytes | memoryview]) -> None:
         """Write whole frames, after all that was written before, at the end of the loop's turn."""
         if not self._unsent:
-            self.ioloop.call_soon(self._send_unsent)
+            self._loop.call_soon(self._send_unsent)
         self._unsent.extend(pieces)
-
-    def _proto_connection_made(self, transport: Any) -> None:
-        transport._MAX_RECV_BYTES = RECEIVE  # noqa: SLF001 - it has no other way to be told
-        super()._proto_connection_made(transport)
 
     def _adapter_emit_data(self, data: bytes) -> None:
         self.emit((data,))
 
+    def _adapter_disconnect_stream(self) -> None:
+        self._send_unsent()  # an answer to the broker's close, say
+        super()._adapter_disconnect_stream()
+
     def _send_unsent(self) -> None:
         unsent, self._unsent = self._unsent, []
-        if self._transport is None:  # the connection was lost meanwhile
+        transport = self._transport
+        if transport is None or transport.is_closing():  # the connection was lost meanwhile
             return
         short: list[bytes | memoryview] = []
         for piece in unsent:
             if isinstance(piece, bytes):
                 short.append(piece)
                 continue
-            self._write(short)
+            _write(transport, short)
             short = []
-            self._transport.write(piece)  # a long body, uncopied
-        self._write(short)
-
-    def _write(self, pieces: list[bytes | memoryview]) -> None:
-        if pieces:
-            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            transport.write(piece)  # a long body, uncopied
+        _write(transport, short)
 
     def _on_data_available(self, data: bytes) -> None:
         if self.connection_state != self.CONNECTION_OPEN:
@@ -239,3 +202,8 @@ class StreamConnection(AbandonableConnection):
         channel = self._channels.get(number)
         if channel is not None and channel.is_open:
             channel.close(common.INTERNAL_ERROR, common.DEFECT)
+
+
+def _write(transport: asyncio.Transport, pieces: list[bytes | memoryview]) -> None:
+    if pieces:
+        transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))

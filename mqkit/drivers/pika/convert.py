@@ -31,14 +31,6 @@ def parameters(url: BrokerUrl, host: Host, name: str) -> pika.ConnectionParamete
             url.username, url.password.get_secret_value(), erase_on_connect=True
         ),
         heartbeat=url.heartbeat,
-        socket_timeout=url.connect_timeout,
-        stack_timeout=url.connect_timeout,
-        connection_attempts=1,
-        ssl_options=(
-            pika.SSLOptions(common.tls_context(url.tls), url.tls.server_name or host.name)
-            if url.tls
-            else None
-        ),
         client_properties={"connection_name": name, "product": "mqkit"},
     )
 

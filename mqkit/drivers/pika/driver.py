@@ -1,9 +1,9 @@
-"""The default driver, on `pika.adapters.asyncio_connection`."""
+"""The default driver, on pika's connection and the event loop's transports."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +15,7 @@ from mqkit.drivers.base import Closed, Driver, DriverConnection
 from mqkit.drivers.pika import convert
 from mqkit.drivers.pika.channel import PikaChannel
 from mqkit.drivers.pika.connection import StreamConnection
-from mqkit.errors import ConfigurationError
+from mqkit.drivers.pika.stream import open_stream
 from mqkit.settings import BrokerUrl, Host
 
 
@@ -34,7 +34,6 @@ class PikaDriver(Driver):
     ) -> PikaConnection:
         convert.quiet_pika()
         loop = asyncio.get_running_loop()
-        _check_loop(loop)
         opened: asyncio.Future[None] = loop.create_future()
         closed: asyncio.Future[Closed] = loop.create_future()
 
@@ -50,43 +49,46 @@ class PikaDriver(Driver):
             if not closed.done():
                 closed.set_result(convert.closed(reason))
 
+        tls = common.tls_context(url.tls) if url.tls else None
         parameters = convert.parameters(url, host, name)
-        parameters.stack_timeout = None  # it would still pass after the attempt was given up
-        try:
-            connection = StreamConnection(parameters, on_open, on_open_error, on_close, loop)
-        except Exception as error:
-            raise convert.connect_error(error, url, host) from error
+        connection = StreamConnection(parameters, on_open, on_open_error, on_close)
         connection.add_on_connection_blocked_callback(
             lambda _, frame: on_blocked(str(frame.method.reason))
         )
         connection.add_on_connection_unblocked_callback(lambda *_: on_blocked(None))
+        within = asyncio.timeout(url.connect_timeout)
         try:
-            async with asyncio.timeout(url.connect_timeout):
-                await asyncio.shield(opened)
+            async with within:
+                await _open(connection, url, host, tls)
+                await opened
         except BaseException as error:
-            _abandon(connection, opened)
-            if isinstance(error, TimeoutError):
+            connection.abandon()
+            opened.cancel()
+            if isinstance(error, TimeoutError) and within.expired():
                 raise refusals.not_in_time(host, url.connect_timeout) from error
             raise
         return PikaConnection(connection, closed)
 
 
-def _check_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Check that pika can wait for a socket on this event loop.
+async def _open(
+    connection: StreamConnection, url: BrokerUrl, host: Host, tls: ssl.SSLContext | None
+) -> None:
+    """Connect to a host, and begin to speak AMQP.
 
-    :raises ConfigurationError: it cannot, and would say so anew at each attempt to connect
+    :raises ConnectError: there is no connection
     """
-    if sys.platform == "win32" and not isinstance(loop, asyncio.SelectorEventLoop):
-        raise ConfigurationError(
-            "the driver pika needs asyncio.SelectorEventLoop, which is not the usual loop on "
-            "Windows: run on that, or take the driver aio-pika"
+    server_name = (url.tls.server_name or host.name) if url.tls else None
+    try:
+        await open_stream(
+            connection,
+            host.name,
+            host.port,
+            tls,
+            server_name=server_name,
+            timeout=url.connect_timeout,
         )
-
-
-def _abandon(connection: StreamConnection, opened: asyncio.Future[None]) -> None:
-    connection.abandon()
-    # Nobody awaits it any more; an error that still arrives is the abort's own.
-    opened.add_done_callback(lambda f: f.cancelled() or f.exception())
+    except Exception as error:
+        raise convert.connect_error(error, url, host) from error
 
 
 class PikaConnection(DriverConnection):

@@ -21,8 +21,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, Span, SpanContext
 
+from mqkit.hooks.tracing import Dispatch, RunBatch, Settle, SettleAtOnce
 from mqkit.message import Delivery, HeaderValue
-from mqkit.middleware import Dispatch, RunBatch, Settle, SettleAtOnce
 from mqkit.observability.tracing.attributes import Attributes, Conventions, Operation, of_received
 from mqkit.observability.tracing.propagation import Propagation
 from mqkit.observability.tracing.spans import Spans, link_to

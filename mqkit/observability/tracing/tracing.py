@@ -13,9 +13,9 @@ from opentelemetry.trace import TracerProvider
 
 from mqkit.checks.checked import shown
 from mqkit.errors import OptionError
+from mqkit.hooks.tracing import Dispatch, RunBatch, Settle, SettleAtOnce
 from mqkit.logging.error_reports import REPORTS, ErrorReports
 from mqkit.message import Delivery, Message
-from mqkit.middleware import Dispatch, RunBatch, Settle, SettleAtOnce
 from mqkit.observability.tracing.attributes import Conventions, Operation, of_message
 from mqkit.observability.tracing.deliveries import DeliverySpans, Received
 from mqkit.observability.tracing.propagation import Propagation

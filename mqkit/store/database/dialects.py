@@ -151,10 +151,11 @@ class Dialect(Protocol):
         """Return the shards that have rows in this table."""
         ...
 
-    def of_shards(
-        self, table: Table, shards: Sequence[int], condition: ColumnElement[bool], limit: int
-    ) -> Select[Any]:
-        """Select by a condition the first `limit` rows of each of these shards, in its order."""
+    def of_shards(self, table: Table, condition: ColumnElement[bool]) -> Select[Any]:
+        """Select by a condition the first rows of some shards, in the order of each.
+
+        Its parameters are the `shards`, and the `limit` of the rows of each.
+        """
         ...
 
     def is_one_of(self, column: Column[Any], values: Sequence[int]) -> ColumnElement[bool]:

@@ -123,9 +123,9 @@ MUTATIONS = (
     _one(
         "retry under a new id",
         (19,),
-        "consuming/copies.py",
-        "        message_id=delivery.message_id or str(uuid.uuid4()),\n",
-        "        message_id=str(uuid.uuid4()),\n",
+        "consuming/republisher.py",
+        "        if not delivery.message_id:\n",
+        "        if delivery.channel is not None:\n",
     ),
     _one(
         "acked although the database failed",
@@ -274,11 +274,11 @@ MUTATIONS = (
             Edit(
                 "store/outbox.py",
                 """\
-    rows = (await connection.execute(dialect.of_shards(outbox, shards, free, limit))).all()
+    rows = (await connection.execute(_free(dialect), parameters)).all()
 """,
                 """\
-    free = and_(free, outbox.c.id > max(_SEEN))
-    rows = (await connection.execute(dialect.of_shards(outbox, shards, free, limit))).all()
+    rows = (await connection.execute(_free(dialect), parameters)).all()
+    rows = [row for row in rows if row.id > max(_SEEN)]
     _SEEN.extend(row.id for row in rows)
 """,
             ),

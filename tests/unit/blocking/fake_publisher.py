@@ -12,8 +12,8 @@ import pytest
 
 from mqkit.drivers.base import Incoming
 from mqkit.errors import MqkitError
+from mqkit.hooks.tracing import PublishSpan
 from mqkit.message import Message
-from mqkit.middleware import PublishSpan
 from mqkit.publishing.pipeline import PublishResult
 from mqkit.topology import Exchange
 

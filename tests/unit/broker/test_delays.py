@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqkit.broker.delays import DELIVER, _bit_pattern, _queue_pattern, entry, level_name, ticks
+from mqkit.broker.delays import DELIVER, _bit_pattern, queue_pattern, entry, level_name, ticks
 from mqkit.outcome import DELAY_LEVELS, DELAY_TICK, MAX_DELAY
 
 
@@ -29,7 +29,7 @@ def walk(exchange: str, key: str, queues: list[str]) -> tuple[int, list[str]]:
         else:
             assert matches(_bit_pattern(level, "0"), key)
         exchange = level_name(level - 1) if level else DELIVER
-    return waited, [queue for queue in queues if matches(_queue_pattern(queue), key)]
+    return waited, [queue for queue in queues if matches(queue_pattern(queue), key)]
 
 
 names = st.from_regex(r"[a-z01]{1,3}(\.[a-z01]{1,3}){0,3}", fullmatch=True)

@@ -244,10 +244,9 @@ def test_ids_are_random_uuids() -> None:
     assert len(set(ids)) == len(ids)
 
 
-def test_ids_are_made_of_all_the_bits_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_are_made_of_all_the_bits_of_the_system() -> None:
     """Each is what Python's uuid makes of the next 16 bytes, and none of these is used twice."""
     drawn = os.urandom(16 * AT_A_TIME)
-    monkeypatch.setattr("mqkit.publishing.outgoing.os.urandom", lambda size: drawn[:size])
-    new_id = MessageIds()
+    new_id = MessageIds(lambda size: drawn[:size])
     for at in range(0, len(drawn), 16):
         assert new_id() == str(uuid.UUID(bytes=drawn[at : at + 16], version=4))

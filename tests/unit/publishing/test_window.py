@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 
 import pytest
 
@@ -90,7 +89,7 @@ async def test_what_has_nothing_in_time_is_late() -> None:
 async def test_each_of_a_line_has_its_own_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was given as many seconds later is not late together with the first one."""
     now = 0.0
-    monkeypatch.setattr("mqkit.publishing.window.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("mqkit.publishing.window.loop_clock", lambda: lambda: now)
     deadlines: Deadlines[str] = Deadlines("late")
     first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
     deadlines.watch(first, 0.02)

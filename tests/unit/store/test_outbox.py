@@ -225,7 +225,9 @@ async def test_the_first_of_a_shard_are_found_by_their_own_index(postgres_databa
         dialect, engine = db.dialect, db._engine
         assert engine is not None
         for statement in (
-            dialect.of_shards(table, [1, 7, 9], table.c.retry_at.is_(None), 500),
+            dialect.of_shards(table, table.c.retry_at.is_(None)).params(
+                shards=[1, 7, 9], limit=500
+            ),
             dialect.filled_shards(table),
         ):
             compiled = statement.compile(engine.sync_engine, compile_kwargs={"literal_binds": True})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -78,9 +78,8 @@ RELAYED = (
 """What a relay needs of a row."""
 
 
-def _unnest(shards: Iterable[int]) -> TableValuedAlias:
-    values = bindparam(None, list(shards), postgresql.ARRAY(Integer))
-    return func.unnest(values).table_valued("shard", name="each").render_derived()
+def _unnest(shards: ColumnElement[Any]) -> TableValuedAlias:
+    return func.unnest(shards).table_valued("shard", name="each").render_derived()
 
 
 def _locked_rows(rows: Sequence[Mapping[str, Any]], keys: Collection[str]) -> list[Any]:
@@ -291,18 +290,17 @@ class Postgres:
         return list(found.scalars())
 
     def filled_shards(self, table: Table) -> Select[Any]:
-        each = _unnest(range(self.shards))
+        each = _unnest(literal(list(range(self.shards)), postgresql.ARRAY(Integer)))
         # A look into the index for each: where few rows are left among many deleted ones, a scan of
         # the table would read its pages for nothing.
         first = _of_shard(select(table.c.id), table, each).limit(1)
         return select(each.c.shard).where(first.scalar_subquery().is_not(None))
 
-    def of_shards(
-        self, table: Table, shards: Sequence[int], condition: ColumnElement[bool], limit: int
-    ) -> Select[Any]:
-        each = _unnest(shards)
+    def of_shards(self, table: Table, condition: ColumnElement[bool]) -> Select[Any]:
+        each = _unnest(bindparam("shards", type_=postgresql.ARRAY(Integer)))
         columns = (table.c[name] for name in RELAYED)
-        rows = _of_shard(select(*columns), table, each).where(condition).limit(limit)
+        rows = _of_shard(select(*columns), table, each).where(condition)
+        rows = rows.limit(bindparam("limit", type_=Integer))
         lateral = rows.lateral("of_shard")
         return select(lateral).select_from(each.join(lateral, true()))
 

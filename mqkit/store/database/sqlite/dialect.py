@@ -18,6 +18,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Executable,
+    Integer,
     Select,
     Table,
     bindparam,
@@ -332,15 +333,9 @@ class Sqlite:
     def filled_shards(self, table: Table) -> Select[Any]:
         return select(table.c.shard).where(table.c.shard >= 0).limit(1)
 
-    def of_shards(
-        self,
-        table: Table,
-        shards: Sequence[int],  # noqa: ARG002 - it has but one
-        condition: ColumnElement[bool],
-        limit: int,
-    ) -> Select[Any]:
-        mine = select(table).where(table.c.shard >= 0, condition)
-        return mine.order_by(table.c.id).limit(limit)
+    def of_shards(self, table: Table, condition: ColumnElement[bool]) -> Select[Any]:
+        mine = select(table).where(table.c.shard >= 0, condition)  # it has but one
+        return mine.order_by(table.c.id).limit(bindparam("limit", type_=Integer))
 
     def is_one_of(self, column: Column[Any], values: Sequence[int]) -> ColumnElement[bool]:
         return column.in_(values)

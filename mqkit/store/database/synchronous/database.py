@@ -15,12 +15,12 @@ import contextlib
 import functools
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from mqkit.clock import monotonic
 from mqkit.errors import StoreError
 from mqkit.store.database.dialects import Dialect
 from mqkit.store.database.engine import LOCK_TIMEOUT
@@ -171,7 +171,7 @@ class SyncDatabase:
             watch.in_doubt = False
             watch.is_committed = True
         except (SQLAlchemyError, OSError, ExceptionGroup) as raised:
-            judged = self._errors.judged(watch, raised, time.monotonic() - watch.since)
+            judged = self._errors.judged(watch, raised, monotonic() - watch.since)
             if judged is raised:
                 raise
             raise judged from judged.__cause__
@@ -195,7 +195,7 @@ class SyncDatabase:
                 unavailable = self._errors.unavailable(error)
                 raise unavailable from unavailable.__cause__
             raise
-        watch.since = time.monotonic()
+        watch.since = monotonic()
         return connection
 
     def _let_go(self, connection: Connection, *, throw_away: bool = False) -> None:

@@ -1,0 +1,205 @@
+"""Tells what of a description has changed, and which changes break who relies on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mqkit.asyncapi.compatibility import Comparison
+from mqkit.asyncapi.contract import Action, Channel, Contract, Message, Operation, contract
+from mqkit.asyncapi.reading import Reader
+from mqkit.asyncapi.words import told_fewer, told_less, told_more, told_wider, value_text
+from mqkit.logging.shown import shown
+
+_REDECLARED = ("type", "durable", "exclusive", "autoDelete")
+"""What RabbitMQ refuses to declare otherwise than it is there."""
+
+_JSON_SCHEMA = ("application/vnd.aai.asyncapi", "application/schema")
+"""Formats of payloads that are compared; of others, which are compared whole, nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change, where it is, and whether who relies on the old description breaks by it."""
+
+    where: str
+    what: str
+    breaking: bool
+
+
+def differences(old: Reader, new: Reader) -> list[Change]:
+    """Return the changes from one document to another, those first that break something.
+
+    Receiving breaks by taking less, sending (and replying) by sending more. Where others declare a
+    queue or an exchange, each other way to declare it breaks.
+
+    :raises AsyncapiError: something in a document is not as it should be
+    """
+    before, after = contract(old), contract(new)
+    found = [
+        *_channel_changes(before, after),
+        *_operation_changes(before, after),
+    ]
+    return sorted(dict.fromkeys(found), key=lambda change: not change.breaking)
+
+
+def _channel_changes(before: Contract, after: Contract) -> Iterator[Change]:
+    for name, channel in before.channels.items():
+        now = after.channels.get(name)
+        if now is not None:
+            yield from _binding_changes(channel, now)
+        elif name not in _used(before):
+            lost = "is not bound any more: what is published there does not come"
+            yield Change(name, lost, breaking=True)
+    for name in after.channels:
+        if name not in before.channels and name not in _used(after):
+            yield Change(name, "is bound as well", breaking=False)
+
+
+def _used(of: Contract) -> set[str]:
+    """Return the channels of operations, whose coming and going are told with these."""
+    return {channel for _, channel in of.operations}
+
+
+def _binding_changes(before: Channel, after: Channel) -> Iterator[Change]:
+    for key in _REDECLARED:
+        was, is_ = before.bindings.get(key), after.bindings.get(key)
+        if was != is_:
+            yield Change(
+                before.name,
+                f"{key} was {value_text(was)} and is {value_text(is_)}: RabbitMQ refuses to declare "
+                "it so while it is there",
+                breaking=True,
+            )
+
+
+def _operation_changes(before: Contract, after: Contract) -> Iterator[Change]:
+    for key, operation in before.operations.items():
+        now = after.operations.get(key)
+        if now is None:
+            yield Change(operation.name, _GONE[operation.action], breaking=True)
+        else:
+            yield from _message_changes(operation, now, before.reader, after.reader)
+    for key, operation in after.operations.items():
+        if key not in before.operations:
+            yield Change(operation.name, "is new", breaking=False)
+
+
+_GONE: dict[Action, str] = {
+    "receive": "is gone: what is sent there is not handled any more",
+    "send": "is gone: who waits for it gets nothing any more",
+    "reply": "is gone: who asks gets no answer any more",
+}
+
+
+def _message_changes(
+    before: Operation, after: Operation, old: Reader, new: Reader
+) -> Iterator[Change]:
+    gone = {name: each for name, each in before.messages.items() if name not in after.messages}
+    added = {name: each for name, each in after.messages.items() if name not in before.messages}
+    receives = before.action == "receive"
+    for name, message in gone.items():
+        other = _renamed(message, added.values(), old, new)
+        if other is None:
+            lost = "is not taken any more" if receives else "is not sent any more"
+            yield Change(f"{before.name}, {name}", lost, breaking=True)
+        else:
+            del added[other]
+            yield Change(f"{before.name}, {name}", f"is called {other} now", breaking=True)
+    for name in added:
+        new_one = "is taken as well" if receives else "is sent as well, which nobody expects"
+        yield Change(f"{before.name}, {name}", new_one, breaking=not receives)
+    for name, message in before.messages.items():
+        if name in after.messages:
+            yield from _payload_changes(before, message, after.messages[name], old, new)
+
+
+def _renamed(message: Message, others: Iterable[Message], old: Reader, new: Reader) -> str | None:
+    """Return the name of a message of the same content, if there is one."""
+    for other in others:
+        was, is_ = _schema(message.payload, old), _schema(other.payload, new)
+        alike = not list(Comparison(old, new).refusals(was, is_, "")) and not list(
+            Comparison(new, old).refusals(is_, was, "")
+        )
+        if alike and message.content_type == other.content_type:
+            return other.name
+    return None
+
+
+def _payload_changes(
+    operation: Operation, before: Message, after: Message, old: Reader, new: Reader
+) -> Iterator[Change]:
+    where = f"{operation.name}, {before.name}"
+    if before.content_type != after.content_type:
+        told = f"was {shown(before.content_type)} and is {shown(after.content_type)}"
+        yield Change(where, f"its content type {told}", breaking=True)
+    was, is_ = _schema(before.payload, old), _schema(after.payload, new)
+    if was is None or is_ is None:
+        if before.payload != after.payload:
+            yield Change(where, "its payload changed; its format is not compared", breaking=True)
+        return
+    receives = operation.action == "receive"
+    breaking, other = Comparison(old, new), Comparison(new, old)
+    pairs = (breaking.refusals(was, is_, ""), other.refusals(is_, was, ""))
+    less, more = pairs if receives else reversed(pairs)
+    for refusal in less:
+        told = told_less(refusal) if receives else told_more(refusal)
+        yield Change(where + refusal.path, told, breaking=True)
+    for refusal in more:
+        told = told_wider(refusal) if receives else told_fewer(refusal)
+        yield Change(where + refusal.path, told, breaking=False)
+    yield from _default_changes(where, was, is_, old, new, receives=receives)
+
+
+def _schema(payload: Any, reader: Reader) -> Any:
+    """Return the JSON Schema of a payload; None where it is in another format."""
+    payload = reader.followed(payload, "a payload")
+    if isinstance(payload, dict) and "schemaFormat" in payload:
+        form = reader.text(payload["schemaFormat"], "schemaFormat")
+        return payload.get("schema", True) if form.startswith(_JSON_SCHEMA) else None
+    return payload
+
+
+def _default_changes(
+    where: str, before: Any, after: Any, old: Reader, new: Reader, *, receives: bool
+) -> Iterator[Change]:
+    """Say which fields, left out, mean something else now, and which are new or gone."""
+    was, is_ = _properties(before, old), _properties(after, new)
+    needed = _required(after, new)
+    for name, schema in was.items():
+        path = f"{where}.{name}"
+        if name not in is_:
+            told = "is ignored now" if receives else "is not described any more"
+            if name not in needed and name not in _required(before, old):
+                yield Change(path, told, breaking=False)
+            continue
+        one, other = (
+            reader.followed(each, path) for reader, each in ((old, schema), (new, is_[name]))
+        )
+        had, has = (isinstance(each, dict) and "default" in each for each in (schema, is_[name]))
+        if had and not has and name not in needed:
+            told = f"has no default any more; left out, it was {value_text(schema['default'])}"
+            yield Change(path, told, breaking=receives)
+        elif had and has and schema["default"] != is_[name]["default"]:
+            told = f"is {value_text(is_[name]['default'])} now where it is left out, and was "
+            yield Change(path, told + value_text(schema["default"]), breaking=receives)
+        if isinstance(one, dict) and isinstance(other, dict) and "properties" in one:
+            yield from _default_changes(path, one, other, old, new, receives=receives)
+    for name in is_:
+        if name not in was and name not in needed:
+            yield Change(f"{where}.{name}", "is new, and may be left out", breaking=False)
+        elif name not in was and not receives:
+            yield Change(f"{where}.{name}", "is new", breaking=False)
+
+
+def _properties(schema: Any, reader: Reader) -> Mapping[str, Any]:
+    found = reader.followed(schema, "a schema")
+    given = found.get("properties", {}) if isinstance(found, dict) else {}
+    return reader.mapping(given, "properties")
+
+
+def _required(schema: Any, reader: Reader) -> list[Any]:
+    found = reader.followed(schema, "a schema")
+    given = found.get("required") if isinstance(found, dict) else None
+    return reader.listed(given, "required")

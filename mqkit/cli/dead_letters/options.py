@@ -1,0 +1,203 @@
+"""Options that the commands for dead letters share, and what is made of them."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import re
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, TypeVar
+
+import typer
+
+from mqkit.cli.options import broker_url
+from mqkit.cli.services import load_service
+from mqkit.dead_letters import DeadLetters, Filter
+from mqkit.errors import OptionError
+from mqkit.logging.masking import DEFAULT
+from mqkit.logging.shown import shown
+from mqkit.registration.service import Service
+
+T = TypeVar("T")
+
+QueueArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="QUEUE",
+        help="A handler's queue, or its dead letter queue.",
+        show_default=False,
+    ),
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The broker: amqp[s]://user:password@host[,host]/vhost. "
+        "Default: the environment's MQKIT_URL, which other users cannot see.",
+        show_default=False,
+    ),
+]
+GroupOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Of this group, as `list` names it; may be repeated.", show_default=False),
+]
+IdOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--id", help="Of this message id, or this ref; may be repeated.", show_default=False
+    ),
+]
+HandlerOption = Annotated[
+    str | None,
+    typer.Option(help="Of this handler: its module and name.", show_default=False),
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Failed last at this time or later: 2026-11-30T12:00Z, or 90m, 2h, 3d ago.",
+        show_default=False,
+    ),
+]
+UntilOption = Annotated[
+    str | None,
+    typer.Option(help="Failed last before this time; as --since.", show_default=False),
+]
+HeaderOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="With this header; may be repeated, and all must be there.",
+        show_default=False,
+    ),
+]
+AllOption = Annotated[
+    bool, typer.Option("--all", help="All of them: without a filter, this must be said.")
+]
+ServiceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:SERVICE",
+        help="The service whose handler consumes the queue.",
+        show_default=False,
+    ),
+]
+WhyOption = Annotated[str, typer.Option(help="Why you do it, for the audit.", show_default=False)]
+WhoOption = Annotated[
+    str | None,
+    typer.Option(help="Who does it, for the audit. Default: USER@HOST.", show_default=False),
+]
+ArchivedOption = Annotated[
+    bool, typer.Option("--archived", help="In the archive, not the dead letter queue.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+_AGO = re.compile(r"(\d{1,6})([smhd])")
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def chosen(
+    *,
+    group: Sequence[str] | None,
+    ids: Sequence[str] | None,
+    handler: str | None,
+    since: str | None,
+    until: str | None,
+    header: Sequence[str] | None,
+) -> Filter:
+    """Make a filter of the options.
+
+    :raises OptionError: one of them cannot be what it is
+    """
+    now = datetime.now(UTC)
+    return Filter(
+        groups=frozenset(group or ()),
+        ids=frozenset(ids or ()),
+        handler=handler,
+        since=None if since is None else moment(since, "--since", now),
+        until=None if until is None else moment(until, "--until", now),
+        headers=dict(_pair(each) for each in header or ()),
+    )
+
+
+def check_chosen(filter_: Filter, *, everything: bool) -> None:
+    """Check that either a filter or --all was given.
+
+    :raises OptionError: neither was, or both
+    """
+    if everything and not filter_.is_empty:
+        raise OptionError("--all is without a filter: leave out one of them")
+    if not everything and filter_.is_empty:
+        raise OptionError(
+            "which of them? give --group, --id, --handler, --since, --until or --header; or --all"
+        )
+
+
+def moment(text: str, option: str, now: datetime) -> datetime:
+    """Read a time, or how long ago it was.
+
+    :raises OptionError: it is neither
+    """
+    if ago := _AGO.fullmatch(text):
+        try:
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        except OverflowError as error:
+            raise OptionError(f"{option} {shown(text)} is before there were years") from error
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise OptionError(
+            f"{option} is a time such as 2026-11-30T12:00Z, or 90m, 2h or 3d for so long ago, "
+            f"not {shown(text)}"
+        ) from error
+    if found.tzinfo is None:
+        raise OptionError(f"{option} {shown(text)} has no time zone: end it in Z or +01:00")
+    return found
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise OptionError(f"--header is NAME=VALUE, not {shown(text)}")
+    return name, value
+
+
+def who_default() -> str:
+    """Return the user and the host that the command runs on."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def service_of(spec: str | None) -> Service | None:
+    """Import the service that was named; None if none was."""
+    return None if spec is None else load_service(spec)
+
+
+def run(
+    queue: str,
+    url: str | None,
+    work: Callable[[DeadLetters], Awaitable[T]],
+    *,
+    who: str | None = None,
+    service: Service | None = None,
+) -> T:
+    """Connect, and do something with the dead letters of a queue.
+
+    What is masked in the service's logs is masked here.
+    """
+    letters = DeadLetters(
+        broker_url(url),
+        queue,
+        who=who_default() if who is None else who,
+        masker=DEFAULT if service is None else service.error_reports.masker,
+    )
+
+    async def connected() -> T:
+        async with letters:
+            return await work(letters)
+
+    return asyncio.run(connected())

@@ -1,0 +1,176 @@
+"""What watching a service costs: the handled rate with metrics, beside the rate without.
+
+    python -m tests.benchmarks.observability [--rounds 9] [--messages 6000] [--json PATH]
+
+In one process on one broker, in short slices that take turns, each of which fills a queue and has
+it handled by a handler that does nothing: a handler that works makes every share smaller. Told are
+the medians of the rounds: the rate on the clock, the processor time of a message, and both as a
+ratio to the slice without anything of the same round. What else the machine does is in the rate
+for the most part, and in the processor time for a small one.
+
+Exit codes: 0 each costs as little as it may; 1 one costs more, or there is no broker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mqkit import (
+    BrokerUrl,
+    MqkitError,
+    Outgoing,
+    Publisher,
+    Queue,
+    Retry,
+    Runtime,
+    Service,
+    drivers,
+)
+from mqkit.broker.connection import Connection
+from mqkit.broker.declare import declare
+from mqkit.observability.metrics import Metrics
+from mqkit.testing.brokers.finder import find_brokers, start
+from tests.benchmarks.side_by_side.room import Room, own_vhost
+from tests.benchmarks.side_by_side.systems.base import PREFETCH, WINDOW, Job, Meter, Order
+
+ROUNDS, MESSAGES = 9, 6000
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One way to watch a service."""
+
+    may_cost: float
+    """The share of the rate that it may cost at most."""
+    service: Callable[[], Mapping[str, Any]] = dict
+    """Makes options of the `Service`."""
+    runtime: Callable[[], Mapping[str, Any]] = dict
+    """Makes options of its `Runtime`."""
+
+
+WAYS: dict[str, Watched] = {
+    "nothing": Watched(0.0),
+    "metrics": Watched(0.05, runtime=lambda: {"observer": Metrics()}),
+}
+"""What is measured, the first one as what the others are compared with."""
+
+
+@dataclass
+class Measured:
+    """What the rounds of one way have come to."""
+
+    rates: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
+    """Microseconds of processor time of a message."""
+
+    def beside(self, base: Measured) -> dict[str, float]:
+        """The medians, and those of the rounds' ratios to the base."""
+        return {
+            "handled_per_s": statistics.median(self.rates),
+            "cpu_us_per_message": statistics.median(self.costs),
+            "rate_ratio": _ratio(self.rates, base.rates),
+            "cpu_ratio": _ratio(self.costs, base.costs),
+        }
+
+
+def _ratio(some: Sequence[float], others: Sequence[float]) -> float:
+    return statistics.median(a / b for a, b in zip(some, others, strict=True))
+
+
+async def measure(
+    room: Room, ways: Mapping[str, Watched], rounds: int, messages: int
+) -> dict[str, dict[str, float]]:
+    """Measure all ways in turn; who comes first changes."""
+    found = {name: Measured() for name in ways}
+    names = list(ways)
+    for number in range(rounds + 1):
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            with room.queue(f"watched-{name}") as queue:
+                meter = await _handle(Job(room.url, queue, messages), ways[name])
+            if number:  # the first one warms up
+                found[name].rates.append(meter.rate)
+                found[name].costs.append(meter.cost)
+    return {name: each.beside(found[names[0]]) for name, each in found.items()}
+
+
+async def _handle(job: Job, way: Watched) -> Meter:
+    done = asyncio.Event()
+    meter = Meter(job, done.set)
+    service = Service("watched", retry=Retry.never(), **way.service())
+
+    @service.handler(Queue(job.queue), prefetch=PREFETCH, concurrency=PREFETCH)
+    async def handle(order: Order) -> None:
+        meter.handled(order)
+
+    url = BrokerUrl.parse(job.url)
+    connection = Connection(url, name="watched", driver=drivers.named("pika"))
+    await connection.open(15)
+    await declare(connection.channel, service.topology)
+    publisher = Publisher.on(connection)
+    outgoing = (Outgoing("", job.queue, order) for order in job.orders())
+    async for result in publisher.publish_many(outgoing, window=WINDOW):
+        if result.error is not None:
+            raise result.error
+    await publisher.close()
+    await connection.close()
+    gc.collect()
+    async with Runtime(service, url, driver=drivers.named("pika"), **way.runtime()):
+        await done.wait()
+    return meter
+
+
+def lines(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Say it for a person."""
+    return [
+        f"{name:>12}: {each['handled_per_s']:8,.0f} handled/s ({each['rate_ratio']:.3f}), "
+        f"{each['cpu_us_per_message']:6.1f} us of processor a message ({each['cpu_ratio']:.3f})"
+        for name, each in measured.items()
+    ]
+
+
+def too_dear(measured: Mapping[str, Mapping[str, float]], ways: Mapping[str, Watched]) -> list[str]:
+    """What costs more than it may, by processor time: the rate is the machine's for a part."""
+    return [
+        f"{name}: {each['cpu_ratio'] - 1:.1%} more processor time a message, where "
+        f"{ways[name].may_cost:.0%} is the most"
+        for name, each in measured.items()
+        if each["cpu_ratio"] > 1 + ways[name].may_cost + 1e-9
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure on the broker that is found; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.observability")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--messages", type=int, default=MESSAGES, help="of each slice")
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    options = parser.parse_args(argv)
+    try:
+        with start(find_brokers(os.environ)[0]) as broker, own_vhost(broker) as url:
+            room = Room(broker, url)
+            measured = asyncio.run(measure(room, WAYS, options.rounds, options.messages))
+    except MqkitError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    if options.json is not None:
+        options.json.write_text(json.dumps(measured, indent=2) + "\n")
+    sys.stdout.write("\n".join([f"median of {options.rounds} rounds", *lines(measured)]) + "\n")
+    problems = too_dear(measured, WAYS)
+    for problem in problems:
+        sys.stderr.write(f"{problem}\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

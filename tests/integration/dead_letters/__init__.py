@@ -1,0 +1,1 @@
+"""Dead letters on brokers: listed, replayed, archived, edited, dropped."""

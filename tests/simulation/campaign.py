@@ -1,0 +1,130 @@
+"""Plays many seeds on several processes, and adds up what came of them."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import multiprocessing
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from tests.simulation.plan import draw
+from tests.simulation.world import play
+
+CHUNK = 40
+"""Seeds that a process plays between two reports."""
+
+CHUNKS = 25
+"""What a process plays before another one takes its place, as memory is not all given back."""
+
+
+@dataclass
+class Totals:
+    """What came of many schedules."""
+
+    schedules: int = 0
+    seconds: float = 0.0
+    """Of virtual time."""
+    took: float = 0.0
+    """Seconds of processor time."""
+    messages: int = 0
+    steps: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    met: Counter[tuple[str, str]] = field(default_factory=Counter)
+    failed: dict[int, list[str]] = field(default_factory=dict)
+
+    def add(self, other: Totals) -> None:
+        """Add another's."""
+        self.schedules += other.schedules
+        self.seconds += other.seconds
+        self.took += other.took
+        self.messages += other.messages
+        self.steps += other.steps
+        self.faults += other.faults
+        self.met += other.met
+        self.failed |= other.failed
+
+
+def play_seeds(first: int, count: int) -> Totals:
+    """Play some seeds in this process."""
+    totals = Totals()
+    began = time.process_time()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    for seed in range(first, first + count):
+        result = play(draw(seed))
+        totals.schedules += 1
+        totals.seconds += result.seconds
+        totals.messages += result.messages
+        totals.steps += result.steps
+        totals.faults += result.faults
+        totals.met += result.met
+        if result.problems:
+            totals.failed[seed] = result.problems[:5]
+    _collect()
+    if was_enabled:
+        gc.enable()
+    totals.took = time.process_time() - began
+    return totals
+
+
+def _collect() -> None:
+    # Of killed processes there are connections that nobody closed, and coroutines that nobody ran.
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
+    logging.disable(disabled)
+
+
+def _ready() -> None:
+    # What is imported stays, and need not be looked at by every collection.
+    play(draw(0))
+    _collect()
+    gc.freeze()
+
+
+def campaign(
+    first: int, *, seconds: float | None, count: int | None, jobs: int
+) -> Iterator[Totals]:
+    """Play seeds from `first` on, for so many seconds or so many of them; what comes is added up.
+
+    With one job they are played in this process.
+    """
+    until = None if seconds is None else time.monotonic() + seconds
+    end = None if count is None else first + count
+    totals = Totals()
+
+    def chunks() -> Iterator[tuple[int, int]]:
+        at = first
+        while (end is None or at < end) and (until is None or time.monotonic() < until):
+            many = CHUNK if end is None else min(CHUNK, end - at)
+            yield at, many
+            at += many
+
+    if jobs == 1:
+        _ready()
+        for chunk in chunks():
+            totals.add(play_seeds(*chunk))
+            yield totals
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_ready, max_tasks_per_child=CHUNKS
+    ) as pool:
+        running: set[Future[Totals]] = set()
+        left = chunks()
+        while True:
+            while len(running) < jobs + 1 and (chunk := next(left, None)) is not None:
+                running.add(pool.submit(play_seeds, *chunk))
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for each in done:
+                totals.add(each.result())
+            yield totals

@@ -1,0 +1,217 @@
+"""Judges a schedule by what mqkit promises."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from tests.simulation import saga
+from tests.simulation.broker import EVENTS
+from tests.simulation.history import CONFIRMED, REFUSED
+from tests.simulation.loop import PROCESS, Process
+from tests.simulation.plan import ATTEMPTS, ENDS_DEAD, STORED, WAIT
+from tests.simulation.services import reply_to
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+def judge(world: World) -> None:
+    """Put what must not be into the history."""
+    _ends(world)
+    _attempts(world)
+    _order(world)
+    _replies(world)
+    for each in left(world):
+        world.history.problem(f"left: {each}")
+
+
+def _dead(world: World) -> Counter[str]:
+    """Count the dead letters of each message."""
+    assert world.broker.server is not None
+    return Counter(
+        json.loads(message.body)["name"]
+        for queue in world.broker.server.queues()
+        if queue.name.endswith(".dead")
+        for message in world.broker.server.messages(queue.name)
+    )
+
+
+def _ends(world: World) -> None:
+    """Every confirmed message has one end, the one that its script says."""
+    history, dead, done = world.history, _dead(world), world.history.done
+    _effects(world, done)
+    _sagas(world, done)
+    ran = {run.name for run in history.runs}
+    for send in world.plan.sends:
+        how, name = history.published.get(send.name, ""), send.name
+        ends = f"{name} ({send.script}, {how}) was done {done[name]} and dead {dead[name]} times"
+        if how == REFUSED and (name in ran or dead[name]):
+            history.problem(f"{name} was said to be not stored, and came")
+        if name in history.excused:
+            continue
+        if how == CONFIRMED and not done[name] and not dead[name]:
+            history.problem(f"lost: {ends}")
+        if done[name] and dead[name]:
+            history.problem(f"two ends: {ends}")
+        ends_dead = send.script in ENDS_DEAD and send.feature != "saga"
+        if (done[name] if ends_dead else dead[name]) > 0:
+            history.problem(f"wrong end: {ends}")
+        began = min((run.began for run in history.runs if run.name == name), default=math.inf)
+        due = history.given_at.get(name, 0.0) + send.delay
+        if began < due - 0.001 and send.feature not in ("ordered", "request"):
+            if "clock jumps" not in history.faults:
+                history.problem(f"{name} came {due - began:.3f} s before its delay was over")
+        if not history.faults and done[name] + dead[name] > 1:
+            history.problem(f"twice, without any fault: {ends}")
+
+
+def _sagas(world: World, done: Counter[str]) -> None:
+    """Each saga that was started ends once: it is done, or undone."""
+    if world.disk is None or "saga" not in world.plan.features:
+        return
+    history = world.history
+    assert world.broker.server is not None
+    told: dict[str, set[str]] = {}
+    for message in world.broker.server.messages(EVENTS):
+        how = str(message.properties.get("type", ""))
+        if how in (saga.DONE, saga.UNDONE):
+            name = json.loads(message.body)["name"]
+            told.setdefault(name, set()).add(f"{how} {message.properties['message_id']}")
+    rows = world.disk.rows("SELECT id, status FROM mqkit_saga")
+    for name, status in rows:
+        ends = sorted(told.get(name, ()))
+        if name not in history.excused and (status != "completed" or len(ends) != 1):
+            history.problem(f"saga {name} is {status}, and ended {ends}")
+        done[name] = 1
+    scripts = {send.name: send.script for send in world.plan.sends}
+    for name, ends in told.items():
+        if any(each.startswith(saga.DONE) for each in ends) and scripts[name] in ("reject", "dead"):
+            history.problem(f"saga {name} ({scripts[name]}) ended {sorted(ends)}")
+
+
+def _effects(world: World, done: Counter[str]) -> None:
+    """With the store each message has one effect, and each effect its event, in order by key.
+
+    What has no effect is not done, whatever its handler said: its transaction was not committed.
+    """
+    if world.disk is None:
+        return
+    history = world.history
+    effects = world.disk.rows("SELECT name, key, event FROM effect ORDER BY id")
+    times = Counter(name for name, _, _ in effects)
+    for send in world.plan.sends:
+        if send.feature in STORED:
+            done[send.name] = times[send.name]
+    history.problem_of_each(
+        f"{name} had its effect {count} times" for name, count in times.items() if count > 1
+    )
+    assert world.broker.server is not None
+    came = [
+        str(message.properties["message_id"])
+        for message in world.broker.server.messages(EVENTS)
+        if not message.properties.get("type")
+    ]
+    first = {event: place for place, event in reversed(list(enumerate(came)))}
+    of_effects = [event for _, _, event in effects]
+    history.problem_of_each(
+        f"the event of {name} was not published" for name, _, e in effects if e not in first
+    )
+    history.problem_of_each(
+        f"event {event} was published without its commit"
+        for event in first
+        if event not in of_effects
+    )
+    for key in sorted({key for _, key, _ in effects}):
+        events = [event for _, each, event in effects if each == key and event in first]
+        if sorted(events, key=lambda event: first[event]) != events:
+            history.problem(f"the events of key {key} were not published in order")
+
+
+def _attempts(world: World) -> None:
+    """No run has an attempt too many, and none comes before its wait is over."""
+    failed: dict[tuple[str, int], float] = {}
+    of_sagas = {each.name for each in world.plan.sends if each.feature == "saga"}
+    for run in world.history.runs:
+        if run.name in of_sagas:
+            continue
+        if run.attempt > ATTEMPTS:
+            world.history.problem(f"{run.name} ran with attempt {run.attempt} of {ATTEMPTS}")
+        before = failed.get((run.name, run.attempt - 1))
+        if run.attempt > 1 and (before is None or run.began < before + WAIT - 0.001):
+            world.history.problem(f"{run.name}: attempt {run.attempt} came without its wait")
+        if run.ended is not None and run.how != "done":
+            # The first one's: where its ack was lost, the same attempt is made once more.
+            failed.setdefault((run.name, run.attempt), run.ended)
+
+
+def _order(world: World) -> None:
+    """Messages of a key are done in the order in which they were published, one at a time."""
+    history = world.history
+    ordered = [each for each in world.plan.sends if each.feature == "ordered"]
+    first: dict[str, int] = {}
+    for place, run in enumerate(history.runs):
+        if run.how == "done":
+            first.setdefault(run.name, place)
+    for key in sorted({each.key for each in ordered}):
+        # What nobody knows may have come whenever it liked.
+        names = [
+            each.name
+            for each in ordered
+            if each.key == key
+            and history.published.get(each.name) == CONFIRMED
+            and each.name in first
+            and each.name not in history.excused
+        ]
+        came = sorted(names, key=lambda name: first[name])
+        if came != names:
+            history.problem(f"order of key {key}: published {names}, done {came}")
+    running: dict[tuple[str, str], float] = {}
+    for run in history.runs:
+        if not run.key:
+            continue
+        until = running.get((run.process, run.key), 0.0)
+        if run.began < until:
+            history.problem(f"{run.name} ran while another one of key {run.key} did")
+        running[run.process, run.key] = run.ended if run.ended is not None else math.inf
+
+
+def _replies(world: World) -> None:
+    """A request gets the answer that its script says, or none."""
+    expected = {"reject": "RequestRejectedError", "dead": "RequestFailedError"}
+    for send in world.plan.sends:
+        reply = world.history.replies.get(send.name)
+        if reply is not None and reply != expected.get(send.script, reply_to(send.name)):
+            world.history.problem(f"{send.name} ({send.script}) was answered {reply!r}")
+
+
+def left(world: World) -> list[str]:
+    """Find what there is still of processes that have stopped."""
+    loop, broker = world.loop, world.broker.process
+    found = []
+
+    def is_over(process: object) -> bool:
+        return isinstance(process, Process) and process is not broker and process.alive
+
+    for process in loop.processes:
+        if is_over(process):
+            found += [
+                f"task {task.get_name()} of {process}: {task.get_coro()!r}"
+                for task in process.tasks
+                if not task.done()
+            ]
+    for _, _, timer in loop._timers:
+        process = timer._context.get(PROCESS)  # type: ignore[attr-defined]
+        # It is one for all publishes of a publisher, and goes within their timeout.
+        is_deadline = "Deadlines._look" in repr(timer)
+        if not timer._cancelled and is_over(process) and not is_deadline:  # type: ignore[attr-defined]
+            found.append(f"timer {timer!r} of {process}")
+    found += [
+        f"connection {each.client.sockname}"
+        for each in world.network.of(world.broker.host)
+        # One whose client is gone with its host is the broker's to find out.
+        if not each.client._closed
+    ]
+    return found

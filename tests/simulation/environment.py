@@ -1,0 +1,100 @@
+"""Stands in for what a process takes from its machine: the time, randomness, threads."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+from mqkit.store.database.sqlite.jobs import Job
+from tests.simulation.loop import EPOCH, PROCESS, Loop
+from tests.simulation.storage import Disk
+
+_TIMES = ("time", "monotonic", "perf_counter", "time_ns", "monotonic_ns", "perf_counter_ns")
+
+
+_VERSION = functools.cache(metadata.version)
+"""Reads a package's file once; every broker and connection asks for versions."""
+
+
+class Clocks:
+    """The wall clocks of the hosts, which may be wrong by some time each; `skew` is by host."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self.skew: dict[str, float] = {}
+
+    def wall(self) -> float:
+        """Return the seconds since 1970 where the running code is."""
+        now = EPOCH + self._loop._now
+        if self.skew and (process := PROCESS.get()) is not None:
+            now += self.skew.get(process.host, 0.0)
+        return now
+
+    def utc(self) -> datetime:
+        """Return that as a `mqkit.clock.Clock` does."""
+        return datetime.fromtimestamp(self.wall(), UTC)
+
+
+@contextlib.contextmanager
+def virtual(loop: Loop, clocks: Clocks, disk: Disk | None) -> Iterator[None]:
+    """Let the modules of the standard library tell the loop's time, and draw from its seed.
+
+    What has its own place for such a source is given it; this is for libraries, which have none.
+    """
+    bytes_of = random.Random(loop.rng.getrandbits(64)).randbytes
+
+    def now() -> float:
+        return loop._now
+
+    made: dict[str, Any] = {
+        "time": clocks.wall,
+        "monotonic": now,
+        "perf_counter": now,
+        "time_ns": lambda: int(clocks.wall() * 1e9),
+        "monotonic_ns": lambda: int(now() * 1e9),
+        "perf_counter_ns": lambda: int(now() * 1e9),
+    }
+    put: list[tuple[Any, str, Any]] = [
+        *((time, name, made[name]) for name in _TIMES),
+        (os, "urandom", bytes_of),
+        (random, "_urandom", bytes_of),
+        (metadata, "version", _VERSION),
+    ]
+    if disk is not None:
+        put.append((Job, "run", _run_on(disk, Job.run)))
+    before = [(place, name, getattr(place, name)) for place, name, _ in put]
+    state = random.getstate()
+    was_enabled = gc.isenabled()
+    disabled = logging.root.manager.disable
+    # What is collected in the middle of a schedule runs code, at a moment of no seed's choosing.
+    gc.disable()
+    logging.disable(logging.CRITICAL)
+    random.seed(loop.rng.getrandbits(64))
+    for place, name, value in put:
+        setattr(place, name, value)
+    try:
+        yield
+    finally:
+        for place, name, value in before:
+            setattr(place, name, value)
+        random.setstate(state)
+        logging.disable(disabled)
+        if was_enabled:
+            gc.enable()
+
+
+def _run_on(disk: Disk, run: Callable[[Job], None]) -> Callable[[Job], None]:
+    def run_job(job: Job) -> None:
+        run(job)
+        disk.ran(job)
+
+    return run_job

@@ -1,0 +1,296 @@
+"""The event loop of a schedule: virtual time, the order of steps from a seed, crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import random
+import warnings
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextvars import Context, ContextVar
+from typing import Any
+
+from detangle import SimConfig, SimLoop, _instrument
+from detangle._context import current_host
+
+START = 1000.0
+"""Virtual seconds at which a schedule begins: a time of 0 is easily taken for none."""
+
+EPOCH = 1_800_000_000.0
+"""What `time.time` says at virtual second 0."""
+
+MOST_STEPS = 400_000
+"""Steps after which a schedule is taken to run in circles."""
+
+LATE_STEPS = 12
+"""By how many steps of others one step is late at most."""
+
+
+class EndlessError(Exception):
+    """A schedule took more steps or more virtual time than any sound one."""
+
+
+class Process:
+    """One life of a process on a host: what runs in its context dies with it."""
+
+    __slots__ = ("alive", "host", "keep", "number", "on_death", "tasks")
+
+    def __init__(self, host: str, number: int) -> None:
+        self.host = host
+        self.number = number
+        self.alive = True
+        self.tasks: list[asyncio.Task[Any]] = []
+        self.keep: list[object] = []
+        """What must not be collected before the schedule is over, as `__del__` is code, too."""
+        self.on_death: list[Callable[[], None]] = []
+        """What the operating system does when the process is gone: it closes files."""
+
+    def __repr__(self) -> str:
+        return f"{self.host}#{self.number}"
+
+
+PROCESS: ContextVar[Process | None] = ContextVar("tests_simulation_process", default=None)
+"""The process whose code runs; None is the world itself."""
+
+
+class NumberedTask(asyncio.Task[Any]):
+    """A task that a set orders by its number, and not by its address."""
+
+    number = 0
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class NumberedFuture(asyncio.Future[Any]):
+    """A future that a set orders by its number, and not by its address."""
+
+    number = 0
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class Loop(SimLoop):
+    """detangle's loop with its own order of steps, and processes that die in the middle of one.
+
+    detangle keeps what is ready in a lane for each task, sorts the lanes before every step, and
+    looks who made each task: for 100,000 schedules that is too slow. Here it is one line, as in
+    asyncio, in which a task's step now and then falls back behind those of others. What asyncio
+    promises is kept: callbacks run in their order, and so do the steps of one task.
+    """
+
+    def __init__(self, rng: random.Random, *, late: float = 0.1) -> None:
+        """Start at virtual second `START`.
+
+        :param late: the share of task steps that others overtake
+        """
+        # Its wrappers of locks are for reports of deadlocks, and cost every lock something.
+        _instrument._installed = True
+        super().__init__(SimConfig(seed_random=False))
+        self.rng = rng
+        self.late = late
+        self._now = START
+        self._line: deque[asyncio.Handle] = deque()
+        self._numbers = 0
+        self.dead: list[Process] = []
+        self.processes: list[Process] = []
+        self.armed: dict[Process, tuple[int, Callable[[], None]]] = {}
+        self.digest = 0
+        self.trace: list[str] | None = None
+        """The lines of `note`, where somebody wants to read them."""
+        self.until = START
+
+    # What happens, in order
+
+    def note(self, text: str) -> None:
+        """Put something that happened into the digest of the schedule."""
+        line = f"{self._now:.6f} {text}"
+        self.digest = zlib.crc32(line.encode(), self.digest)
+        if self.trace is not None:
+            self.trace.append(line)
+
+    # Steps
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        if self._abandoned or (self.dead and self._is_dead(handle)):
+            handle._cancelled = True
+        else:
+            self._line.append(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        if self._abandoned or (self.dead and self._is_dead(timer)):
+            timer._cancelled = True
+        else:
+            self._push_timer(when, timer)
+        return timer
+
+    call_at_exact = call_at  # type: ignore[assignment]
+
+    def _is_dead(self, handle: asyncio.Handle) -> bool:
+        process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
+        return process is not None and not process.alive
+
+    def _run_once(self) -> bool:
+        line = self._line
+        timers = self._timers
+        while not line:
+            if not timers:
+                return False
+            when, _, timer = heapq.heappop(timers)
+            timer._scheduled = False  # type: ignore[attr-defined]
+            if timer._cancelled:  # type: ignore[attr-defined]
+                self._cancelled_timers -= 1
+                continue
+            if when > self.until:
+                self._push_timer(when, timer)
+                raise EndlessError(f"it is not over at virtual second {self.until:.0f}")
+            self._now = max(self._now, when)
+            line.append(timer)
+            while timers and timers[0][0] <= self._now:
+                timer = heapq.heappop(timers)[2]
+                timer._scheduled = False  # type: ignore[attr-defined]
+                if timer._cancelled:  # type: ignore[attr-defined]
+                    self._cancelled_timers -= 1
+                else:
+                    line.append(timer)
+        handle = line.popleft()
+        if handle._cancelled:  # type: ignore[attr-defined]
+            return True
+        if len(line) > 1 and self.rng.random() < self.late:
+            owner = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
+            if isinstance(owner, asyncio.Task):
+                line.insert(1 + int(self.rng.random() * min(len(line), LATE_STEPS)), handle)
+                handle = line.popleft()
+                if handle._cancelled:  # type: ignore[attr-defined]
+                    return True
+        self._now += 1e-6
+        handle._run()
+        self.steps += 1
+        if self.armed:
+            self._count(handle)
+        if self.steps > MOST_STEPS:
+            raise EndlessError(f"it is not over after {MOST_STEPS} steps")
+        return True
+
+    def _count(self, handle: asyncio.Handle) -> None:
+        process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
+        if process is None or process not in self.armed:
+            return
+        left, what = self.armed[process]
+        if left > 1:
+            self.armed[process] = (left - 1, what)
+            return
+        del self.armed[process]
+        what()
+
+    # Tasks and processes
+
+    def create_future(self) -> asyncio.Future[Any]:
+        future = NumberedFuture(loop=self)
+        self._numbers += 1
+        future.number = self._numbers
+        return future
+
+    def create_task(
+        self, coro: Any, *, name: str | None = None, context: Context | None = None, **_: Any
+    ) -> asyncio.Task[Any]:
+        self._numbers += 1
+        # Before it is made, as asyncio puts it into a set then.
+        NumberedTask.number = self._numbers
+        name = f"task {self._numbers}" if name is None else name
+        task = NumberedTask(coro, loop=self, name=name, context=context)
+        task.number = self._numbers
+        self.tasks.append(task)
+        process = (PROCESS.get() if context is None else context.get(PROCESS)) or None
+        if process is not None:
+            process.tasks.append(task)
+        return task
+
+    def new_process(self, host: str) -> Process:
+        """Begin a process on a host; `inside` runs code in it."""
+        process = Process(host, len(self.processes))
+        self.processes.append(process)
+        return process
+
+    @contextlib.contextmanager
+    def inside(self, process: Process) -> Iterator[None]:
+        """Run the block in a process: tasks and timers that are made in it are that process's."""
+        tokens = PROCESS.set(process), current_host.set(process.host)
+        try:
+            yield
+        finally:
+            PROCESS.reset(tokens[0])
+            current_host.reset(tokens[1])
+
+    def kill(self, process: Process) -> None:
+        """End a process as SIGKILL does: none of its code runs any more, not even a `finally`."""
+        if not process.alive:
+            return
+        process.alive = False
+        self.dead.append(process)
+        self.armed.pop(process, None)
+        for handle in self._line:
+            if self._is_dead(handle):
+                handle._cancelled = True  # type: ignore[attr-defined]
+        live = [entry for entry in self._timers if not self._is_dead(entry[2])]
+        heapq.heapify(live)
+        self._timers = live
+        self._cancelled_timers = sum(1 for each in live if each[2]._cancelled)  # type: ignore[attr-defined]
+        for call in process.on_death:
+            call()
+
+    # The end
+
+    def dispose(self) -> list[str]:
+        """Drop all that is left, without a word; return what nobody took notice of before."""
+        complaints = [_complaint(each) for each in self.unhandled]
+        for task in self.tasks:
+            if task.done():
+                if not task.cancelled() and getattr(task, "_log_traceback", False):
+                    error = task.exception()
+                    if _of_live(task):
+                        complaints.append(f"{task.get_name()} died unseen: {error!r}")
+        self.abandon()
+        with warnings.catch_warnings():
+            # Their `finally` runs, which is of no consequence any more.
+            warnings.simplefilter("ignore")
+            for task in self.tasks:
+                if not task.done():
+                    with contextlib.suppress(BaseException):
+                        task.get_coro().close()  # type: ignore[union-attr]
+        self._line.clear()
+        self._timers.clear()
+        self._closed = True
+        return complaints
+
+
+def _of_live(task: asyncio.Task[Any]) -> bool:
+    process = task.get_context().get(PROCESS) if hasattr(task, "get_context") else None
+    return process is None or process.alive
+
+
+def _complaint(context: dict[str, Any]) -> str:
+    return f"{context.get('message')}: {context.get('exception')!r}"
+
+
+async def ended(process: Process, task: asyncio.Task[Any]) -> None:
+    """Wait until a task of a process has ended, or the process was killed and it never will."""
+    while process.alive and not task.done():
+        await asyncio.wait([task], timeout=0.25)

@@ -1,0 +1,217 @@
+"""What a seed stands for: which features are used, what is published when, which faults come."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+FEATURES = (
+    "plain",
+    "ordered",
+    "batch",
+    "request",
+    "thread",
+    "paused",
+    "stored",
+    "storedbatch",
+    "saga",
+)
+"""Kinds of handlers; a plan has some of them."""
+
+STORED = ("stored", "storedbatch")
+"""Those whose effects are in a store's transaction."""
+
+SAGA_QUEUES = ("saga", "sagaask", "sagaanswer", "sagatimeout", "sagaundo")
+
+ATTEMPTS = 4
+"""Of every handler's policy."""
+
+WAIT = 0.3
+"""Seconds between two attempts."""
+
+PARTITIONS = 2
+"""Of the queue whose handler keeps an order."""
+
+TIMEOUT = 1.5
+"""Seconds that a run may take."""
+
+SCRIPTS = {
+    "ok": 60,
+    "fail 1": 12,
+    "fail 2": 6,
+    "later": 4,
+    "slow": 4,
+    "dead": 6,
+    "reject": 4,
+    "abort": 4,
+}
+"""What a handler does for a message, and how often that is drawn."""
+
+ENDS_DEAD = ("dead", "reject")
+
+FAULTS = {
+    "kill service": 10,
+    "kill broker": 8,
+    "kill publisher": 4,
+    "stop service": 6,
+    "stop broker": 3,
+    "partition": 4,
+    "one way": 4,
+    "slow": 4,
+    "reset": 6,
+    "close connections": 4,
+    "close channel": 6,
+    "cancel consumers": 4,
+    "delete queue": 2,
+    "alarm": 3,
+    "clock jumps": 2,
+    "disk full": 3,
+    "database locked": 3,
+    "answer lost": 6,
+    "dependency down": 8,
+}
+"""Kinds of faults, and how often they are drawn."""
+
+OF_FEATURE = {"dependency down": ("paused",)} | dict.fromkeys(
+    ("disk full", "database locked", "answer lost"), (*STORED, "saga")
+)
+"""Faults that concern some features alone."""
+
+SPAN = 6.0
+"""Seconds in which messages are published and faults begin."""
+
+
+@dataclass(frozen=True)
+class Send:
+    """One message to publish."""
+
+    name: str
+    at: float
+    feature: str
+    script: str
+    key: str = ""
+    duration: float = 0.0
+    """Seconds that its handler takes."""
+    delay: float = 0.0
+    """Seconds that the broker holds it."""
+    many: bool = False
+    """Whether it is one of those that are published together, where that may be."""
+
+    @property
+    def is_of_many(self) -> bool:
+        """Whether it is published together with others."""
+        return self.many and self.feature not in ("ordered", "request")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault; `steps` is how many steps of the process it is about come before it."""
+
+    at: float
+    kind: str
+    target: int = 0
+    steps: int = 1
+    seconds: float = 1.0
+    """How long it lasts."""
+    amount: float = 0.0
+    """A delay, a jump: what there is more or less of."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a schedule does on purpose; the order of steps comes from `seed` as well."""
+
+    seed: int
+    features: tuple[str, ...]
+    services: int = 1
+    sends: tuple[Send, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    late: float = 0.1
+    latency: tuple[float, float] = (0.0002, 0.003)
+    fragment: float = 0.0
+    backlog: bool = False
+    """Whether the services start after the messages were published."""
+    concurrency: int = 3
+    heartbeat: int = 4
+    """Seconds."""
+    shares: bool = True
+    """Whether messages share a store's transaction."""
+
+    @property
+    def has_store(self) -> bool:
+        """Whether its services have a store."""
+        return any(each in (*STORED, "saga") for each in self.features)
+
+    @property
+    def queues(self) -> set[str]:
+        """The names of the queues that handlers consume."""
+        plain = {each for each in self.features if each != "ordered"}
+        if "ordered" in self.features:
+            plain |= {f"ordered.{number}" for number in range(PARTITIONS)}
+        if "saga" in self.features:
+            plain |= set(SAGA_QUEUES)
+        return plain
+
+    def without(self, *, send: int | None = None, fault: int | None = None) -> Plan:
+        """Make the plan that lacks one message or fault."""
+        if send is not None:
+            return replace(self, sends=self.sends[:send] + self.sends[send + 1 :])
+        assert fault is not None
+        return replace(self, faults=self.faults[:fault] + self.faults[fault + 1 :])
+
+
+def draw(seed: int) -> Plan:
+    """Draw the plan of a seed."""
+    rng = random.Random(f"plan {seed}")
+    features = tuple(each for each in FEATURES if rng.random() < 0.2) or (rng.choice(FEATURES),)
+    kinds = [each for each in FAULTS if rng.random() < 0.4]
+    kinds = [
+        each for each in kinds if any(one in features for one in OF_FEATURE.get(each, features))
+    ]
+    weights = [FAULTS[each] for each in kinds]
+    backlog = rng.random() < 0.3
+    sends = [_send(rng, number, features, backlog=backlog) for number in range(rng.randint(2, 10))]
+    count = rng.choice((0, 1, 1, 2, 2, 3, 4)) if kinds else 0
+    faults = [_fault(rng, rng.choices(kinds, weights)[0]) for _ in range(count)]
+    return Plan(
+        seed,
+        features,
+        services=rng.choice((1, 1, 2)),
+        sends=tuple(sorted(sends, key=lambda each: (each.at, each.name))),
+        faults=tuple(sorted(faults, key=lambda each: each.at)),
+        late=rng.choice((0.0, 0.05, 0.2, 0.5)),
+        latency=rng.choice(((0.0001, 0.0005), (0.0002, 0.003), (0.005, 0.08))),
+        fragment=rng.choice((0.0, 0.0, 0.1)),
+        backlog=backlog,
+        concurrency=rng.choice((1, 2, 5)),
+        heartbeat=rng.choice((4, 8)),
+        shares=rng.random() < 0.6,
+    )
+
+
+def _send(rng: random.Random, number: int, features: tuple[str, ...], *, backlog: bool) -> Send:
+    script = rng.choices(list(SCRIPTS), list(SCRIPTS.values()))[0]
+    feature = rng.choice(features)
+    # A delay would change the order that is to be kept, and a request has none.
+    delay = rng.choice((0.0, 0.0, 0.0, 0.5)) if feature not in ("ordered", "request") else 0.0
+    return Send(
+        name=f"m{number}",
+        at=round(rng.random() * (0.5 if backlog else SPAN), 3),
+        feature=feature,
+        script=script,
+        key=rng.choice("abc"),
+        duration=rng.choice((0.0, 0.0, 0.01, 0.2)),
+        delay=delay,
+        many=rng.random() < 0.15,
+    )
+
+
+def _fault(rng: random.Random, kind: str) -> Fault:
+    return Fault(
+        at=round(rng.random() * SPAN, 3),
+        kind=kind,
+        target=rng.randrange(4),
+        steps=rng.choice((1, rng.randint(1, 30), rng.randint(1, 400))),
+        seconds=rng.choice((0.1, 1.0, 4.0)),
+        amount=rng.random(),
+    )

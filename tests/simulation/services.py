@@ -1,0 +1,200 @@
+"""The services of a schedule: their handlers do what each message says."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sqlalchemy import text
+from tenacity import stop_after_attempt, wait_fixed
+
+from mqkit import Delivery, Pause, Queue, Reject, Retry, RetryLater, Service
+from mqkit.store import Store, Transaction
+from tests.simulation.broker import EVENTS
+from tests.simulation import saga
+from tests.simulation.history import History, Run
+from tests.simulation.messages import (
+    AbortedOnPurpose,
+    DependencyDownError,
+    FailedOnPurposeError,
+    Work,
+)
+from tests.simulation.plan import ATTEMPTS, PARTITIONS, TIMEOUT, WAIT, Plan
+
+
+POLICY = Retry(stop=stop_after_attempt(ATTEMPTS), wait=wait_fixed(WAIT))
+
+
+def service(plan: Plan, history: History, store: Store | None) -> Service:
+    """Make a service with the handlers of a plan."""
+    made = Service("service", retry=POLICY, store=store)
+    for feature in plan.features:
+        HANDLERS[feature](made, plan, history)
+    return made
+
+
+def _plain(made: Service, plan: Plan, history: History) -> None:
+    @made.handler(Queue("plain"), concurrency=plan.concurrency, timeout=TIMEOUT)
+    async def plain(work: Work, delivery: Delivery) -> None:
+        run = history.begin(work.name, delivery.attempt)
+        await act(work, delivery.attempt, run, history)
+        history.end(run, "done")
+
+
+def _ordered(made: Service, plan: Plan, history: History) -> None:
+    queue = Queue("ordered", partitions=PARTITIONS)
+
+    @made.handler(queue, concurrency=plan.concurrency, timeout=TIMEOUT, order_by="key")
+    async def ordered(work: Work, delivery: Delivery) -> None:
+        run = history.begin(work.name, delivery.attempt, key=work.key)
+        await act(work, delivery.attempt, run, history)
+        history.end(run, "done")
+
+
+def _request(made: Service, plan: Plan, history: History) -> None:
+    @made.handler(Queue("request"), concurrency=plan.concurrency, timeout=TIMEOUT)
+    async def request(work: Work, delivery: Delivery) -> str:
+        run = history.begin(work.name, delivery.attempt)
+        await act(work, delivery.attempt, run, history)
+        history.end(run, "done")
+        return reply_to(work.name)
+
+
+INSERT = text("INSERT INTO effect (name, key, event) VALUES (:name, :key, :event)")
+
+
+def _stored(made: Service, plan: Plan, history: History) -> None:
+    queue = Queue("stored")
+
+    @made.handler(queue, concurrency=plan.concurrency, timeout=TIMEOUT, share_commits=plan.shares)
+    async def stored(work: Work, delivery: Delivery, transaction: Transaction) -> None:
+        run = history.begin(work.name, delivery.attempt)
+        event = await transaction.publish("", EVENTS, work, key=work.key)
+        row = {"name": work.name, "key": work.key, "event": event}
+        await transaction.execute(INSERT, row)
+        await act(work, delivery.attempt, run, history)
+        history.end(run, "done")
+
+
+def _stored_batch(made: Service, plan: Plan, history: History) -> None:
+    @made.batch(Queue("storedbatch"), size=3, within=0.4)
+    async def batch(
+        works: list[Work], deliveries: list[Delivery], transaction: Transaction
+    ) -> list[Exception | None]:
+        results: list[Exception | None] = []
+        for work, delivery in zip(works, deliveries, strict=True):
+            run = history.begin(work.name, delivery.attempt)
+            result = _result(work, run, history)
+            results.append(result)
+            if result is None:
+                event = await transaction.publish("", EVENTS, work, key=work.key)
+                row = {"name": work.name, "key": work.key, "event": event}
+                await transaction.execute(INSERT, row)
+        return results
+
+
+def _thread(made: Service, plan: Plan, history: History) -> None:
+    @made.handler(Queue("thread"), concurrency=plan.concurrency)
+    def thread(work: Work, delivery: Delivery) -> None:
+        run = history.begin(work.name, delivery.attempt)
+        if (error := _result(work, run, history)) is not None:
+            raise error
+
+
+def _paused(made: Service, plan: Plan, history: History) -> None:
+    async def probe() -> None:
+        if history.is_down:
+            raise DependencyDownError
+
+    pause = Pause(on=DependencyDownError, minimum=2, over=4, every=1.0, probe=probe)
+
+    @made.handler(Queue("paused"), concurrency=plan.concurrency, timeout=TIMEOUT, pause=pause)
+    async def paused(work: Work, delivery: Delivery) -> None:
+        run = history.begin(work.name, delivery.attempt)
+        if history.is_down:
+            history.end(run, DependencyDownError.__name__)
+            raise DependencyDownError
+        await act(work, delivery.attempt, run, history)
+        history.end(run, "done")
+
+
+def _saga(made: Service, plan: Plan, history: History) -> None:
+    saga.register(made, history)
+
+
+def reply_to(name: str) -> str:
+    """Return the reply that a request gets."""
+    return f"reply to {name}"
+
+
+def _batch(made: Service, plan: Plan, history: History) -> None:
+    @made.batch(Queue("batch"), size=3, within=0.4, concurrency=min(plan.concurrency, 2))
+    async def batch(works: list[Work], deliveries: list[Delivery]) -> list[Exception | None]:
+        runs = [
+            history.begin(work.name, delivery.attempt)
+            for work, delivery in zip(works, deliveries, strict=True)
+        ]
+        try:
+            await asyncio.sleep(max(work.duration for work in works))
+        except BaseException as error:
+            for run in runs:
+                history.end(run, type(error).__name__)
+            raise
+        return [_result(work, run, history) for work, run in zip(works, runs, strict=True)]
+
+
+def _result(work: Work, run: Run, history: History) -> Exception | None:
+    """Do what a message of a batch says; what would be all others' failure fails it alone."""
+    try:
+        if work.script in ("slow", "abort"):
+            _play_at_once("fail 1", run.attempt)
+        else:
+            _play_at_once(work.script, run.attempt)
+    except Exception as error:  # noqa: BLE001 - it is the message's result
+        history.end(run, type(error).__name__)
+        return error
+    history.end(run, "done")
+    return None
+
+
+HANDLERS = {
+    "plain": _plain,
+    "ordered": _ordered,
+    "request": _request,
+    "batch": _batch,
+    "thread": _thread,
+    "paused": _paused,
+    "saga": _saga,
+    "stored": _stored,
+    "storedbatch": _stored_batch,
+}
+
+
+async def act(work: Work, attempt: int, run: Run, history: History) -> None:
+    """Do what a message says, up to its end; what it raises is in the history."""
+    try:
+        if work.duration:
+            await asyncio.sleep(work.duration)
+        await _play(work.script, attempt)
+    except BaseException as error:
+        history.end(run, type(error).__name__)
+        raise
+
+
+async def _play(script: str, attempt: int) -> None:
+    _play_at_once(script, attempt)
+    if attempt > 1:
+        return
+    if script == "slow":
+        await asyncio.sleep(TIMEOUT * 2)
+    if script == "abort":
+        raise AbortedOnPurpose
+
+
+def _play_at_once(script: str, attempt: int) -> None:
+    what, _, count = script.partition(" ")
+    if what == "dead" or (what == "fail" and attempt <= int(count)):
+        raise FailedOnPurposeError
+    if what == "reject":
+        raise Reject("on purpose")
+    if what == "later" and attempt == 1:
+        raise RetryLater(0.7)

@@ -1,0 +1,1 @@
+"""`mqkit dead-letters`, without a broker."""
