@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import Exchange, Publisher, Queue, Retry, Service
-from mqkit.dead_letters import DeadLetters
+from mqkit.dead_letters import DeadLetters, Pace
 from mqkit.store import Store, Transaction
 from mqkit.testing.harness import harness
 from tests.support import eventually
@@ -87,7 +87,7 @@ async def test_three_services_two_retries_an_outbox_and_a_replay_are_one_trace(
         await eventually(lambda: len(m.dead_lettered) == 1)
         is_up = True
         async with DeadLetters(mqkit_vhost, f"{name}.mails", who="ann") as dead:
-            replayed = await dead.replay(why="the mail server is back")
+            replayed = await dead.replay(why="the mail server is back", pace=Pace(watch=0))
         assert replayed.replayed == 1
         await eventually(lambda: len(m.handled) == 1)
 
