@@ -25,6 +25,7 @@ from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.lifecycle.closing import Closing, Step
 from mqkit.lifecycle.draining import CANCELLED_HANDLERS_WAIT, Drain
+from mqkit.lifecycle.relaying import traced_send
 from mqkit.lifecycle.stalls import StallWatch
 from mqkit.lifecycle.values import ServiceValues
 from mqkit.lifecycle.watching import ServiceWatch, checked_observers
@@ -131,6 +132,7 @@ class Runtime:
             on_ended=self._told.on_ended,
             limits=service.limits,
             check_exchange=service.check_exchange,
+            tracing=service.tracing,
             clock=clock,
             machine=machine,
         )
@@ -331,11 +333,12 @@ class Runtime:
         self._upkeep = Upkeep(self.service.handlers, self._consuming.channel)
         self._running.append(asyncio.create_task(self._upkeep.run(), name="mqkit upkeep"))
         # Not before there is an exchange to relay to.
-        if store is not None and (beside := store.start(self.publisher.send)) is not None:
-            self._running.append(beside)
-        if store is not None and self._told.ask:
-            looking = self._watch.run(store)
-            self._running.append(asyncio.create_task(looking, name="mqkit store watch"))
+        if store is not None:
+            send = traced_send(self.publisher.send, self.service.tracing)
+            self._running += [] if (beside := store.start(send)) is None else [beside]
+            if self._told.ask:
+                looking = self._watch.run(store)
+                self._running.append(asyncio.create_task(looking, name="mqkit store watch"))
         await self._values.make(self.service.providers)
         for handler in self.service.handlers:
             for consumer in self._wiring.consumers_of(handler):
