@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Self, cast
 
 from mqkit import drivers
-from mqkit.broker.connection import Connection
 from mqkit.broker.declare import CONNECTION_FORCED, declare
 from mqkit.broker.delays import check_permissions
 from mqkit.broker.policies import Management, watch
@@ -25,12 +24,12 @@ from mqkit.drivers.base import Driver, QueueState
 from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
 from mqkit.lifecycle.closing import Closing, Step
 from mqkit.lifecycle.draining import CANCELLED_HANDLERS_WAIT, Drain
+from mqkit.lifecycle.making import checked_service, connections
 from mqkit.lifecycle.relaying import traced_send
 from mqkit.lifecycle.stalls import StallWatch
 from mqkit.lifecycle.values import ServiceValues
 from mqkit.lifecycle.watching import ServiceWatch, checked_observers
 from mqkit.logging.error_reports import log_problem
-from mqkit.logging.outages import OutageLog
 from mqkit.middleware import Middleware, Observer, Observers, ServiceReading
 from mqkit.pause import ConsumerState, Status
 from mqkit.publishing.publisher import Publisher
@@ -94,13 +93,7 @@ class Runtime:
         management: str | None = None,
         declare: bool = True,
     ) -> None:
-        if not isinstance(service, Service):
-            raise ConfigurationError(f"Runtime takes a Service, not {checked.shown(service)}")
-        if not service.handlers:
-            raise ConfigurationError(
-                f"service {service.name!r} has no handlers: write one under "
-                "@service.handler(Queue(...)), or import the module that has them"
-            )
+        self.service = checked_service(service)
         self._grace = checked.seconds(grace, "Runtime(grace=...)")
         if connect_deadline is not None:
             option = "Runtime(connect_deadline=...)"
@@ -108,23 +101,10 @@ class Runtime:
         self._connect_deadline = connect_deadline
         observers = checked_observers(observer)
         self._told = Observers(observers, service.error_reports)
-        if service.store is not None:
-            service.store.check(service.handlers)
-        self.service = service
         self._url, chosen = drivers.chosen(service.name, service.connection, url, driver)
         self._management = Management(management, self._url.vhost) if management else None
-        checked.flag(declare, "Runtime(declare=...)")
-        outages = OutageLog(clock=clock, reports=service.error_reports)
-        self._consuming, self._publishing = (
-            Connection(
-                self._url,
-                name=f"{service.name}.{does}",
-                driver=chosen,
-                outages=outages,
-                declares=declare,
-            )
-            for does in ("consume", "publish")
-        )
+        both = connections(service, self._url, chosen, clock, declares=declare)
+        self._consuming, self._publishing = both
         self.publisher = Publisher.on(
             self._publishing,
             app_id=service.name,
@@ -152,8 +132,7 @@ class Runtime:
             machine=machine,
             observers=observers,
         )
-        connections = (self._consuming, self._publishing)
-        self._watch = ServiceWatch(service, connections, self._consumers, lambda: self.states)
+        self._watch = ServiceWatch(service, both, self._consumers, lambda: self.states)
         self._machine = machine
         self._on_stop = on_stop
         self._began = False
