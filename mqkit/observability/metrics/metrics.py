@@ -213,7 +213,12 @@ class Metrics(Observer):
         timestamp = properties.timestamp
         stamp = properties.headers.get(STAMP) if properties.headers else None
         if isinstance(stamp, int):
-            waited = began - stamp / 1000
+            published = stamp / 1000
+            # The broker stamps what is published later as it comes, and not when it is due.
+            is_held = timestamp is not None and timestamp.timestamp() - published > AHEAD
+            if timestamp is not None and is_held:
+                published = timestamp.timestamp()
+            waited = began - published
         elif timestamp is None:
             return
         else:
