@@ -10,8 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self, cast
 
-from mqkit import drivers
-from mqkit.broker.declare import CONNECTION_FORCED, declare
+from mqkit.broker.declare import CONNECTION_FORCED, declare, queue_state
 from mqkit.broker.delays import check_permissions
 from mqkit.broker.policies import Management, watch
 from mqkit.broker.upkeep import Upkeep
@@ -21,10 +20,10 @@ from mqkit.clock import Clock, utc_now
 from mqkit.consuming.consumer import Consumer
 from mqkit.consuming.wiring import Wiring
 from mqkit.drivers.base import Driver, QueueState
-from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
+from mqkit.errors import ChannelClosedError, ConfigurationError
 from mqkit.lifecycle.closing import Closing, Step
+from mqkit.lifecycle.connecting import connections_of
 from mqkit.lifecycle.draining import CANCELLED_HANDLERS_WAIT, Drain
-from mqkit.lifecycle.making import checked_service, connections
 from mqkit.lifecycle.relaying import traced_send
 from mqkit.lifecycle.stalls import StallWatch
 from mqkit.lifecycle.values import ServiceValues
@@ -93,7 +92,7 @@ class Runtime:
         management: str | None = None,
         declare: bool = True,
     ) -> None:
-        self.service = checked_service(service)
+        _check(service)
         self._grace = checked.seconds(grace, "Runtime(grace=...)")
         if connect_deadline is not None:
             option = "Runtime(connect_deadline=...)"
@@ -101,10 +100,13 @@ class Runtime:
         self._connect_deadline = connect_deadline
         observers = checked_observers(observer)
         self._told = Observers(observers, service.error_reports)
-        self._url, chosen = drivers.chosen(service.name, service.connection, url, driver)
+        if service.store is not None:
+            service.store.check(service.handlers)
+        self.service = service
+        self._url, self._consuming, self._publishing = connections_of(
+            service, url, driver, clock=clock, declare=declare
+        )
         self._management = Management(management, self._url.vhost) if management else None
-        both = connections(service, self._url, chosen, clock, declares=declare)
-        self._consuming, self._publishing = both
         self.publisher = Publisher.on(
             self._publishing,
             app_id=service.name,
@@ -132,7 +134,8 @@ class Runtime:
             machine=machine,
             observers=observers,
         )
-        self._watch = ServiceWatch(service, both, self._consumers, lambda: self.states)
+        connections = (self._consuming, self._publishing)
+        self._watch = ServiceWatch(service, connections, self._consumers, lambda: self.states)
         self._machine = machine
         self._on_stop = on_stop
         self._began = False
@@ -232,15 +235,7 @@ class Runtime:
         :raises ConnectError: the runtime has ended
         :raises ChannelClosedError: the connection was lost meanwhile
         """
-        channel = await self._consuming.channel()
-        try:
-            state = await channel.declare_queue(name, passive=True)
-        except ChannelClosedError as error:
-            if not error.code:
-                raise
-            raise TopologyError(f"queue {name}: {error.text}") from error
-        await channel.close()
-        return state
+        return await queue_state(await self._consuming.channel(), name)
 
     async def __aenter__(self) -> Self:
         self._begin()
@@ -387,3 +382,13 @@ class Runtime:
 def _consumed(handler: Handler) -> tuple[str, ...]:
     """Return the names of the queues that a handler consumes."""
     return (handler.queue.name, *(each.name for each in handler.queue.partition_queues()))
+
+
+def _check(service: Service) -> None:
+    if not isinstance(service, Service):
+        raise ConfigurationError(f"Runtime takes a Service, not {checked.shown(service)}")
+    if not service.handlers:
+        raise ConfigurationError(
+            f"service {service.name!r} has no handlers: write one under "
+            "@service.handler(Queue(...)), or import the module that has them"
+        )

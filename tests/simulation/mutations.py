@@ -84,7 +84,10 @@ MENDED = (
     _one(
         "a service ends where its connection is lost while it declares",
         "runtime.py",
-        ("                if error.code not in (0, CONNECTION_FORCED):\n", "                if True:\n"),
+        (
+            "                if error.code not in (0, CONNECTION_FORCED):\n",
+            "                if True:\n",
+        ),
     ),
 )
 """Faults that were mended once, put back."""
