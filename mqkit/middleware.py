@@ -198,6 +198,11 @@ class Observers:
         self._reports = reports
 
     @property
+    def of_arrivals(self) -> Observers | None:
+        """These, if one of them is told of what comes or starts; else None: nobody is called."""
+        return self if self._of_received or self._of_started else None
+
+    @property
     def on_confirmed(self) -> Callable[[Message], None] | None:
         """What tells them of confirmed messages; None if nobody is to be told."""
         return self.confirmed if self._of_confirmed else None
