@@ -18,7 +18,9 @@ SHOWN = set(re.findall(r"^::: (\S+)$", REFERENCE, re.MULTILINE))
     [
         "mqkit",
         "mqkit.asyncapi",
+        "mqkit.dead_letters",
         "mqkit.logging",
+        "mqkit.observability.metrics",
         "mqkit.sagas",
         "mqkit.store",
         "mqkit.testing.harness",
