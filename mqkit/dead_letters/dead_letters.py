@@ -25,6 +25,7 @@ from mqkit.dead_letters.moving import Moved, Moving, storing
 from mqkit.dead_letters.queues import Names
 from mqkit.dead_letters.rehearsing import Inbox, Rehearsal, Rehearsed, Validator
 from mqkit.dead_letters.replaying import Pace, Replay, Replayed
+from mqkit.dead_letters.sending import SingleWrites
 from mqkit.drivers.base import Driver, Incoming
 from mqkit.errors import InvalidMessageError
 from mqkit.logging.masking import DEFAULT, Masker
@@ -76,6 +77,7 @@ class DeadLetters:
         self._desk = Desk(
             connection,
             Publisher.on(connection),
+            SingleWrites(connection),
             self.names,
             checked_text(who, "DeadLetters(who=...)"),
             masker,
@@ -199,7 +201,7 @@ class DeadLetters:
                 audit=audit,
                 reading=self._desk.reader,
                 store=storing(
-                    self._desk.publisher.send,
+                    self._desk.writes.send,
                     lambda letter: copies.replayed(letter, exchange, routing_key, audit.run),
                 ),
             )
@@ -259,7 +261,7 @@ class DeadLetters:
         desk = self._desk
         store = None
         if target is not None:
-            store = storing(desk.publisher.send, lambda letter: copies.moved(letter, target))
+            store = storing(desk.writes.send, lambda letter: copies.moved(letter, target))
         details: dict[str, object] = {"filter": chosen.as_fields(), "archived": archived}
         async with desk.working(what, why, details) as audit:
             if archived or target == self.names.archive:
@@ -303,8 +305,8 @@ class DeadLetters:
                 copy = copies.edited(original, names.dead, body)
                 await audit.moves([original])
                 if copy.properties.message_id not in found.copies:
-                    await storing(desk.publisher.send, lambda _: copy)(original)
-                archived = storing(desk.publisher.send, lambda it: copies.moved(it, names.archive))
+                    await storing(desk.writes.send, lambda _: copy)(original)
+                archived = storing(desk.writes.send, lambda it: copies.moved(it, names.archive))
                 await archived(original)
                 reader.take_out(tag)
             of = original.message_id or original.ref

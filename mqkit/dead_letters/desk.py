@@ -15,6 +15,7 @@ from mqkit.dead_letters.audit import Audit, checked_text
 from mqkit.dead_letters.letters import Letter, read
 from mqkit.dead_letters.queues import Names
 from mqkit.dead_letters.reader import Reader, Take
+from mqkit.dead_letters.sending import SingleWrites
 from mqkit.drivers.base import Incoming
 from mqkit.errors import MqkitError
 from mqkit.logging.error_reports import log_problem
@@ -34,6 +35,9 @@ class Desk:
 
     connection: Connection
     publisher: Publisher
+    """For the audit."""
+    writes: SingleWrites
+    """For dead letters."""
     names: Names
     who: str
     masker: Masker

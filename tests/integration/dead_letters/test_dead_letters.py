@@ -362,11 +362,11 @@ async def test_a_replay_in_parts_is_the_same(
 ) -> None:
     """Given back and read again on the way, or by several consumers, it keeps order and watch."""
     if limit == "HOLD":
-        monkeypatch.setattr(replaying, "HOLD", 0.2)
+        monkeypatch.setattr(replaying, "HOLD", 0.1)
     if limit == "MOST_HELD":
-        monkeypatch.setattr(holding, "MOST_HELD", 300)
+        monkeypatch.setattr(holding, "MOST_HELD", 400)
     if limit == "PREFETCH":
-        monkeypatch.setattr(reader, "PREFETCH", 70)
+        monkeypatch.setattr(reader, "PREFETCH", 35)
     numbers: list[int] = []
     service = Service(name, retry=Retry.never())
 
@@ -377,19 +377,19 @@ async def test_a_replay_in_parts_is_the_same(
             raise Reject("not yet")
 
     async with connected(broker.url) as client:
-        await fill(client, name, bodies(200))
+        await fill(client, name, bodies(100))
         async with (
             DeadLetters(broker.url, name, who="ann") as letters,
             Runtime(service, BrokerUrl.parse(broker.url)),
         ):
             meant = Filter(headers={"mqkit-error-type": "ZeroDivisionError"})
             others = await letters.archive(meant, why="not these")
-            assert (others.moved, others.left) == (40, 160)
-            done = await letters.replay(why="a test", pace=Pace(rate=400, stop_at=0.3, watch=1))
-            assert (done.replayed, done.came_back, done.left) == (160, 10, 0), done
+            assert (others.moved, others.left) == (20, 80)
+            done = await letters.replay(why="a test", pace=Pace(rate=200, stop_at=0.3, watch=1))
+            assert (done.replayed, done.came_back, done.left) == (80, 5, 0), done
             left = [each.message_id for each in await letters.letters()]
-            assert sorted(left, key=str) == sorted(f"m-{n}" for n in range(0, 200, 20))
-    assert numbers == [n for n in range(200) if n % 5 != 3]
+            assert sorted(left, key=str) == sorted(f"m-{n}" for n in range(0, 100, 20))
+    assert numbers == [n for n in range(100) if n % 5 != 3]
 
 
 async def test_a_classic_dead_letter_queue_is_one_as_well(broker: Broker, name: str) -> None:
