@@ -183,9 +183,11 @@ async def check_is_not_moved(connection: Connection, names: Names) -> None:
 
     :raises DeadLettersInUseError: `mqkit topology apply` does so now
     """
-    for each in await held_queues(connection.channel, (names.queue, names.dead)):
+    moved = await held_queues(connection.channel, (names.queue, names.dead))
+    if moved:
         raise DeadLettersInUseError(
-            f"`mqkit topology apply` moves queue {shown(each)} now: try again when it is done"
+            f"`mqkit topology apply` moves {', '.join(map(shown, sorted(moved)))} now: replay when "
+            "it is done"
         )
 
 

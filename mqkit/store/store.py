@@ -30,7 +30,7 @@ from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
 from mqkit.store.running.group_size import DEFAULT_MOST
 from mqkit.store.running.once import Once, RunMany
 from mqkit.store.running.runs import Runs
-from mqkit.store.sagas import SagaStory, purge_sagas, saga_list, saga_stories
+from mqkit.store.sagas import SagaStory, saga_list, saga_stories
 from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, handled_ids, message_status
 from mqkit.store.synchronous.once import RunInThread, ThreadOnce
@@ -386,12 +386,7 @@ class Store(Observer):
         return now + timedelta(seconds=self._ahead) if self._ahead else now
 
     async def _purge(self) -> int:
-        database, now = self._open().database, self._clock()
-        async with database.transaction(beside=True) as connection:
-            deleted = await inbox.purge(connection, database.dialect, now)
-            if not database.lacks_of_sagas:
-                deleted += await purge_sagas(connection, database.dialect, now)
-            return deleted
+        return await self._open().purge(self._clock())
 
     def _open(self) -> OpenStore:
         if self._opened is None:

@@ -24,6 +24,7 @@ from mqkit import (
 )
 from mqkit.cli.app import app
 from mqkit.limits import DEFAULT_LIMITS
+from mqkit.observability.metrics import Buckets, Metrics
 from mqkit.sagas import Found, Missing, Saga, continues, starts
 from mqkit.store import Store
 from tests.support import ROOT
@@ -43,6 +44,8 @@ OPTIONS: Mapping[str, Callable[..., Any]] = {
     "BlockingPublisher": BlockingPublisher,
     "Store": Store,
     "Runtime": Runtime,
+    "Metrics": Metrics,
+    "Buckets": Buckets,
 }
 
 FOR_TESTS = {"clock"}
@@ -122,10 +125,12 @@ def commands() -> dict[str, Any]:
     return found
 
 
-GROUPS = ["dead-letters", "saga"]
+GROUPS = ["asyncapi", "dead-letters", "saga"]
 """Commands with commands of their own, which share a table."""
 
 COMMANDS = [
+    "asyncapi describe",
+    "asyncapi diff",
     "broker",
     *(
         f"dead-letters {each}"
