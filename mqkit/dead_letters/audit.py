@@ -15,8 +15,8 @@ from typing import Any
 
 from mqkit.checks import checked
 from mqkit.clock import Clock, stamp, utc_now
-from mqkit.dead_letters.letters import Letter
-from mqkit.dead_letters.view import masked
+from mqkit.dead_letters.messages.letters import Letter
+from mqkit.dead_letters.messages.view import masked
 from mqkit.drivers.base import Incoming
 from mqkit.errors import OptionError
 from mqkit.logging.masking import DEFAULT, Masker

@@ -13,14 +13,15 @@ from mqkit.broker.connection import Connection
 from mqkit.broker.delays import DelayLadder, bound_channel
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
-from mqkit.dead_letters import copies, queues, view
+from mqkit.dead_letters import queues
 from mqkit.dead_letters.audit import AuditEntry, checked_text, read_entry
 from mqkit.dead_letters.desk import Desk
 from mqkit.dead_letters.editing import Edited, Found
 from mqkit.dead_letters.errors import NotADeadLetterQueueError
-from mqkit.dead_letters.filters import EVERYTHING, Filter
-from mqkit.dead_letters.groups import Group, Groups
-from mqkit.dead_letters.letters import Letter
+from mqkit.dead_letters.messages import copies, view
+from mqkit.dead_letters.messages.filters import EVERYTHING, Filter
+from mqkit.dead_letters.messages.groups import Group, Groups
+from mqkit.dead_letters.messages.letters import Letter
 from mqkit.dead_letters.moving import Moved, Moving, storing
 from mqkit.dead_letters.queues import Names
 from mqkit.dead_letters.rehearsing import Inbox, Rehearsal, Rehearsed, Validator

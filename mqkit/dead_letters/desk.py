@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mqkit.broker.connection import Connection
 from mqkit.dead_letters import queues
 from mqkit.dead_letters.audit import Audit, checked_text
-from mqkit.dead_letters.letters import Letter, read
+from mqkit.dead_letters.messages.letters import Letter, read
 from mqkit.dead_letters.queues import Names
 from mqkit.dead_letters.reader import Reader, Take
 from mqkit.dead_letters.sending import SingleWrites

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mqkit.dead_letters.errors import DeadLetterNotFoundError
-from mqkit.dead_letters.letters import Letter, read
+from mqkit.dead_letters.messages.letters import Letter, read
 from mqkit.drivers.base import Incoming
 from mqkit.logging.shown import shown
 

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from mqkit.dead_letters.audit import NAMED, Audit
-from mqkit.dead_letters.filters import Filter
-from mqkit.dead_letters.letters import Letter, read
+from mqkit.dead_letters.messages.filters import Filter
+from mqkit.dead_letters.messages.letters import Letter, read
 from mqkit.drivers.base import Incoming
 
 MOST_HELD = 128 * 1024 * 1024

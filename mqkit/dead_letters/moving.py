@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from mqkit.dead_letters.audit import Audit
 from mqkit.dead_letters.errors import DeadLetterMoveError
-from mqkit.dead_letters.filters import Filter
 from mqkit.dead_letters.holding import Holding, Store
-from mqkit.dead_letters.letters import Letter
+from mqkit.dead_letters.messages.filters import Filter
+from mqkit.dead_letters.messages.letters import Letter
 from mqkit.dead_letters.reader import Reader, Take
 from mqkit.drivers.base import Incoming
 from mqkit.errors import InvalidMessageError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mqkit.codec import DeliveryDecoder
-from mqkit.dead_letters.letters import Letter
+from mqkit.dead_letters.messages.letters import Letter
 from mqkit.errors import ConfigurationError, DecodeError
 from mqkit.message import Delivery
 from mqkit.registration.handler import Handler

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from mqkit.checks import checked
 from mqkit.dead_letters.audit import Audit
-from mqkit.dead_letters.filters import Filter
 from mqkit.dead_letters.holding import Holding, Store
-from mqkit.dead_letters.letters import read
+from mqkit.dead_letters.messages.filters import Filter
+from mqkit.dead_letters.messages.letters import read
 from mqkit.dead_letters.moving import Reading
 from mqkit.drivers.base import Incoming
 from mqkit.errors import OptionError
