@@ -179,7 +179,7 @@ async def find(connection: Connection, name: str) -> QueueState | None:
 
 
 async def check_is_not_moved(connection: Connection, names: Names) -> None:
-    """Check that no queue is being declared anew: binding one then would let messages come twice.
+    """Check that the queues are not being declared anew, while what is in them is held aside.
 
     :raises DeadLettersInUseError: `mqkit topology apply` does so now
     """
