@@ -5,7 +5,6 @@ The names are here; a client library is imported when its driver is asked for.
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Final
 
 from mqkit.checks.checked import shown
@@ -16,8 +15,8 @@ from mqkit.settings import BrokerUrl
 NAMES: Final = ("pika", "aio-pika")
 """What `named` knows."""
 
-DEFAULT = "aio-pika" if sys.platform == "win32" else "pika"
-"""The driver where none is asked for; the usual event loop of Windows cannot run pika."""
+DEFAULT = "pika"
+"""The driver where none is asked for; it runs on whatever event loop has transports."""
 
 
 def named(name: str | None = None) -> Driver:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import multiprocessing
+import sys
 import time
 import warnings
 from collections import Counter
@@ -74,12 +75,14 @@ def play_seeds(first: int, count: int) -> Totals:
 
 def _collect() -> None:
     # Of killed processes there are connections that nobody closed, and coroutines that nobody ran.
-    disabled = logging.root.manager.disable
+    disabled, hook = logging.root.manager.disable, sys.unraisablehook
     logging.disable(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         gc.collect()
     logging.disable(disabled)
+    sys.unraisablehook = hook
 
 
 def _ready() -> None:

@@ -45,7 +45,8 @@ def _lasting(world: World, fault: Fault, end: Callable[[], object], seconds: flo
         end()
         world.active -= 1
 
-    world.loop.call_later(seconds, over)
+    # In the world's own context: what is done within a process ends with that.
+    world.loop.call_later(seconds, over, context=world.context)
 
 
 # Processes that die, or stop
@@ -249,7 +250,8 @@ def _delete_queue(world: World, fault: Fault) -> None:
         names |= {
             each.name
             for each in world.plan.sends
-            if each.feature == queue.name.partition(".")[0] and not world.history.is_over(each.name)
+            if queue.name.startswith(each.feature.rstrip("s"))
+            and not world.history.is_over(each.name)
         }
         world.history.excused |= names
         world.broker.vhost.delete_queue(queue)

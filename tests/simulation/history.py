@@ -21,7 +21,7 @@ class Run:
     process: str
     began: float
     ended: float | None = None
-    key: str = ""
+    key: str | int | float = ""
     how: str = ""
     """How it ended: 'done', or what it raised; '' if it never did."""
 
@@ -51,7 +51,7 @@ class History:
         """Tell whether a message has been done, or was never stored."""
         return self.published.get(name) == REFUSED or self.done[name] > 0
 
-    def begin(self, name: str, attempt: int, key: str = "") -> Run:
+    def begin(self, name: str, attempt: int, key: str | float = "") -> Run:
         """Note that a run begins."""
         run = Run(name, attempt, str(PROCESS.get()), self.loop.time(), key=key)
         self.runs.append(run)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mqkit import Outgoing, Publisher, PublishError, Queue, Runtime
+from mqkit import Exchange, Outgoing, Publisher, PublishError, Queue, Runtime
 from mqkit.errors import (
     MqkitError,
     ReplyLostError,
@@ -21,7 +21,7 @@ from tests.simulation.loop import Process, ended
 from tests.simulation.machine import machine
 from tests.simulation.plan import Send
 from tests.simulation.messages import Work
-from tests.simulation.services import service
+from tests.simulation.services import TWINS_EXCHANGE, service
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PUBLISH_TIMEOUT = 8.0
 GRACE = 3.0
 
-SWEEP = 1.0
+SWEEP = 3.0
 """Seconds between two looks of a relay that nobody hinted at."""
 
 MANY = "many"
@@ -44,6 +44,7 @@ class ServiceHost:
 
     def __init__(self, world: World, number: int) -> None:
         self._world = world
+        self._number = number
         self.host = f"127.0.1.{number}"
         self.process: Process | None = None
         self.runtime: Runtime | None = None
@@ -72,8 +73,14 @@ class ServiceHost:
             own = machine(loop, process, world.locks, world.disk)
             store = None
             if world.disk is not None:
-                store = Store(world.disk.url, clock=world.clocks.utc, machine=own, sweep=SWEEP)
-            made = service(world.plan, world.history, store)
+                store = Store(
+                    world.disk.url,
+                    clock=world.clocks.utc,
+                    machine=own,
+                    sweep=SWEEP,
+                    create_tables=False,  # the file has them, and to look for each takes its time
+                )
+            made = service(world.plan, world.history, store, self._number)
             self.runtime = Runtime(
                 made,
                 world.broker.url,
@@ -193,7 +200,7 @@ class PublisherHost:
         for each in self._sends:
             if each.name not in world.history.published:
                 # In a row, where the order counts.
-                chain = f"key {each.key}" if each.feature == "ordered" else each.name
+                chain = f"key {hash(each.key)}" if each.feature == "ordered" else each.name
                 chain = MANY if each.is_of_many else chain
                 chains.setdefault(chain, []).append(each)
         async with asyncio.TaskGroup() as group:
@@ -218,7 +225,7 @@ class PublisherHost:
             for each in sends:
                 history.publish(each.name, known.PENDING)
                 yield Outgoing(
-                    "", each.feature, _work(each), message_id=each.name, delay=each.delay or None
+                    *_to(each), _work(each), message_id=each.name, delay=each.delay or None
                 )
 
         async for result in publisher.publish_many(messages(), window=3):
@@ -237,7 +244,7 @@ class PublisherHost:
                     queue, work, str, message_id=send.name
                 )
             else:
-                await publisher.publish("", send.feature, work, message_id=send.name, delay=delay)
+                await publisher.publish(*_to(send), work, message_id=send.name, delay=delay)
         except (RequestRejectedError, RequestFailedError) as error:
             history.replies[send.name] = type(error).__name__
         except RequestTimeoutError:
@@ -254,6 +261,10 @@ class PublisherHost:
 
 def _work(send: Send) -> Work:
     return Work(name=send.name, script=send.script, key=send.key, duration=send.duration)
+
+
+def _to(send: Send) -> tuple[Exchange | str, str]:
+    return (TWINS_EXCHANGE, "") if send.feature == "twins" else ("", send.feature)
 
 
 def _known_by(error: MqkitError) -> str:

@@ -60,6 +60,7 @@ class NumberedTask(asyncio.Task[Any]):
     """A task that a set orders by its number, and not by its address."""
 
     number = 0
+    process: Process | None = None
 
     def __hash__(self) -> int:
         return self.number
@@ -219,6 +220,7 @@ class Loop(SimLoop):
         task.number = self._numbers
         self.tasks.append(task)
         process = (PROCESS.get() if context is None else context.get(PROCESS)) or None
+        task.process = process
         if process is not None:
             process.tasks.append(task)
         return task
@@ -265,7 +267,7 @@ class Loop(SimLoop):
             if task.done():
                 if not task.cancelled() and getattr(task, "_log_traceback", False):
                     error = task.exception()
-                    if _of_live(task):
+                    if _of_live(task) and not _of_library(task):
                         complaints.append(f"{task.get_name()} died unseen: {error!r}")
         self.abandon()
         with warnings.catch_warnings():
@@ -282,8 +284,14 @@ class Loop(SimLoop):
 
 
 def _of_live(task: asyncio.Task[Any]) -> bool:
-    process = task.get_context().get(PROCESS) if hasattr(task, "get_context") else None
+    process = getattr(task, "process", None)
     return process is None or process.alive
+
+
+def _of_library(task: asyncio.Task[Any]) -> bool:
+    """Tell whether a task is aiormq's own, of an attempt or a connection that was given up."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and "aiormq" in code.co_filename
 
 
 def _complaint(context: dict[str, Any]) -> str:

@@ -10,7 +10,8 @@ class Work(BaseModel):
 
     name: str
     script: str
-    key: str = ""
+    key: str | int | float = ""
+    """1 and 1.0 are one key."""
     duration: float = 0.0
 
 

@@ -14,12 +14,16 @@ FEATURES = (
     "paused",
     "stored",
     "storedbatch",
+    "twins",
     "saga",
 )
 """Kinds of handlers; a plan has some of them."""
 
-STORED = ("stored", "storedbatch")
+STORED = ("stored", "storedbatch", "twins")
 """Those whose effects are in a store's transaction."""
+
+TWINS = ("twina", "twinb")
+"""Two queues that get each message of an exchange; their handlers have one name, and one store."""
 
 SAGA_QUEUES = ("saga", "sagaask", "sagaanswer", "sagatimeout", "sagaundo")
 
@@ -72,6 +76,9 @@ FAULTS = {
 }
 """Kinds of faults, and how often they are drawn."""
 
+HARMLESS = ("stop service", "clock jumps", "dependency down")
+"""Faults after which nothing is handled twice."""
+
 OF_FEATURE = {"dependency down": ("paused",)} | dict.fromkeys(
     ("disk full", "database locked", "answer lost"), (*STORED, "saga")
 )
@@ -89,7 +96,7 @@ class Send:
     at: float
     feature: str
     script: str
-    key: str = ""
+    key: str | int | float = ""
     duration: float = 0.0
     """Seconds that its handler takes."""
     delay: float = 0.0
@@ -134,6 +141,7 @@ class Plan:
     concurrency: int = 3
     heartbeat: int = 4
     """Seconds."""
+    driver: str = "aio-pika"
     shares: bool = True
     """Whether messages share a store's transaction."""
 
@@ -145,7 +153,9 @@ class Plan:
     @property
     def queues(self) -> set[str]:
         """The names of the queues that handlers consume."""
-        plain = {each for each in self.features if each != "ordered"}
+        plain = {each for each in self.features if each not in ("ordered", "twins")}
+        if "twins" in self.features:
+            plain |= set(TWINS)
         if "ordered" in self.features:
             plain |= {f"ordered.{number}" for number in range(PARTITIONS)}
         if "saga" in self.features:
@@ -176,7 +186,7 @@ def draw(seed: int) -> Plan:
     return Plan(
         seed,
         features,
-        services=rng.choice((1, 1, 2)),
+        services=2 if "twins" in features else rng.choice((1, 1, 2)),
         sends=tuple(sorted(sends, key=lambda each: (each.at, each.name))),
         faults=tuple(sorted(faults, key=lambda each: each.at)),
         late=rng.choice((0.0, 0.05, 0.2, 0.5)),
@@ -186,6 +196,7 @@ def draw(seed: int) -> Plan:
         concurrency=rng.choice((1, 2, 5)),
         heartbeat=rng.choice((4, 8)),
         shares=rng.random() < 0.6,
+        driver=rng.choice(("pika", "pika", "aio-pika")),
     )
 
 
@@ -199,7 +210,8 @@ def _send(rng: random.Random, number: int, features: tuple[str, ...], *, backlog
         at=round(rng.random() * (0.5 if backlog else SPAN), 3),
         feature=feature,
         script=script,
-        key=rng.choice("abc"),
+        # 1 and 1.0 are one key, in one partition.
+        key=rng.choice(("a", "b", 1, 1.0)) if feature == "ordered" else rng.choice("abc"),
         duration=rng.choice((0.0, 0.0, 0.01, 0.2)),
         delay=delay,
         many=rng.random() < 0.15,

@@ -7,7 +7,7 @@ import asyncio
 from sqlalchemy import text
 from tenacity import stop_after_attempt, wait_fixed
 
-from mqkit import Delivery, Pause, Queue, Reject, Retry, RetryLater, Service
+from mqkit import Delivery, Exchange, Pause, Queue, Reject, Retry, RetryLater, Service
 from mqkit.store import Store, Transaction
 from tests.simulation.broker import EVENTS
 from tests.simulation import saga
@@ -18,15 +18,17 @@ from tests.simulation.messages import (
     FailedOnPurposeError,
     Work,
 )
-from tests.simulation.plan import ATTEMPTS, PARTITIONS, TIMEOUT, WAIT, Plan
+from tests.simulation.plan import ATTEMPTS, PARTITIONS, TIMEOUT, TWINS, WAIT, Plan
 
+
+TWINS_EXCHANGE = Exchange("twins", type="fanout")
 
 POLICY = Retry(stop=stop_after_attempt(ATTEMPTS), wait=wait_fixed(WAIT))
 
 
-def service(plan: Plan, history: History, store: Store | None) -> Service:
+def service(plan: Plan, history: History, store: Store | None, number: int) -> Service:
     """Make a service with the handlers of a plan."""
-    made = Service("service", retry=POLICY, store=store)
+    made = Service(f"service-{number}", retry=POLICY, store=store)
     for feature in plan.features:
         HANDLERS[feature](made, plan, history)
     return made
@@ -68,7 +70,7 @@ def _stored(made: Service, plan: Plan, history: History) -> None:
     @made.handler(queue, concurrency=plan.concurrency, timeout=TIMEOUT, share_commits=plan.shares)
     async def stored(work: Work, delivery: Delivery, transaction: Transaction) -> None:
         run = history.begin(work.name, delivery.attempt)
-        event = await transaction.publish("", EVENTS, work, key=work.key)
+        event = await transaction.publish("", EVENTS, work, key=str(work.key))
         row = {"name": work.name, "key": work.key, "event": event}
         await transaction.execute(INSERT, row)
         await act(work, delivery.attempt, run, history)
@@ -86,10 +88,24 @@ def _stored_batch(made: Service, plan: Plan, history: History) -> None:
             result = _result(work, run, history)
             results.append(result)
             if result is None:
-                event = await transaction.publish("", EVENTS, work, key=work.key)
+                event = await transaction.publish("", EVENTS, work, key=str(work.key))
                 row = {"name": work.name, "key": work.key, "event": event}
                 await transaction.execute(INSERT, row)
         return results
+
+
+def _twins(made: Service, plan: Plan, history: History) -> None:
+    """Register the one of this service: within one service mqkit refuses two of one name."""
+    name = TWINS[int(made.name[-1]) % len(TWINS)]
+
+    @made.handler(Queue(name), bind=[TWINS_EXCHANGE.key()], share_commits=plan.shares)
+    async def twin(work: Work, delivery: Delivery, transaction: Transaction) -> None:
+        own = f"{work.name} of {name}"
+        run = history.begin(own, delivery.attempt)
+        event = await transaction.publish("", EVENTS, work, key=str(work.key))
+        await transaction.execute(INSERT, {"name": own, "key": work.key, "event": event})
+        await act(work, delivery.attempt, run, history)
+        history.end(run, "done")
 
 
 def _thread(made: Service, plan: Plan, history: History) -> None:
@@ -163,6 +179,7 @@ HANDLERS = {
     "batch": _batch,
     "thread": _thread,
     "paused": _paused,
+    "twins": _twins,
     "saga": _saga,
     "stored": _stored,
     "storedbatch": _stored_batch,

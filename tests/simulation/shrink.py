@@ -44,7 +44,7 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
         yield plan.without(fault=number)
     for number in range(len(plan.sends)):
         yield plan.without(send=number)
-    if plan.services > 1:
+    if plan.services > 1 and "twins" not in plan.features:
         yield replace(plan, services=1)
     if plan.late:
         yield replace(plan, late=0.0)

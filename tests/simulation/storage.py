@@ -66,6 +66,7 @@ class Disk:
         self.doubts = 0
         """So many were."""
         self._locker: sqlite3.Connection | None = None
+        self._reader = sqlite3.connect(self.path, isolation_level=None)
 
     def connect(self, *args: Any, **kwargs: Any) -> sqlite3.Connection:
         """Connect to it."""
@@ -110,15 +111,12 @@ class Disk:
 
     def rows(self, query: str) -> list[Any]:
         """Read what is committed."""
-        database = sqlite3.connect(self.path)
-        try:
-            return database.execute(query).fetchall()
-        finally:
-            database.close()
+        return self._reader.execute(query).fetchall()
 
     def close(self) -> None:
         """Forget it."""
         self.unlock()
+        self._reader.close()
         for suffix in ("", "-wal", "-shm", "-journal"):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 

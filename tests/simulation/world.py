@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from collections import Counter
 from dataclasses import dataclass, field
 
+from mqkit.errors import TopologyError
 from tests.simulation import network
 from tests.simulation.broker import EVENTS, BrokerHost
 from tests.simulation.checker import judge, left
@@ -58,10 +60,11 @@ class World:
         self.broker = BrokerHost(self.loop, self.network, self.clocks, plan.heartbeat)
         self.disk = Disk() if plan.has_store else None
         self.locks = Locks()
-        self.driver = "aio-pika"
+        self.driver = plan.driver
         self.services = [ServiceHost(self, number) for number in range(plan.services)]
         self.publisher = PublisherHost(self, plan.sends)
         self.began = START
+        self.context = contextvars.copy_context()
         self.active = 0
         """Faults that have begun and go on."""
 
@@ -95,7 +98,9 @@ class World:
         )
 
     def ended_badly(self, host: ServiceHost, error: BaseException) -> None:
-        """Note a service that ended by itself."""
+        """Note a service that ended by itself, unless the broker refused what it declared."""
+        if isinstance(error, TopologyError) and "on purpose" in str(error):
+            return
         self.history.problem(f"{host.process} ended by itself: {error!r}")
 
     async def start_again(self, host: str) -> None:

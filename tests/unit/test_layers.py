@@ -373,9 +373,9 @@ NO_MODULE_OF_THEIR_NAME = {
     "store/test_pooler.py": "of the whole store behind PgBouncer",
     "test_layers.py": "of where modules stand and what they import",
     "test_package.py": "of mqkit itself: its names, and what its import costs",
+    "test_seams.py": "of what mqkit takes from time, chance, threads and I/O, in all its modules",
     "test_selection.py": "of tests/selection.py",
     "test_windows.py": "of what mqkit takes from the operating system",
-    "test_seams.py": "of what mqkit takes from time, chance, threads and I/O, in all its modules",
 }
 """Unit tests that are about several modules, or about none of mqkit's, and what they are of."""
 
