@@ -445,6 +445,7 @@ async def _ready(client: Client, queue: str, count: int) -> bool:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 async def test_ten_thousand_are_listed_in_five_seconds(broker: Broker, name: str) -> None:
     """Ten thousand dead letters of five kinds are five groups, in under 5 s."""
     async with connected(broker.url) as client:
