@@ -92,7 +92,9 @@ def _ready() -> None:
     gc.freeze()
 
 
-def campaign(first: int, *, seconds: float | None, count: int | None, jobs: int) -> Iterator[Totals]:
+def campaign(
+    first: int, *, seconds: float | None, count: int | None, jobs: int, chunk: int = CHUNK
+) -> Iterator[Totals]:
     """Play seeds from `first` on, for so many seconds or so many of them; what comes is added up.
 
     With one job they are played in this process.
@@ -104,14 +106,14 @@ def campaign(first: int, *, seconds: float | None, count: int | None, jobs: int)
     def chunks() -> Iterator[tuple[int, int]]:
         at = first
         while (end is None or at < end) and (until is None or time.monotonic() < until):
-            many = CHUNK if end is None else min(CHUNK, end - at)
+            many = chunk if end is None else min(chunk, end - at)
             yield at, many
             at += many
 
     if jobs == 1:
         _ready()
-        for chunk in chunks():
-            totals.add(play_seeds(*chunk))
+        for seeds in chunks():
+            totals.add(play_seeds(*seeds))
             yield totals
         return
     context = multiprocessing.get_context("spawn")
@@ -121,8 +123,8 @@ def campaign(first: int, *, seconds: float | None, count: int | None, jobs: int)
         running: set[Future[Totals]] = set()
         left = chunks()
         while True:
-            while len(running) < jobs + 1 and (chunk := next(left, None)) is not None:
-                running.add(pool.submit(play_seeds, *chunk))
+            while len(running) < jobs + 1 and (seeds := next(left, None)) is not None:
+                running.add(pool.submit(play_seeds, *seeds))
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)

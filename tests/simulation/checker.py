@@ -56,6 +56,8 @@ def _ends(world: World) -> None:
             continue
         if how == CONFIRMED and not done[name] and not dead[name]:
             history.problem(f"lost: {ends}")
+        if send.script == "unsettled":
+            done[name] = 0  # it was, and then could not be settled
         if done[name] and dead[name]:
             history.problem(f"two ends: {ends}")
         ends_dead = send.script in ENDS_DEAD and send.feature != "saga"
