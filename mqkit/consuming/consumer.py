@@ -99,7 +99,8 @@ class Consumer:
             in_flight=self.in_flight,
             pauses=self._pauses.pauses,
             settled_ago=self._settler.close_delay.ago,
-            is_partition=self.queue != self.handler.queue.name or self.handler.queue.partitions == 1,
+            is_partition=self.queue != self.handler.queue.name
+            or self.handler.queue.partitions == 1,
         )
 
     def delivery_of(self, task: asyncio.Task[Any]) -> Delivery | None:

@@ -15,12 +15,16 @@ import sys
 import time
 from collections.abc import Sequence
 
+from rich.console import Console
+
 from tests.simulation.campaign import Totals, campaign
-from tests.simulation.plan import draw
 from tests.simulation.shrink import shrink
+from tests.simulation.workload.plan import draw
 from tests.simulation.world import Result, play
 
 HELD, FAILED = 0, 1
+
+console = Console(soft_wrap=True, highlight=False, markup=False)
 
 SHOWN = 20
 """Failing seeds that are shown."""
@@ -51,21 +55,23 @@ def _one(seed: int, *, traced: bool, smaller: bool) -> int:
     if smaller and result.problems:
         result = play(shrink(result).plan, traced=traced)
     for line in result.trace:
-        print(line)
+        console.print(line)
     _describe(result)
     return FAILED if result.problems else HELD
 
 
 def _describe(result: Result) -> None:
     plan = result.plan
-    print(f"seed {plan.seed}: {', '.join(plan.features)} on {plan.services} services")
+    console.print(f"seed {plan.seed}: {', '.join(plan.features)} on {plan.services} services")
     for send in plan.sends:
-        print(f"  {send}")
+        console.print(f"  {send}")
     for fault in plan.faults:
-        print(f"  {fault}")
-    print(f"{result.steps} steps, {result.seconds:.1f} virtual seconds, digest {result.digest:08x}")
+        console.print(f"  {fault}")
+    console.print(
+        f"{result.steps} steps, {result.seconds:.1f} virtual seconds, digest {result.digest:08x}"
+    )
     for problem in result.problems:
-        print(f"PROBLEM: {problem}")
+        console.print(f"PROBLEM: {problem}")
 
 
 def _many(first: int, seconds: float | None, count: int | None, jobs: int) -> int:
@@ -76,13 +82,13 @@ def _many(first: int, seconds: float | None, count: int | None, jobs: int) -> in
         for seed, problems in list(totals.failed.items())[shown:]:
             shown += 1
             if shown <= SHOWN:
-                print(f"seed {seed}: {problems[0]}", flush=True)
+                console.print(f"seed {seed}: {problems[0]}")
     _table(totals, first, time.monotonic() - began)
     return FAILED if totals.failed else HELD
 
 
 def _table(totals: Totals, first: int, took: float) -> None:
-    print(
+    console.print(
         f"{totals.schedules} schedules from seed {first} in {took:.0f} s "
         f"({totals.schedules / max(took, 0.001):.1f} a second, "
         f"{totals.took / max(totals.schedules, 1) * 1000:.0f} ms of processor time each): "
@@ -91,10 +97,10 @@ def _table(totals: Totals, first: int, took: float) -> None:
     )
     states = sorted({state for _, state in totals.met})
     if states:
-        print(f"{'fault':<22}{'times':>8}" + "".join(f"{each:>13}" for each in states))
+        console.print(f"{'fault':<22}{'times':>8}" + "".join(f"{each:>13}" for each in states))
     for kind, times in sorted(totals.faults.items()):
         cells = "".join(f"{totals.met[kind, state]:>13}" for state in states)
-        print(f"{kind:<22}{times:>8}{cells}")
+        console.print(f"{kind:<22}{times:>8}{cells}")
 
 
 if __name__ == "__main__":

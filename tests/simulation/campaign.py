@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from tests.simulation.plan import draw
+from tests.simulation.workload.plan import draw
 from tests.simulation.world import play
 
 CHUNK = 40
@@ -103,7 +103,7 @@ def campaign(
     end = None if count is None else first + count
     totals = Totals()
 
-    def chunks() -> Iterator[tuple[int, int]]:
+    def parts() -> Iterator[tuple[int, int]]:
         at = first
         while (end is None or at < end) and (until is None or time.monotonic() < until):
             many = chunk if end is None else min(chunk, end - at)
@@ -112,8 +112,8 @@ def campaign(
 
     if jobs == 1:
         _ready()
-        for seeds in chunks():
-            totals.add(play_seeds(*seeds))
+        for part in parts():
+            totals.add(play_seeds(*part))
             yield totals
         return
     context = multiprocessing.get_context("spawn")
@@ -121,10 +121,10 @@ def campaign(
         jobs, mp_context=context, initializer=_ready, max_tasks_per_child=CHUNKS
     ) as pool:
         running: set[Future[Totals]] = set()
-        left = chunks()
+        left = parts()
         while True:
-            while len(running) < jobs + 1 and (seeds := next(left, None)) is not None:
-                running.add(pool.submit(play_seeds, *seeds))
+            while len(running) < jobs + 1 and (given := next(left, None)) is not None:
+                running.add(pool.submit(play_seeds, *given))
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)

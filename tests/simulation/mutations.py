@@ -17,12 +17,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from tests.faults.fuzz.mutants import MUTANTS
 from tests.faults.matrix.mutants import MUTATIONS as OF_MATRIX
 from tests.faults.matrix.mutants import Edit, Mutation
 from tests.support import ROOT
 
 DONE, FAILED = 0, 1
+
+console = Console(soft_wrap=True, highlight=False, markup=False)
 
 COPIED = ("mqkit", "tests")
 
@@ -79,15 +83,21 @@ MENDED = (
         "a saga's timeout that fires after its answer",
         "sagas/instance.py",
         (
-            "        if self.progress.timeouts.get(name) != token:\n            return False\n"
-            "        del self.progress.timeouts[name]\n",
+            """\
+        if self.progress.timeouts.get(name) != token:
+            return False
+        del self.progress.timeouts[name]
+""",
             "        self.progress.timeouts.pop(name, None)\n",
         ),
     ),
     _one(
         "a service ends where its connection is lost while it declares",
         "runtime.py",
-        ("                if error.code not in (0, CONNECTION_FORCED):\n", "                if True:\n"),
+        (
+            "                if error.code not in (0, CONNECTION_FORCED):\n",
+            "                if True:\n",
+        ),
     ),
 )
 """Faults that were mended once, put back."""
@@ -125,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _tell(name: str, counts: Sequence[int | None]) -> None:
     seen = [count for count in counts if count is not None]
     median = f"{statistics.median(seen):.0f}" if 2 * len(seen) > len(counts) else "not seen"
-    print(f"{median:>9}  {name}  {counts}", flush=True)
+    console.print(f"{median:>9}  {name}  {counts}")
 
 
 def _counts(

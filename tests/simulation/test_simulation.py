@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.campaign import campaign
-from tests.simulation.plan import draw
+from tests.simulation.workload.plan import draw
 from tests.simulation.world import play
 from tests.support import ROOT
 
@@ -41,7 +41,7 @@ def test_new_seeds_hold() -> None:
 
 
 DIGESTS = """
-from tests.simulation.plan import draw
+from tests.simulation.workload.plan import draw
 from tests.simulation.world import play
 print([play(draw(seed)).digest for seed in range(6)])
 """

@@ -9,17 +9,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from mqkit.errors import TopologyError
-from tests.simulation import network
-from tests.simulation.broker import EVENTS, BrokerHost
 from tests.simulation.checker import judge, left
-from tests.simulation.environment import Clocks, virtual
 from tests.simulation.faults import begin
 from tests.simulation.history import PENDING, History
 from tests.simulation.hosts import PublisherHost, ServiceHost
-from tests.simulation.loop import START, EndlessError, Loop
-from tests.simulation.machine import Locks
-from tests.simulation.plan import SPAN, Plan
-from tests.simulation.storage import Disk
+from tests.simulation.simulated import network
+from tests.simulation.simulated.broker import EVENTS, BrokerHost
+from tests.simulation.simulated.environment import Clocks, virtual
+from tests.simulation.simulated.loop import START, EndlessError, Loop
+from tests.simulation.simulated.machine import Locks
+from tests.simulation.simulated.storage import Disk
+from tests.simulation.workload.plan import SPAN, Plan
 
 SETTLED_WITHIN = 90.0
 """Virtual seconds from the end of the last fault until everything has ended."""

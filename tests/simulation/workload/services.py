@@ -9,17 +9,16 @@ from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import Delivery, Exchange, Pause, Queue, Reject, Retry, RetryLater, Service
 from mqkit.store import Store, Transaction
-from tests.simulation.broker import EVENTS
-from tests.simulation import saga
 from tests.simulation.history import History, Run
-from tests.simulation.messages import (
+from tests.simulation.simulated.broker import EVENTS
+from tests.simulation.workload import saga
+from tests.simulation.workload.messages import (
     AbortedOnPurpose,
     DependencyDownError,
     FailedOnPurposeError,
     Work,
 )
-from tests.simulation.plan import ATTEMPTS, PARTITIONS, TIMEOUT, TWINS, WAIT, Plan
-
+from tests.simulation.workload.plan import ATTEMPTS, PARTITIONS, TIMEOUT, TWINS, WAIT, Plan
 
 TWINS_EXCHANGE = Exchange("twins", type="fanout")
 
@@ -155,9 +154,7 @@ def _batch(made: Service, plan: Plan, history: History) -> None:
             for run in runs:
                 history.end(run, type(error).__name__)
             raise
-        return [
-            _result(work, run, history) for work, run in zip(works, runs, strict=True)
-        ]
+        return [_result(work, run, history) for work, run in zip(works, runs, strict=True)]
 
 
 def _result(work: Work, run: Run, history: History) -> Exception | None:

@@ -18,8 +18,8 @@ from mqkit.consuming.dispatcher import Dispatcher
 from mqkit.consuming.settler import Settler
 from mqkit.message import Delivery
 from mqkit.store.database.sqlite.jobs import Job
-from tests.simulation.loop import EPOCH, PROCESS, Loop
-from tests.simulation.storage import Disk
+from tests.simulation.simulated.loop import EPOCH, PROCESS, Loop
+from tests.simulation.simulated.storage import Disk
 
 _TIMES = ("time", "monotonic", "perf_counter", "time_ns", "monotonic_ns", "perf_counter_ns")
 
@@ -95,7 +95,6 @@ def virtual(loop: Loop, clocks: Clocks, disk: Disk | None) -> Iterator[None]:
         logging.disable(disabled)
         if was_enabled:
             gc.enable()
-
 
 
 def _failing(work: Any, mark: bytes) -> Any:
