@@ -19,6 +19,9 @@ from tests.simulation.world import play
 CHUNK = 40
 """Seeds that a process plays between two reports."""
 
+COLLECTED = 20
+"""Seeds that are played one by one between two collections of garbage."""
+
 CHUNKS = 25
 """What a process plays before another one takes its place, as memory is not all given back."""
 
@@ -66,7 +69,8 @@ def play_seeds(first: int, count: int) -> Totals:
         totals.met += result.met
         if result.problems:
             totals.failed[seed] = result.problems[:5]
-    _collect()
+    if first % COLLECTED == 0 or count > 1:
+        _collect()
     if was_enabled:
         gc.enable()
     totals.took = time.process_time() - began
@@ -85,7 +89,8 @@ def _collect() -> None:
     sys.unraisablehook = hook
 
 
-def _ready() -> None:
+def ready() -> None:
+    """Make this process ready to play many seeds."""
     # What is imported stays, and need not be looked at by every collection.
     play(draw(0))
     _collect()
@@ -93,7 +98,7 @@ def _ready() -> None:
 
 
 def campaign(
-    first: int, *, seconds: float | None, count: int | None, jobs: int, chunk: int = CHUNK
+    first: int, *, seconds: float | None, count: int | None, jobs: int
 ) -> Iterator[Totals]:
     """Play seeds from `first` on, for so many seconds or so many of them; what comes is added up.
 
@@ -106,19 +111,19 @@ def campaign(
     def parts() -> Iterator[tuple[int, int]]:
         at = first
         while (end is None or at < end) and (until is None or time.monotonic() < until):
-            many = chunk if end is None else min(chunk, end - at)
+            many = CHUNK if end is None else min(CHUNK, end - at)
             yield at, many
             at += many
 
     if jobs == 1:
-        _ready()
+        ready()
         for part in parts():
             totals.add(play_seeds(*part))
             yield totals
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_ready, max_tasks_per_child=CHUNKS
+        jobs, mp_context=context, initializer=ready, max_tasks_per_child=CHUNKS
     ) as pool:
         running: set[Future[Totals]] = set()
         left = parts()
