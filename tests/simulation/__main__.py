@@ -2,6 +2,7 @@
 
     python -m tests.simulation --seed 42 --trace     one seed, and all that happened in it
     python -m tests.simulation --seed 42 --shrink    the smallest part of its plan that still fails
+    python -m tests.simulation --seed 42 --shrink --save 'an ack that was lost at a stop'
     python -m tests.simulation --minutes 30 --jobs 2 as many as there is time for
 
 Exit codes: 0 all that is promised holds; 1 not so; 2 called wrongly.
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from tests.simulation.campaign import Totals, campaign
+from tests.simulation.corpus import save
 from tests.simulation.shrink import shrink
 from tests.simulation.workload.plan import draw
 from tests.simulation.world import Result, play
@@ -36,13 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="play one seed")
     parser.add_argument("--trace", action="store_true", help="with --seed: print what happened")
     parser.add_argument("--shrink", action="store_true", help="with --seed: make its plan smaller")
+    parser.add_argument("--save", metavar="FOUND", help="with --seed: add its plan to the corpus")
     parser.add_argument("--first", type=int, help="the first of many seeds; by default a new one")
     parser.add_argument("--count", type=int, help="how many seeds")
     parser.add_argument("--minutes", type=float, help="for how long")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     given = parser.parse_args(arguments)
     if given.seed is not None:
-        return _one(given.seed, traced=given.trace, smaller=given.shrink)
+        result = _one(given.seed, traced=given.trace, smaller=given.shrink)
+        if given.save is not None:
+            save(given.save, result.plan)
+        return FAILED if result.problems else HELD
     first = int(time.time()) * 1000 if given.first is None else given.first
     seconds = None if given.minutes is None else given.minutes * 60
     if seconds is None and given.count is None:
@@ -50,14 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _many(first, seconds, given.count, given.jobs)
 
 
-def _one(seed: int, *, traced: bool, smaller: bool) -> int:
+def _one(seed: int, *, traced: bool, smaller: bool) -> Result:
     result = play(draw(seed), traced=traced)
     if smaller and result.problems:
         result = play(shrink(result).plan, traced=traced)
     for line in result.trace:
         console.print(line)
     _describe(result)
-    return FAILED if result.problems else HELD
+    return result
 
 
 def _describe(result: Result) -> None:
