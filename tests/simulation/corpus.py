@@ -1,4 +1,4 @@
-"""The plans that failed once: what a seed stands for changes with what is drawn, a plan does not."""
+"""The plans that failed once: what a seed stands for changes with what is drawn; a plan stays."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ SECONDS = float(os.environ.get("MQKIT_TEST_SIMULATION", "25"))
 """For how long new seeds are played."""
 
 
-@pytest.mark.parametrize(("found", "plan"), saved())
+@pytest.mark.parametrize(("found", "plan"), list(saved()))
 def test_a_plan_that_failed_once_holds(found: str, plan: Plan) -> None:
     """What a plan has found stays mended."""
     assert play(plan).problems == []
@@ -32,8 +32,7 @@ def test_new_seeds_hold() -> None:
 
 
 DIGESTS = """
-from tests.simulation.corpus import saved
-from tests.simulation.workload.plan import Plan
+from tests.simulation.workload.plan import draw
 from tests.simulation.world import play
 print([play(draw(seed)).digest for seed in range(6)])
 """
