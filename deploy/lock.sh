@@ -33,7 +33,7 @@ upgrade=${1:-}
 printf 'setuptools\nwheel\n' >"$scratch/build.in"
 lock deploy/requirements-build.txt "What builds mqkit." "$scratch/build.in"
 lock deploy/requirements.txt "What a service with a store runs on, by the mqkit command." \
-    --extra cli --extra postgres pyproject.toml
+    --extra cli --extra metrics --extra postgres pyproject.toml
 lock deploy/requirements-dev.txt "What mqkit runs, is built, tested and checked with." \
     --constraint deploy/requirements.txt --extra dev \
     pyproject.toml deploy/requirements-build.txt

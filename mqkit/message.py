@@ -120,6 +120,24 @@ class DeliveryChannel(Protocol):
     def reject(self, tag: int, *, requeue: bool) -> None: ...
 
 
+class DeliveryTrace(Protocol):
+    """What tracing knows of a delivery."""
+
+    @property
+    def trace_id(self) -> str:
+        """The trace that its last run belongs to, as 32 hexadecimal digits; '' before the first."""
+        ...
+
+    @property
+    def span_id(self) -> str:
+        """The span of its last run, as 16 hexadecimal digits."""
+        ...
+
+    def carry(self, headers: Mapping[str, HeaderValue]) -> None:
+        """Put the context of its last run into the headers of a reply, a dict of its own."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class Delivery:
     """One message as it was handed to this process, with the channel that it came by.
@@ -156,6 +174,8 @@ class Delivery:
     """
     expires: float | None = None
     """When its time to live ends, on the monotonic clock in seconds; None is never."""
+    trace: DeliveryTrace | None = None
+    """Set by tracing alone; None where its service has none, and before the first run."""
     ran: tuple[float, float | None] | None = None
     """When its last run began and ended, on the monotonic clock; None: it has not run.
 

@@ -10,9 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self, cast
 
-from mqkit import drivers
-from mqkit.broker.connection import Connection
-from mqkit.broker.declare import CONNECTION_FORCED, declare
+from mqkit.broker.declare import CONNECTION_FORCED, declare, queue_state
 from mqkit.broker.delays import check_permissions
 from mqkit.broker.policies import Management, watch
 from mqkit.broker.upkeep import Upkeep
@@ -22,14 +20,15 @@ from mqkit.clock import Clock, utc_now
 from mqkit.consuming.consumer import Consumer
 from mqkit.consuming.wiring import Wiring
 from mqkit.drivers.base import Driver, QueueState
-from mqkit.errors import ChannelClosedError, ConfigurationError, TopologyError
+from mqkit.errors import ChannelClosedError, ConfigurationError
 from mqkit.lifecycle.closing import Closing, Step
+from mqkit.lifecycle.connecting import connections_of
 from mqkit.lifecycle.draining import CANCELLED_HANDLERS_WAIT, Drain
+from mqkit.lifecycle.relaying import traced_send
 from mqkit.lifecycle.stalls import StallWatch
 from mqkit.lifecycle.values import ServiceValues
-from mqkit.lifecycle.watching import ServiceWatch
+from mqkit.lifecycle.watching import ServiceWatch, checked_observers
 from mqkit.logging.error_reports import log_problem
-from mqkit.logging.outages import OutageLog
 from mqkit.middleware import Middleware, Observer, Observers, ServiceReading
 from mqkit.pause import ConsumerState, Status
 from mqkit.publishing.publisher import Publisher
@@ -63,7 +62,9 @@ class Runtime:
     tried again; None tries for ever. `middleware` goes around the service's own. `driver` is 'pika'
     or 'aio-pika', or what `mqkit.drivers.named` returns. A service that has a connection of its own
     takes neither `url` nor `driver`. `management` is the URL of the broker's management API, by
-    which policies are seen that break what is promised. A simulation hands in its own `machine`.
+    which policies are seen that break what is promised. With `declare=False` it declares and binds
+    nothing, and only looks whether what it needs is there, for a user who may configure nothing;
+    `mqkit topology apply` puts it there. A simulation hands in its own `machine`.
 
     `observer` is told what becomes of deliveries, and what the service's publisher has published,
     copies of deliveries included (`mqkit.Observer`); it may be several of them. `on_stop` is called
@@ -89,31 +90,23 @@ class Runtime:
         observer: Observer | Sequence[Observer] | None = None,
         on_stop: Callable[[], None] = lambda: None,
         management: str | None = None,
+        declare: bool = True,
     ) -> None:
-        if not isinstance(service, Service):
-            raise ConfigurationError(f"Runtime takes a Service, not {checked.shown(service)}")
-        if not service.handlers:
-            raise ConfigurationError(
-                f"service {service.name!r} has no handlers: write one under "
-                "@service.handler(Queue(...)), or import the module that has them"
-            )
+        _check(service)
         self._grace = checked.seconds(grace, "Runtime(grace=...)")
         if connect_deadline is not None:
             option = "Runtime(connect_deadline=...)"
             connect_deadline = checked.seconds(connect_deadline, option, over=0)
         self._connect_deadline = connect_deadline
-        observers = _checked_observers(observer)
+        observers = checked_observers(observer)
         self._told = Observers(observers, service.error_reports)
         if service.store is not None:
             service.store.check(service.handlers)
         self.service = service
-        self._url, chosen = drivers.chosen(service.name, service.connection, url, driver)
-        self._management = Management(management, self._url.vhost) if management else None
-        outages = OutageLog(clock=clock, reports=service.error_reports)
-        self._consuming, self._publishing = (
-            Connection(self._url, name=f"{service.name}.{does}", driver=chosen, outages=outages)
-            for does in ("consume", "publish")
+        self._url, self._consuming, self._publishing = connections_of(
+            service, url, driver, clock=clock, declare=declare
         )
+        self._management = Management(management, self._url.vhost) if management else None
         self.publisher = Publisher.on(
             self._publishing,
             app_id=service.name,
@@ -121,6 +114,7 @@ class Runtime:
             on_ended=self._told.on_ended,
             limits=service.limits,
             check_exchange=service.check_exchange,
+            tracing=service.tracing,
             clock=clock,
             machine=machine,
         )
@@ -241,15 +235,7 @@ class Runtime:
         :raises ConnectError: the runtime has ended
         :raises ChannelClosedError: the connection was lost meanwhile
         """
-        channel = await self._consuming.channel()
-        try:
-            state = await channel.declare_queue(name, passive=True)
-        except ChannelClosedError as error:
-            if not error.code:
-                raise
-            raise TopologyError(f"queue {name}: {error.text}") from error
-        await channel.close()
-        return state
+        return await queue_state(await self._consuming.channel(), name)
 
     async def __aenter__(self) -> Self:
         self._begin()
@@ -321,11 +307,12 @@ class Runtime:
         self._upkeep = Upkeep(self.service.handlers, self._consuming.channel)
         self._running.append(asyncio.create_task(self._upkeep.run(), name="mqkit upkeep"))
         # Not before there is an exchange to relay to.
-        if store is not None and (beside := store.start(self.publisher.send)) is not None:
-            self._running.append(beside)
-        if store is not None and self._told.ask:
-            looking = self._watch.run(store)
-            self._running.append(asyncio.create_task(looking, name="mqkit store watch"))
+        if store is not None:
+            send = traced_send(self.publisher.send, self.service.tracing)
+            self._running += [] if (beside := store.start(send)) is None else [beside]
+            if self._told.ask:
+                looking = self._watch.run(store)
+                self._running.append(asyncio.create_task(looking, name="mqkit store watch"))
         await self._values.make(self.service.providers)
         for handler in self.service.handlers:
             for consumer in self._wiring.consumers_of(handler):
@@ -397,18 +384,11 @@ def _consumed(handler: Handler) -> tuple[str, ...]:
     return (handler.queue.name, *(each.name for each in handler.queue.partition_queues()))
 
 
-def _checked_observers(given: Observer | Sequence[Observer] | None) -> tuple[Observer, ...]:
-    """Return the observers that were given.
-
-    :raises ConfigurationError: one of them is none
-    """
-    if given is None:
-        return ()
-    observers = tuple(given) if isinstance(given, list | tuple) else (given,)
-    for each in observers:
-        if not isinstance(each, Observer):
-            raise ConfigurationError(
-                "Runtime(observer=...) takes an object with the methods of "
-                f"mqkit.middleware.Observer, or several of them, not {checked.shown(each)}"
-            )
-    return observers
+def _check(service: Service) -> None:
+    if not isinstance(service, Service):
+        raise ConfigurationError(f"Runtime takes a Service, not {checked.shown(service)}")
+    if not service.handlers:
+        raise ConfigurationError(
+            f"service {service.name!r} has no handlers: write one under "
+            "@service.handler(Queue(...)), or import the module that has them"
+        )

@@ -126,6 +126,14 @@ class Sent:
     source: Source
     bodies: tuple[Any, ...]
 
+    def __post_init__(self) -> None:
+        for body in self.bodies:
+            if isinstance(body, str):
+                raise ConfigurationError(
+                    f"exchange {self.source.exchange.name!r}: carries takes the types of bodies, "
+                    f"not {checked.shown(body)}"
+                )
+
 
 @dataclass(frozen=True, slots=True)
 class Queue:

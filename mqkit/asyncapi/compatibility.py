@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mqkit.asyncapi.reading import Reader
+from mqkit.asyncapi.reading import Reader, joined
 
 Schema = Any
 """A dict, True (anything) or False (nothing)."""
@@ -55,27 +55,24 @@ class Comparison:
 
     wide_reader: Reader
     narrow_reader: Reader
-    _open: set[tuple[str, str]] = field(default_factory=set)
-    """What is being compared, by its text: recursive types refer to themselves."""
+    _known: dict[tuple[str, str], list[Refusal]] = field(default_factory=dict)
+    """What was compared, by its text. What is being compared refuses nothing meanwhile: recursive
+    types refer to themselves."""
 
     def refusals(
         self, wide: Schema, narrow: Schema, path: str, depth: int = 0
     ) -> Iterator[Refusal]:
         """Yield what of `wide` the narrow one refuses."""
-        wide = self._read(wide, self.wide_reader, path)
-        narrow = self._read(narrow, self.narrow_reader, path)
-        if wide == narrow and self.wide_reader is self.narrow_reader:
-            return
         pair = (_text(wide), _text(narrow))
-        if pair in self._open or depth > MAX_DEPTH:
-            return
-        self._open.add(pair)
-        try:
-            yield from self._compared(wide, narrow, path, depth)
-        finally:
-            self._open.discard(pair)
+        if pair not in self._known and depth <= MAX_DEPTH:
+            self._known[pair] = []
+            before = self._read(wide, self.wide_reader, path)
+            after = self._read(narrow, self.narrow_reader, path)
+            self._known[pair] = list(self._compared(before, after, "", depth))
+        for each in self._known.get(pair, ()):
+            yield replace(each, path=path + each.path)
 
-    def _read(self, schema: Schema, reader: Reader, path: str) -> Mapping[str, Any]:
+    def _read(self, schema: Schema, reader: Reader, path: str, depth: int = 0) -> Mapping[str, Any]:
         """Follow references, and make one dict of what is written in several."""
         schema = reader.followed(schema, path)
         if schema is True:
@@ -84,9 +81,11 @@ class Comparison:
             return {"not": {}}
         found = reader.mapping(schema, f"the schema of {path}")
         for part in reader.listed(found.get("allOf"), f"allOf of {path}"):
-            inner = self._read(part, reader, path)
-            found = {**inner, **{key: value for key, value in found.items() if key != "allOf"}}
-        return found
+            if depth > MAX_DEPTH:
+                reader.refuse(f"allOf of {path}: it leads in a circle")
+            inner = self._read(part, reader, path, depth + 1)
+            found = joined(inner, found)
+        return {key: value for key, value in found.items() if key != "allOf"}
 
     def _compared(
         self, wide: Mapping[str, Any], narrow: Mapping[str, Any], path: str, depth: int
@@ -117,7 +116,7 @@ class Comparison:
         return [Refusal(path, "type", _kind(choice), _kinds(taken))] if likest is None else likest
 
     def _choices(
-        self, schema: Mapping[str, Any], reader: Reader, path: str
+        self, schema: Mapping[str, Any], reader: Reader, path: str, depth: int = 0
     ) -> list[Mapping[str, Any]]:
         """Part a schema into its alternatives, each of one type at most."""
         for keyword in ("anyOf", "oneOf"):
@@ -125,7 +124,11 @@ class Comparison:
                 rest = {key: value for key, value in schema.items() if key != keyword}
                 listed = reader.listed(schema[keyword], f"{keyword} of {path}")
                 parts = [{**rest, **self._read(each, reader, path)} for each in listed]
-                return [one for part in parts for one in self._choices(part, reader, path)]
+                if depth > MAX_DEPTH:
+                    reader.refuse(f"{keyword} of {path}: it leads in a circle")
+                return [
+                    one for part in parts for one in self._choices(part, reader, path, depth + 1)
+                ]
         kinds = schema.get("type")
         if isinstance(kinds, list):
             return [{**schema, "type": kind} for kind in kinds]
@@ -154,8 +157,8 @@ class Comparison:
     ) -> Iterator[Refusal]:
         had = self._properties(wide, self.wide_reader, path)
         has = self._properties(narrow, self.narrow_reader, path)
-        needed = self.wide_reader.listed(wide.get("required"), f"required of {path}")
-        for name in self.narrow_reader.listed(narrow.get("required"), f"required of {path}"):
+        needed = self.wide_reader.names(wide.get("required"), f"required of {path}")
+        for name in self.narrow_reader.names(narrow.get("required"), f"required of {path}"):
             if name not in needed:
                 yield Refusal(_field(path, name), "required", name in had, True)
         others = narrow.get("additionalProperties", True)

@@ -123,6 +123,7 @@ class _Reading:
         reader = self._reader
         given = reader.mapping(operation.get("channel"), f"{place}/channel")
         reference = reader.text(given.get("$ref"), f"{place}/channel/$ref")
+        reader.followed(given, f"{place}/channel")
         name = reader.name_in(reference)
         if not reference.startswith("#/channels/") or name not in self._channels:
             reader.refuse(f"{place}/channel/$ref names no channel of the document")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mqkit.asyncapi.reading import Reader
+from mqkit.asyncapi.reading import Reader, joined
 
 MAX_DEPTH = 8
 """Levels of objects in each other that are listed."""
@@ -48,7 +48,7 @@ def fields(schema: Any, reader: Reader) -> Iterator[Field]:
 
 def _fields(schema: Any, reader: Reader, depth: int, within: tuple[str, ...]) -> Iterator[Field]:
     found = resolved(schema, reader)
-    needed = reader.listed(found.get("required"), "required")
+    needed = reader.names(found.get("required"), "required")
     for name, inner in reader.mapping(found.get("properties", {}), "properties").items():
         part = resolved(inner, reader)
         yield Field(
@@ -65,16 +65,18 @@ def _fields(schema: Any, reader: Reader, depth: int, within: tuple[str, ...]) ->
                 yield from _fields(below, reader, depth + 1, (*within, told))
 
 
-def _objects(schema: Any, reader: Reader) -> Iterator[Mapping[str, Any]]:
+def _objects(schema: Any, reader: Reader, depth: int = 0) -> Iterator[Mapping[str, Any]]:
     """Yield the objects that a value may be, or have as its items."""
+    if depth > MAX_DEPTH:
+        return
     found = resolved(schema, reader)
     if "properties" in found:
         yield found
     for each in _parts(found, reader):
-        yield from _objects(each, reader)
+        yield from _objects(each, reader, depth + 1)
     items = found.get("items")
     if isinstance(items, dict):
-        yield from _objects(items, reader)
+        yield from _objects(items, reader, depth + 1)
 
 
 def _parts(schema: Mapping[str, Any], reader: Reader) -> list[Any]:
@@ -84,15 +86,17 @@ def _parts(schema: Mapping[str, Any], reader: Reader) -> list[Any]:
     return []
 
 
-def resolved(schema: Any, reader: Reader) -> Mapping[str, Any]:
+def resolved(schema: Any, reader: Reader, depth: int = 0) -> Mapping[str, Any]:
     """Return a schema with its references followed, and what an `allOf` adds."""
+    if depth > MAX_DEPTH:
+        reader.refuse("an allOf leads in a circle, or through too many others")
     found = reader.followed(schema, "a schema")
     if isinstance(found, bool):
         return {}
     made: Mapping[str, Any] = reader.mapping(found, "a schema")
     for part in reader.listed(made.get("allOf"), "allOf"):
-        made = {**resolved(part, reader), **{k: v for k, v in made.items() if k != "allOf"}}
-    return made
+        made = joined(resolved(part, reader, depth + 1), made)
+    return {key: value for key, value in made.items() if key != "allOf"}
 
 
 def kind_of(schema: Any, reader: Reader, depth: int = 0) -> str:

@@ -7,7 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+from pydantic.errors import (
+    PydanticInvalidForJsonSchema,
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+)
+from pydantic.json_schema import GenerateJsonSchema
 
 from mqkit.asyncapi.dialect import REFERENCE, converted
 from mqkit.asyncapi.facts import Body
@@ -84,6 +89,15 @@ def _message(body: Body, schema: Any, about: str) -> dict[str, Any]:
     return message
 
 
+class _Schemas(GenerateJsonSchema):
+    """Says of what is written that it has each field: mqkit writes defaults as well."""
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        if self.mode != "serialization" or field["type"] == "typed-dict-field":
+            return super().field_is_required(field, total)
+        return not (field.get("serialization_exclude") or field.get("serialization_exclude_if"))
+
+
 def _schemas(bodies: list[Body]) -> tuple[list[Any], dict[str, Any]]:
     """Return a schema for each body, and by name those that they refer to.
 
@@ -96,15 +110,21 @@ def _schemas(bodies: list[Body]) -> tuple[list[Any], dict[str, Any]]:
         if body.type is None or body.type is bytes:
             found[number] = {"type": "string", "format": "binary"}
             continue
-        adapter: TypeAdapter[Any] = TypeAdapter(body.type)
         try:
+            adapter: TypeAdapter[Any] = TypeAdapter(body.type)
             adapter.json_schema(mode=body.mode)
-        except (PydanticInvalidForJsonSchema, PydanticUserError) as error:
+        except (
+            PydanticInvalidForJsonSchema,
+            PydanticUserError,
+            PydanticUndefinedAnnotation,
+        ) as error:
             reason = str(error).partition("\n")[0]
             found[number] = {"description": f"{body.name} has no JSON Schema: {reason}"}
         else:
             inputs.append((number, body.mode, adapter))
-    made, rest = TypeAdapter.json_schemas(inputs, ref_template=REFERENCE + "{model}")
+    made, rest = TypeAdapter.json_schemas(
+        inputs, ref_template=REFERENCE + "{model}", schema_generator=_Schemas
+    )
     found |= {number: converted(schema) for (number, _), schema in made.items()}
     shared = {name: converted(schema) for name, schema in rest.get("$defs", {}).items()}
     return [found[number] for number in range(len(bodies))], shared

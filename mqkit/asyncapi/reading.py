@@ -83,6 +83,13 @@ class Reader:
             raise AsyncapiError(f"{self.what}: {place} is no list, but {type(value).__name__}")
         return value
 
+    def names(self, value: Any, place: str) -> list[str]:
+        """Return a list of texts of the document; an empty one where it is not there.
+
+        :raises AsyncapiError: it is something else
+        """
+        return [self.text(each, place) for each in self.listed(value, place)]
+
     def text(self, value: Any, place: str) -> str:
         """Return a text of the document.
 
@@ -134,6 +141,18 @@ class Reader:
                 raise AsyncapiError(f"{self.what}: {place}: there is nothing at {shown(reference)}")
             found = found[name]
         return found
+
+
+def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one schema for two that both hold; where they differ in a limit, the second's."""
+    made = {**first, **second}
+    for keyword in ("properties", "required"):
+        both = first.get(keyword), second.get(keyword)
+        if isinstance(both[0], dict) and isinstance(both[1], dict):
+            made[keyword] = {**both[0], **both[1]}
+        elif isinstance(both[0], list) and isinstance(both[1], list):
+            made[keyword] = [*both[0], *(each for each in both[1] if each not in both[0])]
+    return made
 
 
 def _unescaped(part: str) -> str:

@@ -66,7 +66,7 @@ def told_wider(refusal: Refusal) -> str:
 def told_fewer(refusal: Refusal) -> str:
     """Say what is not sent any more, and breaks nobody."""
     if refusal.keyword == "required":
-        return "is there always now"
+        return "is there always now" if refusal.wide else "is new, and is there always"
     return "is gone" if refusal.keyword == "unknown" else f"is narrower: {told_less(refusal)}"
 
 

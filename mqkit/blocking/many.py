@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from mqkit.blocking.background import Background, BackgroundEndedError, NoThreadError
 from mqkit.blocking.failures import publish_failure
 from mqkit.errors import MqkitError
+from mqkit.hooks.tracing import MessageTracing, PublishSpan
 from mqkit.message import Message
 from mqkit.publishing.outgoing import Outgoing
 from mqkit.publishing.pipeline import PublishResult, not_outgoing
@@ -28,6 +29,7 @@ class ManyPublishes:
         background: Background,
         seconds: float,
         to_message: Callable[[Outgoing], Message],
+        tracing: MessageTracing | None = None,
     ) -> None:
         """Hand nothing over yet.
 
@@ -36,7 +38,8 @@ class ManyPublishes:
         self._background = background
         self._pipeline = background.publisher.pipeline(seconds)
         self._to_message = to_message
-        self._given: deque[tuple[int, Exchange | str, Message]] = deque()
+        self._tracing = tracing
+        self._given: deque[tuple[int, Exchange | str, Message, PublishSpan | None]] = deque()
         self._woken = False
         """Whether the loop is about to look at what was given."""
         self._results: deque[PublishResult] = deque()
@@ -71,7 +74,8 @@ class ManyPublishes:
             self._results.append(PublishResult(index, outgoing.message_id, error))
             return
         self._waiting[index] = message
-        self._given.append((index, outgoing.exchange, message))
+        span = None if self._tracing is None else self._tracing.publishing(message)
+        self._given.append((index, outgoing.exchange, message, span))
         if self._woken:
             return
         self._woken = True
@@ -80,7 +84,10 @@ class ManyPublishes:
             self._background.call(self._write)
         except (BackgroundEndedError, NoThreadError) as why:
             self._woken = False
-            self._given.clear()
+            while self._given:
+                *_, span = self._given.pop()
+                if span is not None:
+                    span.end(why)
             self._cut_off({index: message}, why)
 
     def _begin_collecting(self) -> Future[None]:
@@ -133,9 +140,9 @@ class ManyPublishes:
     def _write(self) -> None:
         self._woken = False
         while self._given:
-            index, exchange, message = self._given.popleft()
+            index, exchange, message, span = self._given.popleft()
             self._background.publisher.note(exchange)
-            self._pipeline.begin_message(index, message)
+            self._pipeline.begin_message(index, message, span)
 
 
 def _each(messages: Iterable[object], failure: list[Exception]) -> Iterator[object]:

@@ -12,6 +12,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -25,6 +26,7 @@ from mqkit.checks.checked import Seconds
 from mqkit.drivers.base import Driver
 from mqkit.drivers.frames import check_writable
 from mqkit.errors import OptionError
+from mqkit.hooks.tracing import MessageTracing, checked_tracing
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message
 from mqkit.publishing.outgoing import Outgoing, destination, to_message
@@ -60,6 +62,7 @@ class BlockingPublisher:
     :param name: what the connection is called in the broker's list
     :param driver: 'pika' or 'aio-pika', or what `mqkit.drivers.named` returns
     :param limits: what a message may have to be published
+    :param tracing: makes spans of what is published (`mqkit.observability.tracing.Tracing`)
     :raises BrokerUrlError: the URL is malformed
     :raises OptionError: another option cannot be what it was given
     :raises ConfigurationError: there is no such driver
@@ -74,12 +77,14 @@ class BlockingPublisher:
         name: str = "mqkit.blocking.publisher",
         driver: Driver | str | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        tracing: MessageTracing | None = None,
     ) -> None:
         self._url = url if isinstance(url, BrokerUrl) else BrokerUrl.parse(url)
         self._app_id = app_id
         if app_id is not None:
             checked.name(app_id, "BlockingPublisher(app_id=...)")
         self._limits = checked_limits(limits, "BlockingPublisher(limits=...)")
+        self._tracing = checked_tracing(tracing, "BlockingPublisher(tracing=...)")
         self._timeout = checked.seconds(timeout, "BlockingPublisher(timeout=...)", over=0)
         self._name = checked.name(name, "BlockingPublisher(name=...)")
         # Now, for it imports a library: too late in a `__del__` at the interpreter's end.
@@ -168,7 +173,9 @@ class BlockingPublisher:
         )
         seconds = self._seconds(timeout)
         message = self._to_message(outgoing)
-        self._run(message, exchange, lambda publisher: publisher.send(message, timeout=seconds))
+        # Here, too: what runs now in this thread is what the publish is a part of.
+        with nullcontext() if self._tracing is None else self._tracing.publishing(message):
+            self._run(message, exchange, lambda publisher: publisher.send(message, timeout=seconds))
         return message.properties.message_id or ""
 
     def send(self, message: Message, *, timeout: Seconds | None = None) -> None:
@@ -247,8 +254,13 @@ class BlockingPublisher:
             persistent=persistent,
         )
         request = self._to_message(outgoing)
-        reply = self._run(request, exchange, lambda publisher: publisher.ask(request, seconds))
-        return read_reply(reply.body, reply.properties, decoder, request)
+        if self._tracing is None:
+            reply = self._run(request, exchange, lambda publisher: publisher.ask(request, seconds))
+            return read_reply(reply.body, reply.properties, decoder, request)
+        with self._tracing.publishing(request) as span:
+            reply = self._run(request, exchange, lambda publisher: publisher.ask(request, seconds))
+            span.replied(reply.properties.headers)
+            return read_reply(reply.body, reply.properties, decoder, request)
 
     def publish_many(
         self, messages: Iterable[Outgoing], *, window: int = 500, timeout: Seconds | None = None
@@ -274,7 +286,7 @@ class BlockingPublisher:
     def _publish_many(
         self, messages: Iterable[Outgoing], window: int, seconds: float
     ) -> Iterator[PublishResult]:
-        many = ManyPublishes(self._background(), seconds, self._to_message)
+        many = ManyPublishes(self._background(), seconds, self._to_message, self._tracing)
         yield from many.publish(messages, window)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from tenacity import (
     stop_never,
 )
 
+from mqkit.broker.checking import checking
 from mqkit.broker.reconnect import (
     Hosts,
     tell_failed_round,
@@ -46,12 +47,22 @@ class Connection:
     """
 
     def __init__(
-        self, url: BrokerUrl, *, name: str, driver: Driver, outages: OutageLog | None = None
+        self,
+        url: BrokerUrl,
+        *,
+        name: str,
+        driver: Driver,
+        outages: OutageLog | None = None,
+        declares: bool = True,
     ) -> None:
         """Connect to nothing yet.
 
         :param outages: shared with other connections, whose losses are one outage with its own
+        :param declares: False lets its channels declare and bind nothing, but look
         """
+        self._declares = declares
+        self._own: set[str] = set()
+        """The queues that are declared all the same, as nobody else can."""
         self.name = name
         self._outages = OutageLog() if outages is None else outages
         self._url = url
@@ -123,7 +134,8 @@ class Connection:
         while True:
             connection = await self._connected()
             try:
-                return await connection.channel()
+                channel = await connection.channel()
+                return channel if self._declares else checking(channel, self._own)
             except ChannelClosedError:
                 if not connection.closed.done():
                     raise

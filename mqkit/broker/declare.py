@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mqkit.broker.moving import held_queues
-from mqkit.drivers.base import DriverChannel, OpenChannel
+from mqkit.drivers.base import DriverChannel, OpenChannel, QueueState
 from mqkit.errors import ChannelClosedError, TopologyError
 from mqkit.topology import Binding, Exchange, Queue, Topology
 
@@ -164,3 +164,19 @@ def _plain(value: str) -> str:
     typed = _TYPED.match(value)
     text = typed["value"] if typed else value.strip("'")
     return "not set" if text in ("none", "undefined") else text or "''"
+
+
+async def queue_state(channel: DriverChannel, name: str) -> QueueState:
+    """Return a queue's ready messages and consumers, by a channel that is closed then.
+
+    :raises TopologyError: there is no such queue, or this user may not see it
+    :raises ChannelClosedError: the connection was lost meanwhile
+    """
+    try:
+        state = await channel.declare_queue(name, passive=True)
+    except ChannelClosedError as error:
+        if not error.code:
+            raise
+        raise TopologyError(f"queue {name}: {error.text}") from error
+    await channel.close()
+    return state

@@ -119,7 +119,7 @@ class DelayLadder:
         return await declare_or_find(
             channel,
             self._connection.channel,
-            lambda channel: _declare_level(channel, level),
+            lambda channel: declare_level(channel, level),
             lambda channel: look_for(channel, level_name(level)),
             f"a delay needs {level_name(level)}, which does not exist, and this user may not "
             f"declare it: give permission to configure what begins with {PREFIX}., or let a "
@@ -183,7 +183,7 @@ async def _exit(open_channel: OpenChannel) -> DriverChannel:
     return await declare_or_find(
         await open_channel(),
         open_channel,
-        _declare_exit,
+        declare_exit,
         lambda channel: look_for(channel, DELIVER),
         f"exchange {DELIVER}, by which retries return to their queues, does not exist, and this "
         "user may not declare it: that takes permission to configure, write and read what begins "
@@ -236,7 +236,8 @@ async def declare_undeliverable(channel: DriverChannel) -> None:
     await channel.bind_queue(UNDELIVERABLE, UNDELIVERABLE, "")
 
 
-async def _declare_exit(channel: DriverChannel) -> None:
+async def declare_exit(channel: DriverChannel) -> None:
+    """Declare the ladder's last exchange, and what is before and behind it."""
     await declare_undeliverable(channel)
     await channel.declare_queue(MOVES, arguments={"x-queue-type": "classic"})
     await channel.declare_exchange(
@@ -258,7 +259,8 @@ def holding(seconds: float, exchange: str) -> dict[str, Any]:
     }
 
 
-async def _declare_level(channel: DriverChannel, level: int) -> None:
+async def declare_level(channel: DriverChannel, level: int) -> None:
+    """Declare a level: its exchange, its queue, and their bindings; the one below must be there."""
     name, below = level_name(level), level_name(level - 1) if level else DELIVER
     await channel.declare_exchange(name, "topic")
     await channel.declare_queue(name, arguments=holding(2**level * DELAY_TICK, below))

@@ -145,11 +145,11 @@ class LaterLadder:
         self._generation = generation
 
     async def _end(self, channel: DriverChannel) -> DriverChannel:
-        return await self._declare_or_find(channel, _declare_end, DUE)
+        return await self._declare_or_find(channel, declare_end, DUE)
 
     async def _level(self, channel: DriverChannel, level: int) -> DriverChannel:
         def declare(channel: DriverChannel) -> Awaitable[None]:
-            return _declare_level(channel, level)
+            return declare_level(channel, level)
 
         return await self._declare_or_find(channel, declare, level_name(level))
 
@@ -157,7 +157,7 @@ class LaterLadder:
         return await declare_or_find(
             channel,
             self._connection.channel,
-            lambda channel: _declare_landing(channel, name, exchange),
+            lambda channel: declare_landing(channel, name, exchange),
             lambda channel: channel.declare_queue(name, passive=True),
             f"what is published later to exchange {exchange!r} needs queue {name}, {_MISSING}, and "
             "to write to that exchange",
@@ -178,12 +178,14 @@ class LaterLadder:
         )
 
 
-async def _declare_end(channel: DriverChannel) -> None:
+async def declare_end(channel: DriverChannel) -> None:
+    """Declare the exchange at the ladder's end, and what is behind it."""
     await declare_undeliverable(channel)
     await channel.declare_exchange(DUE, "headers", arguments={"alternate-exchange": UNDELIVERABLE})
 
 
-async def _declare_level(channel: DriverChannel, level: int) -> None:
+async def declare_level(channel: DriverChannel, level: int) -> None:
+    """Declare a level: its exchange, its queue, and their bindings; the one below must be there."""
     name, below = level_name(level), level_name(level - 1) if level else DUE
     await channel.declare_exchange(name, "headers")
     await channel.declare_queue(name, arguments=holding(2**level * DELAY_TICK, below))
@@ -192,7 +194,8 @@ async def _declare_level(channel: DriverChannel, level: int) -> None:
     await channel.bind_exchange(below, name, "", {"x-match": "all", _held_at(level): False})
 
 
-async def _declare_landing(channel: DriverChannel, name: str, exchange: str) -> None:
+async def declare_landing(channel: DriverChannel, name: str, exchange: str) -> None:
+    """Declare the landing queue of this name, from which messages come to an exchange."""
     await channel.declare_queue(name, arguments=holding(0, exchange))
     await channel.bind_queue(name, DUE, "", {"x-match": "all", LANDING: name})
 

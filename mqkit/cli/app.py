@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from mqkit import __version__
-from mqkit.cli.asyncapi import app as asyncapi
+from mqkit.cli.asyncapi.command import app as asyncapi
 from mqkit.cli.broker import broker
+from mqkit.cli.capacity.command import capacity
 from mqkit.cli.dead_letters.app import app as dead_letters
 from mqkit.cli.options import errors_as_exit_codes
 from mqkit.cli.publish.command import publish
@@ -20,6 +21,7 @@ from mqkit.cli.run import run
 from mqkit.cli.saga import app as saga
 from mqkit.cli.status import status
 from mqkit.cli.topology.commands import app as topology
+from mqkit.cli.topology.delays import app as delays
 
 ABOUT = (
     "Message handlers on RabbitMQ. No message is lost, and what a handler does in its store's "
@@ -40,9 +42,11 @@ app.command()(publish)
 app.command()(broker)
 app.command()(relay)
 app.command()(status)
+app.command()(capacity)
 app.add_typer(saga, name="saga")
 app.add_typer(dead_letters, name="dead-letters")
 app.add_typer(asyncapi, name="asyncapi")
+app.add_typer(delays, name="delays")
 app.add_typer(topology, name="topology")
 
 

@@ -7,6 +7,7 @@ import logging
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +22,7 @@ from mqkit.errors import (
     OptionError,
 )
 from mqkit.logging.formatters import INDENT
+from mqkit.observability.metrics.buckets import Buckets
 from mqkit.settings import BrokerUrl, Settings
 
 StoreOption = Annotated[
@@ -32,6 +34,10 @@ StoreOption = Annotated[
     ),
 ]
 
+SvgOption = Annotated[
+    Path | None, typer.Option(help="Draw it there, as SVG.", show_default=False, metavar="FILE")
+]
+
 DriverOption = Annotated[
     str | None,
     typer.Option(
@@ -41,6 +47,13 @@ DriverOption = Annotated[
 ]
 
 LogLevelOption = Annotated[str, typer.Option(help="debug, info, warning, error or critical.")]
+
+
+DEFAULT_HTTP_HOST = "127.0.0.1"
+"""Loopback: the pages ask nobody who they are, and tell names of queues."""
+
+HTTP = "--http"
+BUCKETS = "--buckets"
 
 
 @contextlib.contextmanager
@@ -99,6 +112,17 @@ def broker_url(option: str | None) -> BrokerUrl:
     return BrokerUrl.parse(setting.get_secret_value())
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file that an option names.
+
+    :raises OptionError: it cannot be written
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OptionError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
 def store_option(option: str | None) -> str:
     """Return the store's URL: `--store`, or else `MQKIT_STORE`; the store parses it.
 
@@ -113,3 +137,48 @@ def store_option(option: str | None) -> str:
             "--store sqlite:///path, or set MQKIT_STORE"
         )
     return setting.get_secret_value()
+
+
+def http_address(option: str | None) -> tuple[str, int] | None:
+    """Return host and port of `[HOST:]PORT`; None where the option is not given.
+
+    :raises typer.BadParameter: it is none
+    :raises MissingExtraError: there is no prometheus_client
+    """
+    if option is None:
+        return None
+    host, _, port = option.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):  # an IPv6 address, as in a URL
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+        port = ""
+    if not (port.isascii() and port.isdigit()) or int(port) > 65535:  # noqa: PLR2004 - a port
+        raise typer.BadParameter(
+            f"{option!r} is not [HOST:]PORT, such as 9464, 0.0.0.0:9464 or [::]:9464",
+            param_hint=HTTP,
+        )
+    import mqkit.observability.metrics.exposition  # noqa: F401, PLC0415 - an extra is missing now
+
+    return host or DEFAULT_HTTP_HOST, int(port)
+
+
+def histogram_buckets(options: list[str]) -> dict[str, tuple[float, ...]]:
+    """Return the buckets of `NAME=SECONDS,SECONDS,...`, by name.
+
+    :raises typer.BadParameter: one is none, or `Buckets` refuses it
+    """
+    found: dict[str, tuple[float, ...]] = {}
+    for option in options:
+        name, _, bounds = option.partition("=")
+        try:
+            found[name.strip()] = tuple(float(each) for each in bounds.split(","))
+            Buckets(**found)
+        except (ValueError, TypeError) as error:
+            why = f": {error}" if isinstance(error, OptionError) else ""
+            raise typer.BadParameter(
+                f"{option!r} is not handler=, queue= or confirm= with rising seconds, such as "
+                f"handler=0.01,0.1,1{why}",
+                param_hint=BUCKETS,
+            ) from error
+    return found

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -17,13 +17,14 @@ import typer
 from mqkit.checks.extras import needs_extra
 from mqkit.cli.broker import check_broker_choice
 from mqkit.cli.exit_codes import FAILED
-from mqkit.cli.http import DEFAULT_HOST, address, answering
-from mqkit.cli.http import buckets as parse_buckets
 from mqkit.cli.labels import finish_output
 from mqkit.cli.log_setup import LogFormat, LogOptions
 from mqkit.cli.loop import ASYNCIO, UVLOOP, runner, tune_collector
 from mqkit.cli.options import (
+    DEFAULT_HTTP_HOST,
     DriverOption,
+    histogram_buckets,
+    http_address,
     log_level_number,
     seconds_option,
 )
@@ -32,6 +33,9 @@ from mqkit.cli.supervisor.protocol import WorkerJob
 from mqkit.cli.supervisor.supervisor import Supervisor
 from mqkit.cli.watchdog import ShutdownWatchdog
 from mqkit.errors import ConfigurationError
+from mqkit.observability.health import problems_of
+from mqkit.observability.http_server import HttpServer, Pages
+from mqkit.observability.metrics.metrics import Metrics
 from mqkit.runtime import DEFAULT_GRACE, Runtime
 from mqkit.system.signals import STOPPING, on_signal
 
@@ -118,6 +122,14 @@ def run(
             "they are and what they have done.",
         ),
     ] = 1,
+    no_declare: Annotated[
+        bool,
+        typer.Option(
+            "--no-declare",
+            help="Declare and bind nothing, and only look whether it is there: for a user who may "
+            "configure nothing. `mqkit topology apply --ladder` puts it there.",
+        ),
+    ] = False,
     reload: Annotated[
         bool,
         typer.Option(
@@ -130,7 +142,7 @@ def run(
         typer.Option(
             metavar="[HOST:]PORT",
             help="Answer /metrics, /healthz and /readyz there, for all processes together; port 0 "
-            f"takes a free one, which is logged. The host is {DEFAULT_HOST} where none is given; a "
+            f"takes a free one, which is logged. HOST is {DEFAULT_HTTP_HOST} if it is not given; a "
             "container needs 0.0.0.0. It takes the extra 'metrics'.",
             show_default=False,
         ),
@@ -168,7 +180,7 @@ def run(
     stopped, all that was in flight is settled; 1: it failed, handlers outlasted the grace period,
     or something could not be closed; 2: it was called wrongly.
     """
-    listen = address(http)
+    listen = http_address(http)
     job = WorkerJob(
         service=service,
         url=url,
@@ -177,8 +189,9 @@ def run(
         driver=driver,
         management=management,
         loop=loop,
+        declare=not no_declare,
         counts_metrics=listen is not None,
-        buckets=parse_buckets(buckets or []),
+        buckets=histogram_buckets(buckets or []),
         log=LogOptions(
             level=None if log_level is None else log_level_number(log_level),
             format=log_format,
@@ -212,7 +225,7 @@ def run(
         watchdog.doing = lambda: runtime.doing
         tune_collector()
         with job.log.ending(loaded.error_reports), runner(loop) as on_loop:
-            on_loop.run(_run_until_signal(runtime, watchdog, answering(listen, metrics)))
+            on_loop.run(_run_until_signal(runtime, watchdog, _answering(listen, metrics)))
 
 
 def _check_for_windows(processes: int, *, reload: bool) -> None:
@@ -267,6 +280,26 @@ async def _run_until_signal(
     with watchdog, ended_if_abandoned(runtime):
         async with beside:
             await runtime.run(stop)
+
+
+@contextlib.asynccontextmanager
+async def _answering(
+    listen: tuple[str, int] | None, metrics: Metrics | None
+) -> AsyncIterator[None]:
+    """Answer for the service of this process during the block; nothing where there is no address.
+
+    :raises HttpServerError: it cannot be listened on
+    """
+    if listen is None or metrics is None:
+        yield
+        return
+    pages = Pages(
+        metrics=metrics.text,
+        alive=lambda: (),  # who answers turns
+        ready=lambda: problems_of(metrics.reading),
+    )
+    async with HttpServer(pages, *listen):
+        yield
 
 
 @contextlib.contextmanager

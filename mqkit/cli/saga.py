@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from mqkit.cli.exit_codes import FAILED
-from mqkit.cli.options import StoreOption, store_option
+from mqkit.cli.options import StoreOption, SvgOption, store_option, write_text
 from mqkit.errors import OptionError
 from mqkit.logging.masking import DEFAULT, MASK
 from mqkit.logging.shown import shown
@@ -73,15 +74,18 @@ def show(
     store: StoreOption = None,
     name: NameOption = None,
     as_json: JsonOption = False,
+    svg: SvgOption = None,
 ) -> None:
     """Show a saga's state and its history: messages in, changes, messages out, times.
 
     Where sagas of several names have this id, each of them is shown. What looks like a secret is
-    masked.
+    masked. `--svg` draws the history of one saga, without its state.
 
     Exit code 0: it is known; 1: it is not, or the store failed; 2: called wrongly.
     """
     found = asyncio.run(_ask(store_option(store), lambda it: it.saga(saga_id, name=name)))
+    if svg is not None and found:
+        _draw(svg, found)
     if as_json:
         told = [
             {**_row(each.saga), "history": [_entry(entry) for entry in each.history]}
@@ -98,6 +102,15 @@ def show(
             err=True,
         )
         sys.exit(FAILED)
+
+
+def _draw(path: Path, found: Sequence[SagaStory]) -> None:
+    from mqkit.store.drawing.saga import saga_svg  # noqa: PLC0415 - as in `_ask`
+
+    if len(found) > 1:
+        names = ", ".join(shown(each.saga.name) for each in found)
+        raise OptionError(f"--svg draws one saga, and there is one in each of {names}: say --name")
+    write_text(path, saga_svg(found[0]))
 
 
 async def _ask(url: str, question: Callable[[Store], Awaitable[T]]) -> T:

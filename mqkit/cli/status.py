@@ -13,7 +13,7 @@ import typer
 from pydantic_core import to_json, to_jsonable_python
 
 from mqkit.cli.exit_codes import FAILED
-from mqkit.cli.options import StoreOption, store_option
+from mqkit.cli.options import StoreOption, SvgOption, store_option, write_text
 from mqkit.logging.shown import shown
 
 MAX_RESULT = 2_000
@@ -27,6 +27,7 @@ def status(
     message_id: Annotated[str, typer.Argument(metavar="MESSAGE_ID", show_default=False)],
     store: StoreOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    svg: SvgOption = None,
 ) -> None:
     """Tell what became of a message, as far as a store knows.
 
@@ -44,6 +45,10 @@ def status(
         typer.echo(json.dumps(told, indent=2))
     elif found:
         typer.echo("\n".join(_lines(found)))
+    if svg is not None and found:
+        from mqkit.store.drawing.message import message_svg  # noqa: PLC0415 - as in `_ask`
+
+        write_text(svg, message_svg(message_id, found))
     if not found:
         typer.echo(
             f"mqkit: the store knows no message {shown(message_id)}: it never came to a service "

@@ -25,6 +25,7 @@ from mqkit.errors import (
     HandlerResultError,
     HandlerTimeoutError,
 )
+from mqkit.hooks.tracing import MessageTracing
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.logging.context import RUN
 from mqkit.message import Delivery, maker
@@ -69,6 +70,7 @@ class Invoker:
         store: TransactionalStore | None = None,
         limits: Limits = DEFAULT_LIMITS,
         check_exchange: Callable[[Exchange], None] | None = None,
+        tracing: MessageTracing | None = None,
     ) -> None:
         self._service = service
         self._handler = handler
@@ -76,6 +78,7 @@ class Invoker:
         self._providers = providers
         self._limits = limits
         self._check_exchange = check_exchange
+        self._tracing = tracing
         self._threads = HandlerThreads(handler.name, executor)
         self._store = store if needs_transaction(handler.plan, providers) else None
         self._in_thread = needs_thread(handler.plan, providers)
@@ -164,6 +167,7 @@ class Invoker:
                     self,
                     self._call_made,
                     check_exchange=self._check_exchange,
+                    tracing=self._tracing,
                 )
                 return calls.call_batch if is_batch else calls.call
             return self._batch_in_transaction if is_batch else self._call_in_transaction
@@ -185,6 +189,8 @@ class Invoker:
             # What `_call_with_transaction` comes to for nearly all, without four calls on the way.
             if self._check_exchange is not None:
                 transaction.check_exchange = self._check_exchange
+            if self._tracing is not None:
+                transaction.tracing = self._tracing
             arguments = self._arguments(call)
             arguments[self._transaction[0]] = transaction
             result = await self._handler.function(**arguments)
@@ -222,6 +228,8 @@ class Invoker:
         made = {type(transaction): transaction}
         if self._check_exchange is not None:
             transaction.check_exchange = self._check_exchange
+        if self._tracing is not None:
+            transaction.tracing = self._tracing
         return await self._call_made(call, made)
 
     async def _call_made(self, call: HandlerCall, made: dict[Any, Any]) -> Any:

@@ -10,13 +10,10 @@ from mqkit.consuming.headers import bare_delivery, drop_untrusted_headers, to_de
 from mqkit.consuming.settler import Settler
 from mqkit.consuming.workers import Cancellable, WorkerPool
 from mqkit.drivers.base import DriverChannel, Incoming
+from mqkit.hooks.tracing import Dispatch, MessageTracing, Settle
 from mqkit.message import Delivery
 from mqkit.middleware import Observers
-from mqkit.outcome import Outcome
 from mqkit.registration.handler import Handler
-
-Dispatch = Callable[[Delivery], Awaitable[Outcome]]
-"""Runs the handler for a delivery: the dispatcher, or what wraps it (batches, pauses, order)."""
 
 
 class Processor:
@@ -39,11 +36,13 @@ class Processor:
         settler: Settler,
         last_resort: LastResort,
         observer: Observers | None,
+        tracing: MessageTracing | None = None,
     ) -> None:
         """Process nothing yet.
 
         :param queue: the one that is consumed, which is the handler's or a partition of it
         :param limit: how many deliveries are under way at the same time
+        :param dispatch: runs the handler: the dispatcher, or what wraps it (batches, pauses, order)
         :param wait_for_thread: waits for a thread that may outlast its run; None: there is none
         """
         self._handler = handler
@@ -54,6 +53,10 @@ class Processor:
         self._settler = settler
         self._last_resort = last_resort
         self._observer = observer
+        self._tracing = tracing
+        self._settle: Settle = settler.settle
+        if tracing is not None:
+            self._settle = tracing.settling(handler.name, settler.settle)
         self._stopped = False
         self.workers: WorkerPool[Delivery] = WorkerPool(limit, self._process)
 
@@ -67,6 +70,8 @@ class Processor:
                 return
             if self._observer is not None and not self.workers.is_paused:
                 self._observer.received(self._handler.name, delivery)
+            if self._tracing is not None:
+                self._tracing.received(delivery)
             self.workers.submit(delivery, self._key(delivery))
         except BaseException as error:  # noqa: BLE001 - nothing may leave a message unsettled
             delivery = bare_delivery(incoming, self._handler.queue.name, channel)
@@ -80,7 +85,7 @@ class Processor:
             if self._observer is not None:
                 self._observer.started(self._handler.name, delivery)
             outcome = await self._dispatch(delivery)
-            await self._settler.settle(delivery, outcome)
+            await self._settle(delivery, outcome)
             if self._wait_for_thread is not None:
                 await self._wait_for_thread(delivery)
         except (asyncio.CancelledError, GeneratorExit):

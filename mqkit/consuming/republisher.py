@@ -163,6 +163,8 @@ class Republisher:
         try:
             reply = reply_to(delivery, outcome, self._publisher.new_id)
             if reply is not None:
+                if delivery.trace is not None:
+                    delivery.trace.carry(reply.properties.headers)
                 await self._publisher.send(reply, timeout=REPLY_TIMEOUT)
         except Exception as error:  # noqa: BLE001 - what is done stays done, whatever the reply is
             # Not the error's text, which has the address: whoever knows it can answer there.

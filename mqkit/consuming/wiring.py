@@ -22,13 +22,14 @@ from mqkit.consuming.invoker import Invoker
 from mqkit.consuming.ordering import HeldRetries, OrderKeys, PartitionRouter
 from mqkit.consuming.pausing.controller import PauseController, pauses_of
 from mqkit.consuming.pausing.waits import Waits
-from mqkit.consuming.processor import Dispatch, Processor
+from mqkit.consuming.processor import Processor
 from mqkit.consuming.republisher import Republisher
 from mqkit.consuming.settler import Settler
 from mqkit.consuming.subscription import Subscription
 from mqkit.consuming.together.batching import Batcher
 from mqkit.consuming.together.gathering import BatchProcessor
 from mqkit.consuming.together.sharing import Sharing
+from mqkit.hooks.tracing import Dispatch, MessageTracing, RunBatch
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.logging.delivery_log import DeliveryLog
 from mqkit.logging.error_reports import REPORTS, ErrorReports
@@ -64,9 +65,11 @@ def priority_arguments(handler: Handler) -> dict[str, int] | None:
 class Running:
     """Holds what runs one handler, for all of its consumers."""
 
+    handler: Handler
     decoder: DeliveryDecoder
     invoker: Invoker
     judge: FailureJudge
+    tracing: MessageTracing | None
     times_runs: bool = False
     """Whether each delivery is to say when it ran."""
 
@@ -74,6 +77,22 @@ class Running:
     def dispatcher(self) -> Dispatcher:
         """Make what runs the handler for one message at a time."""
         return Dispatcher(self.decoder, self.invoker, self.judge, times_runs=self.times_runs)
+
+    def dispatch(self) -> Dispatch:
+        """Make the dispatcher's call, and what traces it."""
+        dispatch = self.dispatcher.dispatch
+        if self.tracing is None:
+            return dispatch
+        return self.tracing.processing(self.handler.name, dispatch)
+
+    def batcher(self) -> Batcher:
+        """Make what runs the handler for a batch of messages."""
+        run: RunBatch | None = None
+        if self.tracing is not None:
+            run = self.tracing.processing_batch(self.handler.name, self.invoker.invoke_batch)
+        return Batcher(
+            self.handler, self.decoder, self.invoker, self.judge, run, times_runs=self.times_runs
+        )
 
 
 def running(
@@ -88,6 +107,7 @@ def running(
     limits: Limits = DEFAULT_LIMITS,
     check_exchange: Callable[[Exchange], None] | None = None,
     reports: ErrorReports = REPORTS,
+    tracing: MessageTracing | None = None,
     times_runs: bool = False,
 ) -> Running:
     """Make the parts that run a handler; bodies over the `limits` are dead-lettered undecoded.
@@ -105,9 +125,11 @@ def running(
         store=store,
         limits=limits,
         check_exchange=check_exchange,
+        tracing=tracing,
     )
     judge = FailureJudge(handler, has_transaction=invoker.needs_message_id, reports=reports)
-    return Running(DeliveryDecoder(handler.plan.decoder, limits), invoker, judge, times_runs)
+    decoder = DeliveryDecoder(handler.plan.decoder, limits)
+    return Running(handler, decoder, invoker, judge, tracing, times_runs)
 
 
 class Wiring:
@@ -163,6 +185,7 @@ class Wiring:
             limits=self._service.limits,
             check_exchange=self._service.check_exchange,
             reports=self._service.error_reports,
+            tracing=self._service.tracing,
             times_runs=self._observer is not None and self._observer.times_runs,
         )
         if handler.order_by is None:
@@ -181,7 +204,7 @@ class Wiring:
         if handler.batch is not None:
             return self._batched(handler, made)
         sharing = self._sharing(handler, made)
-        run = made.dispatcher.dispatch if sharing is None else sharing.dispatch
+        run = made.dispatch() if sharing is None else sharing.dispatch
         pauses, dispatch = self._paused(handler, run)
         return self._consumer(
             handler,
@@ -193,14 +216,13 @@ class Wiring:
             wait_for_thread=None if handler.is_async else made.invoker.wait_for_thread,
             release=_release_nothing,
             observer=self._observer,
+            tracing=self._service.tracing,
             keeps_place=handler.queue.is_single or handler.queue.needs_consumer,
             sharing=sharing,
         )
 
     def _batched(self, handler: Handler, made: Running) -> Consumer:
-        batcher = Batcher(
-            handler, made.decoder, made.invoker, made.judge, times_runs=made.times_runs
-        )
+        batcher = made.batcher()
         pauses, _ = self._paused(handler, made.dispatcher.dispatch)
         return self._consumer(
             handler,
@@ -213,6 +235,7 @@ class Wiring:
             wait_for_thread=None,  # a batch waits for its own
             release=batcher.stop,
             observer=self._observer,
+            tracing=self._service.tracing,
             keeps_place=handler.queue.is_single or handler.queue.needs_consumer,
         )
 
@@ -220,7 +243,7 @@ class Wiring:
         keys = OrderKeys(handler, made.decoder.decode)
         for number in range(handler.queue.partitions or 1):
             sharing = self._sharing(handler, made)
-            run = made.dispatcher.dispatch if sharing is None else sharing.dispatch
+            run = made.dispatch() if sharing is None else sharing.dispatch
             pauses, dispatch = self._paused(handler, run)
             held = HeldRetries(
                 handler, dispatch, keys, self._log_of(handler), observer=self._observer
@@ -235,6 +258,7 @@ class Wiring:
                 wait_for_thread=None if handler.is_async else made.invoker.wait_for_thread,
                 release=held.stop,
                 observer=self._observer,
+                tracing=self._service.tracing,
                 keeps_place=True,
                 sharing=sharing,
             )
@@ -250,6 +274,7 @@ class Wiring:
                 wait_for_thread=None,
                 release=_release_nothing,
                 observer=None,  # a message that goes to its partition has not ended
+                tracing=None,
                 keeps_place=True,
             )
 
@@ -258,7 +283,7 @@ class Wiring:
         store = self._service.store
         if store is None or not made.invoker.shares_commits:
             return None
-        return Sharing(handler, store, made.dispatcher.dispatch)
+        return Sharing(handler, store, made.dispatch())
 
     def _paused(self, handler: Handler, dispatch: Dispatch) -> tuple[PauseController, Dispatch]:
         """Make the pauses around a dispatch; a handler without any keeps the dispatch as it is."""
@@ -281,6 +306,7 @@ class Wiring:
         wait_for_thread: Callable[[Delivery], Awaitable[None]] | None,
         release: Callable[[], None],
         observer: Observers | None,
+        tracing: MessageTracing | None,
         keeps_place: bool,
         sharing: Sharing | None = None,
     ) -> Consumer:
@@ -295,6 +321,7 @@ class Wiring:
             settler=settler,
             last_resort=last_resort,
             observer=observer,
+            tracing=tracing,
         )
         if sharing is not None:
             sharing.attach(processor.workers)

@@ -187,7 +187,7 @@ class DeadLetters:
         """
         pace = pace or Pace()
         details: dict[str, object] = {"filter": chosen.as_fields(), "pace": asdict(pace)}
-        async with self._desk.locked(), self._desk.audited("replay", why, details) as audit:
+        async with self._desk.working("replay", why, details) as audit:
             exchange, routing_key = await self._way_back()
             replay = Replay(
                 queue=self.names.queue,
@@ -214,7 +214,6 @@ class DeadLetters:
         :raises NotADeadLetterQueueError: the queue is gone
         """
         connection, queue = self._desk.connection, self.names.queue
-        await queues.check_is_not_moved(connection, self.names)
         if await queues.find(connection, queue) is None:
             raise NotADeadLetterQueueError(
                 f"queue {shown(queue)}, from which these dead letters came, is not on the broker: "
@@ -261,7 +260,7 @@ class DeadLetters:
         if target is not None:
             store = storing(desk.publisher.send, lambda letter: copies.moved(letter, target))
         details: dict[str, object] = {"filter": chosen.as_fields(), "archived": archived}
-        async with desk.locked(), desk.audited(what, why, details) as audit:
+        async with desk.working(what, why, details) as audit:
             if archived or target == self.names.archive:
                 await queues.declare_archive(desk.connection, self.names)
             moving = Moving(queue=self.names.queue, chosen=chosen, audit=audit, store=store)
@@ -287,7 +286,7 @@ class DeadLetters:
         """
         validator = None if service is None else Validator(service, self.names.queue)
         desk, names = self._desk, self.names
-        async with desk.locked(), desk.audited("edit", why, {"ids": [which]}) as audit:
+        async with desk.working("edit", why, {"ids": [which]}) as audit:
             await queues.declare_archive(desk.connection, names)
             async with await desk.reader() as reader:
                 found, copied = await self._find(reader, which)

@@ -47,6 +47,7 @@ class Desk:
         """
         held = await queues.lock(self.connection, self.names)
         try:
+            await queues.check_is_not_moved(self.connection, self.names)
             await queues.check(self.connection, self.names)
             yield
         finally:
@@ -69,15 +70,27 @@ class Desk:
                 if chosen.matches(letter):
                     yield incoming.tag, letter
 
-    @contextlib.asynccontextmanager
-    async def audited(
+    def working(
         self, what: str, why: str, details: dict[str, object]
-    ) -> AsyncIterator[Audit]:
-        """Write down that something begins, and how it ended; nothing is done before the first.
+    ) -> contextlib.AbstractAsyncContextManager[Audit]:
+        """Do something as `locked`, which the audit is told of before it begins and as it ends.
 
         :param details: its filter and options
+        :raises OptionError: no reason was given
         """
-        why = checked_text(why, "why")
+        return self._working(what, checked_text(why, "why"), details)
+
+    @contextlib.asynccontextmanager
+    async def _working(
+        self, what: str, why: str, details: dict[str, object]
+    ) -> AsyncIterator[Audit]:
+        async with self.locked(), self._audited(what, why, details) as audit:
+            yield audit
+
+    @contextlib.asynccontextmanager
+    async def _audited(
+        self, what: str, why: str, details: dict[str, object]
+    ) -> AsyncIterator[Audit]:
         await queues.declare_audit(self.connection, self.names)
         audit = Audit(
             self.publisher,

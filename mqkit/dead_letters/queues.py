@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, explain
-from mqkit.broker.delays import look_for
-from mqkit.broker.moving import MOVING
+from mqkit.broker.moving import held_queues
 from mqkit.checks.names import check_name
 from mqkit.dead_letters.errors import DeadLettersInUseError, NotADeadLetterQueueError
 from mqkit.drivers.base import DriverChannel, QueueState
@@ -180,22 +179,16 @@ async def find(connection: Connection, name: str) -> QueueState | None:
 
 
 async def check_is_not_moved(connection: Connection, names: Names) -> None:
-    """Check that no queue is being declared anew: binding one then would let messages come twice.
+    """Check that the queues are not being declared anew, while what is in them is held aside.
 
     :raises DeadLettersInUseError: `mqkit topology apply` does so now
     """
-    channel = await connection.channel()
-    try:
-        await look_for(channel, MOVING)
-    except ChannelClosedError as error:
-        if error.code != NOT_FOUND:
-            raise
-        return
-    await channel.close()
-    raise DeadLettersInUseError(
-        f"`mqkit topology apply` moves queues now, perhaps {shown(names.queue)}: replay when it is "
-        "done"
-    )
+    moved = await held_queues(connection.channel, (names.queue, names.dead))
+    if moved:
+        raise DeadLettersInUseError(
+            f"`mqkit topology apply` moves {', '.join(map(shown, sorted(moved)))} now: replay when "
+            "it is done"
+        )
 
 
 async def declare_archive(connection: Connection, names: Names) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from mqkit.broker.connection import Connection
+from mqkit.checks import checked
 from mqkit.consuming.consumer import Consumer
-from mqkit.errors import StoreError
-from mqkit.middleware import ConnectionReading, ServiceReading, StoreReading
+from mqkit.errors import ConfigurationError, StoreError
+from mqkit.middleware import ConnectionReading, Observer, ServiceReading, StoreReading
 from mqkit.pause import ConsumerState
 from mqkit.registration.service import Service
 from mqkit.registration.transactions import TransactionalStore
@@ -93,3 +94,20 @@ class ServiceWatch:
             text = "%s: looking at the store failed"
             self._reports.log(logger, level, text, self._service, error=error)
         return None
+
+
+def checked_observers(given: Observer | Sequence[Observer] | None) -> tuple[Observer, ...]:
+    """Return the observers that were given.
+
+    :raises ConfigurationError: one of them is none
+    """
+    if given is None:
+        return ()
+    observers = tuple(given) if isinstance(given, list | tuple) else (given,)
+    for each in observers:
+        if not isinstance(each, Observer):
+            raise ConfigurationError(
+                "Runtime(observer=...) takes an object with the methods of "
+                f"mqkit.middleware.Observer, or several of them, not {checked.shown(each)}"
+            )
+    return observers

@@ -123,6 +123,9 @@ class DeliveryLog:
             if self.reports.detail == "traceback" and not keeps_text:
                 traceback = self.reports.traceback(error)
         added = delivery_fields(self.service, self.handler, delivery) | {"outcome": outcome}
+        if delivery.trace is not None and delivery.trace.trace_id:
+            # What runs now may be the settling of other messages, too.
+            added |= {"trace_id": delivery.trace.trace_id, "span_id": delivery.trace.span_id}
         if self._attempts is not None:
             added["max_attempts"] = self._attempts
         if report is not None:

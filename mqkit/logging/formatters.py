@@ -48,7 +48,8 @@ class TextFormatter(logging.Formatter):
     """Writes a record as one line, and its traceback as indented ones, without control characters.
 
     A record of the service's own is escaped, too: it may quote a message. Where it was logged by a
-    handler, and a `FieldsFilter` has seen it, the line ends with the message that was handled.
+    handler, and a `FieldsFilter` has seen it, the line ends with the message that was handled; and
+    where that was a part of a trace, with the ids of trace and span.
 
     :param masks: names of fields and compiled patterns that are masked, as in `Service(masks=...)`
     :param colours: whether the name of the level is coloured
@@ -86,6 +87,7 @@ class TextFormatter(logging.Formatter):
         line = shown(line, MAX_MESSAGE)
         if not _is_ours(record):
             line += _handled(record)
+        line += _traced(record)
         colour = COLOURS.get(record.levelno) if self._colours else None
         if colour is None:
             return line
@@ -203,6 +205,14 @@ def _handled(record: logging.LogRecord) -> str:
         return f" [{shown(own['handler'])}: a batch of {size} messages]"
     which = f"message {shown(own.get('message_id'))}, attempt {own.get('attempt')}"
     return f" [{shown(own['handler'])}: {which}]"
+
+
+def _traced(record: logging.LogRecord) -> str:
+    """Say of which trace and span a record is a part; '' if of none."""
+    own = record.__dict__
+    if own.get("trace_id") is None:
+        return ""
+    return f" [trace {shown(own['trace_id'])}, span {shown(own.get('span_id'))}]"
 
 
 def _indented(text: str) -> str:

@@ -88,6 +88,7 @@ class ManagementApi:
             with self._opener.open(request, timeout=TIMEOUT) as answer:
                 return json.loads(answer.read(LARGEST_ANSWER))
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code == http.HTTPStatus.NOT_FOUND:
                 return None
             self._refused(error)

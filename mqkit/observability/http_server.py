@@ -123,6 +123,7 @@ class HttpServer:
             task.cancel()
         if self._serving:
             await asyncio.wait(self._serving)
+        await asyncio.sleep(0)  # in which the loop lets go of the sockets
 
     @property
     def address(self) -> str:

@@ -17,7 +17,7 @@ from mqkit.pictures.whole import Arrow, arrows, whole
 __all__ = ["Edge", "Node", "graph_mermaid", "graph_svg"]
 
 LABEL_SIZE, NOTE_SIZE, EDGE_SIZE = 13.0, 11.0, 11.0
-MOST_LABEL, MOST_EDGE = 250.0, 210.0
+MOST_LABEL, MOST_EDGE = 300.0, 230.0
 """Pixels of text in a box and at an arrow; what is longer is shortened, and whole in its title."""
 
 LINE = 14.0
@@ -171,7 +171,7 @@ def _arrow(
 
 def _curve(points: Sequence[Point]) -> tuple[str, str]:
     """Return the path through pairs of points: straight in each pair, bent between them."""
-    towards = 1 if points[-1][0] >= points[-2][0] and points[-1][0] > points[0][0] else -1
+    towards = 1 if points[-1][0] > points[0][0] else -1
     tip = points[-1]
     points = [*points[:-1], (tip[0] - towards * HEAD, tip[1])]
     path = f"M{points[0][0]:.1f} {points[0][1]:.1f}"

@@ -99,7 +99,7 @@ def laid_out(boxes: Sequence[Box], links: Sequence[Link]) -> Layout:
     placed = [
         _Part(boxes, links, part, own).layout() for part, own in zip(parts, theirs, strict=True)
     ]
-    return _packed(sorted(placed, key=lambda each: -len(each.boxes)))
+    return _packed(sorted(placed, key=lambda each: len(each.boxes) == 1))
 
 
 def _packed(parts: Iterable[Layout]) -> Layout:

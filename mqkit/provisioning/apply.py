@@ -7,19 +7,21 @@ from dataclasses import replace
 
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import RESOURCE_LOCKED, declare
-from mqkit.broker.delays import bound_channel
+from mqkit.broker.delays import PREFIX, UNDELIVERABLE, bound_channel, level_name
 from mqkit.broker.moving import LOCK, move_names
 from mqkit.drivers.base import DriverChannel
 from mqkit.errors import ChannelClosedError, ManagementError, TopologyError
 from mqkit.management import ManagementApi
 from mqkit.provisioning.compare import compare, unused_bindings, unused_partitions
+from mqkit.provisioning.ladder import declare_ladder, levels_for
 from mqkit.provisioning.live import Live
 from mqkit.provisioning.look import detour_sources, look_by_amqp, look_by_management
 from mqkit.provisioning.moves import moves_of
 from mqkit.provisioning.moving.move import Move, Moved
-from mqkit.provisioning.moving.scaffold import Bound
+from mqkit.provisioning.moving.scaffold import Bound, find
 from mqkit.provisioning.moving.tools import Messages, Tools
 from mqkit.provisioning.plan import Change, Kind, Plan
+from mqkit.provisioning.versions import Version, refused_by
 from mqkit.provisioning.wanted import Wanted
 from mqkit.topology import Topology
 
@@ -42,6 +44,7 @@ class Provisioner:
         api: ManagementApi | None = None,
         tell: Tell = lambda _: None,
         wait: float = WAIT,
+        ladder: bool = False,
     ) -> None:
         """Look at nothing yet.
 
@@ -50,6 +53,7 @@ class Provisioner:
         :param messages: makes those that are moved
         :param api: the management API of the same broker; without it less is seen
         :param wait: seconds to wait for services to let go of a queue that is moved
+        :param ladder: look after the delay ladder as well, with the levels that retries may need
         """
         self._connection = connection
         self._wanted = wanted
@@ -58,6 +62,7 @@ class Provisioner:
         self._tell = tell
         self._messages = messages
         self._wait = wait
+        self._levels = levels_for(wanted.handlers) if ladder else None
 
     async def look(self) -> Live:
         """Look at what the broker has.
@@ -71,21 +76,41 @@ class Provisioner:
             )
         return await look_by_management(self._api, self._wanted)
 
-    async def plan(self) -> Plan:
+    async def plan(self, target: Version | None = None) -> Plan:
         """Say what differs.
 
+        :param target: a version of RabbitMQ; what it refuses is said as well
         :raises ManagementError: as `look`
         :raises ChannelClosedError: as `look`
         """
-        return self._plan(await self.look())
-
-    def _plan(self, live: Live) -> Plan:
+        live = await self.look()
+        changes = [*compare(self._wanted, live), *await self._missing_levels()]
+        if target is not None:
+            changes += refused_by(target, self._wanted, await self._policies())
         return Plan(
             services=self._wanted.services,
             broker=self._broker,
-            changes=compare(self._wanted, live),
+            changes=tuple(changes),
             unseen=live.unseen,
         )
+
+    async def _missing_levels(self) -> list[Change]:
+        """Say that the ladder is to be declared, in one line for all of its parts."""
+        if self._levels is None:
+            return []
+        # The highest level is declared last, and needs all others.
+        last = level_name(self._levels - 1) if self._levels else UNDELIVERABLE
+        if await find(self._connection.channel, last) is not None:
+            return []
+        return [Change(Kind.CREATE, "ladder", PREFIX, f"{self._levels} levels")]
+
+    async def _policies(self) -> dict[str, dict[str, object]]:
+        found = [] if self._api is None else await self._api.ask("policies")
+        return {
+            each["name"]: each["definition"]
+            for each in (found if isinstance(found, list) else [])
+            if isinstance(each, dict) and isinstance(each.get("definition"), dict)
+        }
 
     async def apply(self, plan: Plan, *, prune: bool = False) -> tuple[Change, ...]:
         """Carry a plan out, as far as it is safe; return what is left.
@@ -167,6 +192,13 @@ class Provisioner:
             if each.kind in (Kind.CHANGE, Kind.DRIFT)
         }
         topology = self._wanted.topology
+        # Those are declared by the move: were they there before, nobody would see that it is due.
+        otherwise |= {
+            ("queue", part.name)
+            for each in self._wanted.handlers
+            if ("partitions", each.queue.name) in otherwise
+            for part in each.queue.partition_queues()
+        }
         kept = Topology(
             tuple(e for e in topology.exchanges if ("exchange", e.name) not in otherwise),
             tuple(q for q in topology.queues if ("queue", q.name) not in otherwise),
@@ -174,9 +206,26 @@ class Provisioner:
         names = {each.name for each in kept.queues}
         bindings = tuple(each for each in topology.bindings if each.queue in names)
         await declare(self._connection.channel, replace(kept, bindings=bindings))
+        if self._levels is not None:
+            await self._declare_ladder(self._levels)
         for each in plan.changes:
-            if each.kind is Kind.CREATE:
+            if each.kind is Kind.CREATE and (each.what, each.name) not in otherwise:
                 self._tell(f"created {each.what} {each.name}")
+
+    async def _declare_ladder(self, levels: int) -> None:
+        """Declare the ladder, and bind queues to its end, as services do that may."""
+        channel = await self._connection.channel()
+        await declare_ladder(channel, levels)
+        await channel.close()
+        there = {q.name for q in self._wanted.topology.queues if not q.keeps_dead_letters}
+        consumed = [
+            name
+            for each in self._wanted.handlers
+            for name in (each.queue.name, *(part.name for part in each.queue.partition_queues()))
+            if name in there
+        ]
+        channel = await bound_channel(self._connection.channel, consumed)
+        await channel.close()
 
     async def _check_same_broker(self, live: Live) -> None:
         """Check that AMQP and the management API speak of one broker.

@@ -23,6 +23,8 @@ class Kind(StrEnum):
     """It is on the broker otherwise, and `apply` moves its messages and declares it anew."""
     DRIFT = "drift"
     """It is on the broker otherwise, and somebody has to decide: `apply` leaves it."""
+    REFUSED = "refused"
+    """A version of RabbitMQ refuses it, or takes it otherwise than it is meant."""
     UNUSED = "unused"
     """It is on the broker and declared no more: `apply --prune` takes it away."""
 

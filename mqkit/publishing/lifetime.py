@@ -14,6 +14,7 @@ from mqkit.checks.checked import Seconds
 from mqkit.clock import Clock
 from mqkit.drivers.base import Driver
 from mqkit.errors import ConfigurationError, PublisherClosedError
+from mqkit.hooks.tracing import MessageTracing
 from mqkit.limits import Limits
 from mqkit.message import Message
 from mqkit.publishing.exchanges import ExchangeCheck
@@ -41,6 +42,7 @@ class Options(TypedDict, total=False):
     """Is told how each publish ended; not for a publisher with a URL."""
     check_exchange: ExchangeCheck | None
     """Refuses an `Exchange` that may not be published to; not for a publisher with a URL."""
+    tracing: MessageTracing | None
     clock: Clock
     """Gives messages their timestamp, and says when what is published later is due."""
     machine: Machine

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from mqkit.amqp.tables import table_problem
 from mqkit.checks.checked import MAX_SHORT, Seconds, as_seconds, is_whole, shown, text_problem
@@ -51,6 +51,18 @@ class Outgoing:
     mandatory: bool | None = None
     delay: Seconds | None = None
     at: datetime | None = None
+
+
+class RequestOptions(TypedDict, total=False):
+    """The options of `Publisher.request`; `timeout` is in seconds, from the call to the reply."""
+
+    timeout: Seconds | None
+    message_id: str | None
+    headers: Mapping[str, HeaderValue] | None
+    type: str | None
+    expiration: Seconds | None
+    priority: int | None
+    persistent: bool
 
 
 make_outgoing = maker(Outgoing)

@@ -20,6 +20,7 @@ from mqkit.checks.checked import shown
 from mqkit.clock import loop_clock, monotonic
 from mqkit.drivers.base import Acked, Verdict
 from mqkit.errors import InvalidMessageError, MqkitError, OptionError
+from mqkit.hooks.tracing import MessageTracing, PublishSpan
 from mqkit.logging.error_reports import log_error
 from mqkit.message import Message, maker
 from mqkit.publishing.outgoing import Outgoing
@@ -131,9 +132,21 @@ class PublishPipeline:
     """
 
     def __init__(
-        self, sender: Sender, tell: OnConfirmed, seconds: float, on_ended: OnEnded | None = None
+        self,
+        sender: Sender,
+        tell: OnConfirmed,
+        seconds: float,
+        on_ended: OnEnded | None = None,
+        tracing: MessageTracing | None = None,
     ) -> None:
+        """Publish nothing yet.
+
+        :param seconds: what each message is given
+        :param tracing: makes a span of each that `begin` publishes
+        """
         self._sender = sender
+        self._tracing = tracing
+        self._spans: dict[int, PublishSpan] = {}
         self._tell = tell
         self._on_ended = on_ended
         self._seconds = seconds
@@ -176,11 +189,18 @@ class PublishPipeline:
         except MqkitError as error:
             self._finish(index, outgoing.message_id, error)
             return
+        if self._tracing is not None:
+            self._spans[index] = self._tracing.publishing(message)
         self._start(index, message)
 
-    def begin_message(self, index: int, message: Message) -> None:
-        """Publish one more that is ready to be written; its result has the index that is given."""
+    def begin_message(self, index: int, message: Message, span: PublishSpan | None = None) -> None:
+        """Publish one more that is ready to be written; its result has the index that is given.
+
+        :param span: ends when there is a result
+        """
         self._begun += 1
+        if span is not None:
+            self._spans[index] = span
         self._start(index, message)
 
     def _start(self, index: int, message: Message) -> None:
@@ -223,6 +243,8 @@ class PublishPipeline:
         self._held.clear()
         for task in self._tasks:
             task.cancel()
+        while self._spans:
+            self._spans.popitem()[1].end()
 
     def on_verdict(self, in_flight: _InFlight, verdict: Verdict | Unconfirmed) -> None:
         """Take the verdict on a message; what a defect raises here, `next` raises."""
@@ -280,6 +302,10 @@ class PublishPipeline:
         self._finish(index, message.properties.message_id, error)
 
     def _finish(self, index: int, message_id: str | None, error: MqkitError | None = None) -> None:
+        if self._spans:
+            span = self._spans.pop(index, None)
+            if span is not None:
+                span.end(error)
         self.finished.append(_result(index, message_id, error))
         if not self._changed.is_set():
             self._changed.set()

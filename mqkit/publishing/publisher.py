@@ -17,11 +17,12 @@ from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
 from mqkit.clock import Clock, utc_now
 from mqkit.drivers.base import Driver, Incoming
+from mqkit.hooks.tracing import MessageTracing, checked_tracing
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import HeaderValue, Message, maker
 from mqkit.publishing.exchanges import Exchanges
 from mqkit.publishing.lifetime import CLOSE_TIMEOUT, Lifetime, Options, wait_for_all
-from mqkit.publishing.outgoing import MessageIds, Outgoing, destination, to_message
+from mqkit.publishing.outgoing import MessageIds, Outgoing, RequestOptions, destination, to_message
 from mqkit.publishing.pipeline import (
     OnConfirmed,
     PublishPipeline,
@@ -67,6 +68,7 @@ class Publisher:
     :param window: how many messages may wait for their confirm at a time
     :param limits: what a message may have to be published (`mqkit.limits.Limits`)
     :param on_confirmed: an observer: see `OnConfirmed`
+    :param tracing: makes spans of what is published (`mqkit.observability.tracing.Tracing`)
     :param clock: gives timestamps; it and `machine`, which gives ids, are for simulations
     :raises BrokerUrlError: the URL is malformed
     :raises OptionError: another option cannot be what it was given
@@ -87,6 +89,7 @@ class Publisher:
         window: int = DEFAULT_WINDOW,
         limits: Limits = DEFAULT_LIMITS,
         on_confirmed: OnConfirmed | None = None,
+        tracing: MessageTracing | None = None,
         clock: Clock = utc_now,
         machine: Machine = MACHINE,
     ) -> None:
@@ -97,6 +100,7 @@ class Publisher:
             window=window,
             limits=limits,
             on_confirmed=on_confirmed,
+            tracing=tracing,
             clock=clock,
             machine=machine,
         )
@@ -117,6 +121,7 @@ class Publisher:
         self._app_id = options.get("app_id")
         if self._app_id is not None:
             checked.name(self._app_id, "Publisher(app_id=...)")
+        self._tracing = checked_tracing(options.get("tracing"), "Publisher(tracing=...)")
         self._tell = teller(options.get("on_confirmed"), "Publisher(on_confirmed=...)")
         self._on_ended = options.get("on_ended")
         self._lifetime = lifetime
@@ -237,7 +242,11 @@ class Publisher:
         )
         message = self._to_message(outgoing)
         sending = self._sender.send(message, self._seconds(timeout))
-        await told(message, sending, self._tell, self._on_ended)
+        if self._tracing is None:
+            await told(message, sending, self._tell, self._on_ended)
+            return message.properties.message_id or ""
+        with self._tracing.publishing(message):
+            await told(message, sending, self._tell, self._on_ended)
         return message.properties.message_id or ""
 
     async def send(
@@ -251,8 +260,8 @@ class Publisher:
 
         `declare` is its exchange, which is declared so where the broker does not have it.
 
-        The publisher's limits are not for it: the copy of a message that is over them, on its way
-        to the dead letters, must be written all the same.
+        It is written as it is, without a span. The publisher's limits are not for it: the copy of
+        a message that is over them, on its way to the dead letters, must be written all the same.
         """
         if asyncio.get_running_loop() is not self._lifetime.usable_on:
             self._lifetime.check(message)
@@ -269,14 +278,7 @@ class Publisher:
         route: Source | Queue,
         body: object,
         reply_type: type[T],
-        *,
-        timeout: Seconds | None = None,  # noqa: ASYNC109
-        message_id: str | None = None,
-        headers: Mapping[str, HeaderValue] | None = None,
-        type: str | None = None,
-        expiration: Seconds | None = None,
-        priority: int | None = None,
-        persistent: bool = True,
+        **options: Unpack[RequestOptions],
     ) -> T: ...
 
     @overload
@@ -285,14 +287,7 @@ class Publisher:
         route: Source | Queue,
         body: object,
         reply_type: Any,
-        *,
-        timeout: Seconds | None = None,  # noqa: ASYNC109
-        message_id: str | None = None,
-        headers: Mapping[str, HeaderValue] | None = None,
-        type: str | None = None,
-        expiration: Seconds | None = None,
-        priority: int | None = None,
-        persistent: bool = True,
+        **options: Unpack[RequestOptions],
     ) -> Any: ...
 
     async def request(
@@ -341,8 +336,13 @@ class Publisher:
             persistent=persistent,
         )
         request = self._to_message(outgoing)
-        reply = await self._requester.ask(request, seconds)
-        return read_reply(reply.body, reply.properties, decoder, request)
+        if self._tracing is None:
+            reply = await self._requester.ask(request, seconds)
+            return read_reply(reply.body, reply.properties, decoder, request)
+        with self._tracing.publishing(request) as span:
+            reply = await self._requester.ask(request, seconds)
+            span.replied(reply.properties.headers)
+            return read_reply(reply.body, reply.properties, decoder, request)
 
     async def ask(self, request: Message, seconds: float) -> Incoming:
         """Publish a request that is ready to be written, and return its reply as it came."""
@@ -396,4 +396,4 @@ class Publisher:
 
     def pipeline(self, seconds: float) -> PublishPipeline:
         """Make what publishes many, for who begins each and takes the results by himself."""
-        return PublishPipeline(self._sender, self._tell, seconds, self._on_ended)
+        return PublishPipeline(self._sender, self._tell, seconds, self._on_ended, self._tracing)

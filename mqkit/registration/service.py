@@ -14,6 +14,7 @@ from mqkit.checks.calls import names_its_options
 from mqkit.checks.checked import Seconds
 from mqkit.checks.names import check_name
 from mqkit.errors import ConfigurationError, HandlerError
+from mqkit.hooks.tracing import MessageTracing, checked_tracing
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.logging.error_reports import Detail
 from mqkit.middleware import Middleware
@@ -89,6 +90,8 @@ class Service:
     failure, what looks like a secret is masked, and what `masks` names: fields, whose values are
     masked wherever `name=value` or the like stands, and compiled patterns.
 
+    `tracing` (`mqkit.observability.tracing.Tracing`) makes spans of what it handles and publishes.
+
     :raises ConfigurationError: the name is empty or too long, or an option is not what it takes;
         the connection is looked at when a `Runtime` is made of it
     """
@@ -107,6 +110,7 @@ class Service:
         publishes: Iterable[Exchange | Sent] | None = None,
         log_errors: Detail = "text",
         masks: Iterable[str | re.Pattern[str]] = (),
+        tracing: MessageTracing | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a service needs a name; got {name!r}")
@@ -123,6 +127,8 @@ class Service:
         self.limits = checked_limits(limits, f"service {name!r}: limits")
         self.pause = checked_pause(pause, f"service {name!r}")
         self.error_reports = checked_reports(log_errors, masks, f"service {name!r}")
+        tracing = checked_tracing(tracing, f"service {name!r}: tracing")
+        self.tracing = None if tracing is None else tracing.reporting(self.error_reports)
         self.running: set[int] = set()
         """The runtimes that run it now, by their `id`; they know the handlers of their start."""
         self._handlers: dict[str, Handler] = {}

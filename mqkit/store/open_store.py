@@ -6,17 +6,20 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Coroutine, Sequence
+from datetime import datetime
 from typing import Any
 
 from mqkit.errors import StatementError, StoreError, StoreUnavailableError
 from mqkit.logging.error_reports import log_error
 from mqkit.logging.shown import shown
 from mqkit.publishing.outgoing import MessageIds
+from mqkit.store import inbox
 from mqkit.store.database.pool import Database
 from mqkit.store.log_throttle import LogThrottle
 from mqkit.store.notify import Notifier, listen
 from mqkit.store.relay import Relay
 from mqkit.store.running.transient import MAX_UNCOUNTED, Key, TransientFailures, wait_after
+from mqkit.store.sagas import purge_sagas
 from mqkit.store.states import StateRecorder
 from mqkit.system.machine import MACHINE, Machine
 
@@ -54,6 +57,14 @@ class OpenStore:
         self._groups[task] = None
         task.add_done_callback(self._groups.pop)
         task.add_done_callback(_log_failure)
+
+    async def purge(self, now: datetime) -> int:
+        """Delete some of what is kept no longer, and return how many rows."""
+        async with self.database.transaction(beside=True) as connection:
+            deleted = await inbox.purge(connection, self.database.dialect, now)
+            if not self.database.lacks_of_sagas:
+                deleted += await purge_sagas(connection, self.database.dialect, now)
+            return deleted
 
     def committed(self) -> None:
         """Wake this process's relay, or else all others, after a commit to the outbox."""

@@ -25,7 +25,6 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
-    delete,
     func,
     not_,
     or_,
@@ -191,11 +190,10 @@ class Claim:
 
     async def mark(self, published: Sequence[Entry]) -> None:
         """Delete what is confirmed from the outbox."""
-        if not published:
-            return
-        ids = [entry.id for entry in published]
-        condition = self._outbox.database.dialect.is_one_of(outbox.c.id, ids)
-        await self._execute([delete(outbox).where(condition)])
+        if published:
+            async with self._transaction() as connection:
+                ids = [entry.id for entry in published]
+                await self._outbox.database.dialect.take_out(connection, ids)
 
     async def hold(self, refused: Sequence[tuple[Entry, BaseException]], now: datetime) -> None:
         """Note what the broker refused; it and what has its key waits for a while."""
@@ -229,16 +227,18 @@ class Claim:
         )
 
     async def _execute(self, statements: Sequence[Any]) -> None:
-        if not statements:
+        if statements:
+            async with self._transaction() as connection:
+                for statement in statements:
+                    await connection.execute(statement)
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        if self._connection is not None:
+            yield self._connection
             return
-        async with contextlib.AsyncExitStack() as stack:
-            connection = self._connection
-            if connection is None:
-                connection = await stack.enter_async_context(
-                    self._outbox.database.transaction(beside=True)
-                )
-            for statement in statements:
-                await connection.execute(statement)
+        async with self._outbox.database.transaction(beside=True) as connection:
+            yield connection
 
 
 def error_text(error: BaseException) -> str:

@@ -57,10 +57,10 @@ ROUND_TIME = 5.0
 PUBLISH_TIMEOUT = 10.0
 """Seconds for one confirm. With `ROUND_TIME`, the longest that a round holds a transaction open."""
 
-MUCH = 50
+MUCH = 10
 """Messages of a sweep from which on there is much to publish."""
 
-TOGETHER = 0.05
+TOGETHER = 0.03
 """Seconds between the beginnings of two sweeps while there is much to publish, and no backlog. Its
 statements cost a sweep as much for one message as for a hundred, and the handlers of this process,
 whose commits wake it, go without what it takes."""
@@ -159,7 +159,11 @@ class Relay:
             if not busy:
                 await self._pause(self._sweep)
             elif MUCH <= self.published - before < FIRST_BATCH:
-                await asyncio.sleep(began + TOGETHER - loop.time())
+                await self._let_more_come(began)
+
+    async def _let_more_come(self, began: float) -> None:
+        """Wait until the next sweep may begin, where the last one did so at this time."""
+        await asyncio.sleep(began + TOGETHER - asyncio.get_running_loop().time())
 
     async def _sweep_once(self) -> bool:
         """Publish from all shards once, and tell whether anything was published.
@@ -169,8 +173,8 @@ class Relay:
         """
         shards = list(await self._outbox.waiting())
         random.shuffle(shards)
-        # In some parts, so that relays side by side share them, and not one by one.
-        size = max(1, -(-len(shards) // WINDOWS), self._outbox.shards // (WINDOWS * WINDOWS))
+        # In some parts, so that relays side by side share them; few are no work to be shared.
+        size = max(1, self._outbox.shards // WINDOWS)
         parts = [shards[start : start + size] for start in range(0, len(shards), size)]
         if len(parts) == 1:
             return await self.round(parts[0])

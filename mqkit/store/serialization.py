@@ -40,6 +40,8 @@ _PLAIN = frozenset({str, bool, int, float})
 """What JSON has as it is."""
 
 _to_json = json.JSONEncoder().encode
+_quoted = json.encoder.encode_basestring_ascii
+"""Writes a text as the encoder does, in a third of the time."""
 _properties = maker(Properties)
 
 _DECODERS: dict[str, Callable[[str], Any]] = {
@@ -87,7 +89,7 @@ def _to_text(value: Any) -> str:
     # Nearly all that messages have are texts, a yes and a time, for which this is quicker.
     kind = value.__class__
     if kind is str:
-        return _to_json(value)
+        return _quoted(value)
     if kind is bool:
         return "true" if value else "false"
     if kind is datetime:

@@ -30,7 +30,7 @@ from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
 from mqkit.store.running.group_size import DEFAULT_MOST
 from mqkit.store.running.once import Once, RunMany
 from mqkit.store.running.runs import Runs
-from mqkit.store.sagas import SagaStory, purge_sagas, saga_list, saga_stories
+from mqkit.store.sagas import SagaStory, saga_list, saga_stories
 from mqkit.store.states import State, StateRecorder
 from mqkit.store.status import MessageStatus, handled_ids, message_status
 from mqkit.store.synchronous.once import RunInThread, ThreadOnce
@@ -115,11 +115,8 @@ class Store(Observer):
         self._machine = machine
         self._ahead = 0.0
         self._opened: OpenStore | None = None
-        options: dict[str, Any] = {
-            "keep": self._keep,
-            "limits": self._limits,
-            "longest_retry": self._longest_retry,
-        }
+        options: dict[str, Any] = {"keep": self._keep, "limits": self._limits}
+        options["longest_retry"] = self._longest_retry
         self._once = Once(self._clock, **options)
         self._runs = Runs(self._once, max_group=checked.count(max_group, "Store(max_group=...)"))
         self._thread_runs = Runs(ThreadOnce(self._clock, **options), max_group=1)
@@ -341,8 +338,7 @@ class Store(Observer):
 
         :raises StoreUnavailableError: the database is away
         """
-        database = self._open().database
-        return await saga_list(database, name=name, status=status, limit=limit)
+        return await saga_list(self._open().database, name=name, status=status, limit=limit)
 
     async def saga(self, saga_id: str, *, name: str | None = None) -> list[SagaStory]:
         """Tell the story of the sagas of an id: one for each name that has it, or none.
@@ -390,12 +386,7 @@ class Store(Observer):
         return now + timedelta(seconds=self._ahead) if self._ahead else now
 
     async def _purge(self) -> int:
-        database, now = self._open().database, self._clock()
-        async with database.transaction(beside=True) as connection:
-            deleted = await inbox.purge(connection, database.dialect, now)
-            if not database.lacks_of_sagas:
-                deleted += await purge_sagas(connection, database.dialect, now)
-            return deleted
+        return await self._open().purge(self._clock())
 
     def _open(self) -> OpenStore:
         if self._opened is None:

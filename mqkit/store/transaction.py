@@ -15,6 +15,7 @@ from mqkit.checks.checked import Seconds, is_utf8, shown
 from mqkit.clock import Clock, utc_now
 from mqkit.drivers.frames import check_writable
 from mqkit.errors import InvalidMessageError, StoreError
+from mqkit.hooks.tracing import MessageTracing
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.publishing.outgoing import Outgoing, make_outgoing, to_message
@@ -46,6 +47,8 @@ class Publications:
         self._limits = limits
         self.check_exchange: Callable[[Exchange], None] | None = None
         """Is asked about each `Exchange` that is published to; it may refuse it."""
+        self.tracing: MessageTracing | None = None
+        """Puts the context of its trace into each message, for the relay that publishes it."""
         self.exchanges: dict[str, Exchange] = {}
         """The exchanges that were given as such, by name."""
         self._messages: list[tuple[str | None, Message]] = []
@@ -80,6 +83,8 @@ class Publications:
             if self.check_exchange is not None:
                 self.check_exchange(exchange)
             self.exchanges[exchange.name] = exchange
+        if self.tracing is not None:
+            self.tracing.created(message)
         self._messages.append((key, message))
         return message.properties.message_id or ""
 

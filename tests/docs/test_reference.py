@@ -14,7 +14,17 @@ SHOWN = set(re.findall(r"^::: (\S+)$", REFERENCE, re.MULTILINE))
 
 
 @pytest.mark.parametrize(
-    "module", ["mqkit", "mqkit.logging", "mqkit.sagas", "mqkit.store", "mqkit.testing.harness"]
+    "module",
+    [
+        "mqkit",
+        "mqkit.asyncapi",
+        "mqkit.dead_letters",
+        "mqkit.logging",
+        "mqkit.observability.metrics",
+        "mqkit.sagas",
+        "mqkit.store",
+        "mqkit.testing.harness",
+    ],
 )
 def test_every_public_name_is_in_the_reference(module: str) -> None:
     """What can be imported from mqkit has its place in the reference"""

@@ -24,6 +24,7 @@ from mqkit import (
 )
 from mqkit.cli.app import app
 from mqkit.limits import DEFAULT_LIMITS
+from mqkit.observability.metrics import Buckets, Metrics
 from mqkit.sagas import Found, Missing, Saga, continues, starts
 from mqkit.store import Store
 from tests.support import ROOT
@@ -43,6 +44,8 @@ OPTIONS: Mapping[str, Callable[..., Any]] = {
     "BlockingPublisher": BlockingPublisher,
     "Store": Store,
     "Runtime": Runtime,
+    "Metrics": Metrics,
+    "Buckets": Buckets,
 }
 
 FOR_TESTS = {"clock"}
@@ -116,11 +119,30 @@ def commands() -> dict[str, Any]:
     """All commands by their names, those of a group by its own and theirs."""
     group: Any = typer.main.get_command(app)
     found = dict(group.commands)
-    saga: Any = found.pop("saga")
-    return found | {f"saga {name}": each for name, each in saga.commands.items()}
+    for name in GROUPS:
+        of_group: Any = found.pop(name)
+        found |= {f"{name} {each}": command for each, command in of_group.commands.items()}
+    return found
 
 
-COMMANDS = ["broker", "publish", "relay", "run", "saga list", "saga show", "status"]
+GROUPS = ["asyncapi", "dead-letters", "saga"]
+"""Commands with commands of their own, which share a table."""
+
+COMMANDS = [
+    "asyncapi describe",
+    "asyncapi diff",
+    "broker",
+    *(
+        f"dead-letters {each}"
+        for each in ("archive", "audit", "drop", "edit", "list", "replay", "restore", "show")
+    ),
+    "publish",
+    "relay",
+    "run",
+    "saga list",
+    "saga show",
+    "status",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -129,8 +151,9 @@ def test_a_table_of_a_command_is_its_options(command: str) -> None:
     heading = f"mqkit {command}"
     if command in ("broker", "relay", "status"):
         cells = [r[1:] for r in rows("mqkit broker, relay and status") if r[0] == f"`{command}`"]
-    elif command.startswith("saga "):
-        cells = [r[1:] for r in rows("mqkit saga") if r[0] == f"`{command.removeprefix('saga ')}`"]
+    elif (group := command.partition(" "))[0] in GROUPS:
+        of_group = rows(f"mqkit {group[0]}")
+        cells = [r[1:] for r in of_group if f"`{group[2]}`" in r[0].split(", ")]
     else:
         cells = rows(heading)
     table = {each[0].strip("`"): each[1] for each in cells}

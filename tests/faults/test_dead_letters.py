@@ -74,7 +74,7 @@ def replaying(url: str, name: str, *options: str, log: Path) -> Command:
 
 
 async def killed_twice(broker: Broker, name: str, folder: Path, count: int, rate: int) -> None:
-    """Replay three of five groups, killed twice, and check that each message had its effect once."""
+    """Replay three of five groups, killed twice: each message has its effect once."""
     books = Books(name, folder)
     await books.prepare()
     log = folder / "log"

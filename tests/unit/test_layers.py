@@ -18,8 +18,8 @@ ROWS: list[list[str]] = [
     ["errors"],
     ["checks"],
     ["limits", "outcome", "settings"],
-    ["amqp", "bodies", "management", "pause", "retry"],
-    ["codec", "middleware", "topology"],
+    ["amqp", "bodies", "capacity", "management", "pause", "retry"],
+    ["codec", "hooks", "middleware", "topology"],
     ["drivers", "registration"],
     ["broker"],
     ["publishing"],
@@ -49,6 +49,7 @@ MAY_IMPORT = {
     "pika": {"drivers", "testing"},
     "aio_pika": {"drivers"},
     "aiormq": {"drivers", "testing"},
+    "opentelemetry": {"observability"},
     "asyncpg": {"store", "testing"},
     "prometheus_client": {"observability"},
     "psycopg": {"store"},
@@ -244,7 +245,7 @@ def test_client_libraries_stay_behind_their_boundary(library: str) -> None:
 
 
 def test_only_settle_settles() -> None:
-    """Deliveries of handlers are acked by settler.py alone, and dead letters that move by reader.py.
+    """Deliveries are acked by settler.py alone, and dead letters that move by reader.py.
 
     Where queues are moved no handler sees the messages.
     """

@@ -62,13 +62,14 @@ def edit(
 
     Exit code 0: done; 1: it failed; 2: called wrongly.
     """
-    of = service_of(service)
+    of = service_of(service, queue)
     data = _contents(body)
     done = run(
         queue,
         url,
         lambda letters: letters.edit(which, data, why=why, service=of),
         who=who,
+        why=why,
         service=of,
     )
     if as_json:
@@ -111,7 +112,7 @@ def archive(
     """
     filter_ = chosen(group=group, ids=ids, handler=handler, since=since, until=until, header=header)
     check_chosen(filter_, everything=everything)
-    done = run(queue, url, lambda letters: letters.archive(filter_, why=why), who=who)
+    done = run(queue, url, lambda letters: letters.archive(filter_, why=why), who=who, why=why)
     _tell(queue, done, "archived", as_json=as_json)
 
 
@@ -136,7 +137,7 @@ def restore(
     """
     filter_ = chosen(group=group, ids=ids, handler=handler, since=since, until=until, header=header)
     check_chosen(filter_, everything=everything)
-    done = run(queue, url, lambda letters: letters.restore(filter_, why=why), who=who)
+    done = run(queue, url, lambda letters: letters.restore(filter_, why=why), who=who, why=why)
     _tell(queue, done, "restored", as_json=as_json)
 
 
@@ -168,7 +169,11 @@ def drop(
     if not yes:
         _tell_what_would_go(queue, url, filter_, archived=archived)
     done = run(
-        queue, url, lambda letters: letters.drop(filter_, why=why, archived=archived), who=who
+        queue,
+        url,
+        lambda letters: letters.drop(filter_, why=why, archived=archived),
+        who=who,
+        why=why,
     )
     _tell(queue, done, "dropped", as_json=as_json)
 

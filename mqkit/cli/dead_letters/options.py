@@ -15,6 +15,9 @@ import typer
 from mqkit.cli.options import broker_url
 from mqkit.cli.services import load_service
 from mqkit.dead_letters import DeadLetters, Filter
+from mqkit.dead_letters.audit import checked_text
+from mqkit.dead_letters.queues import Names
+from mqkit.dead_letters.rehearsing import Validator
 from mqkit.errors import OptionError
 from mqkit.logging.masking import DEFAULT
 from mqkit.logging.shown import shown
@@ -172,9 +175,18 @@ def who_default() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def service_of(spec: str | None) -> Service | None:
-    """Import the service that was named; None if none was."""
-    return None if spec is None else load_service(spec)
+def service_of(spec: str | None, handler_of: str | None = None) -> Service | None:
+    """Import the service that was named; None if none was.
+
+    :param handler_of: a queue, of which it must have the handler
+    :raises ConfigurationError: it has not
+    """
+    if spec is None:
+        return None
+    service = load_service(spec)
+    if handler_of is not None:
+        Validator(service, Names.of(handler_of).queue)
+    return service
 
 
 def run(
@@ -183,12 +195,17 @@ def run(
     work: Callable[[DeadLetters], Awaitable[T]],
     *,
     who: str | None = None,
+    why: str | None = None,
     service: Service | None = None,
 ) -> T:
     """Connect, and do something with the dead letters of a queue.
 
     What is masked in the service's logs is masked here.
+
+    :raises OptionError: there is no reason in `why`
     """
+    if why is not None:
+        checked_text(why, "--why")
     letters = DeadLetters(
         broker_url(url),
         queue,

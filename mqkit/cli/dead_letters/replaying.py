@@ -98,14 +98,16 @@ def replay(
     filter_ = chosen(group=group, ids=ids, handler=handler, since=since, until=until, header=header)
     check_chosen(filter_, everything=everything)
     pace = Pace(rate=rate, stop_at=stop_at, at_least=at_least, watch=watch)
-    of = service_of(service)
+    of = service_of(service, queue)
     if dry_run:
         _rehearse(queue, url, filter_, of, as_json=as_json)
         return
     if why is None:
         raise OptionError("say --why, for the audit; or --dry-run, which changes nothing")
     reason = why
-    done = run(queue, url, lambda letters: letters.replay(filter_, why=reason, pace=pace), who=who)
+    done = run(
+        queue, url, lambda letters: letters.replay(filter_, why=reason, pace=pace), who=who, why=why
+    )
     typer.echo(
         texts.as_json({"queue": queue, **asdict(done)}) if as_json else texts.replayed_line(done)
     )

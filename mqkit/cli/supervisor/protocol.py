@@ -45,6 +45,8 @@ class WorkerJob:
     management: str | None = field(default=None, repr=False)
     """The URL of the management API; None leaves it to the environment."""
     loop: str | None = None
+    declare: bool = True
+    """False: declare nothing, and only look whether it is there."""
     log: LogOptions = field(default_factory=LogOptions)
     counts_metrics: bool = False
     """Whether somebody scrapes them."""
@@ -89,6 +91,7 @@ class WorkerJob:
             driver=None if self.driver is None else drivers.named(self.driver),
             observer=observers,
             on_stop=on_stop,
+            declare=self.declare,
             # Of several processes the first one says what is wrong for all of them.
             management=self.management_url() if self.number in (None, 1) else None,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from mqkit.cli.topology.describe import export, graph, permissions
 from mqkit.cli.topology.plan import apply, plan
 
 app = typer.Typer(
@@ -11,3 +12,6 @@ app = typer.Typer(
 )
 app.command()(plan)
 app.command()(apply)
+app.command()(graph)
+app.command()(export)
+app.command()(permissions)

@@ -14,19 +14,26 @@ import typer
 from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.options import DriverOption, seconds_option
 from mqkit.cli.topology.session import (
+    MAX_LINE,
     JsonOption,
     ManagementOption,
     ServicesArgument,
     UrlOption,
     provisioner,
+    write_file,
 )
 from mqkit.errors import ConfigurationError, TopologyError
 from mqkit.logging.shown import shown
 from mqkit.provisioning.apply import WAIT
 from mqkit.provisioning.plan import Change, Kind, Plan, plan_from, staleness
+from mqkit.provisioning.versions import Version, target_version
 
-MAX_LINE = 2_000
-"""Characters of one line that is printed."""
+LadderOption = Annotated[
+    bool,
+    typer.Option(
+        "--ladder", help="Also the delay ladder, for services that run with --no-declare."
+    ),
+]
 
 
 def plan(
@@ -40,7 +47,16 @@ def plan(
             metavar="FILE", help="Store the plan, for `apply --plan FILE`.", show_default=False
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION",
+            help="Also say what this version of RabbitMQ refuses.",
+            show_default=False,
+        ),
+    ] = None,
     *,
+    ladder: LadderOption = False,
     check: Annotated[
         bool, typer.Option("--check", help="Exit with 1 where anything differs: for CI.")
     ] = False,
@@ -55,9 +71,10 @@ def plan(
     Exit code 0: done, and with --check nothing differs; 1: it failed, or something differs;
     2: called wrongly.
     """
-    found = asyncio.run(_plan(services, url, management, driver))
+    version = None if target is None else target_version(target)
+    found = asyncio.run(_plan(services, url, management, driver, version, ladder=ladder))
     if out is not None:
-        _write(out, json.dumps(found.to_json(), indent=2) + "\n")
+        write_file(out, json.dumps(found.to_json(), indent=2) + "\n")
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:
@@ -69,22 +86,21 @@ def plan(
 
 
 async def _plan(
-    services: Sequence[str], url: str | None, management: str | None, driver: str | None
+    services: Sequence[str],
+    url: str | None,
+    management: str | None,
+    driver: str | None,
+    target: Version | None,
+    *,
+    ladder: bool,
 ) -> Plan:
-    async with provisioner(services, url, management, driver) as (provisioning, _):
-        return await provisioning.plan()
+    async with provisioner(services, url, management, driver, ladder=ladder) as (provisioning, _):
+        return await provisioning.plan(target)
 
 
 def _print(changes: Iterable[Change]) -> None:
     for each in changes:
         typer.echo(shown(each, MAX_LINE))
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"--out {path}: {error.strerror or error}") from error
 
 
 def _read(path: Path) -> Plan:
@@ -117,6 +133,7 @@ def apply(
         ),
     ] = WAIT,
     *,
+    ladder: LadderOption = False,
     prune: Annotated[
         bool,
         typer.Option("--prune", help="Take away what is declared no more, if nothing is in it."),
@@ -140,7 +157,9 @@ def apply(
         if not as_json:
             typer.echo(shown(what, MAX_LINE))
 
-    left = asyncio.run(_apply(services, url, management, driver, before, tell, wait, prune=prune))
+    left = asyncio.run(
+        _apply(services, url, management, driver, before, tell, wait, prune=prune, ladder=ladder)
+    )
     if as_json:
         kinds = [{"kind": e.kind.value, "what": e.what, "name": e.name} for e in left]
         typer.echo(json.dumps({"done": done, "left": kinds}, indent=2))
@@ -161,8 +180,12 @@ async def _apply(
     wait: float,
     *,
     prune: bool,
+    ladder: bool,
 ) -> tuple[Change, ...]:
-    async with provisioner(services, url, management, driver, tell, wait) as (provisioning, _):
+    async with provisioner(services, url, management, driver, tell, wait, ladder=ladder) as (
+        provisioning,
+        _,
+    ):
         now = await provisioning.plan()
         if stored is not None and (changed := staleness(stored, now)):
             raise TopologyError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from mqkit.broker.connection import Connection
 from mqkit.cli.options import broker_url
 from mqkit.cli.services import load_service
 from mqkit.cli.topology.messages import MovedMessages
+from mqkit.errors import MqkitError
 from mqkit.management import ManagementApi
 from mqkit.provisioning.apply import WAIT, Provisioner
 from mqkit.provisioning.wanted import Wanted, wanted_by
@@ -49,6 +51,28 @@ ManagementOption = Annotated[
 ]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+MAX_LINE = 2_000
+"""Characters of one line that is printed."""
+
+
+def write_file(path: Path | None, text: str) -> None:
+    """Write a text to a file, or print it where none is named.
+
+    :raises OutputError: it cannot be written
+    """
+    if path is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+class OutputError(MqkitError):
+    """A file that was asked for cannot be written."""
 
 
 def loaded(specs: Sequence[str]) -> list[Service]:
@@ -96,6 +120,8 @@ async def provisioner(
     driver: str | None,
     tell: Callable[[str], None] = lambda _: None,
     wait: float = WAIT,
+    *,
+    ladder: bool = False,
 ) -> AsyncIterator[tuple[Provisioner, Wanted]]:
     """Load services and connect for the block."""
     broker = broker_url(url)
@@ -110,5 +136,6 @@ async def provisioner(
             api=api,
             tell=tell,
             wait=wait,
+            ladder=ladder,
         )
         yield made, wanted

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any, Protocol
 
+from mqkit.hooks.tracing import MessageTracing
 from mqkit.logging.shown import shown
 from mqkit.message import Delivery
 from mqkit.middleware import HandlerCall
@@ -164,6 +165,7 @@ class ThreadCalls:
         run: Callable[[HandlerCall, dict[Any, Any]], Awaitable[Any]],
         *,
         check_exchange: Callable[[Exchange], None] | None,
+        tracing: MessageTracing | None,
     ) -> None:
         """Call nothing yet.
 
@@ -174,6 +176,7 @@ class ThreadCalls:
         self._results = results
         self._run = run
         self._check_exchange = check_exchange
+        self._tracing = tracing
         plan = handler.plan
         self._taking_all = [name for name, kind in plan.injected.items() if kind == DELIVERIES]
 
@@ -196,6 +199,8 @@ class ThreadCalls:
     ) -> Any:
         if self._check_exchange is not None:
             transaction.check_exchange = self._check_exchange
+        if self._tracing is not None:
+            transaction.tracing = self._tracing
         in_thread = InThread(run, functools.partial(how, call))
         return await self._run(call, {type(transaction): transaction, InThread: in_thread})
 

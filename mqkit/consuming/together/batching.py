@@ -19,6 +19,7 @@ from mqkit.consuming.headers import expired
 from mqkit.consuming.invoker import Invoker
 from mqkit.consuming.threads.endings import aborted
 from mqkit.errors import BatchResultError, DecodeError, HandlerAbortedError
+from mqkit.hooks.tracing import RunBatch
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, instruction
 from mqkit.publishing.window import Window
@@ -88,11 +89,13 @@ class Batcher:
         decoder: DeliveryDecoder,
         invoker: Invoker,
         judge: FailureJudge,
+        run: RunBatch | None = None,
         *,
         times_runs: bool = False,
     ) -> None:
         """Collect nothing yet.
 
+        :param run: runs the handler for a batch; None: the invoker does
         :param times_runs: whether each delivery is to say when it ran
         """
         self._times_runs = times_runs
@@ -101,6 +104,7 @@ class Batcher:
         self._handler = handler
         self._decoder = decoder
         self._invoker = invoker
+        self._invoke = run or invoker.invoke_batch
         self._failures = judge
         self._needs_message_id = invoker.needs_message_id
         self._window = Window(handler.concurrency)
@@ -176,7 +180,7 @@ class Batcher:
         began = self._now()
         deliveries = tuple(each.delivery for each in places)
         bodies = [each.body for each in places]
-        run = asyncio.ensure_future(self._invoker.invoke_batch(deliveries, bodies))
+        run = asyncio.ensure_future(self._invoke(deliveries, bodies))
         _Run(run, places)
         await asyncio.wait([run])
         if self._times_runs:

@@ -13,6 +13,7 @@ from typing import Any
 from mqkit.consuming.pausing.controller import Began, PauseController
 from mqkit.consuming.processor import Processor
 from mqkit.consuming.together.batching import Batcher, Place
+from mqkit.hooks.tracing import SettleAtOnce
 from mqkit.message import Delivery
 from mqkit.outcome import Ack, Lost, Outcome, Requeue
 
@@ -30,6 +31,11 @@ class BatchProcessor(Processor):
         super().__init__(*args, dispatch=_never, **options)
         self._batcher = batcher
         self._pauses = pauses
+        self._settle_at_once: SettleAtOnce = self._settler.settle_at_once
+        if self._tracing is not None:
+            self._settle_at_once = self._tracing.settling_at_once(
+                self._handler.name, self._settler.settle_at_once
+            )
 
     async def _process(self, delivery: Delivery) -> Place | None:
         """Put the delivery into a batch. A worker calls this, and does not wait for the batch."""
@@ -60,7 +66,7 @@ class BatchProcessor(Processor):
             elif not isinstance(outcome, Requeue | Lost):
                 self.workers.go_on(place, self._finish(delivery, outcome, began))
                 return
-            self._settler.settle_at_once(delivery, outcome)
+            self._settle_at_once(delivery, outcome)
         except BaseException as error:  # noqa: BLE001 - nothing may leave a message unsettled
             self.workers.go_on(place, self._last_resort.settle(delivery, error))
         else:
@@ -74,7 +80,7 @@ class BatchProcessor(Processor):
             if isinstance(outcome, BaseException):
                 raise outcome  # noqa: TRY301 - as all else that could not be settled
             outcome = await self._pauses.judge(delivery, outcome, began)
-            await self._settler.settle(delivery, outcome)
+            await self._settle(delivery, outcome)
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - nothing may leave a message unsettled

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mqkit.consuming.processor import Dispatch
 from mqkit.consuming.workers import WorkerPool
+from mqkit.hooks.tracing import Dispatch
 from mqkit.message import Delivery
 from mqkit.outcome import Outcome
 from mqkit.registration.handler import Handler

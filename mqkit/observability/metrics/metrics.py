@@ -7,14 +7,13 @@ and whoever reads, in whatever thread, copies the numbers.
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from mqkit.clock import monotonic
+from mqkit.clock import Clock, monotonic, utc_now
 from mqkit.message import Delivery, Message, Properties
 from mqkit.middleware import ConsumerReading, Observer, ServiceReading
 from mqkit.observability.metrics.buckets import Buckets
@@ -79,7 +78,7 @@ class Metrics(Observer):
 
     :param registry: a `prometheus_client.CollectorRegistry`; one holds the metrics of one service
     :param buckets: the histograms' upper bounds
-    :param now: the wall clock, in seconds
+    :param clock: the wall clock, by which messages have waited
     :raises MissingExtraError: there is a registry, and no prometheus_client
     :raises ConfigurationError: the registry has the metrics of a service already
     """
@@ -91,13 +90,13 @@ class Metrics(Observer):
         registry: CollectorRegistry | None = None,
         *,
         buckets: Buckets | None = None,
-        now: Callable[[], float] = time.time,
+        clock: Clock = utc_now,
     ) -> None:
         self.buckets = buckets or Buckets()
         self._run_bounds = list(self.buckets.handler)
         self._wait_bounds = list(self.buckets.queue)
         self._confirm_bounds = list(self.buckets.confirm)
-        self._now = now
+        self._clock = clock
         # Within a second all timestamps are one, and it takes a while to make seconds of it.
         self._last_timestamp: datetime | None = None
         self._last_published = 0.0
@@ -121,7 +120,8 @@ class Metrics(Observer):
                 of.run_counts[bisect_left(self._run_bounds, ended - began)] += 1
                 of.run_seconds += ended - began
             if delivery.attempt == 1 and outcome.counted:  # it waits for its first that counts
-                self._add_wait(of, delivery.properties, began + self._now() - monotonic())
+                wall = self._clock().timestamp() - monotonic()
+                self._add_wait(of, delivery.properties, began + wall)
 
     def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
         """Count a delivery by its outcome."""
@@ -130,7 +130,7 @@ class Metrics(Observer):
     def settled_together(self, handler: str, settled: Sequence[tuple[Delivery, Outcome]]) -> None:
         """Count deliveries by their outcomes, their runs, and how long they waited for these."""
         of = self._of(handler, settled[0][0])  # they are of one queue: of one consumer
-        wall = self._now() - monotonic()
+        wall = self._clock().timestamp() - monotonic()
         # All that a message costs, and so without a call that it could do without.
         run_counts, run_bounds, run_seconds, acked = of.run_counts, self._run_bounds, 0.0, 0
         for delivery, outcome in settled:

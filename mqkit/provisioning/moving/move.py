@@ -334,7 +334,6 @@ class Move:
     async def _take_down(self) -> None:
         channel = await self._open()
         await self._scaffold.close_detour(channel)
-        await asyncio.sleep(IN_FLIGHT)
         await self._scaffold.take_down(channel)
         await channel.close()
 

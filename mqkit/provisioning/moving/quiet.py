@@ -43,7 +43,7 @@ class Quiet:
             return "" if self._alone >= LOOKS else "a second look"
         self._alone = 0
         if self._api is None:
-            return waits + "; without the management API it is not seen whether they hold messages"
+            return f"{waits} (stop the service: without --management it is not seen what it holds)"
         return await self._by_api(self._api, queues)
 
     def disturb(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import Column, ColumnElement, Connection, Executable, Select, Table
+from sqlalchemy import ColumnElement, Connection, Executable, Select, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.store.database.saga_statements import SagaStatements
@@ -158,8 +158,8 @@ class Dialect(Protocol):
         """
         ...
 
-    def is_one_of(self, column: Column[Any], values: Sequence[int]) -> ColumnElement[bool]:
-        """Match rows whose column has one of these values."""
+    async def take_out(self, connection: AsyncConnection, ids: Sequence[int]) -> None:
+        """Delete rows of the outbox, by their numbers."""
         ...
 
     async def set_savepoint(self, connection: AsyncConnection) -> None:

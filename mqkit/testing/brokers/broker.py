@@ -69,6 +69,8 @@ class Broker(abc.ABC):
     label: str
     url: str
     version: str
+    management: str | None = None
+    """The URL of its management API, with the password, where it is known to have one."""
 
     def __enter__(self) -> Self:
         return self

@@ -171,6 +171,7 @@ class ContainerBroker(Broker):
         if "management" in image:
             at = publish_port(self._container, management.PORT)
             self._management = management.Management(*at, "guest", "guest")
+            self.management = "http://guest:guest@{}:{}".format(*at)
         try:
             self._begin()
             self._wait_until_ready()

@@ -267,8 +267,7 @@ MUTATIONS = (
         (
             Edit(
                 "store/relay.py",
-                "size = max(1, -(-len(shards) // WINDOWS), "
-                "self._outbox.shards // (WINDOWS * WINDOWS))",
+                "size = max(1, self._outbox.shards // WINDOWS)",
                 "size = self._outbox.shards",
             ),
             Edit(
@@ -323,9 +322,9 @@ MUTATIONS = (
     _one(
         "relays that do not keep each other out",
         (20,),
-        "store/database/postgresql/dialect.py",
-        '"WHERE pg_try_advisory_xact_lock(:space, shard)"',
-        '"WHERE pg_try_advisory_xact_lock(:space, shard) OR true"',
+        "store/database/postgresql/statements.py",
+        "WHERE pg_try_advisory_xact_lock($2, shard)",
+        "WHERE pg_try_advisory_xact_lock($2, shard) OR true",
     ),
     _one(
         "published again under a new id",

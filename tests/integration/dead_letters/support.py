@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from mqkit import Delivery, Queue
 from mqkit.consuming.copies import dead_letter_copy
@@ -17,12 +18,14 @@ from tests.support import Client
 CARD, PASSWORD, TOKEN = "4111111111111111", "hunter2-planted", "ghp_" + "a1B2" * 9
 SECRETS = (CARD, PASSWORD, TOKEN)
 
+NOTHING: Any = None
+
 KINDS: tuple[Callable[[], object], ...] = (
-    lambda: [][0],
-    lambda: {}["amount"],
+    lambda: list[int]()[NOTHING],
+    lambda: dict[str, int]()["amount"],
     lambda: int("x"),
     lambda: 1 / 0,
-    lambda: None.amount,  # type: ignore[attr-defined]
+    lambda: NOTHING.amount,
 )
 """Five failures, each at a place of its own."""
 
@@ -31,6 +34,7 @@ AT_ONCE = 500
 
 def failed(kind: int, queue: str, secret: str = "") -> Message:
     """The dead letter of a failure of this kind."""
+    error: BaseException = AssertionError()
     try:
         KINDS[kind]()
     except Exception as caught:  # noqa: BLE001 - whatever it is

@@ -25,7 +25,7 @@ TWINS_EXCHANGE = Exchange("twins", type="fanout")
 POLICY = Retry(stop=stop_after_attempt(ATTEMPTS), wait=wait_fixed(WAIT))
 
 
-def service(plan: Plan, history: History, store: Store | None, number: int) -> Service:
+def service(plan: Plan, history: History, store: Store | None, number: int = 0) -> Service:
     """Make a service with the handlers of a plan."""
     made = Service(f"service-{number}", retry=POLICY, store=store)
     for feature in plan.features:

@@ -12,6 +12,7 @@ import pytest
 
 from mqkit.drivers.base import Incoming
 from mqkit.errors import MqkitError
+from mqkit.hooks.tracing import PublishSpan
 from mqkit.message import Message
 from mqkit.publishing.pipeline import PublishResult
 from mqkit.topology import Exchange
@@ -67,7 +68,7 @@ class FakePipeline:
         self._results: deque[PublishResult] = deque()
         self._changed = asyncio.Event()
 
-    def begin_message(self, index: int, message: Message) -> None:
+    def begin_message(self, index: int, message: Message, span: PublishSpan | None = None) -> None:
         self.begun.append(index)
         if not self.hold:
             self.finish(index, message.properties.message_id)

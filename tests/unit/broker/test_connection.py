@@ -238,3 +238,19 @@ async def test_the_losses_of_a_services_connections_are_one_outage(
     assert [each.levelname for each in caplog.records] == ["WARNING", "INFO"]
     for connection in connections:
         await connection.close()
+
+
+async def test_the_time_for_which_the_broker_blocks_is_summed_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Over all alarms, one that changes its reason, and the one that lasts"""
+    now = 0.0
+    monkeypatch.setattr("mqkit.broker.connection.monotonic", lambda: now)
+    url = BrokerUrl.parse("amqp://h/")
+    connection = Connection(url, name="test", driver=cast("Driver", DyingDriver()))
+    for seconds, reason in ((0, "memory"), (2, "disk"), (5, None), (9, "memory")):
+        now = float(seconds)
+        connection._set_blocked(reason)
+    assert connection.blocked_seconds == 5
+    now = 10.5
+    assert connection.blocked_seconds == 6.5

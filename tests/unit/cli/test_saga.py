@@ -132,6 +132,19 @@ def test_json_has_all_that_is_known_but_no_secret(
     assert entry["at"] == "2026-03-01T12:00:00+00:00"
 
 
+def test_a_history_is_drawn(store: str, tmp_path: Path) -> None:
+    """Its steps and messages, and nothing of its state; of one saga only."""
+    file = tmp_path / "saga.svg"
+    drawn = ["saga", "show", "o-1", "--store", store, "--svg", str(file)]
+    result = CliRunner().invoke(app, [*drawn, "--name", "payment"])
+    assert result.exit_code == 0, result.output
+    svg = file.read_text()
+    for words in ("1. placed", "PlaceOrder", "risk risk.check", "CheckRisk", "compensating"):
+        assert words in svg
+    assert SECRET not in svg
+    assert isinstance(CliRunner().invoke(app, drawn).exception, ConfigurationError)
+
+
 def test_sagas_are_listed_in_lines_and_as_json(store: str) -> None:
     """A line for each, those that changed last first; of a name, of a status, and so many."""
 

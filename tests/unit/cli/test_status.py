@@ -101,3 +101,31 @@ def test_it_makes_neither_a_file_nor_tables(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["status", "m", "--store", f"sqlite:///{path}"])
     assert "no such file" in str(result.exception)
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("message_id", "words"),
+    [
+        ("done", [">h<", ">q<", "succeeded, attempt 2, "]),
+        ("later", ["waits for its retry", ">ValueError<"]),
+        ("dead", [">q.dead<", ">ValueError<", ">other<"]),
+        ("outgoing", [">outbox<", "outgoing, "]),
+    ],
+)
+def test_a_way_is_drawn(store: str, tmp_path: Path, message_id: str, words: list[str]) -> None:
+    """The queues and handlers of a message, its retry and its end; of an error the type alone."""
+    file = tmp_path / "way.svg"
+    result = CliRunner().invoke(app, ["status", message_id, "--store", store, "--svg", str(file)])
+    assert result.exit_code == 0, result.output
+    svg = file.read_text()
+    for word in words:
+        assert word in svg
+    assert "body" not in svg
+
+
+def test_a_drawing_that_cannot_be_written_is_named(store: str, tmp_path: Path) -> None:
+    """The line names the file and why."""
+    file = str(tmp_path / "nowhere" / "way.svg")
+    result = CliRunner().invoke(app, ["status", "done", "--store", store, "--svg", file])
+    assert isinstance(result.exception, ConfigurationError)
+    assert "way.svg cannot be written: No such file or directory" in str(result.exception)

@@ -330,3 +330,27 @@ async def test_a_failed_run_is_no_work_for_the_garbage_collector(raised: Excepti
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_delivery_says_when_it_ran_where_somebody_asks(*, fails: bool) -> None:
+    """Whether its handler returned or raised; a body that is none has no run"""
+
+    async def handle(body: dict[str, int]) -> None:
+        await asyncio.sleep(0.01)
+        if fails:
+            raise ValueError
+
+    service = Service("s", retry=POLICY)
+    service.handler(Queue("q"))(handle)
+    (of,) = service.handlers
+    timed = running("s", of, times_runs=True).dispatcher
+    delivery, undecodable, unasked = Delivery(b"{}"), Delivery(b"x"), Delivery(b"{}")
+    await timed.dispatch(delivery)
+    await timed.dispatch(undecodable)
+    await dispatcher(service).dispatch(unasked)
+    assert delivery.ran is not None
+    began, ended = delivery.ran
+    assert ended is not None
+    assert 0.01 <= ended - began < 1
+    assert (undecodable.ran, unasked.ran) == (None, None)

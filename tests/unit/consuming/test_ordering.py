@@ -17,6 +17,7 @@ from mqkit.consuming.ordering import HeldRetries, OrderKeys, partition_of
 from mqkit.logging.delivery_log import DeliveryLog
 from mqkit.logging.error_reports import REPORTS
 from mqkit.message import Header, Properties
+from mqkit.middleware import Observer, Observers
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
 from mqkit.registration.handler import Handler
 
@@ -88,7 +89,9 @@ def test_a_key_is_in_the_same_partition_everywhere() -> None:
     assert min(spread.values()) > 800
 
 
-def in_order(outcomes: list[Outcome], **options: Any) -> tuple[HeldRetries, list[int]]:
+def in_order(
+    outcomes: list[Outcome], watching: Observers | None = None, **options: Any
+) -> tuple[HeldRetries, list[int]]:
     """What holds messages, over runs that end so; and the attempts that it made."""
     attempts: list[int] = []
 
@@ -98,7 +101,7 @@ def in_order(outcomes: list[Outcome], **options: Any) -> tuple[HeldRetries, list
 
     made = handler(**options)
     keys = OrderKeys(made, lambda _: Body(account=1))
-    return HeldRetries(made, dispatch, keys, LOG), attempts
+    return HeldRetries(made, dispatch, keys, LOG, observer=watching), attempts
 
 
 async def test_a_failed_message_is_tried_again_before_it_is_settled() -> None:
@@ -110,6 +113,19 @@ async def test_a_failed_message_is_tried_again_before_it_is_settled() -> None:
     assert attempts == [1, 2, 2, 3]
     assert delivery.headers[Header.ELAPSED] == 1500
     assert Header.FIRST_FAILURE in delivery.headers
+
+
+async def test_each_retry_in_its_place_is_told_of() -> None:
+    """Nothing is settled then, so that nobody would hear of it otherwise"""
+    again, told = RetryAfter(0.001, ValueError()), list[Outcome]()
+
+    class Watching(Observer):
+        def held(self, handler: str, delivery: Delivery, outcome: RetryAfter) -> None:
+            told.append(outcome)
+
+    held, _ = in_order([again, again, Ack(1)], watching=Observers([Watching()]))
+    await held.dispatch(Delivery())
+    assert told == [again, again]
 
 
 async def test_what_would_be_held_too_long_is_dead_lettered() -> None:

@@ -45,9 +45,15 @@ def failed(error: BaseException, body: bytes = b"{}", **headers: Any) -> Message
 def raised(error: BaseException) -> BaseException:
     """The error, with a traceback."""
     try:
-        raise error
+        fail(error)
     except BaseException as caught:  # noqa: BLE001 - it is what was asked for
         return caught
+    raise AssertionError
+
+
+def fail(error: BaseException) -> None:
+    """The place in the code where it fails."""
+    raise error
 
 
 def letter(message: Message | None = None, *, has_body: bool = True) -> Letter:

@@ -36,7 +36,7 @@ def test_a_dead_letter_tells_why_it_failed_and_where() -> None:
     found = letter()
     assert (found.error_type, found.error_message) == ("ValueError", "no amount")
     assert found.place is not None
-    assert found.place.endswith("in raised")
+    assert found.place.endswith("in fail")
     assert "tests/unit/dead_letters/samples.py:" in found.place
     assert (found.handler, found.service) == ("shop.ledger.post", "ledger")
     assert (found.exchange, found.routing_key) == ("payments", "order.accepted")
@@ -73,7 +73,7 @@ def test_what_the_broker_dead_lettered_says_so() -> None:
 
 
 def test_a_foreign_message_is_read_as_unknown() -> None:
-    """Without any header of mqkit's or the broker's, it came to its queue by the default exchange."""
+    """Without a header that tells, it came to its queue by the default exchange."""
     found = read(incoming(b"\xff", None), queue=QUEUE)
     assert (found.reason, found.message_id, found.handler) == ("unknown", None, None)
     assert (found.exchange, found.routing_key) == ("", QUEUE)

@@ -111,6 +111,16 @@ def test_two_pictures_in_a_page_have_names_of_their_own() -> None:
     assert not set(first) & set(second)
 
 
+def test_an_arrow_points_at_what_it_leads_to() -> None:
+    """Its head stands before its target, on the left or, of one that goes back, on the right."""
+    nodes = [Node("a", "a"), Node("b", "a name that is the widest of its column"), Node("c", "c")]
+    edges = [Edge("a", "b"), Edge("b", "c"), Edge("c", "b"), Edge("a", "c")]
+    heads = re.findall(
+        r'class="mq-head" d="M([\d.]+) [\d.]+L([\d.]+)', graph_svg(nodes, edges, title="t")
+    )
+    assert [float(tip) > float(back) for tip, back in heads] == [True, True, False, True]
+
+
 def luminance(colour: str) -> float:
     """As https://www.w3.org/TR/WCAG21/#dfn-relative-luminance has it."""
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]

@@ -80,6 +80,7 @@ def test_two_declarations_of_an_exchange_are_refused_at_registration() -> None:
         (EVENTS, "publishes takes a list of Exchange, not Exchange"),
         (5, "publishes takes a list of Exchange, not 5"),
         (["events"], "publishes takes Exchange(...), not 'events'"),
+        (EVENTS.carries("a", int), "publishes takes a list of Exchange, not Sent"),
         ([EVENTS.key("a")], "publishes takes Exchange(...), not Source"),
     ],
 )
@@ -88,3 +89,14 @@ def test_what_is_no_exchange_is_refused(publishes: Any, words: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         service(publishes=publishes)
     assert words in str(caught.value)
+
+
+def test_what_an_exchange_carries_is_kept_and_its_exchange_declared() -> None:
+    """It says what is published, and is an exchange like any other besides; a name is no type."""
+    sent = EVENTS.carries("a.*", int, str)
+    service = Service("shop", retry=Retry.never(), publishes=[sent])
+    assert service.sent == (sent,)
+    assert service.published == (EVENTS,)
+    assert service.topology.exchanges == (EVENTS,)
+    with pytest.raises(ConfigurationError, match="carries takes the types of bodies, not 'Order'"):
+        EVENTS.carries("a", "Order")

@@ -594,6 +594,34 @@ async def test_a_batch_is_followed_by_the_next(database: str) -> None:
     assert broker.written == ids
 
 
+async def test_where_much_comes_a_sweep_lets_more_come(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins a while after the one before it; after one that published little, at once."""
+    monkeypatch.setattr(relay_module, "MUCH", 3)
+    monkeypatch.setattr(relay_module, "TOGETHER", 0.2)
+    broker, waits, now = FakeBroker(), [], asyncio.get_running_loop().time
+    let_more_come = Relay._let_more_come
+
+    async def noted(self: Relay, began: float) -> None:
+        await let_more_come(self, began)
+        waits.append(now() - began)
+
+    monkeypatch.setattr(Relay, "_let_more_come", noted)
+    async with Store(database) as store:
+        store.start(broker.send)
+        await publish(store, "few")
+        await eventually(lambda: len(broker.confirmed) == 1)
+        assert waits == []
+        await publish(store, "a", "b", "c")
+        await eventually(lambda: len(waits) == 1)
+        await publish(store, "later")
+        await eventually(lambda: len(broker.confirmed) == 5)
+        await store.stop()
+    assert len(waits) == 1
+    assert waits[0] > 0.19
+
+
 async def test_old_rows_are_purged_a_batch_at_a_time_beside_the_publishing(database: str) -> None:
     """A backlog of old rows holds up no message."""
     broker, left = FakeBroker(), 1_000_000

@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    Column,
     ColumnElement,
     Connection,
     Executable,
@@ -20,7 +19,6 @@ from sqlalchemy import (
     Select,
     Table,
     TableValuedAlias,
-    any_,
     bindparam,
     func,
     literal,
@@ -37,9 +35,11 @@ from mqkit.store.database.dialects import KEY_LOCK, SCHEMA_LOCK, SHARD_LOCK, key
 from mqkit.store.database.postgresql import driver
 from mqkit.store.database.postgresql.statements import (
     DELETE_INBOX,
+    DELETE_OUTBOX,
     FIND_INBOX,
     INSERT_INBOX,
     INSERT_OUTBOX,
+    LOCK_SHARDS,
     OUTBOX_COLUMNS,
     SET_RESULTS,
     by_name,
@@ -280,14 +280,8 @@ class Postgres:
     async def lock_shards(
         self, connection: AsyncConnection, shards: Sequence[int]
     ) -> Sequence[int]:
-        found = await connection.execute(
-            text(
-                "SELECT shard FROM unnest(CAST(:shards AS integer[])) AS shard "
-                "WHERE pg_try_advisory_xact_lock(:space, shard)"
-            ),
-            {"space": SHARD_LOCK, "shards": list(shards)},
-        )
-        return list(found.scalars())
+        locked = await driver.fetch(connection, LOCK_SHARDS, list(shards), SHARD_LOCK)
+        return [row[0] for row in locked]
 
     def filled_shards(self, table: Table) -> Select[Any]:
         each = _unnest(literal(list(range(self.shards)), postgresql.ARRAY(Integer)))
@@ -304,9 +298,8 @@ class Postgres:
         lateral = rows.lateral("of_shard")
         return select(lateral).select_from(each.join(lateral, true()))
 
-    def is_one_of(self, column: Column[Any], values: Sequence[int]) -> ColumnElement[bool]:
-        # One parameter, so one statement however many they are.
-        return column == any_(bindparam(None, list(values), postgresql.ARRAY(column.type)))
+    async def take_out(self, connection: AsyncConnection, ids: Sequence[int]) -> None:
+        await driver.fetch(connection, DELETE_OUTBOX, list(ids))
 
     async def set_savepoint(self, connection: AsyncConnection) -> None:
         await driver.fetch(connection, "SAVEPOINT mqkit_message")

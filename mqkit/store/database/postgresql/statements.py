@@ -1,4 +1,4 @@
-"""The statements of PostgreSQL that each transaction runs, for any number of rows each.
+"""The statements of PostgreSQL that each transaction, or each round of a relay, runs.
 
 Arrays are one parameter, so that a statement is prepared once for however many rows. Their
 parameters are PostgreSQL's own, which asyncpg takes; `by_name` is for SQLAlchemy and psycopg.
@@ -83,6 +83,12 @@ ORDER BY place
 
 The condition has nothing of a row in it: it is found out once, before the first row is read, and a
 row gets its number (the default of its id) after that."""
+
+LOCK_SHARDS = """
+SELECT shard FROM unnest(CAST($1 AS integer[])) AS shard WHERE pg_try_advisory_xact_lock($2, shard)
+"""
+
+DELETE_OUTBOX = "DELETE FROM mqkit_outbox WHERE id = ANY (CAST($1 AS bigint[]))"
 
 
 @functools.cache

@@ -37,7 +37,7 @@ from mqkit.store.database.saga_statements import SagaStatements, SqliteSagas
 from mqkit.store.database.sqlite.driver import SqliteSender
 from mqkit.store.database.sqlite.thread import SqliteConnection
 from mqkit.store.database.watch import watch_of
-from mqkit.store.schema import inbox
+from mqkit.store.schema import inbox, outbox
 from mqkit.system.machine import FileLock, file_lock
 
 T = TypeVar("T")
@@ -337,8 +337,8 @@ class Sqlite:
         mine = select(table).where(table.c.shard >= 0, condition)  # it has but one
         return mine.order_by(table.c.id).limit(bindparam("limit", type_=Integer))
 
-    def is_one_of(self, column: Column[Any], values: Sequence[int]) -> ColumnElement[bool]:
-        return column.in_(values)
+    async def take_out(self, connection: AsyncConnection, ids: Sequence[int]) -> None:
+        await connection.execute(delete(outbox).where(outbox.c.id.in_(ids)))
 
     async def set_savepoint(self, connection: AsyncConnection) -> None:
         await _run(connection, "SAVEPOINT mqkit_message")

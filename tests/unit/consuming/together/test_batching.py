@@ -285,3 +285,21 @@ async def test_a_batch_that_takes_too_long_is_rolled_back() -> None:
     await outcomes(service, handled, slow)
     assert isinstance(store.ran[0], HandlerTimeoutError)
     assert (handled.overdue, slow.overdue) == (False, True)
+
+
+async def test_a_batch_says_when_it_ran_where_somebody_asks() -> None:
+    """Its first message has the run's begin and end, and the others the begin alone"""
+    service = Service("s", retry=Retry.never())
+
+    @service.batch(Queue("q"), size=2, within=5)
+    async def handle(orders: list[Order]) -> None: ...
+
+    (handler,) = service.handlers
+    made = running("s", handler)
+    batcher = Batcher(handler, made.decoder, made.invoker, made.judge, times_runs=True)
+    first, second = message("1"), message("2")
+    async with asyncio.timeout(10):
+        await asyncio.gather(settled(batcher, first), settled(batcher, second))
+    assert first.ran is not None
+    assert second.ran == (first.ran[0], None)
+    assert first.ran[1] is not None

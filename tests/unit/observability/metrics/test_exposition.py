@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.openmetrics import parser as openmetrics_parser
+from prometheus_client.parser import text_string_to_metric_families as read
 
 from mqkit import Delivery
 from mqkit.errors import ConfigurationError, MissingExtraError
@@ -16,6 +17,8 @@ from mqkit.observability.metrics import Buckets, Metrics
 from mqkit.observability.metrics.families import FAMILIES, Kind
 from mqkit.outcome import Ack
 from tests.unit.observability.readings import consumer, reading
+
+read_strictly: Any = openmetrics_parser.text_string_to_metric_families
 
 LABELS = {"service": "ledger", "handler": "post", "queue": "q"}
 
@@ -36,10 +39,13 @@ def test_prometheus_reads_what_is_written() -> None:
     assert content_type.startswith("text/plain; version=")
     samples = {
         (s.name, tuple(sorted(s.labels.items()))): s.value
-        for family in text_string_to_metric_families(text.decode())
+        for family in read(text.decode())
         for s in family.samples
     }
-    of = lambda **more: tuple(sorted((LABELS | more).items()))  # noqa: E731
+
+    def of(**more: str) -> tuple[tuple[str, str], ...]:
+        return tuple(sorted((LABELS | more).items()))
+
     assert samples["mqkit_handled_total", of(outcome="acked")] == 2
     for bound, count in (("0.1", 1), ("1.0", 2), ("+Inf", 2)):
         assert samples["mqkit_handler_seconds_bucket", of(le=bound)] == count
@@ -51,7 +57,7 @@ def test_prometheus_reads_what_is_written() -> None:
 def test_any_name_of_a_queue_is_a_label(queue: str) -> None:
     """What a queue may be called is no reason that a scrape fails"""
     text, _ = counted(queue=queue).text()
-    families = list(text_string_to_metric_families(text.decode()))
+    families = list(read(text.decode()))
     found = {s.labels.get("queue") for family in families for s in family.samples}
     assert len(found - {None}) == 1
 
@@ -60,7 +66,7 @@ def test_open_metrics_are_written_on_demand() -> None:
     """They end as they must, and a parser that is strict reads them"""
     text, content_type = counted().text("application/openmetrics-text;version=1.0.0,*/*;q=0.1")
     assert content_type.startswith("application/openmetrics-text")
-    assert {family.name for family in open_metrics(text.decode())} >= {"mqkit_handled"}
+    assert {family.name for family in read_strictly(text.decode())} >= {"mqkit_handled"}
 
 
 def test_names_are_what_prometheus_wants() -> None:

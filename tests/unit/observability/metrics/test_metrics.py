@@ -17,6 +17,7 @@ from mqkit.observability.metrics import Buckets, Metrics
 from mqkit.observability.metrics.families import BY_NAME
 from mqkit.observability.metrics.metrics import AHEAD, OLDEST, OWNED_FOR, STAMP
 from mqkit.observability.metrics.results import RESULTS, result_of
+from mqkit.observability.metrics.snapshot import Number, Times
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
 from mqkit.pause import Status
 from tests.unit.observability.readings import consumer, reading
@@ -31,7 +32,7 @@ DEAD = DeadLetter(DeathReason.REJECTED, ERROR)
 
 def metrics(said: ServiceReading | None = None, **options: Any) -> Metrics:
     """Those of a service that runs, whose wall clock stands still."""
-    made = Metrics(now=NOW.timestamp, **options)
+    made = Metrics(clock=lambda: NOW, **options)
     made.running(lambda: said or reading())
     return made
 
@@ -264,13 +265,10 @@ def test_every_metric_is_of_a_family_and_has_its_labels() -> None:
     store = StoreReading(7, 1, 12.5, {("Payment", "running"): 4})
     said = reading(consumer(is_partition=True), has_store=True, store=store)
     found = metrics(said).snapshot()
-    wrong = [
-        each.name
-        for each in (*found.numbers, *found.times)
-        if len(each.labels) != 1 + len(BY_NAME[each.name].labels)
-    ]
+    series: list[Number | Times] = [*found.numbers, *found.times]
+    wrong = [each.name for each in series if len(each.labels) != 1 + len(BY_NAME[each.name].labels)]
     assert wrong == []
-    assert {each.name for each in (*found.numbers, *found.times)} == set(BY_NAME)
+    assert {each.name for each in series} == set(BY_NAME)
 
 
 def test_nothing_of_a_message_or_an_error_is_in_a_metric() -> None:

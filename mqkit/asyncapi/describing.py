@@ -21,7 +21,7 @@ VERSION = "3.0.0"
 Document = dict[str, Any]
 
 
-def document(
+def describe(
     services: Sequence[Service],
     *,
     title: str | None = None,

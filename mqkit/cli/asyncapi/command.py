@@ -11,13 +11,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mqkit.asyncapi.differences import differences
-from mqkit.asyncapi.document import document
-from mqkit.asyncapi.page import page
-from mqkit.asyncapi.reading import AsyncapiError, Reader, read
+from mqkit.asyncapi import AsyncapiError, Reader, differences, page, read
+from mqkit.asyncapi import describe as describe_services
 from mqkit.cli.exit_codes import FAILED
+from mqkit.cli.options import write_text
 from mqkit.cli.services import load_service
-from mqkit.errors import OptionError
 from mqkit.logging.shown import shown
 from mqkit.settings import BrokerUrl
 
@@ -78,14 +76,14 @@ def describe(
     Exit code 0: done; 2: called wrongly, also where a file cannot be written.
     """
     broker = None if url is None else BrokerUrl.parse(url)
-    made = document(
+    made = describe_services(
         [load_service(each) for each in services], title=title, version=version, url=broker
     )
     text = json.dumps(made, indent=2, ensure_ascii=False) + "\n"
     if out is not None:
-        _write(out, text)
+        write_text(out, text)
     if html is not None:
-        _write(html, page(Reader(made, "the document")))
+        write_text(html, page(Reader(made, "the document")))
     if out is None and html is None:
         typer.echo(text, nl=False)
 
@@ -104,7 +102,7 @@ def diff(
     Exit code 0: nothing breaks; 1: something does; 2: called wrongly.
     """
     before = read(_read(old), str(old))
-    made = document([load_service(each) for each in services])
+    made = describe_services([load_service(each) for each in services])
     found = differences(before, Reader(made, "the services' document"))
     breaks = [change for change in found if change.breaking]
     if as_json:
@@ -126,10 +124,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise AsyncapiError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OptionError(f"{path} cannot be written: {error.strerror or error}") from error

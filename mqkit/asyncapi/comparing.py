@@ -68,8 +68,8 @@ def _binding_changes(before: Channel, after: Channel) -> Iterator[Change]:
         if was != is_:
             yield Change(
                 before.name,
-                f"{key} was {value_text(was)} and is {value_text(is_)}: RabbitMQ refuses to declare "
-                "it so while it is there",
+                f"{key} was {value_text(was)} and is {value_text(is_)}: RabbitMQ refuses to "
+                "declare it so while it is there",
                 breaking=True,
             )
 
@@ -189,8 +189,6 @@ def _default_changes(
     for name in is_:
         if name not in was and name not in needed:
             yield Change(f"{where}.{name}", "is new, and may be left out", breaking=False)
-        elif name not in was and not receives:
-            yield Change(f"{where}.{name}", "is new", breaking=False)
 
 
 def _properties(schema: Any, reader: Reader) -> Mapping[str, Any]:
@@ -199,7 +197,7 @@ def _properties(schema: Any, reader: Reader) -> Mapping[str, Any]:
     return reader.mapping(given, "properties")
 
 
-def _required(schema: Any, reader: Reader) -> list[Any]:
+def _required(schema: Any, reader: Reader) -> list[str]:
     found = reader.followed(schema, "a schema")
     given = found.get("required") if isinstance(found, dict) else None
-    return reader.listed(given, "required")
+    return reader.names(given, "required")

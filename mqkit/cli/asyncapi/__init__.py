@@ -1,0 +1,1 @@
+"""`mqkit asyncapi`: describes services, and names breaking changes."""

@@ -1,0 +1,1 @@
+"""`mqkit capacity`: how many workers a load and a deadline need."""

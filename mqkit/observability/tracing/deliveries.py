@@ -1,0 +1,274 @@
+"""Makes the spans of deliveries: receive, process and settle.
+
+Of one message they are:
+
+    publish                      where it was published, another process mostly
+      receive                    from when it came until its turn
+      process                    a run of the handler, one for each attempt
+        (what the handler does)
+        settle                   ack, retry, dead letter: until its copy is confirmed
+
+A batch is one `process`, a trace of its own that is linked to the context of each message; their
+`receive` and `settle` belong to their own traces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, Span, SpanContext
+
+from mqkit.hooks.tracing import Dispatch, RunBatch, Settle, SettleAtOnce
+from mqkit.message import Delivery, HeaderValue
+from mqkit.observability.tracing.attributes import Attributes, Conventions, Operation, of_received
+from mqkit.observability.tracing.propagation import Propagation
+from mqkit.observability.tracing.spans import Spans, link_to
+from mqkit.outcome import Ack, DeadLetter, Forward, Lost, Outcome, Requeue, RetryAfter
+
+NAMES: dict[type[Any], str] = {
+    Ack: "ack",
+    RetryAfter: "retry",
+    DeadLetter: "dead-letter",
+    Forward: "forward",
+    Requeue: "requeue",
+    Lost: "lost",
+}
+"""What `mqkit.outcome` says of each outcome: the words of the log."""
+
+MAX_LINKS = 128
+"""Messages of a batch that are linked to: OpenTelemetry's own limit for the links of a span."""
+
+
+class Received:
+    """What is known of the trace of a delivery (`mqkit.message.DeliveryTrace`)."""
+
+    __slots__ = ("arrived", "context", "is_recorded", "propagation", "run")
+
+    def __init__(self, arrived: int) -> None:
+        """Belong to no run yet.
+
+        :param arrived: in nanoseconds since 1970; 0 once its wait is told
+        """
+        self.arrived = arrived
+        self.context: Context | None = None
+        """Of its last run, or of the message where that was of a batch; None before the first."""
+        self.run: SpanContext = INVALID_SPAN_CONTEXT
+        self.is_recorded = False
+        self.propagation: Propagation | None = None
+
+    @property
+    def trace_id(self) -> str:
+        """The trace that its last run belongs to, as 32 hexadecimal digits; '' before the first."""
+        return f"{self.run.trace_id:032x}" if self.run.is_valid else ""
+
+    @property
+    def span_id(self) -> str:
+        """The span of its last run, as 16 hexadecimal digits."""
+        return f"{self.run.span_id:016x}" if self.run.is_valid else ""
+
+    def carry(self, headers: Mapping[str, HeaderValue]) -> None:
+        """Put the context of its last run into the headers of a reply, a dict of its own."""
+        if self.propagation is not None and self.context is not None:
+            self.propagation.inject(self.context, headers)
+
+
+def received_of(delivery: Delivery) -> Received:
+    """Return what is known of a delivery; it is new where its handler was paused as it came."""
+    if not isinstance(delivery.trace, Received):
+        delivery.trace = Received(0)
+    return delivery.trace
+
+
+class DeliverySpans:
+    """Makes the spans of deliveries, for all handlers of a service."""
+
+    def __init__(self, spans: Spans, propagation: Propagation, conventions: Conventions) -> None:
+        self._spans = spans
+        self._propagation = propagation
+        self._conventions = conventions
+
+    def processing(self, handler: str, dispatch: Dispatch) -> Dispatch:
+        """Wrap what runs a handler for one message; see `Tracing`."""
+
+        async def process(delivery: Delivery) -> Outcome:
+            span, context = self._begin(handler, delivery)
+            token = attach(context)
+            try:
+                outcome = await dispatch(delivery)
+            except GeneratorExit:  # of another context: Python throws this coroutine away
+                self._spans.end(span)
+                raise
+            except BaseException as error:
+                detach(token)
+                self._spans.end(span, error)
+                raise
+            detach(token)
+            self._end(span, outcome)
+            return outcome
+
+        return process
+
+    def processing_batch(self, handler: str, run: RunBatch) -> RunBatch:
+        """Wrap what runs a handler for a batch; see `Tracing`."""
+
+        async def process(deliveries: tuple[Delivery, ...], bodies: list[Any]) -> Any:
+            span, context = self._begin_batch(handler, deliveries)
+            token = attach(context)
+            try:
+                result = await run(deliveries, bodies)
+            except GeneratorExit:
+                self._spans.end(span)
+                raise
+            except BaseException as error:
+                detach(token)
+                self._spans.end(span, error)
+                raise
+            detach(token)
+            self._spans.end(span)
+            return result
+
+        return process
+
+    def settling(self, handler: str, settle: Settle) -> Settle:
+        """Wrap what carries out outcomes; see `Tracing`."""
+
+        async def traced(delivery: Delivery, outcome: Outcome) -> None:
+            received = received_of(delivery)
+            if not received.is_recorded:
+                await settle(delivery, outcome)
+                return
+            span, context = self._begin_settling(handler, delivery, received, outcome)
+            token = attach(context)
+            try:
+                await settle(delivery, outcome)
+            except GeneratorExit:
+                self._spans.end(span)
+                raise
+            except BaseException as error:
+                detach(token)
+                self._spans.end(span, error)
+                raise
+            detach(token)
+            self._spans.end(span)
+
+        return traced
+
+    def settling_at_once(self, handler: str, settle: SettleAtOnce) -> SettleAtOnce:
+        """Wrap what carries out outcomes without a wait; see `Tracing`."""
+
+        def traced(delivery: Delivery, outcome: Ack | Requeue | Lost) -> None:
+            received = received_of(delivery)
+            if not received.is_recorded:
+                settle(delivery, outcome)
+                return
+            span, _ = self._begin_settling(handler, delivery, received, outcome)
+            try:
+                settle(delivery, outcome)
+            except BaseException as error:
+                self._spans.end(span, error)
+                raise
+            self._spans.end(span)
+
+        return traced
+
+    def _begin_settling(
+        self, handler: str, delivery: Delivery, received: Received, outcome: Outcome
+    ) -> tuple[Span, Context]:
+        """Begin the span of an outcome; of a batch's message it belongs to the message's trace."""
+        operation = Operation.SETTLE
+        parent = received.context or Context()
+        of_batch = trace.get_current_span(parent).get_span_context() != received.run
+        span = self._spans.begin(
+            self._conventions.name(operation, delivery.queue),
+            self._conventions.kind(operation),
+            parent,
+            self._of(operation, handler, delivery) | _said(outcome),
+            links=[Link(received.run)] if of_batch and received.run.is_valid else None,
+        )
+        return span, trace.set_span_in_context(span, parent)
+
+    def _begin(self, handler: str, delivery: Delivery) -> tuple[Span, Context]:
+        """Begin the span of a run; return it, and the context that the handler runs in."""
+        conventions, operation = self._conventions, Operation.PROCESS
+        received = received_of(delivery)
+        message = self._propagation.extract(delivery.properties.headers)
+        span = self._spans.begin(
+            conventions.name(operation, delivery.queue),
+            conventions.kind(operation),
+            message,
+            self._of(operation, handler, delivery),
+        )
+        context = trace.set_span_in_context(span, message)
+        received.run, received.context = span.get_span_context(), context
+        received.propagation = self._propagation
+        received.is_recorded = span.is_recording()
+        if received.is_recorded:
+            self._spans.add(span, of_received(delivery))
+            self._spans.link(span, message)
+            self._tell_wait(handler, delivery, received, message)
+        return span, context
+
+    def _tell_wait(
+        self, handler: str, delivery: Delivery, received: Received, message: Context
+    ) -> None:
+        """Make the span of the time in which a delivery waited here for its first run."""
+        if not received.arrived:
+            return
+        operation = Operation.RECEIVE
+        span = self._spans.begin(
+            self._conventions.name(operation, delivery.queue),
+            self._conventions.kind(operation),
+            message,
+            self._of(operation, handler, delivery),
+            at=received.arrived,
+        )
+        received.arrived = 0
+        self._spans.end(span)
+
+    def _end(self, span: Span, outcome: Outcome) -> None:
+        if isinstance(outcome, RetryAfter | DeadLetter):
+            self._spans.end(span, outcome.error, _said(outcome))
+        else:
+            self._spans.end(span, more=_said(outcome))
+
+    def _begin_batch(self, handler: str, deliveries: tuple[Delivery, ...]) -> tuple[Span, Context]:
+        conventions, operation = self._conventions, Operation.PROCESS
+        queue = deliveries[0].queue
+        contexts = [self._propagation.extract(each.properties.headers) for each in deliveries]
+        links = [
+            link
+            for each, context in zip(deliveries[:MAX_LINKS], contexts, strict=False)
+            for link in link_to(context, of_received(each))
+        ]
+        span = self._spans.begin(
+            conventions.name(operation, queue),
+            conventions.kind(operation),
+            Context(),
+            conventions.of_batch(handler, queue, len(deliveries)),
+            links=links,
+        )
+        for delivery, context in zip(deliveries, contexts, strict=True):
+            received = received_of(delivery)
+            received.run, received.context = span.get_span_context(), context
+            received.propagation = self._propagation
+            received.is_recorded = True  # or not, as its own trace says
+            self._tell_wait(handler, delivery, received, context)
+        return span, trace.set_span_in_context(span, Context())
+
+    def _of(self, operation: Operation, handler: str, delivery: Delivery) -> Attributes:
+        return self._conventions.of_delivery(
+            operation, handler, delivery.queue, delivery.exchange, delivery.routing_key
+        )
+
+
+def _said(outcome: Outcome) -> Attributes:
+    """Return what attributes say of an outcome."""
+    attributes: Attributes = {"mqkit.outcome": NAMES[type(outcome)]}
+    if isinstance(outcome, DeadLetter):
+        attributes["mqkit.reason"] = outcome.reason.value
+    elif isinstance(outcome, RetryAfter):
+        attributes["mqkit.retry_in"] = round(outcome.delay, 3)
+    return attributes

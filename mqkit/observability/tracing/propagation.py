@@ -1,0 +1,123 @@
+"""Puts the context of a trace into message headers, and reads it from there.
+
+By default that is W3C Trace Context (https://www.w3.org/TR/trace-context/): `traceparent` and
+`tracestate`. Baggage is not carried unless a propagator of the application's own does: what stands
+in it, a user's name say, would stay in the headers of dead letters, and come in from anybody.
+
+Headers come from outside. What is malformed, too long or no text is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import Getter, Setter, TextMapPropagator
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from mqkit.logging.error_reports import log_error
+from mqkit.message import HeaderValue
+
+logger = logging.getLogger(__name__)
+
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+
+MAX_HEADER = 512
+"""Characters of a header that is read: W3C asks for as many of a `tracestate` (section 3.3.1.5)."""
+
+_PARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
+"""A `traceparent` of the only version that there is (section 3.2.2)."""
+
+_EMPTY = Context()
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+
+
+class _Getter(Getter[Mapping[str, HeaderValue]]):
+    """Reads headers that are texts of a reasonable length."""
+
+    def get(self, carrier: Mapping[str, HeaderValue], key: str) -> list[str] | None:
+        value = carrier.get(key)
+        return [value] if isinstance(value, str) and len(value) <= MAX_HEADER else None
+
+    def keys(self, carrier: Mapping[str, HeaderValue]) -> list[str]:
+        return [name for name, value in carrier.items() if isinstance(value, str)]
+
+
+class _Setter(Setter[dict[str, HeaderValue]]):
+    """Writes headers that can be written."""
+
+    def set(self, carrier: dict[str, HeaderValue], key: str, value: str) -> None:
+        if isinstance(key, str) and isinstance(value, str) and len(value) <= MAX_HEADER:
+            carrier.setdefault(key, value)
+
+
+_GETTER, _SETTER = _Getter(), _Setter()
+
+
+class Propagation:
+    """Carries contexts in headers, as W3C says or as a propagator of the application's does."""
+
+    def __init__(self, propagator: TextMapPropagator | None = None) -> None:
+        """Carry nothing yet.
+
+        :param propagator: what reads and writes the headers; None: W3C Trace Context
+        """
+        self._is_plain = propagator is None
+        self._propagator = propagator or TraceContextTextMapPropagator()
+        self._fields = frozenset(self._propagator.fields)
+
+    def has_context(self, headers: Mapping[str, HeaderValue]) -> bool:
+        """Tell whether headers have what carries a context, readable or not."""
+        if self._is_plain:
+            return TRACEPARENT in headers
+        return not self._fields.isdisjoint(headers)
+
+    def extract(self, headers: Mapping[str, HeaderValue]) -> Context:
+        """Return the context that headers carry; an empty one where they have none."""
+        if not headers:
+            return _EMPTY
+        if self._is_plain and TRACESTATE not in headers:
+            parent = headers.get(TRACEPARENT)
+            if parent is None:
+                return _EMPTY
+            # A third of what OpenTelemetry's own takes, which is for all that is not so plain.
+            if isinstance(parent, str) and (parts := _PARENT.fullmatch(parent)) is not None:
+                return _remote(*parts.groups())
+        try:
+            return self._propagator.extract(headers, _EMPTY, _GETTER)
+        except Exception as error:  # noqa: BLE001 - what comes from outside stops no message
+            text = "the headers of a message have no trace context that can be read"
+            log_error(logger, logging.DEBUG, text, error=error)
+            return _EMPTY
+
+    def inject(self, context: Context, headers: Mapping[str, HeaderValue]) -> None:
+        """Put a context into headers, a dict; what is there under its names stays."""
+        own = cast("dict[str, Any]", headers)
+        if self._is_plain:
+            span = trace.get_current_span(context).get_span_context()
+            if not span.trace_state:
+                if span.is_valid:
+                    own[TRACEPARENT] = (
+                        f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+                    )
+                return
+        try:
+            self._propagator.inject(own, context, _SETTER)
+        except Exception as error:  # noqa: BLE001 - a message goes without it
+            text = "the context of a trace could not be put into the headers of a message"
+            log_error(logger, logging.ERROR, text, error=error)
+
+
+def _remote(trace_id: str, span_id: str, flags: str) -> Context:
+    if trace_id == _NO_TRACE or span_id == _NO_SPAN:
+        return _EMPTY
+    parent = SpanContext(
+        int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16))
+    )
+    return trace.set_span_in_context(NonRecordingSpan(parent), _EMPTY)

@@ -1,0 +1,40 @@
+"""What watching costs, in a short form: see `observability`."""
+
+from __future__ import annotations
+
+import pytest
+
+from mqkit.testing.brokers.broker import Broker
+from tests.benchmarks import observability
+from tests.benchmarks.observability import WAYS, Watched
+from tests.benchmarks.side_by_side.room import Room
+
+SHORT_ROUNDS, SHORT_MESSAGES = 7, 1500
+
+ROOM_FOR_NOISE = 2.0
+"""By which a short run on a busy machine may be wrong: the long one has the figures."""
+
+
+@pytest.mark.long
+@pytest.mark.in_turn
+async def test_metrics_cost_little(rabbitmq: Broker) -> None:
+    """A message takes no more processor time with them than a few hundredths of its own"""
+    ways = {
+        name: Watched(way.may_cost * ROOM_FOR_NOISE, way.service, way.runtime)
+        for name, way in WAYS.items()
+    }
+    measured = await observability.measure(
+        Room(rabbitmq, rabbitmq.url), ways, SHORT_ROUNDS, SHORT_MESSAGES
+    )
+    assert observability.too_dear(measured, ways) == [], observability.lines(measured)
+
+
+@pytest.mark.parametrize(("ratio", "dear"), [(1.0, False), (1.05, False), (1.051, True)])
+def test_what_costs_more_than_it_may_is_told(ratio: float, *, dear: bool) -> None:
+    """By its processor time, beside that of nothing"""
+    figures = {"handled_per_s": 1.0, "cpu_us_per_message": 1.0, "rate_ratio": 0.5}
+    measured = {
+        "nothing": {**figures, "cpu_ratio": 1.0},
+        "metrics": {**figures, "cpu_ratio": ratio},
+    }
+    assert bool(observability.too_dear(measured, WAYS)) == dear

@@ -1,0 +1,65 @@
+"""Provisioning in tests: services that are moved, and a provisioner on a broker."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from mqkit import BrokerUrl, Exchange, Queue, Retry, Service
+from mqkit.cli.topology.messages import MovedMessages
+from mqkit.management import ManagementApi
+from mqkit.provisioning.apply import Provisioner
+from mqkit.provisioning.wanted import wanted_by
+from mqkit.testing.brokers.broker import Broker
+from tests.support import connected
+
+payments = Exchange("payments")
+
+
+def management_of(broker: Broker) -> str | None:
+    """Return the URL of a broker's management API; of one that runs already, the environment's."""
+    if broker.kind == "url":
+        return os.environ.get("MQKIT_TEST_MANAGEMENT")
+    return broker.management
+
+
+def service(queue: Queue, got: list[Any] | None = None, **options: Any) -> Service:
+    """A service whose handler notes the bodies that it gets."""
+    made = Service("ledger", retry=Retry.never(), publishes=[])
+
+    @made.handler(queue, bind=[payments.key("order.#")], **options)
+    async def post(body: dict[str, Any]) -> None:
+        if got is not None:
+            got.append(body)
+
+    return made
+
+
+@contextlib.asynccontextmanager
+async def provisioning(
+    url: str, *services: Service, management: str | None = None, wait: float = 20.0
+) -> AsyncIterator[tuple[Provisioner, list[str]]]:
+    """Make a provisioner for the block, and what it tells."""
+    told: list[str] = []
+    api = None if management is None else ManagementApi(management, BrokerUrl.parse(url).vhost)
+    async with connected(url) as client:
+        yield (
+            Provisioner(
+                client.connection,
+                wanted_by(services),
+                broker="test",
+                messages=MovedMessages(),
+                api=api,
+                tell=told.append,
+                wait=wait,
+            ),
+            told,
+        )
+
+
+async def applied(url: str, *services: Service, management: str | None = None) -> list[str]:
+    """Plan and apply, and return what is left, as text."""
+    async with provisioning(url, *services, management=management) as (it, _):
+        return [str(each) for each in await it.apply(await it.plan())]

@@ -1,0 +1,388 @@
+"""Plays one plan in real time: real processes, a proxy before each, a virtual host of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from mqkit import drivers
+from mqkit.broker.connection import Connection
+from mqkit.broker.declare import declare
+from mqkit.settings import BrokerUrl
+from mqkit.store import Store
+from mqkit.testing.proxy import TcpProxy
+from tests.simulation import checker
+from tests.simulation.history import History, Run
+from tests.simulation.real.child import Disk, Task, run_publisher, run_service
+from tests.simulation.real.faults import KINDS
+from tests.simulation.real.rabbitmq import VirtualHost
+from tests.simulation.simulated import storage
+from tests.simulation.simulated.broker import EVENTS
+from tests.simulation.workload.plan import OF_PLAIN, SPAN, Fault, Plan
+from tests.simulation.workload.services import service
+
+SETTLED_WITHIN = 120.0
+"""Seconds from the end of the last fault until everything has ended."""
+
+QUIET = 1.5
+"""Seconds in which nothing happens, where all seems to have ended."""
+
+STOP_WITHIN = 20.0
+RESTART = 1.0
+LOOK = 0.5
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.simulation.real.child", "mqkit.drivers.pika.driver"])
+
+
+def playable(plan: Plan) -> Plan:
+    """Make the plan of what can be played here: without late and torn packets.
+
+    Nor does mqkit itself fail here, as it is made to in the simulation.
+    """
+    return replace(
+        plan,
+        faults=tuple(each for each in plan.faults if each.kind in KINDS),
+        sends=tuple(each for each in plan.sends if each.script not in OF_PLAIN),
+    )
+
+
+@dataclass
+class Outcome:
+    """What came of a plan in real time."""
+
+    problems: list[str]
+    ends: dict[str, str]
+    took: float
+    faults: dict[str, int] = field(default_factory=dict)
+
+
+class Host:
+    """One process behind a proxy, which is killed, stopped and started again."""
+
+    def __init__(self, schedule: Schedule, name: str, run: Callable[[Task, Pipe], None]) -> None:
+        self._schedule = schedule
+        self.name = name
+        self._run = run
+        self.proxy = TcpProxy(schedule.vhost.url)
+        self.skew = 0.0
+        self.is_wanted = False
+        self._process: Any = None
+        self._pipe: Any = None
+        self._runs: dict[int, Run] = {}
+        self._number = 0
+
+    @property
+    def process(self) -> str:
+        """The name of its latest process."""
+        return f"{self.name} {self._number}"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.is_alive()
+
+    def start(self) -> None:
+        """Start a process, unless one runs."""
+        self.is_wanted = True
+        if self.is_up:
+            return
+        schedule, self._runs = self._schedule, {}
+        self._number += 1
+        mine, its = CONTEXT.Pipe()
+        url = self.proxy.url + ("&" if "?" in self.proxy.url else "?")
+        task = Task(
+            plan=schedule.plan,
+            url=f"{url}heartbeat={schedule.plan.heartbeat}",
+            name=self.process,
+            began=schedule.began,
+            driver=schedule.driver,
+            database=None if schedule.disk is None else schedule.disk.path,
+            known=dict(schedule.history.published),
+            is_down=schedule.history.is_down,
+            skew=self.skew,
+        )
+        self._process = CONTEXT.Process(target=self._run, args=(task, its), daemon=True)
+        self._process.start()
+        its.close()
+        self._pipe = mine
+        asyncio.get_running_loop().add_reader(mine.fileno(), self._heard, mine)
+
+    def tell(self, what: str, value: Any = None) -> None:
+        """Tell the process something, if it lives."""
+        if self.is_up and self._pipe is not None:
+            self._pipe.send((what, value))
+
+    def kill(self) -> None:
+        """End the process with SIGKILL, and know what it told before."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        self.drain()
+
+    def drain(self) -> None:
+        """Hear all that was told."""
+        while self._pipe is not None:
+            self._heard(self._pipe, wait=True)
+
+    async def stop(self) -> None:
+        """End the process with SIGTERM, and after some time with SIGKILL."""
+        self.is_wanted = False
+        if self.is_up:
+            self._process.terminate()
+            end = time.monotonic() + STOP_WITHIN
+            while self.is_up and time.monotonic() < end:
+                await asyncio.sleep(0.05)
+            if self.is_up:
+                self._schedule.history.problem(f"{self.name} did not stop in {STOP_WITHIN:.0f} s")
+        self.kill()
+
+    def _heard(self, pipe: Any, *, wait: bool = False) -> None:
+        try:
+            while pipe.poll():
+                self._take(*pipe.recv())
+            if wait and not self.is_up:
+                raise EOFError  # noqa: TRY301
+        except (EOFError, OSError):
+            asyncio.get_running_loop().remove_reader(pipe.fileno())
+            pipe.close()
+            self._pipe = None
+            self._ended()
+
+    def _ended(self) -> None:
+        if self.is_wanted and not self._schedule.is_over:
+            asyncio.get_running_loop().call_later(RESTART, self._again)
+
+    def _again(self) -> None:
+        if self.is_wanted and not self._schedule.is_over:
+            self.start()
+
+    def _take(self, what: str, *values: Any) -> None:
+        history = self._schedule.history
+        self._schedule.heard_at = time.monotonic()
+        match what, values:
+            case "begin", (number, name, attempt, began, key):
+                run = Run(name, attempt, self.process, began, key=key)
+                self._runs[number] = run
+                history.runs.append(run)
+            case "end", (number, ended, how):
+                self._runs[number].ended, self._runs[number].how = ended, how
+            case "publish", (name, how, at):
+                history.published[name] = how
+                history.given_at.setdefault(name, at)
+            case "problem", (text,):
+                history.problem(text)
+            case "reply", (name, reply):
+                history.replies[name] = reply
+            case "published", ():
+                self._schedule.is_published = True
+            case "died", (kind, text):
+                if kind not in ("StoreUnavailableError", "CancelledError", "TimeoutError"):
+                    history.problem(f"{self.name} ended by itself: {kind}: {text}")
+
+
+class Schedule:
+    """One plan while it is played; it looks as the simulation's world to the checker."""
+
+    def __init__(self, plan: Plan, vhost: VirtualHost, folder: Path, driver: str) -> None:
+        self.plan = plan
+        self.vhost = vhost
+        self.driver = driver
+        self.history = History(cast("Any", SimpleNamespace(time=time.monotonic, note=lambda _: 0)))
+        self.broker = SimpleNamespace(server=vhost)
+        self.disk = Disk(folder / "store.sqlite") if plan.has_store else None
+        self.began = 0.0
+        self.heard_at = 0.0
+        self.is_published = self.is_over = False
+        self.services = [
+            Host(self, f"service {number}", run_service) for number in range(plan.services)
+        ]
+        self.publisher = Host(self, "publisher", run_publisher)
+        self.hosts = [*self.services, self.publisher]
+        self.active = 0
+        self._working: set[asyncio.Task[None]] = set()
+
+    async def play(self) -> None:
+        """Play it to its end, and judge it."""
+        for host in self.hosts:
+            host.proxy.__enter__()
+            if self.plan.fragment:
+                host.proxy.split(200)
+        try:
+            await self._prepare()
+            await self._play()
+            await self._judge()
+        finally:
+            self.is_over = True
+            for host in self.hosts:
+                host.is_wanted = False
+                host.kill()
+                await host.proxy.__aexit__(None, None, None)
+
+    async def _prepare(self) -> None:
+        if self.disk is not None:
+            shutil.copyfile(storage.prepare(), self.disk.path)
+        store = None if self.disk is None else Store(self.disk.url)
+        plan = self.plan
+        made = [service(plan, self.history, store, number) for number in range(plan.services)]
+        url = BrokerUrl.parse(self.vhost.url)
+        connection = Connection(url, name="schedule", driver=drivers.named(self.driver))
+        await connection.open(60)
+        try:
+            for each in made:
+                await declare(connection.channel, each.topology)
+            channel = await connection.channel()
+            await channel.declare_queue(EVENTS, arguments={"x-queue-type": "quorum"})
+        finally:
+            await connection.close()
+
+    async def _play(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.began = time.monotonic() + 1.5  # until the processes are there
+        if not self.plan.backlog:
+            self._start_services()
+        else:
+            loop.call_later(2.5, self._start_services)
+        self.publisher.start()
+        for fault in self.plan.faults:
+            loop.call_later(1.5 + fault.at, self._begin, fault)
+        await asyncio.sleep(1.5 + SPAN + 1.0)
+        while self.active:
+            await asyncio.sleep(LOOK)
+        await self._settle()
+        for host in self.hosts:
+            await host.stop()
+
+    def _start_services(self) -> None:
+        for each in self.services:
+            each.start()
+
+    def _begin(self, fault: Fault) -> None:
+        self.active += 1
+        task = asyncio.create_task(self._fault(fault))
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    async def _fault(self, fault: Fault) -> None:
+        try:
+            await KINDS[fault.kind](self, fault)
+        except Exception as error:  # noqa: BLE001 - it is said, and the schedule goes on
+            self.history.problem(f"the fault {fault.kind} failed: {error!r}")
+        finally:
+            self.active -= 1
+
+    async def _settle(self) -> None:
+        """Wait until all has ended, with everything up."""
+        end = time.monotonic() + SETTLED_WITHIN
+        self._start_services()
+        self.publisher.start()
+        waiting = "nothing was looked at"
+        while time.monotonic() < end:
+            waiting = await self._waiting()
+            if not waiting:
+                return
+            await asyncio.sleep(LOOK)
+        self.history.problem(f"after {SETTLED_WITHIN:.0f} s without a fault: {waiting}")
+
+    async def _waiting(self) -> str:
+        """Say what has not ended; '' where all has."""
+        return self._at_work() or await self._in_queues() or await self._unended()
+
+    def _at_work(self) -> str:
+        history = self.history
+        alive = {each.process for each in self.services if each.is_up}
+        if not self.is_published:
+            return "not all is published"
+        if time.monotonic() < self.heard_at + QUIET:
+            return "something happens"
+        if any(run.ended is None and run.process in alive for run in history.runs):
+            return "a handler runs"
+        if self.disk is not None and self.disk.rows("SELECT id FROM mqkit_outbox"):
+            return "the outbox has messages"
+        return ""
+
+    async def _in_queues(self) -> str:
+        for name in await self.vhost.names():
+            if name.endswith((".dead", ".undeliverable")) or name == EVENTS:
+                continue
+            ready, consumers = await self.vhost.state(name)
+            if ready:
+                return f"queue {name} has {ready} ready"
+            if name in self.plan.queues and not consumers:
+                return f"queue {name} has no consumer"
+        return ""
+
+    async def _unended(self) -> str:
+        """Say which message that is stored has not ended: a dead connection may hold it yet."""
+        dead = 0
+        for name in await self.vhost.names():
+            if name.endswith(".dead"):
+                dead += (await self.vhost.state(name))[0]
+        done, history = history_done(self), self.history
+        open_ = [
+            name
+            for name, how in history.published.items()
+            if how == "confirmed" and not done.get(name) and name not in history.excused
+        ]
+        return f"{open_} have not ended, and {dead} are dead" if len(open_) > dead else ""
+
+    async def _judge(self) -> None:
+        for name in await self.vhost.names():
+            if name.endswith(".dead") or name == EVENTS:
+                await self.vhost.take_all(name)
+            elif name.endswith(".undeliverable"):
+                continue  # of a queue that was deleted
+            elif left := (await self.vhost.state(name))[0]:
+                self.history.problem(f"queue {name} has {left} messages in the end")
+        world = cast("Any", self)
+        checker._ends(world)
+        checker._attempts(world)
+        checker._order(world)
+        checker._replies(world)
+
+
+def history_done(schedule: Schedule) -> dict[str, int]:
+    """Count the ends of each message so far: a saga's, an effect's, or a run's."""
+    done = dict(schedule.history.done)
+    if schedule.disk is not None:
+        done |= {name: 1 for (name,) in schedule.disk.rows("SELECT name FROM effect")}
+        query = "SELECT id FROM mqkit_saga WHERE status = 'completed'"
+        done |= {name: 1 for (name,) in schedule.disk.rows(query)}
+    return done
+
+
+def ends(world: Any) -> dict[str, str]:
+    """Say how each message ended that was confirmed and that nobody deleted."""
+    dead, done = checker._dead(world), history_done(world)
+    found = {}
+    for send in world.plan.sends:
+        name = send.name
+        if world.history.published.get(name) == "confirmed" and name not in world.history.excused:
+            found[name] = "dead" if dead[name] else "done" if done.get(name) else "none"
+    return found
+
+
+async def play(plan: Plan, url: str, management: str, driver: str) -> Outcome:
+    """Play a plan on a broker, in a virtual host that is deleted after."""
+    folder = Path(tempfile.mkdtemp(prefix="mqkit-real-"))
+    began = time.monotonic()
+    try:
+        async with VirtualHost(url, management, f"real-{secrets.token_hex(5)}") as vhost:
+            schedule = Schedule(plan, vhost, folder, driver)
+            await schedule.play()
+            history = schedule.history
+            return Outcome(
+                history.problems, ends(schedule), time.monotonic() - began, dict(history.faults)
+            )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
