@@ -127,7 +127,7 @@ class Needs:
 NEEDS = {
     "a batch runs what was given back while it waited": Needs(("batch", "storedbatch")),
     "equal keys in two partitions": Needs(("ordered",)),
-    "acks lost at a stop": Needs(),
+    "acks lost at a stop": Needs((), (), ("stop service",)),
     "an inbox shared by two services": Needs(("twins",)),
     "no order within a key of the outbox": Needs(STORES),
     "a saga's timeout that fires after its answer": Needs(("saga",)),
@@ -172,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--only", default="", help="those with this in their name")
     parser.add_argument("--most", type=int, default=MOST, help="schedules each (%(default)s)")
+    parser.add_argument("--played", type=int, default=MOST, help="of which so many are played")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="times each (%(default)s)")
     parser.add_argument("--json", type=Path, help="write the counts there, too")
     given = parser.parse_args(arguments)
@@ -179,11 +180,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     broken = [*MENDED, *(each for each in OF_MATRIX if each.name not in ELSEWHERE)]
     for mutation in broken:
         if given.only in mutation.name:
-            counts[mutation.name] = _counts(mutation, None, given.seeds, given.most)
+            counts[mutation.name] = _counts(mutation, None, given)
             _tell(mutation.name, counts[mutation.name])
     for name in OF_FUZZ:
         if given.only in name:
-            counts[name] = _counts(None, name, given.seeds, given.most)
+            counts[name] = _counts(None, name, given)
             _tell(name, counts[name])
     if given.json is not None:
         given.json.write_text(json.dumps(counts, indent=1) + "\n")
@@ -197,7 +198,7 @@ def _tell(name: str, counts: Sequence[int | None]) -> None:
 
 
 def _counts(
-    mutation: Mutation | None, mutant: str | None, seeds: int, most: int
+    mutation: Mutation | None, mutant: str | None, given: argparse.Namespace
 ) -> list[int | None]:
     directory = Path(tempfile.mkdtemp(prefix="mqkit-mutation-"))
     try:
@@ -207,14 +208,19 @@ def _counts(
         if mutation is not None:
             mutation.apply(directory / "mqkit")
         return [
-            _count(directory, mutation, mutant, each * APART, most) for each in range(1, seeds + 1)
+            _count(directory, mutation, mutant, each * APART, given)
+            for each in range(1, given.seeds + 1)
         ]
     finally:
         shutil.rmtree(directory)
 
 
 def _count(
-    directory: Path, mutation: Mutation | None, mutant: str | None, first: int, most: int
+    directory: Path,
+    mutation: Mutation | None,
+    mutant: str | None,
+    first: int,
+    given: argparse.Namespace,
 ) -> int | None:
     """Return which schedule from a seed on failed, counted from 1; None if none did."""
     breaking = ""
@@ -222,7 +228,7 @@ def _count(
         breaking = f"from tests.faults.fuzz.mutants import MUTANTS\nMUTANTS[{mutant!r}].apply()\n"
     program = f"{breaking}from tests.simulation.mutations import first_failure\n"
     name = mutation.name if mutation is not None else ""
-    program += f"print(first_failure({name!r}, {first}, {most}))\n"
+    program += f"print(first_failure({name!r}, {first}, {given.most}, {given.played}))\n"
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=directory,
@@ -237,15 +243,20 @@ def _count(
     return None if said == "None" else int(said)
 
 
-def first_failure(name: str, first: int, most: int) -> int | None:
+def first_failure(name: str, first: int, most: int, played: int = MOST) -> int | None:
     """Play seeds until one fails; return how many that took, with those that need no playing."""
     from tests.simulation.campaign import play_seeds, ready  # noqa: PLC0415 - mqkit is broken now
 
     needs = NEEDS.get(name, Needs()) if name else OF_LAST_RESORT
     ready()
     for seed in range(first, first + most):
-        if needs.are_met(draw(seed)) and play_seeds(seed, 1).failed:
+        if not needs.are_met(draw(seed)):
+            continue
+        if play_seeds(seed, 1).failed:
             return seed - first + 1
+        played -= 1
+        if not played:
+            break
     return None
 
 
