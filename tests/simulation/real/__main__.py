@@ -74,7 +74,9 @@ async def compare(options: argparse.Namespace, virtual_outcomes: Mapping[int, Ou
         plan = playable(draw(seed))
         async with turn:
             try:
-                real = await play(plan, options.url, options.management, options.driver)
+                real = await play(
+                    plan, options.url, options.management, options.driver or plan.driver
+                )
             except Exception as error:  # noqa: BLE001 - of this seed alone
                 real = Outcome([f"it could not be played: {error!r}"], {}, 0.0)
         virtual = virtual_outcomes[seed]
@@ -100,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.real", description=__doc__)
     parser.add_argument("--url", required=True, help="of a RabbitMQ whose user may make vhosts")
     parser.add_argument("--management", required=True, help="the URL of its management API")
-    parser.add_argument("--driver", default="pika")
+    parser.add_argument("--driver", help="by default the one that the seed draws")
     parser.add_argument("--seed", type=int, help="the only one")
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--count", type=int, default=200)

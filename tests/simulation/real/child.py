@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import sqlite3
 import time
 import warnings
 from collections.abc import Coroutine
@@ -42,6 +43,8 @@ class Task:
     began: float
     """By the monotonic clock, which is the same one in all processes."""
     driver: str
+    number: int = 0
+    """Of the service."""
     database: Path | None = None
     known: dict[str, str] = field(default_factory=dict)
     """What is known of messages that a process before this one published."""
@@ -58,6 +61,11 @@ class Disk(storage.Disk):
         self.is_full = False
         self.lost_answers = self.doubts = 0
         self._locker = None
+
+    def rows(self, query: str) -> list[Any]:
+        """Read what is committed."""
+        with contextlib.closing(sqlite3.connect(self.path)) as database:
+            return database.execute(query).fetchall()
 
 
 class Telling(History):
@@ -162,9 +170,10 @@ class Child:
         store = None
         if self.disk is not None:
             own = Machine(connect_sqlite=self.disk.connect)
-            store = Store(self.disk.url, clock=self.utc, machine=own, sweep=SWEEP)
-        number = int(job.name[-1]) if job.name[-1].isdigit() else 0
-        made = service(job.plan, self.history, store, number)
+            store = Store(
+                self.disk.url, clock=self.utc, machine=own, sweep=SWEEP, create_tables=False
+            )
+        made = service(job.plan, self.history, store, job.number)
         self.runtime = Runtime(
             made, BrokerUrl.parse(job.url), driver=job.driver, clock=self.utc, grace=GRACE
         )
@@ -207,7 +216,7 @@ class _Publishing(PublisherHost):
         chains: dict[str, list[Send]] = {}
         for each in self._sends:
             if each.name not in self._child.job.known:
-                chain = f"key {each.key}" if each.feature == "ordered" else each.name
+                chain = f"key {hash(each.key)}" if each.feature == "ordered" else each.name
                 chains.setdefault("many" if each.is_of_many else chain, []).append(each)
         async with asyncio.TaskGroup() as group:
             for name, sends in chains.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mqkit.testing.proxy import Direction
 from tests.simulation.history import PENDING, UNKNOWN
-from tests.simulation.workload.plan import Fault
+from tests.simulation.workload.plan import TWINS, Fault
 
 if TYPE_CHECKING:
     from tests.simulation.real.schedule import Host, Schedule
@@ -130,9 +130,10 @@ async def _delete_queue(schedule: Schedule, fault: Fault) -> None:
     _noted(schedule, fault)
     queue, history = queues[fault.target % len(queues)], schedule.history
     feature = queue.partition(".")[0]
-    features = {feature} if not feature.startswith("saga") else {"saga"}
+    feature = "saga" if feature.startswith("saga") else feature
+    feature = "twins" if queue in TWINS else feature
     # What is in it, and what is on its way to it: nobody can see that from outside.
-    history.excused |= {each.name for each in schedule.plan.sends if each.feature in features}
+    history.excused |= {each.name for each in schedule.plan.sends if each.feature == feature}
     await schedule.vhost.delete_queue(queue)
 
 
