@@ -43,5 +43,8 @@ td{min-width:7rem}
 #overview svg{display:block}
 @media (max-width:720px){body{display:block}header,main{padding-left:1rem;padding-right:1rem}
 nav{padding:.6rem 1rem;border-bottom:1px solid var(--rule)}nav ul{display:flex;flex-wrap:wrap;
-gap:0 1rem;position:static}}
+gap:0 1rem;position:static}
+details table,details tbody,details tr,details tr>*{display:block}details thead{display:none}
+details tbody th,details td{padding:.1rem .6rem;border-top:0}
+details td:empty{display:none}details tr{padding:.3rem 0;border-top:1px solid var(--rule)}}
 """.strip()

@@ -88,7 +88,9 @@ def entry(message: Message, delay: float) -> Message:
     headers[LANDING] = landing_name(message.exchange, message.routing_key)
     headers |= {_held_at(level): bool(count >> level & 1) for level in range(levels)}
     exchange = level_name(levels - 1) if levels else DUE
-    properties = replace(message.properties, headers=headers)
+    # As if it were published then: until then it waits by its own wish, and in nobody's queue.
+    timestamp = message.due or message.properties.timestamp
+    properties = replace(message.properties, headers=headers, timestamp=timestamp)
     return replace(message, exchange=exchange, properties=properties, mandatory=True, due=None)
 
 

@@ -13,9 +13,9 @@ from mqkit.dead_letters.errors import (
     DeadLettersInUseError,
     NotADeadLetterQueueError,
 )
-from mqkit.dead_letters.filters import EVERYTHING, Filter
-from mqkit.dead_letters.groups import Group
-from mqkit.dead_letters.letters import Letter
+from mqkit.dead_letters.messages.filters import EVERYTHING, Filter
+from mqkit.dead_letters.messages.groups import Group
+from mqkit.dead_letters.messages.letters import Letter
 from mqkit.dead_letters.moving import Moved
 from mqkit.dead_letters.rehearsing import Inbox, Problem, Rehearsed
 from mqkit.dead_letters.replaying import Pace, Replayed

@@ -15,7 +15,8 @@ from typing import Any
 
 from mqkit.checks import checked
 from mqkit.clock import Clock, stamp, utc_now
-from mqkit.dead_letters.letters import Letter
+from mqkit.dead_letters.messages.letters import Letter
+from mqkit.dead_letters.messages.view import masked
 from mqkit.drivers.base import Incoming
 from mqkit.errors import OptionError
 from mqkit.logging.masking import DEFAULT, Masker
@@ -107,15 +108,6 @@ class Audit:
         body = json.dumps(masked(entry, self._masker)).encode()
         properties = Properties(content_type="application/json", timestamp=self._clock())
         await self._publisher.send(Message("", self._queue, body, properties))
-
-
-def masked(value: Any, masker: Masker) -> Any:
-    """Mask what looks like a secret in the texts of a structure."""
-    if isinstance(value, dict):
-        return {key: masked(each, masker) for key, each in value.items()}
-    if isinstance(value, list):
-        return [masked(each, masker) for each in value]
-    return masker.mask(value) if isinstance(value, str) else value
 
 
 def read_entry(incoming: Incoming) -> AuditEntry | None:

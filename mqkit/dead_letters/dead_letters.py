@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Self
 
@@ -13,20 +13,21 @@ from mqkit.broker.connection import Connection
 from mqkit.broker.delays import DelayLadder, bound_channel
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
-from mqkit.dead_letters import copies, queues, view
+from mqkit.dead_letters import queues
 from mqkit.dead_letters.audit import AuditEntry, checked_text, read_entry
 from mqkit.dead_letters.desk import Desk
-from mqkit.dead_letters.editing import Edited, the_one
+from mqkit.dead_letters.editing import Edited, Found
 from mqkit.dead_letters.errors import NotADeadLetterQueueError
-from mqkit.dead_letters.filters import EVERYTHING, Filter
-from mqkit.dead_letters.groups import Group, Groups
-from mqkit.dead_letters.letters import Letter
+from mqkit.dead_letters.messages import copies, view
+from mqkit.dead_letters.messages.filters import EVERYTHING, Filter
+from mqkit.dead_letters.messages.groups import Group, Groups
+from mqkit.dead_letters.messages.letters import Letter
 from mqkit.dead_letters.moving import Moved, Moving, storing
 from mqkit.dead_letters.queues import Names
-from mqkit.dead_letters.reader import Reader
 from mqkit.dead_letters.rehearsing import Inbox, Rehearsal, Rehearsed, Validator
 from mqkit.dead_letters.replaying import Pace, Replay, Replayed
-from mqkit.drivers.base import Driver
+from mqkit.dead_letters.sending import SingleWrites
+from mqkit.drivers.base import Driver, Incoming
 from mqkit.errors import InvalidMessageError
 from mqkit.logging.masking import DEFAULT, Masker
 from mqkit.logging.shown import shown
@@ -77,6 +78,7 @@ class DeadLetters:
         self._desk = Desk(
             connection,
             Publisher.on(connection),
+            SingleWrites(connection),
             self.names,
             checked_text(who, "DeadLetters(who=...)"),
             masker,
@@ -106,9 +108,12 @@ class DeadLetters:
         :raises DeadLettersInUseError: a handler consumes it, or somebody else reads it
         """
         groups = Groups()
-        async with self._reading(archived=archived) as reader:
-            async for _, letter in self._desk.letters(reader, chosen):
+
+        def look(letter: Letter) -> None:
+            if chosen.matches(letter):
                 groups.add(letter)
+
+        await self._look(look, archived=archived)
         return groups.largest_first()
 
     async def letters(
@@ -130,14 +135,12 @@ class DeadLetters:
         """
         most = None if limit is None else checked.count(limit, "letters(limit=...)")
         found: list[Letter] = []
-        async with (
-            self._reading(archived=archived) as reader,
-            contextlib.aclosing(self._desk.letters(reader, chosen, has_body=has_body)) as letters,
-        ):
-            async for _, letter in letters:
+
+        def look(letter: Letter) -> None:
+            if (most is None or len(found) < most) and chosen.matches(letter):
                 found.append(letter)
-                if len(found) == most:
-                    break
+
+        await self._look(look, archived=archived, has_body=has_body)
         return found
 
     def summary(self, letter: Letter) -> dict[str, Any]:
@@ -164,9 +167,12 @@ class DeadLetters:
         :raises DeadLettersInUseError: as `groups`
         """
         rehearsal = Rehearsal(self.names.queue, service, inbox)
-        async with self._reading() as reader:
-            async for _, letter in self._desk.letters(reader, chosen, has_body=True):
-                await rehearsal.add(letter)
+
+        def look(letter: Letter) -> None:
+            if chosen.matches(letter):
+                rehearsal.add(letter)
+
+        await self._look(look, has_body=True)
         await rehearsal.finish()
         return rehearsal.result
 
@@ -194,16 +200,14 @@ class DeadLetters:
                 chosen=chosen,
                 pace=pace,
                 audit=audit,
+                reading=self._desk.reader,
                 store=storing(
-                    self._desk.publisher.send,
+                    self._desk.writes.send,
                     lambda letter: copies.replayed(letter, exchange, routing_key, audit.run),
                 ),
             )
             audit.result = lambda: asdict(replay.result)
-            over = False
-            while not over:
-                async with await self._desk.reader() as reader:
-                    over = await replay.go_on(reader)
+            await replay.run()
             return replay.result
 
     async def _way_back(self) -> tuple[str, str]:
@@ -258,16 +262,21 @@ class DeadLetters:
         desk = self._desk
         store = None
         if target is not None:
-            store = storing(desk.publisher.send, lambda letter: copies.moved(letter, target))
+            store = storing(desk.writes.send, lambda letter: copies.moved(letter, target))
         details: dict[str, object] = {"filter": chosen.as_fields(), "archived": archived}
         async with desk.working(what, why, details) as audit:
             if archived or target == self.names.archive:
                 await queues.declare_archive(desk.connection, self.names)
-            moving = Moving(queue=self.names.queue, chosen=chosen, audit=audit, store=store)
-            audit.result = lambda: asdict(moving.result)
             queue = self.names.archive if archived else self.names.dead
-            async with await desk.reader(queue) as reader:
-                await moving.run(reader)
+            moving = Moving(
+                queue=self.names.queue,
+                chosen=chosen,
+                audit=audit,
+                reading=functools.partial(desk.reader, queue=queue),
+                store=store,
+            )
+            audit.result = lambda: asdict(moving.result)
+            await moving.run()
             return moving.result
 
     async def edit(
@@ -288,35 +297,23 @@ class DeadLetters:
         desk, names = self._desk, self.names
         async with desk.working("edit", why, {"ids": [which]}) as audit:
             await queues.declare_archive(desk.connection, names)
-            async with await desk.reader() as reader:
-                found, copied = await self._find(reader, which)
-                tag, original = the_one(found, which, names.dead)
+            found = Found(which, names.queue)
+            async with await desk.reader(found.take) as reader:
+                tag, original = found.the_one(names.dead)
                 problem = None if validator is None else validator.problem(original, body)
                 if problem is not None:
                     raise InvalidMessageError(f"the handler does not take the new body: {problem}")
                 copy = copies.edited(original, names.dead, body)
                 await audit.moves([original])
-                if copy.properties.message_id not in copied:
-                    await storing(desk.publisher.send, lambda _: copy)(original)
-                archived = storing(desk.publisher.send, lambda it: copies.moved(it, names.archive))
+                if copy.properties.message_id not in found.copies:
+                    await storing(desk.writes.send, lambda _: copy)(original)
+                archived = storing(desk.writes.send, lambda it: copies.moved(it, names.archive))
                 await archived(original)
                 reader.take_out(tag)
             of = original.message_id or original.ref
             result = Edited(audit.run, copy.properties.message_id, of)
             audit.result = lambda: asdict(result)
             return result
-
-    async def _find(
-        self, reader: Reader, which: str
-    ) -> tuple[list[tuple[int, Letter]], set[str | None]]:
-        """Return the messages of an id or ref, and the ids of all edited copies."""
-        found, copied = [], set()
-        async for tag, letter in self._desk.letters(reader, EVERYTHING, has_body=True):
-            if which in (letter.message_id, letter.ref):
-                found.append((tag, letter))
-            if letter.edited_from is not None:
-                copied.add(letter.message_id)
-        return found, copied
 
     async def audit(self, limit: int = 100) -> list[AuditEntry]:
         """Return the latest entries of who did what, when and why; the oldest of them first.
@@ -329,20 +326,18 @@ class DeadLetters:
             if await queues.find(desk.connection, name) is None:
                 return []
             latest: deque[AuditEntry] = deque(maxlen=most)
-            async with await desk.reader(name) as reader:
-                unread = await reader.ready()
-                while unread:
-                    part = await reader.read(unread)
-                    unread -= len(part)
-                    latest.extend(entry for each in part if (entry := read_entry(each)) is not None)
-            return list(latest)
 
-    @contextlib.asynccontextmanager
-    async def _reading(self, *, archived: bool = False) -> AsyncIterator[Reader]:
-        """Read the dead letter queue or its archive for the block, and change nothing."""
-        async with self._desk.locked():
-            if archived:
-                await queues.declare_archive(self._desk.connection, self.names)
-            queue = self.names.archive if archived else self.names.dead
-            async with await self._desk.reader(queue) as reader:
-                yield reader
+            def take(incoming: Incoming, arrived: bool) -> None:
+                if not arrived and (entry := read_entry(incoming)) is not None:
+                    latest.append(entry)
+
+            async with await desk.reader(take, queue=name):
+                return list(latest)
+
+    async def _look(
+        self, look: Callable[[Letter], None], *, archived: bool = False, has_body: bool = False
+    ) -> None:
+        """Look at each dead letter, or at what is archived, and change nothing."""
+        queue = self.names.archive if archived else self.names.dead
+        if not archived or await queues.find(self._desk.connection, queue) is not None:
+            await self._desk.look(look, queue=queue, has_body=has_body)

@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 from mqkit.broker.connection import Connection
 from mqkit.dead_letters import queues
 from mqkit.dead_letters.audit import Audit, checked_text
-from mqkit.dead_letters.filters import Filter
-from mqkit.dead_letters.letters import Letter, read
+from mqkit.dead_letters.messages.letters import Letter, read
 from mqkit.dead_letters.queues import Names
-from mqkit.dead_letters.reader import Reader
+from mqkit.dead_letters.reader import Reader, Take
+from mqkit.dead_letters.sending import SingleWrites
+from mqkit.drivers.base import Incoming
 from mqkit.errors import MqkitError
 from mqkit.logging.error_reports import log_problem
 from mqkit.logging.error_texts import error_type
@@ -34,6 +35,9 @@ class Desk:
 
     connection: Connection
     publisher: Publisher
+    """For the audit."""
+    writes: SingleWrites
+    """For dead letters."""
     names: Names
     who: str
     masker: Masker
@@ -53,22 +57,35 @@ class Desk:
         finally:
             await held.close()
 
-    async def reader(self, queue: str | None = None) -> Reader:
-        """Open a reader of the dead letter queue, or of another one."""
-        return await Reader.open(self.connection, queue or self.names.dead)
+    async def reader(
+        self, take: Take, first: int | None = None, *, queue: str | None = None
+    ) -> Reader:
+        """Make a reader of the dead letter queue, or of another one.
 
-    async def letters(
-        self, reader: Reader, chosen: Filter, *, has_body: bool = False
-    ) -> AsyncGenerator[tuple[int, Letter]]:
-        """Read all that is in a queue now, and return what is meant, with the tags."""
-        unread = await reader.ready()
-        while unread:
-            part = await reader.read(unread)
-            unread -= len(part)
-            for incoming in part:
-                letter = read(incoming, queue=self.names.queue, has_body=has_body)
-                if chosen.matches(letter):
-                    yield incoming.tag, letter
+        :param take: is given each message
+        :param first: messages that are no arrivals; None is all that are there now
+        """
+        channel = await self.connection.channel()
+        return Reader(channel, queue or self.names.dead, take, first)
+
+    async def look(
+        self,
+        look: Callable[[Letter], None],
+        *,
+        queue: str | None = None,
+        has_body: bool = False,
+    ) -> None:
+        """Look at all that is in the dead letter queue now, or in another one, as `locked`.
+
+        :param look: is given each message
+        """
+
+        def take(incoming: Incoming, arrived: bool) -> None:
+            if not arrived:
+                look(read(incoming, queue=self.names.queue, has_body=has_body))
+
+        async with self.locked(), await self.reader(take, queue=queue):
+            pass
 
     def working(
         self, what: str, why: str, details: dict[str, object]

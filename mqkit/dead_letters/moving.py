@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from mqkit.dead_letters.audit import NAMED, Audit
+from mqkit.dead_letters.audit import Audit
 from mqkit.dead_letters.errors import DeadLetterMoveError
-from mqkit.dead_letters.filters import Filter
-from mqkit.dead_letters.letters import Letter, read
-from mqkit.dead_letters.reader import Reader
+from mqkit.dead_letters.holding import Holding, Store
+from mqkit.dead_letters.messages.filters import Filter
+from mqkit.dead_letters.messages.letters import Letter
+from mqkit.dead_letters.reader import Reader, Take
+from mqkit.drivers.base import Incoming
 from mqkit.errors import InvalidMessageError
 from mqkit.logging.shown import shown
 from mqkit.message import Message
@@ -30,52 +32,56 @@ class Moving:
     """One run over a queue; each message is stored elsewhere before it is taken out."""
 
     def __init__(
-        self,
-        *,
-        queue: str,
-        chosen: Filter,
-        audit: Audit,
-        store: Callable[[Letter], Awaitable[None]] | None,
+        self, *, queue: str, chosen: Filter, audit: Audit, reading: Reading, store: Store | None
     ) -> None:
         """Move nothing yet.
 
         :param queue: whose dead letters they are
+        :param reading: opens a reader of the queue that they are in
         :param store: stores a message elsewhere; None drops it
         """
         self._queue = queue
         self._filter = chosen
         self._audit = audit
+        self._reading = reading
         self._store = store
         self.result = Moved(audit.run)
 
-    async def run(self, reader: Reader) -> None:
+    async def run(self) -> None:
         """Move what is in the queue now and is meant."""
-        unread = self.result.left = await reader.ready()
-        while unread:
-            part = await reader.read(unread)
-            unread -= len(part)
-            meant: list[tuple[int, Letter]] = []
-            for incoming in part:
-                letter = read(incoming, queue=self._queue, has_body=self._store is not None)
-                if self._filter.matches(letter):
-                    meant.append((incoming.tag, letter))
-            for at in range(0, len(meant), NAMED):
-                await self._move(reader, meant[at : at + NAMED])
+        first: int | None = None
+        is_over = False
+        while not is_over:
+            is_over = await self._read_and_move(first)
+            first = self.result.left
 
-    async def _move(self, reader: Reader, letters: list[tuple[int, Letter]]) -> None:
-        await self._audit.moves([letter for _, letter in letters])
-        for tag, letter in letters:
-            if self._store is not None:
+    async def _read_and_move(self, first: int | None) -> bool:
+        """Move what fits into memory; return whether that is all."""
+        holding = Holding(self._queue, self._filter, has_body=self._store is not None)
+
+        def take(incoming: Incoming, arrived: bool) -> None:
+            if not arrived:
+                holding.add(incoming)
+
+        async with await self._reading(take, first) as reader:
+            self.result.left = reader.first
+            while holding:
+                tag, letter = await holding.next(self._audit)
                 reader.check()
-                await self._store(letter)
-            reader.take_out(tag)
-            self.result.moved += 1
-            self.result.left -= 1
+                if self._store is not None:
+                    await self._store(letter)
+                reader.take_out(tag)
+                holding.done()
+                self.result.moved += 1
+                self.result.left -= 1
+        return holding.is_all
 
 
-def storing(
-    send: Callable[[Message], Awaitable[None]], copy: Callable[[Letter], Message]
-) -> Callable[[Letter], Awaitable[None]]:
+Reading = Callable[[Take, int | None], Awaitable[Reader]]
+"""Opens a reader for what takes the messages, and how many of them are no arrivals."""
+
+
+def storing(send: Callable[[Message], Awaitable[None]], copy: Callable[[Letter], Message]) -> Store:
     """Make what publishes a copy of a letter, and waits until it is confirmed."""
 
     async def store(letter: Letter) -> None:

@@ -1,52 +1,77 @@
 """Reads a queue without taking anything out of it, and acks what was moved: nobody else here acks.
 
-What is read stays unacknowledged until the channel closes, by which the broker puts it back in its
-order. A consumer with a prefetch takes a part of the queue and is cancelled; the next one, on the
-same channel, takes the part after that. So the memory that it takes is a part's, and a queue may
-have more messages than a prefetch may count (65,535).
+What is read stays unacknowledged until the channel closes, by which the broker puts it back. A
+quorum queue puts what comes back behind what came back before. So whoever reads a part of it, and
+gives that back, has changed the order; who reads all of it has not (measured on RabbitMQ 4.0.9 and
+4.3.6; https://github.com/rabbitmq/rabbitmq-server/issues/6804). Here all of it is read, always. And
+one consumer's prefetch is for all of it: RabbitMQ then hands it over at once, before the first
+message is on its way, so that a process which is killed while it reads gives all of it back, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from mqkit.broker.connection import Connection
 from mqkit.dead_letters.errors import DeadLettersInUseError
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.logging.shown import shown
 
-FIRST_PART, LEAST_PART, LARGEST_PART = 200, 20, 2_000
-"""Messages that are read at a time: the first time, and at least and at most after that."""
-
-PART_SIZE = 16 * 1024 * 1024
-"""Bytes of bodies that are to be in memory together, as far as the part before foretells."""
+PREFETCH = 65_535
+"""The most messages that a consumer may hold (AMQP 0-9-1, "basic.qos"); more take another one."""
 
 SILENCE = 5.0
-"""Seconds in which a message that the queue has must come."""
+"""Seconds in which another message must come, as long as the queue has some."""
 
 APPLIED = 0.5
 """Seconds until a queue has applied acks: RabbitMQ loses some of a channel that closes at once
 (https://github.com/rabbitmq/rabbitmq-server/issues/10327)."""
 
+Take = Callable[[Incoming, bool], None]
+"""Is given each message as it comes, and whether it arrived after the reading began."""
+
 
 class Reader:
-    """Reads one queue from its head, on a channel of its own."""
+    """Reads one queue on a channel of its own, for the block; arrivals are read as they come."""
 
-    def __init__(self, channel: DriverChannel, queue: str) -> None:
-        """Read nothing yet."""
+    def __init__(
+        self, channel: DriverChannel, queue: str, take: Take, first: int | None = None
+    ) -> None:
+        """Read nothing yet.
+
+        :param first: messages that are no arrivals; None is all that are there now
+        """
         self._channel = channel
         self._queue = queue
+        self._take = take
+        self.first = first or 0
+        self._knows_first = first is not None
+        self._came = 0
         self._acked = False
-        self._part = FIRST_PART
-
-    @classmethod
-    async def open(cls, connection: Connection, queue: str) -> Self:
-        """Open the channel to read on."""
-        return cls(await connection.channel(), queue)
+        self._changed = asyncio.Event()
+        self._error: BaseException | None = None
 
     async def __aenter__(self) -> Self:
+        """Read all that is there.
+
+        :raises DeadLettersInUseError: some of it did not come: somebody else has it, or deleted it
+        :raises ChannelClosedError: the broker closed the channel: what was read is back
+        """
+        try:
+            there = await self.ready()
+            if not self._knows_first:
+                self.first = there
+            self._channel.closed.add_done_callback(lambda _: self._changed.set())
+            await self._channel.qos(PREFETCH)
+            for held in range(0, there + 1, PREFETCH):  # one more than is needed has arrivals
+                await self._until(held)
+                await self._channel.consume(self._queue, self._on_delivery, self._on_cancel)
+            await self._until(there)
+        except BaseException:
+            await self._channel.close()
+            raise
         return self
 
     async def __aexit__(
@@ -55,7 +80,7 @@ class Reader:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give back all that was read and not acked, in its order."""
+        """Give back all that was read and not taken out."""
         if self._acked:
             await asyncio.sleep(APPLIED)
         await self._channel.close()
@@ -64,61 +89,53 @@ class Reader:
         """Count the messages that are in the queue and were not read."""
         return (await self._channel.declare_queue(self._queue, passive=True)).messages
 
-    async def read(self, most: int) -> list[Incoming]:
-        """Read the next messages: so many at most, and a part's at most.
-
-        They are there, or somebody else has taken them.
-
-        :raises DeadLettersInUseError: fewer came
-        :raises ChannelClosedError: the broker closed the channel: what was read is back
-        """
-        wanted = min(most, self._part)
-        if wanted <= 0:
-            return []
-        part: list[Incoming] = []
-        changed = asyncio.Event()
-        cancelled = False
-
-        def take(incoming: Incoming) -> None:
-            part.append(incoming)
-            changed.set()
-
-        def cancel() -> None:
-            nonlocal cancelled
-            cancelled = True
-            changed.set()
-
-        await self._channel.qos(wanted)
-        tag = await self._channel.consume(self._queue, take, cancel)
-        closed = self._channel.closed
-        closed.add_done_callback(lambda _: changed.set())
-        while len(part) < wanted and not cancelled and not closed.done():
-            changed.clear()
-            try:
-                async with asyncio.timeout(SILENCE):
-                    await changed.wait()
-            except TimeoutError:
-                break
-        if not cancelled:
-            await self._channel.cancel(tag)
-        if len(part) < wanted:
-            raise DeadLettersInUseError(
-                f"queue {shown(self._queue)}: of {wanted} messages that it has, {len(part)} came; "
-                "somebody else reads or deletes them at the same time"
-            )
-        size = sum(len(each.body) for each in part) // wanted or 1
-        self._part = min(max(PART_SIZE // size, LEAST_PART), LARGEST_PART)
-        return part
-
     def check(self) -> None:
         """Check that what was read is still held.
 
         :raises ChannelClosedError: the channel is closed, and the broker gives it to others
+        :raises DeadLettersInUseError: the broker cancelled the consumer: the queue was deleted, say
         """
-        if not self._channel.is_open:
+        if self._channel.closed.done():
             raise self._channel.closed.result().error()
+        if self._error is not None:
+            raise self._error
 
     def take_out(self, tag: int) -> None:
         """Take a message out of the queue: it is stored elsewhere, or to be dropped."""
         self._channel.ack(tag)
         self._acked = True
+
+    async def _until(self, count: int) -> None:
+        """Wait until so many have come."""
+        while self._came < count:
+            self.check()
+            before = self._came
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(SILENCE):
+                    await self._changed.wait()
+            except TimeoutError:
+                if self._came == before:
+                    raise self._incomplete(count) from None
+        self.check()
+
+    def _on_delivery(self, incoming: Incoming) -> None:
+        self._came += 1
+        try:
+            self._take(incoming, self._came > self.first)
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for, not in a driver
+            self._error = error
+        self._changed.set()
+
+    def _on_cancel(self) -> None:
+        self._error = DeadLettersInUseError(
+            f"queue {shown(self._queue)} is not readable any more: the broker ended its consumer, "
+            "as it does when a queue is deleted, or its messages were held for too long"
+        )
+        self._changed.set()
+
+    def _incomplete(self, count: int) -> DeadLettersInUseError:
+        return DeadLettersInUseError(
+            f"queue {shown(self._queue)}: of {count} messages that it has, {self._came} came; "
+            "somebody else reads or deletes them at the same time"
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mqkit.codec import DeliveryDecoder
-from mqkit.dead_letters.letters import Letter
+from mqkit.dead_letters.messages.letters import Letter
 from mqkit.errors import ConfigurationError, DecodeError
 from mqkit.message import Delivery
 from mqkit.registration.handler import Handler
@@ -106,7 +106,7 @@ class Rehearsal:
             handled=None if service is None or inbox is None else 0,
         )
 
-    async def add(self, letter: Letter) -> None:
+    def add(self, letter: Letter) -> None:
         """Look at one more message."""
         self.result.meant += 1
         if self._validator is None:
@@ -118,13 +118,13 @@ class Rehearsal:
             self.result.problems.append(Problem(letter.ref, letter.message_id, problem))
         if self._inbox is not None and letter.message_id:
             self._ids.append(letter.message_id)
-            if len(self._ids) >= ASKED:
-                await self.finish()
 
     async def finish(self) -> None:
-        """Ask the inbox about the messages that it was not asked about."""
-        if self._inbox is None or self._validator is None or not self._ids:
+        """Ask the inbox about the messages."""
+        if self._inbox is None or self._validator is None:
             return
-        ids, self._ids = self._ids, []
-        known = await self._inbox.handled(self._validator.handler.name, self._queue, [*set(ids)])
-        self.result.handled = (self.result.handled or 0) + sum(each in known for each in ids)
+        handler = self._validator.handler.name
+        for at in range(0, len(self._ids), ASKED):
+            ids = self._ids[at : at + ASKED]
+            known = await self._inbox.handled(handler, self._queue, [*dict.fromkeys(ids)])
+            self.result.handled = (self.result.handled or 0) + sum(each in known for each in ids)

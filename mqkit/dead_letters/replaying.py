@@ -9,30 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from mqkit.checks import checked
-from mqkit.dead_letters.audit import NAMED, Audit
-from mqkit.dead_letters.filters import Filter
-from mqkit.dead_letters.letters import Letter, read
-from mqkit.dead_letters.reader import Reader
+from mqkit.dead_letters.audit import Audit
+from mqkit.dead_letters.holding import Holding, Store
+from mqkit.dead_letters.messages.filters import Filter
+from mqkit.dead_letters.messages.letters import read
+from mqkit.dead_letters.moving import Reading
+from mqkit.drivers.base import Incoming
 from mqkit.errors import OptionError
-
-READ_AHEAD = 64 * 1024 * 1024
-"""Bytes of bodies that are held to be replayed. Until the whole queue was read, whatever arrives
-in it counts as failed again; after that, what was replayed alone."""
 
 HOLD = 300.0
 """Seconds for which messages are held at most, before all are given back and read again. RabbitMQ
 takes back what nobody has acked for half an hour."""
-
-LOOK_AFTER = 10
-"""Messages after which it looks at what has come back."""
-
-LOOK = 0.2
-"""Seconds between two looks when it waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,124 +79,92 @@ class Replay:
         chosen: Filter,
         pace: Pace,
         audit: Audit,
-        store: Callable[[Letter], Awaitable[None]],
+        reading: Reading,
+        store: Store,
     ) -> None:
         """Replay nothing yet.
 
+        :param queue: where they came from
+        :param reading: opens a reader of the dead letter queue
         :param store: publishes a message to where it came from, and waits until it is confirmed
         """
         self._queue = queue
         self._filter = chosen
         self._pace = pace
         self._audit = audit
+        self._reading = reading
         self._store = store
         self.result = Replayed(audit.run)
         self._next_at = 0.0
-        self._left: int | None = None
         self._counted = 0
         """Messages that arrived since it began and were looked at."""
-        self._tail = 0
+        self._arrived = 0
         """Those of them that this reader has read."""
-        self._unread = 0
-        self._held: deque[tuple[int, Letter]] = deque()
-        self._size = 0
-        """Bytes of the bodies that are held."""
-        self._named = 0
-        """Of those that are held, how many the audit names already."""
-        self._since_look = 0
 
-    async def go_on(self, reader: Reader) -> bool:
-        """Replay until it is done, or stopped, or has held messages for long; True if it is over.
+    async def run(self) -> None:
+        """Replay until it is done or stopped."""
+        first: int | None = None
+        is_over = False
+        while not is_over:
+            is_over = await self._read_and_replay(first)
+            first = self.result.left
 
-        :param reader: at the head of the queue: another one at each call
+    async def _read_and_replay(self, first: int | None) -> bool:
+        """Replay what fits into memory, for as long as it may be held; return whether it is over.
+
+        :param first: messages that were there at the beginning and still are, if that is known
         """
-        self._tail, self._named, self._size = 0, 0, 0
-        self._held.clear()
-        if self._left is None:
-            self._left = await reader.ready()
-        self._unread = self._left
-        end = time.monotonic() + HOLD
-        try:
-            while await self._fill(reader):
+        holding = Holding(self._queue, self._filter)
+        self._arrived = 0
+
+        def take(incoming: Incoming, arrived: bool) -> None:
+            if arrived:
+                self._look_at(incoming)
+            else:
+                holding.add(incoming)
+
+        async with await self._reading(take, first) as reader:
+            self.result.left = reader.first
+            end = time.monotonic() + HOLD
+            while holding:
                 if time.monotonic() > end:
                     return False
-                tag, letter = self._held[0]
-                await self._replay(reader, tag, letter)
-                if await self._is_to_stop(reader):
+                tag, letter = await holding.next(self._audit)
+                await self._wait()
+                reader.check()
+                await self._store(letter)
+                reader.take_out(tag)
+                holding.done()
+                self.result.replayed += 1
+                self.result.left -= 1
+                if self._is_to_stop():
                     return True
-            await self._watch(reader)
-            return True
-        finally:
-            self.result.left = self._left
+            if holding.is_all and self.result.replayed:
+                await asyncio.sleep(self._pace.watch)
+                reader.check()
+            return holding.is_all
 
-    async def _fill(self, reader: Reader) -> bool:
-        """Read ahead; return whether there is something to replay."""
-        while self._unread and (self._size < READ_AHEAD or not self._held):
-            for incoming in await reader.read(self._unread):
-                self._unread -= 1
-                letter = read(incoming, queue=self._queue, has_body=True)
-                if letter.replay != self.result.run and self._filter.matches(letter):
-                    self._held.append((incoming.tag, letter))
-                    self._size += letter.size
-        return bool(self._held)
-
-    async def _replay(self, reader: Reader, tag: int, letter: Letter) -> None:
-        if not self._named:
-            next_ones = [each for _, each in list(self._held)[:NAMED]]
-            await self._audit.moves(next_ones)
-            self._named = len(next_ones)
+    async def _wait(self) -> None:
+        """Wait until the next one may be replayed."""
         now = time.monotonic()
         if self._next_at > now:
             await asyncio.sleep(self._next_at - now)
         self._next_at = max(self._next_at, now - 1 / self._pace.rate) + 1 / self._pace.rate
-        reader.check()
-        await self._store(letter)
-        reader.take_out(tag)
-        self._held.popleft()
-        self._size -= letter.size
-        self._named -= 1
-        self._since_look += 1
-        assert self._left is not None
-        self._left -= 1
-        self.result.replayed += 1
 
-    async def _is_to_stop(self, reader: Reader) -> bool:
-        if self._since_look < LOOK_AFTER and 1 / self._pace.rate < LOOK:
-            return False
-        self._since_look = 0
-        failed = await self._failed(reader)
-        done = self.result.replayed
+    def _look_at(self, incoming: Incoming) -> None:
+        """Count a message that arrived, if it was replayed by this run and has failed again."""
+        self._arrived += 1
+        if self._arrived > self._counted:  # an earlier reader has not seen it
+            self._counted += 1
+            letter = read(incoming, queue=self._queue)
+            self.result.came_back += letter.replay == self.result.run
+
+    def _is_to_stop(self) -> bool:
+        done, failed = self.result.replayed, self.result.came_back
         if done < self._pace.at_least or failed < self._pace.stop_at * done:
             return False
-        exactly = "" if self._unread == 0 else ", if all that arrived meanwhile is of it"
         self.result.stopped = (
-            f"of {done} replayed messages {failed} failed again{exactly}: "
-            f"{failed / done:.0%}, where it stops at {self._pace.stop_at:.0%}"
+            f"of {done} replayed messages {failed} failed again: {failed / done:.0%}, where it "
+            f"stops at {self._pace.stop_at:.0%}"
         )
         return True
-
-    async def _failed(self, reader: Reader) -> int:
-        """Count what has failed again: exactly, once the whole queue was read."""
-        ready = await reader.ready()
-        if self._unread:
-            arrived = ready - self._unread + self._tail - self._counted
-            return self.result.came_back + max(arrived, 0)
-        while ready > 0:
-            for incoming in await reader.read(ready):
-                ready -= 1
-                self._tail += 1
-                if self._tail > self._counted:
-                    self._counted += 1
-                    letter = read(incoming, queue=self._queue)
-                    self.result.came_back += letter.replay == self.result.run
-        return self.result.came_back
-
-    async def _watch(self, reader: Reader) -> None:
-        end = time.monotonic() + self._pace.watch
-        if not self.result.replayed:
-            return
-        while True:
-            await self._failed(reader)
-            if (left := end - time.monotonic()) <= 0:
-                return
-            await asyncio.sleep(min(left, LOOK))

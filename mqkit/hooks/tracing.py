@@ -97,7 +97,9 @@ def checked_tracing(tracing: object, option: str) -> MessageTracing | None:
     :param option: what an error calls it
     :raises ConfigurationError: it is something else
     """
-    if tracing is None or isinstance(tracing, MessageTracing):
+    if tracing is None:
+        return None
+    if isinstance(tracing, MessageTracing) and not isinstance(tracing, type):
         return tracing
     raise ConfigurationError(
         f"{option} takes Tracing(...) of mqkit.observability.tracing, not {shown(tracing)}"

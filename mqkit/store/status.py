@@ -101,7 +101,7 @@ async def handled_ids(
     :raises StoreUnavailableError: the database is away
     """
     ids = [each for each in message_ids if each and writable(each) == each]
-    async with database.reading() as connection:
+    async with database.transaction(beside=True) as connection:
         rows = await database.dialect.find_inbox(connection, ids, consumer)
     # A row of another id may have the same hash.
     return {row[0] for row in rows}.intersection(ids)

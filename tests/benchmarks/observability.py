@@ -1,12 +1,17 @@
-"""What watching a service costs: the handled rate with metrics, beside the rate without.
+"""What watching a service costs: the handled rate with metrics and traces, beside that without.
 
-    python -m tests.benchmarks.observability [--rounds 9] [--messages 6000] [--json PATH]
+    python -m tests.benchmarks.observability [--rounds 9] [--messages 6000] [--store] [--json PATH]
 
 In one process on one broker, in short slices that take turns, each of which fills a queue and has
-it handled by a handler that does nothing: a handler that works makes every share smaller. Told are
+it handled by a handler that does nothing: a handler that works makes every share smaller. With
+`--store` it does the least that one with a transaction does: an insert in a SQLite file. Told are
 the medians of the rounds: the rate on the clock, the processor time of a message, and both as a
 ratio to the slice without anything of the same round. What else the machine does is in the rate
 for the most part, and in the processor time for a small one.
+
+Traces are sampled at 10 %: one of ten messages comes with a context that is, all of them with one.
+Their spans go by OpenTelemetry's batches to an exporter that drops them; a real one costs more, for
+those that are sampled.
 
 Exit codes: 0 each costs as little as it may; 1 one costs more, or there is no broker.
 """
@@ -15,15 +20,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import gc
 import json
 import os
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+from sqlalchemy import text
 
 from mqkit import (
     BrokerUrl,
@@ -39,11 +51,20 @@ from mqkit import (
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import declare
 from mqkit.observability.metrics import Metrics
+from mqkit.observability.tracing import Tracing
+from mqkit.publishing.lifetime import Options
+from mqkit.store import Store, Transaction
 from mqkit.testing.brokers.finder import find_brokers, start
 from tests.benchmarks.side_by_side.room import Room, own_vhost
 from tests.benchmarks.side_by_side.systems.base import PREFETCH, WINDOW, Job, Meter, Order
 
 ROUNDS, MESSAGES = 9, 6000
+
+CREATE = text("CREATE TABLE IF NOT EXISTS watched (id TEXT, amount TEXT)")
+INSERT = text("INSERT INTO watched VALUES (:id, :amount)")
+
+SAMPLED = 0.1
+"""The share of the messages whose spans are kept."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +77,34 @@ class Watched:
     """Makes options of the `Service`."""
     runtime: Callable[[], Mapping[str, Any]] = dict
     """Makes options of its `Runtime`."""
+    publisher: Callable[[], Options] = Options
+    """Makes options of the `Publisher` that fills the queue, which is not measured."""
+
+
+class Dropping(SpanExporter):
+    """Exports spans to nowhere."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Drop them."""
+        return SpanExportResult.SUCCESS
+
+
+@functools.cache
+def sampled() -> Tracing:
+    """Make what traces one of ten messages, once: its batches are exported by a thread."""
+    provider = TracerProvider(sampler=ParentBasedTraceIdRatio(SAMPLED))
+    provider.add_span_processor(BatchSpanProcessor(Dropping()))
+    return Tracing(provider)
 
 
 WAYS: dict[str, Watched] = {
     "nothing": Watched(0.0),
     "metrics": Watched(0.05, runtime=lambda: {"observer": Metrics()}),
+    "tracing": Watched(
+        0.15,
+        service=lambda: {"tracing": sampled()},
+        publisher=lambda: {"tracing": sampled()},
+    ),
 }
 """What is measured, the first one as what the others are compared with."""
 
@@ -88,7 +132,7 @@ def _ratio(some: Sequence[float], others: Sequence[float]) -> float:
 
 
 async def measure(
-    room: Room, ways: Mapping[str, Watched], rounds: int, messages: int
+    room: Room, ways: Mapping[str, Watched], rounds: int, messages: int, *, has_store: bool = False
 ) -> dict[str, dict[str, float]]:
     """Measure all ways in turn; who comes first changes."""
     found = {name: Measured() for name in ways}
@@ -97,7 +141,8 @@ async def measure(
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
             with room.queue(f"watched-{name}") as queue:
-                meter = await _handle(Job(room.url, queue, messages), ways[name])
+                handle = _handle_in_store if has_store else _handle
+                meter = await handle(Job(room.url, queue, messages), ways[name])
             if number:  # the first one warms up
                 found[name].rates.append(meter.rate)
                 found[name].costs.append(meter.cost)
@@ -105,6 +150,7 @@ async def measure(
 
 
 async def _handle(job: Job, way: Watched) -> Meter:
+    """Measure a handler that does nothing."""
     done = asyncio.Event()
     meter = Meter(job, done.set)
     service = Service("watched", retry=Retry.never(), **way.service())
@@ -113,11 +159,35 @@ async def _handle(job: Job, way: Watched) -> Meter:
     async def handle(order: Order) -> None:
         meter.handled(order)
 
+    await _run(job, way, service, done)
+    return meter
+
+
+async def _handle_in_store(job: Job, way: Watched) -> Meter:
+    """Measure a handler that inserts a row."""
+    done = asyncio.Event()
+    meter = Meter(job, done.set)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(f"sqlite:///{folder}/store.sqlite")
+        service = Service("watched", retry=Retry.never(), store=store, **way.service())
+
+        @service.handler(Queue(job.queue), prefetch=PREFETCH)
+        async def handle(order: Order, transaction: Transaction) -> None:
+            if not meter.start:  # it is the first
+                await transaction.execute(CREATE)
+            await transaction.execute(INSERT, {"id": order.id, "amount": str(order.amount)})
+            meter.handled(order)
+
+        await _run(job, way, service, done)
+    return meter
+
+
+async def _run(job: Job, way: Watched, service: Service, done: asyncio.Event) -> None:
     url = BrokerUrl.parse(job.url)
     connection = Connection(url, name="watched", driver=drivers.named("pika"))
     await connection.open(15)
     await declare(connection.channel, service.topology)
-    publisher = Publisher.on(connection)
+    publisher = Publisher.on(connection, **way.publisher())
     outgoing = (Outgoing("", job.queue, order) for order in job.orders())
     async for result in publisher.publish_many(outgoing, window=WINDOW):
         if result.error is not None:
@@ -127,7 +197,6 @@ async def _handle(job: Job, way: Watched) -> Meter:
     gc.collect()
     async with Runtime(service, url, driver=drivers.named("pika"), **way.runtime()):
         await done.wait()
-    return meter
 
 
 def lines(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -154,12 +223,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.observability")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--messages", type=int, default=MESSAGES, help="of each slice")
+    parser.add_argument("--store", action="store_true", help="handle in a transaction")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     options = parser.parse_args(argv)
     try:
         with start(find_brokers(os.environ)[0]) as broker, own_vhost(broker) as url:
             room = Room(broker, url)
-            measured = asyncio.run(measure(room, WAYS, options.rounds, options.messages))
+            measured = asyncio.run(
+                measure(room, WAYS, options.rounds, options.messages, has_store=options.store)
+            )
     except MqkitError as error:
         sys.stderr.write(f"{error}\n")
         return 1

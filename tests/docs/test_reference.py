@@ -17,6 +17,8 @@ SHOWN = set(re.findall(r"^::: (\S+)$", REFERENCE, re.MULTILINE))
     "module",
     [
         "mqkit",
+        "mqkit.capacity",
+        "mqkit.observability.tracing",
         "mqkit.asyncapi",
         "mqkit.dead_letters",
         "mqkit.logging",

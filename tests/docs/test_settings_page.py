@@ -48,8 +48,8 @@ OPTIONS: Mapping[str, Callable[..., Any]] = {
     "Buckets": Buckets,
 }
 
-FOR_TESTS = {"clock"}
-"""Options that only tests give."""
+FOR_TESTS = {"clock", "machine"}
+"""Options that only tests and simulations give."""
 
 UNITS = {"days": 86_400, "MiB": 2**20, "KiB": 2**10}
 
@@ -132,6 +132,7 @@ COMMANDS = [
     "asyncapi describe",
     "asyncapi diff",
     "broker",
+    "capacity",
     *(
         f"dead-letters {each}"
         for each in ("archive", "audit", "drop", "edit", "list", "replay", "restore", "show")

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from sqlalchemy import text
 
 from mqkit import BrokerUrl, Queue, Retry, Runtime, Service
-from mqkit.dead_letters import DeadLetters, Filter
+from mqkit.dead_letters import EVERYTHING, DeadLetters, Filter
+from mqkit.errors import ChannelClosedError
 from mqkit.outcome import Ack
 from mqkit.store import Store, Transaction
 from mqkit.testing.brokers.broker import Broker
@@ -131,3 +132,72 @@ async def test_a_replay_of_ten_thousand_is_killed_twice(
 ) -> None:
     """The same with ten thousand dead letters, six thousand of which are replayed."""
     await killed_twice(broker, name, tmp_path, 10_000, 2_000)
+
+
+async def test_a_listing_that_is_killed_keeps_the_order(
+    rabbitmq: Broker, name: str, tmp_path: Path
+) -> None:
+    """RabbitMQ gives a killed reader's messages back as a whole, and so in their order.
+
+    (The embedded broker hands out what the socket takes, and may not.)
+    """
+    count = 3_000
+    async with connected(rabbitmq.url) as client:
+        await fill(client, name, [b"1"] * count)
+        async with DeadLetters(rabbitmq.url, name, who="ann") as letters:
+            await letters.groups()  # so that all of them came back once
+            for _ in range(2):
+                process = Command(
+                    ["dead-letters", "list", name], env={**os.environ, "MQKIT_URL": rabbitmq.url}
+                )
+                await eventually(lambda: _is_empty(client, f"{name}.dead"))
+                process.kill()
+                process.wait()
+                await eventually(lambda: _has(client, f"{name}.dead", count))
+            listed = [each.message_id for each in await letters.letters()]
+    assert listed == [f"m-{n}" for n in range(count)]
+
+
+async def _has(client: Client, queue: str, count: int) -> bool:
+    return await client.messages(queue) == count
+
+
+async def test_an_archiving_that_is_killed_loses_nothing(
+    broker: Broker, name: str, tmp_path: Path
+) -> None:
+    """Each message is in one queue or the other, and the next run moves the rest."""
+    count = 400
+    everything = [f"m-{n}" for n in range(count)]
+    async with connected(broker.url) as client:
+        await fill(client, name, [b"1"] * count)
+        process = Command(
+            ["dead-letters", "archive", name, "--all", "--why", "a test"],
+            env={**os.environ, "MQKIT_URL": broker.url},
+        )
+        await eventually(lambda: _holds(client, f"{name}.dead.archive", 50))
+        process.kill()
+        process.wait()
+        async with DeadLetters(broker.url, name, who="ann") as letters:
+            there = await letters.letters()
+            archived = await letters.letters(archived=True)
+            assert {each.message_id for each in (*there, *archived)} == set(everything)
+            assert len(there) + len(archived) <= count + TWICE
+            await letters.archive(EVERYTHING, why="again")
+            entries = await letters.audit()
+        found = [
+            each.properties.message_id for each in await client.take_all(f"{name}.dead.archive")
+        ]
+    assert set(found) == set(everything)
+    assert len(found) <= count + TWICE
+    runs: dict[str, list[str]] = {each.run: [] for each in entries}
+    for each in entries:
+        runs[each.run].append(each.stage)
+    killed, again = runs.values()
+    assert (killed[-1], again[-1]) == ("moves", "ended")
+
+
+async def _holds(client: Client, queue: str, count: int) -> bool:
+    try:
+        return await client.messages(queue) >= count
+    except ChannelClosedError:
+        return False  # it is not declared yet

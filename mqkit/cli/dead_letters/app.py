@@ -27,7 +27,7 @@ from mqkit.cli.dead_letters.options import (
 )
 from mqkit.cli.dead_letters.replaying import replay
 from mqkit.dead_letters import DeadLetterNotFoundError, DeadLetters, Filter
-from mqkit.dead_letters.view import masked
+from mqkit.dead_letters.messages.view import masked
 from mqkit.errors import OptionError
 from mqkit.logging.masking import DEFAULT
 from mqkit.logging.shown import shown

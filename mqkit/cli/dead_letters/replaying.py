@@ -32,7 +32,7 @@ from mqkit.cli.dead_letters.options import (
 from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.options import seconds_option
 from mqkit.dead_letters import DeadLetters, Filter, Inbox, Pace, Rehearsed
-from mqkit.dead_letters.view import masked
+from mqkit.dead_letters.messages.view import masked
 from mqkit.errors import OptionError
 from mqkit.logging.masking import DEFAULT
 from mqkit.registration.service import Service

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mqkit.dead_letters import AuditEntry, Group, Rehearsed, Replayed
-from mqkit.dead_letters.view import masked
+from mqkit.dead_letters.messages.view import masked
 from mqkit.logging.masking import Masker
 from mqkit.logging.shown import shown
 

@@ -34,6 +34,10 @@ OLDEST = 30 * 86_400.0
 AHEAD = 60.0
 """Seconds by which clocks may differ; a timestamp that is further ahead tells nothing."""
 
+LATER = 2.0
+"""Seconds by which a publisher's timestamp is after the broker's where the message was published
+later, and not only by another clock."""
+
 STAMP = "timestamp_in_ms"
 """The header that a broker writes whose operator has configured it
 (https://www.rabbitmq.com/docs/message-interceptors): milliseconds of the broker's clock."""
@@ -213,7 +217,12 @@ class Metrics(Observer):
         timestamp = properties.timestamp
         stamp = properties.headers.get(STAMP) if properties.headers else None
         if isinstance(stamp, int):
-            waited = began - stamp / 1000
+            published = stamp / 1000
+            # The broker stamps what is published later as it comes, and not when it is due.
+            is_held = timestamp is not None and timestamp.timestamp() - published > LATER
+            if timestamp is not None and is_held:
+                published = timestamp.timestamp()
+            waited = began - published
         elif timestamp is None:
             return
         else:

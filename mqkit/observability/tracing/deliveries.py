@@ -6,7 +6,10 @@ Of one message they are:
       receive                    from when it came until its turn
       process                    a run of the handler, one for each attempt
         (what the handler does)
-        settle                   ack, retry, dead letter: until its copy is confirmed
+        settle                   retry, dead letter, reply, requeue: until its copy is confirmed
+
+An ack is no span of its own: it is written together with others at the end of the loop's turn, and
+would be seen to take no time. That a message was acked is said by its `process`.
 
 A batch is one `process`, a trace of its own that is linked to the context of each message; their
 `receive` and `settle` belong to their own traces.
@@ -14,7 +17,7 @@ A batch is one `process`, a trace of its own that is linked to the context of ea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from opentelemetry import trace
@@ -45,7 +48,7 @@ MAX_LINKS = 128
 class Received:
     """What is known of the trace of a delivery (`mqkit.message.DeliveryTrace`)."""
 
-    __slots__ = ("arrived", "context", "is_recorded", "propagation", "run")
+    __slots__ = ("_propagation", "_run", "arrived", "context", "is_recorded")
 
     def __init__(self, arrived: int) -> None:
         """Belong to no run yet.
@@ -55,24 +58,46 @@ class Received:
         self.arrived = arrived
         self.context: Context | None = None
         """Of its last run, or of the message where that was of a batch; None before the first."""
-        self.run: SpanContext = INVALID_SPAN_CONTEXT
         self.is_recorded = False
-        self.propagation: Propagation | None = None
+        self._run: SpanContext | None = None
+        self._propagation: Propagation | None = None
+
+    def goes_on(
+        self, context: Context, propagation: Propagation, run: SpanContext | None = None
+    ) -> None:
+        """Note a run.
+
+        :param run: its span, where that is another one than the context's
+        """
+        self.context = context
+        self._propagation = propagation
+        self._run = run
+
+    @property
+    def run(self) -> SpanContext:
+        """The span of its last run; an invalid one before the first."""
+        if self._run is not None:
+            return self._run
+        if self.context is None:
+            return INVALID_SPAN_CONTEXT
+        return trace.get_current_span(self.context).get_span_context()
 
     @property
     def trace_id(self) -> str:
         """The trace that its last run belongs to, as 32 hexadecimal digits; '' before the first."""
-        return f"{self.run.trace_id:032x}" if self.run.is_valid else ""
+        run = self.run
+        return f"{run.trace_id:032x}" if run.is_valid else ""
 
     @property
     def span_id(self) -> str:
         """The span of its last run, as 16 hexadecimal digits."""
-        return f"{self.run.span_id:016x}" if self.run.is_valid else ""
+        run = self.run
+        return f"{run.span_id:016x}" if run.is_valid else ""
 
     def carry(self, headers: Mapping[str, HeaderValue]) -> None:
         """Put the context of its last run into the headers of a reply, a dict of its own."""
-        if self.propagation is not None and self.context is not None:
-            self.propagation.inject(self.context, headers)
+        if self._propagation is not None and self.context is not None:
+            self._propagation.inject(self.context, headers)
 
 
 def received_of(delivery: Delivery) -> Received:
@@ -92,21 +117,30 @@ class DeliverySpans:
 
     def processing(self, handler: str, dispatch: Dispatch) -> Dispatch:
         """Wrap what runs a handler for one message; see `Tracing`."""
+        unsampled = self._propagation.unsampled
 
         async def process(delivery: Delivery) -> Outcome:
-            span, context = self._begin(handler, delivery)
+            span: Span | None = None
+            context = unsampled(delivery.properties.headers)
+            if context is None:
+                span, context = self._begin(handler, delivery)
+            else:
+                received_of(delivery).goes_on(context, self._propagation)
             token = attach(context)
             try:
                 outcome = await dispatch(delivery)
             except GeneratorExit:  # of another context: Python throws this coroutine away
-                self._spans.end(span)
+                if span is not None:
+                    self._spans.end(span)
                 raise
             except BaseException as error:
                 detach(token)
-                self._spans.end(span, error)
+                if span is not None:
+                    self._spans.end(span, error)
                 raise
             detach(token)
-            self._end(span, outcome)
+            if span is not None:
+                self._end(span, outcome)
             return outcome
 
         return process
@@ -135,11 +169,7 @@ class DeliverySpans:
     def settling(self, handler: str, settle: Settle) -> Settle:
         """Wrap what carries out outcomes; see `Tracing`."""
 
-        async def traced(delivery: Delivery, outcome: Outcome) -> None:
-            received = received_of(delivery)
-            if not received.is_recorded:
-                await settle(delivery, outcome)
-                return
+        async def traced(delivery: Delivery, received: Received, outcome: Outcome) -> None:
             span, context = self._begin_settling(handler, delivery, received, outcome)
             token = attach(context)
             try:
@@ -154,14 +184,28 @@ class DeliverySpans:
             detach(token)
             self._spans.end(span)
 
-        return traced
+        def settled(delivery: Delivery, outcome: Outcome) -> Awaitable[None]:
+            received = delivery.trace
+            if (
+                isinstance(received, Received)
+                and received.is_recorded
+                and not _is_ack(delivery, outcome)
+            ):
+                return traced(delivery, received, outcome)
+            return settle(delivery, outcome)
+
+        return settled
 
     def settling_at_once(self, handler: str, settle: SettleAtOnce) -> SettleAtOnce:
         """Wrap what carries out outcomes without a wait; see `Tracing`."""
 
         def traced(delivery: Delivery, outcome: Ack | Requeue | Lost) -> None:
-            received = received_of(delivery)
-            if not received.is_recorded:
+            received = delivery.trace
+            if (
+                not isinstance(received, Received)
+                or not received.is_recorded
+                or _is_ack(delivery, outcome)
+            ):
                 settle(delivery, outcome)
                 return
             span, _ = self._begin_settling(handler, delivery, received, outcome)
@@ -199,15 +243,13 @@ class DeliverySpans:
             conventions.name(operation, delivery.queue),
             conventions.kind(operation),
             message,
-            self._of(operation, handler, delivery),
+            self._of(operation, handler, delivery) | of_received(delivery),
+            links=link_to(message),
         )
         context = trace.set_span_in_context(span, message)
-        received.run, received.context = span.get_span_context(), context
-        received.propagation = self._propagation
+        received.goes_on(context, self._propagation)
         received.is_recorded = span.is_recording()
         if received.is_recorded:
-            self._spans.add(span, of_received(delivery))
-            self._spans.link(span, message)
             self._tell_wait(handler, delivery, received, message)
         return span, context
 
@@ -252,8 +294,7 @@ class DeliverySpans:
         )
         for delivery, context in zip(deliveries, contexts, strict=True):
             received = received_of(delivery)
-            received.run, received.context = span.get_span_context(), context
-            received.propagation = self._propagation
+            received.goes_on(context, self._propagation, span.get_span_context())
             received.is_recorded = True  # or not, as its own trace says
             self._tell_wait(handler, delivery, received, context)
         return span, trace.set_span_in_context(span, Context())
@@ -262,6 +303,11 @@ class DeliverySpans:
         return self._conventions.of_delivery(
             operation, handler, delivery.queue, delivery.exchange, delivery.routing_key
         )
+
+
+def _is_ack(delivery: Delivery, outcome: Outcome) -> bool:
+    """Tell whether an outcome is an ack alone, and no reply before it."""
+    return type(outcome) is Ack and not delivery.properties.reply_to
 
 
 def _said(outcome: Outcome) -> Attributes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -36,6 +36,14 @@ _PARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII
 
 _EMPTY = Context()
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+
+
+_EVEN = frozenset("02468ace")
+
+
+def is_dropped(parent: HeaderValue) -> TypeGuard[str]:
+    """Tell whether a `traceparent` says that its trace is not kept: by the lowest bit (3.2.2.5)."""
+    return isinstance(parent, str) and parent[-1:] in _EVEN
 
 
 class _Getter(Getter[Mapping[str, HeaderValue]]):
@@ -95,6 +103,18 @@ class Propagation:
             text = "the headers of a message have no trace context that can be read"
             log_error(logger, logging.DEBUG, text, error=error)
             return _EMPTY
+
+    def unsampled(self, headers: Mapping[str, HeaderValue]) -> Context | None:
+        """Return the context that headers carry if whoever began its trace does not keep it.
+
+        None is everything else: no context, one that is kept, or one that `extract` must read.
+        """
+        parent = headers.get(TRACEPARENT)
+        if not self._is_plain or not is_dropped(parent) or TRACESTATE in headers:
+            return None
+        parts = _PARENT.fullmatch(parent)
+        context = _EMPTY if parts is None else _remote(*parts.groups())
+        return context or None
 
     def inject(self, context: Context, headers: Mapping[str, HeaderValue]) -> None:
         """Put a context into headers, a dict; what is there under its names stays."""

@@ -6,9 +6,8 @@ written may. What they raise is logged, and the message goes on without its span
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -72,37 +71,29 @@ class Spans:
 
         :param more: attributes that were not known at its begin
         """
-        with self._kept_in():
-            if span.is_recording():
-                if more:
-                    span.set_attributes(more)
-                if error is not None:
-                    span.set_attribute("error.type", error_type(error))
-                    span.set_status(Status(StatusCode.ERROR, self._said(error)))
+        try:
+            if error is not None and span.is_recording():
+                span.set_attribute("error.type", error_type(error))
+                span.set_status(Status(StatusCode.ERROR, self._said(error)))
+            if more is not None:
+                for name, value in more.items():  # one or two: `set_attributes` costs more
+                    span.set_attribute(name, value)
             span.end()
-
-    def add(self, span: Span, attributes: Attributes) -> None:
-        """Give a span more attributes."""
-        with self._kept_in():
-            span.set_attributes(attributes)
+        except Exception as failure:  # noqa: BLE001 - a processor of the application's
+            self._log_failure(failure)
 
     def link(self, span: Span, context: Context) -> None:
         """Link a span to the one of another context, if that has any."""
         linked = get_current_span(context).get_span_context()
         if linked.is_valid:
-            with self._kept_in():
+            try:
                 span.add_link(linked)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._log_failure(error)
 
     def _said(self, error: BaseException) -> str:
         """Say of an error what a log would, secrets masked."""
         return self._reports.of(error, keeps_text=is_instruction(error)).words()
-
-    @contextlib.contextmanager
-    def _kept_in(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - a processor of the application's
-            self._log_failure(error)
 
     def _log_failure(self, error: Exception) -> None:
         # Once: it would be a line for each message.

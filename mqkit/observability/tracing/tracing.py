@@ -18,7 +18,7 @@ from mqkit.logging.error_reports import REPORTS, ErrorReports
 from mqkit.message import Delivery, Message
 from mqkit.observability.tracing.attributes import Conventions, Operation, of_message
 from mqkit.observability.tracing.deliveries import DeliverySpans, Received
-from mqkit.observability.tracing.propagation import Propagation
+from mqkit.observability.tracing.propagation import TRACEPARENT, Propagation, is_dropped
 from mqkit.observability.tracing.spans import Publishing, Spans, link_to
 
 SCOPE = "mqkit"
@@ -34,6 +34,9 @@ class Tracing:
     in the process before (receive), and what became of it (settle). The context goes along in the
     message's headers, and stays there over retries, the outbox, partitions, dead letters and
     replays. A run belongs to the trace of its message; the run of a batch is linked to each.
+
+    A message whose context says that its trace is not kept makes no spans here, whatever this
+    process would sample; the context goes on with it.
 
     What is in a span: names of exchanges, queues, handlers, routing keys and message ids, and of an
     error what the service's log says of it, secrets masked. No body, and no header.
@@ -108,11 +111,9 @@ class Tracing:
             conventions.name(operation, exchange or key),
             conventions.kind(operation, is_created=not is_created),
             parent,
-            conventions.of_publish(operation, exchange, key),
+            conventions.of_publish(operation, exchange, key) | of_message(message),
             links=links,
         )
-        if span.is_recording():
-            self._spans.add(span, of_message(message))
         if not is_created:
             self._propagation.inject(trace.set_span_in_context(span, parent), headers)
         return Publishing(self._spans, span, self._propagation)
@@ -128,16 +129,16 @@ class Tracing:
             conventions.name(operation, message.exchange or message.routing_key),
             conventions.kind(operation),
             parent,
-            conventions.of_publish(operation, message.exchange, message.routing_key),
+            conventions.of_publish(operation, message.exchange, message.routing_key)
+            | of_message(message),
         )
-        if span.is_recording():
-            self._spans.add(span, of_message(message))
         self._propagation.inject(trace.set_span_in_context(span, parent), headers)
         self._spans.end(span)
 
     def received(self, delivery: Delivery) -> None:
         """Note that a delivery has come, and waits for its turn."""
-        delivery.trace = Received(time.time_ns())
+        if not is_dropped(delivery.properties.headers.get(TRACEPARENT)):
+            delivery.trace = Received(time.time_ns())
 
     def processing(self, handler: str, dispatch: Dispatch) -> Dispatch:
         """Wrap what runs a handler for one message, so that each run is a span."""

@@ -54,12 +54,22 @@ async def declare(client: Client, queue: Queue) -> None:
             await channel.declare_queue(each.name, arguments=each.declared_arguments())
 
 
-async def fill(client: Client, queue: str, bodies: Sequence[bytes], secret: str = "") -> None:
+async def fill(
+    client: Client,
+    queue: str,
+    bodies: Sequence[bytes],
+    secret: str = "",
+    *,
+    declared: bool = False,
+) -> None:
     """Put dead letters of five kinds in turn into a queue's dead letter queue, in this order.
 
     Their ids are `m-0` and on.
+
+    :param declared: whether the queues are there already
     """
-    await declare(client, Queue(queue))
+    if not declared:
+        await declare(client, Queue(queue))
     kinds = [failed(kind, queue, secret) for kind in range(len(KINDS))]
 
     async def publish(number: int, body: bytes) -> None:

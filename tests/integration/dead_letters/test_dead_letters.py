@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
@@ -20,11 +19,17 @@ from mqkit.dead_letters import (
     Filter,
     NotADeadLetterQueueError,
     Pace,
+    holding,
+    queues,
+    reader,
+    replaying,
 )
-from mqkit.errors import InvalidMessageError
+from mqkit.dead_letters.queues import Names
+from mqkit.errors import BrokerError, InvalidMessageError
 from mqkit.message import Message, Properties
 from mqkit.store import Store, Transaction
 from mqkit.testing.brokers.broker import Broker
+from mqkit.testing.proxy import TcpProxy
 from tests.integration.dead_letters.support import SECRETS, declare, failed, fill
 from tests.support import Client, connected, eventually
 
@@ -307,10 +312,10 @@ async def test_equal_and_missing_ids_are_told_apart_by_their_refs(
 
 
 async def test_a_rehearsal_knows_what_the_inbox_would_skip(
-    broker: Broker, name: str, tmp_path: Path
+    mqkit_broker: Broker, name: str, database: str
 ) -> None:
     """Before anything is replayed it says which were handled, and which do not validate."""
-    store = Store(f"sqlite:///{tmp_path / 'db'}")
+    broker, store = mqkit_broker, Store(database)
     service = Service(name, retry=Retry.never(), store=store)
 
     @service.handler(Queue(name))
@@ -349,6 +354,94 @@ async def test_no_listing_has_a_secret(broker: Broker, name: str) -> None:
             entries = await letters.audit()
     shown = json.dumps([told, [(each.why, each.details) for each in entries]])
     assert not [each for each in SECRETS if each in shown]
+
+
+@pytest.mark.parametrize("limit", ["HOLD", "MOST_HELD", "PREFETCH"])
+async def test_a_replay_in_parts_is_the_same(
+    broker: Broker, name: str, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given back and read again on the way, or by several consumers, it keeps order and watch."""
+    if limit == "HOLD":
+        monkeypatch.setattr(replaying, "HOLD", 0.1)
+    if limit == "MOST_HELD":
+        monkeypatch.setattr(holding, "MOST_HELD", 400)
+    if limit == "PREFETCH":
+        monkeypatch.setattr(reader, "PREFETCH", 35)
+    numbers: list[int] = []
+    service = Service(name, retry=Retry.never())
+
+    @service.handler(Queue(name), concurrency=1)
+    async def take(order: Order) -> None:
+        numbers.append(order.n)
+        if order.n % 20 == 0:
+            raise Reject("not yet")
+
+    async with connected(broker.url) as client:
+        await fill(client, name, bodies(100))
+        async with (
+            DeadLetters(broker.url, name, who="ann") as letters,
+            Runtime(service, BrokerUrl.parse(broker.url)),
+        ):
+            meant = Filter(headers={"mqkit-error-type": "ZeroDivisionError"})
+            others = await letters.archive(meant, why="not these")
+            assert (others.moved, others.left) == (20, 80)
+            done = await letters.replay(why="a test", pace=Pace(rate=200, stop_at=0.3, watch=1))
+            assert (done.replayed, done.came_back, done.left) == (80, 5, 0), done
+            left = [each.message_id for each in await letters.letters()]
+            assert sorted(left, key=str) == sorted(f"m-{n}" for n in range(0, 100, 20))
+    assert numbers == [n for n in range(100) if n % 5 != 3]
+
+
+async def test_a_classic_dead_letter_queue_is_one_as_well(broker: Broker, name: str) -> None:
+    """What a classic queue's handler fails at is listed, archived and replayed alike."""
+    async with connected(broker.url) as client:
+        await declare(client, Queue(name, type="classic"))
+        await fill(client, name, bodies(5), declared=True)
+        async with DeadLetters(broker.url, name, who="ann") as letters:
+            await letters.archive(Filter(ids=frozenset({"m-3"})), why="a test")
+            await letters.replay(why="a test", pace=QUICK)
+            await letters.restore(EVERYTHING, why="a test")
+            assert [each.message_id for each in await letters.letters()] == ["m-3"]
+        assert await ids(client, name) == ["m-0", "m-1", "m-2", "m-4"]
+
+
+async def test_the_lock_is_waited_for_and_then_named(mqkit_broker: Broker, name: str) -> None:
+    """Whoever waits in vain is told which queue says that somebody is at work."""
+    names = Names.of(name)
+    async with connected(mqkit_broker.url) as first, connected(mqkit_broker.url) as second:
+        held = await queues.lock(first.connection, names)
+        with pytest.raises(DeadLettersInUseError, match=f"{name}.dead.lock is another"):
+            await queues.lock(second.connection, names, wait=0.3)
+        await held.close()
+        await (await queues.lock(second.connection, names)).close()
+
+
+async def test_a_lost_connection_ends_a_replay_and_loses_nothing(broker: Broker, name: str) -> None:
+    """What was replayed is in its queue, the rest is where it was, and the next run goes on."""
+    async with connected(broker.url) as client:
+        await fill(client, name, bodies(100))
+        async with (
+            TcpProxy(broker.url) as proxy,
+            DeadLetters(proxy.url, name, who="ann") as letters,
+        ):
+            replay = asyncio.create_task(letters.replay(why="a test", pace=Pace(rate=100)))
+            await eventually(lambda: _ready(client, name, 20))
+            proxy.cut()
+            with pytest.raises(BrokerError):
+                await replay
+        async with DeadLetters(broker.url, name, who="ann") as letters:
+            done = await letters.replay(why="again", pace=QUICK)
+            stages = [each.stage for each in await letters.audit()]
+        came = await ids(client, name)
+    assert done.left == 0
+    assert list(dict.fromkeys(came)) == [f"m-{n}" for n in range(100)]
+    assert len(came) <= 101
+    assert stages[0] == "began"
+    assert stages[-1] == "ended"
+
+
+async def _ready(client: Client, queue: str, count: int) -> bool:
+    return await client.messages(queue) >= count
 
 
 @pytest.mark.long

@@ -33,10 +33,7 @@ TREE = """\
           {n}.mails process, attempt 1: dead-letter
             {n}.mails settle: dead-letter
           {n}.mails receive
-          {n}.mails process, attempt 1: ack
-            {n}.mails settle: ack
-        {n}.ledger settle: ack
-    {n}.orders settle: ack"""
+          {n}.mails process, attempt 1: ack"""
 
 
 def told(span: ReadableSpan) -> str:

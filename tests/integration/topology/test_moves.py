@@ -39,9 +39,13 @@ class Load:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+        await self._publisher.close()
+
+    async def stop(self) -> None:
+        """Publish no more."""
         self._stop = True
         await asyncio.gather(*self._tasks)
-        await self._publisher.close()
 
     async def _run(self, key: str) -> None:
         number = 0
@@ -52,7 +56,7 @@ class Load:
                 payments, "order.placed", body, message_id=f"{key}-{number}"
             )
             number += 1
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
 
 
 def in_order(got: list[dict[str, Any]]) -> bool:
@@ -149,8 +153,8 @@ async def test_the_number_of_partitions_changes_and_the_order_is_kept(mqkit_vhos
             await eventually(lambda: len(got) > 50)
         assert await applied(mqkit_vhost, many) == []
         async with Runtime(many, url):
-            await eventually(lambda: len(got) > 100)
-        await eventually(lambda: len(pairs(got)) == len(load.sent))
+            await load.stop()
+            await eventually(lambda: len(pairs(got)) == len(load.sent), 60.0)
     assert in_order(got)
     assert len(got) == len(load.sent)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqkit.broker.delays import DELIVER, _bit_pattern, queue_pattern, entry, level_name, ticks
+from mqkit.broker.delays import DELIVER, _bit_pattern, entry, level_name, queue_pattern, ticks
 from mqkit.outcome import DELAY_LEVELS, DELAY_TICK, MAX_DELAY
 
 

@@ -53,6 +53,7 @@ def test_any_delay_waits_exactly_and_keeps_the_message(count: int, exchange: str
     assert held.properties.headers["a"] == 1
     assert "x-death" not in held.properties.headers
     assert held.properties.priority == 3
+    assert held.properties.timestamp == NOW  # as if it were published then
 
 
 @given(seconds=st.floats(-1e6, 1e9), early=st.floats(0, 100), exchange=st.just("x"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
@@ -305,3 +306,16 @@ def test_a_copy_carries_what_is_left_of_its_time_to_live() -> None:
     forward = forward_copy(delivery(**retry.properties.headers), "", "q.1", time_to_live=1.2)
     assert forward.properties.expiration == 1.2
     assert "mqkit-time-to-live" not in forward.properties.headers
+
+
+def test_a_dead_letter_names_the_place_in_the_code() -> None:
+    """Without secrets and within its bound; a failure in no code of one's own names none."""
+    secret = Masker([re.compile("test_copies")])
+    outcome = DeadLetter(DeathReason.ATTEMPTS_EXHAUSTED, raised("x"))
+    place = "mqkit-error-place"
+    copy = dead_letter_copy(delivery(), outcome, "s", "h", NOW, masker=secret)
+    assert str(copy.properties.headers[place]).startswith("tests/unit/consuming/***.py:")
+    assert str(copy.properties.headers[place]).endswith(" in fail")
+    nowhere = DeadLetter(DeathReason.UNDECODABLE, ValueError())
+    again = dead_letter_copy(delivery(**{place: "before.py:1 in f"}), nowhere, "s", "h", NOW)
+    assert place not in again.properties.headers

@@ -7,7 +7,7 @@ from typing import Any
 
 from mqkit import Delivery
 from mqkit.consuming.copies import dead_letter_copy
-from mqkit.dead_letters.letters import Letter, read
+from mqkit.dead_letters.messages.letters import Letter, read
 from mqkit.drivers.base import Incoming
 from mqkit.message import Message, Properties
 from mqkit.outcome import DeadLetter, DeathReason

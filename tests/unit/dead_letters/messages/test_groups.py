@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from mqkit.dead_letters.groups import MAX_GROUPS, OTHER, grouped
+from mqkit.dead_letters.messages.groups import MAX_GROUPS, OTHER, grouped
 from tests.unit.dead_letters.samples import NOW, letter
 
 

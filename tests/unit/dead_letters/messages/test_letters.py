@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqkit.dead_letters.letters import MAX_HISTORY, read
-from mqkit.dead_letters.view import detail, summary
+from mqkit.dead_letters.messages.letters import MAX_HISTORY, read
+from mqkit.dead_letters.messages.view import detail, summary
 from mqkit.logging.masking import DEFAULT
 from mqkit.message import Header
 from tests.unit.dead_letters.samples import NOW, QUEUE, failed, incoming, letter, named, raised

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from mqkit.amqp.content_header import carry
 from mqkit.clock import stamp
-from mqkit.dead_letters.letters import MAX_HISTORY, MAX_REPLAYS, Letter
+from mqkit.dead_letters.messages.letters import MAX_HISTORY, MAX_REPLAYS, Letter
 from mqkit.message import (
     RESERVED_PREFIX,
     Carried,

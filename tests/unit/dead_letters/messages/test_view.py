@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mqkit.dead_letters.view import MAX_BODY, detail, summary
+from mqkit.dead_letters.messages.view import MAX_BODY, detail, summary
 from mqkit.logging.masking import DEFAULT, Masker
 from mqkit.message import Header
 from tests.unit.dead_letters.samples import failed, letter, raised

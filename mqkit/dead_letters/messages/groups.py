@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from mqkit.dead_letters.letters import Letter
+from mqkit.dead_letters.messages.letters import Letter
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from mqkit.dead_letters.letters import Letter
+from mqkit.dead_letters.messages.letters import Letter
 from mqkit.logging.masking import MASK, Masker, cut
 from mqkit.message import Header
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mqkit.dead_letters.filters import EVERYTHING, Filter
-from mqkit.dead_letters.letters import read
+from mqkit.dead_letters.messages.filters import EVERYTHING, Filter
+from mqkit.dead_letters.messages.letters import read
 from mqkit.errors import OptionError
 from tests.unit.dead_letters.samples import NOW, QUEUE, failed, incoming, letter, named, raised
 

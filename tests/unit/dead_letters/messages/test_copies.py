@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mqkit.dead_letters import copies
-from mqkit.dead_letters.letters import MAX_HISTORY
+from mqkit.dead_letters.messages import copies
+from mqkit.dead_letters.messages.letters import MAX_HISTORY
 from mqkit.message import Header
 from tests.unit.dead_letters.samples import NOW, failed, letter, raised
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from mqkit.checks import checked
-from mqkit.dead_letters.letters import Letter
+from mqkit.dead_letters.messages.letters import Letter
 from mqkit.errors import OptionError
 from mqkit.message import HeaderValue
 

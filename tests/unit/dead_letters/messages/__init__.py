@@ -1,0 +1,1 @@
+"""What is read of dead letters, shown, and made of them."""
