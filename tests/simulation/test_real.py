@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.simulation.plan import FAULTS, Fault, Plan
 from tests.simulation.real.__main__ import differences
 from tests.simulation.real.faults import KINDS
 from tests.simulation.real.schedule import Outcome, playable
+from tests.simulation.workload.plan import FAULTS, Fault, Plan
 
 
 def test_what_ends_otherwise_is_told() -> None:
