@@ -238,7 +238,7 @@ class Schedule:
                 await host.proxy.__aexit__(None, None, None)
 
     async def _prepared(self) -> None:
-        """Declare all there is; a broker that is busy with others closes connections now and then."""
+        """Declare all there is; a broker that is busy may close connections now and then."""
         for attempt in range(ATTEMPTS, -1, -1):
             try:
                 return await self._prepare()
