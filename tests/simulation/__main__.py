@@ -2,6 +2,7 @@
 
     python -m tests.simulation --seed 42 --trace     one seed, and all that happened in it
     python -m tests.simulation --seed 42 --shrink    the smallest part of its plan that still fails
+    python -m tests.simulation --seed 42 --shrink --save 'an ack that was lost at a stop'
     python -m tests.simulation --minutes 30 --jobs 2 as many as there is time for
 
 Exit codes: 0 all that is promised holds; 1 not so; 2 called wrongly.
@@ -15,12 +16,17 @@ import sys
 import time
 from collections.abc import Sequence
 
+from rich.console import Console
+
 from tests.simulation.campaign import Totals, campaign
-from tests.simulation.plan import draw
+from tests.simulation.corpus import save
 from tests.simulation.shrink import shrink
+from tests.simulation.workload.plan import draw
 from tests.simulation.world import Result, play
 
 HELD, FAILED = 0, 1
+
+console = Console(soft_wrap=True, highlight=False, markup=False)
 
 SHOWN = 20
 """Failing seeds that are shown."""
@@ -32,13 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="play one seed")
     parser.add_argument("--trace", action="store_true", help="with --seed: print what happened")
     parser.add_argument("--shrink", action="store_true", help="with --seed: make its plan smaller")
+    parser.add_argument("--save", metavar="FOUND", help="with --seed: add its plan to the corpus")
     parser.add_argument("--first", type=int, help="the first of many seeds; by default a new one")
     parser.add_argument("--count", type=int, help="how many seeds")
     parser.add_argument("--minutes", type=float, help="for how long")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     given = parser.parse_args(arguments)
     if given.seed is not None:
-        return _one(given.seed, traced=given.trace, smaller=given.shrink)
+        result = _one(given.seed, traced=given.trace, smaller=given.shrink)
+        if given.save is not None:
+            save(given.save, result.plan)
+        return FAILED if result.problems else HELD
     first = int(time.time()) * 1000 if given.first is None else given.first
     seconds = None if given.minutes is None else given.minutes * 60
     if seconds is None and given.count is None:
@@ -46,26 +56,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _many(first, seconds, given.count, given.jobs)
 
 
-def _one(seed: int, *, traced: bool, smaller: bool) -> int:
+def _one(seed: int, *, traced: bool, smaller: bool) -> Result:
     result = play(draw(seed), traced=traced)
     if smaller and result.problems:
         result = play(shrink(result).plan, traced=traced)
     for line in result.trace:
-        print(line)
+        console.print(line)
     _describe(result)
-    return FAILED if result.problems else HELD
+    return result
 
 
 def _describe(result: Result) -> None:
     plan = result.plan
-    print(f"seed {plan.seed}: {', '.join(plan.features)} on {plan.services} services")
+    console.print(f"seed {plan.seed}: {', '.join(plan.features)} on {plan.services} services")
     for send in plan.sends:
-        print(f"  {send}")
+        console.print(f"  {send}")
     for fault in plan.faults:
-        print(f"  {fault}")
-    print(f"{result.steps} steps, {result.seconds:.1f} virtual seconds, digest {result.digest:08x}")
+        console.print(f"  {fault}")
+    console.print(
+        f"{result.steps} steps, {result.seconds:.1f} virtual seconds, digest {result.digest:08x}"
+    )
     for problem in result.problems:
-        print(f"PROBLEM: {problem}")
+        console.print(f"PROBLEM: {problem}")
 
 
 def _many(first: int, seconds: float | None, count: int | None, jobs: int) -> int:
@@ -76,13 +88,13 @@ def _many(first: int, seconds: float | None, count: int | None, jobs: int) -> in
         for seed, problems in list(totals.failed.items())[shown:]:
             shown += 1
             if shown <= SHOWN:
-                print(f"seed {seed}: {problems[0]}", flush=True)
+                console.print(f"seed {seed}: {problems[0]}")
     _table(totals, first, time.monotonic() - began)
     return FAILED if totals.failed else HELD
 
 
 def _table(totals: Totals, first: int, took: float) -> None:
-    print(
+    console.print(
         f"{totals.schedules} schedules from seed {first} in {took:.0f} s "
         f"({totals.schedules / max(took, 0.001):.1f} a second, "
         f"{totals.took / max(totals.schedules, 1) * 1000:.0f} ms of processor time each): "
@@ -91,10 +103,10 @@ def _table(totals: Totals, first: int, took: float) -> None:
     )
     states = sorted({state for _, state in totals.met})
     if states:
-        print(f"{'fault':<22}{'times':>8}" + "".join(f"{each:>13}" for each in states))
+        console.print(f"{'fault':<22}{'times':>8}" + "".join(f"{each:>13}" for each in states))
     for kind, times in sorted(totals.faults.items()):
         cells = "".join(f"{totals.met[kind, state]:>13}" for state in states)
-        print(f"{kind:<22}{times:>8}{cells}")
+        console.print(f"{kind:<22}{times:>8}{cells}")
 
 
 if __name__ == "__main__":

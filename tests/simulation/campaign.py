@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from tests.simulation.plan import draw
+from tests.simulation.workload.plan import draw
 from tests.simulation.world import play
 
 CHUNK = 40
 """Seeds that a process plays between two reports."""
+
+COLLECTED = 20
+"""Seeds that are played one by one between two collections of garbage."""
 
 CHUNKS = 25
 """What a process plays before another one takes its place, as memory is not all given back."""
@@ -66,7 +69,8 @@ def play_seeds(first: int, count: int) -> Totals:
         totals.met += result.met
         if result.problems:
             totals.failed[seed] = result.problems[:5]
-    _collect()
+    if first % COLLECTED == 0 or count > 1:
+        _collect()
     if was_enabled:
         gc.enable()
     totals.took = time.process_time() - began
@@ -85,7 +89,8 @@ def _collect() -> None:
     sys.unraisablehook = hook
 
 
-def _ready() -> None:
+def ready() -> None:
+    """Make this process ready to play many seeds."""
     # What is imported stays, and need not be looked at by every collection.
     play(draw(0))
     _collect()
@@ -103,7 +108,7 @@ def campaign(
     end = None if count is None else first + count
     totals = Totals()
 
-    def chunks() -> Iterator[tuple[int, int]]:
+    def parts() -> Iterator[tuple[int, int]]:
         at = first
         while (end is None or at < end) and (until is None or time.monotonic() < until):
             many = CHUNK if end is None else min(CHUNK, end - at)
@@ -111,20 +116,20 @@ def campaign(
             at += many
 
     if jobs == 1:
-        _ready()
-        for chunk in chunks():
-            totals.add(play_seeds(*chunk))
+        ready()
+        for part in parts():
+            totals.add(play_seeds(*part))
             yield totals
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_ready, max_tasks_per_child=CHUNKS
+        jobs, mp_context=context, initializer=ready, max_tasks_per_child=CHUNKS
     ) as pool:
         running: set[Future[Totals]] = set()
-        left = chunks()
+        left = parts()
         while True:
-            while len(running) < jobs + 1 and (chunk := next(left, None)) is not None:
-                running.add(pool.submit(play_seeds, *chunk))
+            while len(running) < jobs + 1 and (given := next(left, None)) is not None:
+                running.add(pool.submit(play_seeds, *given))
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tests.simulation import saga
-from tests.simulation.broker import EVENTS
 from tests.simulation.history import CONFIRMED, REFUSED
-from tests.simulation.loop import PROCESS, Process
-from tests.simulation.plan import ATTEMPTS, ENDS_DEAD, HARMLESS, STORED, TWINS, WAIT, Send
-from tests.simulation.services import reply_to
+from tests.simulation.simulated.broker import EVENTS
+from tests.simulation.simulated.loop import PROCESS, Process
+from tests.simulation.workload import saga
+from tests.simulation.workload.plan import ATTEMPTS, ENDS_DEAD, HARMLESS, STORED, TWINS, WAIT, Send
+from tests.simulation.workload.services import reply_to
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -23,6 +23,7 @@ def judge(world: World) -> None:
     """Put what must not be into the history."""
     _ends(world)
     _attempts(world)
+    _delays(world)
     _order(world)
     _replies(world)
     for each in left(world):
@@ -46,6 +47,7 @@ def _ends(world: World) -> None:
     history, dead, done = world.history, _dead(world), world.history.done
     _effects(world, done)
     _sagas(world, done)
+    explained = set(history.faults) - set(HARMLESS)
     ran = {run.name for run in history.runs}
     for send, name in _each(world):
         how = history.published.get(send.name, "")
@@ -56,18 +58,27 @@ def _ends(world: World) -> None:
             continue
         if how == CONFIRMED and not done[name] and not dead[name]:
             history.problem(f"lost: {ends}")
+        if send.script == "unsettled":
+            done[name] = 0  # it was, and then could not be settled
         if done[name] and dead[name]:
             history.problem(f"two ends: {ends}")
         ends_dead = send.script in ENDS_DEAD and send.feature != "saga"
         if (done[name] if ends_dead else dead[name]) > 0:
             history.problem(f"wrong end: {ends}")
+        if not explained and done[name] + dead[name] > 1:
+            history.problem(f"twice, without a fault that explains it: {ends}")
+
+
+def _delays(world: World) -> None:
+    """Nothing comes before its delay is over."""
+    history = world.history
+    if "clock jumps" in history.faults:
+        return
+    for send, name in _each(world):
         began = min((run.began for run in history.runs if run.name == name), default=math.inf)
         due = history.given_at.get(send.name, 0.0) + send.delay
-        if began < due - 0.001 and send.feature not in ("ordered", "request"):
-            if "clock jumps" not in history.faults:
-                history.problem(f"{name} came {due - began:.3f} s before its delay was over")
-        if not set(history.faults) - set(HARMLESS) and done[name] + dead[name] > 1:
-            history.problem(f"twice, without a fault that explains it: {ends}")
+        if began < due - 0.001:
+            history.problem(f"{name} came {due - began:.3f} s before its delay was over")
 
 
 def _each(world: World) -> Iterator[tuple[Send, str]]:
@@ -98,9 +109,9 @@ def _sagas(world: World, done: Counter[str]) -> None:
             history.problem(f"saga {name} is {status}, and ended {ends}")
         done[name] = 1
     scripts = {send.name: send.script for send in world.plan.sends}
-    for name, ends in told.items():
-        if any(each.startswith(saga.DONE) for each in ends) and scripts[name] in ("reject", "dead"):
-            history.problem(f"saga {name} ({scripts[name]}) ended {sorted(ends)}")
+    for name, said in told.items():
+        if any(each.startswith(saga.DONE) for each in said) and scripts[name] in ("reject", "dead"):
+            history.problem(f"saga {name} ({scripts[name]}) ended {sorted(said)}")
 
 
 def _effects(world: World, done: Counter[str]) -> None:
@@ -217,7 +228,7 @@ def left(world: World) -> list[str]:
         process = timer._context.get(PROCESS)  # type: ignore[attr-defined]
         # It is one for all publishes of a publisher, and goes within their timeout.
         is_deadline = "Deadlines._look" in repr(timer)
-        if not timer._cancelled and is_over(process) and not is_deadline:  # type: ignore[attr-defined]
+        if not timer._cancelled and is_over(process) and not is_deadline:
             found.append(f"timer {timer!r} of {process}")
     found += [
         f"connection {each.client.sockname}"

@@ -10,8 +10,8 @@ from pamqp import commands
 
 from mqkit.embedded.engine.queue import Queue
 from mqkit.embedded.errors import ReplyError
-from tests.simulation.loop import Process
-from tests.simulation.plan import Fault
+from tests.simulation.simulated.loop import Process
+from tests.simulation.workload.plan import Fault
 
 if TYPE_CHECKING:
     from tests.simulation.hosts import PublisherHost, ServiceHost
@@ -139,7 +139,7 @@ def _stop_broker(world: World, fault: Fault) -> None:
 
 
 def _client(world: World, fault: Fault) -> ServiceHost | PublisherHost:
-    clients = [*world.services, world.publisher]
+    clients: list[ServiceHost | PublisherHost] = [*world.services, world.publisher]
     return clients[fault.target % len(clients)]
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tests.simulation.loop import PROCESS, Loop
+from tests.simulation.simulated.loop import PROCESS, Loop
 
 CONFIRMED, UNKNOWN, REFUSED, PENDING = "confirmed", "unknown", "refused", "pending"
 """What a publisher knows of a message: it is stored, it may be, it is not; it has not ended."""

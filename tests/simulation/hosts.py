@@ -17,11 +17,11 @@ from mqkit.errors import (
 )
 from mqkit.store import Store
 from tests.simulation import history as known
-from tests.simulation.loop import Process, ended
-from tests.simulation.machine import machine
-from tests.simulation.plan import Send
-from tests.simulation.messages import Work
-from tests.simulation.services import TWINS_EXCHANGE, service
+from tests.simulation.simulated.loop import Process, ended
+from tests.simulation.simulated.machine import machine
+from tests.simulation.workload.messages import Work
+from tests.simulation.workload.plan import Send
+from tests.simulation.workload.services import TWINS_EXCHANGE, service
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tests.simulation.plan import Plan
+from tests.simulation.workload.plan import Plan
 from tests.simulation.world import Result, play
 
 MOST_TRIES = 150
@@ -51,6 +51,6 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
     if plan.fragment:
         yield replace(plan, fragment=0.0)
     used = {each.feature for each in plan.sends}
-    if fewer := tuple(each for each in plan.features if each in used):
-        if fewer != plan.features:
-            yield replace(plan, features=fewer)
+    fewer = tuple(each for each in plan.features if each in used)
+    if fewer and fewer != plan.features:
+        yield replace(plan, features=fewer)

@@ -4,32 +4,23 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.simulation.campaign import campaign
-from tests.simulation.plan import draw
+from tests.simulation.corpus import saved
+from tests.simulation.workload.plan import Plan
 from tests.simulation.world import play
 from tests.support import ROOT
-
-CORPUS = Path(__file__).parent / "corpus.txt"
 
 SECONDS = float(os.environ.get("MQKIT_TEST_SIMULATION", "25"))
 """For how long new seeds are played."""
 
 
-def _seeds() -> Iterator[int]:
-    for line in CORPUS.read_text().splitlines():
-        if line and not line.startswith("#"):
-            yield int(line.split()[0])
-
-
-@pytest.mark.parametrize("seed", _seeds())
-def test_a_seed_that_failed_once_holds(seed: int) -> None:
-    """What a seed has found stays mended."""
-    assert play(draw(seed)).problems == []
+@pytest.mark.parametrize(("found", "plan"), list(saved()))
+def test_a_plan_that_failed_once_holds(found: str, plan: Plan) -> None:
+    """What a plan has found stays mended."""
+    assert play(plan).problems == []
 
 
 def test_new_seeds_hold() -> None:
@@ -41,7 +32,7 @@ def test_new_seeds_hold() -> None:
 
 
 DIGESTS = """
-from tests.simulation.plan import draw
+from tests.simulation.workload.plan import draw
 from tests.simulation.world import play
 print([play(draw(seed)).digest for seed in range(6)])
 """

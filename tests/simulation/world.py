@@ -9,17 +9,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from mqkit.errors import TopologyError
-from tests.simulation import network
-from tests.simulation.broker import EVENTS, BrokerHost
 from tests.simulation.checker import judge, left
-from tests.simulation.environment import Clocks, virtual
 from tests.simulation.faults import begin
 from tests.simulation.history import PENDING, History
 from tests.simulation.hosts import PublisherHost, ServiceHost
-from tests.simulation.loop import START, EndlessError, Loop
-from tests.simulation.machine import Locks
-from tests.simulation.plan import SPAN, Plan
-from tests.simulation.storage import Disk
+from tests.simulation.simulated import network
+from tests.simulation.simulated.broker import EVENTS, BrokerHost
+from tests.simulation.simulated.environment import Clocks, virtual
+from tests.simulation.simulated.loop import START, EndlessError, Loop
+from tests.simulation.simulated.machine import Locks
+from tests.simulation.simulated.storage import Disk
+from tests.simulation.workload.plan import SPAN, Plan
 
 SETTLED_WITHIN = 90.0
 """Virtual seconds from the end of the last fault until everything has ended."""
@@ -139,12 +139,16 @@ class World:
     async def _main(self) -> None:
         await self.broker.start()
         self.began = self.loop.time()
-        if not self.plan.backlog:
-            self._start_services()
-        else:
+        self._start_services()
+        if self.plan.backlog or "twins" in self.plan.features:
+            # The queues must be there for what is published before their consumers.
+            await self._declared()
+        if self.plan.backlog:
+            for each in self.services:
+                each.ask_to_stop()
+            await asyncio.gather(*(each.stopped() for each in self.services))
             self.loop.call_later(1.0, self._start_services)
-            # The queues must be there for what is published before.
-            await self._declare()
+        self.began = self.loop.time()
         self.publisher.start()
         for fault in self.plan.faults:
             self.loop.call_later(fault.at, begin, self, fault)
@@ -159,17 +163,13 @@ class World:
         for each in self.services:
             each.start()
 
-    async def _declare(self) -> None:
-        first = self.services[0]
-        first.start()
-        while first.runtime is None or not first.runtime.server or not self._consumers():
-            await asyncio.sleep(0.05)
-        first.ask_to_stop()
-        await first.stopped()
-
-    def _consumers(self) -> int:
+    async def _declared(self) -> None:
         assert self.broker.server is not None
-        return sum(each.consumers for each in self.broker.server.queues())
+        while True:
+            found = {each.name for each in self.broker.server.queues() if each.consumers}
+            if self.plan.queues <= found:
+                return
+            await asyncio.sleep(0.05)
 
     async def _settle(self) -> None:
         """Wait until all has ended, with everything up."""

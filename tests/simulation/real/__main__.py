@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
-from tests.simulation import storage
-from tests.simulation.plan import draw
 from tests.simulation.real.schedule import Outcome, ends, play, playable
+from tests.simulation.simulated import storage
+from tests.simulation.workload.plan import draw
 from tests.simulation.world import World
 
 

@@ -23,11 +23,11 @@ from mqkit.errors import ChannelClosedError
 from mqkit.store import Store
 from mqkit.store.database.sqlite.jobs import Job
 from mqkit.system.machine import Machine
-from tests.simulation import storage
 from tests.simulation.history import History, Run
 from tests.simulation.hosts import GRACE, PUBLISH_TIMEOUT, SWEEP, PublisherHost
-from tests.simulation.plan import Plan, Send
-from tests.simulation.services import service
+from tests.simulation.simulated import storage
+from tests.simulation.workload.plan import Plan, Send
+from tests.simulation.workload.services import service
 
 NO_SUCH_TAG = 1 << 40
 """A delivery tag that was never given: a broker closes the channel on which it is acked."""

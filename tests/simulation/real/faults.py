@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mqkit.testing.proxy import Direction
 from tests.simulation.history import PENDING, UNKNOWN
-from tests.simulation.plan import TWINS, Fault
+from tests.simulation.workload.plan import TWINS, Fault
 
 if TYPE_CHECKING:
     from tests.simulation.real.schedule import Host, Schedule

@@ -25,6 +25,9 @@ EPOCH = 1_800_000_000.0
 MOST_STEPS = 400_000
 """Steps after which a schedule is taken to run in circles."""
 
+STEP = 1e-6
+"""Seconds that a step takes: the time goes on while code runs."""
+
 LATE_STEPS = 12
 """By how many steps of others one step is late at most."""
 
@@ -126,7 +129,7 @@ class Loop(SimLoop):
             self._line.append(handle)
         return handle
 
-    call_soon_threadsafe = call_soon  # type: ignore[assignment]
+    call_soon_threadsafe = call_soon
 
     def call_at(  # type: ignore[override]
         self,
@@ -142,46 +145,21 @@ class Loop(SimLoop):
             self._push_timer(when, timer)
         return timer
 
-    call_at_exact = call_at  # type: ignore[assignment]
+    call_at_exact = call_at
 
-    def _is_dead(self, handle: asyncio.Handle) -> bool:
-        process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
+    def _is_dead(self, handle: Any) -> bool:
+        process = handle._context.get(PROCESS)
         return process is not None and not process.alive
 
     def _run_once(self) -> bool:
-        line = self._line
-        timers = self._timers
-        while not line:
-            if not timers:
-                return False
-            when, _, timer = heapq.heappop(timers)
-            timer._scheduled = False  # type: ignore[attr-defined]
-            if timer._cancelled:  # type: ignore[attr-defined]
-                self._cancelled_timers -= 1
-                continue
-            if when > self.until:
-                self._push_timer(when, timer)
-                raise EndlessError(f"it is not over at virtual second {self.until:.0f}")
-            self._now = max(self._now, when)
-            line.append(timer)
-            while timers and timers[0][0] <= self._now:
-                timer = heapq.heappop(timers)[2]
-                timer._scheduled = False  # type: ignore[attr-defined]
-                if timer._cancelled:  # type: ignore[attr-defined]
-                    self._cancelled_timers -= 1
-                else:
-                    line.append(timer)
-        handle = line.popleft()
-        if handle._cancelled:  # type: ignore[attr-defined]
+        if not self._line and not self._advance():
+            return False
+        handle: Any = self._line.popleft()
+        if not handle._cancelled and len(self._line) > 1 and self.rng.random() < self.late:
+            handle = self._overtaken(handle)
+        if handle._cancelled:
             return True
-        if len(line) > 1 and self.rng.random() < self.late:
-            owner = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
-            if isinstance(owner, asyncio.Task):
-                line.insert(1 + int(self.rng.random() * min(len(line), LATE_STEPS)), handle)
-                handle = line.popleft()
-                if handle._cancelled:  # type: ignore[attr-defined]
-                    return True
-        self._now += 1e-6
+        self._now += STEP
         handle._run()
         self.steps += 1
         if self.armed:
@@ -190,8 +168,41 @@ class Loop(SimLoop):
             raise EndlessError(f"it is not over after {MOST_STEPS} steps")
         return True
 
-    def _count(self, handle: asyncio.Handle) -> None:
-        process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
+    def _advance(self) -> bool:
+        """Go to when the next timer is due, and put what is due then into the line."""
+        timers, line = self._timers, self._line
+        while timers and not line:
+            when, number, timer = heapq.heappop(timers)
+            if self._takes(timer):
+                if when > self.until:
+                    heapq.heappush(timers, (when, number, timer))
+                    raise EndlessError(f"it is not over at virtual second {self.until:.0f}")
+                self._now = max(self._now, when)
+                line.append(timer)
+        while timers and timers[0][0] <= self._now:
+            timer = heapq.heappop(timers)[2]
+            if self._takes(timer):
+                line.append(timer)
+        return bool(line)
+
+    def _takes(self, timer: Any) -> bool:
+        """Take a timer out of its wait; False where it was cancelled."""
+        timer._scheduled = False
+        if timer._cancelled:
+            self._cancelled_timers -= 1
+            return False
+        return True
+
+    def _overtaken(self, handle: Any) -> Any:
+        """Let others overtake a step, where it is a task's; return what runs now."""
+        if not isinstance(getattr(handle._callback, "__self__", None), asyncio.Task):
+            return handle
+        places = min(len(self._line), LATE_STEPS)
+        self._line.insert(1 + int(self.rng.random() * places), handle)
+        return self._line.popleft()
+
+    def _count(self, handle: Any) -> None:
+        process = handle._context.get(PROCESS)
         if process is None or process not in self.armed:
             return
         left, what = self.armed[process]
@@ -250,11 +261,11 @@ class Loop(SimLoop):
         self.armed.pop(process, None)
         for handle in self._line:
             if self._is_dead(handle):
-                handle._cancelled = True  # type: ignore[attr-defined]
+                handle._cancelled = True
         live = [entry for entry in self._timers if not self._is_dead(entry[2])]
         heapq.heapify(live)
         self._timers = live
-        self._cancelled_timers = sum(1 for each in live if each[2]._cancelled)  # type: ignore[attr-defined]
+        self._cancelled_timers = sum(1 for each in live if each[2]._cancelled)
         for call in process.on_death:
             call()
 
@@ -264,11 +275,10 @@ class Loop(SimLoop):
         """Drop all that is left, without a word; return what nobody took notice of before."""
         complaints = [_complaint(each) for each in self.unhandled]
         for task in self.tasks:
-            if task.done():
-                if not task.cancelled() and getattr(task, "_log_traceback", False):
-                    error = task.exception()
-                    if _of_live(task) and not _of_library(task):
-                        complaints.append(f"{task.get_name()} died unseen: {error!r}")
+            if task.done() and not task.cancelled() and getattr(task, "_log_traceback", False):
+                error = task.exception()
+                if _of_live(task) and not _of_library(task):
+                    complaints.append(f"{task.get_name()} died unseen: {error!r}")
         self.abandon()
         with warnings.catch_warnings():
             # Their `finally` runs, which is of no consequence any more.
@@ -276,7 +286,7 @@ class Loop(SimLoop):
             for task in self.tasks:
                 if not task.done():
                     with contextlib.suppress(BaseException):
-                        task.get_coro().close()  # type: ignore[union-attr]
+                        task.get_coro().close()
         self._line.clear()
         self._timers.clear()
         self._closed = True

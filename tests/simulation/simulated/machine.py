@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from mqkit.system.machine import Machine
-from tests.simulation.loop import Loop, Process
+from tests.simulation.simulated.loop import Loop, Process
 
 
 class Steps(Executor):
@@ -18,9 +18,7 @@ class Steps(Executor):
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
 
-    def submit(  # type: ignore[override]
-        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Future[Any]:
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call a function in a step to come; its future is finished then."""
         future: Future[Any] = Future()
 

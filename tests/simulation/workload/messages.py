@@ -23,5 +23,5 @@ class DependencyDownError(Exception):
     """What the handler depends on is down."""
 
 
-class AbortedOnPurpose(BaseException):  # noqa: N818 - what is no Exception
+class AbortedOnPurpose(BaseException):
     """The message asked for what is no `Exception`."""

@@ -51,7 +51,10 @@ SCRIPTS = {
 }
 """What a handler does for a message, and how often that is drawn."""
 
-ENDS_DEAD = ("dead", "reject")
+OF_PLAIN = {"internal": 10, "unsettled": 8}
+"""Scripts by which mqkit itself fails, before the handler runs and after it."""
+
+ENDS_DEAD = ("dead", "reject", "internal", "unsettled")
 
 FAULTS = {
     "kill service": 10,
@@ -201,8 +204,9 @@ def draw(seed: int) -> Plan:
 
 
 def _send(rng: random.Random, number: int, features: tuple[str, ...], *, backlog: bool) -> Send:
-    script = rng.choices(list(SCRIPTS), list(SCRIPTS.values()))[0]
     feature = rng.choice(features)
+    scripts = SCRIPTS | OF_PLAIN if feature == "plain" else SCRIPTS
+    script = rng.choices(list(scripts), list(scripts.values()))[0]
     # A delay would change the order that is to be kept, and a request has none.
     delay = rng.choice((0.0, 0.0, 0.0, 0.5)) if feature not in ("ordered", "request") else 0.0
     return Send(

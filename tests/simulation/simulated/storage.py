@@ -1,4 +1,4 @@
-"""The database of the services: SQLite in a file of memory, which fills up, locks, loses answers."""
+"""The database of the services: SQLite in memory, which fills up, locks, and loses answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EFFECTS = """CREATE TABLE effect (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL, key TEXT NOT NULL, event TEXT NOT NULL
 )"""
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - it is the system's own directory in memory
+_MEMORY = Path("/dev/shm")
 _DIRECTORIES: dict[int, Path] = {}
 """Where this process has its files, by its number: a fork has its own."""
 
@@ -73,7 +73,7 @@ class Disk:
         disk = self
 
         class Connection(sqlite3.Connection):
-            def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:  # type: ignore[override]
+            def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
                 if disk.is_full and statement.lstrip()[:6].upper() in ("INSERT", "UPDATE"):
                     # SQLite may end the whole transaction by itself then.
                     self.rollback()

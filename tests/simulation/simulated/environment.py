@@ -14,9 +14,12 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+from mqkit.consuming.dispatcher import Dispatcher
+from mqkit.consuming.settler import Settler
+from mqkit.message import Delivery
 from mqkit.store.database.sqlite.jobs import Job
-from tests.simulation.loop import EPOCH, PROCESS, Loop
-from tests.simulation.storage import Disk
+from tests.simulation.simulated.loop import EPOCH, PROCESS, Loop
+from tests.simulation.simulated.storage import Disk
 
 _TIMES = ("time", "monotonic", "perf_counter", "time_ns", "monotonic_ns", "perf_counter_ns")
 
@@ -68,6 +71,8 @@ def virtual(loop: Loop, clocks: Clocks, disk: Disk | None) -> Iterator[None]:
         (os, "urandom", bytes_of),
         (random, "_urandom", bytes_of),
         (metadata, "version", _VERSION),
+        (Dispatcher, "dispatch", _failing(Dispatcher.dispatch, b'"internal"')),
+        (Settler, "settle", _failing(Settler.settle, b'"unsettled"')),
     ]
     if disk is not None:
         put.append((Job, "run", _run_on(disk, Job.run)))
@@ -90,6 +95,17 @@ def virtual(loop: Loop, clocks: Clocks, disk: Disk | None) -> Iterator[None]:
         logging.disable(disabled)
         if was_enabled:
             gc.enable()
+
+
+def _failing(work: Any, mark: bytes) -> Any:
+    """Make a part of mqkit fail for the messages of a script, as a fault in it would."""
+
+    async def failing(self: Any, delivery: Delivery, *rest: Any) -> Any:
+        if mark in delivery.body:
+            raise RuntimeError("on purpose")
+        return await work(self, delivery, *rest)
+
+    return failing
 
 
 def _run_on(disk: Disk, run: Callable[[Job], None]) -> Callable[[Job], None]:

@@ -9,24 +9,23 @@ from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import Delivery, Exchange, Pause, Queue, Reject, Retry, RetryLater, Service
 from mqkit.store import Store, Transaction
-from tests.simulation.broker import EVENTS
-from tests.simulation import saga
 from tests.simulation.history import History, Run
-from tests.simulation.messages import (
+from tests.simulation.simulated.broker import EVENTS
+from tests.simulation.workload import saga
+from tests.simulation.workload.messages import (
     AbortedOnPurpose,
     DependencyDownError,
     FailedOnPurposeError,
     Work,
 )
-from tests.simulation.plan import ATTEMPTS, PARTITIONS, TIMEOUT, TWINS, WAIT, Plan
-
+from tests.simulation.workload.plan import ATTEMPTS, PARTITIONS, TIMEOUT, TWINS, WAIT, Plan
 
 TWINS_EXCHANGE = Exchange("twins", type="fanout")
 
 POLICY = Retry(stop=stop_after_attempt(ATTEMPTS), wait=wait_fixed(WAIT))
 
 
-def service(plan: Plan, history: History, store: Store | None, number: int) -> Service:
+def service(plan: Plan, history: History, store: Store | None, number: int = 0) -> Service:
     """Make a service with the handlers of a plan."""
     made = Service(f"service-{number}", retry=POLICY, store=store)
     for feature in plan.features:

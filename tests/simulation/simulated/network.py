@@ -1,4 +1,4 @@
-"""The network of a schedule: detangle's, with links that are cut one way, and processes that die."""
+"""The network of a schedule: detangle's, with links cut one way, and processes that die."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detangle import NetConfig
 from detangle.net import SimNetwork, SimTransport, _Connection
 
 if TYPE_CHECKING:
-    from tests.simulation.loop import Loop, Process
+    from tests.simulation.simulated.loop import Loop, Process
 
 TCP_TIMEOUT = 30.0
 """Seconds after which what is not acknowledged by the peer's system ends a connection."""
@@ -52,7 +52,7 @@ class Network(SimNetwork):
         # The text has the first bytes of what is sent; that and its length say enough.
         self.loop.note(text)
 
-    async def create_connection(  # type: ignore[override]
+    async def create_connection(
         self,
         protocol_factory: Callable[[], Any],
         host: Any = None,

@@ -8,9 +8,9 @@ from tenacity import stop_after_attempt, wait_fixed
 from mqkit import Delivery, Queue, Retry, RetryLater, Service
 from mqkit.sagas import Found, Missing, Saga, compensates, continues, on_timeout, starts
 from mqkit.store import Transaction
-from tests.simulation.broker import EVENTS
 from tests.simulation.history import History
-from tests.simulation.messages import Work
+from tests.simulation.simulated.broker import EVENTS
+from tests.simulation.workload.messages import Work
 
 PATIENCE = 1.5
 """Seconds until the saga gives up."""

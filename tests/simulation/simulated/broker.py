@@ -11,9 +11,9 @@ from mqkit.embedded.engine.clock import Clock
 from mqkit.embedded.engine.durable import file as durable_file
 from mqkit.embedded.engine.durable.sqlite import Store
 from mqkit.embedded.engine.vhost import VirtualHost
-from tests.simulation.environment import Clocks
-from tests.simulation.loop import Loop, Process, ended
-from tests.simulation.network import Network
+from tests.simulation.simulated.environment import Clocks
+from tests.simulation.simulated.loop import Loop, Process, ended
+from tests.simulation.simulated.network import Network
 
 HOST = "127.0.0.9"
 PORT = 5672
