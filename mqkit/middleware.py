@@ -198,6 +198,11 @@ class Observers:
         self._reports = reports
 
     @property
+    def of_arrivals(self) -> Observers | None:
+        """These, if one of them is told of what comes or starts; else None: nobody is called."""
+        return self if self._of_received or self._of_started else None
+
+    @property
     def on_confirmed(self) -> Callable[[Message], None] | None:
         """What tells them of confirmed messages; None if nobody is to be told."""
         return self.confirmed if self._of_confirmed else None
@@ -243,26 +248,25 @@ class Observers:
                 settled(handler, delivery, outcome)
             except BaseException as error:  # noqa: BLE001 - it concerns nobody else
                 self._log_failure(handler, "settled", error)
-        if self._of_settled_together:
-            self._together(handler, ((delivery, outcome),))
+        for together in self._of_settled_together:
+            try:
+                together(handler, ((delivery, outcome),))
+            except BaseException as error:  # noqa: BLE001 - it concerns nobody else
+                self._log_failure(handler, "settled", error)
 
     def settled_together(self, handler: str, settled: Sequence[tuple[Delivery, Outcome]]) -> None:
         """Tell them of deliveries whose acks were written together."""
-        if self._of_settled_together:
-            self._together(handler, settled)
+        for together in self._of_settled_together:
+            try:
+                together(handler, settled)
+            except BaseException as error:  # noqa: BLE001 - it concerns nobody else
+                self._log_failure(handler, "settled", error)
         for each in self._of_settled:
             for delivery, outcome in settled:
                 try:
                     each(handler, delivery, outcome)
                 except BaseException as error:  # noqa: BLE001 - it concerns nobody else
                     self._log_failure(handler, "settled", error)
-
-    def _together(self, handler: str, settled: Sequence[tuple[Delivery, Outcome]]) -> None:
-        for together in self._of_settled_together:
-            try:
-                together(handler, settled)
-            except BaseException as error:  # noqa: BLE001 - it concerns nobody else
-                self._log_failure(handler, "settled", error)
 
     def confirmed(self, message: Message) -> None:
         """Tell them of a message that the broker has confirmed."""

@@ -55,6 +55,9 @@ _LADDER = f"{PREFIX}."
 
 _LAST_DEATH = "x-last-death-queue"
 
+_OF_COPIES = frozenset({Header.EXCHANGE, Header.ROUTING_KEY, Header.ATTEMPT})
+"""Say where a message came from first; those that applications publish have none."""
+
 _OF_A_FORMER_LIFE = frozenset({Header.ATTEMPT, Header.ELAPSED, Header.TIME_TO_LIVE})
 
 
@@ -158,7 +161,7 @@ def to_delivery(incoming: Incoming, queue: str, channel: DriverChannel) -> Deliv
     """
     delivery = bare_delivery(incoming, queue, channel)
     headers = incoming.properties.headers
-    if headers:
+    if headers and not _OF_COPIES.isdisjoint(headers):
         delivery.exchange, delivery.routing_key = first_published_to(
             headers, incoming.exchange, incoming.routing_key
         )

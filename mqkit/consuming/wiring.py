@@ -320,7 +320,7 @@ class Wiring:
             wait_for_thread=wait_for_thread,
             settler=settler,
             last_resort=last_resort,
-            observer=observer,
+            observer=None if observer is None else observer.of_arrivals,
             tracing=tracing,
         )
         if sharing is not None:

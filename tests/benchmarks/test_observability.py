@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mqkit.testing.brokers.broker import Broker
 from tests.benchmarks import observability
-from tests.benchmarks.observability import WAYS, Watched
+from tests.benchmarks.observability import WAYS
 from tests.benchmarks.side_by_side.room import Room
 
 SHORT_ROUNDS, SHORT_MESSAGES = 7, 1500
@@ -17,11 +19,10 @@ ROOM_FOR_NOISE = 2.0
 
 @pytest.mark.long
 @pytest.mark.in_turn
-async def test_metrics_cost_little(rabbitmq: Broker) -> None:
-    """A message takes no more processor time with them than a few hundredths of its own"""
+async def test_watching_costs_little(rabbitmq: Broker) -> None:
+    """A message takes no more processor time, watched in any way, than that way may cost"""
     ways = {
-        name: Watched(way.may_cost * ROOM_FOR_NOISE, way.service, way.runtime)
-        for name, way in WAYS.items()
+        name: replace(way, may_cost=way.may_cost * ROOM_FOR_NOISE) for name, way in WAYS.items()
     }
     measured = await observability.measure(
         Room(rabbitmq, rabbitmq.url), ways, SHORT_ROUNDS, SHORT_MESSAGES

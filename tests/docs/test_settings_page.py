@@ -125,7 +125,7 @@ def commands() -> dict[str, Any]:
     return found
 
 
-GROUPS = ["asyncapi", "dead-letters", "saga"]
+GROUPS = ["asyncapi", "dead-letters", "delays", "saga", "topology"]
 """Commands with commands of their own, which share a table."""
 
 COMMANDS = [
@@ -137,12 +137,14 @@ COMMANDS = [
         f"dead-letters {each}"
         for each in ("archive", "audit", "drop", "edit", "list", "replay", "restore", "show")
     ),
+    "delays verify",
     "publish",
     "relay",
     "run",
     "saga list",
     "saga show",
     "status",
+    *(f"topology {each}" for each in ("apply", "export", "graph", "permissions", "plan")),
 ]
 
 

@@ -127,6 +127,7 @@ async def test_a_replay_that_is_killed_twice_loses_and_applies_nothing_twice(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 async def test_a_replay_of_ten_thousand_is_killed_twice(
     broker: Broker, name: str, tmp_path: Path
 ) -> None:

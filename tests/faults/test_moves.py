@@ -214,4 +214,4 @@ async def test_partitions_change_while_services_run(
                 await load.stop()
                 await eventually(lambda: len(pairs(got)) == len(load.sent), 60.0)
     assert in_order(got)
-    assert len(got) == len(load.sent)
+    assert len(got) - len(load.sent) <= KILLS * 1_000

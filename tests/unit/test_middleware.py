@@ -72,7 +72,9 @@ def test_nobody_is_called_for_what_no_observer_wants() -> None:
         False,
         False,
     )
+    assert told.of_arrivals is None
     every = Observers([Metrics()])
+    assert every.of_arrivals is None
     assert every.on_ended == every.publish_ended
     assert (every.on_confirmed, every.ask, every.times_runs) == (None, True, True)
 

@@ -7,6 +7,7 @@ and whoever reads, in whatever thread, copies the numbers.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,9 @@ OLDEST = 30 * 86_400.0
 
 AHEAD = 60.0
 """Seconds by which clocks may differ; a timestamp that is further ahead tells nothing."""
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the wall clock, which may be set."""
 
 LATER = 2.0
 """Seconds by which a publisher's timestamp is after the broker's where the message was published
@@ -101,6 +105,9 @@ class Metrics(Observer):
         self._wait_bounds = list(self.buckets.queue)
         self._confirm_bounds = list(self.buckets.confirm)
         self._clock = clock
+        self._wall = 0.0
+        """What is added to a time of the monotonic clock to make it one of the wall clock."""
+        self._looks_at = -math.inf
         # Within a second all timestamps are one, and it takes a while to make seconds of it.
         self._last_timestamp: datetime | None = None
         self._last_published = 0.0
@@ -124,8 +131,7 @@ class Metrics(Observer):
                 of.run_counts[bisect_left(self._run_bounds, ended - began)] += 1
                 of.run_seconds += ended - began
             if delivery.attempt == 1 and outcome.counted:  # it waits for its first that counts
-                wall = self._clock().timestamp() - monotonic()
-                self._add_wait(of, delivery.properties, began + wall)
+                self._add_wait(of, delivery.properties, began)
 
     def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
         """Count a delivery by its outcome."""
@@ -134,7 +140,6 @@ class Metrics(Observer):
     def settled_together(self, handler: str, settled: Sequence[tuple[Delivery, Outcome]]) -> None:
         """Count deliveries by their outcomes, their runs, and how long they waited for these."""
         of = self._of(handler, settled[0][0])  # they are of one queue: of one consumer
-        wall = self._clock().timestamp() - monotonic()
         # All that a message costs, and so without a call that it could do without.
         run_counts, run_bounds, run_seconds, acked = of.run_counts, self._run_bounds, 0.0, 0
         for delivery, outcome in settled:
@@ -146,7 +151,7 @@ class Metrics(Observer):
                     run_seconds += seconds
                 # A retry has waited for its delay, and what comes again for somebody's death.
                 if delivery.attempt == 1 and not delivery.redelivered:
-                    self._add_wait(of, delivery.properties, began + wall)
+                    self._add_wait(of, delivery.properties, began)
             if outcome.__class__ is Ack:
                 acked += 1
             else:
@@ -213,7 +218,10 @@ class Metrics(Observer):
         return self._handlers.get(key) or self._handlers.setdefault(key, _OfHandler(self.buckets))
 
     def _add_wait(self, of: _OfHandler, properties: Properties, began: float) -> None:
-        """Count how long a message had waited when its run began, on the wall clock."""
+        """Count how long a message had waited when its run began, on the monotonic clock."""
+        if began > self._looks_at:  # the clocks cost more than all else here
+            self._wall, self._looks_at = self._clock().timestamp() - monotonic(), began + LOOK_EVERY
+        began += self._wall
         timestamp = properties.timestamp
         stamp = properties.headers.get(STAMP) if properties.headers else None
         if isinstance(stamp, int):

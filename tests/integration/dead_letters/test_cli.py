@@ -9,6 +9,8 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import pytest
+
 from mqkit import Queue
 from mqkit.message import Message, Properties
 from mqkit.store import Store
@@ -16,6 +18,8 @@ from mqkit.testing.brokers.broker import Broker
 from tests.forked import finished
 from tests.integration.dead_letters.support import SECRETS, declare, fill
 from tests.support import connected
+
+pytestmark = pytest.mark.in_turn
 
 CARD, PASSWORD, TOKEN = SECRETS
 SERVICE = "tests.integration.dead_letters.services"

@@ -25,7 +25,7 @@ from mqkit.dead_letters import (
     replaying,
 )
 from mqkit.dead_letters.queues import Names
-from mqkit.errors import BrokerError, InvalidMessageError
+from mqkit.errors import BrokerError, InvalidMessageError, NackedError
 from mqkit.message import Message, Properties
 from mqkit.store import Store, Transaction
 from mqkit.testing.brokers.broker import Broker
@@ -405,6 +405,24 @@ async def test_a_classic_dead_letter_queue_is_one_as_well(broker: Broker, name: 
         assert await ids(client, name) == ["m-0", "m-1", "m-2", "m-4"]
 
 
+async def test_what_the_broker_refuses_stays_a_dead_letter(broker: Broker, name: str) -> None:
+    """A message that its full queue does not take is where it was, and so are those after it."""
+    async with connected(broker.url) as client:
+        full = Queue(name, arguments={"x-max-length": 5})
+        await declare(client, full)
+        await fill(client, name, bodies(100), declared=True)
+        async with DeadLetters(broker.url, name, who="ann") as letters:
+            with pytest.raises(NackedError):
+                await letters.replay(why="a test", pace=QUICK)
+            left = [each.message_id for each in await letters.letters()]
+            entries = await letters.audit()
+        came = await ids(client, name)
+    assert 0 < len(came) < 100
+    assert [*came, *left] == [f"m-{n}" for n in range(100)]
+    assert entries[-1].stage == "failed"
+    assert entries[-1].details["error"] == "mqkit.errors.NackedError"
+
+
 async def test_the_lock_is_waited_for_and_then_named(mqkit_broker: Broker, name: str) -> None:
     """Whoever waits in vain is told which queue says that somebody is at work."""
     names = Names.of(name)
@@ -445,6 +463,7 @@ async def _ready(client: Client, queue: str, count: int) -> bool:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 async def test_ten_thousand_are_listed_in_five_seconds(broker: Broker, name: str) -> None:
     """Ten thousand dead letters of five kinds are five groups, in under 5 s."""
     async with connected(broker.url) as client:

@@ -60,10 +60,10 @@ class Load:
 
 
 def in_order(got: list[dict[str, Any]]) -> bool:
-    """Tell whether the messages of each key were handled in their order."""
+    """Tell whether the messages of each key were handled in their order, the first time."""
     of: dict[str, list[int]] = defaultdict(list)
-    for each in got:
-        of[each["key"]].append(each["number"])
+    for key, number in dict.fromkeys((each["key"], each["number"]) for each in got):
+        of[key].append(number)
     return all(numbers == sorted(numbers) for numbers in of.values())
 
 

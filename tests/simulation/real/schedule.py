@@ -18,6 +18,7 @@ from typing import Any, cast
 from mqkit import drivers
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import declare
+from mqkit.errors import MqkitError
 from mqkit.settings import BrokerUrl
 from mqkit.store import Store
 from mqkit.testing.proxy import TcpProxy
@@ -39,6 +40,7 @@ QUIET = 1.5
 
 STOP_WITHIN = 20.0
 RESTART = 1.0
+ATTEMPTS = 5
 LOOK = 0.5
 LOOKS = 2
 """So many looks in a row at which all has ended: each takes its time."""
@@ -225,7 +227,7 @@ class Schedule:
             if self.plan.fragment:
                 host.proxy.split(200)
         try:
-            await self._prepare()
+            await self._prepared()
             await self._play()
             await self._judge()
         finally:
@@ -234,6 +236,17 @@ class Schedule:
                 host.is_wanted = False
                 host.kill()
                 await host.proxy.__aexit__(None, None, None)
+
+    async def _prepared(self) -> None:
+        """Declare all there is; a broker that is busy may close connections now and then."""
+        for attempt in range(ATTEMPTS, -1, -1):
+            try:
+                return await self._prepare()
+            except MqkitError:
+                if not attempt:
+                    raise
+                await asyncio.sleep(RESTART)
+        return None
 
     async def _prepare(self) -> None:
         if self.disk is not None:

@@ -56,7 +56,7 @@ async def test_queues_that_nobody_else_can_declare_are() -> None:
         ("c", {"arguments": {"x-expires": 1000}}),
     ):
         channel = checking(cast(DriverChannel, recorder), own)
-        await channel.declare_queue(name, **options)  # type: ignore[arg-type]
+        await channel.declare_queue(name, **options)
         await checking(cast(DriverChannel, recorder), own).bind_queue(name, "x", "k")
     assert recorder.calls == [
         call for name in "abc" for call in (("queue", name, False), ("binding", name, False))

@@ -30,7 +30,7 @@ def of(queue: Queue) -> Wanted:
     return wanted_by([service(queue)])
 
 
-def broker_with(topology: Topology, **counts: int) -> Live:
+def broker_with(topology: Topology, *, messages: int = 0, consumers: int = 0) -> Live:
     """A broker that has just what is declared."""
     return Live(
         server="RabbitMQ 4.3.0",
@@ -48,7 +48,8 @@ def broker_with(topology: Topology, **counts: int) -> Live:
                 q.auto_delete,
                 q.declared_arguments(),
                 kind=q.type,
-                **counts,
+                messages=messages,
+                consumers=consumers,
             )
             for q in topology.queues
         },
