@@ -17,7 +17,7 @@ from mqkit import BrokerUrl, Publisher, Queue, Runtime, Service
 from mqkit.errors import TopologyError
 from mqkit.testing.brokers.broker import Broker
 from tests.forked import Command
-from tests.integration.topology.support import applied, management_of, payments, service
+from tests.integration.topology.support import api_of, applied, payments, service
 from tests.integration.topology.test_moves import Load, in_order, pairs
 from tests.support import eventually
 
@@ -145,9 +145,7 @@ async def test_a_hundred_thousand_messages_are_moved_under_load(
     rabbitmq: Broker, name: str, tmp_path: Path
 ) -> None:
     """Classic to quorum, while the former service consumes; killed twice: none is lost."""
-    management = management_of(rabbitmq)
-    if management is None:
-        pytest.skip("a node without the management API shows nothing of a running service's hands")
+    management = api_of(rabbitmq)
     counts: Counter[int] = Counter()
 
     def made(queue: Queue, seconds: float) -> Service:
@@ -190,9 +188,7 @@ async def test_partitions_change_while_services_run(
     rabbitmq: Broker, name: str, tmp_path: Path
 ) -> None:
     """From 8 to 12 and killed twice; the new service starts before the former one stops."""
-    management = management_of(rabbitmq)
-    if management is None:
-        pytest.skip("a node without the management API shows nothing of a running service's hands")
+    management = api_of(rabbitmq)
     got: list[dict[str, Any]] = []
     few = service(Queue("ledger.post", partitions=8), got, order_by="key")
     many = service(Queue("ledger.post", partitions=12), got, order_by="key")

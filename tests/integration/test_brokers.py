@@ -132,7 +132,7 @@ def test_a_virtual_host_comes_and_goes(own_broker: Broker, name: str, ending: st
     own_broker.delete_vhost(name + ending)
     with pytest.raises(pika.exceptions.AMQPError):
         connection.sleep(30)
-    with pytest.raises(BrokerControlError, match="no_such_vhost"):
+    with pytest.raises(BrokerControlError, match=r"no_such_vhost|does not exist"):
         own_broker.delete_vhost(name + ending)
 
 

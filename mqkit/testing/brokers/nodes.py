@@ -83,8 +83,9 @@ class NodeBroker(Broker):
         :raises BrokerStartError: it did not come up; its log is kept, and the message says where
         """
         self.label = label_of(server)
-        self.port, distribution_port, epmd_port = probe.free_ports(3)
+        self.port, distribution_port, epmd_port, api_port = probe.free_ports(4)
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
+        self.management = f"http://guest:guest@127.0.0.1:{api_port}"
         self.version = "unknown"
         self.home = Path(tempfile.mkdtemp(prefix="mqkit-node-"))
         self._server = server
@@ -97,7 +98,7 @@ class NodeBroker(Broker):
         self._epmd: subprocess.Popen[bytes] | None = None
         self._watchdog = Watchdog(_clean_up_command(self.home))
         try:
-            self._write_files()
+            self._write_files(api_port)
             self._start_epmd()
             self.start()
         except BrokerStartError:
@@ -142,15 +143,18 @@ class NodeBroker(Broker):
         self._end("epmd", signal.SIGKILL)
         self._watchdog.dismiss()
 
-    def _write_files(self) -> None:
+    def _write_files(self, api_port: int) -> None:
         cookie = self.home / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16))
         # Erlang refuses a cookie that others may read.
         cookie.chmod(0o400)
-        (self.home / "enabled_plugins").write_text("[].\n")
+        (self.home / "enabled_plugins").write_text("[rabbitmq_management].\n")
         (self.home / "rabbitmq-env.conf").write_text("")
         # The default keeps 50 MB free, as this does, but says so with a warning.
-        (self.home / "rabbitmq.conf").write_text("disk_free_limit.absolute = 50MB\n")
+        (self.home / "rabbitmq.conf").write_text(
+            "disk_free_limit.absolute = 50MB\n"
+            f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {api_port}\n"
+        )
 
     def _start_epmd(self) -> None:
         """Start epmd in the foreground, before a node would start one that outlives it."""

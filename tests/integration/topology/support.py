@@ -7,6 +7,8 @@ import os
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
 from mqkit import BrokerUrl, Exchange, Queue, Retry, Service
 from mqkit.cli.topology.messages import MovedMessages
 from mqkit.management import ManagementApi
@@ -19,10 +21,22 @@ payments = Exchange("payments")
 
 
 def management_of(broker: Broker) -> str | None:
-    """Return the URL of a broker's management API; of one that runs already, the environment's."""
-    if broker.kind == "url":
-        return os.environ.get("MQKIT_TEST_MANAGEMENT")
-    return broker.management
+    """Return the URL of a broker's management API; None: it is the embedded one, and has none."""
+    return None if broker.kind == "embedded" else api_of(broker)
+
+
+def api_of(rabbitmq: Broker) -> str:
+    """Return the URL of a RabbitMQ's management API; the environment has that of MQKIT_TEST_URL."""
+    url = rabbitmq.management
+    if rabbitmq.kind == "url":
+        url = os.environ.get("MQKIT_TEST_MANAGEMENT")
+    if url is None:
+        pytest.fail(
+            f"this test takes the management API of {rabbitmq!r}: for the broker of MQKIT_TEST_URL "
+            "set MQKIT_TEST_MANAGEMENT; images of RabbitMQ are to be the ones with '-management'",
+            pytrace=False,
+        )
+    return url
 
 
 def service(queue: Queue, got: list[Any] | None = None, **options: Any) -> Service:

@@ -16,6 +16,7 @@ from mqkit.errors import ManagementError, TopologyError
 from mqkit.settings import BrokerUrl
 from mqkit.testing.brokers.broker import Broker
 from tests.integration.topology.support import (
+    api_of,
     applied,
     management_of,
     payments,
@@ -59,9 +60,7 @@ async def test_what_was_applied_leaves_nothing_to_plan(broker: Broker, mqkit_vho
 
 async def test_old_bindings_are_seen_and_pruned(rabbitmq: Broker, name: str) -> None:
     """By the management API, which shows them."""
-    management = management_of(rabbitmq)
-    if management is None:
-        return
+    management = api_of(rabbitmq)
     vhost = rabbitmq.add_vhost(name)
     try:
         await check_pruned(vhost, management)
@@ -102,9 +101,7 @@ async def test_a_management_api_of_another_broker_is_noticed(
     rabbitmq: Broker, mqkit_embedded: Broker
 ) -> None:
     """Before anything is changed."""
-    management = management_of(rabbitmq)
-    if management is None:
-        return
+    management = api_of(rabbitmq)
     made = service(Queue("only.on.embedded"))
     async with connected(mqkit_embedded.url) as client:
         await client.declare("only.on.embedded")
