@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+import sys
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -215,4 +217,16 @@ class World:
 
 def play(plan: Plan, *, traced: bool = False) -> Result:
     """Play a plan."""
-    return World(plan, traced=traced).play()
+    hook = sys.unraisablehook
+    with warnings.catch_warnings():
+        # What killed processes leave unfinished is dropped with the world, and of no interest.
+        warnings.simplefilter("ignore")
+        sys.unraisablehook = _pass_over
+        try:
+            return World(plan, traced=traced).play()
+        finally:
+            sys.unraisablehook = hook
+
+
+def _pass_over(_: object) -> None:
+    """Say nothing."""

@@ -117,7 +117,12 @@ def closed(reason: BaseException) -> Closed:
 
 def connect_error(error: BaseException, url: BrokerUrl, host: Host) -> ConnectError:
     """Make the error for a connection that could not be opened."""
-    if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
+    # 'Probable' is pika's word for any end at that point, a broker's that stops among them. One
+    # that refuses says so, as pika tells that it understands it (`authentication_failure_close`).
+    is_probable = isinstance(error, exceptions.ProbableAuthenticationError)
+    if isinstance(error, exceptions.AuthenticationError) or (
+        is_probable and "(403)" in common.root_text(error)
+    ):
         return refusals.login_refused(host)
     is_refused = isinstance(error, exceptions.ProbableAccessDeniedError)
     if is_refused and "(530)" in common.root_text(error):
