@@ -41,6 +41,10 @@ QUIET = 1.5
 STOP_WITHIN = 20.0
 RESTART = 1.0
 ATTEMPTS = 5
+
+LONGEST_RUN = 10.0
+"""Seconds; no handler's run takes longer."""
+
 LOOK = 0.5
 LOOKS = 2
 """So many looks in a row at which all has ended: each takes its time."""
@@ -332,7 +336,9 @@ class Schedule:
             return "not all is published"
         if time.monotonic() < self.heard_at + QUIET:
             return "something happens"
-        if any(run.ended is None and run.process in alive for run in history.runs):
+        # What the store raised within a handler ends its run without a word.
+        since = time.monotonic() - LONGEST_RUN
+        if any(r.ended is None and r.process in alive and r.began > since for r in history.runs):
             return "a handler runs"
         return self._in_outbox()
 
