@@ -185,7 +185,10 @@ def draw(seed: int) -> Plan:
     backlog = rng.random() < 0.3
     sends = [_send(rng, number, features, backlog=backlog) for number in range(rng.randint(2, 10))]
     count = rng.choice((0, 1, 1, 2, 2, 3, 4)) if kinds else 0
-    faults = [_fault(rng, rng.choices(kinds, weights)[0]) for _ in range(count)]
+    faults = [
+        _fault(rng, rng.choices(kinds, weights)[0], _moment(rng, sends, backlog=backlog))
+        for _ in range(count)
+    ]
     return Plan(
         seed,
         features,
@@ -222,9 +225,18 @@ def _send(rng: random.Random, number: int, features: tuple[str, ...], *, backlog
     )
 
 
-def _fault(rng: random.Random, kind: str) -> Fault:
+def _moment(rng: random.Random, sends: list[Send], *, backlog: bool) -> float:
+    """Draw when a fault comes: mostly while something goes on, which is little of the time."""
+    if rng.random() < 0.3:
+        return round(rng.random() * SPAN, 3)
+    if backlog:
+        return round(1.0 + rng.random(), 3)  # when the services come to it
+    return round(rng.choice(sends).at + rng.random() * rng.choice((0.01, 0.05, 0.5)), 3)
+
+
+def _fault(rng: random.Random, kind: str, at: float) -> Fault:
     return Fault(
-        at=round(rng.random() * SPAN, 3),
+        at=at,
         kind=kind,
         target=rng.randrange(4),
         steps=rng.choice((1, rng.randint(1, 30), rng.randint(1, 400))),
