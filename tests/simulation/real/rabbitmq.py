@@ -50,7 +50,7 @@ class VirtualHost:
         self.content: dict[str, Queue] = {}
 
     async def __aenter__(self) -> Self:
-        (await self._http.put(f"/vhosts/{self.name}", json={})).raise_for_status()
+        (await self._ask("PUT", f"/vhosts/{self.name}", json={})).raise_for_status()
         await self._connect()
         return self
 
@@ -63,8 +63,15 @@ class VirtualHost:
         try:
             await self._connection.close()
         finally:
-            await self._http.delete(f"/vhosts/{self.name}")
+            await self._ask("DELETE", f"/vhosts/{self.name}")
             await self._http.aclose()
+
+    async def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Ask the API, once more where it had closed the connection that was kept open."""
+        try:
+            return await self._http.request(method, path, **options)
+        except httpx.RemoteProtocolError:
+            return await self._http.request(method, path, **options)
 
     async def _connect(self) -> None:
         url = BrokerUrl.parse(self.url)
@@ -82,7 +89,7 @@ class VirtualHost:
 
     async def names(self) -> list[str]:
         """Return the names of all queues."""
-        answer = await self._http.get(f"/queues/{self.name}", params={"columns": "name"})
+        answer = await self._ask("GET", f"/queues/{self.name}", params={"columns": "name"})
         answer.raise_for_status()
         return sorted(each["name"] for each in answer.json())
 
@@ -109,14 +116,15 @@ class VirtualHost:
 
     async def delete_queue(self, queue: str) -> None:
         """Delete a queue with all that is in it."""
-        await self._http.delete(f"/queues/{self.name}/{quote(queue, safe='')}")
+        await self._ask("DELETE", f"/queues/{self.name}/{quote(queue, safe='')}")
 
     async def close_connections(self) -> None:
         """Close the connections of all clients, as an operator does; not this one's own."""
-        answer = await self._http.get(f"/vhosts/{self.name}/connections")
+        answer = await self._ask("GET", f"/vhosts/{self.name}/connections")
         for each in answer.json() if answer.is_success else ():
             if each.get("user_provided_name") != "schedule":
-                await self._http.delete(
+                await self._ask(
+                    "DELETE",
                     f"/connections/{quote(each['name'], safe='')}",
                     headers={"X-Reason": "on purpose"},
                 )

@@ -32,6 +32,8 @@ def supervisor(*processes: Any) -> Supervisor:
     made = Supervisor(WorkerJob(service="a:b", grace=1), len(processes))
     for slot, each in zip(made._slots, processes, strict=True):
         slot.process = each
+    for each in (made._watchdog._ours, made._watchdog._theirs):
+        each.close()  # it is not run here, and would be at the end of a run
     return made
 
 
