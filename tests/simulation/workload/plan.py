@@ -183,9 +183,17 @@ def draw(seed: int) -> Plan:
     ]
     weights = [FAULTS[each] for each in kinds]
     backlog = rng.random() < 0.3
-    sends = [_send(rng, number, features, backlog=backlog) for number in range(rng.randint(2, 10))]
+    # Some plans are a burst: what is ready at the same time shares commits, and waits in lines.
+    within = 0.02 if rng.random() < 0.35 else 0.5 if backlog else SPAN
+    sends = [_send(rng, number, features, within) for number in range(rng.randint(2, 10))]
     count = rng.choice((0, 1, 1, 2, 2, 3, 4)) if kinds else 0
-    faults = [_fault(rng, rng.choices(kinds, weights)[0]) for _ in range(count)]
+    faults = [
+        _fault(rng, rng.choices(kinds, weights)[0], _moment(rng, sends, backlog=backlog))
+        for _ in range(count)
+    ]
+    if any(each.kind == "clock jumps" for each in faults):
+        # What waits to be written is due by the wall clock, and held longer where that goes back.
+        sends = [replace(each, delay=0.0) for each in sends]
     return Plan(
         seed,
         features,
@@ -203,7 +211,7 @@ def draw(seed: int) -> Plan:
     )
 
 
-def _send(rng: random.Random, number: int, features: tuple[str, ...], *, backlog: bool) -> Send:
+def _send(rng: random.Random, number: int, features: tuple[str, ...], within: float) -> Send:
     feature = rng.choice(features)
     scripts = SCRIPTS | OF_PLAIN if feature == "plain" else SCRIPTS
     script = rng.choices(list(scripts), list(scripts.values()))[0]
@@ -211,7 +219,7 @@ def _send(rng: random.Random, number: int, features: tuple[str, ...], *, backlog
     delay = rng.choice((0.0, 0.0, 0.0, 0.5)) if feature not in ("ordered", "request") else 0.0
     return Send(
         name=f"m{number}",
-        at=round(rng.random() * (0.5 if backlog else SPAN), 3),
+        at=round(0.5 + rng.random() * within, 3),
         feature=feature,
         script=script,
         # 1 and 1.0 are one key, in one partition.
@@ -222,9 +230,18 @@ def _send(rng: random.Random, number: int, features: tuple[str, ...], *, backlog
     )
 
 
-def _fault(rng: random.Random, kind: str) -> Fault:
+def _moment(rng: random.Random, sends: list[Send], *, backlog: bool) -> float:
+    """Draw when a fault comes: mostly while something goes on, which is little of the time."""
+    if rng.random() < 0.3:
+        return round(rng.random() * SPAN, 3)
+    if backlog:
+        return round(1.0 + rng.random(), 3)  # when the services come to it
+    return round(rng.choice(sends).at + rng.random() * rng.choice((0.01, 0.05, 0.5)), 3)
+
+
+def _fault(rng: random.Random, kind: str, at: float) -> Fault:
     return Fault(
-        at=round(rng.random() * SPAN, 3),
+        at=at,
         kind=kind,
         target=rng.randrange(4),
         steps=rng.choice((1, rng.randint(1, 30), rng.randint(1, 400))),
