@@ -369,6 +369,13 @@ def carry(copy: Properties, origin: Properties, keep: Callable[[str], bool]) -> 
     )
 
 
+def is_without_id(properties: Properties) -> bool:
+    """Tell whether a message came without an id; one that is no UTF-8 is one, which copies keep."""
+    if properties.message_id is not None or properties.received is None:
+        return not properties.message_id
+    return "message_id" not in split(properties.received)
+
+
 def _entries(table: bytes | None) -> list[tuple[str, bytes]]:
     try:
         return [] if table is None else list(field_tables.entries(table))

@@ -15,6 +15,7 @@ from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from mqkit.amqp.content_header import is_without_id
 from mqkit.broker.delays import DelayLadder
 from mqkit.clock import Clock, loop_clock, utc_now
 from mqkit.consuming.copies import dead_letter_copy, fitted, forward_copy, retry_copy
@@ -128,7 +129,7 @@ class Republisher:
 
     async def _copy(self, delivery: Delivery, outcome: Copied) -> Message:
         now = self._clock()
-        if not delivery.message_id:
+        if is_without_id(delivery.properties):
             named = replace(delivery.properties, message_id=self._publisher.new_id())
             delivery.properties = named
         match outcome:

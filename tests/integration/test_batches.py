@@ -98,7 +98,7 @@ async def test_what_a_batch_raises_is_the_failure_of_all(
     queue = Queue(f"{name}.q")
     service = Service(name, retry=Retry.never())
 
-    @service.batch(queue, size=3, within=0.2)
+    @service.batch(queue, size=3, within=60)
     async def score(scores: list[Score]) -> Any:
         runs.append(len(scores))
         if isinstance(wrong, Exception):

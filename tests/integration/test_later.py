@@ -163,8 +163,8 @@ async def test_what_cannot_be_routed_when_it_is_due_waits_until_it_can(
     exchange = Exchange(f"{name}.x", type="topic")
     async with connected(broker.url) as client:
         await bound(client, exchange, f"{name}.q", "known")
-        await client.publisher.publish(exchange, "unknown", b"1", delay=0.1)
-        await client.publisher.publish(exchange, "known", b"2", delay=0.3)
+        await client.publisher.publish(exchange, "unknown", b"1", delay=1)
+        await client.publisher.publish(exchange, "known", b"2", delay=1.2)
         assert (await client.take(f"{name}.q")).body == b"2"
         async with client.channel() as channel:
             await channel.declare_queue(landing_name(exchange.name, "unknown"), passive=True)

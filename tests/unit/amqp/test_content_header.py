@@ -10,7 +10,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mqkit.amqp.content_header import carry, decode, encode, size, split, without
+from mqkit.amqp.content_header import (
+    carry,
+    decode,
+    encode,
+    is_without_id,
+    size,
+    split,
+    without,
+)
 from mqkit.amqp.field_tables import UNREADABLE, entries
 from mqkit.consuming.copies import dead_letter_copy, fitted, retry_copy
 from mqkit.consuming.headers import drop_untrusted_headers
@@ -120,13 +128,21 @@ def test_odd_properties_survive_in_copies() -> None:
 
 
 def test_what_was_for_the_original_alone_is_not_in_copies() -> None:
-    """Neither its expiration nor its user id, in whatever form; an id is made where it had none."""
+    """Neither its expiration nor its user id, in whatever form."""
     for expiration in (b"5000", b"\xff", b"-1"):
         of = delivery(properties(b"", expiration=short(expiration), user_id=short(b"guest")))
         for copy in copies(of):
             found = written(copy)
             assert not found.keys() & {"expiration", "user_id"}
-            assert len(found["message_id"]) == 37
+
+
+def test_an_id_that_is_no_utf_8_is_one() -> None:
+    """Copies keep it, while a message that came with none, or an empty one, is given one."""
+    assert not is_without_id(delivery(properties(b"", message_id=short(b"\xff"))).properties)
+    assert not is_without_id(delivery(properties(b"", message_id=short(b"m"))).properties)
+    assert is_without_id(delivery(properties(b"", message_id=short(b""))).properties)
+    assert is_without_id(delivery(properties(b"")).properties)
+    assert is_without_id(Properties())
 
 
 def test_headers_that_cannot_be_read_are_left_out_for_the_handler_alone() -> None:
