@@ -5,23 +5,61 @@ Exit codes: 0 done, 1 it failed, 2 it was called wrongly.
 
 from __future__ import annotations
 
-from typing import Annotated
+import importlib
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mqkit import __version__
-from mqkit.cli.asyncapi.command import app as asyncapi
-from mqkit.cli.broker import broker
-from mqkit.cli.capacity.command import capacity
-from mqkit.cli.dead_letters.app import app as dead_letters
 from mqkit.cli.options import errors_as_exit_codes
-from mqkit.cli.publish.command import publish
-from mqkit.cli.relay import relay
-from mqkit.cli.run import run
-from mqkit.cli.saga import app as saga
-from mqkit.cli.status import status
-from mqkit.cli.topology.commands import app as topology
-from mqkit.cli.topology.delays import app as delays
+
+COMMANDS: Mapping[str, str] = {
+    "run": "mqkit.cli.run:run",
+    "publish": "mqkit.cli.publish.command:publish",
+    "broker": "mqkit.cli.broker:broker",
+    "relay": "mqkit.cli.relay:relay",
+    "status": "mqkit.cli.status:status",
+    "capacity": "mqkit.cli.capacity.command:capacity",
+    "saga": "mqkit.cli.saga:app",
+    "dead-letters": "mqkit.cli.dead_letters.app:app",
+    "asyncapi": "mqkit.cli.asyncapi.command:app",
+    "delays": "mqkit.cli.topology.delays:app",
+    "topology": "mqkit.cli.topology.commands:app",
+}
+"""Where each command is, a function or a Typer with commands of its own; in the order of --help."""
+
+
+class Commands(TyperGroup):
+    """The commands, of which only the one that is called is imported: a worker starts earlier."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            self.commands[cmd_name] = _command(cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS:  # Typer looks among them for what was meant
+            for name in COMMANDS:
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
+
+
+def _command(name: str) -> Any:
+    module, _, attribute = COMMANDS[name].partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if isinstance(found, typer.Typer):
+        group = typer.main.get_group(found)
+        group.name = name
+        return group
+    alone = typer.Typer(add_completion=False)
+    alone.command(name)(found)
+    return typer.main.get_command(alone)
+
 
 ABOUT = (
     "Message handlers on RabbitMQ. No message is lost, and what a handler does in its store's "
@@ -30,6 +68,7 @@ ABOUT = (
 
 app = typer.Typer(
     name="mqkit",
+    cls=Commands,
     help=ABOUT,
     no_args_is_help=True,
     add_completion=False,
@@ -37,17 +76,6 @@ app = typer.Typer(
     # Of the commands below, too.
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(run)
-app.command()(publish)
-app.command()(broker)
-app.command()(relay)
-app.command()(status)
-app.command()(capacity)
-app.add_typer(saga, name="saga")
-app.add_typer(dead_letters, name="dead-letters")
-app.add_typer(asyncapi, name="asyncapi")
-app.add_typer(delays, name="delays")
-app.add_typer(topology, name="topology")
 
 
 def _tell_version(asked: bool) -> None:

@@ -118,7 +118,7 @@ def test_the_table_of_a_saga_s_messages_is_the_signature(decorator: Callable[...
 def commands() -> dict[str, Any]:
     """All commands by their names, those of a group by its own and theirs."""
     group: Any = typer.main.get_command(app)
-    found = dict(group.commands)
+    found = {name: group.get_command(None, name) for name in group.list_commands(None)}
     for name in GROUPS:
         of_group: Any = found.pop(name)
         found |= {f"{name} {each}": command for each, command in of_group.commands.items()}

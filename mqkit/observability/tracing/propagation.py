@@ -34,6 +34,12 @@ MAX_HEADER = 512
 _PARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
 """A `traceparent` of the only version that there is (section 3.2.2)."""
 
+_KEY = r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+_VALUE = r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+_MEMBER = rf"[ \t]*(?:{_KEY}={_VALUE}[ \t]*)?"
+_STATE = re.compile(rf"{_MEMBER}(?:,{_MEMBER})*")
+"""A `tracestate` (section 3.3.1). OpenTelemetry logs the text of what is none, whatever it is."""
+
 _EMPTY = Context()
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 
@@ -51,7 +57,11 @@ class _Getter(Getter[Mapping[str, HeaderValue]]):
 
     def get(self, carrier: Mapping[str, HeaderValue], key: str) -> list[str] | None:
         value = carrier.get(key)
-        return [value] if isinstance(value, str) and len(value) <= MAX_HEADER else None
+        if not isinstance(value, str) or len(value) > MAX_HEADER:
+            return None
+        if key == TRACESTATE and _STATE.fullmatch(value) is None:
+            return None
+        return [value]
 
     def keys(self, carrier: Mapping[str, HeaderValue]) -> list[str]:
         return [name for name, value in carrier.items() if isinstance(value, str)]

@@ -44,13 +44,39 @@ def test_a_traceparent_is_read_as_opentelemetry_reads_it(text: str) -> None:
         assert not span_of(unsampled).trace_flags.sampled
 
 
-@pytest.mark.parametrize("value", [None, 1, 1.5, True, b"\xff", [PARENT], {"a": PARENT}, "\udcff"])
+@pytest.mark.parametrize(
+    "value", [None, 1, 1.5, True, b"\xff", [PARENT], {"a": PARENT}, "\udcff"], ids=ascii
+)
 def test_what_is_no_text_is_no_context(value: Any) -> None:
     """Whatever type a header has, reading it raises nothing."""
     for headers in ({"traceparent": value}, {"traceparent": PARENT, "tracestate": value}):
         span_of(PLAIN.extract(headers))
         PLAIN.unsampled(headers)
     assert not span_of(PLAIN.extract({"traceparent": value})).is_valid
+
+
+STATES = ["a=1", "a=1,b=2", " a=1 ,, b@c=2 ", "1@a=x", "a=" + "v" * 256, ""]
+NO_STATES = [
+    "\udcff",
+    "a",
+    "=1",
+    "A=1",
+    "1=1",
+    "a=\x7f",
+    "a=1,card 4111111111111111",
+    "a=1=2",
+    "ä=1",
+]
+
+
+@pytest.mark.parametrize("state", [*STATES, *NO_STATES], ids=ascii)
+def test_a_state_that_is_none_is_not_in_a_log(state: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is as if it were not there, and the context is read without it."""
+    read = Propagation().extract({"traceparent": PARENT, "tracestate": state})
+    context = trace.get_current_span(read).get_span_context()
+    assert context.is_valid
+    assert bool(context.trace_state) == (state in STATES and state != "")
+    assert caplog.text == ""
 
 
 def test_what_a_context_is_written_as_is_read_back() -> None:
