@@ -19,13 +19,16 @@ ROOM_FOR_NOISE = 2.0
 
 @pytest.mark.long
 @pytest.mark.in_turn
-async def test_watching_costs_little(rabbitmq: Broker) -> None:
-    """A message takes no more processor time, watched in any way, than that way may cost"""
-    ways = {
-        name: replace(way, may_cost=way.may_cost * ROOM_FOR_NOISE) for name, way in WAYS.items()
-    }
+@pytest.mark.parametrize(("name", "has_store"), [("metrics", False), ("tracing", True)])
+async def test_watching_costs_little(rabbitmq: Broker, name: str, *, has_store: bool) -> None:
+    """A message takes no more processor time, watched, than that may cost.
+
+    Spans of a handler that does nothing at all cost as much as it does: see the page of tracing.
+    """
+    watched = replace(WAYS[name], may_cost=WAYS[name].may_cost * ROOM_FOR_NOISE)
+    ways = {"nothing": WAYS["nothing"], name: watched}
     measured = await observability.measure(
-        Room(rabbitmq, rabbitmq.url), ways, SHORT_ROUNDS, SHORT_MESSAGES
+        Room(rabbitmq, rabbitmq.url), ways, SHORT_ROUNDS, SHORT_MESSAGES, has_store=has_store
     )
     assert observability.too_dear(measured, ways) == [], observability.lines(measured)
 

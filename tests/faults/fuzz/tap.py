@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from mqkit.broker.declare import NOT_FOUND
+from mqkit.broker.moving import MOVES
 from mqkit.drivers.base import Closed, Driver, DriverChannel, DriverConnection, Incoming, Returned
 from mqkit.message import HeaderValue, Message, Properties
 from mqkit.settings import BrokerUrl, Host
@@ -177,5 +179,10 @@ class TapChannel:
         return tag
 
     def _on_closed(self, closed: asyncio.Future[Closed]) -> None:
-        if not closed.cancelled() and closed.result().code not in (0, 200):
-            self._listener.closed(f"the broker closed a channel: {closed.result().text}")
+        if closed.cancelled() or closed.result().code in (0, 200):
+            return
+        text = closed.result().text
+        # The first service on a virtual host looks for it before it declares it.
+        if closed.result().code == NOT_FOUND and MOVES in text:
+            return
+        self._listener.closed(f"the broker closed a channel: {text}")
