@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs the unit tests on each Python of pyproject.toml's classifiers that this machine has, but for
-# the one of .venv, on which `make test` runs them: `make test-pythons` runs this.
+# the one of .venv, on which `make test` runs them: `make test-pythons` runs this. With AGAIN=1, what
+# fails among others is run once more by itself, and must pass then; both are in the output.
 set -u
 cd "$(dirname "$0")/.."
 
@@ -37,6 +38,13 @@ prepare() {
     fi
 }
 
+# tests VERSION OPTION...: runs the unit tests on it.
+tests() {
+    on=.pythons/$1
+    shift
+    "$on/bin/python" -m pytest -q -o cache_dir="$on/.cache" "$@" tests/unit
+}
+
 own=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 versions=$(sed -n 's/.*"Programming Language :: Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml)
 [ -n "$versions" ] || { echo "pyproject.toml names no Python" >&2; exit 1; }
@@ -45,9 +53,10 @@ for version in $versions; do
     [ "$version" != "$own" ] || continue
     if ! python=$(find_python "$version"); then
         missing="$missing $version"
-    elif prepare "$version" "$python" &&
-        ".pythons/$version/bin/python" -m pytest -q -p no:cacheprovider -n "${JOBS:-2}" \
-            --dist loadgroup tests/unit; then
+    elif prepare "$version" "$python" && {
+        tests "$version" -n "${JOBS:-2}" --dist loadgroup ||
+            { [ -n "${AGAIN:-}" ] && tests "$version" -n 0 --lf --lfnf=none; }
+    }; then
         passed="$passed $version"
     else
         failed="$failed $version"

@@ -49,6 +49,7 @@ def scrape(address: str) -> str:
         with opener.open(_request(address), timeout=TIMEOUT) as answer:
             body: bytes = answer.read(MAX_BYTES)
     except urllib.error.HTTPError as error:
+        error.close()  # it is the answer, too
         raise CapacityError(f"{where} answers with status {error.code}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
