@@ -1,4 +1,4 @@
-"""Tells what of a description has changed, and which changes break who relies on it."""
+"""Compares two descriptions: what has changed, and which changes break those that rely on them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _channel_changes(before: Contract, after: Contract) -> Iterator[Change]:
 
 
 def _used(of: Contract) -> set[str]:
-    """Return the channels of operations, whose coming and going are told with these."""
+    """Return the channels that operations use: a change of one is reported with its operation."""
     return {channel for _, channel in of.operations}
 
 
