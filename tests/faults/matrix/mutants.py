@@ -124,7 +124,7 @@ MUTATIONS = (
         "retry under a new id",
         (19,),
         "consuming/republisher.py",
-        "        if not delivery.message_id:\n",
+        "        if is_without_id(delivery.properties):\n",
         "        if delivery.channel is not None:\n",
     ),
     _one(
