@@ -1,4 +1,4 @@
-"""Describes services in AsyncAPI 3, and tells which changes of a description break others."""
+"""Describes services in AsyncAPI 3, and finds the changes of a description that break others."""
 
 from mqkit.asyncapi.comparing import Change, differences
 from mqkit.asyncapi.describing import describe

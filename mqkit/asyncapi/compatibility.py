@@ -1,4 +1,4 @@
-"""Tells which values of one JSON Schema another one refuses.
+"""Compares two JSON Schemas: finds the values that one allows and the other refuses.
 
 Who receives must go on taking what was taken: the new schema may refuse nothing of the old one. Who
 sends must send nothing that was not sent before: the old one may refuse nothing of the new one. So
@@ -262,7 +262,7 @@ def _is_of(value: Any, kind: Any) -> bool:
 
 
 def _may_be_same(wide: Mapping[str, Any], narrow: Mapping[str, Any]) -> bool:
-    """Tell whether two alternatives are of one kind, so that their difference tells something."""
+    """Return whether two alternatives are of one kind, and are therefore worth comparing."""
     before, after = wide.get("type"), narrow.get("type")
     return None in (before, after) or _is_within(before, after)
 

@@ -44,7 +44,7 @@ class Receives:
 
 @dataclass(slots=True)
 class Sends:
-    """What a service publishes to an exchange; a key of None is one that nobody states."""
+    """Holds what a service publishes to an exchange; a key of None is not stated in the code."""
 
     service: str
     exchange: Exchange
@@ -186,7 +186,7 @@ def _routes(
     silent: Sequence[Exchange],
     receives: Sequence[Receives],
 ) -> list[tuple[Exchange, str | None]]:
-    """Return where a message of this name goes, as far as it can be told."""
+    """Return the exchanges and keys that a message of this name goes to, where they are stated."""
     known: list[tuple[Exchange, str | None]] = [
         (exchanges[each.sources[0].exchange.name], each.sources[0].routing_key)
         for each in receives
