@@ -24,9 +24,10 @@ ROWS: list[list[str]] = [
     ["broker"],
     ["publishing"],
     ["blocking", "consuming", "dead_letters", "observability", "provisioning", "sagas", "store"],
-    ["asyncapi", "lifecycle"],
+    ["asyncapi", "lifecycle", "overview"],
     ["runtime"],
-    ["cli", "testing"],
+    ["console", "testing"],
+    ["cli"],
     ["__init__", "__main__"],
 ]
 """The modules and packages of mqkit, from the lowest row to the highest: each imports from rows
