@@ -89,6 +89,11 @@ class Looks:
             await asyncio.wait([kept.task], timeout=PATIENCE)
         return cast("Look[T]", kept.look)
 
+    def known(self, key: Key) -> Look[Any] | None:
+        """Return what is known, and look at nothing."""
+        kept = self._kept.get(key)
+        return None if kept is None else kept.look
+
     def forget(self, *begin: str) -> None:
         """Forget what is known of all whose key begins like this; what is under way stays."""
         for key in [key for key in self._kept if key[: len(begin)] == begin]:

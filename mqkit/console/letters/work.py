@@ -110,6 +110,15 @@ class LetterWork:
         # While a job has the queue, a look would wait for its lock, and fail.
         return await self.looks.at(key, read, may_read=self.jobs.running(queue) is None)
 
+    def group_words(self, queue: str, group: str) -> str:
+        """Name a group by its failure, where that was seen."""
+        for archived in (False, True):
+            look = self.looks.known(("survey", queue, str(archived)))
+            for each in look.found.groups if look is not None and look.found is not None else ():
+                if each.group == group:
+                    return f"{each.error_type or each.reason}, group {group}"
+        return f"group {group}"
+
     def forget(self, queue: str) -> None:
         """Look again at the dead letters of a queue, the next time that a page asks for them."""
         for kind in ("survey", "letter", "audit"):

@@ -17,6 +17,7 @@ from mqkit.console.letters.looks import Look
 from mqkit.console.pages.login import form_of, own_path
 from mqkit.console.rendering.paging import has, paged, searched
 from mqkit.console.rendering.templates import REFRESH
+from mqkit.console.rendering.text import moment_of
 from mqkit.dead_letters import Group, Letter, Survey
 from mqkit.dead_letters.queues import Names
 from mqkit.errors import ConfigurationError
@@ -151,6 +152,8 @@ async def show_letter(request: Request) -> Response:
         title=f"Dead letter {found.get('message_id') or ref}",
         letter=look.found,
         ref=ref,
+        first=moment_of(found.get("first_failure")),
+        last=moment_of(found.get("last_failure")),
         body=_body(found.get("body", {})),
         properties=_as_text(found.get("properties", {})),
         headers=_as_text(found.get("headers", {})),

@@ -96,6 +96,7 @@ class Templates:
             "now": now,
             "refresh": None,
             "when": lambda moment: text.when(moment, now),
+            "dated": lambda moment: text.dated(moment, now),
             **(self._common() if session else {"overview": None, "allow_changes": False}),
         }
         page = self._environment.get_template(template)
