@@ -53,6 +53,18 @@ DEFAULT_HTTP_HOST = "127.0.0.1"
 """Loopback: the pages ask nobody who they are, and tell names of queues."""
 
 HTTP = "--http"
+
+HttpOption = Annotated[
+    str | None,
+    typer.Option(
+        HTTP,
+        metavar="[HOST:]PORT",
+        help="Answer /metrics, /healthz and /readyz there, for all processes together; port 0 "
+        f"takes a free one, which is logged. HOST is {DEFAULT_HTTP_HOST} if it is not given; a "
+        "container needs 0.0.0.0. It takes the extra 'metrics'.",
+        show_default=False,
+    ),
+]
 BUCKETS = "--buckets"
 
 
