@@ -130,6 +130,14 @@ def run(
             "configure nothing. `mqkit topology apply --ladder` puts it there.",
         ),
     ] = False,
+    no_states: Annotated[
+        bool,
+        typer.Option(
+            "--no-states",
+            help="Do not say every two seconds how each process is, at exchange mqkit.states.v1: "
+            "`mqkit top` and the console do not see it then.",
+        ),
+    ] = False,
     reload: Annotated[
         bool,
         typer.Option(
@@ -181,6 +189,7 @@ def run(
         management=management,
         loop=loop,
         declare=not no_declare,
+        states=not no_states,
         counts_metrics=listen is not None,
         buckets=histogram_buckets(buckets or []),
         log=LogOptions(
