@@ -1,4 +1,4 @@
-"""Fits a picture to a page of HTML, in which it stands as it is: its colours, and its style's hash."""
+"""Fits a picture to a page of HTML, in which it stands: its colours, and its style's hash."""
 
 from __future__ import annotations
 
