@@ -12,13 +12,11 @@ from typing import Annotated
 import typer
 
 from mqkit.cli.exit_codes import FAILED
-from mqkit.cli.options import DriverOption, seconds_option
+from mqkit.cli.options import DriverOption, ManagementOption, UrlOption, seconds_option
 from mqkit.cli.topology.session import (
     MAX_LINE,
     JsonOption,
-    ManagementOption,
     ServicesArgument,
-    UrlOption,
     provisioner,
     write_file,
 )
