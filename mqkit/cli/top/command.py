@@ -89,6 +89,7 @@ async def _live(watcher: Watcher, console: Console, every: float) -> None:
     watching = asyncio.create_task(_watch(watcher, console, every))
     for number in STOPPING:
         on_signal(number, watching.cancel)
+    console.print(f"connecting to {watcher.where}", markup=False)
     await asyncio.wait([watching])
     if not watching.cancelled():
         watching.result()

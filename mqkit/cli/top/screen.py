@@ -117,6 +117,8 @@ def _drawn(table: Table, rows: int, width: int, *, is_stale: bool) -> RichTable:
             Text(title),
             justify="right" if column.is_number else "left",
             ratio=column.share or None,
+            # Of a column with a share this is the least that it gets.
+            width=min(len(title), width // 3) if column.share else None,
             no_wrap=True,
             overflow="ellipsis",
         )
