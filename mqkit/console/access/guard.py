@@ -27,6 +27,7 @@ from mqkit.console.access.forms import Form, FormError, read_form
 from mqkit.console.access.sessions import Session, Sessions
 from mqkit.console.settings import ConsoleSettings
 from mqkit.logging.error_reports import log_error
+from mqkit.logging.shown import shown
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,8 @@ class Guard:
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001 - Starlette would hand it on, to be shown unmasked
-            log_error(logger, logging.ERROR, "a page failed", error=error)
+            where = shown(request.url.path)
+            log_error(logger, logging.ERROR, "the page %s failed", where, error=error)
             if not started:
                 failed = PlainTextResponse(
                     "500: this page failed, and the console's log says why.\n", 500
