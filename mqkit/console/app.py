@@ -17,7 +17,18 @@ from starlette.staticfiles import StaticFiles
 
 from mqkit.console.access.guard import Guard
 from mqkit.console.desk import Desk, desk_of, lead_on, page
-from mqkit.console.pages import handlers, home, login, partitions, processes, queues
+from mqkit.console.pages import (
+    handlers,
+    home,
+    login,
+    message,
+    outbox,
+    partitions,
+    processes,
+    queues,
+    sagas,
+    topology,
+)
 from mqkit.console.pages.changing import Changing
 from mqkit.console.settings import ConsoleSettings
 from mqkit.console.sources import Watching, close_all
@@ -40,6 +51,10 @@ PAGES: tuple[Sequence[BaseRoute], ...] = (
     handlers.ROUTES,
     partitions.ROUTES,
     processes.ROUTES,
+    message.ROUTES,
+    sagas.ROUTES,
+    outbox.ROUTES,
+    topology.ROUTES,
 )
 """Routes of all modules of pages."""
 
