@@ -18,8 +18,10 @@ from starlette.staticfiles import StaticFiles
 from mqkit.console.access.guard import Guard
 from mqkit.console.desk import Desk, desk_of, lead_on, page
 from mqkit.console.pages import (
+    dead_letters,
     handlers,
     home,
+    jobs,
     login,
     message,
     outbox,
@@ -31,7 +33,7 @@ from mqkit.console.pages import (
 )
 from mqkit.console.pages.changing import Changing
 from mqkit.console.settings import ConsoleSettings
-from mqkit.console.sources import Watching, close_all
+from mqkit.console.sources import Watching
 from mqkit.dead_letters import (
     DeadLetterNotFoundError,
     DeadLettersInUseError,
@@ -55,6 +57,8 @@ PAGES: tuple[Sequence[BaseRoute], ...] = (
     sagas.ROUTES,
     outbox.ROUTES,
     topology.ROUTES,
+    dead_letters.ROUTES,
+    jobs.ROUTES,
 )
 """Routes of all modules of pages."""
 
@@ -101,7 +105,7 @@ async def _closing(app: Starlette) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await close_all(app.state.desk.stores)
+        await app.state.desk.close()
 
 
 async def refuse(request: Request, status: int, why: str) -> Response:

@@ -9,9 +9,10 @@ from starlette.responses import Response
 
 from mqkit.console.access.sessions import Session, Sessions
 from mqkit.console.access.tokens import Door
+from mqkit.console.letters.work import LetterWork
 from mqkit.console.rendering.templates import Templates
 from mqkit.console.settings import ConsoleSettings
-from mqkit.console.sources import OpenedStore, Watching
+from mqkit.console.sources import OpenedStore, Watching, close_all
 from mqkit.overview.values import Overview
 
 PAGES = (
@@ -39,11 +40,19 @@ class Desk:
         self.sessions = Sessions()
         self.door = Door(settings.token)
         self.stores = tuple(OpenedStore(url) for url in settings.stores)
+        self.letters = LetterWork(settings, self.masker, self.stores)
         self.templates = Templates(self.masker, pages=PAGES, common=self._common)
 
     def overview(self) -> Overview:
         """Return what is known of the system now."""
         return self._watching.overview()
+
+    async def close(self) -> None:
+        """Stop what is under way, and close the stores."""
+        try:
+            await self.letters.close()
+        finally:
+            await close_all(self.stores)
 
     def _common(self) -> dict[str, Any]:
         return {"overview": self.overview(), "allow_changes": self.settings.allow_changes}

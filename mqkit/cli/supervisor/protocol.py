@@ -47,6 +47,8 @@ class WorkerJob:
     loop: str | None = None
     declare: bool = True
     """False: declare nothing, and only look whether it is there."""
+    states: bool = True
+    """Whether the process says how it is, for `mqkit top` and the console."""
     log: LogOptions = field(default_factory=LogOptions)
     counts_metrics: bool = False
     """Whether somebody scrapes them."""
@@ -92,6 +94,7 @@ class WorkerJob:
             observer=observers,
             on_stop=on_stop,
             declare=self.declare,
+            states=self.states,
             # Of several processes the first one says what is wrong for all of them.
             management=self.management_url() if self.number in (None, 1) else None,
         )

@@ -54,7 +54,9 @@ class Templates:
         )
         functions = (text.number, text.rate, text.share, text.span, text.size, text.counted)
         self._environment.filters.update({each.__name__: each for each in functions})
-        self._environment.globals["link"] = text.link
+        self._environment.filters["brief"] = self._brief
+        # `exact` is for a field that is sent back as it is, such as a queue's name.
+        self._environment.globals |= {"link": text.link, "exact": escape}
 
     def _shown(self, value: Any) -> Any:
         """Write a value as a page shows it: text without secrets; markup of our own as it is."""
@@ -65,6 +67,11 @@ class Templates:
                 return value
             case _:
                 return text.clean(str(value), self._masker)
+
+    def _brief(self, value: object, length: int) -> str:
+        """Cut a text once its secrets are masked: half of one would not be known as one."""
+        whole = text.clean(str(value), self._masker)
+        return whole if len(whole) <= length else f"{whole[:length].rstrip()} [cut]"
 
     def page(
         self, request: Request, template: str, *, title: str, status: int = 200, **values: Any
@@ -89,6 +96,7 @@ class Templates:
             "now": now,
             "refresh": None,
             "when": lambda moment: text.when(moment, now),
+            "dated": lambda moment: text.dated(moment, now),
             **(self._common() if session else {"overview": None, "allow_changes": False}),
         }
         page = self._environment.get_template(template)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
 from markupsafe import Markup, escape
@@ -78,7 +78,10 @@ def size(count: int | None) -> str:
 
 def age(moment: datetime, now: datetime) -> str:
     """Write how long ago something was."""
-    return f"{span(max(round((now - moment).total_seconds()), 0))} ago"
+    seconds = max(round((now - moment).total_seconds()), 0)
+    if seconds < 1:
+        return "just now"
+    return f"{seconds} s ago" if seconds < 120 else f"{span(seconds)} ago"  # noqa: PLR2004 - 2 min
 
 
 def when(moment: datetime | None, now: datetime) -> Markup:
@@ -87,6 +90,23 @@ def when(moment: datetime | None, now: datetime) -> Markup:
         return escape(NONE)
     stamp = moment.isoformat(timespec="seconds")
     return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(stamp, age(moment, now))
+
+
+def moment_of(text: object) -> datetime | None:
+    """Read a time as a dead letter's values have it; None where there is none."""
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
+
+
+def dated(moment: datetime | None, now: datetime) -> Markup:
+    """Write a time itself, and how long ago it was."""
+    if moment is None:
+        return escape(NONE)
+    stamp = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return Markup("{}, {}").format(stamp, when(moment, now))
 
 
 def link(path: str, **query: object) -> Markup:
