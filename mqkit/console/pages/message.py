@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,11 @@ from starlette.routing import Route
 
 from mqkit.console.asking import ask_all, listed
 from mqkit.console.desk import desk_of, page
+from mqkit.console.letters.looks import Look
+from mqkit.console.pages.dead_letters import dead_queues
 from mqkit.console.rendering.paging import LONGEST_ID, asked_page, searched
 from mqkit.console.rendering.pictures import page_with_pictures
+from mqkit.dead_letters import Letter, Survey
 from mqkit.sagas.view import masked
 
 if TYPE_CHECKING:
@@ -36,6 +40,9 @@ TROUBLED = ("retrying", "dead")
 MOST_PAGES = 100
 """Pages of the list: each one costs the rows of those before it where there are several stores."""
 
+MOST_QUEUES = 20
+"""Queues whose dead letters are looked through for one message."""
+
 MAX_RESULT = 2_000
 """Characters of a result that are shown."""
 
@@ -48,6 +55,15 @@ class Told:
     """Each with the name of its store."""
     sagas: tuple[tuple[str, SagaStory], ...]
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InQueue:
+    """What was found of a message among the dead letters of a queue."""
+
+    queue: str
+    look: Look[Survey]
+    letters: Sequence[Letter]
 
 
 async def told_of(request: Request, message_id: str) -> Told:
@@ -80,7 +96,8 @@ async def show(request: Request) -> Response:
         results=[_result(request, each.result) for _, each in told.statuses],
         states=STATES,
         has_stores=bool(desk_of(request).stores),
-        dead_in=_dead_in(told),
+        dead=await _dead_letters(request, told, message_id),
+        is_wide=_is_wide(request),
     )
 
 
@@ -99,13 +116,31 @@ def _result(request: Request, result: Any) -> str | None:
     return to_json(masked(result, desk_of(request).masker)).decode()[:MAX_RESULT]
 
 
-def _dead_in(told: Told) -> list[str]:
-    """Return the queues in whose dead letters it may be."""
-    return list(
-        dict.fromkeys(
-            each.queue for _, each in told.statuses if each.queue and each.state.value == "dead"
-        )
-    )
+async def _dead_letters(request: Request, told: Told, message_id: str) -> list[InQueue]:
+    """Look for a message among the dead letters of the queues where it may be.
+
+    That is where a handler has dead-lettered it; all queues that have some, where one asks for it.
+    """
+    desk = desk_of(request)
+    belongs = {each.name: each.of for each in desk.overview().queues if each.of}
+    dead = [each.queue for _, each in told.statuses if each.queue and each.state.value == "dead"]
+    queues = dict.fromkeys(belongs.get(each, each) for each in dead)
+    if _is_wide(request):
+        queues |= dict.fromkeys(each.of for each in dead_queues(desk.overview()) if each.count)
+    names = list(queues)[:MOST_QUEUES]
+    looks = await asyncio.gather(*(desk.letters.survey(each, archived=False) for each in names))
+    return [
+        InQueue(queue, look, [each for each in _letters(look) if each.message_id == message_id])
+        for queue, look in zip(names, looks, strict=True)
+    ]
+
+
+def _letters(look: Look[Survey]) -> Sequence[Letter]:
+    return () if look.found is None else look.found.letters
+
+
+def _is_wide(request: Request) -> bool:
+    return searched(request, "among") == "all"
 
 
 async def _show_troubled(request: Request) -> Response:

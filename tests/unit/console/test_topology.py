@@ -120,7 +120,7 @@ async def test_an_api_that_is_away_costs_the_bindings_alone() -> None:
     url = SecretStr("http://ann:hunter2@127.0.0.1:1")
     async with browser(management=url) as one:
         page = (await one.get("/topology")).text
-    assert "Not seen: http://127.0.0.1:1: " in page
+    assert "Not seen: http://127.0.0.1:1 does not answer" in page
     assert "hunter2" not in page
     assert "queue ledger.post" in page
 
