@@ -191,6 +191,17 @@ def http_address(option: str | None) -> tuple[str, int] | None:
     """
     if option is None:
         return None
+    host, port = address(option, HTTP)
+    import mqkit.observability.metrics.exposition  # noqa: F401, PLC0415 - an extra is missing now
+
+    return host, port
+
+
+def address(option: str, hint: str) -> tuple[str, int]:
+    """Return host and port of `[HOST:]PORT`; without a host, it is this machine alone.
+
+    :raises typer.BadParameter: it is none
+    """
     host, _, port = option.rpartition(":")
     if host.startswith("[") and host.endswith("]"):  # an IPv6 address, as in a URL
         host = host[1:-1]
@@ -200,10 +211,8 @@ def http_address(option: str | None) -> tuple[str, int] | None:
     if not (port.isascii() and port.isdigit()) or int(port) > 65535:  # noqa: PLR2004 - a port
         raise typer.BadParameter(
             f"{option!r} is not [HOST:]PORT, such as 9464, 0.0.0.0:9464 or [::]:9464",
-            param_hint=HTTP,
+            param_hint=hint,
         )
-    import mqkit.observability.metrics.exposition  # noqa: F401, PLC0415 - an extra is missing now
-
     return host or DEFAULT_HTTP_HOST, int(port)
 
 

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from mqkit.checks import checked
 from mqkit.errors import OptionError
 from mqkit.logging.masking import DEFAULT, Masker
+from mqkit.overview.watcher import Watcher
 from mqkit.registration.service import Service
 from mqkit.settings import BrokerUrl
 
@@ -64,6 +65,14 @@ class ConsoleSettings:
     def cookie(self) -> str:
         """The name of the cookie that a session is known by."""
         return f"mqkit-console-{self.port}"
+
+    def watcher(self) -> Watcher:
+        """Make what watches the broker.
+
+        :raises ConfigurationError: the URL of the management API is none
+        """
+        management = self.management
+        return Watcher(self.url, None if management is None else management.get_secret_value())
 
     def masker(self) -> Masker:
         """Return what masks secrets on all pages, those of the services' own among them."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from mqkit.errors import StoreError
 from mqkit.overview.values import Overview
-
-if TYPE_CHECKING:
-    from mqkit.store import Store
+from mqkit.store import Store
 
 AGAIN = 5.0
 """Seconds after which a store that could not be opened is tried again."""
@@ -32,11 +30,15 @@ class OpenedStore:
     """The store of a service, opened when it is first asked, to be read alone."""
 
     def __init__(self, url: SecretStr) -> None:
-        self._url = url
+        """Open nothing yet.
+
+        :raises ConfigurationError: the URL is malformed, or of another database
+        """
         self.name = _name(url.get_secret_value())
         """Its kind, host and database, without who may enter it."""
+        self._store = Store(url.get_secret_value(), relay=False, create_tables=False)
+        self._is_open = False
         self._opening = asyncio.Lock()
-        self._store: Store | None = None
         self._failed: StoreError | None = None
         self._again_at = 0.0
 
@@ -45,28 +47,25 @@ class OpenedStore:
 
         :raises StoreError: it cannot be opened now; it is tried again some seconds later
         """
-        from mqkit.store import Store  # noqa: PLC0415 - a console without one does without SQLAlchemy
-
         async with self._opening:
-            if self._store is not None:
+            if self._is_open:
                 return self._store
             now = asyncio.get_running_loop().time()
             if self._failed is not None and now < self._again_at:
                 raise self._failed
-            store = Store(self._url.get_secret_value(), relay=False, create_tables=False)
             try:
-                await store.open()
+                await self._store.open()
             except StoreError as error:
                 self._failed, self._again_at = error, now + AGAIN
                 raise
-            self._store = store
-            return store
+            self._is_open = True
+            return self._store
 
     async def close(self) -> None:
         """Close it, if it is open."""
-        store, self._store = self._store, None
-        if store is not None:
-            await store.close()
+        if self._is_open:
+            self._is_open = False
+            await self._store.close()
 
 
 def _name(url: str) -> str:

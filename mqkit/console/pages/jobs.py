@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from mqkit.console.access.forms import Form
 from mqkit.console.desk import desk_of, page
 from mqkit.console.letters.jobs import Chosen, Job, What
 from mqkit.console.pages.changing import Changing
@@ -23,18 +22,18 @@ LOOKING = 1
 DEFAULT_PACE = Pace()
 
 
-def chosen_by(form: Form) -> Chosen:
+def chosen_by(request: Request) -> Chosen:
     """Return which dead letters a form means: a letter, a group, or all, where it says so.
 
     :raises ConfigurationError: it does not say which, or what it says cannot be
     """
+    form = form_of(request)
     queue = Names.of(form.get("queue")).queue
     if ref := form.get("ref"):
-        return Chosen(queue, Filter(ids=frozenset({ref})), f"the dead letter {ref}")
+        return Chosen(queue, Filter(ids=frozenset({ref})), f"dead letter {ref}")
     if group := form.get("group"):
-        return Chosen(
-            queue, Filter(groups=frozenset({group})), f"the dead letters of group {group}"
-        )
+        words = desk_of(request).letters.group_words(queue, group)
+        return Chosen(queue, Filter(groups=frozenset({group})), words)
     if form.get("all") == "yes":
         return Chosen(queue, EVERYTHING, "all dead letters")
     raise OptionError("which dead letters? The form names no letter and no group; nothing was done")
@@ -54,7 +53,7 @@ def fields_of(chosen: Chosen) -> dict[str, str]:
 
 async def rehearse(request: Request) -> Response:
     """Begin a dry run."""
-    job = desk_of(request).letters.rehearse(chosen_by(form_of(request)))
+    job = desk_of(request).letters.rehearse(chosen_by(request))
     return _to(job)
 
 
@@ -77,7 +76,7 @@ async def restore(request: Request) -> Response:
 
 def _move(request: Request, what: What, pace: Pace) -> Response:
     form = form_of(request)
-    chosen = chosen_by(form)
+    chosen = chosen_by(request)
     why = checked_text(form.get("why"), "the reason (why)")
     meant = form.get("meant")
     is_count = meant.isascii() and meant.isdigit() and len(meant) < 10  # noqa: PLR2004 - no more
