@@ -24,9 +24,13 @@ from mqkit.console.pages import (
     home,
     jobs,
     login,
+    message,
+    outbox,
     partitions,
     processes,
     queues,
+    sagas,
+    topology,
 )
 from mqkit.console.pages.changing import Changing
 from mqkit.console.settings import ConsoleSettings
@@ -50,6 +54,10 @@ PAGES: tuple[Sequence[BaseRoute], ...] = (
     handlers.ROUTES,
     partitions.ROUTES,
     processes.ROUTES,
+    message.ROUTES,
+    sagas.ROUTES,
+    outbox.ROUTES,
+    topology.ROUTES,
     dead_letters.ROUTES,
     jobs.ROUTES,
 )

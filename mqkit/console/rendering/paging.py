@@ -32,12 +32,17 @@ class Paged(Generic[T]):
         return self.first + len(self.rows) - 1 if self.rows else 0
 
 
+def asked_page(request: Request, most: int = 10_000_000) -> int:
+    """Return the number of the page that is asked for by `page=`; 1 for what is none."""
+    asked = request.query_params.get("page", "")
+    number = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 8 else 1  # noqa: PLR2004
+    return min(max(number, 1), most)
+
+
 def paged(rows: Sequence[T], request: Request, size: int = ROWS) -> Paged[T]:
     """Take the page that is asked for by `page=`; what is no number of one is the nearest."""
     pages = max(-(-len(rows) // size), 1)
-    asked = request.query_params.get("page", "")
-    number = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 8 else 1  # noqa: PLR2004
-    number = min(max(number, 1), pages)
+    number = min(asked_page(request), pages)
     start = (number - 1) * size
     shown = rows[start : start + size]
     return Paged(shown, number, pages, len(rows), start + 1 if shown else 0)
@@ -45,10 +50,13 @@ def paged(rows: Sequence[T], request: Request, size: int = ROWS) -> Paged[T]:
 
 LONGEST_SEARCH = 200
 
+LONGEST_ID = 255
+"""Characters of the id of a message or a saga: AMQP's short strings hold as many bytes."""
 
-def searched(request: Request, name: str = "q") -> str:
-    """Return what a filter box was filled with."""
-    return request.query_params.get(name, "").strip()[:LONGEST_SEARCH]
+
+def searched(request: Request, name: str = "q", most: int = LONGEST_SEARCH) -> str:
+    """Return what a filter box was filled with, so many characters of it at most."""
+    return request.query_params.get(name, "").strip()[:most]
 
 
 def has(words: str, *texts: str | None) -> bool:
