@@ -11,6 +11,7 @@ import pytest
 from mqkit.testing.brokers.broker import Broker
 from mqkit.testing.brokers.embedded import EmbeddedBroker
 from tests.forked import finished
+from tests.integration.topology.support import api_of
 from tests.simulated_states import simulated
 from tests.terminal import ALTERNATE, CTRL_C, NORMAL, SHOW_CURSOR, Terminal, terminal
 
@@ -119,12 +120,11 @@ async def test_a_broker_that_is_away_is_an_error() -> None:
 
 async def test_queues_of_rabbitmq_have_rates(rabbitmq: Broker, name: str) -> None:
     """By the management API, in a terminal."""
-    if rabbitmq.management is None:
-        pytest.skip("there is no management API")
+    management = api_of(rabbitmq)
     url = rabbitmq.add_vhost(name)
     try:
         async with simulated(url, processes=2, queues=4, declare=True, stem=name):
-            text = await asyncio.to_thread(_with_management, url, rabbitmq.management)
+            text = await asyncio.to_thread(_with_management, url, management)
     finally:
         rabbitmq.ctl("delete_vhost", name)
     assert "no management API" not in text
