@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "mqkit.cli.status:status",
     "capacity": "mqkit.cli.capacity.command:capacity",
     "saga": "mqkit.cli.saga:app",
+    "console": "mqkit.cli.console.command:console",
     "dead-letters": "mqkit.cli.dead_letters.app:app",
     "asyncapi": "mqkit.cli.asyncapi.command:app",
     "delays": "mqkit.cli.topology.delays:app",

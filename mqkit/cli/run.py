@@ -21,8 +21,8 @@ from mqkit.cli.labels import finish_output
 from mqkit.cli.log_setup import LogFormat, LogOptions
 from mqkit.cli.loop import ASYNCIO, UVLOOP, runner, tune_collector
 from mqkit.cli.options import (
-    DEFAULT_HTTP_HOST,
     DriverOption,
+    HttpOption,
     histogram_buckets,
     http_address,
     log_level_number,
@@ -145,16 +145,7 @@ def run(
             help="For development, never in production: start anew when a Python file changes.",
         ),
     ] = False,
-    http: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[HOST:]PORT",
-            help="Answer /metrics, /healthz and /readyz there, for all processes together; port 0 "
-            f"takes a free one, which is logged. HOST is {DEFAULT_HTTP_HOST} if it is not given; a "
-            "container needs 0.0.0.0. It takes the extra 'metrics'.",
-            show_default=False,
-        ),
-    ] = None,
+    http: HttpOption = None,
     buckets: Annotated[
         list[str] | None,
         typer.Option(

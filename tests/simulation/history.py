@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from mqkit import Delivery
 from tests.simulation.simulated.loop import PROCESS, Loop
 
 CONFIRMED, UNKNOWN, REFUSED, PENDING = "confirmed", "unknown", "refused", "pending"
@@ -22,6 +23,8 @@ class Run:
     began: float
     ended: float | None = None
     key: str | int | float = ""
+    lost: bool = False
+    """Whether its message was given back with its channel before it began."""
     how: str = ""
     """How it ended: 'done', or what it raised; '' if it never did."""
 
@@ -51,9 +54,10 @@ class History:
         """Tell whether a message has been done, or was never stored."""
         return self.published.get(name) == REFUSED or self.done[name] > 0
 
-    def begin(self, name: str, attempt: int, key: str | float = "") -> Run:
+    def begin(self, name: str, delivery: Delivery, key: str | float = "") -> Run:
         """Note that a run begins."""
-        run = Run(name, attempt, str(PROCESS.get()), self.loop.time(), key=key)
+        attempt, now = delivery.attempt, self.loop.time()
+        run = Run(name, attempt, str(PROCESS.get()), now, key=key, lost=delivery.lost)
         self.runs.append(run)
         self.loop.note(f"run {name} {attempt} in {run.process}")
         return run

@@ -32,8 +32,14 @@ GRACE = 3.0
 SWEEP = 3.0
 """Seconds between two looks of a relay that nobody hinted at."""
 
+KEEP = 60.0
+"""Seconds for which an inbox is to know a message, twice, and some hours for wrong clocks."""
+
 MANY = "many"
 """The chain of those that are published together."""
+
+MORE = (known.REFUSED, known.UNKNOWN, known.CONFIRMED)
+"""What is known of a message of which two copies were published is what is known of the better."""
 
 RESTART = 1.0
 """Seconds until whoever looks after a service starts one again that ended by itself."""
@@ -78,6 +84,8 @@ class ServiceHost:
                     clock=world.clocks.utc,
                     machine=own,
                     sweep=SWEEP,
+                    longest_retry=KEEP,
+                    replay_age=KEEP,
                     create_tables=False,  # the file has them, and to look for each takes its time
                 )
             made = service(world.plan, world.history, store, self._number)
@@ -140,6 +148,7 @@ class PublisherHost:
         self._task: asyncio.Task[None] | None = None
         self._sends = list(sends)
         self._stop: asyncio.Event | None = None
+        self._is_through = False
 
     @property
     def is_up(self) -> bool:
@@ -150,13 +159,16 @@ class PublisherHost:
     def is_done(self) -> bool:
         """Whether all is published, as far as it can be."""
         published = self._world.history.published
-        return all(published.get(each.name, known.PENDING) != known.PENDING for each in self._sends)
+        return self._is_through and all(
+            published.get(each.name, known.PENDING) != known.PENDING for each in self._sends
+        )
 
     def start(self) -> None:
         """Start a process, for what no process before has tried to publish."""
         if self.is_up:
             return
         loop = self._world.loop
+        self._is_through = False
         process = self.process = loop.new_process(self.host)
         with loop.inside(process):
             self._stop = asyncio.Event()
@@ -207,6 +219,7 @@ class PublisherHost:
             for name, sends in chains.items():
                 publish = self._publish_many if name == MANY else self._publish_chain
                 group.create_task(publish(publisher, sends))
+        self._is_through = True
         await stop.wait()
         await publisher.close()
 
@@ -214,8 +227,13 @@ class PublisherHost:
         loop = self._world.loop
         for each in sends:
             await asyncio.sleep(max(0.0, self._world.began + each.at - loop.time()))
-            self._world.history.publish(each.name, known.PENDING)
-            self._world.history.publish(each.name, await self._publish(publisher, each))
+            history = self._world.history
+            history.publish(each.name, known.PENDING)
+            history.publish(each.name, await self._publish(publisher, each))
+            if each.again is not None:
+                await asyncio.sleep(each.again)
+                both = history.published[each.name], await self._publish(publisher, each)
+                history.publish(each.name, max(both, key=MORE.index))
 
     async def _publish_many(self, publisher: Publisher, sends: Sequence[Send]) -> None:
         world, history = self._world, self._world.history

@@ -65,6 +65,8 @@ class World:
         self.driver = plan.driver
         self.services = [ServiceHost(self, number) for number in range(plan.services)]
         self.publisher = PublisherHost(self, plan.sends)
+        hosts = [self.broker.host, *(each.host for each in self.services)]
+        self.clocks.drift = dict(zip(hosts, plan.drift, strict=False))
         self.began = START
         self.context = contextvars.copy_context()
         self.active = 0

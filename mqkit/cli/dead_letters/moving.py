@@ -88,7 +88,8 @@ def _contents(file: str) -> bytes:
     try:
         return Path(file).read_bytes()
     except (OSError, ValueError) as error:
-        raise OptionError(f"--body {shown(file)} cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise OptionError(f"--body {shown(file)} cannot be read: {why}") from error
 
 
 def archive(

@@ -30,7 +30,7 @@ from mqkit.cli.dead_letters.options import (
     service_of,
 )
 from mqkit.cli.exit_codes import FAILED
-from mqkit.cli.options import seconds_option
+from mqkit.cli.options import number_option, seconds_option
 from mqkit.dead_letters import DeadLetters, Filter, Inbox, Pace, Rehearsed
 from mqkit.dead_letters.messages.view import masked
 from mqkit.errors import OptionError
@@ -53,7 +53,9 @@ def replay(
     everything: AllOption = False,
     rate: Annotated[
         float,
-        typer.Option(help="Messages a second at most.", callback=seconds_option(over=0)),
+        typer.Option(
+            help="Messages a second at most.", callback=number_option("messages a second", over=0)
+        ),
     ] = DEFAULT_PACE.rate,
     stop_at: Annotated[
         float,

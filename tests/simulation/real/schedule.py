@@ -61,6 +61,7 @@ def playable(plan: Plan) -> Plan:
     return replace(
         plan,
         faults=tuple(each for each in plan.faults if each.kind in KINDS),
+        drift=(),
         sends=tuple(each for each in plan.sends if each.script not in OF_PLAIN),
     )
 

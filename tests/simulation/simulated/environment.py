@@ -18,7 +18,7 @@ from mqkit.consuming.dispatcher import Dispatcher
 from mqkit.consuming.settler import Settler
 from mqkit.message import Delivery
 from mqkit.store.database.sqlite.jobs import Job
-from tests.simulation.simulated.loop import EPOCH, PROCESS, Loop
+from tests.simulation.simulated.loop import EPOCH, PROCESS, START, Loop
 from tests.simulation.simulated.storage import Disk
 
 _TIMES = ("time", "monotonic", "perf_counter", "time_ns", "monotonic_ns", "perf_counter_ns")
@@ -34,12 +34,15 @@ class Clocks:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self.skew: dict[str, float] = {}
+        self.drift: dict[str, float] = {}
+        """Seconds that a host's clock gains in a second."""
 
     def wall(self) -> float:
         """Return the seconds since 1970 where the running code is."""
         now = EPOCH + self._loop._now
-        if self.skew and (process := PROCESS.get()) is not None:
+        if (self.skew or self.drift) and (process := PROCESS.get()) is not None:
             now += self.skew.get(process.host, 0.0)
+            now += self.drift.get(process.host, 0.0) * (self._loop._now - START)
         return now
 
     def utc(self) -> datetime:
@@ -110,7 +113,6 @@ def _failing(work: Any, mark: bytes) -> Any:
 
 def _run_on(disk: Disk, run: Callable[[Job], None]) -> Callable[[Job], None]:
     def run_job(job: Job) -> None:
-        run(job)
-        disk.ran(job)
+        disk.run(job, run)
 
     return run_job

@@ -1,0 +1,46 @@
+"""Looks at dead letters one after the other: counts all by group, and lists the first. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mqkit.dead_letters.messages.groups import Group, Groups
+from mqkit.dead_letters.messages.letters import Letter
+from mqkit.message import Properties
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one look at a queue of dead letters found."""
+
+    count: int
+    groups: list[Group]
+    """The largest first."""
+    letters: list[Letter]
+    """The first of them, in the order in which they came, without headers and tracebacks."""
+
+
+class Surveying:
+    """Collects a survey."""
+
+    def __init__(self, keep: int) -> None:
+        """Have looked at nothing yet.
+
+        :param keep: letters that are listed at most
+        """
+        self._keep = keep
+        self._count = 0
+        self._groups = Groups()
+        self._letters: list[Letter] = []
+
+    def add(self, letter: Letter) -> None:
+        """Look at one more."""
+        self._count += 1
+        self._groups.add(letter)
+        if len(self._letters) < self._keep:
+            properties = Properties(message_id=letter.message_id)
+            self._letters.append(replace(letter, properties=properties, traceback=None, history=()))
+
+    def result(self) -> Survey:
+        """Return what was found."""
+        return Survey(self._count, self._groups.largest_first(), self._letters)
