@@ -72,7 +72,7 @@ async def make_history(shop: Shop, page: Page) -> None:
     await shop.has("shop.post.dead", 2)
     shop.break_("down")
     await shop.order("place", "order-4")
-    await page.get_by_role("link", name="charge is paused").wait_for()
+    await page.get_by_role("link", name="services.charge is paused").wait_for()
     await page.goto("/dead-letters/queue?queue=shop.post")
     await page.get_by_role("link", name="ValueError").click()
     await page.get_by_role("button", name="Dry run of a replay").click()
