@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "publish": "mqkit.cli.publish.command:publish",
     "broker": "mqkit.cli.broker:broker",
     "relay": "mqkit.cli.relay:relay",
+    "top": "mqkit.cli.top.command:top",
     "status": "mqkit.cli.status:status",
     "capacity": "mqkit.cli.capacity.command:capacity",
     "saga": "mqkit.cli.saga:app",

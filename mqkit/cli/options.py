@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -30,6 +31,24 @@ StoreOption = Annotated[
     typer.Option(
         help="The store: sqlite:///path or postgresql://user:password@host/database. "
         "Default: the environment's MQKIT_STORE, which other users cannot see.",
+        show_default=False,
+    ),
+]
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The broker: amqp[s]://user:password@host[,host]/vhost. "
+        "Default: the environment's MQKIT_URL, which other users cannot see.",
+        show_default=False,
+    ),
+]
+
+ManagementOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The broker's management API, http[s]://user:password@host:15672. Default: the "
+        "environment's MQKIT_MANAGEMENT; without either, less is seen.",
         show_default=False,
     ),
 ]
@@ -154,6 +173,11 @@ def read_text(path: Path, option: str) -> str:
         raise OptionError(f"{option} {path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise OptionError(f"{option} {path} cannot be read: it is no UTF-8") from error
+
+
+def management_url(option: str | None) -> str | None:
+    """Return the URL of the management API: the option, or else `MQKIT_MANAGEMENT`, or None."""
+    return option or os.environ.get("MQKIT_MANAGEMENT")
 
 
 def write_text(path: Path, text: str) -> None:

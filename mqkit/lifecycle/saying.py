@@ -11,6 +11,7 @@ from mqkit.clock import Clock
 from mqkit.lifecycle.closing import Step
 from mqkit.logging.error_reports import ErrorReports
 from mqkit.middleware import Observer, ServiceReading
+from mqkit.observability.states import publishing
 from mqkit.observability.states.publishing import StatePublisher
 from mqkit.observability.states.tally import Tally
 from mqkit.system.machine import Machine
@@ -59,6 +60,7 @@ class Saying:
             connection,
             self._tally,
             read,
+            every=publishing.STATES_EVERY,
             clock=self._clock,
             machine=self._machine,
             reports=self._reports,

@@ -70,6 +70,7 @@ class Watcher:
         option = "Watcher(connect_deadline=...)"
         self._deadline = checked.seconds(connect_deadline, option, over=0)
         self._clock = clock
+        self._where = ", ".join(map(str, to.hosts))
         self._connection = Connection(to, name=NAME, driver=drivers.given(driver, "Watcher"))
         self._api = None if management is None else ManagementApi(management, to.vhost)
         self._history = History()
@@ -83,6 +84,11 @@ class Watcher:
     def overview(self) -> Overview:
         """Return how the system was at the last look; that costs nothing."""
         return self._overview
+
+    @property
+    def where(self) -> str:
+        """The broker's hosts, without the password."""
+        return self._where
 
     @property
     def is_connected(self) -> bool:

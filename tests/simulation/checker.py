@@ -256,9 +256,7 @@ def left(world: World) -> list[str]:
             ]
     for _, _, timer in loop._timers:
         process = timer._context.get(PROCESS)  # type: ignore[attr-defined]
-        # It is one for all publishes of a publisher, and goes within their timeout.
-        is_deadline = "Deadlines._look" in repr(timer)
-        if not timer._cancelled and is_over(process) and not is_deadline:
+        if not timer._cancelled and is_over(process):
             found.append(f"timer {timer!r} of {process}")
     found += [
         f"connection {each.client.sockname}"

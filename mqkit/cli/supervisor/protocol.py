@@ -6,7 +6,6 @@ process writes reports. Each is one line. The end of the socket says that the ot
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +14,7 @@ from pydantic import TypeAdapter
 from mqkit import drivers
 from mqkit.cli.log_setup import LogOptions
 from mqkit.cli.loop import check_loop
-from mqkit.cli.options import broker_url
+from mqkit.cli.options import broker_url, management_url
 from mqkit.cli.supervisor.totals import Totals
 from mqkit.middleware import Observer
 from mqkit.observability.metrics.buckets import Buckets
@@ -101,7 +100,7 @@ class WorkerJob:
 
     def management_url(self) -> str | None:
         """Return the option, or the environment's `MQKIT_MANAGEMENT`."""
-        return self.management or os.environ.get("MQKIT_MANAGEMENT")
+        return management_url(self.management)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,17 @@ from typing import Annotated
 import typer
 
 from mqkit.cli.exit_codes import FAILED
-from mqkit.cli.options import DriverOption, read_text, seconds_option
+from mqkit.cli.options import (
+    DriverOption,
+    ManagementOption,
+    UrlOption,
+    read_text,
+    seconds_option,
+)
 from mqkit.cli.topology.session import (
     MAX_LINE,
     JsonOption,
-    ManagementOption,
     ServicesArgument,
-    UrlOption,
     provisioner,
     write_file,
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mqkit.broker.connection import Connection
+from mqkit.broker.declare import CONNECTION_FORCED
 from mqkit.broker.states import STATES, states_channel
 from mqkit.clock import Clock, monotonic, utc_now
 from mqkit.drivers.base import DriverChannel, Incoming
@@ -84,13 +85,17 @@ class Collector:
     async def run(self) -> None:
         """Read until cancelled; where the connection or the queue is lost, on another one."""
         while True:
+            wait = AGAIN
             try:
                 await self._consume()
+                wait = 0.0
             except ChannelClosedError as error:
-                self._log(logging.DEBUG if error.code in (0, 320) else logging.WARNING, str(error))
+                if error.code in (0, CONNECTION_FORCED):
+                    wait = 0.0  # for a channel is waited anyway, until the connection is back
+                self._log(logging.WARNING if wait else logging.DEBUG, str(error))
             except TopologyError as error:
                 self._log(logging.WARNING, str(error))
-            await asyncio.sleep(0 if not self.problem else AGAIN)
+            await asyncio.sleep(wait)
 
     def is_silent(self, heard: Heard) -> bool:
         """Tell whether a process has said nothing for longer than it had announced.
@@ -117,11 +122,9 @@ class Collector:
             state = decode(body)
         except StateError as error:
             self.ignored += 1
-            reason = str(error)
-            kind = reason.split(":", maxsplit=1)[0][:40]
-            if kind not in self._told:
-                self._told.add(kind)
-                logger.warning("a message at exchange %s is ignored: %s", STATES, reason)
+            if error.kind not in self._told:
+                self._told.add(error.kind)
+                logger.warning("a message at exchange %s is ignored: %s", STATES, error)
             return
         known = self._heard.pop(state.id, None)  # to the end: the ones that spoke long ago first
         if known is not None and state.up < known.state.up:

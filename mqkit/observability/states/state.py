@@ -37,7 +37,14 @@ MAX_COUNT = 2**53
 
 
 class StateError(MqkitError):
-    """Something that came as a state of a process is none."""
+    """Something that came as a state of a process is none.
+
+    :param kind: one of a few words for what is wrong with it
+    """
+
+    def __init__(self, text: str, kind: str = "shape") -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 def _printable(text: str) -> str:
@@ -182,7 +189,7 @@ def decode(body: bytes) -> State:
     :raises StateError: it is none, or one of another version; nothing of the body is in the text
     """
     if len(body) > MAX_STATE:
-        raise StateError(f"it has {len(body)} bytes, and a state {MAX_STATE} at most")
+        raise StateError(f"it has {len(body)} bytes, and a state {MAX_STATE} at most", "size")
     try:
         # As JSON: in strict mode a time is a text there, and nowhere else.
         state = _states().validate_json(body)
@@ -204,17 +211,18 @@ def _check_version(body: bytes) -> None:
     try:
         told = from_json(body)
     except ValueError as error:
-        raise StateError("it is no JSON") from error
+        raise StateError("it is no JSON", "JSON") from error
     _check_that_it_is(told.get("v") if isinstance(told, Mapping) else None)
 
 
 def _check_that_it_is(version: object) -> None:
     if type(version) is not int:
-        raise StateError("it has no version, as a state has")
+        raise StateError("it has no version, as a state has", "no version")
     if version != VERSION:
         raise StateError(
             f"it is of version {shown(version, 20)}, and this mqkit reads {VERSION}: use one "
-            "mqkit for the services and for what watches them"
+            "mqkit for the services and for what watches them",
+            "version",
         )
 
 
