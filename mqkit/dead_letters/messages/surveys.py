@@ -38,8 +38,10 @@ class Surveying:
         self._count += 1
         self._groups.add(letter)
         if len(self._letters) < self._keep:
-            properties = Properties(message_id=letter.message_id)
-            self._letters.append(replace(letter, properties=properties, traceback=None, history=()))
+            few = Properties(message_id=letter.message_id)
+            self._letters.append(
+                replace(letter, properties=few, body=None, traceback=None, history=())
+            )
 
     def result(self) -> Survey:
         """Return what was found."""
