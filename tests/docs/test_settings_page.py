@@ -133,6 +133,7 @@ COMMANDS = [
     "asyncapi diff",
     "broker",
     "capacity",
+    "console",
     *(
         f"dead-letters {each}"
         for each in ("archive", "audit", "drop", "edit", "list", "replay", "restore", "show")

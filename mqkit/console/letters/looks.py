@@ -27,7 +27,7 @@ FRESH = 30.0
 AGAIN = 5.0
 """Seconds after which a look that failed is tried again."""
 
-PATIENCE = 0.2
+PATIENCE = 0.1
 """Seconds that a page waits for a look that is under way, before it says that it is."""
 
 MOST = 24

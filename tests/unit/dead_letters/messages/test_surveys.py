@@ -20,6 +20,7 @@ def test_all_are_counted_and_the_first_are_listed() -> None:
     assert [each.count for each in found.groups] == [2, 1]
     assert [each.message_id for each in found.letters] == ["m-1", "m-2"]
     listed = found.letters[0]
+    assert found.by_group == {first.group: [listed], second.group: found.letters[1:]}
     assert (listed.group, listed.ref, listed.error_message) == (
         first.group,
         first.ref,
