@@ -12,7 +12,16 @@ from tests.simulation.history import CONFIRMED, REFUSED
 from tests.simulation.simulated.broker import EVENTS
 from tests.simulation.simulated.loop import PROCESS, Process
 from tests.simulation.workload import saga
-from tests.simulation.workload.plan import ATTEMPTS, ENDS_DEAD, HARMLESS, STORED, TWINS, WAIT, Send
+from tests.simulation.workload.plan import (
+    ATTEMPTS,
+    ENDS_DEAD,
+    HARMLESS,
+    OF_STORE,
+    STORED,
+    TWINS,
+    WAIT,
+    Send,
+)
 from tests.simulation.workload.services import reply_to
 
 if TYPE_CHECKING:
@@ -54,7 +63,8 @@ def _ends(world: World) -> None:
     history, dead, done = world.history, _dead(world), world.history.done
     _effects(world, done)
     _sagas(world, done)
-    explained = set(history.faults) - set(HARMLESS)
+    explained = set(history.faults) - {*HARMLESS, *OF_STORE}
+    with_store = explained | set(history.faults) & {*OF_STORE}
     ran = {run.name for run in history.runs}
     for send, name in _each(world):
         how = history.published.get(send.name, "")
@@ -72,7 +82,8 @@ def _ends(world: World) -> None:
         ends_dead = send.script in ENDS_DEAD and send.feature != "saga"
         if (done[name] if ends_dead else dead[name]) > 0:
             history.problem(f"wrong end: {ends}")
-        if not explained and done[name] + dead[name] > (1 if send.again is None else 2):
+        why = with_store if send.feature in (*STORED, "saga") else explained
+        if not why and done[name] + dead[name] > (1 if send.again is None else 2):
             history.problem(f"twice, without a fault that explains it: {ends}")
 
 

@@ -14,10 +14,13 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+from mqkit.consuming import acks as consuming_acks
 from mqkit.consuming.dispatcher import Dispatcher
 from mqkit.consuming.settler import Settler
+from mqkit.embedded.session.channel import Channel
 from mqkit.message import Delivery
 from mqkit.store.database.sqlite.jobs import Job
+from tests.simulation.simulated import acks
 from tests.simulation.simulated.loop import EPOCH, PROCESS, START, Loop
 from tests.simulation.simulated.storage import Disk
 
@@ -76,6 +79,9 @@ def virtual(loop: Loop, clocks: Clocks, disk: Disk | None) -> Iterator[None]:
         (metadata, "version", _VERSION),
         (Dispatcher, "dispatch", _failing(Dispatcher.dispatch, b'"internal"')),
         (Settler, "settle", _failing(Settler.settle, b'"unsettled"')),
+        (Channel, "settle", acks.settle),
+        (Channel, "release", acks.release),
+        (consuming_acks, "UNDER_WAY", acks.UNDER_WAY),
     ]
     if disk is not None:
         put.append((Job, "run", _run_on(disk, Job.run)))

@@ -83,11 +83,20 @@ FAULTS = {
 }
 """Kinds of faults, and how often they are drawn."""
 
-HARMLESS = ("stop service", "clock jumps", "dependency down")
+HARMLESS = ("stop service", "clock jumps", "dependency down", "kill publisher")
 """Faults after which nothing is handled twice."""
 
+OF_STORE = (
+    "disk full",
+    "database locked",
+    "answer lost",
+    "commit fails",
+    "refused",
+)
+"""Faults after which nothing is, whose handler has no store."""
+
 OF_FEATURE = {"dependency down": ("paused",)} | dict.fromkeys(
-    ("disk full", "database locked", "answer lost", "commit fails", "kill at commit", "refused"),
+    (*OF_STORE, "kill at commit"),
     (*STORED, "saga"),
 )
 """Faults that concern some features alone."""
@@ -300,7 +309,7 @@ def _moment(rng: random.Random, sends: list[Send], *, backlog: bool) -> float:
         return round(rng.random() * SPAN, 3)
     if backlog:
         return round(1.0 + rng.random(), 3)  # when the services come to it
-    return round(rng.choice(sends).at + rng.random() * rng.choice((0.01, 0.05, 0.5)), 3)
+    return round(rng.choice(sends).at + rng.random() * rng.choice((0.0, 0.01, 0.05, 0.5)), 3)
 
 
 def _fault(rng: random.Random, kind: str, at: float) -> Fault:
