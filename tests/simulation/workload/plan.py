@@ -101,7 +101,7 @@ OF_FEATURE = {"dependency down": ("paused",)} | dict.fromkeys(
 )
 """Faults that concern some features alone."""
 
-OF_CROWDS = ("stored", "stored", "storedbatch", "storedbatch", "batch", "plain", "storedthread")
+OF_CROWDS = ("stored", "stored", "storedbatch", "batch", "plain", "plain", "storedthread")
 """Kinds of handlers that many messages come to at once, and how often each is drawn."""
 
 IN_CROWDS = {"ok": 60, "fail 1": 20, "fail 2": 10, "dead": 6, "reject": 4}
@@ -223,6 +223,8 @@ def draw(seed: int) -> Plan:
     within = 0.02 if is_crowd or rng.random() < 0.3 else 0.5 if backlog else SPAN
     count = rng.randint(8, 20) if is_crowd else rng.randint(2, 10)
     sends = [_send(rng, number, features, within, is_crowd) for number in range(count)]
+    if is_crowd and rng.random() < 0.3:
+        kinds = ["stop service"]  # in the middle of everything, and nothing else explains much
     faults = _faults(rng, kinds, sends, backlog=backlog)
     if any(each.kind == "clock jumps" for each in faults):
         # What waits to be written is due by the wall clock, and held longer where that goes back.
@@ -274,7 +276,7 @@ def _send(
         script=script,
         # 1 and 1.0 are one key, in one partition.
         key=rng.choice(("a", "b", 1, 1.0)) if feature == "ordered" else rng.choice("abc"),
-        duration=rng.choice((0.0, 0.0, 0.0, 0.0001) if is_crowd else DURATIONS),
+        duration=rng.choice((0.0, 0.0, 0.0001, 0.01) if is_crowd else DURATIONS),
         delay=0.0 if is_crowd else delay,
         many=many,
         again=rng.choice(AGAIN) if twice else None,
