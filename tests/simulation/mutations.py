@@ -296,16 +296,40 @@ def _count(
     until: float,
     given: argparse.Namespace,
 ) -> dict[str, Any] | None:
-    """Return which schedule from a seed on failed, counted from 1; None where there is no time."""
-    left = until - time.monotonic()
-    if left <= 0:
-        return None
+    """Return which schedule from a seed on failed, counted from 1; None where there is no time.
+
+    A seed that fails where nothing is broken as well has found something else, and does not count.
+    """
+    first = number * APART
     breaking = ""
     if mutation is None:
         breaking = f"from tests.faults.fuzz.mutants import MUTANTS\nMUTANTS[{name!r}].apply()\n"
-    program = f"{breaking}from tests.simulation.mutations import first_failure\n"
-    program += f"first_failure({name!r}, {number * APART}, {given.most}, {left})\n"
-    directory = copies.of(name, mutation)
+    passed, played = 0, 0
+    while (left := until - time.monotonic()) > 0:
+        arguments = (name, first + passed, given.most - passed, left)
+        program = f"{breaking}{_CALL}first_failure{arguments!r}"
+        found: dict[str, Any] | None = _python(copies.of(name, mutation), program)
+        if found is None:
+            break
+        played += found["played"]
+        found["played"] = played
+        if found["took"] is None:
+            return found
+        found["took"] += passed
+        seed = first + found["took"] - 1
+        if _python(copies.of(AS_IT_IS, None), f"{_CALL}fails({seed})"):
+            console.print(f"seed {seed} fails where nothing is broken")
+            passed = found["took"]
+            continue
+        return found
+    return None
+
+
+_CALL = "from tests.simulation.mutations import fails, first_failure\n"
+
+
+def _python(directory: Path, program: str) -> Any:
+    """Run a program on a copy of the package; return what it printed last."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=directory,
@@ -316,8 +340,14 @@ def _count(
     )
     if done.returncode:
         raise RuntimeError(f"the seeds could not be played: {done.stderr}")
-    found: dict[str, Any] | None = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def fails(seed: int) -> None:
+    """Print whether a seed fails."""
+    from tests.simulation.campaign import play_seeds  # noqa: PLC0415 - as below
+
+    print(json.dumps(bool(play_seeds(seed, 1).failed)))  # noqa: T201 - it is read by who started it
 
 
 def first_failure(name: str, first: int, most: int, seconds: float) -> None:
@@ -331,7 +361,7 @@ def first_failure(name: str, first: int, most: int, seconds: float) -> None:
     until = time.monotonic() + seconds
     ready()
     played = 0
-    found: dict[str, Any] | None = {"took": None, "played": 0}
+    found: dict[str, Any] | None = {"took": None}
     for seed in range(first, first + most):
         if not needs.are_met(draw(seed)):
             continue
@@ -340,7 +370,7 @@ def first_failure(name: str, first: int, most: int, seconds: float) -> None:
             break
         played += 1
         if failed := play_seeds(seed, 1).failed:
-            found = {"took": seed - first + 1, "played": played, "saw": failed[seed][0]}
+            found = {"took": seed - first + 1, "saw": failed[seed][0]}
             break
     if found is not None:
         found["played"] = played

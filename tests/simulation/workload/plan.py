@@ -72,7 +72,7 @@ FAULTS = {
     "cancel consumers": 4,
     "delete queue": 2,
     "alarm": 3,
-    "clock jumps": 2,
+    "clock jumps": 4,
     "disk full": 3,
     "database locked": 3,
     "answer lost": 6,
@@ -228,7 +228,11 @@ def draw(seed: int) -> Plan:
     faults = _faults(rng, kinds, sends, backlog=backlog)
     if any(each.kind == "clock jumps" for each in faults):
         # What waits to be written is due by the wall clock, and held longer where that goes back.
-        sends = [replace(each, delay=0.0) for each in sends]
+        # What is published once more comes after the jump, when an inbox might have forgotten it.
+        sends = [
+            replace(each, delay=0.0, again=AGAIN[-1] if _comes_again(rng, each) else None)
+            for each in sends
+        ]
     drifts = (0.0, 0.0, 0.0, 0.01, -0.01, 0.05)
     return Plan(
         seed,
@@ -281,6 +285,11 @@ def _send(
         many=many,
         again=rng.choice(AGAIN) if twice else None,
     )
+
+
+def _comes_again(rng: random.Random, send: Send) -> bool:
+    likely = send.feature in STORED and not send.is_of_many and rng.random() < 0.6
+    return send.again is not None or likely
 
 
 def _faults(
