@@ -260,7 +260,11 @@ class PublisherHost:
             for each in sends:
                 history.publish(each.name, known.PENDING)
                 yield Outgoing(
-                    *_to(each), _work(each), message_id=each.name, delay=each.delay or None
+                    *_to(each),
+                    _work(each),
+                    message_id=each.name,
+                    delay=each.delay or None,
+                    expiration=each.expires,
                 )
 
         async for result in publisher.publish_many(messages(), window=3):
@@ -279,7 +283,13 @@ class PublisherHost:
                     queue, work, str, message_id=send.name
                 )
             else:
-                await publisher.publish(*_to(send), work, message_id=send.name, delay=delay)
+                await publisher.publish(
+                    *_to(send),
+                    work,
+                    message_id=send.name,
+                    delay=delay,
+                    expiration=send.expires,
+                )
         except (RequestRejectedError, RequestFailedError) as error:
             history.replies[send.name] = type(error).__name__
         except RequestTimeoutError:

@@ -101,6 +101,12 @@ OF_FEATURE = {"dependency down": ("paused",)} | dict.fromkeys(
 )
 """Faults that concern some features alone."""
 
+EXPIRE = ("plain", "batch", "thread", "paused", "stored", "storedbatch")
+"""Kinds of handlers whose messages may have a time after which they are not to be handled."""
+
+EXPIRES = (0.01, 0.3, 1.0)
+"""Seconds until then."""
+
 OF_CROWDS = ("stored", "stored", "storedbatch", "batch", "plain", "plain", "storedthread")
 """Kinds of handlers that many messages come to at once, and how often each is drawn."""
 
@@ -136,6 +142,8 @@ class Send:
     """Seconds that its handler takes."""
     delay: float = 0.0
     """Seconds that the broker holds it."""
+    expires: float | None = None
+    """Seconds after which it is not worth handling."""
     many: bool = False
     """Whether it is one of those that are published together, where that may be."""
     again: float | None = None
@@ -227,11 +235,9 @@ def draw(seed: int) -> Plan:
         kinds = ["stop service"]  # in the middle of everything, and nothing else explains much
     faults = _faults(rng, kinds, sends, backlog=backlog)
     if any(each.kind == "clock jumps" for each in faults):
-        # What waits to be written is due by the wall clock, and held longer where that goes back.
         # What is published once more comes after the jump, when an inbox might have forgotten it.
         sends = [
-            replace(each, delay=0.0, again=AGAIN[-1] if _comes_again(rng, each) else None)
-            for each in sends
+            replace(each, again=AGAIN[-1] if _comes_again(rng, each) else None) for each in sends
         ]
     drifts = (0.0, 0.0, 0.0, 0.01, -0.01, 0.05)
     return Plan(
@@ -273,6 +279,7 @@ def _send(
     delay = rng.choice((0.0, 0.0, 0.0, 0.5)) if feature not in ("ordered", "request") else 0.0
     many = rng.random() < 0.15
     twice = rng.random() < 0.2 and feature != "request" and not many
+    expires = feature in EXPIRE and not delay and not twice and rng.random() < 0.15
     return Send(
         name=f"m{number}",
         at=round(0.5 + rng.random() * within, 3),
@@ -282,6 +289,7 @@ def _send(
         key=rng.choice(("a", "b", 1, 1.0)) if feature == "ordered" else rng.choice("abc"),
         duration=rng.choice((0.0, 0.0, 0.0001, 0.01) if is_crowd else DURATIONS),
         delay=0.0 if is_crowd else delay,
+        expires=rng.choice(EXPIRES) if expires else None,
         many=many,
         again=rng.choice(AGAIN) if twice else None,
     )
@@ -289,7 +297,7 @@ def _send(
 
 def _comes_again(rng: random.Random, send: Send) -> bool:
     likely = send.feature in STORED and not send.is_of_many and rng.random() < 0.6
-    return send.again is not None or likely
+    return send.again is not None or (likely and send.expires is None)
 
 
 def _faults(
