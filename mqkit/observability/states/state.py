@@ -233,4 +233,4 @@ def clean(text: str) -> str:
 
 def rounded(seconds: float) -> float:
     """Write seconds in few characters; what is no number is 0."""
-    return round(seconds, 3) if math.isfinite(seconds) else 0.0
+    return round(seconds, 6) if math.isfinite(seconds) else 0.0

@@ -103,7 +103,7 @@ def test_a_text_of_this_process_is_made_one_that_can_be_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(1.23456, 1.235), (float("inf"), 0.0), (float("nan"), 0.0)]
+    ("seconds", "told"), [(1.23456789, 1.234568), (float("inf"), 0.0), (float("nan"), 0.0)]
 )
 def test_seconds_are_numbers_of_few_characters(seconds: float, told: float) -> None:
     """What is no number is none."""
