@@ -14,6 +14,7 @@ from mqkit.console.desk import desk_of, page
 from mqkit.console.rendering.templates import REFRESH
 from mqkit.console.rendering.text import counted, link
 from mqkit.overview.values import Overview, Role, ServiceView
+from mqkit.pause import Status
 
 MOST = 12
 """Things to look at that are listed; more are counted."""
@@ -46,14 +47,23 @@ def matters(overview: Overview) -> Iterator[Matter]:
 
 
 def _of_processes(service: ServiceView) -> Iterator[Matter]:
+    paused = tuple(
+        f"queue {queue}: {Status.PAUSED}"
+        for handler in service.handlers
+        if handler.is_paused
+        for queue in (handler.queue, *handler.owners)
+    )
     for process in service.processes:
         where = link("/processes", q=process.id)
         name = f"process {process.pid} on {process.host} of {service.name}"
         if process.is_silent:
             yield Matter(f"Nothing is heard of {name}", where, "bad")
         elif not process.is_ready:
-            why = "; ".join(process.problems) or "it does not say why"
-            yield Matter(f"Not ready: {name}: {why}", where, "bad")
+            # That a handler is paused is said of the handler, once for all of its processes.
+            told = [each for each in process.problems if not each.startswith(paused)]
+            if told or not process.problems:
+                why = "; ".join(told) or "it does not say why"
+                yield Matter(f"Not ready: {name}: {why}", where, "bad")
 
 
 def _of_handlers(service: ServiceView) -> Iterator[Matter]:
