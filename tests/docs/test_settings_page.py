@@ -145,6 +145,7 @@ COMMANDS = [
     "saga list",
     "saga show",
     "status",
+    "top",
     *(f"topology {each}" for each in ("apply", "export", "graph", "permissions", "plan")),
 ]
 
