@@ -4,7 +4,7 @@
 
 A service of two processes handles messages that go round: each run publishes the next one, so that
 as many are always under way. 50 simulated processes say how they are, and there are 500 queues. In
-turns a console is started and a page of it loaded each second, and nobody looks. The rate is what
+turns a console is started and looked at, and there is none. The rate is what
 the service's metrics count over some seconds of each turn; starting the console is no part of it.
 Told are both rates, and what the console costs: the median over the rounds of how much less was
 handled with it than in the turns before and after; and its processor time, which says something on
@@ -31,6 +31,7 @@ from pathlib import Path
 import httpx
 
 from mqkit import Outgoing, Publisher, Queue, Retry, Service
+from mqkit.console.rendering.templates import REFRESH
 from tests.forked import Command
 from tests.integration.observability.scraping import page, port_of, samples
 from tests.simulated_states import simulated
@@ -47,7 +48,7 @@ UNDER_WAY = 400
 BODY = b"{}"
 
 LOOKED_AT = ("/", "/queues", "/handlers", "/processes", "/dead-letters", "/topology")
-"""What somebody looks at, a page each second."""
+"""What somebody looks at; a page that is left open looks again every `REFRESH` seconds."""
 
 SETTLE = 2.0
 """Seconds of each turn before it is measured."""
@@ -87,7 +88,7 @@ async def rate(port: int, seconds: float, console: int | None = None) -> tuple[f
 
 @contextlib.asynccontextmanager
 async def looked_at(url: str, management: str | None) -> AsyncIterator[int]:
-    """Run a console for the block, which is given its pid, and load a page of it each second."""
+    """Run a console for the block, which is given its pid, and look at its pages."""
     options = () if management is None else ("--management", management)
     process = Command(
         ["console", "--listen", "0", "--url", url, *options], os.environ, stdout=subprocess.PIPE
@@ -114,7 +115,7 @@ async def _look(http: httpx.AsyncClient) -> None:
         for each in LOOKED_AT:
             answer = await http.get(each)
             answer.raise_for_status()
-            await asyncio.sleep(1)
+            await asyncio.sleep(REFRESH)
 
 
 async def go_round(client: Client) -> None:
@@ -157,14 +158,13 @@ def main() -> int:
     parser.add_argument("--url", required=True)
     parser.add_argument("--management")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=10.0)
     given = parser.parse_args()
     found = asyncio.run(measure(given.url, given.management, given.rounds, given.seconds))
     costs = [1 - looked / alone for alone, looked, _ in found]
     cost = statistics.median(costs)
-    lines = [
-        f"{'alone/s':>10} {'watched/s':>10} {'cost':>7} {'its CPU':>8}   (load {os.getloadavg()[0]:.1f})"
-    ]
+    head = f"{'alone/s':>10} {'watched/s':>10} {'cost':>7} {'its CPU':>8}"
+    lines = [f"{head}   (load {os.getloadavg()[0]:.1f})"]
     lines += [
         f"{alone:10.0f} {looked:10.0f} {each:7.1%} {took:8.1%}"
         for (alone, looked, took), each in zip(found, costs, strict=True)
