@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mqkit.broker.delays import PREFIX
+from mqkit.broker.states import READERS
 from mqkit.dead_letters.queues import Names
 from mqkit.errors import ConfigurationError, ManagementError
 from mqkit.management.api import ManagementApi
@@ -93,8 +94,11 @@ def names_of(services: Iterable[ServiceView]) -> list[str]:
 
 
 def views_of(listed: Iterable[Listed], services: Iterable[ServiceView]) -> tuple[QueueView, ...]:
-    """Return the queues with what they are for, the ones with the largest backlog first."""
-    found = list(listed)
+    """Return the queues with what they are for, the ones with the largest backlog first.
+
+    The queues of those that listen for states, as this view does, are left out.
+    """
+    found = [each for each in listed if not each.name.startswith(READERS)]
     roles = _Roles({each.name for each in found}, services)
     views = []
     for each in found:
@@ -135,9 +139,9 @@ class _Roles:
             return Role.DELAY, ""
         if name in self._partitions:
             return Role.PARTITION, self._partitions[name]
-        for each, of in _belonging(name):
-            if each is not None and self._is_work(of):
-                return each, of
+        for role, of in _belonging(name):
+            if self._is_work(of):
+                return role, of
         if self._is_work(name):
             return Role.WORK, ""
         stem = _PARTITION.sub("", name)
@@ -155,11 +159,15 @@ class _Roles:
 
 def _belonging(name: str) -> Iterator[tuple[Role, str]]:
     """Return for what a queue is, if one of the other name is a handler's."""
-    if name.endswith(DEAD_SUFFIX):
-        yield Role.DEAD, name.removesuffix(DEAD_SUFFIX)
-    suffix = Names("").archive
-    if name.endswith(suffix):
-        yield Role.ARCHIVE, name.removesuffix(suffix)
+    around = Names("")
+    for suffix, role in (
+        (around.dead, Role.DEAD),
+        (around.archive, Role.ARCHIVE),
+        (around.audit, Role.OTHER),
+        (around.lock, Role.OTHER),
+    ):
+        if name.endswith(suffix):
+            yield role, name.removesuffix(suffix)
 
 
 def _names(queue: str) -> Names | None:

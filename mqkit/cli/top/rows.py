@@ -206,7 +206,7 @@ def queues_table(queues: Sequence[QueueView]) -> Table:
     names = {each.name for each in queues}
     rows = []
     for each in queues:
-        is_beside = each.role in beside and each.of in names
+        is_beside = each.of in names and each.role is not Role.PARTITION
         if each.role is not Role.DELAY and not is_beside:
             dead, archived = (of.get(each.name) for of in beside.values())
             rows.append(((-each.ready, -(dead or 0), each.name), _queue(each, dead, archived)))

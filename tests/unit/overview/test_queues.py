@@ -43,7 +43,7 @@ def test_queues_of_handlers_are_known_by_what_their_processes_say() -> None:
         "ledger": (Role.WORK, ""),
         "ledger.dead": (Role.DEAD, "ledger"),
         "ledger.dead.archive": (Role.ARCHIVE, "ledger"),
-        "ledger.dead.audit": (Role.OTHER, ""),
+        "ledger.dead.audit": (Role.OTHER, "ledger"),
         "parts": (Role.WORK, ""),
         "parts.0": (Role.PARTITION, "parts"),
     }
@@ -66,6 +66,11 @@ def test_queues_of_services_that_do_not_run_are_known_by_their_neighbours() -> N
 def test_the_ladder_is_known_by_its_name(name: str) -> None:
     """All below it: levels, landing queues, what is moved."""
     assert roles(name) == {name: (Role.DELAY, "")}
+
+
+def test_queues_of_those_that_watch_are_left_out() -> None:
+    """This view's own, and that of another one beside it."""
+    assert roles("mqkit.states.v1.reader.0123") == {}
 
 
 def test_names_that_no_queue_of_mqkit_has_are_others() -> None:
