@@ -116,7 +116,11 @@ def views_of(listed: Iterable[Listed], services: Iterable[ServiceView]) -> tuple
                 of=of,
             )
         )
-    return tuple(sorted(views, key=lambda view: (-view.ready, -(view.unacked or 0), view.name)))
+    return tuple(sorted(views, key=_order))
+
+
+def _order(view: QueueView) -> tuple[int, int, float, str]:
+    return (-view.ready, -(view.unacked or 0), -(view.rate_in or 0.0), view.name)
 
 
 class _Roles:

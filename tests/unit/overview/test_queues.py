@@ -80,9 +80,14 @@ def test_names_that_no_queue_of_mqkit_has_are_others() -> None:
 
 
 def test_the_largest_backlog_comes_first() -> None:
-    """Then what is unacked, then the name."""
-    listed = [Listed("a", 0, 1), Listed("b", 5, 1), Listed("c", 0, 1, unacked=3), Listed("d", 0, 1)]
-    assert [each.name for each in views_of(listed, ())] == ["b", "c", "a", "d"]
+    """Then what is unacked, then what gets most, then the name."""
+    listed = [
+        Listed("a", 0, 1),
+        Listed("b", 5, 1),
+        Listed("c", 0, 1, unacked=3),
+        Listed("d", 0, 1, rate_in=2.0),
+    ]
+    assert [each.name for each in views_of(listed, ())] == ["b", "c", "d", "a"]
 
 
 def test_who_cannot_list_asks_for_the_queues_of_services() -> None:
