@@ -82,14 +82,15 @@ def _rate(stats: Mapping[str, Any], name: str) -> float | None:
 def names_of(services: Iterable[ServiceView]) -> list[str]:
     """Return the queues that services have, for who cannot list those of the broker.
 
-    That is the handlers' queues, their partitions, their dead letters, and what was archived.
+    That is the handlers' queues, their partitions and their dead letters. Archives are left out: most
+    are not there, and to ask for what is not there is an error in the broker's log.
     """
     found: dict[str, None] = {}
     for service in services:
         for handler in service.handlers:
             found |= dict.fromkeys((handler.queue, *handler.owners))
             if (names := _names(handler.queue)) is not None:
-                found |= dict.fromkeys((names.dead, names.archive))
+                found[names.dead] = None
     return list(found)
 
 
