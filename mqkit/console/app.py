@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from mqkit.console.access.guard import Guard
 from mqkit.console.desk import Desk, desk_of, lead_on, page
+from mqkit.console.letters.jobs import JobRunningError
 from mqkit.console.pages import (
     dead_letters,
     handlers,
@@ -64,6 +65,7 @@ PAGES: tuple[Sequence[BaseRoute], ...] = (
 
 STATUSES: tuple[tuple[type[MqkitError], int], ...] = (
     (DeadLettersInUseError, 409),
+    (JobRunningError, 409),
     (DeadLetterNotFoundError, 404),
     (NotADeadLetterQueueError, 404),
     (BrokerError, 503),

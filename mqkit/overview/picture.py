@@ -28,7 +28,7 @@ def drawn(
     """Return the nodes and edges of a system, in the order of a message's way.
 
     A queue stands with its dead letter queue; its partitions are a note of it. Queues of mqkit's
-    own are left out.
+    own are left out, and those that no handler consumes and no exchange leads to.
 
     :param routes: how messages come to queues; None, where that cannot be seen
     :param services: whose queues are drawn; empty: all, those that no service has among them
@@ -43,8 +43,12 @@ def drawn(
     known = {each.name: each for each in overview.queues}
     names = dict.fromkeys(each.queue for each in handlers)
     if not services:
+        # Those that no service has come last; of others' queues those that an exchange leads to.
+        bound = {each.destination for each in routes.routes if each.is_queue} if routes else set()
         names |= dict.fromkeys(
-            each.name for each in overview.queues if each.role in (Role.WORK, Role.OTHER)
+            each.name
+            for each in sorted(overview.queues, key=lambda each: each.name not in bound)
+            if each.role is Role.WORK or (each.role is Role.OTHER and each.name in bound)
         )
     largest = sorted(
         names, key=lambda name: known[name].ready if name in known else 0, reverse=True
@@ -102,8 +106,9 @@ def _nodes(
 def _edges(name: str, handlers: Sequence[HandlerView], overview: Overview) -> Iterator[Edge]:
     for each in handlers:
         yield Edge(f"queue {name}", _id(each))
-        for dead in _dead(name, overview):
-            yield Edge(_id(each), f"queue {dead.name}", "", "dead letter")
+    for dead in _dead(name, overview):
+        for end in [_id(each) for each in handlers] or [f"queue {name}"]:
+            yield Edge(end, f"queue {dead.name}", "", "dead letter")
 
 
 def _dead(name: str, overview: Overview) -> Iterator[QueueView]:

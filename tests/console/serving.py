@@ -42,7 +42,13 @@ class Console:
             await page.get_by_label("Token").fill(TOKEN)
             await page.get_by_role("button", name="Log in").click()
             await page.get_by_role("heading", name="Overview", level=1).wait_for()
-            yield page, complaints
+            try:
+                yield page, complaints
+            except Exception as error:
+                picture = self.log.with_suffix(".png")
+                await page.screenshot(path=picture, full_page=True)
+                error.add_note(f"{page.url} as it was then: {picture}")
+                raise
 
 
 @contextlib.contextmanager

@@ -45,6 +45,8 @@ class History:
     replies: dict[str, str] = field(default_factory=dict)
     given_at: dict[str, float] = field(default_factory=dict)
     """When each message was first given to its publisher."""
+    known_at: dict[str, float] = field(default_factory=dict)
+    """When its publisher last heard of it."""
     is_down: bool = False
     """Whether what handlers depend on is down now."""
     quiet_after: float = 0.0
@@ -71,6 +73,7 @@ class History:
         """Note what is known of a message by who publishes it."""
         self.published[name] = how
         self.given_at.setdefault(name, self.loop.time())
+        self.known_at[name] = self.loop.time()
         self.loop.note(f"publish {name}: {how}")
 
     def problem(self, text: str) -> None:

@@ -14,6 +14,7 @@ from mqkit.errors import (
     RequestRejectedError,
     RequestTimeoutError,
     StoreUnavailableError,
+    TopologyError,
 )
 from mqkit.store import Store
 from tests.simulation import history as known
@@ -40,6 +41,13 @@ MANY = "many"
 
 MORE = (known.REFUSED, known.UNKNOWN, known.CONFIRMED)
 """What is known of a message of which two copies were published is what is known of the better."""
+
+ILL = {"disk full", "database locked", "answer lost", "commit fails"}
+"""Faults of the database after which a service may end by itself."""
+
+SILENT = {"partition", "one way", "slow", "alarm", "kill broker"}
+"""Faults with which a broker may say nothing, so that a stop takes too long: a host without power
+says nothing either."""
 
 RESTART = 1.0
 """Seconds until whoever looks after a service starts one again that ended by itself."""
@@ -106,13 +114,22 @@ class ServiceHost:
         error = None if task.cancelled() else task.exception()
         world = self._world
         world.loop.note(f"{self.process} ended: {type(error).__name__} {error}")
-        # Asked to stop, it may not be done with a broker that says nothing in its time; and
-        # it does not start on a database that is not well.
-        excused = StoreUnavailableError if self.wanted else (TimeoutError, StoreUnavailableError)
-        if error is not None and not isinstance(error, excused):
+        if error is not None and not self._is_excused(error):
             world.ended_badly(self, error)
         if self.wanted:
             world.loop.call_later(RESTART, self._again)
+
+    def _is_excused(self, error: BaseException) -> bool:
+        """Tell whether it may end so: only where there has been what leaves it no other way."""
+        faults = self._world.history.faults.keys()
+        if isinstance(error, StoreUnavailableError):
+            # It does not start on a database that is not well.
+            return bool(faults & ILL)
+        if isinstance(error, TopologyError):
+            # What it declares is refused, and not by anything that is declared.
+            return "close channel" in faults and "on purpose" in str(error)
+        # Asked to stop, it may not be done with a broker that says nothing in its time.
+        return isinstance(error, TimeoutError) and not self.wanted and bool(faults & SILENT)
 
     def _again(self) -> None:
         if self.wanted and not self.is_up:
@@ -243,7 +260,11 @@ class PublisherHost:
             for each in sends:
                 history.publish(each.name, known.PENDING)
                 yield Outgoing(
-                    *_to(each), _work(each), message_id=each.name, delay=each.delay or None
+                    *_to(each),
+                    _work(each),
+                    message_id=each.name,
+                    delay=each.delay or None,
+                    expiration=each.expires,
                 )
 
         async for result in publisher.publish_many(messages(), window=3):
@@ -262,7 +283,13 @@ class PublisherHost:
                     queue, work, str, message_id=send.name
                 )
             else:
-                await publisher.publish(*_to(send), work, message_id=send.name, delay=delay)
+                await publisher.publish(
+                    *_to(send),
+                    work,
+                    message_id=send.name,
+                    delay=delay,
+                    expiration=send.expires,
+                )
         except (RequestRejectedError, RequestFailedError) as error:
             history.replies[send.name] = type(error).__name__
         except RequestTimeoutError:

@@ -58,7 +58,7 @@ MENDED = (
     _one(
         "a batch runs what was given back while it waited",
         "consuming/together/batching.py",
-        ("[each for each in together if not (each.is_over or each.delivery.lost)]", "together"),
+        ("        if place.is_over or delivery.lost:\n", "        if place.is_over and False:\n"),
     ),
     _one(
         "equal keys in two partitions",
@@ -68,6 +68,14 @@ MENDED = (
     ),
     _one(
         "acks lost at a stop",
+        "consuming/consumer.py",
+        (
+            "sleep(self._settler.close_delay.seconds(self.handler.prefetch))\n",
+            "sleep(0)\n",
+        ),
+    ),
+    _one(
+        "acks of the last turn lost at a stop",
         "consuming/settler.py",
         (
             "        if self._acks is not None:\n            self._write_acks(self._acks)\n",
@@ -139,6 +147,7 @@ NEEDS = {
     "a batch runs what was given back while it waited": Needs(("batch", "storedbatch")),
     "equal keys in two partitions": Needs(("ordered",)),
     "acks lost at a stop": Needs((), (), ("stop service",)),
+    "acks of the last turn lost at a stop": Needs((), (), ("stop service",)),
     "a service ends where its connection is lost while it declares": Needs((), (), CUTS),
     "an inbox shared by two services": Needs(("twins",)),
     "no order within a key of the outbox": Needs(STORES),
@@ -185,30 +194,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     broken = [*MENDED, *(each for each in OF_MATRIX if each.name not in ELSEWHERE)]
     names = [*(each.name for each in broken), *OF_FUZZ]
     wanted = [each for each in names if given.only in each]
-    # The first seed of each first: where the time is over, each has been tried as often.
-    tasks = [
-        (name, number)
-        for number in range(1, given.seeds + 1)
-        for name in wanted
-        if str(number) not in known.get(name, {})
-    ]
     until = time.monotonic() + given.minutes * 60
     of_name = {each.name: each for each in broken}
     with ThreadPoolExecutor(given.jobs) as pool, _copies({*wanted}, of_name) as copies:
-        running = {
-            pool.submit(_count, copies, of_name.get(name), name, number, until, given): (
-                name,
-                number,
-            )
-            for name, number in tasks
-        }
-        for each in as_completed(running):
-            name, number = running[each]
-            if (found := each.result()) is not None:
-                known.setdefault(name, {})[str(number)] = found
-                console.print(f"{name}, {number} of {given.seeds}: {found}")
-                if given.table is not None:
-                    given.table.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+        work = []
+        for name in wanted:
+            numbers = [n for n in range(1, given.seeds + 1) if str(n) not in known.get(name, {})]
+            work.append(pool.submit(_count, copies, of_name.get(name), name, numbers, until, given))
+        for each in as_completed(work):
+            name, found = each.result()
+            known.setdefault(name, {}).update(found)
+            _tell(name, known[name], given.seeds)
+            if given.table is not None:
+                given.table.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    console.print()
     medians = [_tell(name, known.get(name, {}), given.seeds) for name in wanted]
     return DONE if all(medians) else FAILED
 
@@ -283,20 +282,40 @@ def _count(
     copies: _Copies,
     mutation: Mutation | None,
     name: str,
-    number: int,
+    numbers: Sequence[int],
     until: float,
     given: argparse.Namespace,
-) -> dict[str, Any] | None:
-    """Return which schedule from a seed on failed, counted from 1; None where there is no time."""
-    left = until - time.monotonic()
-    if left <= 0:
-        return None
+) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Return for each number which schedule failed first, counted from 1, as far as there is time.
+
+    A seed that fails where nothing is broken as well has found something else, and does not count.
+    """
     breaking = ""
     if mutation is None:
         breaking = f"from tests.faults.fuzz.mutants import MUTANTS\nMUTANTS[{name!r}].apply()\n"
-    program = f"{breaking}from tests.simulation.mutations import first_failure\n"
-    program += f"first_failure({name!r}, {number * APART}, {given.most}, {left})\n"
-    directory = copies.of(name, mutation)
+    counts: dict[str, dict[str, Any]] = {}
+    passed = dict.fromkeys(numbers, 0)
+    while passed and (left := until - time.monotonic()) > 0:
+        arguments = (name, passed, given.most, left)
+        directory = copies.of(name, mutation)
+        found = _python(directory, f"{breaking}{_CALL}first_failures{arguments!r}")
+        seeds = {n: int(n) * APART + each["took"] - 1 for n, each in found.items() if each["took"]}
+        failing = _python(copies.of(AS_IT_IS, None), f"{_CALL}failing({[*seeds.values()]})")
+        passed.clear()
+        for number, each in found.items():
+            if seeds.get(number) in failing:
+                console.print(f"seed {seeds[number]} fails where nothing is broken")
+                passed[int(number)] = each["took"]
+            else:
+                counts[number] = each
+    return name, counts
+
+
+_CALL = "from tests.simulation.mutations import failing, first_failures\n"
+
+
+def _python(directory: Path, program: str) -> Any:
+    """Run a program on a copy of the package; return what it printed last."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=directory,
@@ -307,35 +326,50 @@ def _count(
     )
     if done.returncode:
         raise RuntimeError(f"the seeds could not be played: {done.stderr}")
-    found: dict[str, Any] | None = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def first_failure(name: str, first: int, most: int, seconds: float) -> None:
-    """Play seeds until one fails; print how many that took, with those that need no playing.
+def failing(seeds: Sequence[int]) -> None:
+    """Print which of these seeds fail."""
+    from tests.simulation.campaign import play_seeds  # noqa: PLC0415 - as below
 
-    None is printed where the time was over before.
+    found = [seed for seed in seeds if play_seeds(seed, 1).failed]
+    print(json.dumps(found))  # noqa: T201 - it is read by who started this
+
+
+def first_failures(name: str, passed: Mapping[int, int], most: int, seconds: float) -> None:
+    """Play seeds until one fails, from each of some on; print how many that took.
+
+    What needs no playing counts. Where the time is over before, the rest is left out.
+
+    :param passed: by the number of each, how many have been played of it
     """
-    from tests.simulation.campaign import play_seeds, ready  # noqa: PLC0415 - mqkit is broken now
+    from tests.simulation.campaign import ready  # noqa: PLC0415 - mqkit is broken now
 
-    needs = OF_LAST_RESORT if name in OF_FUZZ else NEEDS.get(name, Needs())
     until = time.monotonic() + seconds
     ready()
+    found = {}
+    for number, before in passed.items():
+        seeds = range(number * APART + before, number * APART + most)
+        if (each := _first_failure(name, seeds, until)) is not None:
+            found[number] = each
+    print(json.dumps(found))  # noqa: T201 - it is read by who started this
+
+
+def _first_failure(name: str, seeds: range, until: float) -> dict[str, Any] | None:
+    from tests.simulation.campaign import play_seeds  # noqa: PLC0415 - mqkit is broken now
+
+    needs = OF_LAST_RESORT if name in OF_FUZZ else NEEDS.get(name, Needs())
     played = 0
-    found: dict[str, Any] | None = {"took": None, "played": 0}
-    for seed in range(first, first + most):
+    for seed in seeds:
         if not needs.are_met(draw(seed)):
             continue
         if time.monotonic() > until:
-            found = None
-            break
+            return None
         played += 1
         if failed := play_seeds(seed, 1).failed:
-            found = {"took": seed - first + 1, "played": played, "saw": failed[seed][0]}
-            break
-    if found is not None:
-        found["played"] = played
-    print(json.dumps(found))  # noqa: T201 - it is read by who started this
+            return {"took": seed % APART + 1, "saw": failed[seed][0], "played": played}
+    return {"took": None, "played": played}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 
-from mqkit.errors import TopologyError
 from tests.simulation.checker import judge, left
 from tests.simulation.faults import begin
 from tests.simulation.history import PENDING, History
@@ -102,9 +101,7 @@ class World:
         )
 
     def ended_badly(self, host: ServiceHost, error: BaseException) -> None:
-        """Note a service that ended by itself, unless the broker refused what it declared."""
-        if isinstance(error, TopologyError) and "on purpose" in str(error):
-            return
+        """Note a service that ended by itself."""
         self.history.problem(f"{host.process} ended by itself: {error!r}")
 
     async def start_again(self, host: str) -> None:

@@ -13,10 +13,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import SecretStr
 
-from mqkit.cli.dead_letters.options import UrlOption, WhoOption, who_default
+from mqkit.cli.dead_letters.options import WhoOption, who_default
 from mqkit.cli.log_setup import log_to_stderr
 from mqkit.cli.loop import runner
-from mqkit.cli.options import LogLevelOption, address, broker_url, log_level_number, read_text
+from mqkit.cli.options import (
+    LogLevelOption,
+    ManagementOption,
+    UrlOption,
+    address,
+    broker_url,
+    log_level_number,
+    management_url,
+    read_text,
+)
 from mqkit.cli.services import load_service
 from mqkit.settings import Settings
 
@@ -24,8 +33,6 @@ if TYPE_CHECKING:
     from mqkit.console.settings import ConsoleSettings
 
 TOKEN_VARIABLE = "MQKIT_CONSOLE_TOKEN"  # noqa: S105 - its name
-
-MANAGEMENT_VARIABLE = "MQKIT_MANAGEMENT"
 
 LISTEN = "--listen"
 
@@ -55,14 +62,7 @@ Services = Annotated[
 def console(
     *,
     url: UrlOption = None,
-    management: Annotated[
-        str | None,
-        typer.Option(
-            help="The broker's management API: http[s]://user:password@host:15672. Default: the "
-            f"environment's {MANAGEMENT_VARIABLE}; without either, less is seen.",
-            show_default=False,
-        ),
-    ] = None,
+    management: ManagementOption = None,
     store: Stores = None,
     service: Services = None,
     listen: Annotated[
@@ -111,9 +111,10 @@ def console(
     level = log_level_number(log_level)
     host, port = address(listen, LISTEN)
     token, is_made_up = _token(token_file)
+    api = management_url(management)
     settings = ConsoleSettings(
         url=broker_url(url),
-        management=_management(management),
+        management=None if api is None else SecretStr(api),
         stores=tuple(SecretStr(each) for each in _stores(store)),
         services=tuple(load_service(each) for each in service or ()),
         token=token,
@@ -155,11 +156,6 @@ def _token(file: Path | None) -> tuple[SecretStr, bool]:
     if (given := os.environ.get(TOKEN_VARIABLE)) is not None:
         return SecretStr(given), False
     return SecretStr(secrets.token_urlsafe(24)), True
-
-
-def _management(option: str | None) -> SecretStr | None:
-    given = option or os.environ.get(MANAGEMENT_VARIABLE)
-    return None if not given else SecretStr(given)
 
 
 def _stores(options: list[str] | None) -> list[str]:

@@ -154,6 +154,8 @@ class Jobs:
         if job.task is not None and not job.task.done():
             job.task.cancel()
             await asyncio.wait([job.task], timeout=STOP_TIMEOUT)
+            if job.task.done() and job.is_running:  # stopped before its first step
+                self._end(job, Status.STOPPED)
 
     async def close(self) -> None:
         """Stop all jobs; each ends like an interrupted command, and nothing is lost."""
@@ -162,17 +164,19 @@ class Jobs:
     async def _run(self, job: Job, work: Work) -> None:
         try:
             await work(job)
-            job.status = Status.DONE
         except asyncio.CancelledError:
-            job.status = Status.STOPPED
+            self._end(job, Status.STOPPED)
         except MqkitError as error:
-            job.status, job.error = Status.FAILED, str(error)
+            self._end(job, Status.FAILED, str(error))
         except Exception as error:  # noqa: BLE001 - a task's error would be seen by no one
             log_error(logger, logging.ERROR, "a %s failed", job.what, error=error)
-            job.status, job.error = Status.FAILED, "it failed; the console's log says why"
-        finally:
-            job.ended_at = self._clock()
-            self._ended(job)
+            self._end(job, Status.FAILED, "it failed; the console's log says why")
+        else:
+            self._end(job, Status.DONE)
+
+    def _end(self, job: Job, status: Status, error: str | None = None) -> None:
+        job.status, job.error, job.ended_at = status, error, self._clock()
+        self._ended(job)
 
     def _forget_the_oldest(self) -> None:
         ended = [each.id for each in self._jobs.values() if not each.is_running]

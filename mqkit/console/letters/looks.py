@@ -27,7 +27,7 @@ FRESH = 30.0
 AGAIN = 5.0
 """Seconds after which a look that failed is tried again."""
 
-PATIENCE = 0.2
+PATIENCE = 0.1
 """Seconds that a page waits for a look that is under way, before it says that it is."""
 
 MOST = 24
@@ -60,6 +60,8 @@ class _Kept:
     look: Look[Any]
     task: asyncio.Task[None] | None = None
     ended_at: float = 0.0
+    is_forgotten: bool = False
+    """Whether it is to be looked at again, as soon as the look that is under way has ended."""
 
 
 class Looks:
@@ -82,7 +84,7 @@ class Looks:
         kept = self._kept.pop(key, None) or _Kept(Look())
         self._kept[key] = kept  # the last one, of those that were asked for
         if kept.task is None and may_read and self._is_old(kept):
-            kept.look.is_reading = True
+            kept.look.is_reading, kept.is_forgotten = True, False
             kept.task = asyncio.create_task(self._read(kept, read))
         self._forget_the_oldest()
         if kept.task is not None:
@@ -100,7 +102,7 @@ class Looks:
             if self._kept[key].task is None:
                 del self._kept[key]
             else:
-                self._kept[key].ended_at = float("-inf")
+                self._kept[key].is_forgotten = True
 
     async def ended(self, queue: str) -> None:
         """Wait until no look at a queue is under way: it has the queue's lock."""
@@ -116,7 +118,7 @@ class Looks:
 
     def _is_old(self, kept: _Kept) -> bool:
         look = kept.look
-        if look.at is None and look.error is None:
+        if kept.is_forgotten or (look.at is None and look.error is None):
             return True
         return self._seconds() >= kept.ended_at + (FRESH if look.error is None else AGAIN)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
-from mqkit.console.letters.jobs import Chosen, Job, Jobs, What
+from mqkit.console.letters.aside import Aside
+from mqkit.console.letters.jobs import Chosen, Job, Jobs, What, Work
 from mqkit.console.letters.looks import Look, Looks
 from mqkit.console.settings import ConsoleSettings
 from mqkit.console.sources import OpenedStore
@@ -33,15 +35,21 @@ class Inboxes:
     """The inboxes of all stores together: what one of them has handled was handled."""
 
     def __init__(self, stores: Sequence[OpenedStore]) -> None:
+        """Take the stores, which belong to the running event loop."""
         self._stores = stores
+        self._loop = asyncio.get_running_loop()
 
     async def handled(
         self, handler: str, queue: str, message_ids: Sequence[str]
     ) -> Collection[str]:
-        """Return those of the messages that the handler has had its effect for.
+        """Return those of the messages that the handler has had its effect for; on any loop.
 
         :raises StoreError: one of the stores cannot be asked
         """
+        asked = self._handled(handler, queue, message_ids)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, self._loop))
+
+    async def _handled(self, handler: str, queue: str, message_ids: Sequence[str]) -> set[str]:
         found: set[str] = set()
         for each in self._stores:
             store = await each.store()
@@ -58,6 +66,7 @@ class LetterWork:
         self._settings = settings
         self._masker = masker
         self._stores = stores
+        self._aside = Aside()
         self.looks = Looks()
         self.jobs = Jobs(self._ended)
 
@@ -65,6 +74,7 @@ class LetterWork:
         """Stop what is under way."""
         await self.jobs.close()
         await self.looks.close()
+        await self._aside.close()
 
     async def survey(self, queue: str, *, archived: bool) -> Look[Survey]:
         """Return the groups and letters of a queue's dead letters, as they were last seen."""
@@ -106,9 +116,12 @@ class LetterWork:
 
         return await self._look(("audit", queue), queue, read)
 
-    async def _look(self, key: tuple[str, ...], queue: str, read: Any) -> Look[Any]:
+    async def _look(
+        self, key: tuple[str, ...], queue: str, read: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> Look[Any]:
         # While a job has the queue, a look would wait for its lock, and fail.
-        return await self.looks.at(key, read, may_read=self.jobs.running(queue) is None)
+        may_read = self.jobs.running(queue) is None
+        return await self.looks.at(key, lambda: self._aside.run(read), may_read=may_read)
 
     def group_words(self, queue: str, group: str) -> str:
         """Name a group by its failure, where that was seen."""
@@ -129,15 +142,14 @@ class LetterWork:
 
         :raises JobRunningError: another job is at work on the same dead letters
         """
+        service = self._service_of(chosen.queue)
+        inbox = Inboxes(self._stores) if self._stores and service is not None else None
 
         async def work(job: Job) -> None:
-            service = self._service_of(chosen.queue)
-            inbox = Inboxes(self._stores) if self._stores and service is not None else None
-            await self.looks.ended(chosen.queue)
             async with self._connected(chosen.queue) as letters:
                 job.rehearsed = await letters.rehearse(chosen.filter, service=service, inbox=inbox)
 
-        return self.jobs.start(What.REHEARSE, chosen, work)
+        return self.jobs.start(What.REHEARSE, chosen, self._beside_pages(work))
 
     def move(self, what: What, chosen: Chosen, *, why: str, pace: Pace, meant: int | None) -> Job:
         """Begin to replay, archive or restore dead letters.
@@ -146,7 +158,6 @@ class LetterWork:
         """
 
         async def work(job: Job) -> None:
-            await self.looks.ended(chosen.queue)
             async with self._connected(chosen.queue) as letters:
                 match what:
                     case What.REPLAY:
@@ -156,7 +167,16 @@ class LetterWork:
                     case What.RESTORE:
                         await letters.restore(chosen.filter, why=why, live=job.watch)
 
-        return self.jobs.start(what, chosen, work, why=why, meant=meant)
+        return self.jobs.start(what, chosen, self._beside_pages(work), why=why, meant=meant)
+
+    def _beside_pages(self, work: Callable[[Job], Coroutine[Any, Any, None]]) -> Work:
+        """Make what does a job's work where it holds up no page, once no look has the queue."""
+
+        async def beside(job: Job) -> None:
+            await self.looks.ended(job.chosen.queue)
+            await self._aside.run(lambda: work(job))
+
+        return beside
 
     def _ended(self, job: Job) -> None:
         if job.what is not What.REHEARSE:

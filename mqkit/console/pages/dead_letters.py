@@ -130,7 +130,7 @@ def _of_group(survey: Survey | None, name: str) -> tuple[Group | None, Sequence[
     if survey is None:
         return None, ()
     group = next((each for each in survey.groups if each.group == name), None)
-    return group, [each for each in survey.letters if each.group == name]
+    return group, survey.by_group.get(name, ())
 
 
 def _title(group: Group | None, name: str) -> str:

@@ -9,7 +9,8 @@ from starlette.routing import Route
 from mqkit.console.desk import desk_of, page
 from mqkit.console.rendering.paging import has, paged, searched
 from mqkit.console.rendering.templates import REFRESH
-from mqkit.overview.values import HandlerView, Overview, Role
+from mqkit.dead_letters.queues import Names
+from mqkit.overview.values import HandlerView, Overview, QueueView, Role
 
 ROLES = {
     Role.WORK: "work",
@@ -20,6 +21,17 @@ ROLES = {
     Role.OTHER: "not mqkit's",
 }
 """What a page calls the roles of queues."""
+
+ACCOUNT = Names("").audit
+"""How names end of queues that keep who did what with dead letters."""
+
+
+def role_words(queue: QueueView) -> str:
+    """Say what a queue is for, and that it is of another kind than usual."""
+    if queue.role is Role.OTHER and queue.name.endswith(ACCOUNT):
+        return "account of what was done with dead letters"
+    kind = f", {queue.kind}" if queue.kind not in ("", "quorum") else ""
+    return f"{ROLES[queue.role]}{kind}"
 
 
 def handlers_by_queue(overview: Overview) -> dict[str, HandlerView]:
@@ -48,6 +60,7 @@ async def show(request: Request) -> Response:
         refresh=REFRESH,
         rows=paged(rows, request),
         roles=ROLES,
+        role_words=role_words,
         role=role,
         handlers=handlers_by_queue(overview),
         is_filtered=bool(words or role),

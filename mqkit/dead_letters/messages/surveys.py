@@ -17,7 +17,9 @@ class Survey:
     groups: list[Group]
     """The largest first."""
     letters: list[Letter]
-    """The first of them, in the order in which they came, without headers and tracebacks."""
+    """The first of them, in their order, without bodies, headers and tracebacks."""
+    by_group: dict[str, list[Letter]]
+    """The same, of each group."""
 
 
 class Surveying:
@@ -32,15 +34,18 @@ class Surveying:
         self._count = 0
         self._groups = Groups()
         self._letters: list[Letter] = []
+        self._by_group: dict[str, list[Letter]] = {}
 
     def add(self, letter: Letter) -> None:
         """Look at one more."""
         self._count += 1
         self._groups.add(letter)
         if len(self._letters) < self._keep:
-            properties = Properties(message_id=letter.message_id)
-            self._letters.append(replace(letter, properties=properties, traceback=None, history=()))
+            few = Properties(message_id=letter.message_id)
+            listed = replace(letter, properties=few, body=None, traceback=None, history=())
+            self._letters.append(listed)
+            self._by_group.setdefault(letter.group, []).append(listed)
 
     def result(self) -> Survey:
         """Return what was found."""
-        return Survey(self._count, self._groups.largest_first(), self._letters)
+        return Survey(self._count, self._groups.largest_first(), self._letters, self._by_group)

@@ -103,7 +103,6 @@ async def shop(mqkit_embedded: Broker, name: str, tmp_path: Path) -> AsyncIterat
                 environment=names,
             ) as started:
                 yield Shop(client, process, started, faults, store)
-    mqkit_embedded.delete_vhost(name)
 
 
 async def _is_consumed(client: Client) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Browser, Page
 
 from tests.console.accessibility import findings, overflowing
 from tests.console.browser import LOOKS, NARROW, looking
+from tests.console.crawling import crawl
 from tests.integration.console.conftest import Shop
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
@@ -36,32 +37,6 @@ EXPECTED = {
 }
 """Pages that must be found by following links."""
 
-MOST = 60
-
-
-def kind_of(address: str) -> tuple[str, ...]:
-    """Say what kind of page an address is of: its path, and what it is asked for."""
-    parts = urlsplit(address)
-    return (parts.path, *sorted(name for name, _ in parse_qsl(parts.query) if name != "page"))
-
-
-async def crawl(page: Page) -> dict[tuple[str, ...], str]:
-    """Follow links from the first page on; returns an address of each kind of page."""
-    found = {kind_of("/"): "/"}
-    waiting = ["/"]
-    while waiting and len(found) < MOST:
-        answer = await page.goto(waiting.pop(0))
-        assert answer is not None
-        assert answer.ok, f"{answer.status} for {answer.url}"
-        links = await page.locator("a[href^='/']").evaluate_all(
-            "all => all.map(each => each.getAttribute('href'))"
-        )
-        for link in links:
-            if (kind := kind_of(link)) not in found:
-                found[kind] = link
-                waiting.append(link)
-    return found
-
 
 async def make_history(shop: Shop, page: Page) -> None:
     """Let there be something of all that pages show."""
@@ -72,7 +47,7 @@ async def make_history(shop: Shop, page: Page) -> None:
     await shop.has("shop.post.dead", 2)
     shop.break_("down")
     await shop.order("place", "order-4")
-    await page.get_by_role("link", name="charge is paused").wait_for()
+    await page.get_by_role("link", name="services.charge is paused").wait_for()
     await page.goto("/dead-letters/queue?queue=shop.post")
     await page.get_by_role("link", name="ValueError").click()
     await page.get_by_role("button", name="Dry run of a replay").click()
@@ -85,7 +60,7 @@ async def test_every_page_is_accessible_in_each_look(
     """Axe has no serious finding, nothing scrolls sideways, and the browser complains of nothing"""
     async with shop.console.window(browser) as (page, _):
         await make_history(shop, page)
-        pages = await crawl(page)
+        pages = await crawl(page, "/")
     assert {path for path, *_ in pages} >= EXPECTED
     wrong: list[str] = []
     for size, scheme in LOOKS:

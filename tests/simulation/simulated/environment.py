@@ -14,10 +14,14 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+from mqkit.consuming import acks as consuming_acks
 from mqkit.consuming.dispatcher import Dispatcher
 from mqkit.consuming.settler import Settler
+from mqkit.embedded.session.channel import Channel
 from mqkit.message import Delivery
+from mqkit.store.database import pool
 from mqkit.store.database.sqlite.jobs import Job
+from tests.simulation.simulated import acks
 from tests.simulation.simulated.loop import EPOCH, PROCESS, START, Loop
 from tests.simulation.simulated.storage import Disk
 
@@ -74,10 +78,16 @@ def virtual(loop: Loop, clocks: Clocks, disk: Disk | None) -> Iterator[None]:
         (os, "urandom", bytes_of),
         (random, "_urandom", bytes_of),
         (metadata, "version", _VERSION),
+        (logging.Logger, "debug", _say_nothing),  # pika says much, and nobody hears it
         (Dispatcher, "dispatch", _failing(Dispatcher.dispatch, b'"internal"')),
         (Settler, "settle", _failing(Settler.settle, b'"unsettled"')),
+        (Channel, "settle", acks.settle),
+        (Channel, "release", acks.release),
+        (consuming_acks, "UNDER_WAY", acks.UNDER_WAY),
     ]
     if disk is not None:
+        # The file has them all, and to look for each takes its time.
+        put.append((pool, "missing", lambda _: ((), ())))
         put.append((Job, "run", _run_on(disk, Job.run)))
     before = [(place, name, getattr(place, name)) for place, name, _ in put]
     state = random.getstate()
@@ -98,6 +108,10 @@ def virtual(loop: Loop, clocks: Clocks, disk: Disk | None) -> Iterator[None]:
         logging.disable(disabled)
         if was_enabled:
             gc.enable()
+
+
+def _say_nothing(*_: object, **__: object) -> None:
+    """Log nothing."""
 
 
 def _failing(work: Any, mark: bytes) -> Any:

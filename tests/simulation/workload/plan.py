@@ -72,7 +72,7 @@ FAULTS = {
     "cancel consumers": 4,
     "delete queue": 2,
     "alarm": 3,
-    "clock jumps": 2,
+    "clock jumps": 4,
     "disk full": 3,
     "database locked": 3,
     "answer lost": 6,
@@ -83,16 +83,31 @@ FAULTS = {
 }
 """Kinds of faults, and how often they are drawn."""
 
-HARMLESS = ("stop service", "clock jumps", "dependency down")
+HARMLESS = ("stop service", "clock jumps", "dependency down", "kill publisher")
 """Faults after which nothing is handled twice."""
 
+OF_STORE = (
+    "disk full",
+    "database locked",
+    "answer lost",
+    "commit fails",
+    "refused",
+)
+"""Faults after which nothing is, whose handler has no store."""
+
 OF_FEATURE = {"dependency down": ("paused",)} | dict.fromkeys(
-    ("disk full", "database locked", "answer lost", "commit fails", "kill at commit", "refused"),
+    (*OF_STORE, "kill at commit"),
     (*STORED, "saga"),
 )
 """Faults that concern some features alone."""
 
-OF_CROWDS = ("stored", "stored", "storedbatch", "storedbatch", "batch", "plain", "storedthread")
+EXPIRE = ("plain", "batch", "thread", "paused", "stored", "storedbatch")
+"""Kinds of handlers whose messages may have a time after which they are not to be handled."""
+
+EXPIRES = (0.01, 0.3, 1.0)
+"""Seconds until then."""
+
+OF_CROWDS = ("stored", "stored", "storedbatch", "batch", "plain", "plain", "storedthread")
 """Kinds of handlers that many messages come to at once, and how often each is drawn."""
 
 IN_CROWDS = {"ok": 60, "fail 1": 20, "fail 2": 10, "dead": 6, "reject": 4}
@@ -127,6 +142,8 @@ class Send:
     """Seconds that its handler takes."""
     delay: float = 0.0
     """Seconds that the broker holds it."""
+    expires: float | None = None
+    """Seconds after which it is not worth handling."""
     many: bool = False
     """Whether it is one of those that are published together, where that may be."""
     again: float | None = None
@@ -214,10 +231,14 @@ def draw(seed: int) -> Plan:
     within = 0.02 if is_crowd or rng.random() < 0.3 else 0.5 if backlog else SPAN
     count = rng.randint(8, 20) if is_crowd else rng.randint(2, 10)
     sends = [_send(rng, number, features, within, is_crowd) for number in range(count)]
+    if is_crowd and rng.random() < 0.3:
+        kinds = ["stop service"]  # in the middle of everything, and nothing else explains much
     faults = _faults(rng, kinds, sends, backlog=backlog)
     if any(each.kind == "clock jumps" for each in faults):
-        # What waits to be written is due by the wall clock, and held longer where that goes back.
-        sends = [replace(each, delay=0.0) for each in sends]
+        # What is published once more comes after the jump, when an inbox might have forgotten it.
+        sends = [
+            replace(each, again=AGAIN[-1] if _comes_again(rng, each) else None) for each in sends
+        ]
     drifts = (0.0, 0.0, 0.0, 0.01, -0.01, 0.05)
     return Plan(
         seed,
@@ -258,6 +279,7 @@ def _send(
     delay = rng.choice((0.0, 0.0, 0.0, 0.5)) if feature not in ("ordered", "request") else 0.0
     many = rng.random() < 0.15
     twice = rng.random() < 0.2 and feature != "request" and not many
+    expires = feature in EXPIRE and not delay and not twice and rng.random() < 0.15
     return Send(
         name=f"m{number}",
         at=round(0.5 + rng.random() * within, 3),
@@ -265,11 +287,17 @@ def _send(
         script=script,
         # 1 and 1.0 are one key, in one partition.
         key=rng.choice(("a", "b", 1, 1.0)) if feature == "ordered" else rng.choice("abc"),
-        duration=rng.choice((0.0, 0.0, 0.0, 0.0001) if is_crowd else DURATIONS),
+        duration=rng.choice((0.0, 0.0, 0.0001, 0.01) if is_crowd else DURATIONS),
         delay=0.0 if is_crowd else delay,
+        expires=rng.choice(EXPIRES) if expires else None,
         many=many,
         again=rng.choice(AGAIN) if twice else None,
     )
+
+
+def _comes_again(rng: random.Random, send: Send) -> bool:
+    likely = send.feature in STORED and not send.is_of_many and rng.random() < 0.6
+    return send.again is not None or (likely and send.expires is None)
 
 
 def _faults(
@@ -300,7 +328,7 @@ def _moment(rng: random.Random, sends: list[Send], *, backlog: bool) -> float:
         return round(rng.random() * SPAN, 3)
     if backlog:
         return round(1.0 + rng.random(), 3)  # when the services come to it
-    return round(rng.choice(sends).at + rng.random() * rng.choice((0.01, 0.05, 0.5)), 3)
+    return round(rng.choice(sends).at + rng.random() * rng.choice((0.0, 0.01, 0.05, 0.5)), 3)
 
 
 def _fault(rng: random.Random, kind: str, at: float) -> Fault:

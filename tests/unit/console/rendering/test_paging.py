@@ -43,7 +43,8 @@ def test_a_page_is_the_nearest_there_is(asked: str, number: int, first: int, las
 
 def test_an_empty_list_has_one_empty_page() -> None:
     """It has no first row, and no last one."""
-    found = paged([], request(""))
+    none: list[int] = []
+    found = paged(none, request(""))
     assert (found.number, found.pages, found.first, found.last) == (1, 1, 0, 0)
 
 
