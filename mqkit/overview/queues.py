@@ -82,8 +82,8 @@ def _rate(stats: Mapping[str, Any], name: str) -> float | None:
 def names_of(services: Iterable[ServiceView]) -> list[str]:
     """Return the queues that services have, for who cannot list those of the broker.
 
-    That is the handlers' queues, their partitions and their dead letters. Archives are left out: most
-    are not there, and to ask for what is not there is an error in the broker's log.
+    That is the handlers' queues, their partitions and their dead letters. Archives are left out:
+    most are not there, and to ask for what is not there is an error in the broker's log.
     """
     found: dict[str, None] = {}
     for service in services:
