@@ -13,7 +13,7 @@ from tests.benchmarks.side_by_side.room import Room
 
 SHORT_ROUNDS, SHORT_MESSAGES = 7, 1500
 
-ROOM_FOR_NOISE = 2.0
+ROOM_FOR_NOISE = 1.5
 """By which a short run on a busy machine may be wrong: the long one has the figures."""
 
 

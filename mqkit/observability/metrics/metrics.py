@@ -7,19 +7,18 @@ and whoever reads, in whatever thread, copies the numbers.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from mqkit.clock import Clock, monotonic, utc_now
-from mqkit.message import Delivery, Message, Properties
+from mqkit.clock import Clock, utc_now
+from mqkit.message import Delivery, Message
 from mqkit.middleware import ConsumerReading, Observer, ServiceReading
 from mqkit.observability.metrics.buckets import Buckets
 from mqkit.observability.metrics.results import CONFIRMED, RESULTS, result_of
 from mqkit.observability.metrics.snapshot import Number, Snapshot, Times
+from mqkit.observability.metrics.waits import Waits
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
 from mqkit.pause import Status
 
@@ -28,23 +27,6 @@ if TYPE_CHECKING:
 
 OWNED_FOR = 60.0
 """Seconds for which a partition counts as this process's after it has settled a message of it."""
-
-OLDEST = 30 * 86_400.0
-"""Seconds; a timestamp that is further back is nobody's idea of when the message was published."""
-
-AHEAD = 60.0
-"""Seconds by which clocks may differ; a timestamp that is further ahead tells nothing."""
-
-LOOK_EVERY = 1.0
-"""Seconds between two looks at the wall clock, which may be set."""
-
-LATER = 2.0
-"""Seconds by which a publisher's timestamp is after the broker's where the message was published
-later, and not only by another clock."""
-
-STAMP = "timestamp_in_ms"
-"""The header that a broker writes whose operator has configured it
-(https://www.rabbitmq.com/docs/message-interceptors): milliseconds of the broker's clock."""
 
 
 class _OfHandler:
@@ -102,15 +84,8 @@ class Metrics(Observer):
     ) -> None:
         self.buckets = buckets or Buckets()
         self._run_bounds = list(self.buckets.handler)
-        self._wait_bounds = list(self.buckets.queue)
         self._confirm_bounds = list(self.buckets.confirm)
-        self._clock = clock
-        self._wall = 0.0
-        """What is added to a time of the monotonic clock to make it one of the wall clock."""
-        self._looks_at = -math.inf
-        # Within a second all timestamps are one, and it takes a while to make seconds of it.
-        self._last_timestamp: datetime | None = None
-        self._last_published = 0.0
+        self._waits = Waits(self.buckets.queue, clock)
         self._handlers: dict[tuple[str, str], _OfHandler] = {}
         self._results: Counter[str] = Counter()
         self._confirm_counts = [0] * (len(self._confirm_bounds) + 1)
@@ -130,8 +105,8 @@ class Metrics(Observer):
             if ended is not None:
                 of.run_counts[bisect_left(self._run_bounds, ended - began)] += 1
                 of.run_seconds += ended - began
-            if delivery.attempt == 1 and outcome.counted:  # it waits for its first that counts
-                self._add_wait(of, delivery.properties, began)
+            if outcome.counted:  # it waits for its first that counts
+                of.wait_seconds += self._waits.count(of.wait_counts, ((delivery, outcome),))
 
     def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
         """Count a delivery by its outcome."""
@@ -140,24 +115,27 @@ class Metrics(Observer):
     def settled_together(self, handler: str, settled: Sequence[tuple[Delivery, Outcome]]) -> None:
         """Count deliveries by their outcomes, their runs, and how long they waited for these."""
         of = self._of(handler, settled[0][0])  # they are of one queue: of one consumer
-        # All that a message costs, and so without a call that it could do without.
-        run_counts, run_bounds, run_seconds, acked = of.run_counts, self._run_bounds, 0.0, 0
+        # All that a message costs, and so without a call or a search that it could do without.
+        run_counts, bounds, shortest = of.run_counts, self._run_bounds, self._run_bounds[0]
+        acked, short, run_seconds = 0, 0, 0.0
         for delivery, outcome in settled:
-            if (ran := delivery.ran) is not None:
-                began, ended = ran
-                if ended is not None:
-                    seconds = ended - began
-                    run_counts[bisect_left(run_bounds, seconds)] += 1
-                    run_seconds += seconds
-                # A retry has waited for its delay, and what comes again for somebody's death.
-                if delivery.attempt == 1 and not delivery.redelivered:
-                    self._add_wait(of, delivery.properties, began)
             if outcome.__class__ is Ack:
                 acked += 1
             else:
                 _count(of, outcome)
+            if (ran := delivery.ran) is not None:
+                began, ended = ran
+                if ended is not None:
+                    seconds = ended - began
+                    run_seconds += seconds
+                    if seconds <= shortest:
+                        short += 1
+                    else:
+                        run_counts[bisect_left(bounds, seconds)] += 1
+        run_counts[0] += short
         of.run_seconds += run_seconds
         of.acked += acked
+        of.wait_seconds += self._waits.count(of.wait_counts, settled)
 
     def publish_ended(self, message: Message, seconds: float, error: BaseException | None) -> None:  # noqa: ARG002
         """Count a publish by its result."""
@@ -207,7 +185,7 @@ class Metrics(Observer):
                 for name, labels, counts, seconds in self._times()
             ),
             {
-                "mqkit_queue_seconds": tuple(self._wait_bounds),
+                "mqkit_queue_seconds": tuple(self.buckets.queue),
                 "mqkit_handler_seconds": tuple(self._run_bounds),
                 "mqkit_confirm_seconds": tuple(self._confirm_bounds),
             },
@@ -216,36 +194,6 @@ class Metrics(Observer):
     def _of(self, handler: str, delivery: Delivery) -> _OfHandler:
         key = handler, delivery.queue
         return self._handlers.get(key) or self._handlers.setdefault(key, _OfHandler(self.buckets))
-
-    def _add_wait(self, of: _OfHandler, properties: Properties, began: float) -> None:
-        """Count how long a message had waited when its run began, on the monotonic clock."""
-        if began > self._looks_at:  # the clocks cost more than all else here
-            self._wall, self._looks_at = self._clock().timestamp() - monotonic(), began + LOOK_EVERY
-        began += self._wall
-        timestamp = properties.timestamp
-        stamp = properties.headers.get(STAMP) if properties.headers else None
-        if isinstance(stamp, int):
-            published = stamp / 1000
-            # The broker stamps what is published later as it comes, and not when it is due.
-            is_held = timestamp is not None and timestamp.timestamp() - published > LATER
-            if timestamp is not None and is_held:
-                published = timestamp.timestamp()
-            waited = began - published
-        elif timestamp is None:
-            return
-        else:
-            if timestamp != self._last_timestamp:
-                self._last_timestamp = timestamp
-                self._last_published = timestamp.timestamp()
-            waited = began - self._last_published
-        if waited < 0.0:
-            if waited < -AHEAD:
-                return
-            waited = 0.0
-        elif waited > OLDEST:
-            return
-        of.wait_counts[bisect_left(self._wait_bounds, waited)] += 1
-        of.wait_seconds += waited
 
     def _times(self) -> Iterator[tuple[str, tuple[str, ...], list[int], float]]:
         for labels, of in list(self._handlers.items()):

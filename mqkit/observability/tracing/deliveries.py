@@ -27,6 +27,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, Span, SpanContext
 from mqkit.hooks.tracing import Dispatch, RunBatch, Settle, SettleAtOnce
 from mqkit.message import Delivery, HeaderValue
 from mqkit.observability.tracing.attributes import Attributes, Conventions, Operation, of_received
+from mqkit.observability.tracing.dropped import Dropped
 from mqkit.observability.tracing.propagation import Propagation
 from mqkit.observability.tracing.spans import Spans, link_to
 from mqkit.outcome import Ack, DeadLetter, Forward, Lost, Outcome, Requeue, RetryAfter
@@ -117,15 +118,13 @@ class DeliverySpans:
 
     def processing(self, handler: str, dispatch: Dispatch) -> Dispatch:
         """Wrap what runs a handler for one message; see `Tracing`."""
-        unsampled = self._propagation.unsampled
 
         async def process(delivery: Delivery) -> Outcome:
             span: Span | None = None
-            context = unsampled(delivery.properties.headers)
-            if context is None:
-                span, context = self._begin(handler, delivery)
+            if isinstance(dropped := delivery.trace, Dropped):
+                context = dropped.context
             else:
-                received_of(delivery).goes_on(context, self._propagation)
+                span, context = self._begin(handler, delivery)
             token = attach(context)
             try:
                 outcome = await dispatch(delivery)

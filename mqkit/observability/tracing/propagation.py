@@ -12,27 +12,24 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter, Setter, TextMapPropagator
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import NonRecordingSpan
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mqkit.logging.error_reports import log_error
 from mqkit.message import HeaderValue
+from mqkit.observability.tracing.dropped import PARENT, TRACEPARENT, Dropped, remote
 
 logger = logging.getLogger(__name__)
 
-TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 
 MAX_HEADER = 512
 """Characters of a header that is read: W3C asks for as many of a `tracestate` (section 3.3.1.5)."""
-
-_PARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
-"""A `traceparent` of the only version that there is (section 3.2.2)."""
 
 _KEY = r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
 _VALUE = r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
@@ -41,15 +38,6 @@ _STATE = re.compile(rf"{_MEMBER}(?:,{_MEMBER})*")
 """A `tracestate` (section 3.3.1). OpenTelemetry logs the text of what is none, whatever it is."""
 
 _EMPTY = Context()
-_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
-
-
-_EVEN = frozenset("02468ace")
-
-
-def is_dropped(parent: HeaderValue) -> TypeGuard[str]:
-    """Tell whether a `traceparent` says that its trace is not kept: by the lowest bit (3.2.2.5)."""
-    return isinstance(parent, str) and parent[-1:] in _EVEN
 
 
 class _Getter(Getter[Mapping[str, HeaderValue]]):
@@ -105,8 +93,8 @@ class Propagation:
             if parent is None:
                 return _EMPTY
             # A third of what OpenTelemetry's own takes, which is for all that is not so plain.
-            if isinstance(parent, str) and (parts := _PARENT.fullmatch(parent)) is not None:
-                return _remote(*parts.groups())
+            if isinstance(parent, str) and (parts := PARENT.fullmatch(parent)) is not None:
+                return trace.set_span_in_context(NonRecordingSpan(remote(*parts.groups())), _EMPTY)
         try:
             return self._propagator.extract(headers, _EMPTY, _GETTER)
         except Exception as error:  # noqa: BLE001 - what comes from outside stops no message
@@ -114,17 +102,14 @@ class Propagation:
             log_error(logger, logging.DEBUG, text, error=error)
             return _EMPTY
 
-    def unsampled(self, headers: Mapping[str, HeaderValue]) -> Context | None:
-        """Return the context that headers carry if whoever began its trace does not keep it.
+    def unsampled(self, headers: Mapping[str, HeaderValue]) -> Dropped | None:
+        """Return the span that headers carry if whoever began its trace does not keep it.
 
         None is everything else: no context, one that is kept, or one that `extract` must read.
         """
-        parent = headers.get(TRACEPARENT)
-        if not self._is_plain or not is_dropped(parent) or TRACESTATE in headers:
+        if not self._is_plain or TRACESTATE in headers:
             return None
-        parts = _PARENT.fullmatch(parent)
-        context = _EMPTY if parts is None else _remote(*parts.groups())
-        return context or None
+        return Dropped.of(headers.get(TRACEPARENT))
 
     def inject(self, context: Context, headers: Mapping[str, HeaderValue]) -> None:
         """Put a context into headers, a dict; what is there under its names stays."""
@@ -142,12 +127,3 @@ class Propagation:
         except Exception as error:  # noqa: BLE001 - a message goes without it
             text = "the context of a trace could not be put into the headers of a message"
             log_error(logger, logging.ERROR, text, error=error)
-
-
-def _remote(trace_id: str, span_id: str, flags: str) -> Context:
-    if trace_id == _NO_TRACE or span_id == _NO_SPAN:
-        return _EMPTY
-    parent = SpanContext(
-        int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16))
-    )
-    return trace.set_span_in_context(NonRecordingSpan(parent), _EMPTY)

@@ -18,7 +18,7 @@ from mqkit.logging.error_reports import REPORTS, ErrorReports
 from mqkit.message import Delivery, Message
 from mqkit.observability.tracing.attributes import Conventions, Operation, of_message
 from mqkit.observability.tracing.deliveries import DeliverySpans, Received
-from mqkit.observability.tracing.propagation import TRACEPARENT, Propagation, is_dropped
+from mqkit.observability.tracing.propagation import Propagation
 from mqkit.observability.tracing.spans import Publishing, Spans, link_to
 
 SCOPE = "mqkit"
@@ -137,8 +137,8 @@ class Tracing:
 
     def received(self, delivery: Delivery) -> None:
         """Note that a delivery has come, and waits for its turn."""
-        if not is_dropped(delivery.properties.headers.get(TRACEPARENT)):
-            delivery.trace = Received(time.time_ns())
+        dropped = self._propagation.unsampled(delivery.properties.headers)
+        delivery.trace = Received(time.time_ns()) if dropped is None else dropped
 
     def processing(self, handler: str, dispatch: Dispatch) -> Dispatch:
         """Wrap what runs a handler for one message, so that each run is a span."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,9 +16,10 @@ from mqkit.message import Message, Properties
 from mqkit.middleware import ServiceReading, StoreReading
 from mqkit.observability.metrics import Buckets, Metrics
 from mqkit.observability.metrics.families import BY_NAME
-from mqkit.observability.metrics.metrics import AHEAD, OLDEST, OWNED_FOR, STAMP
+from mqkit.observability.metrics.metrics import OWNED_FOR
 from mqkit.observability.metrics.results import RESULTS, result_of
 from mqkit.observability.metrics.snapshot import Number, Times
+from mqkit.observability.metrics.waits import AHEAD, OLDEST, STAMP
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
 from mqkit.pause import Status
 from tests.unit.observability.readings import consumer, reading
@@ -53,11 +55,13 @@ def counts(of: Metrics, name: str, labels: tuple[str, ...] = POST) -> tuple[list
     return [n for n, count in enumerate(found.counts) for _ in range(count)], found.seconds
 
 
-def waited(seconds: float | None, *, ms: int | None = None, **said: Any) -> Delivery:
-    """A delivery whose run began just now, so long after its publish."""
+def waited(
+    seconds: float | None, *, ms: int | None = None, later: float = 0.0, **said: Any
+) -> Delivery:
+    """A delivery whose run began just now, so long after its publish, or somewhat later."""
     timestamp = None if seconds is None else NOW - timedelta(seconds=seconds)
     headers: Any = {} if ms is None else {STAMP: ms}
-    began = monotonic()
+    began = monotonic() + later
     properties = Properties(timestamp=timestamp, headers=headers)
     return Delivery(queue="q", properties=properties, ran=(began, began), **said)
 
@@ -179,6 +183,39 @@ def test_the_time_in_queue_is_from_the_publish_to_the_first_run(
     else:
         assert total == pytest.approx(seconds, abs=0.1)
         assert len(found) == 1
+
+
+def test_waits_that_are_counted_together_are_those_of_each_alone() -> None:
+    """Whatever stands beside a message: another second, a stamp, no timestamp, a clock ahead"""
+    odd: list[dict[str, Any]] = [
+        {"seconds": 5},
+        {"seconds": 5, "ms": round(NOW.timestamp() * 1000) - 50_000},
+        {"seconds": 5, "later": 0.5},
+        {"seconds": 5, "later": 30},
+        {"seconds": 5},
+        {"seconds": 5, "later": -4.5},
+        {"seconds": 50},
+        {"seconds": 50, "ms": round(NOW.timestamp() * 1000) - 2_500},
+        {"seconds": None},
+        {"seconds": -30},
+        {"seconds": -3000},
+        {"seconds": 500},
+        {"seconds": OLDEST + 10},
+        {"seconds": 5, "attempt": 2},
+        {"seconds": 5, "redelivered": True},
+    ]
+    one_by_one, at_once = (metrics(buckets=Buckets(queue=(1, 10, 100))) for _ in range(2))
+    mixed = [waited(**each) for each in random.Random(7).choices(odd, k=300)]
+    settled = [(each, Ack()) for each in [*mixed, *sorted(mixed, key=lambda each: each.attempt)]]
+    settled += [(waited(5), Ack())] * 5
+    at_once.settled_together("post", settled)
+    for each in settled:
+        one_by_one.settled("post", *each)
+    found, together = counts(at_once, "mqkit_queue_seconds")
+    alone, seconds = counts(one_by_one, "mqkit_queue_seconds")
+    assert found == alone
+    assert set(found) == {0, 1, 2, 3}
+    assert together == pytest.approx(seconds, rel=1e-3)  # the wall clock stands still
 
 
 def error(kind: type[PublishError]) -> PublishError:

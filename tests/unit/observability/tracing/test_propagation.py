@@ -15,7 +15,8 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import SpanContext, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mqkit.observability.tracing.propagation import Propagation, is_dropped
+from mqkit.observability.tracing.dropped import is_dropped
+from mqkit.observability.tracing.propagation import Propagation
 
 PLAIN = Propagation()
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -31,7 +32,8 @@ def span_of(context: Context) -> SpanContext:
     st.one_of(
         st.text(max_size=60),
         st.from_regex(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}.?", fullmatch=True),
-        st.from_regex(r"00-0{32}-[0-9a-f]{16}-01", fullmatch=True),
+        st.from_regex(r"00-0{32}-[0-9a-f]{16}-0[01]", fullmatch=True),
+        st.from_regex(r"00-[0-9a-f]{32}-0{16}-0[01]", fullmatch=True),
     )
 )
 def test_a_traceparent_is_read_as_opentelemetry_reads_it(text: str) -> None:
@@ -39,9 +41,12 @@ def test_a_traceparent_is_read_as_opentelemetry_reads_it(text: str) -> None:
     long_way = TraceContextTextMapPropagator().extract({"traceparent": text}, Context())
     assert span_of(PLAIN.extract({"traceparent": text})) == span_of(long_way)
     unsampled = PLAIN.unsampled({"traceparent": text})
+    kept = span_of(long_way).trace_flags.sampled
+    assert (unsampled is None) == (kept or not span_of(long_way).is_valid or text[:3] != "00-")
     if unsampled is not None:
-        assert span_of(unsampled) == span_of(long_way)
-        assert not span_of(unsampled).trace_flags.sampled
+        assert unsampled.get_span_context() == span_of(long_way)
+        assert span_of(unsampled.context) == span_of(long_way)
+        assert not span_of(unsampled.context).trace_flags.sampled
 
 
 @pytest.mark.parametrize(

@@ -280,7 +280,7 @@ def test_expiry_is_a_time_of_day(broker: Broker, after: float, left: list[bytes]
     ("properties", "arguments"), [({"expiration": "5000"}, {}), ({}, {"x-message-ttl": 5000})]
 )
 def test_no_message_stays_longer_than_its_time_where_the_clock_went_back(
-    broker: Broker, properties: dict[str, str], arguments: dict[str, int]
+    broker: Broker, properties: dict[str, Any], arguments: dict[str, int]
 ) -> None:
     """A broker that comes up with an earlier time of day holds it for its whole TTL, and no more"""
     client = broker.client()

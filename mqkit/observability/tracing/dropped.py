@@ -1,0 +1,90 @@
+"""Knows the trace of a message that is not kept, at the least cost: most messages have such a one.
+
+Nothing is made of its `traceparent` before somebody asks, and few do: a handler that publishes, a
+line of the log.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Self, TypeGuard, cast
+
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    NonRecordingSpan,
+    SpanContext,
+    TraceFlags,
+    set_span_in_context,
+)
+
+from mqkit.message import HeaderValue
+
+TRACEPARENT = "traceparent"
+
+PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
+"""A `traceparent` of the only version that there is, with ids that are valid (W3C Trace Context,
+section 3.2.2)."""
+
+_EVEN = frozenset("02468ace")
+
+(_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
+"""The key of the span in a context: to make one with it costs less than to add to an empty one."""
+
+
+def is_dropped(parent: HeaderValue) -> TypeGuard[str]:
+    """Tell whether a `traceparent` says that its trace is not kept: by the lowest bit (3.2.2.5)."""
+    return isinstance(parent, str) and parent[-1:] in _EVEN
+
+
+def remote(trace_id: str, span_id: str, flags: str) -> SpanContext:
+    """Return the context of another process's span; all are hexadecimal digits."""
+    return SpanContext(
+        int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16))
+    )
+
+
+class Dropped(NonRecordingSpan):
+    """The span that a message came with, of a trace that is not kept.
+
+    It is what is known of the delivery's trace, too (`mqkit.message.DeliveryTrace`): its runs have
+    no spans of their own.
+    """
+
+    def __init__(self, parent: str) -> None:
+        self._parent = parent
+
+    @classmethod
+    def of(cls, parent: HeaderValue) -> Self | None:
+        """Return the span of a `traceparent`; None where that is kept, or cannot be read."""
+        if is_dropped(parent) and PARENT.fullmatch(parent) is not None:
+            return cls(parent)
+        return None
+
+    @property
+    def context(self) -> Context:
+        """A context of OpenTelemetry's with nothing but this span."""
+        return Context({_SPAN: self})
+
+    def get_span_context(self) -> SpanContext:
+        """Read the `traceparent`."""
+        _, trace_id, span_id, flags = self._parent.split("-")
+        return remote(trace_id, span_id, flags)
+
+    def __repr__(self) -> str:
+        return f"Dropped({self._parent!r})"
+
+    @property
+    def trace_id(self) -> str:
+        """Its trace, as 32 hexadecimal digits."""
+        return self._parent.split("-")[1]
+
+    @property
+    def span_id(self) -> str:
+        """The span that the message came with, as 16 hexadecimal digits."""
+        return self._parent.split("-")[2]
+
+    def carry(self, headers: Mapping[str, HeaderValue]) -> None:
+        """Put it into the headers of a reply, a dict of its own."""
+        cast("dict[str, Any]", headers)[TRACEPARENT] = self._parent
