@@ -75,14 +75,6 @@ MENDED = (
         ),
     ),
     _one(
-        "acks of the last turn lost at a stop",
-        "consuming/settler.py",
-        (
-            "        if self._acks is not None:\n            self._write_acks(self._acks)\n",
-            "        if self._acks is not None:\n            self._acks.take()\n",
-        ),
-    ),
-    _one(
         "an inbox shared by two services",
         "store/inbox.py",
         ('        "queue": delivery.queue,\n', '        "queue": "",\n'),
@@ -147,7 +139,6 @@ NEEDS = {
     "a batch runs what was given back while it waited": Needs(("batch", "storedbatch")),
     "equal keys in two partitions": Needs(("ordered",)),
     "acks lost at a stop": Needs((), (), ("stop service",)),
-    "acks of the last turn lost at a stop": Needs((), (), ("stop service",)),
     "a service ends where its connection is lost while it declares": Needs((), (), CUTS),
     "an inbox shared by two services": Needs(("twins",)),
     "no order within a key of the outbox": Needs(STORES),

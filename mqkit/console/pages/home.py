@@ -15,6 +15,7 @@ from mqkit.console.desk import desk_of, page
 from mqkit.console.rendering.templates import REFRESH
 from mqkit.console.rendering.text import counted, link, share
 from mqkit.overview.values import HandlerView, Overview, QueueView, Role, ServiceView
+from mqkit.pause import Status
 
 FEW = 5
 """Things of one kind that are listed; more are counted."""
@@ -83,11 +84,18 @@ def _silent(service: ServiceView) -> Iterator[Matter]:
 
 def _not_ready(service: ServiceView) -> Iterator[Matter]:
     """Name the reasons why processes are not ready, each with how many have it."""
-    reasons = Counter(
-        "; ".join(each.problems) or "it does not say why"
-        for each in service.processes
-        if not each.is_ready and not each.is_silent
+    # That a handler is paused is said of the handler, once for all of its processes.
+    paused = tuple(
+        f"queue {queue}: {Status.PAUSED}"
+        for handler in service.handlers
+        if handler.is_paused
+        for queue in (handler.queue, *handler.owners)
     )
+    reasons: Counter[str] = Counter()
+    for process in service.processes:
+        told = [each for each in process.problems if not each.startswith(paused)]
+        if not process.is_ready and not process.is_silent and (told or not process.problems):
+            reasons["; ".join(told) or "it does not say why"] += 1
     for why, count in reasons.most_common():
         text = f"{counted(count, 'process', 'processes')} of {service.name} not ready: {why}"
         yield Matter(text, link("/processes", q=service.name))

@@ -75,6 +75,19 @@ def test_of_many_things_of_a_kind_some_are_listed_and_the_rest_counted() -> None
     assert told[-1] == "10 more handlers whose runs fail"
 
 
+def test_a_paused_handler_is_said_once_for_all_of_its_processes() -> None:
+    """That they are not ready for its sake is no news; another reason is"""
+    because = "queue a.h: paused: the bank is down"
+    paused = handler("a", "h", queue="a.h", consumers={Status.PAUSED: 2})
+    processes = (
+        process("a", 1, is_ready=False, problems=(because,)),
+        process("a", 2, is_ready=False, problems=(because, "no store")),
+    )
+    one = service("a", paused, processes=processes)
+    told = [each.text for each in matters(Overview(NOW, "", (), (one,), ()))]
+    assert told == ["1 process of a not ready: no store", "h is paused: a dependency is down"]
+
+
 def test_figures_are_sums_over_the_system() -> None:
     """Backlog is of work, and not of dead letters, archives or delays."""
     found = figures(shop())
