@@ -8,6 +8,9 @@ from mqkit.drivers.base import DriverChannel, OpenChannel
 STATES = "mqkit.states.v1"
 """A durable fanout; its number changes if what it is declared with ever does."""
 
+READERS = f"{STATES}.reader."
+"""Begins the names of the queues of who listens; each is its connection's own."""
+
 
 async def declare_states(channel: DriverChannel) -> None:
     """Declare the exchange.

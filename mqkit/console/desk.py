@@ -12,7 +12,7 @@ from mqkit.console.access.tokens import Door
 from mqkit.console.letters.work import LetterWork
 from mqkit.console.rendering.templates import Templates
 from mqkit.console.settings import ConsoleSettings
-from mqkit.console.sources import OpenedStore, Watching, close_all
+from mqkit.console.sources import Watching, close_all, stores_of
 from mqkit.overview.values import Overview
 
 PAGES = (
@@ -22,7 +22,7 @@ PAGES = (
     ("/partitions", "Partitions"),
     ("/processes", "Processes"),
     ("/dead-letters", "Dead letters"),
-    ("/message", "Message"),
+    ("/message", "Messages"),
     ("/sagas", "Sagas"),
     ("/outbox", "Outbox"),
     ("/topology", "Topology"),
@@ -39,7 +39,7 @@ class Desk:
         self._watching = watching
         self.sessions = Sessions()
         self.door = Door(settings.token)
-        self.stores = tuple(OpenedStore(url) for url in settings.stores)
+        self.stores = stores_of(settings.stores)
         self.letters = LetterWork(settings, self.masker, self.stores)
         self.templates = Templates(self.masker, pages=PAGES, common=self._common)
 

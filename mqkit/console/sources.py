@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -73,6 +74,25 @@ def _name(url: str) -> str:
     kind = parts.scheme.partition("+")[0]
     host = parts.hostname or ""
     return f"{kind}: {host}{parts.path}" if host else f"{kind}: {parts.path.removeprefix('/')}"
+
+
+def stores_of(urls: Sequence[SecretStr]) -> tuple[OpenedStore, ...]:
+    """Make the stores of some URLs, each with a name of its own.
+
+    A file of SQLite is called by its name alone, where no two have the same.
+
+    :raises ConfigurationError: as `OpenedStore`
+    """
+    found = tuple(map(OpenedStore, urls))
+    names = Counter(_short(each.name) for each in found)
+    for each in found:
+        if names[short := _short(each.name)] == 1:
+            each.name = short
+    return found
+
+
+def _short(name: str) -> str:
+    return name.rpartition("/")[2] if name.startswith("sqlite: ") else name
 
 
 async def close_all(stores: Sequence[OpenedStore]) -> None:

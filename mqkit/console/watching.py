@@ -11,6 +11,7 @@ from typing import Self
 
 from mqkit.clock import Clock, utc_now
 from mqkit.errors import MqkitError
+from mqkit.logging.error_reports import log_error
 from mqkit.overview.values import Overview
 from mqkit.overview.watcher import Watcher
 
@@ -67,6 +68,10 @@ class PatientWatcher:
                 if self._problem != f"{CONNECTING}: {error}":
                     logger.warning("%s: %s", CONNECTING, error)
                 self._problem = f"{CONNECTING}: {error}"
+                await asyncio.sleep(AGAIN)
+            except Exception as error:  # noqa: BLE001 - else pages would never say that it failed
+                log_error(logger, logging.ERROR, "the broker cannot be watched", error=error)
+                self._problem = "the broker cannot be watched; the console's log says why"
                 await asyncio.sleep(AGAIN)
             else:
                 self._watcher = watcher

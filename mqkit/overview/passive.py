@@ -15,8 +15,9 @@ from mqkit.overview.queues import Listed
 AT_ONCE = 50
 """Declarations that wait for their answer at a time."""
 
-LOOK_AGAIN = 30.0
-"""Seconds until a queue is asked for again that was not there: each time costs a channel."""
+LOOK_AGAIN = 60.0
+"""Seconds until a queue is asked for again that was not there: each time costs a channel, and is a
+line in the broker's log."""
 
 
 class PassiveListing:

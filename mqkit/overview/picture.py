@@ -27,7 +27,7 @@ def drawn(
 ) -> Drawn:
     """Return the nodes and edges of a system, in the order of a message's way.
 
-    A queue stands with its dead letter queue; its partitions are a note of it. Queues of mqkit's
+    A queue stands with its dead letters, if it has some; partitions are a note. Queues of mqkit's
     own are left out, and those that no handler consumes and no exchange leads to.
 
     :param routes: how messages come to queues; None, where that cannot be seen
@@ -93,7 +93,7 @@ def _nodes(
 ) -> Iterator[Node]:
     partitions = max((len(each.owners) for each in handlers), default=0)
     told = [queue.kind] if queue is not None and queue.kind else []
-    told += [f"{partitions} partitions"] if partitions else []
+    told += [f"{partitions} partitions"] if partitions > 1 else []
     yield Node(f"queue {name}", name, "queue", ", ".join(told))
     for each in handlers:
         label = each.name.rpartition(".")[2]
@@ -112,11 +112,13 @@ def _edges(name: str, handlers: Sequence[HandlerView], overview: Overview) -> It
 
 
 def _dead(name: str, overview: Overview) -> Iterator[QueueView]:
-    return (each for each in overview.queues if each.role is Role.DEAD and each.of == name)
+    """Return its dead letter queue, if there is something in it; else it is in the way."""
+    dead = (each for each in overview.queues if each.role is Role.DEAD and each.of == name)
+    return (each for each in dead if each.ready)
 
 
 def _letters(count: int) -> str:
-    return f"{count:,} message{'' if count == 1 else 's'}" if count else "empty"
+    return f"{count:,} message{'' if count == 1 else 's'}"
 
 
 def _id(handler: HandlerView) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mqkit.broker.delays import PREFIX
+from mqkit.broker.states import READERS
 from mqkit.dead_letters.queues import Names
 from mqkit.errors import ConfigurationError, ManagementError
 from mqkit.management.api import ManagementApi
@@ -81,20 +82,24 @@ def _rate(stats: Mapping[str, Any], name: str) -> float | None:
 def names_of(services: Iterable[ServiceView]) -> list[str]:
     """Return the queues that services have, for who cannot list those of the broker.
 
-    That is the handlers' queues, their partitions, their dead letters, and what was archived.
+    That is the handlers' queues, their partitions and their dead letters. Archives are left out:
+    most are not there, and to ask for what is not there is an error in the broker's log.
     """
     found: dict[str, None] = {}
     for service in services:
         for handler in service.handlers:
             found |= dict.fromkeys((handler.queue, *handler.owners))
             if (names := _names(handler.queue)) is not None:
-                found |= dict.fromkeys((names.dead, names.archive))
+                found[names.dead] = None
     return list(found)
 
 
 def views_of(listed: Iterable[Listed], services: Iterable[ServiceView]) -> tuple[QueueView, ...]:
-    """Return the queues with what they are for, the ones with the largest backlog first."""
-    found = list(listed)
+    """Return the queues with what they are for, the ones with the largest backlog first.
+
+    The queues of those that listen for states, as this view does, are left out.
+    """
+    found = [each for each in listed if not each.name.startswith(READERS)]
     roles = _Roles({each.name for each in found}, services)
     views = []
     for each in found:
@@ -112,7 +117,11 @@ def views_of(listed: Iterable[Listed], services: Iterable[ServiceView]) -> tuple
                 of=of,
             )
         )
-    return tuple(sorted(views, key=lambda view: (-view.ready, -(view.unacked or 0), view.name)))
+    return tuple(sorted(views, key=_order))
+
+
+def _order(view: QueueView) -> tuple[int, int, float, str]:
+    return (-view.ready, -(view.unacked or 0), -(view.rate_in or 0.0), view.name)
 
 
 class _Roles:
@@ -135,9 +144,9 @@ class _Roles:
             return Role.DELAY, ""
         if name in self._partitions:
             return Role.PARTITION, self._partitions[name]
-        for each, of in _belonging(name):
-            if each is not None and self._is_work(of):
-                return each, of
+        for role, of in _belonging(name):
+            if self._is_work(of):
+                return role, of
         if self._is_work(name):
             return Role.WORK, ""
         stem = _PARTITION.sub("", name)
@@ -155,11 +164,15 @@ class _Roles:
 
 def _belonging(name: str) -> Iterator[tuple[Role, str]]:
     """Return for what a queue is, if one of the other name is a handler's."""
-    if name.endswith(DEAD_SUFFIX):
-        yield Role.DEAD, name.removesuffix(DEAD_SUFFIX)
-    suffix = Names("").archive
-    if name.endswith(suffix):
-        yield Role.ARCHIVE, name.removesuffix(suffix)
+    around = Names("")
+    for suffix, role in (
+        (around.dead, Role.DEAD),
+        (around.archive, Role.ARCHIVE),
+        (around.audit, Role.OTHER),
+        (around.lock, Role.OTHER),
+    ):
+        if name.endswith(suffix):
+            yield role, name.removesuffix(suffix)
 
 
 def _names(queue: str) -> Names | None:

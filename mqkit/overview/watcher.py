@@ -76,6 +76,7 @@ class Watcher:
         self._history = History()
         self._collector = Collector(self._connection, on_state=self._history.add, clock=clock)
         self._passive = PassiveListing(self._connection)
+        self._looking = asyncio.Lock()
         self._listed: list[Listed] = []
         self._problems: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -97,6 +98,10 @@ class Watcher:
 
     async def look(self) -> Overview:
         """Look now, beside the looks that are taken by themselves, and return what was seen."""
+        async with self._looking:
+            return await self._look()
+
+    async def _look(self) -> Overview:
         heard = self._collector.heard()
         known = [
             Known(said, each.seen_at, is_silent=self._collector.is_silent(each))
@@ -106,8 +111,7 @@ class Watcher:
         self._history.keep_only([each.state.id for each in heard])
         services = services_of(known)
         await self._look_at_queues(services)
-        own = self._collector.queue
-        queues = views_of((each for each in self._listed if each.name != own), services)
+        queues = views_of(self._listed, services)
         server = self._connection.server if self._connection.generation else ""
         self._overview = Overview(self._clock(), server, self._told(), services, queues)
         return self._overview

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mqkit.errors import ManagementError
 from mqkit.management import ManagementApi
+from mqkit.provisioning.wanted import Wanted
 
 OWN = ("amq.", "mqkit.")
 """How names of the broker's exchanges begin, and of those that mqkit itself works with."""
@@ -29,6 +30,17 @@ class Routes:
     exchanges: Mapping[str, str]
     """The type of each exchange."""
     routes: tuple[Route, ...]
+
+
+def declared_routes(wanted: Wanted) -> Routes:
+    """Return the ways that services declare, where those of the broker cannot be seen."""
+    return Routes(
+        exchanges={each.name: each.type for each in wanted.topology.exchanges},
+        routes=tuple(
+            Route(each.source.exchange.name, each.queue, True, each.source.routing_key)
+            for each in wanted.topology.bindings
+        ),
+    )
 
 
 async def look_at_routes(api: ManagementApi) -> Routes:

@@ -65,7 +65,7 @@ def tables_of(overview: Overview) -> tuple[Table, ...]:
 
 
 def services_table(services: Iterable[ServiceView]) -> Table:
-    """Return a row for each service; those that are not well come first."""
+    """Return a row for each service: those that are not well, the busiest."""
     columns = (
         Column("SERVICE", share=2),
         Column("PROCESSES", is_number=True),
@@ -77,8 +77,12 @@ def services_table(services: Iterable[ServiceView]) -> Table:
         Column("SAGAS", is_number=True),
         Column("STATE", share=3),
     )
-    ordered = sorted(services, key=lambda each: (not _service_problem(each), each.name))
-    return Table(columns, tuple(map(_service, ordered)))
+
+    def order(each: ServiceView) -> tuple[bool, float, str]:
+        busy = sum(process.rate for process in each.processes) + each.publish_rate
+        return (not _service_problem(each), -busy, each.name)
+
+    return Table(columns, tuple(map(_service, sorted(services, key=order))))
 
 
 def _service(service: ServiceView) -> Row:
@@ -206,7 +210,7 @@ def queues_table(queues: Sequence[QueueView]) -> Table:
     names = {each.name for each in queues}
     rows = []
     for each in queues:
-        is_beside = each.role in beside and each.of in names
+        is_beside = each.of in names and each.role is not Role.PARTITION
         if each.role is not Role.DELAY and not is_beside:
             dead, archived = (of.get(each.name) for of in beside.values())
             rows.append(((-each.ready, -(dead or 0), each.name), _queue(each, dead, archived)))

@@ -20,7 +20,7 @@ WIDE = 120
 TALL = 40
 """Lines from which there is an empty line between two tables."""
 
-WEIGHTS = (1, 2, 2, 1)
+WEIGHTS = (2, 2, 2, 1)
 """How many rows a table gets before the next one does, in the order of `tables_of`."""
 
 MOST_PROBLEMS = 3

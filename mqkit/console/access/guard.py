@@ -84,6 +84,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started = False
+        request = Request(scope, receive)
 
         async def send_safely(message: Message) -> None:
             nonlocal started
@@ -92,9 +93,10 @@ class Guard:
                 headers = MutableHeaders(raw=message["headers"])
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                if request.url.path.startswith(STATIC):  # asked for anew, and mostly not sent
+                    headers["cache-control"] = "no-cache"
             await send(message)
 
-        request = Request(scope, receive)
         try:
             answer = await self._answer(request)
             await (answer or self._app)(scope, receive, send_safely)

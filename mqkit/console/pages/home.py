@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,11 +13,12 @@ from starlette.routing import Route
 
 from mqkit.console.desk import desk_of, page
 from mqkit.console.rendering.templates import REFRESH
-from mqkit.console.rendering.text import counted, link
-from mqkit.overview.values import Overview, Role, ServiceView
+from mqkit.console.rendering.text import counted, link, share
+from mqkit.overview.values import HandlerView, Overview, QueueView, Role, ServiceView
+from mqkit.pause import Status
 
-MOST = 12
-"""Things to look at that are listed; more are counted."""
+FEW = 5
+"""Things of one kind that are listed; more are counted."""
 
 FAILING = 0.1
 """The share of a handler's runs over the last minute from which on it is worth a look."""
@@ -28,43 +30,75 @@ class Matter:
 
     text: str
     address: Markup
-    kind: str
-    """'bad' or 'warn'."""
 
 
-def matters(overview: Overview) -> Iterator[Matter]:
-    """Return what is to be looked at, the worst first."""
-    for service in overview.services:
-        yield from _of_processes(service)
-    for service in overview.services:
-        yield from _of_handlers(service)
-        yield from _of_store(service)
-    for queue in overview.queues:
-        if queue.role is Role.DEAD and queue.ready:
-            text = f"{counted(queue.ready, 'dead letter')} of {queue.of or queue.name}"
-            yield Matter(text, link("/dead-letters/queue", queue=queue.of or queue.name), "warn")
+def matters(overview: Overview) -> list[Matter]:
+    """Return what is to be looked at, the worst first; of each kind a few."""
+    services = overview.services
+    handlers = [one for each in services for one in each.handlers]
+    paused = [each for each in handlers if each.is_paused]
+    failing = [each for each in handlers if each.failing >= FAILING and not each.is_paused]
+    failing.sort(key=lambda each: -each.failing)
+    dead = [each for each in overview.queues if each.role is Role.DEAD and each.ready]
+    return [
+        *_few(
+            [each for one in services for each in _silent(one)],
+            "services of which processes are silent",
+            link("/processes"),
+        ),
+        *_few(
+            [each for one in services for each in _not_ready(one)],
+            "reasons why processes are not ready",
+            link("/processes"),
+        ),
+        *_few(
+            [each for one in services for each in _of_store(one)],
+            "problems of stores",
+            link("/outbox"),
+        ),
+        *_few(
+            [_paused(each) for each in paused], "paused handlers", link("/handlers", paused="yes")
+        ),
+        *_few([_dead(each) for each in dead], "queues with dead letters", link("/dead-letters")),
+        *_few([_failing(each) for each in failing], "handlers whose runs fail", link("/handlers")),
+    ]
 
 
-def _of_processes(service: ServiceView) -> Iterator[Matter]:
+def _few(found: list[Matter], what: str, address: Markup) -> list[Matter]:
+    """Return the first, and a word on how many more there are."""
+    more = len(found) - FEW
+    if more <= 1:  # one more takes no more room than the word on it
+        return found
+    return [*found[:FEW], Matter(f"{more} more {what}", address)]
+
+
+def _silent(service: ServiceView) -> Iterator[Matter]:
+    silent = [each for each in service.processes if each.is_silent]
+    if len(silent) == 1:
+        name = f"process {silent[0].pid} on {silent[0].host} of {service.name}"
+        yield Matter(f"Nothing is heard of {name}", link("/processes", q=silent[0].id))
+    elif silent:
+        text = f"Nothing is heard of {len(silent)} processes of {service.name}"
+        yield Matter(text, link("/processes", q=service.name))
+
+
+def _not_ready(service: ServiceView) -> Iterator[Matter]:
+    """Name the reasons why processes are not ready, each with how many have it."""
+    # That a handler is paused is said of the handler, once for all of its processes.
+    paused = tuple(
+        f"queue {queue}: {Status.PAUSED}"
+        for handler in service.handlers
+        if handler.is_paused
+        for queue in (handler.queue, *handler.owners)
+    )
+    reasons: Counter[str] = Counter()
     for process in service.processes:
-        where = link("/processes", q=process.id)
-        name = f"process {process.pid} on {process.host} of {service.name}"
-        if process.is_silent:
-            yield Matter(f"Nothing is heard of {name}", where, "bad")
-        elif not process.is_ready:
-            why = "; ".join(process.problems) or "it does not say why"
-            yield Matter(f"Not ready: {name}: {why}", where, "bad")
-
-
-def _of_handlers(service: ServiceView) -> Iterator[Matter]:
-    for handler in service.handlers:
-        where = link("/handlers/handler", service=service.name, name=handler.name)
-        if handler.is_paused:
-            why = "; ".join(handler.because) or "a dependency is down"
-            yield Matter(f"{handler.name} is paused: {why}", where, "warn")
-        elif handler.failing >= FAILING:
-            text = f"{handler.name}: {handler.failing:.0%} of its runs failed in the last minute"
-            yield Matter(text, where, "warn")
+        told = [each for each in process.problems if not each.startswith(paused)]
+        if not process.is_ready and not process.is_silent and (told or not process.problems):
+            reasons["; ".join(told) or "it does not say why"] += 1
+    for why, count in reasons.most_common():
+        text = f"{counted(count, 'process', 'processes')} of {service.name} not ready: {why}"
+        yield Matter(text, link("/processes", q=service.name))
 
 
 def _of_store(service: ServiceView) -> Iterator[Matter]:
@@ -72,11 +106,30 @@ def _of_store(service: ServiceView) -> Iterator[Matter]:
     if store is None:
         return
     if not store.is_up:
-        yield Matter(f"The store of {service.name} is down", link("/outbox"), "bad")
+        yield Matter(f"The store of {service.name} is down", link("/outbox"))
     if store.dead:
         text = f"{counted(store.dead, 'message')} in the outbox of {service.name}"
-        text += " can never be published"
-        yield Matter(text, link("/outbox"), "warn")
+        yield Matter(f"{text} can never be published", link("/outbox"))
+
+
+def _address(handler: HandlerView) -> Markup:
+    return link("/handlers/handler", service=handler.service, name=handler.name)
+
+
+def _paused(handler: HandlerView) -> Matter:
+    why = "; ".join(handler.because) or "a dependency is down"
+    return Matter(f"{handler.name} is paused: {why}", _address(handler))
+
+
+def _failing(handler: HandlerView) -> Matter:
+    text = f"{handler.name}: {share(handler.failing)} of its runs failed in the last minute"
+    return Matter(text, _address(handler))
+
+
+def _dead(queue: QueueView) -> Matter:
+    of = queue.of or queue.name
+    text = f"{counted(queue.ready, 'dead letter')} of {of}"
+    return Matter(text, link("/dead-letters/queue", queue=of))
 
 
 def figures(overview: Overview) -> dict[str, float]:
@@ -97,15 +150,13 @@ def figures(overview: Overview) -> dict[str, float]:
 async def show(request: Request) -> Response:
     """Show the overview."""
     overview = desk_of(request).overview()
-    found = sorted(matters(overview), key=lambda each: each.kind != "bad")
     return page(
         request,
         "home.html",
         title="Overview",
         refresh=REFRESH,
         figures=figures(overview),
-        matters=found[:MOST],
-        more=max(len(found) - MOST, 0),
+        matters=matters(overview),
         services=overview.services,
         dead_of={
             each.name: sum(

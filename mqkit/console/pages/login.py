@@ -74,7 +74,8 @@ def _let_in(request: Request, answer: Response) -> Response:
 
 def _is_https(request: Request) -> bool:
     """Whether the browser came by HTTPS, to this process or to a proxy before it."""
-    return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
+    proxied = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    return "https" in (request.url.scheme, proxied)
 
 
 async def leave(request: Request) -> Response:
@@ -90,7 +91,10 @@ async def choose_theme(request: Request) -> Response:
     """Keep in a cookie whether pages are light or dark; else the browser's own choice holds."""
     form = form_of(request)
     answer = RedirectResponse(own_path(form.get("next", "/")), 303)
-    if (theme := form.get("theme")) in THEMES:
+    theme = form.get("theme")
+    chosen = theme if theme in THEMES else "as the system says"
+    session_of(request).note(f"Pages are {chosen} now.")
+    if theme in THEMES:
         secure = _is_https(request)
         answer.set_cookie(
             THEME_COOKIE, theme, max_age=YEAR, httponly=True, samesite="strict", secure=secure

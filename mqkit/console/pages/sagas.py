@@ -104,6 +104,7 @@ async def show_one(request: Request) -> Response:
         problems=answers.problems,
         statuses=STATUSES,
         value=_value,
+        short=_short,
         fields=_fields,
         knows_services=bool(desk_of(request).settings.services),
     )
@@ -135,6 +136,12 @@ def _value(value: Any) -> str:
         return value[:MAX_VALUE]
     indent = 2 if isinstance(value, dict | list) and value else None
     return json.dumps(value, ensure_ascii=False, indent=indent)[:MAX_VALUE]
+
+
+def _short(value: Any) -> str:
+    """Write a value in one line."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text[:MAX_VALUE] or '""'
 
 
 ROUTES = (

@@ -21,11 +21,14 @@ from mqkit.management import ManagementApi
 from mqkit.overview.picture import drawn
 from mqkit.pictures.graph import Edge, Node, graph_svg
 from mqkit.provisioning.picture import picture
-from mqkit.provisioning.routes import Routes, look_at_routes
+from mqkit.provisioning.routes import Routes, declared_routes, look_at_routes
 from mqkit.provisioning.wanted import wanted_by
+from mqkit.registration.service import Service
 
 MOST_QUEUES = 40
 """Queues of one picture: more of them could not be read."""
+
+INSTEAD = "The bindings here are those that the services declare."
 
 KEPT = 10.0
 """Seconds until bindings are asked for again: all of a virtual host can be many."""
@@ -44,7 +47,7 @@ class Look:
         """Ask, unless it was asked just now."""
         if settings.management is None:
             self.problem = (
-                "which bindings there are: give the broker's management API by --management"
+                "which bindings the broker has: that takes its management API (--management)"
             )
             return
         async with self._asking:
@@ -76,7 +79,10 @@ async def show(request: Request) -> Response:
     await look.look(desk.settings)
     overview = desk.overview()
     service = searched(request, "service")
-    found = drawn(overview, look.routes, services=[service] if service else (), most=MOST_QUEUES)
+    routes, problem = look.routes, look.problem
+    if routes is None and desk.settings.services:
+        routes, problem = _declared(desk.settings.services), f"{problem}. {INSTEAD}"
+    found = drawn(overview, routes, services=[service] if service else (), most=MOST_QUEUES)
     return _page(
         request,
         found.nodes,
@@ -84,10 +90,17 @@ async def show(request: Request) -> Response:
         view="live",
         services=[each.name for each in overview.services],
         service=service,
-        problem=look.problem,
+        problem=problem,
         queues=found.queues,
         shown=found.shown,
     )
+
+
+def _declared(services: Sequence[Service]) -> Routes | None:
+    try:
+        return declared_routes(wanted_by(services))
+    except ConfigurationError:  # two of them declare one name in two ways: that page says it
+        return None
 
 
 def _show_declared(request: Request) -> Response:

@@ -80,6 +80,7 @@
     wait();
   });
   bar.hidden = false;
+  document.getElementById("look-again").hidden = true;
   show();
   wait();
 })();

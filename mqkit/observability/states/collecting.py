@@ -10,11 +10,12 @@ from datetime import datetime
 
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import CONNECTION_FORCED
-from mqkit.broker.states import STATES, states_channel
+from mqkit.broker.states import READERS, STATES, states_channel
 from mqkit.clock import Clock, monotonic, utc_now
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.errors import ChannelClosedError, TopologyError
 from mqkit.observability.states.state import State, StateError, decode
+from mqkit.system.machine import MACHINE, Machine
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Collector:
         *,
         on_state: Callable[[State], object] = lambda _: None,
         clock: Clock = utc_now,
+        machine: Machine = MACHINE,
     ) -> None:
         """Read nothing yet.
 
@@ -71,12 +73,11 @@ class Collector:
         self._connection = connection
         self._on_state = on_state
         self._clock = clock
+        self._machine = machine
         self._heard: dict[str, Heard] = {}
         self._told: set[str] = set()
         self._listens_since = 0.0
         self._deaf_since: float | None = 0.0
-        self.queue = ""
-        """The name of its own queue; '' before there is one."""
         self.ignored = 0
         """Messages that were no states."""
         self.problem = ""
@@ -155,16 +156,16 @@ class Collector:
                 await channel.close()
 
     async def _bind(self, channel: DriverChannel, cancelled: asyncio.Event) -> None:
-        state = await channel.declare_queue(
-            "", durable=False, exclusive=True, auto_delete=True, arguments=QUEUE_ARGUMENTS
+        queue = READERS + self._machine.random_bytes(8).hex()
+        await channel.declare_queue(
+            queue, durable=False, exclusive=True, auto_delete=True, arguments=QUEUE_ARGUMENTS
         )
-        self.queue = state.name
-        await channel.bind_queue(state.name, STATES, "")
+        await channel.bind_queue(queue, STATES, "")
 
         def on_delivery(incoming: Incoming) -> None:
             self.take(incoming.body)
 
-        await channel.consume(state.name, on_delivery, cancelled.set, no_ack=True)
+        await channel.consume(queue, on_delivery, cancelled.set, no_ack=True)
 
     def _log(self, level: int, why: str) -> None:
         if self.problem != why:

@@ -152,8 +152,9 @@ class StatePublisher:
         logger.log(
             self._level(logging.WARNING),
             "this process is not seen by `mqkit top` and the console, for its state cannot be "
-            "published to exchange %s: %s; `mqkit topology permissions` prints what it takes, and "
-            "`mqkit run --no-states` does without",
+            "published to exchange %s: %s; `mqkit topology permissions` prints what its user must "
+            "be allowed, `mqkit topology apply --ladder` declares the exchange, and `mqkit run "
+            "--no-states` does without",
             STATES,
             why,
         )

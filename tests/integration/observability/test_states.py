@@ -363,7 +363,7 @@ async def test_a_user_who_may_not_is_told_once_and_runs_on(
     mqkit_embedded.ctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
     mqkit_embedded.ctl("add_user", name, "secret")
     ours = rf"^({name}|mqkit\.delay|amq\.default)"
-    mqkit_embedded.ctl("set_permissions", "-p", name, name, ours, ours, ours)
+    mqkit_embedded.ctl("set_permissions", "-p", name, name, ours, ours, rf"{ours}|^{name}\.q")
     admin = f"amqp://guest:guest@{host}/{name}"
     service = ledger(name)
     async with connected(admin) as client:
@@ -378,6 +378,29 @@ async def test_a_user_who_may_not_is_told_once_and_runs_on(
     assert len(lines) == 1
     assert STATES in lines[0]
     assert "--no-states" in lines[0]
+
+
+async def test_who_watches_needs_no_permission_but_for_states(broker: Broker, name: str) -> None:
+    """And to read the queues that it asks for by AMQP."""
+    host = broker.url.rpartition("@")[2].partition("/")[0]
+    broker.ctl("add_vhost", name)
+    try:
+        broker.ctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+        broker.ctl("add_user", name, "secret")
+        ours = r"^mqkit\.states\.v1"
+        broker.ctl("set_permissions", "-p", name, name, ours, ours, rf"{ours}|^{name}\.q")
+        admin = BrokerUrl.parse(f"amqp://guest:guest@{host}/{name}")
+        async with (
+            Watcher(f"amqp://{name}:secret@{host}/{name}", every=0.2) as watcher,
+            Runtime(ledger(name), admin, states=True),
+        ):
+            await seen(watcher, name)
+            await eventually(lambda: len(watcher.overview().queues) == 2)
+            (problem,) = watcher.overview().problems
+            assert "no management API" in problem
+    finally:
+        broker.ctl("delete_vhost", name)
+        broker.ctl("delete_user", name)
 
 
 @pytest.mark.parametrize("options", [(), ("--processes", "2"), ("--no-states",)])

@@ -130,7 +130,10 @@ def shop(**more: Any) -> Overview:
         queue("ledger.post"),
         queue("ledger.close_month", ready=0, rate_in=0.0, rate_out=0.0),
         queue("billing.charge", ready=0),
-        *(queue(each, Role.PARTITION, of="billing.charge", ready=7) for each in partitions),
+        *(
+            queue(each, Role.PARTITION, of="billing.charge", ready=7, consumers=int(bool(owner)))
+            for each, owner in partitions.items()
+        ),
         queue("ledger.post.dead", Role.DEAD, of="ledger.post", ready=31, consumers=0, rate_out=0.0),
         queue("ledger.post.dead.archive", Role.ARCHIVE, of="ledger.post", ready=5, consumers=0),
         queue("mqkit.delay.1", Role.DELAY, consumers=0),

@@ -176,6 +176,9 @@ async def test_the_theme_is_kept_in_a_cookie() -> None:
     async with browser() as one:
         answer = await one.post("/theme", {"theme": "dark", "next": "/queues?q=a"})
         assert answer.headers["location"] == "/queues?q=a"
-        assert 'data-theme="dark"' in (await one.get("/")).text
+        page = (await one.get("/")).text
+        assert 'data-theme="dark"' in page
+        assert '<p class="note">Pages are dark now.</p>' in page
+        assert "Pages are dark now." not in (await one.get("/")).text
         await one.post("/theme", {"theme": "<b>"})
         assert "data-theme" not in (await one.get("/")).text

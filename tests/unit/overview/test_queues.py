@@ -43,7 +43,7 @@ def test_queues_of_handlers_are_known_by_what_their_processes_say() -> None:
         "ledger": (Role.WORK, ""),
         "ledger.dead": (Role.DEAD, "ledger"),
         "ledger.dead.archive": (Role.ARCHIVE, "ledger"),
-        "ledger.dead.audit": (Role.OTHER, ""),
+        "ledger.dead.audit": (Role.OTHER, "ledger"),
         "parts": (Role.WORK, ""),
         "parts.0": (Role.PARTITION, "parts"),
     }
@@ -68,6 +68,11 @@ def test_the_ladder_is_known_by_its_name(name: str) -> None:
     assert roles(name) == {name: (Role.DELAY, "")}
 
 
+def test_queues_of_those_that_watch_are_left_out() -> None:
+    """This view's own, and that of another one beside it."""
+    assert roles("mqkit.states.v1.reader.0123") == {}
+
+
 def test_names_that_no_queue_of_mqkit_has_are_others() -> None:
     """Whatever characters they have, and however long they are."""
     names = ("", "*", ".dead", "x" * 255, "a\nb", "\udc80", ".dead.archive", ".7")
@@ -75,24 +80,27 @@ def test_names_that_no_queue_of_mqkit_has_are_others() -> None:
 
 
 def test_the_largest_backlog_comes_first() -> None:
-    """Then what is unacked, then the name."""
-    listed = [Listed("a", 0, 1), Listed("b", 5, 1), Listed("c", 0, 1, unacked=3), Listed("d", 0, 1)]
-    assert [each.name for each in views_of(listed, ())] == ["b", "c", "a", "d"]
+    """Then what is unacked, then what gets most, then the name."""
+    listed = [
+        Listed("a", 0, 1),
+        Listed("b", 5, 1),
+        Listed("c", 0, 1, unacked=3),
+        Listed("d", 0, 1, rate_in=2.0),
+    ]
+    assert [each.name for each in views_of(listed, ())] == ["b", "c", "d", "a"]
 
 
 def test_who_cannot_list_asks_for_the_queues_of_services() -> None:
-    """With their partitions, dead letters and archives, each once."""
+    """With their partitions and dead letters, each once; those are there where a service runs."""
     names = names_of(SERVICES)
     assert len(names) == len(set(names))
     assert {name for name in names if not name.startswith("ledger.dead.dead")} == {
         "ledger",
         "ledger.dead",
-        "ledger.dead.archive",
         "parts",
         "parts.0",
         "parts.1",
         "parts.dead",
-        "parts.dead.archive",
     }
 
 

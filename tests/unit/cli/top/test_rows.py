@@ -125,6 +125,7 @@ def test_dead_letters_stand_beside_their_queue() -> None:
             queue("a"),
             queue("a.dead", Role.DEAD, 5, "a"),
             queue("a.dead.archive", Role.ARCHIVE, 7, "a"),
+            queue("a.dead.audit", Role.OTHER, 900, "a"),
             queue("gone.dead", Role.DEAD, 1, "gone"),
             queue("mqkit.delay.v1.00", Role.DELAY, 2),
             queue("mqkit.delay.v1.01", Role.DELAY, 3),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mqkit.console.pages.home import MOST, figures, matters
-from mqkit.overview.values import Overview, StoreView
-from tests.unit.console.samples import NOW, browser, handler, process, service, shop
+from mqkit.console.pages.home import FEW, figures, matters
+from mqkit.overview.values import Overview, Role, StoreView
+from mqkit.pause import Status
+from tests.unit.console.samples import NOW, browser, handler, process, queue, service, shop
 
 
 async def test_the_overview_names_what_is_wrong() -> None:
@@ -49,20 +50,42 @@ def test_a_process_that_is_not_ready_says_why() -> None:
     )
     told = [each.text for each in matters(Overview(NOW, "", (), (one,), ()))]
     assert told == [
-        "Not ready: process 4001 on host-1 of a: no connection",
-        "b: 25% of its runs failed in the last minute",
+        "1 process of a not ready: no connection",
         "The store of a is down",
+        "b: 25 % of its runs failed in the last minute",
     ]
 
 
-async def test_of_many_things_some_are_listed_and_the_rest_counted() -> None:
-    """The worst first: what is not heard of before what is paused."""
-    many = tuple(process("a", number, is_silent=True) for number in range(MOST + 5))
-    overview = shop(services=(service("a", processes=many),))
-    async with browser(overview) as one:
-        page = (await one.get("/")).text
-    assert page.count("Nothing is heard of") == MOST
-    assert "and 6 more" in page
+def test_of_many_things_of_a_kind_some_are_listed_and_the_rest_counted() -> None:
+    """So that no kind crowds out another; what many processes say alike is one thing."""
+    processes = tuple(
+        process("a", n, is_ready=n > 9, is_silent=n > 17, problems=("down",)) for n in range(20)
+    )
+    handlers = [
+        handler("a", f"h{n}", consumers={Status.PAUSED: n % 2}, failing=n / 100) for n in range(40)
+    ]
+    queues = tuple(queue(f"q{n}.dead", Role.DEAD, of=f"q{n}", ready=1) for n in range(FEW + 1))
+    one = service("a", *handlers, processes=processes)
+    told = [each.text for each in matters(Overview(NOW, "", (), (one,), queues))]
+    assert told[:2] == ["Nothing is heard of 2 processes of a", "10 processes of a not ready: down"]
+    assert sum("is paused" in each for each in told) == FEW
+    assert "15 more paused handlers" in told
+    assert sum("1 dead letter of q" in each for each in told) == FEW + 1
+    assert "h38: 38 % of its runs failed in the last minute" in told
+    assert told[-1] == "10 more handlers whose runs fail"
+
+
+def test_a_paused_handler_is_said_once_for_all_of_its_processes() -> None:
+    """That they are not ready for its sake is no news; another reason is"""
+    because = "queue a.h: paused: the bank is down"
+    paused = handler("a", "h", queue="a.h", consumers={Status.PAUSED: 2})
+    processes = (
+        process("a", 1, is_ready=False, problems=(because,)),
+        process("a", 2, is_ready=False, problems=(because, "no store")),
+    )
+    one = service("a", paused, processes=processes)
+    told = [each.text for each in matters(Overview(NOW, "", (), (one,), ()))]
+    assert told == ["1 process of a not ready: no store", "h is paused: a dependency is down"]
 
 
 def test_figures_are_sums_over_the_system() -> None:

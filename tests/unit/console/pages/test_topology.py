@@ -110,7 +110,7 @@ async def test_without_the_management_api_it_says_what_is_not_seen() -> None:
     """Queues and handlers are drawn as the services tell"""
     async with browser() as one:
         page = (await one.get("/topology", service="ledger")).text
-    assert "Not seen: which bindings there are" in page
+    assert "Not seen: which bindings the broker has" in page
     assert "queue ledger.post" in page
     assert "billing.charge" not in page
 
