@@ -34,7 +34,7 @@ def clock_jumps(world: World, fault: Fault) -> None:
             return
         world.active -= 1
         noted(world, fault)
-        for name in {host, *(each.host for each in services)}:
+        for name in sorted({host, *(each.host for each in services)}):
             skew = world.clocks.skew.get(name, 0.0) + (-900 if back else 900) * fault.seconds
             world.clocks.skew[name] = max(-MOST_SKEW, min(MOST_SKEW, skew))
         for each in services if fault.steps == 1 else ():
