@@ -8,6 +8,8 @@ READ := .venv/.tests-read
 DATA :=
 # More for the demo:           make demo DEMO='--orders 200 --kill risk'
 DEMO :=
+# The console beside it:       make demo WATCH=1
+WATCH :=
 # More for pytest:             make test ARGS='-k ledger -x'
 ARGS :=
 # Workers of make test:        make test JOBS=1. Most tests wait, so more of them than cores. Four
@@ -22,6 +24,7 @@ PYTHON :=
 help:
 	@echo 'make demo         sets up .venv, then runs all payment services on 2,000 generated orders, kills'
 	@echo '                  two of them on the way, and adds everything up'
+	@echo '                  (WATCH=1: opens the console beside it, in a browser if there is one)'
 	@echo '                  (DATA=path: posts a bank statement and reconciles it instead)'
 	@echo 'make test         sets up .venv and a broker, then runs every test but those that take long'
 	@echo 'make test-long    those: processes and brokers killed many times, floods, the guard of speed'
@@ -70,7 +73,7 @@ $(READ): $(STAMP) $(shell find $(SOURCES) -name '*.py')
 demo: compiled
 	@mkdir -p .demo
 	@set -e; data='$(DATA)'; \
-	if [ -z "$$data" ]; then exec $(PY) -m handlers demo $(DEMO); fi; \
+	if [ -z "$$data" ]; then exec $(PY) -m handlers demo $(if $(WATCH),--watch) $(DEMO); fi; \
 	name=$$(basename "$$data"); \
 	LEDGER_DATABASE="$${LEDGER_DATABASE:-.demo/$${name%.*}.sqlite}" $(PY) -m handlers replay "$$data"
 

@@ -105,6 +105,9 @@ class Message:
     mandatory: bool = True
     due: datetime | None = None
     """When the broker is to publish it; None is at once."""
+    due_after: float | None = field(default=None, compare=False)
+    """The same on the monotonic clock of this process, where it was given as a delay: a wall clock
+    that is set meanwhile makes that neither longer nor shorter."""
 
 
 class DeliveryChannel(Protocol):

@@ -25,6 +25,7 @@ from mqkit.lifecycle.closing import Closing, Step
 from mqkit.lifecycle.connecting import connections_of
 from mqkit.lifecycle.draining import CANCELLED_HANDLERS_WAIT, Drain
 from mqkit.lifecycle.relaying import traced_send
+from mqkit.lifecycle.saying import Saying
 from mqkit.lifecycle.stalls import StallWatch
 from mqkit.lifecycle.values import ServiceValues
 from mqkit.lifecycle.watching import ServiceWatch, checked_observers
@@ -68,8 +69,8 @@ class Runtime:
 
     `observer` is told what becomes of deliveries, and what the service's publisher has published,
     copies of deliveries included (`mqkit.Observer`); it may be several of them. `on_stop` is called
-    when it begins to stop.
-
+    when it begins to stop. With `states=True` this process says how it is every two seconds, to
+    exchange `mqkit.states.v1`, for `mqkit top` and the console, and runs as well where it may not.
     It runs once: after its end, and beside it, another run takes another `Runtime`.
 
     :raises ConfigurationError: the service has no handlers, an option cannot be what it was given,
@@ -91,6 +92,7 @@ class Runtime:
         on_stop: Callable[[], None] = lambda: None,
         management: str | None = None,
         declare: bool = True,
+        states: bool = False,
     ) -> None:
         _check(service)
         self._grace = checked.seconds(grace, "Runtime(grace=...)")
@@ -98,8 +100,11 @@ class Runtime:
             option = "Runtime(connect_deadline=...)"
             connect_deadline = checked.seconds(connect_deadline, option, over=0)
         self._connect_deadline = connect_deadline
-        observers = checked_observers(observer)
-        self._told = Observers(observers, service.error_reports)
+        reports = service.error_reports
+        self._saying = Saying(
+            states, checked_observers(observer), clock=clock, machine=machine, reports=reports
+        )
+        self._told = Observers(self._saying.observers, reports)
         if service.store is not None:
             service.store.check(service.handlers)
         self.service = service
@@ -132,14 +137,14 @@ class Runtime:
             middleware=(*checked_middleware(middleware, "Runtime"), *service.middleware),
             clock=clock,
             machine=machine,
-            observers=observers,
+            observers=self._saying.observers,
         )
-        connections = (self._consuming, self._publishing)
-        self._watch = ServiceWatch(service, connections, self._consumers, lambda: self.states)
+        both = (self._consuming, self._publishing)
+        self._watch = ServiceWatch(service, both, self._consumers, lambda: self.states)
         self._machine = machine
         self._on_stop = on_stop
         self._began = False
-        self._closing = Closing(service.name, service.error_reports)
+        self._closing = Closing(service.name, reports)
         self._drain = Drain(service.name, self._grace)
         self._store_is_open = False
         self._ends_at = 0.0
@@ -293,6 +298,7 @@ class Runtime:
             asyncio.create_task(each.given_up(), name=f"mqkit connection {each.name} given up")
             for each in (self._consuming, self._publishing)
         ]
+        self._running += self._saying.start(self._publishing, self._watch.read)
         if (store := self.service.store) is not None:
             await store.open()
             self._store_is_open = True
@@ -310,7 +316,7 @@ class Runtime:
         if store is not None:
             send = traced_send(self.publisher.send, self.service.tracing)
             self._running += [] if (beside := store.start(send)) is None else [beside]
-            if self._told.ask:
+            if self._told.ask or self._saying.needs_readings:
                 looking = self._watch.run(store)
                 self._running.append(asyncio.create_task(looking, name="mqkit store watch"))
         await self._values.make(self.service.providers)
@@ -354,10 +360,10 @@ class Runtime:
         if self._drain.is_hurried:
             self._ends_at = asyncio.get_running_loop().time() + CLOSING - CANCELLED_HANDLERS_WAIT
         steps: list[Step] = [] if store is None else [("the store's relay", store.stop)]
-        steps.append(("its consumers", self._end_running))
-        steps += self._values.closing()
+        steps += [("its consumers", self._end_running), *self._values.closing()]
         if store is not None:
             steps.append(("the store", store.close))
+        steps += self._saying.closing()
         # Side by side: a broker that hangs lets each wait for its own timeout. Closing the
         # connection closes the consumers' channels, after the acks that were written.
         steps.append(("its connections", self._close_connections))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -18,6 +19,7 @@ from handlers.demo.killer import Killer
 from handlers.demo.report import Report, print_report
 from handlers.demo.run import ORDERS_DONE, REFUNDS_DONE, Demo, refunds_of
 from handlers.demo.services import SERVICES, Services, databases_in, running_broker
+from handlers.demo.watching import stay, watched
 from handlers.running.progress import Progress
 
 FAILED = 1
@@ -57,6 +59,14 @@ def demo(
     timeout: Annotated[
         float, typer.Option(help="Seconds without progress after which to give up.", min=1)
     ] = 60.0,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Open the console beside it. On a terminal it stays, with the services, until "
+            "Ctrl-C; elsewhere it ends with the demo.",
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of the tables.")
     ] = False,
@@ -83,18 +93,28 @@ def demo(
             services = Services(url, databases_in(place), place, progress.tell)
             killer = Killer(services, names, orders)
             run = Demo(plan, url, services, trouble=killer, timeout=timeout, progress=progress)
-            return await run.run()
+            console = watched(services, progress.tell) if watch else contextlib.nullcontext()
+            async with console:
+                report = await run.run()
+                progress.stop()
+                _say(report, as_json=as_json)
+                if watch and errors.is_terminal and sys.stdin.isatty():
+                    await stay(services, progress.tell)
+                return report
 
     with fresh_folder(folder) as place, Progress(totals, errors) as progress:
         try:
             report = asyncio.run(run(place, progress))
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
+    raise typer.Exit(0 if report.adds_up else FAILED)
+
+
+def _say(report: Report, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report.as_json()))
     else:
         print_report(report, Console())
-    raise typer.Exit(0 if report.adds_up else FAILED)
 
 
 def _end_by_sigterm() -> None:

@@ -8,6 +8,7 @@ import importlib
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from handlers.running.processes import MqkitProcess
 from mqkit import Queue, Service
@@ -42,10 +43,18 @@ async def running_broker(
 
 
 class Services:
-    """The services' processes, each with a database and a log in the demo's folder."""
+    """The services' processes, each with a database and a log in the demo's folder.
+
+    :param modules: what is run in the place of `handlers.NAME`, by the names of services
+    """
 
     def __init__(
-        self, url: str, databases: Mapping[str, str], folder: Path, tell: Callable[[str], None]
+        self,
+        url: str,
+        databases: Mapping[str, str],
+        folder: Path,
+        tell: Callable[[str], None],
+        modules: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.url = url
         """The broker's; it may hold a password."""
@@ -54,18 +63,21 @@ class Services:
         self.folder = folder
         self._tell = tell
         variables = {f"{name.upper()}_DATABASE": at for name, at in databases.items()}
-        environment = {
+        self.environment = {
             **variables,
             "MQKIT_URL": url,
             "BILLING_STATEMENTS": str(folder / "statements"),
             # All orders come at once, and a slow machine takes its time: none is to be late.
             "ORDERS_PATIENCE": "600",
         }
+        """What each of them is started with; it may hold passwords."""
+        self.modules = {name: modules.get(name, f"handlers.{name}") for name in databases}
+        """The module of each service."""
         self._processes = {
             name: MqkitProcess(
                 name,
-                *("run", f"handlers.{name}:service", "--log-level", "warning"),
-                environment=environment,
+                *("run", f"{self.modules[name]}:service", "--log-level", "warning"),
+                environment=self.environment,
                 log=folder / f"{name}.log",
                 tell=tell,
             )

@@ -46,6 +46,10 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Show no more of it; lines may still be told."""
         if self._bar is not None:
             self._bar.stop()
 

@@ -160,11 +160,16 @@ class Connection:
         """Close for good; waiting callers of `channel()` get `ConnectError`."""
         self._closing = True
         self._up.set()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])  # `_on_keeper_done` tells of its failure
-        if self._current is not None:
-            await self._current.close()
+        try:
+            if self._keeper is not None:
+                self._keeper.cancel()
+                await asyncio.wait([self._keeper])  # `_on_keeper_done` tells of its failure
+            if self._current is not None:
+                await self._current.close()
+        finally:
+            # Who waits for the end of an alarm finds it closed instead.
+            self._blocked_for, self._blocked = self.blocked_seconds, None
+            self._unblocked.set()
 
     async def _connected(self) -> DriverConnection:
         while not self._closing:
@@ -254,7 +259,7 @@ class Connection:
             raise ConnectError(f"the attempt to connect to {host} was cancelled") from error
 
     def _set_blocked(self, reason: str | None) -> None:
-        if reason == self._blocked:
+        if reason == self._blocked or self._closing:
             return
         self._blocked_for = self.blocked_seconds
         self._blocked_since = monotonic()

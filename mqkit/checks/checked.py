@@ -51,6 +51,29 @@ def seconds(
     return found
 
 
+def number(
+    value: object,
+    option: str,
+    what: str,
+    *,
+    over: float,
+    most: float = MAX_SECONDS,
+    error: type[ConfigurationError] = OptionError,
+) -> float:
+    """Check a number that need not be whole, and return it.
+
+    :param option: what the error calls it: 'Pace(rate=...)'
+    :param what: what it counts: 'messages a second'
+    :raises OptionError: it is none, or out of its range; or `error` instead
+    """
+    found = as_number(value)
+    if found is None or not over < found <= most:
+        raise error(
+            f"{option} is {what}, a number over {over:g} and up to {most:.0f}, not {shown(value)}"
+        )
+    return found
+
+
 def count(
     value: object,
     option: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -34,6 +35,24 @@ StoreOption = Annotated[
     ),
 ]
 
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The broker: amqp[s]://user:password@host[,host]/vhost. "
+        "Default: the environment's MQKIT_URL, which other users cannot see.",
+        show_default=False,
+    ),
+]
+
+ManagementOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The broker's management API, http[s]://user:password@host:15672. Default: the "
+        "environment's MQKIT_MANAGEMENT; without either, less is seen.",
+        show_default=False,
+    ),
+]
+
 SvgOption = Annotated[
     Path | None, typer.Option(help="Draw it there, as SVG.", show_default=False, metavar="FILE")
 ]
@@ -53,6 +72,18 @@ DEFAULT_HTTP_HOST = "127.0.0.1"
 """Loopback: the pages ask nobody who they are, and tell names of queues."""
 
 HTTP = "--http"
+
+HttpOption = Annotated[
+    str | None,
+    typer.Option(
+        HTTP,
+        metavar="[HOST:]PORT",
+        help="Answer /metrics, /healthz and /readyz there, for all processes together; port 0 "
+        f"takes a free one, which is logged. HOST is {DEFAULT_HTTP_HOST} if it is not given; a "
+        "container needs 0.0.0.0. It takes the extra 'metrics'.",
+        show_default=False,
+    ),
+]
 BUCKETS = "--buckets"
 
 
@@ -79,6 +110,25 @@ def seconds_option(*, over: float | None = None) -> Callable[[float | None], flo
     def check(value: float | None) -> float | None:
         try:
             return value if value is None else checked.seconds(value, "it", over=over)
+        except OptionError as error:
+            low = "0 or more" if over is None else f"more than {over:g}"
+            raise typer.BadParameter(
+                f"it is seconds, {low} and up to {checked.MAX_SECONDS:.0f}, not {value}"
+            ) from error
+
+    return check
+
+
+def number_option(what: str, *, over: float) -> Callable[[float], float]:
+    """Make the `callback` of an option that takes a number: a range lets NaN and infinity through.
+
+    :param what: what it counts: 'messages a second'
+    :param over: what it must be more than
+    """
+
+    def check(value: float) -> float:
+        try:
+            return checked.number(value, "it", what, over=over)
         except OptionError as error:
             raise typer.BadParameter(str(error)) from error
 
@@ -110,6 +160,24 @@ def broker_url(option: str | None) -> BrokerUrl:
             "and `mqkit broker` have one of their own for trying things out: --embedded"
         )
     return BrokerUrl.parse(setting.get_secret_value())
+
+
+def read_text(path: Path, option: str) -> str:
+    """Read a text file that an option names.
+
+    :raises OptionError: it cannot be read, or is no UTF-8
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise OptionError(f"{option} {path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise OptionError(f"{option} {path} cannot be read: it is no UTF-8") from error
+
+
+def management_url(option: str | None) -> str | None:
+    """Return the URL of the management API: the option, or else `MQKIT_MANAGEMENT`, or None."""
+    return option or os.environ.get("MQKIT_MANAGEMENT")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -147,6 +215,17 @@ def http_address(option: str | None) -> tuple[str, int] | None:
     """
     if option is None:
         return None
+    host, port = address(option, HTTP)
+    import mqkit.observability.metrics.exposition  # noqa: F401, PLC0415 - an extra is missing now
+
+    return host, port
+
+
+def address(option: str, hint: str) -> tuple[str, int]:
+    """Return host and port of `[HOST:]PORT`; without a host, it is this machine alone.
+
+    :raises typer.BadParameter: it is none
+    """
     host, _, port = option.rpartition(":")
     if host.startswith("[") and host.endswith("]"):  # an IPv6 address, as in a URL
         host = host[1:-1]
@@ -156,10 +235,8 @@ def http_address(option: str | None) -> tuple[str, int] | None:
     if not (port.isascii() and port.isdigit()) or int(port) > 65535:  # noqa: PLR2004 - a port
         raise typer.BadParameter(
             f"{option!r} is not [HOST:]PORT, such as 9464, 0.0.0.0:9464 or [::]:9464",
-            param_hint=HTTP,
+            param_hint=hint,
         )
-    import mqkit.observability.metrics.exposition  # noqa: F401, PLC0415 - an extra is missing now
-
     return host or DEFAULT_HTTP_HOST, int(port)
 
 

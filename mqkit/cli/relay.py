@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 import typer
@@ -14,14 +16,22 @@ from mqkit.cli.log_setup import log_to_stderr
 from mqkit.cli.loop import runner, tune_collector
 from mqkit.cli.options import (
     DriverOption,
+    HttpOption,
     LogLevelOption,
     StoreOption,
     broker_url,
+    http_address,
     log_level_number,
     store_option,
 )
 from mqkit.cli.watchdog import ShutdownWatchdog
 from mqkit.drivers.base import Driver
+from mqkit.lifecycle.watching import StoreWatch, connection_reading
+from mqkit.logging.error_reports import REPORTS
+from mqkit.middleware import ServiceReading
+from mqkit.observability.health import problems_of
+from mqkit.observability.http_server import HttpServer, Pages
+from mqkit.observability.metrics.metrics import Metrics
 from mqkit.publishing.publisher import Publisher
 from mqkit.settings import BrokerUrl
 from mqkit.system.signals import STOPPING, on_signal
@@ -46,6 +56,7 @@ def relay(
         ),
     ] = None,
     driver: DriverOption = None,
+    http: HttpOption = None,
     log_level: LogLevelOption = "info",
 ) -> None:
     """Publish what is committed to a store's outbox, until SIGTERM or SIGINT.
@@ -64,42 +75,101 @@ def relay(
     broker = broker_url(url)
     chosen = drivers.named(driver)
     database = store_option(store)
+    listen = http_address(http)
     log_to_stderr(level)
     tune_collector()
     with runner(None) as on_loop:
-        on_loop.run(_relay(database, broker, chosen))
+        on_loop.run(_relay(database, broker, chosen, listen))
 
 
-async def _relay(database: str, broker: BrokerUrl, driver: Driver) -> None:
+async def _relay(
+    database: str, broker: BrokerUrl, driver: Driver, listen: tuple[str, int] | None
+) -> None:
     stop = asyncio.Event()
     for number in STOPPING:
         on_signal(number, stop.set)
-    with ShutdownWatchdog(GRACE):
-        await _relay_until(stop, database, broker, driver)
+    watch = RelayWatch(Connection(broker, name=NAME, driver=driver))
+    async with watch.answering(listen):
+        with ShutdownWatchdog(GRACE):
+            await _relay_until(stop, database, broker, watch)
+
+
+class RelayWatch:
+    """Reads how a relay is, for its metrics and health, as a service's is read."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Read nothing yet.
+
+        :param connection: what it publishes on
+        """
+        self.connection = connection
+        self.metrics: Metrics | None = None
+        """None where no one can ask for them: they cost each message a little."""
+        self.store = StoreWatch(NAME, REPORTS)
+        self.is_started = self.is_stopping = False
+
+    @contextlib.asynccontextmanager
+    async def answering(self, listen: tuple[str, int] | None) -> AsyncIterator[None]:
+        """Answer for the relay during the block; nothing where there is no address.
+
+        :raises HttpServerError: it cannot be listened on
+        """
+        if listen is None:
+            yield
+            return
+        self.metrics = Metrics()
+        self.metrics.running(self.read)
+        pages = Pages(
+            metrics=self.metrics.text,
+            alive=lambda: (),  # who answers turns
+            ready=lambda: problems_of(self.read()),
+        )
+        async with HttpServer(pages, *listen):
+            yield
+
+    def read(self) -> ServiceReading:
+        """Return how it is now."""
+        return ServiceReading(
+            service=NAME,
+            is_started=self.is_started,
+            is_stopping=self.is_stopping,
+            connections=(connection_reading("publish", self.connection),),
+            has_store=True,
+            store=self.store.reading,
+        )
 
 
 async def _relay_until(
-    stop: asyncio.Event, database: str, broker: BrokerUrl, driver: Driver
+    stop: asyncio.Event, database: str, broker: BrokerUrl, watch: RelayWatch
 ) -> None:
     from mqkit.store import Store  # noqa: PLC0415 - SQLAlchemy would slow down all other commands
 
-    connection = Connection(broker, name=NAME, driver=driver)
+    connection = watch.connection
     # Without an app_id: each message has the one that it was written with.
-    publisher = Publisher.on(connection)
+    ended = None if watch.metrics is None else watch.metrics.publish_ended
+    publisher = Publisher.on(connection, on_ended=ended)
     stopped = asyncio.create_task(stop.wait())
+    looking: asyncio.Task[None] | None = None
     try:
         async with Store(database) as store:
+            if watch.metrics is not None:
+                looking = asyncio.create_task(watch.store.run(store), name="mqkit store watch")
             if not await _until(stopped, asyncio.create_task(connection.open(None))):
                 return
             relaying = store.start(publisher.send)
             assert relaying is not None
+            watch.is_started = True
             logger.info("relay: publishing the outbox to %s at %s", connection.server, broker)
             await asyncio.wait([stopped, relaying], return_when=asyncio.FIRST_COMPLETED)
+            watch.is_stopping = True
             logger.info("relay: stopping")
             await store.stop()
             relaying.result()
     finally:
         stopped.cancel()
+        if looking is not None:
+            looking.cancel()
+            await asyncio.wait([looking])
         await publisher.close(timeout=0)
         await connection.close()
     logger.info("relay: stopped")

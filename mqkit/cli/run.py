@@ -21,8 +21,8 @@ from mqkit.cli.labels import finish_output
 from mqkit.cli.log_setup import LogFormat, LogOptions
 from mqkit.cli.loop import ASYNCIO, UVLOOP, runner, tune_collector
 from mqkit.cli.options import (
-    DEFAULT_HTTP_HOST,
     DriverOption,
+    HttpOption,
     histogram_buckets,
     http_address,
     log_level_number,
@@ -130,6 +130,14 @@ def run(
             "configure nothing. `mqkit topology apply --ladder` puts it there.",
         ),
     ] = False,
+    no_states: Annotated[
+        bool,
+        typer.Option(
+            "--no-states",
+            help="Do not say every two seconds how each process is, at exchange mqkit.states.v1: "
+            "`mqkit top` and the console do not see it then.",
+        ),
+    ] = False,
     reload: Annotated[
         bool,
         typer.Option(
@@ -137,16 +145,7 @@ def run(
             help="For development, never in production: start anew when a Python file changes.",
         ),
     ] = False,
-    http: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[HOST:]PORT",
-            help="Answer /metrics, /healthz and /readyz there, for all processes together; port 0 "
-            f"takes a free one, which is logged. HOST is {DEFAULT_HTTP_HOST} if it is not given; a "
-            "container needs 0.0.0.0. It takes the extra 'metrics'.",
-            show_default=False,
-        ),
-    ] = None,
+    http: HttpOption = None,
     buckets: Annotated[
         list[str] | None,
         typer.Option(
@@ -190,6 +189,7 @@ def run(
         management=management,
         loop=loop,
         declare=not no_declare,
+        states=not no_states,
         counts_metrics=listen is not None,
         buckets=histogram_buckets(buckets or []),
         log=LogOptions(

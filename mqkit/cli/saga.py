@@ -14,9 +14,9 @@ import typer
 from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.options import StoreOption, SvgOption, store_option, write_text
 from mqkit.errors import OptionError
-from mqkit.logging.masking import DEFAULT, MASK
 from mqkit.logging.shown import shown
 from mqkit.registration.sagas import SagaEntry, SagaRow
+from mqkit.sagas import view
 from mqkit.sagas.values import SagaStatus
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def list_(
         _ask(store_option(store), lambda it: it.sagas(name=name, status=status, limit=limit))
     )
     if as_json:
-        typer.echo(json.dumps({"sagas": [_row(each) for each in rows]}, indent=2))
+        typer.echo(json.dumps({"sagas": [view.summary(each) for each in rows]}, indent=2))
         return
     for each in rows:
         typer.echo(_line(each))
@@ -88,7 +88,7 @@ def show(
         _draw(svg, found)
     if as_json:
         told = [
-            {**_row(each.saga), "history": [_entry(entry) for entry in each.history]}
+            {**view.summary(each.saga), "history": [view.step(entry) for entry in each.history]}
             for each in found
         ]
         typer.echo(json.dumps({"id": saga_id, "sagas": told}, indent=2))
@@ -120,38 +120,6 @@ async def _ask(url: str, question: Callable[[Store], Awaitable[T]]) -> T:
         return await question(store)
 
 
-def _row(row: SagaRow) -> dict[str, Any]:
-    """Return what is printed of a saga as JSON."""
-    progress = json.loads(row.progress)
-    return {
-        "name": row.name,
-        "id": row.id,
-        "status": row.status,
-        "state": _masked(json.loads(row.state)),
-        "state_version": row.state_version,
-        "changes": row.version,
-        "timeouts": sorted(progress["timeouts"]),
-        "done": [step["name"] for step in progress["done"]],
-        "reason": _masked(progress["reason"]),
-        "started_at": row.started_at.isoformat(),
-        "updated_at": row.updated_at.isoformat(),
-        "completed_at": row.completed_at and row.completed_at.isoformat(),
-    }
-
-
-def _entry(entry: SagaEntry) -> dict[str, Any]:
-    return {
-        "at": entry.at.isoformat(),
-        "handler": entry.handler,
-        "message_id": entry.message_id,
-        "message_type": entry.message_type,
-        "result": entry.result,
-        "status": entry.status,
-        "changes": _masked(json.loads(entry.changes)),
-        "published": json.loads(entry.published),
-    }
-
-
 def _line(row: SagaRow) -> str:
     updated = row.updated_at.isoformat(timespec="seconds")
     return f"{shown(row.name)} {shown(row.id)}: {row.status}, changed {updated}"
@@ -159,7 +127,7 @@ def _line(row: SagaRow) -> str:
 
 def _lines(story: SagaStory) -> list[str]:
     """Return what is printed of a saga and its history."""
-    row = _row(story.saga)
+    row = view.summary(story.saga)
     lines = [_line(story.saga), f"  began {story.saga.started_at.isoformat(timespec='seconds')}"]
     if row["reason"] is not None:
         lines.append(f"  compensates: {shown(row['reason'], MAX_VALUE)}")
@@ -175,7 +143,7 @@ def _lines(story: SagaStory) -> list[str]:
 
 
 def _told(entry: SagaEntry) -> list[str]:
-    told = _entry(entry)
+    told = view.step(entry)
     handler = entry.handler.rpartition(".")[2]
     at = entry.at.isoformat(timespec="milliseconds")
     came = f"{shown(entry.message_type)} {shown(entry.message_id)} -> {shown(handler)}"
@@ -195,15 +163,3 @@ def _fields(state: Any) -> list[tuple[str, Any]]:
 
 def _value(value: Any) -> str:
     return shown(json.dumps(value, ensure_ascii=False), MAX_VALUE)
-
-
-def _masked(value: Any) -> Any:
-    """Mask what looks like a secret, by its name or by itself, in what JSON has."""
-    if isinstance(value, dict):
-        return {
-            key: MASK if DEFAULT.hides(key) and each is not None else _masked(each)
-            for key, each in value.items()
-        }
-    if isinstance(value, list):
-        return [_masked(each) for each in value]
-    return DEFAULT.mask(value) if isinstance(value, str) else value

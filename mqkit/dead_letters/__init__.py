@@ -16,6 +16,7 @@ from mqkit.dead_letters.errors import (
 from mqkit.dead_letters.messages.filters import EVERYTHING, Filter
 from mqkit.dead_letters.messages.groups import Group
 from mqkit.dead_letters.messages.letters import Letter
+from mqkit.dead_letters.messages.surveys import Survey
 from mqkit.dead_letters.moving import Moved
 from mqkit.dead_letters.rehearsing import Inbox, Problem, Rehearsed
 from mqkit.dead_letters.replaying import Pace, Replayed
@@ -39,4 +40,5 @@ __all__ = [
     "Problem",
     "Rehearsed",
     "Replayed",
+    "Survey",
 ]

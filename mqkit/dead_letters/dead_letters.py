@@ -6,7 +6,7 @@ import functools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Self
+from typing import Any, Self, TypeAlias, TypeVar
 
 from mqkit import drivers
 from mqkit.broker.connection import Connection
@@ -22,6 +22,7 @@ from mqkit.dead_letters.messages import copies, view
 from mqkit.dead_letters.messages.filters import EVERYTHING, Filter
 from mqkit.dead_letters.messages.groups import Group, Groups
 from mqkit.dead_letters.messages.letters import Letter
+from mqkit.dead_letters.messages.surveys import Survey, Surveying
 from mqkit.dead_letters.moving import Moved, Moving, storing
 from mqkit.dead_letters.queues import Names
 from mqkit.dead_letters.rehearsing import Inbox, Rehearsal, Rehearsed, Validator
@@ -40,6 +41,14 @@ NAME = "mqkit.dead-letters"
 
 CONNECT_TIMEOUT = 15.0
 """Seconds in which it must be connected."""
+
+KEPT = 10_000
+"""Dead letters that a survey lists."""
+
+T = TypeVar("T")
+
+Live: TypeAlias = Callable[[T], object]
+"""Is given a result that changes while the run goes on."""
 
 
 class DeadLetters:
@@ -143,6 +152,17 @@ class DeadLetters:
         await self._look(look, archived=archived, has_body=has_body)
         return found
 
+    async def survey(self, *, keep: int = KEPT, archived: bool = False) -> Survey:
+        """Look at all dead letters once: count them by how they failed, and list the first of them.
+
+        :param keep: how many are listed, without their bodies, headers and tracebacks
+        :raises NotADeadLetterQueueError: as `groups`
+        :raises DeadLettersInUseError: as `groups`
+        """
+        surveying = Surveying(checked.count(keep, "survey(keep=...)", least=0))
+        await self._look(surveying.add, archived=archived)
+        return surveying.result()
+
     def summary(self, letter: Letter) -> dict[str, Any]:
         """Return what a list says of a dead letter, as values for JSON, without secrets."""
         return view.summary(letter, self._desk.masker)
@@ -177,7 +197,12 @@ class DeadLetters:
         return rehearsal.result
 
     async def replay(
-        self, chosen: Filter = EVERYTHING, *, why: str, pace: Pace | None = None
+        self,
+        chosen: Filter = EVERYTHING,
+        *,
+        why: str,
+        pace: Pace | None = None,
+        live: Live[Replayed] | None = None,
     ) -> Replayed:
         """Publish dead letters to the queue that they came from, in their order, and remove them.
 
@@ -186,6 +211,7 @@ class DeadLetters:
         comes back (`Pace`).
 
         :param why: for the audit
+        :param live: is given the result as it begins, and can see it change while it runs
         :raises NotADeadLetterQueueError: as `groups`; or the queue that they came from is gone
         :raises DeadLettersInUseError: as `groups`
         :raises DeadLetterMoveError: one of them cannot be published; those before it were
@@ -207,6 +233,8 @@ class DeadLetters:
                 ),
             )
             audit.result = lambda: asdict(replay.result)
+            if live is not None:
+                live(replay.result)
             await replay.run()
             return replay.result
 
@@ -227,24 +255,29 @@ class DeadLetters:
         await (await bound_channel(connection.channel, [queue])).close()
         return await DelayLadder(connection).route(0.0, queue)
 
-    async def archive(self, chosen: Filter = EVERYTHING, *, why: str) -> Moved:
+    async def archive(
+        self, chosen: Filter = EVERYTHING, *, why: str, live: Live[Moved] | None = None
+    ) -> Moved:
         """Move dead letters into the archive, from which `restore` brings them back.
 
         Each is confirmed there before it is removed here. Nothing expires in the archive.
 
+        :param live: as `replay`
         :raises NotADeadLetterQueueError: as `groups`
         :raises DeadLettersInUseError: as `groups`
         :raises DeadLetterMoveError: one of them cannot be published; those before it were
         :raises PublishError: the broker did not take one; those before it were moved
         """
-        return await self._move("archive", chosen, why, self.names.archive)
+        return await self._move("archive", chosen, why, self.names.archive, live=live)
 
-    async def restore(self, chosen: Filter = EVERYTHING, *, why: str) -> Moved:
+    async def restore(
+        self, chosen: Filter = EVERYTHING, *, why: str, live: Live[Moved] | None = None
+    ) -> Moved:
         """Move messages out of the archive, to the end of the dead letter queue.
 
         Raises as `archive`.
         """
-        return await self._move("restore", chosen, why, self.names.dead, archived=True)
+        return await self._move("restore", chosen, why, self.names.dead, archived=True, live=live)
 
     async def drop(self, chosen: Filter, *, why: str, archived: bool = False) -> Moved:
         """Remove dead letters for good; the audit names them, and nothing has their bodies.
@@ -257,7 +290,14 @@ class DeadLetters:
         return await self._move("drop", chosen, why, None, archived=archived)
 
     async def _move(
-        self, what: str, chosen: Filter, why: str, target: str | None, *, archived: bool = False
+        self,
+        what: str,
+        chosen: Filter,
+        why: str,
+        target: str | None,
+        *,
+        archived: bool = False,
+        live: Live[Moved] | None = None,
     ) -> Moved:
         desk = self._desk
         store = None
@@ -276,6 +316,8 @@ class DeadLetters:
                 store=store,
             )
             audit.result = lambda: asdict(moving.result)
+            if live is not None:
+                live(moving.result)
             await moving.run()
             return moving.result
 

@@ -42,7 +42,7 @@ class Pace:
     """Seconds that it watches, after the last one, what comes back."""
 
     def __post_init__(self) -> None:
-        checked.seconds(self.rate, "rate", over=0)
+        checked.number(self.rate, "rate", "messages a second", over=0)
         checked.seconds(self.watch, "watch")
         checked.count(self.at_least, "at_least")
         if isinstance(self.stop_at, bool) or not (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mqkit.drivers.common import root_text
 from mqkit.errors import AuthenticationError, ConnectError, VirtualHostError
 from mqkit.settings import BrokerUrl, Host
+from mqkit.system.reasons import root_text
 
 NO_FRAME = "the first byte begins no AMQP frame"
 """Of a peer that is no broker."""

@@ -11,6 +11,7 @@ from mqkit.broker.connection import Connection
 from mqkit.checks import checked
 from mqkit.consuming.consumer import Consumer
 from mqkit.errors import ConfigurationError, StoreError
+from mqkit.logging.error_reports import ErrorReports
 from mqkit.middleware import ConnectionReading, Observer, ServiceReading, StoreReading
 from mqkit.pause import ConsumerState
 from mqkit.registration.service import Service
@@ -23,6 +24,46 @@ STORE_EVERY = 10.0
 
 STORE_TIMEOUT = 5.0
 """Seconds after which a store that has not answered is taken to be away."""
+
+
+class StoreWatch:
+    """Looks at a store now and then, and holds what it has said last."""
+
+    def __init__(self, name: str, reports: ErrorReports) -> None:
+        """Look at nothing yet.
+
+        :param name: whose store it is, for the log
+        """
+        self._name = name
+        self._reports = reports
+        self._met: set[type[BaseException]] = set()
+        self.reading: StoreReading | None = None
+        """As of the last look; None: there was none, or it did not answer."""
+
+    async def run(self, store: TransactionalStore) -> None:
+        """Look at the store again and again, until cancelled."""
+        while True:
+            self.reading = await self._look(store)
+            await asyncio.sleep(STORE_EVERY)
+
+    async def _look(self, store: TransactionalStore) -> StoreReading | None:
+        """Return how the store is; None: it does not answer, of which its own log lines tell."""
+        backlog = getattr(store, "backlog", None)
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT):
+                if backlog is not None:
+                    reading: StoreReading = await backlog()
+                    return reading
+                await store.ping()  # a store of the application's own
+                return StoreReading()
+        except (StoreError, TimeoutError) as error:
+            logger.debug("%s: the store does not answer: %s", self._name, error)
+        except Exception as error:  # noqa: BLE001 - whatever a store of the application's raises
+            level = logging.DEBUG if type(error) in self._met else logging.ERROR
+            self._met.add(type(error))
+            text = "%s: looking at the store failed"
+            self._reports.log(logger, level, text, self._name, error=error)
+        return None
 
 
 class ServiceWatch:
@@ -46,9 +87,7 @@ class ServiceWatch:
         self._consumers = consumers
         self._store = service.store
         self._states = states
-        self._reports = service.error_reports
-        self._of_store: StoreReading | None = None
-        self._met: set[type[BaseException]] = set()
+        self._of_store = StoreWatch(service.name, service.error_reports)
         self.is_started = self.is_stopping = False
 
     def read(self) -> ServiceReading:
@@ -60,40 +99,25 @@ class ServiceWatch:
             is_started=self.is_started,
             is_stopping=self.is_stopping,
             connections=tuple(
-                ConnectionReading(does, each.is_up, each.generation, each.blocked_seconds)
-                for does, each in self._connections.items()
+                connection_reading(does, each) for does, each in self._connections.items()
             ),
             consumers=tuple(
                 replace(each, state=states.get(each.consumed, each.state)) for each in readings
             ),
             has_store=self._store is not None,
-            store=self._of_store,
+            store=self._of_store.reading,
         )
 
     async def run(self, store: TransactionalStore) -> None:
         """Look at the store again and again, until cancelled."""
-        while True:
-            self._of_store = await self._look(store)
-            await asyncio.sleep(STORE_EVERY)
+        await self._of_store.run(store)
 
-    async def _look(self, store: TransactionalStore) -> StoreReading | None:
-        """Return how the store is; None: it does not answer, of which its own log lines tell."""
-        backlog = getattr(store, "backlog", None)
-        try:
-            async with asyncio.timeout(STORE_TIMEOUT):
-                if backlog is not None:
-                    reading: StoreReading = await backlog()
-                    return reading
-                await store.ping()  # a store of the application's own
-                return StoreReading()
-        except (StoreError, TimeoutError) as error:
-            logger.debug("%s: the store does not answer: %s", self._service, error)
-        except Exception as error:  # noqa: BLE001 - whatever a store of the application's raises
-            level = logging.DEBUG if type(error) in self._met else logging.ERROR
-            self._met.add(type(error))
-            text = "%s: looking at the store failed"
-            self._reports.log(logger, level, text, self._service, error=error)
-        return None
+
+def connection_reading(does: str, connection: Connection) -> ConnectionReading:
+    """Return how a connection is; `does` is what it is there for: consume, publish."""
+    return ConnectionReading(
+        does, connection.is_up, connection.generation, connection.blocked_seconds
+    )
 
 
 def checked_observers(given: Observer | Sequence[Observer] | None) -> tuple[Observer, ...]:

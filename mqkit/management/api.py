@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from urllib.parse import quote, unquote, urlsplit
 
 from mqkit.errors import ConfigurationError, ManagementError
+from mqkit.system.reasons import root_text
 
 TIMEOUT = 5.0
 """Seconds for one answer."""
@@ -54,7 +55,9 @@ class ManagementApi:
         user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
         self._authorization = base64.b64encode(f"{user}:{password}".encode()).decode()
         self._base = f"{self.name}{parts.path.rstrip('/')}/api"
-        self._opener = urllib.request.build_opener(_NoRedirects)
+        # Straight there: a proxy of the environment is for what is outside, and would be sent the
+        # password.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
 
     def __repr__(self) -> str:
         return f"ManagementApi({self.name!r})"
@@ -92,8 +95,10 @@ class ManagementApi:
             if error.code == http.HTTPStatus.NOT_FOUND:
                 return None
             self._refused(error)
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise ManagementError(f"{self.name}: {error}") from error
+        except OSError as error:
+            raise ManagementError(f"{self.name} does not answer: {root_text(error)}") from error
+        except (ValueError, http.client.HTTPException) as error:
+            raise ManagementError(f"{self.name} is no management API: {error}") from error
 
     def _refused(self, error: urllib.error.HTTPError) -> NoReturn:
         raise ManagementError(f"{self.name}: {error}{_WHY.get(error.code, '')}") from error

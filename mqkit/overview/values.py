@@ -110,7 +110,8 @@ class QueueView:
     rate_out: float | None
     """Messages a second that are acked."""
     of: str = ""
-    """The work queue that a partition, dead letter queue or archive belongs to."""
+    """The work queue that it belongs to: of a partition, a dead letter queue, an archive; also of
+    what is beside those for mqkit's own use, the audit of dead letters say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from mqkit.broker.connection import Connection
 from mqkit.broker.declare import RESOURCE_LOCKED, declare
 from mqkit.broker.delays import PREFIX, UNDELIVERABLE, bound_channel, level_name
 from mqkit.broker.moving import LOCK, move_names
+from mqkit.broker.states import declare_states
 from mqkit.drivers.base import DriverChannel
 from mqkit.errors import ChannelClosedError, ManagementError, TopologyError
 from mqkit.management import ManagementApi
@@ -216,6 +217,7 @@ class Provisioner:
         """Declare the ladder, and bind queues to its end, as services do that may."""
         channel = await self._connection.channel()
         await declare_ladder(channel, levels)
+        await declare_states(channel)  # for --no-declare, as the ladder is
         await channel.close()
         there = {q.name for q in self._wanted.topology.queues if not q.keeps_dead_letters}
         consumed = [

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mqkit.broker.states import STATES
 from mqkit.errors import ConfigurationError
 from mqkit.provisioning.ladder import Ladder
 from mqkit.provisioning.wanted import Wanted
@@ -44,6 +45,7 @@ def definitions(wanted: Wanted, vhost: str, ladder: Ladder | None = None) -> dic
     ]
     if ladder is not None:
         exchanges += [_exchange(vhost, e.name, e.type, e.arguments) for e in ladder.exchanges]
+        exchanges.append(_exchange(vhost, STATES, "fanout", {}))
         queues += [_queue(vhost, q.name, q.arguments) for q in ladder.queues]
         bindings += [
             _binding(vhost, b.source, b.destination, b.kind, b.routing_key, b.arguments)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mqkit.broker.delays import PREFIX
+from mqkit.broker.states import STATES
 from mqkit.registration.service import Service
 from mqkit.topology import Exchange, Queue
 
@@ -71,6 +72,9 @@ def permissions_of(service: Service, *, declares: bool = True) -> Permissions:
             needs.read(source.exchange.name)
     for each in (needs.configured, needs.written, needs.readable) if declares else (needs.written,):
         each.append(LADDER)
+    # By which each process says how it is.
+    needs.exchange(Exchange(STATES, "fanout"), declares=declares)
+    needs.write(STATES)
     needs.written.append(DEFAULT)
     notes = []
     if service.check_exchange is None:

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from mqkit.amqp.tables import table_problem
 from mqkit.checks.checked import MAX_SHORT, Seconds, as_seconds, is_whole, shown, text_problem
-from mqkit.clock import Clock, utc_now
+from mqkit.clock import Clock, monotonic, utc_now
 from mqkit.codec import encode
 from mqkit.errors import InvalidMessageError
 from mqkit.limits import DEFAULT_LIMITS, Limits
@@ -97,9 +97,11 @@ def to_message(
     for problem in _problems(outgoing, exchange_name):
         raise _invalid(outgoing, exchange_name, problem)
     headers = _headers(outgoing, exchange_name, limits) if outgoing.headers else {}
-    due = None
+    due = due_after = None
     if outgoing.delay is not None or outgoing.at is not None:
         due = _due(outgoing, exchange_name, clock(), mandatory=mandatory)
+        if (seconds := as_seconds(outgoing.delay)) is not None:
+            due_after = monotonic() + seconds
     body, content_type = _encoded(outgoing, exchange_name, limits)
     # Without the fields' names, which would double what making these takes.
     properties = _properties(
@@ -117,7 +119,9 @@ def to_message(
         None,
         app_id,
     )
-    return _message(exchange_name, outgoing.routing_key, body, properties, mandatory, due)
+    return _message(
+        exchange_name, outgoing.routing_key, body, properties, mandatory, due, due_after
+    )
 
 
 def destination(route: Source | Queue) -> tuple[Exchange | str, str]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from mqkit.broker.connection import Connection
 from mqkit.broker.later import LaterLadder, entry, seconds_left
-from mqkit.clock import Clock
+from mqkit.clock import Clock, monotonic
 from mqkit.drivers.base import Verdict
 from mqkit.errors import (
     ChannelClosedError,
@@ -25,6 +25,7 @@ from mqkit.errors import (
     UnroutableError,
 )
 from mqkit.message import Message
+from mqkit.outcome import MAX_DELAY
 from mqkit.publishing.channel import PublishChannel
 from mqkit.publishing.confirms import ConfirmChannel
 from mqkit.publishing.verdicts import (
@@ -180,4 +181,8 @@ class Later:
         self._ladder.forget()
 
     def _delay(self, message: Message) -> float:
-        return 0.0 if message.due is None else seconds_left(message.due, self._clock())
+        if message.due is None:
+            return 0.0
+        if message.due_after is not None:
+            return min(max(message.due_after - monotonic(), 0.0), MAX_DELAY)
+        return seconds_left(message.due, self._clock())

@@ -158,7 +158,10 @@ class Sender:
 
     async def close(self) -> None:
         """Refuse further messages and close the channels; what is in flight is not awaited."""
-        await self._channel.close()
+        try:
+            await self._channel.close()
+        finally:
+            self._deadlines.close()
 
     async def _until_stored(
         self,

@@ -93,6 +93,7 @@ class Deadlines(Generic[T]):
         self._late = late
         self._now: Callable[[], float] = monotonic
         self._lines: dict[float, deque[tuple[float, Waiter[T]]]] = {}
+        self._timers: dict[float, asyncio.TimerHandle] = {}
 
     def watch(self, waiter: Waiter[T], seconds: float) -> None:
         """Give a waiter `late` unless it has a value within so many seconds from now."""
@@ -100,10 +101,21 @@ class Deadlines(Generic[T]):
         if line is None:
             self._now = loop_clock()  # it may have been made where no loop ran
             line = self._lines[seconds] = deque()
-            asyncio.get_running_loop().call_later(seconds, self._look, seconds)
+            self._look_in(seconds, seconds)
         while line and line[0][1].done():
             line.popleft()
         line.append((self._now() + seconds, waiter))
+
+    def close(self) -> None:
+        """Watch nothing more, where all have a value; else it ends with the last one's time."""
+        for seconds, line in list(self._lines.items()):
+            if all(waiter.done() for _, waiter in line):
+                self._timers.pop(seconds).cancel()
+                del self._lines[seconds]
+
+    def _look_in(self, left: float, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers[seconds] = loop.call_later(left, self._look, seconds)
 
     def _look(self, seconds: float) -> None:
         line = self._lines[seconds]
@@ -112,8 +124,8 @@ class Deadlines(Generic[T]):
             if not waiter.done():
                 left = end - self._now()
                 if left > 0:
-                    asyncio.get_running_loop().call_later(left, self._look, seconds)
+                    self._look_in(left, seconds)
                     return
                 waiter.set_result(self._late)
             line.popleft()
-        del self._lines[seconds]
+        del self._lines[seconds], self._timers[seconds]

@@ -132,7 +132,7 @@ class Service:
         self.running: set[int] = set()
         """The runtimes that run it now, by their `id`; they know the handlers of their start."""
         self._handlers: dict[str, Handler] = {}
-        self._sagas: dict[str, Any] = {}
+        self.sagas: dict[str, Any] = {}  # their classes, by their names
         self._providers: dict[Any, Provider] = {}
         self._is_told = publishes is not None
         self._published, self.sent = checked_publishes(publishes or (), f"service {name!r}")
@@ -320,7 +320,7 @@ class Service:
 
         :raises HandlerError: anything about it cannot work; the message names the saga
         """
-        for each in handlers_of(saga, self.store, self.name, self._sagas):
+        for each in handlers_of(saga, self.store, self.name, self.sagas):
             self.handler(each.queue, **each.options)(each.function)
         return saga
 

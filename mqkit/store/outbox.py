@@ -109,6 +109,7 @@ class Unpublished:
     wait: float
     """Seconds until it may be published; 0 is now. What waits for another one of its key waits as
     long as that."""
+    written_at: datetime
 
 
 async def write(
@@ -287,8 +288,10 @@ class Outbox:
             found = await connection.execute(_filled(self.database.dialect))
             return list(found.scalars())
 
-    async def unpublished(self, now: datetime, limit: int) -> list[Unpublished]:
-        """List what waits to be published, the oldest first, without what is dead."""
+    async def unpublished(
+        self, now: datetime, *, dead: bool, limit: int, offset: int
+    ) -> list[Unpublished]:
+        """List what waits to be published, or what is dead instead, the oldest first."""
         columns = outbox.c
         query = (
             select(
@@ -299,11 +302,13 @@ class Outbox:
                 columns.attempts,
                 columns.error,
                 columns.retry_at,
+                columns.written_at,
                 func.coalesce(_held(outbox, now, _longest(now)), False).label("is_held"),
             )
-            .where(columns.shard >= 0)
+            .where(columns.shard < 0 if dead else columns.shard >= 0)
             .order_by(columns.id)
             .limit(limit)
+            .offset(offset)
         )
         async with self.database.reading() as connection:
             rows = list(await connection.execute(query))
@@ -317,6 +322,7 @@ class Outbox:
                 attempts=row.attempts,
                 error=row.error,
                 wait=waits.get(row, of_keys.get(row.order_key, 0.0)),
+                written_at=row.written_at,
             )
             for row in rows
         ]

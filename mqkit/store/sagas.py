@@ -134,7 +134,7 @@ async def purge_sagas(connection: AsyncConnection, dialect: Dialect, now: dateti
 
 
 async def saga_list(
-    database: Database, *, name: str | None, status: str | None, limit: int
+    database: Database, *, name: str | None, status: str | None, limit: int, offset: int
 ) -> list[SagaRow]:
     """Return sagas, the ones that changed last first.
 
@@ -147,8 +147,9 @@ async def saga_list(
         query = query.where(sagas.c.name == writable(name))
     if status is not None:
         query = query.where(sagas.c.status == status)
+    query = query.limit(limit).offset(offset)
     async with database.reading() as connection:
-        return [SagaRow(*row) for row in await connection.execute(query.limit(limit))]
+        return [SagaRow(*row) for row in await connection.execute(query)]
 
 
 async def saga_stories(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from mqkit.store.database.pool import Database
 from mqkit.store.inbox import kept_result
@@ -71,26 +71,27 @@ async def message_status(database: Database, message_id: str) -> list[MessageSta
             for row in handled
         }
         # The inbox is committed with the effect; a state that was noted before may still be there.
-        others = [
-            MessageStatus(
-                message_id=message_id,
-                state=State(row.state),
-                handler=row.handler,
-                queue=row.queue,
-                attempt=row.attempt,
-                updated_at=row.updated_at,
-                retry_at=row.retry_at,
-                error_type=row.error_type,
-                error=row.error,
-                result=kept_result(row.result),
-            )
-            for row in noted
-            if (row.handler, row.queue) not in done
-        ]
+        others = [noted_status(row) for row in noted if (row.handler, row.queue) not in done]
     return [
         *found,
         *sorted((*done.values(), *others), key=lambda s: (s.updated_at, s.handler or "")),
     ]
+
+
+def noted_status(row: Row[Any]) -> MessageStatus:
+    """Return what a row of the states says."""
+    return MessageStatus(
+        message_id=row.message_id,
+        state=State(row.state),
+        handler=row.handler,
+        queue=row.queue,
+        attempt=row.attempt,
+        updated_at=row.updated_at,
+        retry_at=row.retry_at,
+        error_type=row.error_type,
+        error=row.error,
+        result=kept_result(row.result),
+    )
 
 
 async def handled_ids(

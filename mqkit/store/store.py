@@ -14,33 +14,27 @@ from mqkit.clock import Clock, utc_now
 from mqkit.errors import StatementError, StoreError, StoreUnavailableError
 from mqkit.limits import DEFAULT_LIMITS, Limits, checked_limits
 from mqkit.message import Delivery
-from mqkit.middleware import Observer, StoreReading
+from mqkit.middleware import Observer
 from mqkit.outcome import Outcome
-from mqkit.registration.sagas import SagaRow
 from mqkit.registration.transactions import HandlerPolicy, SendWithin
 from mqkit.store import inbox
-from mqkit.store.backlog import backlog
 from mqkit.store.database.owner import Owner
 from mqkit.store.database.pool import DEFAULT_POOL, Database, store_url
 from mqkit.store.database.url import url_now
 from mqkit.store.database.watch import watch_of
 from mqkit.store.open_store import OpenStore
-from mqkit.store.outbox import Outbox, Unpublished
+from mqkit.store.outbox import Outbox
+from mqkit.store.reading.reader import Reader
 from mqkit.store.relay import DEFAULT_SWEEP, PUBLISH_TIMEOUT, ROUND_TIME, Relay
 from mqkit.store.running.group_size import DEFAULT_MOST
 from mqkit.store.running.once import Once, RunMany
 from mqkit.store.running.runs import Runs
-from mqkit.store.sagas import SagaStory, saga_list, saga_stories
 from mqkit.store.states import State, StateRecorder
-from mqkit.store.status import MessageStatus, handled_ids, message_status
 from mqkit.store.synchronous.once import RunInThread, ThreadOnce
 from mqkit.store.transaction import Transaction
 from mqkit.system.machine import MACHINE, Machine
 
 DAY = 86_400.0
-
-MAX_LISTED = 1_000
-"""Messages of the outbox that are listed."""
 
 STOP_TIMEOUT = PUBLISH_TIMEOUT + ROUND_TIME + 5
 """Seconds that the relay's round gets to end; one that hangs longer is published again later."""
@@ -52,7 +46,7 @@ CLOCK_MARGIN = 2 * 3600.0
 """Seconds that a row is kept beyond the window, for clocks that are wrong or jump."""
 
 
-class Store(Observer):
+class Store(Reader, Observer):
     """Keeps inbox, outbox and states of messages in a database, so that each has its effect once.
 
     Given to a service (`Service(store=...)`), it is opened and closed with it. Elsewhere, in a web
@@ -318,63 +312,6 @@ class Store(Observer):
         """Note what became of messages that were settled together."""
         opened = self._open()
         opened.recorder.settled_together(handler, settled, in_inbox=handler in opened.with_inbox)
-
-    async def status(self, message_id: str) -> list[MessageStatus]:
-        """Tell what became of a message: one status for each handler that had it, or none.
-
-        The success of a handler with a transaction is told as soon as it is committed; what another
-        process knows besides may come half a second later.
-
-        :raises StoreUnavailableError: the database is away
-        """
-        opened = self._open()
-        await opened.recorder.flush(message_id)
-        return await message_status(opened.database, message_id)
-
-    async def handled(self, handler: str, queue: str, message_ids: Sequence[str]) -> set[str]:
-        """Return those messages that the inbox would skip: the handler has had its effect."""
-        return await handled_ids(self._open().database, (handler, queue), message_ids)
-
-    async def sagas(
-        self, *, name: str | None = None, status: str | None = None, limit: int = MAX_LISTED
-    ) -> list[SagaRow]:
-        """List sagas, the ones that changed last first; those of a name or a status alone.
-
-        :raises StoreUnavailableError: the database is away
-        """
-        return await saga_list(self._open().database, name=name, status=status, limit=limit)
-
-    async def saga(self, saga_id: str, *, name: str | None = None) -> list[SagaStory]:
-        """Tell the story of the sagas of an id: one for each name that has it, or none.
-
-        :raises StoreUnavailableError: the database is away
-        """
-        return await saga_stories(self._open().database, saga_id, name=name)
-
-    async def pending(self) -> int:
-        """Count messages that are committed and not yet confirmed by the broker.
-
-        :raises StoreUnavailableError: the database is away
-        """
-        return await Outbox(self._open().database).count()
-
-    async def unpublished(self) -> list[Unpublished]:
-        """List the messages that `pending` counts, the oldest first: the first 1,000 of them.
-
-        :raises StoreUnavailableError: the database is away
-        """
-        return await Outbox(self._open().database).unpublished(self._clock(), MAX_LISTED)
-
-    async def dead(self) -> int:
-        """Count messages of the outbox that can never be published, and are kept with their errors.
-
-        :raises StoreUnavailableError: the database is away
-        """
-        return await Outbox(self._open().database).count_dead()
-
-    async def backlog(self) -> StoreReading:
-        """Return how much is yet to be done; StoreUnavailableError: the database is away."""
-        return await backlog(self._open().database, self._clock())
 
     def advance(self, seconds: float) -> None:
         """Move the store's clock, for tests; what the outbox holds back until then is due at once.

@@ -1,4 +1,4 @@
-"""What watching a service costs: the handled rate with metrics and traces, beside that without.
+"""What watching a service costs: the handled rate with states, metrics, traces, and without.
 
     python -m tests.benchmarks.observability [--rounds 9] [--messages 6000] [--store] [--json PATH]
 
@@ -99,6 +99,7 @@ def sampled() -> Tracing:
 
 WAYS: dict[str, Watched] = {
     "nothing": Watched(0.0),
+    "states": Watched(0.02, runtime=lambda: {"states": True}),
     "metrics": Watched(0.05, runtime=lambda: {"observer": Metrics()}),
     "tracing": Watched(
         0.15,

@@ -23,6 +23,7 @@ SHOWN = set(re.findall(r"^::: (\S+)$", REFERENCE, re.MULTILINE))
         "mqkit.dead_letters",
         "mqkit.logging",
         "mqkit.observability.metrics",
+        "mqkit.overview",
         "mqkit.sagas",
         "mqkit.store",
         "mqkit.testing.harness",

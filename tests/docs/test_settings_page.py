@@ -133,6 +133,7 @@ COMMANDS = [
     "asyncapi diff",
     "broker",
     "capacity",
+    "console",
     *(
         f"dead-letters {each}"
         for each in ("archive", "audit", "drop", "edit", "list", "replay", "restore", "show")
@@ -144,6 +145,7 @@ COMMANDS = [
     "saga list",
     "saga show",
     "status",
+    "top",
     *(f"topology {each}" for each in ("apply", "export", "graph", "permissions", "plan")),
 ]
 

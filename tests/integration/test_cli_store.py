@@ -15,6 +15,7 @@ from sqlalchemy import make_url
 from mqkit.store import Store
 from mqkit.testing.brokers.finder import Broker
 from tests.forked import Command
+from tests.integration.observability.scraping import page, port_of, scraped, total
 from tests.integration.test_cli import SECRET, mqkit
 from tests.support import ServiceProcess, connected, eventually, peer
 
@@ -65,6 +66,30 @@ async def test_it_publishes_the_outbox_until_a_signal(
     assert "knows no message before" in done.stderr
 
 
+async def test_its_metrics_count_what_it_has_published(
+    broker: Broker, database: str, name: str, tmp_path: Path
+) -> None:
+    """With `--http` it is ready, counts each message once, and says what waits in the outbox."""
+    options = ("--store", database, "--url", broker.url, "--http", "0")
+    async with Store(database, relay=False) as store, connected(broker.url) as client:
+        await client.declare(f"{name}.out")
+        with relay_process(tmp_path / "log", *options) as process:
+            async with store.transaction() as transaction:
+                for number in range(3):
+                    await transaction.publish("", f"{name}.out", b"", message_id=f"m{number}")
+            port = await port_of(process)
+
+            async def has_counted() -> bool:
+                counted = await scraped(port)
+                return total(counted, "mqkit_publishes_total", result="confirmed") == 3
+
+            await eventually(has_counted)
+            assert await page(port, "/readyz") == (200, "ready\n")
+            assert total(await scraped(port), "mqkit_store_up", service="mqkit.relay") == 1
+            process.send(signal.SIGTERM)
+            assert await process.ends() == 0, process.text()
+
+
 async def test_a_signal_ends_it_while_the_broker_is_away(tmp_path: Path, database: str) -> None:
     """It was still trying to connect."""
     async with peer(b"") as port:
@@ -96,6 +121,7 @@ async def test_a_signal_ends_it_while_the_broker_is_away(tmp_path: Path, databas
             1,
             "ConnectionRefusedError",
         ),
+        (["relay", "--store", "sqlite:///x", "--url", "amqp://h", "--http", "x"], 2, "[HOST:]PORT"),
         (["status", "m", "--store", f"postgresql://u:{SECRET}@127.0.0.1:1/d"], 1, "Connect call"),
         (["status"], 2, "MESSAGE_ID"),
     ],

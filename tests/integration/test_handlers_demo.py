@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,11 @@ from handlers.demo.services import SERVICES
 from tests.support import ROOT
 
 pytestmark = pytest.mark.timeout(240)
+
+LINK = re.compile(r"watch it in a browser: (http://\S+)")
+
+WINDOWS = ("DISPLAY", "WAYLAND_DISPLAY")
+"""By which programs find a screen; the tests open no browser there."""
 
 SMALL = ("--orders", "40", "--accounts", "12")
 
@@ -92,6 +99,71 @@ def test_ctrl_c_ends_all_processes(tmp_path: Path, number: signal.Signals) -> No
         process.send_signal(number)
         process.communicate(timeout=120)
     assert process.returncode == 130
+    assert processes_of(tmp_path) == []
+
+
+def look_into(link: str) -> str:
+    """Open the console by its link, as a browser that keeps cookies; returns its first page."""
+    jar = urllib.request.HTTPCookieProcessor()
+    with urllib.request.build_opener(jar).open(link, timeout=30) as answer:
+        first = str(answer.read().decode())
+    # The login leads on by a page, so that the cookie is sent along.
+    with urllib.request.build_opener(jar).open(link.partition("/login")[0], timeout=30) as answer:
+        return first + str(answer.read().decode())
+
+
+def test_the_console_watches_a_demo_and_ends_with_it(tmp_path: Path) -> None:
+    """Where there is no terminal; it shows the services by a link that is printed"""
+    with demo(tmp_path, *SMALL, "--kill", "ledger,orders", "--watch") as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if (found := LINK.search(line)) is not None:
+                break
+        else:
+            pytest.fail(f"no link: {lines}")
+        page = look_into(found[1])
+        assert "mqkit console" in page
+        assert "Log out" in page
+        out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, out + err
+    assert "Everything adds up." in out
+    assert processes_of(tmp_path) == []
+    assert "Traceback" not in (tmp_path / "console.log").read_text()
+
+
+@pytest.mark.long
+def test_on_a_terminal_the_console_stays_with_the_services(tmp_path: Path) -> None:
+    """Until Ctrl-C, which ends all of it and is no failure of the demo"""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "handlers", "demo", "--folder", str(tmp_path), *SMALL]
+    process = subprocess.Popen(
+        [*command, "--kill", "", "--watch"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name not in WINDOWS},
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    )
+    os.close(theirs)
+    said = ""
+    try:
+        while "Ctrl-C ends it" not in said:
+            said += os.read(ours, 10_000).decode(errors="replace")
+        link = LINK.search(said.replace("\r", ""))
+        assert link is not None, said
+        assert "Log out" in look_into(link[1])
+        assert len(processes_of(tmp_path)) == len(SERVICES) + 2, "the broker and the console, too"
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert process.returncode == 0, out
+    assert "Everything adds up." in out
     assert processes_of(tmp_path) == []
 
 

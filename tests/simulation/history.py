@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from mqkit import Delivery
 from tests.simulation.simulated.loop import PROCESS, Loop
 
 CONFIRMED, UNKNOWN, REFUSED, PENDING = "confirmed", "unknown", "refused", "pending"
@@ -22,6 +23,8 @@ class Run:
     began: float
     ended: float | None = None
     key: str | int | float = ""
+    lost: bool = False
+    """Whether its message was given back with its channel before it began."""
     how: str = ""
     """How it ended: 'done', or what it raised; '' if it never did."""
 
@@ -42,6 +45,8 @@ class History:
     replies: dict[str, str] = field(default_factory=dict)
     given_at: dict[str, float] = field(default_factory=dict)
     """When each message was first given to its publisher."""
+    known_at: dict[str, float] = field(default_factory=dict)
+    """When its publisher last heard of it."""
     is_down: bool = False
     """Whether what handlers depend on is down now."""
     quiet_after: float = 0.0
@@ -51,9 +56,10 @@ class History:
         """Tell whether a message has been done, or was never stored."""
         return self.published.get(name) == REFUSED or self.done[name] > 0
 
-    def begin(self, name: str, attempt: int, key: str | float = "") -> Run:
+    def begin(self, name: str, delivery: Delivery, key: str | float = "") -> Run:
         """Note that a run begins."""
-        run = Run(name, attempt, str(PROCESS.get()), self.loop.time(), key=key)
+        attempt, now = delivery.attempt, self.loop.time()
+        run = Run(name, attempt, str(PROCESS.get()), now, key=key, lost=delivery.lost)
         self.runs.append(run)
         self.loop.note(f"run {name} {attempt} in {run.process}")
         return run
@@ -67,6 +73,7 @@ class History:
         """Note what is known of a message by who publishes it."""
         self.published[name] = how
         self.given_at.setdefault(name, self.loop.time())
+        self.known_at[name] = self.loop.time()
         self.loop.note(f"publish {name}: {how}")
 
     def problem(self, text: str) -> None:

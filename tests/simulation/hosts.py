@@ -14,6 +14,7 @@ from mqkit.errors import (
     RequestRejectedError,
     RequestTimeoutError,
     StoreUnavailableError,
+    TopologyError,
 )
 from mqkit.store import Store
 from tests.simulation import history as known
@@ -32,8 +33,21 @@ GRACE = 3.0
 SWEEP = 3.0
 """Seconds between two looks of a relay that nobody hinted at."""
 
+KEEP = 60.0
+"""Seconds for which an inbox is to know a message, twice, and some hours for wrong clocks."""
+
 MANY = "many"
 """The chain of those that are published together."""
+
+MORE = (known.REFUSED, known.UNKNOWN, known.CONFIRMED)
+"""What is known of a message of which two copies were published is what is known of the better."""
+
+ILL = {"disk full", "database locked", "answer lost", "commit fails"}
+"""Faults of the database after which a service may end by itself."""
+
+SILENT = {"partition", "one way", "slow", "alarm", "kill broker"}
+"""Faults with which a broker may say nothing, so that a stop takes too long: a host without power
+says nothing either."""
 
 RESTART = 1.0
 """Seconds until whoever looks after a service starts one again that ended by itself."""
@@ -78,6 +92,8 @@ class ServiceHost:
                     clock=world.clocks.utc,
                     machine=own,
                     sweep=SWEEP,
+                    longest_retry=KEEP,
+                    replay_age=KEEP,
                     create_tables=False,  # the file has them, and to look for each takes its time
                 )
             made = service(world.plan, world.history, store, self._number)
@@ -98,13 +114,22 @@ class ServiceHost:
         error = None if task.cancelled() else task.exception()
         world = self._world
         world.loop.note(f"{self.process} ended: {type(error).__name__} {error}")
-        # Asked to stop, it may not be done with a broker that says nothing in its time; and
-        # it does not start on a database that is not well.
-        excused = StoreUnavailableError if self.wanted else (TimeoutError, StoreUnavailableError)
-        if error is not None and not isinstance(error, excused):
+        if error is not None and not self._is_excused(error):
             world.ended_badly(self, error)
         if self.wanted:
             world.loop.call_later(RESTART, self._again)
+
+    def _is_excused(self, error: BaseException) -> bool:
+        """Tell whether it may end so: only where there has been what leaves it no other way."""
+        faults = self._world.history.faults.keys()
+        if isinstance(error, StoreUnavailableError):
+            # It does not start on a database that is not well.
+            return bool(faults & ILL)
+        if isinstance(error, TopologyError):
+            # What it declares is refused, and not by anything that is declared.
+            return "close channel" in faults and "on purpose" in str(error)
+        # Asked to stop, it may not be done with a broker that says nothing in its time.
+        return isinstance(error, TimeoutError) and not self.wanted and bool(faults & SILENT)
 
     def _again(self) -> None:
         if self.wanted and not self.is_up:
@@ -140,6 +165,7 @@ class PublisherHost:
         self._task: asyncio.Task[None] | None = None
         self._sends = list(sends)
         self._stop: asyncio.Event | None = None
+        self._is_through = False
 
     @property
     def is_up(self) -> bool:
@@ -150,13 +176,16 @@ class PublisherHost:
     def is_done(self) -> bool:
         """Whether all is published, as far as it can be."""
         published = self._world.history.published
-        return all(published.get(each.name, known.PENDING) != known.PENDING for each in self._sends)
+        return self._is_through and all(
+            published.get(each.name, known.PENDING) != known.PENDING for each in self._sends
+        )
 
     def start(self) -> None:
         """Start a process, for what no process before has tried to publish."""
         if self.is_up:
             return
         loop = self._world.loop
+        self._is_through = False
         process = self.process = loop.new_process(self.host)
         with loop.inside(process):
             self._stop = asyncio.Event()
@@ -207,6 +236,7 @@ class PublisherHost:
             for name, sends in chains.items():
                 publish = self._publish_many if name == MANY else self._publish_chain
                 group.create_task(publish(publisher, sends))
+        self._is_through = True
         await stop.wait()
         await publisher.close()
 
@@ -214,8 +244,13 @@ class PublisherHost:
         loop = self._world.loop
         for each in sends:
             await asyncio.sleep(max(0.0, self._world.began + each.at - loop.time()))
-            self._world.history.publish(each.name, known.PENDING)
-            self._world.history.publish(each.name, await self._publish(publisher, each))
+            history = self._world.history
+            history.publish(each.name, known.PENDING)
+            history.publish(each.name, await self._publish(publisher, each))
+            if each.again is not None:
+                await asyncio.sleep(each.again)
+                both = history.published[each.name], await self._publish(publisher, each)
+                history.publish(each.name, max(both, key=MORE.index))
 
     async def _publish_many(self, publisher: Publisher, sends: Sequence[Send]) -> None:
         world, history = self._world, self._world.history
@@ -225,7 +260,11 @@ class PublisherHost:
             for each in sends:
                 history.publish(each.name, known.PENDING)
                 yield Outgoing(
-                    *_to(each), _work(each), message_id=each.name, delay=each.delay or None
+                    *_to(each),
+                    _work(each),
+                    message_id=each.name,
+                    delay=each.delay or None,
+                    expiration=each.expires,
                 )
 
         async for result in publisher.publish_many(messages(), window=3):
@@ -244,7 +283,13 @@ class PublisherHost:
                     queue, work, str, message_id=send.name
                 )
             else:
-                await publisher.publish(*_to(send), work, message_id=send.name, delay=delay)
+                await publisher.publish(
+                    *_to(send),
+                    work,
+                    message_id=send.name,
+                    delay=delay,
+                    expiration=send.expires,
+                )
         except (RequestRejectedError, RequestFailedError) as error:
             history.replies[send.name] = type(error).__name__
         except RequestTimeoutError:

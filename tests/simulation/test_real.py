@@ -24,4 +24,4 @@ def test_both_are_given_the_same_faults() -> None:
     plan = playable(Plan(1, ("plain",), faults=tuple(Fault(1.0, kind) for kind in FAULTS)))
     left = {each.kind for each in plan.faults}
     assert left == KINDS.keys() & FAULTS.keys()
-    assert FAULTS.keys() - left == {"stop broker", "alarm", "cancel consumers"}
+    assert FAULTS.keys() - left == {"stop broker", "alarm", "cancel consumers", "refused"}

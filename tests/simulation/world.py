@@ -10,7 +10,6 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 
-from mqkit.errors import TopologyError
 from tests.simulation.checker import judge, left
 from tests.simulation.faults import begin
 from tests.simulation.history import PENDING, History
@@ -65,6 +64,8 @@ class World:
         self.driver = plan.driver
         self.services = [ServiceHost(self, number) for number in range(plan.services)]
         self.publisher = PublisherHost(self, plan.sends)
+        hosts = [self.broker.host, *(each.host for each in self.services)]
+        self.clocks.drift = dict(zip(hosts, plan.drift, strict=False))
         self.began = START
         self.context = contextvars.copy_context()
         self.active = 0
@@ -100,9 +101,7 @@ class World:
         )
 
     def ended_badly(self, host: ServiceHost, error: BaseException) -> None:
-        """Note a service that ended by itself, unless the broker refused what it declared."""
-        if isinstance(error, TopologyError) and "on purpose" in str(error):
-            return
+        """Note a service that ended by itself."""
         self.history.problem(f"{host.process} ended by itself: {error!r}")
 
     async def start_again(self, host: str) -> None:

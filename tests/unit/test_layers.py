@@ -52,9 +52,12 @@ MAY_IMPORT = {
     "aiormq": {"drivers", "testing"},
     "opentelemetry": {"observability"},
     "asyncpg": {"store", "testing"},
+    "jinja2": {"console"},
     "prometheus_client": {"observability"},
     "psycopg": {"store"},
     "sqlalchemy": {"store"},
+    "starlette": {"console"},
+    "uvicorn": {"console"},
     "watchfiles": {"cli"},
 }
 """Client libraries, and the only parts of mqkit that know them."""

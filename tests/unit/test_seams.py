@@ -14,6 +14,7 @@ OUTSIDE = {
     "blocking",
     "checks",
     "cli",
+    "console",
     "dead_letters",
     "logging",
     "management",
@@ -23,8 +24,8 @@ OUTSIDE = {
     "__main__",
 }
 """Parts of mqkit that have no simulation: the blocking publisher is a thread, commands are
-processes, what looks at a broker or serves figures is no part of a message's way, and what is
-logged changes nothing."""
+processes, what looks at a broker or serves figures or pages is no part of a message's way, and what
+is logged changes nothing."""
 
 REAL = (
     "asyncio.new_event_loop",

@@ -26,8 +26,9 @@ import asyncio, importlib, os, pkgutil, signal, select, subprocess, sys, time, t
 # The libraries, and the parts of Python's own that look at the platform when they are imported.
 import _pytest.pytester, aio_pika, aiosqlite, asyncpg, concurrent.futures.thread, docker, pika
 import logging.handlers, multiprocessing, pytest, rich.console, rich.logging
-import rich.progress, sqlite3, ssl, tenacity, testcontainers.core.container, typer, typer.rich_utils
-import typer.testing, watchfiles, zoneinfo
+import jinja2, rich.live, rich.progress, sqlite3, ssl, starlette.applications, tenacity
+import testcontainers.core.container, typer, typer.rich_utils
+import starlette.staticfiles, typer.testing, uvicorn, uvicorn.config, watchfiles, zoneinfo
 import pika.adapters.asyncio_connection, sqlalchemy.dialects.sqlite, sqlalchemy.ext.asyncio
 import sqlalchemy.dialects.postgresql.asyncpg, rich.traceback, rich.table
 

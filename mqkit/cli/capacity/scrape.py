@@ -11,6 +11,7 @@ import urllib.request
 from mqkit.capacity.errors import CapacityError
 from mqkit.errors import OptionError
 from mqkit.logging.shown import shown
+from mqkit.system.reasons import root_text
 
 TIMEOUT = 10.0
 """Seconds that an answer may take."""
@@ -52,8 +53,7 @@ def scrape(address: str) -> str:
         error.close()  # it is the answer, too
         raise CapacityError(f"{where} answers with status {error.code}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise CapacityError(f"{where} does not answer: {shown(str(reason))}") from error
+        raise CapacityError(f"{where} does not answer: {shown(root_text(error))}") from error
     return body.decode(errors="replace")
 
 

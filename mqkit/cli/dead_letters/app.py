@@ -11,17 +11,11 @@ from mqkit.cli.dead_letters import texts
 from mqkit.cli.dead_letters.moving import archive, drop, edit, restore
 from mqkit.cli.dead_letters.options import (
     ArchivedOption,
-    GroupOption,
-    HandlerOption,
-    HeaderOption,
-    IdOption,
     JsonOption,
     QueueArgument,
     ServiceOption,
-    SinceOption,
-    UntilOption,
     UrlOption,
-    chosen,
+    choosing,
     run,
     service_of,
 )
@@ -42,16 +36,12 @@ app = typer.Typer(
 
 
 @app.command("list")
+@choosing
 def list_(
     queue: QueueArgument,
     *,
     url: UrlOption = None,
-    group: GroupOption = None,
-    ids: IdOption = None,
-    handler: HandlerOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    header: HeaderOption = None,
+    filter_: Filter,
     messages: Annotated[
         bool, typer.Option("--messages", help="One line for each message, not for each group.")
     ] = False,
@@ -77,7 +67,6 @@ def list_(
     """
     if limit is not None and not messages:
         raise OptionError("--limit is for --messages: groups are counted over all messages")
-    filter_ = chosen(group=group, ids=ids, handler=handler, since=since, until=until, header=header)
     of = service_of(service)
     masker = DEFAULT if of is None else of.error_reports.masker
 

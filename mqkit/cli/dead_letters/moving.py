@@ -13,20 +13,14 @@ from mqkit.cli.dead_letters import texts
 from mqkit.cli.dead_letters.options import (
     AllOption,
     ArchivedOption,
-    GroupOption,
-    HandlerOption,
-    HeaderOption,
-    IdOption,
     JsonOption,
     QueueArgument,
     ServiceOption,
-    SinceOption,
-    UntilOption,
     UrlOption,
     WhoOption,
     WhyOption,
     check_chosen,
-    chosen,
+    choosing,
     run,
     service_of,
 )
@@ -88,21 +82,18 @@ def _contents(file: str) -> bytes:
     try:
         return Path(file).read_bytes()
     except (OSError, ValueError) as error:
-        raise OptionError(f"--body {shown(file)} cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise OptionError(f"--body {shown(file)} cannot be read: {why}") from error
 
 
+@choosing
 def archive(
     queue: QueueArgument,
     *,
     why: WhyOption,
     who: WhoOption = None,
     url: UrlOption = None,
-    group: GroupOption = None,
-    ids: IdOption = None,
-    handler: HandlerOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    header: HeaderOption = None,
+    filter_: Filter,
     everything: AllOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -110,24 +101,19 @@ def archive(
 
     Exit code 0: done; 1: it failed; 2: called wrongly.
     """
-    filter_ = chosen(group=group, ids=ids, handler=handler, since=since, until=until, header=header)
     check_chosen(filter_, everything=everything)
     done = run(queue, url, lambda letters: letters.archive(filter_, why=why), who=who, why=why)
     _tell(queue, done, "archived", as_json=as_json)
 
 
+@choosing
 def restore(
     queue: QueueArgument,
     *,
     why: WhyOption,
     who: WhoOption = None,
     url: UrlOption = None,
-    group: GroupOption = None,
-    ids: IdOption = None,
-    handler: HandlerOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    header: HeaderOption = None,
+    filter_: Filter,
     everything: AllOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -135,24 +121,19 @@ def restore(
 
     Exit code 0: done; 1: it failed; 2: called wrongly.
     """
-    filter_ = chosen(group=group, ids=ids, handler=handler, since=since, until=until, header=header)
     check_chosen(filter_, everything=everything)
     done = run(queue, url, lambda letters: letters.restore(filter_, why=why), who=who, why=why)
     _tell(queue, done, "restored", as_json=as_json)
 
 
+@choosing
 def drop(
     queue: QueueArgument,
     *,
     why: WhyOption,
     who: WhoOption = None,
     url: UrlOption = None,
-    group: GroupOption = None,
-    ids: IdOption = None,
-    handler: HandlerOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    header: HeaderOption = None,
+    filter_: Filter,
     everything: AllOption = False,
     archived: ArchivedOption = False,
     yes: Annotated[
@@ -164,7 +145,6 @@ def drop(
 
     Exit code 0: done; 1: it failed; 2: called wrongly, or --yes was not said.
     """
-    filter_ = chosen(group=group, ids=ids, handler=handler, since=since, until=until, header=header)
     check_chosen(filter_, everything=everything)
     if not yes:
         _tell_what_would_go(queue, url, filter_, archived=archived)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import getpass
+import inspect
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -74,6 +76,16 @@ HeaderOption = Annotated[
         show_default=False,
     ),
 ]
+_CHOOSING = {
+    "group": GroupOption,
+    "ids": IdOption,
+    "handler": HandlerOption,
+    "since": SinceOption,
+    "until": UntilOption,
+    "header": HeaderOption,
+}
+"""The options that choose dead letters, by the names of their parameters."""
+
 AllOption = Annotated[
     bool, typer.Option("--all", help="All of them: without a filter, this must be said.")
 ]
@@ -100,7 +112,34 @@ _AGO = re.compile(r"(\d{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def chosen(
+def choosing(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose dead letters; it gets `filter_`, a Filter of them.
+
+    They stand where the command has `filter_`, in its help, too.
+    """
+
+    @functools.wraps(command)
+    def with_filter(**given: Any) -> None:
+        options = {name: given.pop(name) for name in _CHOOSING}
+        command(**given, filter_=_chosen(**options))
+
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    for each in inspect.signature(command).parameters.values():
+        if each.name == "filter_":
+            parameters += [
+                inspect.Parameter(name, each.kind, default=None, annotation=option)
+                for name, option in _CHOOSING.items()
+            ]
+        else:
+            parameters.append(each.replace(annotation=hints[each.name]))
+    # Typer reads both.
+    with_filter.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_filter.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_filter
+
+
+def _chosen(
     *,
     group: Sequence[str] | None,
     ids: Sequence[str] | None,

@@ -13,24 +13,18 @@ import typer
 from mqkit.cli.dead_letters import texts
 from mqkit.cli.dead_letters.options import (
     AllOption,
-    GroupOption,
-    HandlerOption,
-    HeaderOption,
-    IdOption,
     JsonOption,
     QueueArgument,
     ServiceOption,
-    SinceOption,
-    UntilOption,
     UrlOption,
     WhoOption,
     check_chosen,
-    chosen,
+    choosing,
     run,
     service_of,
 )
 from mqkit.cli.exit_codes import FAILED
-from mqkit.cli.options import seconds_option
+from mqkit.cli.options import number_option, seconds_option
 from mqkit.dead_letters import DeadLetters, Filter, Inbox, Pace, Rehearsed
 from mqkit.dead_letters.messages.view import masked
 from mqkit.errors import OptionError
@@ -40,20 +34,18 @@ from mqkit.registration.service import Service
 DEFAULT_PACE = Pace()
 
 
+@choosing
 def replay(
     queue: QueueArgument,
     *,
     url: UrlOption = None,
-    group: GroupOption = None,
-    ids: IdOption = None,
-    handler: HandlerOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    header: HeaderOption = None,
+    filter_: Filter,
     everything: AllOption = False,
     rate: Annotated[
         float,
-        typer.Option(help="Messages a second at most.", callback=seconds_option(over=0)),
+        typer.Option(
+            help="Messages a second at most.", callback=number_option("messages a second", over=0)
+        ),
     ] = DEFAULT_PACE.rate,
     stop_at: Annotated[
         float,
@@ -95,7 +87,6 @@ def replay(
 
     Exit code 0: done; 1: it failed, or stopped at --stop-at; 2: called wrongly.
     """
-    filter_ = chosen(group=group, ids=ids, handler=handler, since=since, until=until, header=header)
     check_chosen(filter_, everything=everything)
     pace = Pace(rate=rate, stop_at=stop_at, at_least=at_least, watch=watch)
     of = service_of(service, queue)

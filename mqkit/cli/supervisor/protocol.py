@@ -6,7 +6,6 @@ process writes reports. Each is one line. The end of the socket says that the ot
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +14,7 @@ from pydantic import TypeAdapter
 from mqkit import drivers
 from mqkit.cli.log_setup import LogOptions
 from mqkit.cli.loop import check_loop
-from mqkit.cli.options import broker_url
+from mqkit.cli.options import broker_url, management_url
 from mqkit.cli.supervisor.totals import Totals
 from mqkit.middleware import Observer
 from mqkit.observability.metrics.buckets import Buckets
@@ -47,6 +46,8 @@ class WorkerJob:
     loop: str | None = None
     declare: bool = True
     """False: declare nothing, and only look whether it is there."""
+    states: bool = True
+    """Whether the process says how it is, for `mqkit top` and the console."""
     log: LogOptions = field(default_factory=LogOptions)
     counts_metrics: bool = False
     """Whether somebody scrapes them."""
@@ -92,13 +93,14 @@ class WorkerJob:
             observer=observers,
             on_stop=on_stop,
             declare=self.declare,
+            states=self.states,
             # Of several processes the first one says what is wrong for all of them.
             management=self.management_url() if self.number in (None, 1) else None,
         )
 
     def management_url(self) -> str | None:
         """Return the option, or the environment's `MQKIT_MANAGEMENT`."""
-        return self.management or os.environ.get("MQKIT_MANAGEMENT")
+        return management_url(self.management)
 
 
 @dataclass(frozen=True, slots=True)

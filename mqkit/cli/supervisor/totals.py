@@ -1,14 +1,12 @@
-"""Counts what a service has done, in each process, and sums it over all of them."""
+"""Sums up what a service has done in each process, and over all of them."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
-from mqkit.message import Delivery, Message
-from mqkit.middleware import Observer
-from mqkit.outcome import Ack, DeadLetter, Lost, Outcome, Requeue, RetryAfter
+from mqkit.observability.metrics.results import CONFIRMED
+from mqkit.observability.states.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +75,11 @@ class Totals:
         )
 
 
-class Tally(Observer):
-    """Counts what a service does in one process."""
-
-    def __init__(self) -> None:
-        self._settled: Counter[tuple[str, type[Outcome]]] = Counter()
-        self._published = 0
-
-    def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:  # noqa: ARG002
-        """Count a delivery that was settled."""
-        self._settled[handler, type(outcome)] += 1
-
-    def confirmed(self, message: Message) -> None:  # noqa: ARG002 - the number is all
-        """Count a message that was published."""
-        self._published += 1
-
-    def totals(self, in_flight: int = 0) -> Totals:
-        """Return what has been counted."""
-        kinds = (Ack, RetryAfter, DeadLetter, Requeue, Lost)
-        handlers = {
-            name: Settled(*(self._settled[name, kind] for kind in kinds))
-            for name in dict.fromkeys(name for name, _ in self._settled)
-        }
-        return Totals(handlers, self._published, in_flight)
+def totals_of(tally: Tally, in_flight: int = 0) -> Totals:
+    """Return what has been counted in this process, by handler."""
+    handlers: dict[str, Settled] = {}
+    for (name, _), counted in tally.counted:
+        settled = Settled(*(getattr(counted, each.name) for each in fields(Settled)))
+        if settled != Settled():
+            handlers[name] = handlers.get(name, Settled()) + settled
+    return Totals(handlers, tally.published.get(CONFIRMED, 0), in_flight)

@@ -25,11 +25,12 @@ from mqkit.cli.options import errors_as_exit_codes
 from mqkit.cli.run import ended_if_abandoned
 from mqkit.cli.services import load_service
 from mqkit.cli.supervisor.protocol import HURRY, JOBS, REPORTS, Report, WorkerJob
-from mqkit.cli.supervisor.totals import Tally
+from mqkit.cli.supervisor.totals import totals_of
 from mqkit.cli.watchdog import ShutdownWatchdog
 from mqkit.logging.error_reports import log_error
 from mqkit.observability.health import problems_of
 from mqkit.observability.metrics.metrics import Metrics
+from mqkit.observability.states.tally import Tally
 from mqkit.pause import Status
 from mqkit.runtime import Runtime
 
@@ -168,7 +169,7 @@ class Worker:
             await asyncio.sleep(REPORT_EVERY)
 
     def _report(self, writer: asyncio.StreamWriter, files: tuple[str, ...] = ()) -> None:
-        totals = self._tally.totals(self._runtime.in_flight)
+        totals = totals_of(self._tally, self._runtime.in_flight)
         if writer.is_closing():
             return  # the supervisor is gone; uvloop's transport would raise RuntimeError
         report = Report(

@@ -11,12 +11,10 @@ from typing import Annotated
 import typer
 
 from mqkit.cli.exit_codes import FAILED
-from mqkit.cli.options import DriverOption, broker_url
+from mqkit.cli.options import DriverOption, ManagementOption, UrlOption, broker_url
 from mqkit.cli.topology.session import (
     MAX_LINE,
     JsonOption,
-    ManagementOption,
-    UrlOption,
     connected,
     management_api,
 )

@@ -11,7 +11,9 @@ from typing import Annotated
 
 import typer
 
+from mqkit.cli.options import SvgOption
 from mqkit.cli.topology.session import JsonOption, ServicesArgument, loaded, write_file
+from mqkit.errors import OptionError
 from mqkit.outcome import DELAY_LEVELS
 from mqkit.pictures.graph import graph_mermaid, graph_svg
 from mqkit.provisioning.definitions import definitions
@@ -39,11 +41,18 @@ def graph(
     services: ServicesArgument,
     format: Annotated[PictureFormat, typer.Option(help="svg or mermaid.")] = PictureFormat.MERMAID,  # noqa: A002
     out: OutOption = None,
+    svg: SvgOption = None,
 ) -> None:
     """Draw what services declare: exchanges, queues, handlers, retries and dead letters.
 
+    `--svg FILE` is short for `--format svg --out FILE`.
+
     Exit code 0: done; 1: the file could not be written; 2: called wrongly.
     """
+    if svg is not None:
+        if out is not None:
+            raise OptionError("--svg FILE says where, too: leave out --out")
+        format, out = PictureFormat.SVG, svg  # noqa: A001 - the option's name
     found = tuple(loaded(services))
     nodes, edges = picture(found, wanted_by(found))
     if format is PictureFormat.SVG:

@@ -12,17 +12,21 @@ from typing import Annotated
 import typer
 
 from mqkit.cli.exit_codes import FAILED
-from mqkit.cli.options import DriverOption, seconds_option
+from mqkit.cli.options import (
+    DriverOption,
+    ManagementOption,
+    UrlOption,
+    read_text,
+    seconds_option,
+)
 from mqkit.cli.topology.session import (
     MAX_LINE,
     JsonOption,
-    ManagementOption,
     ServicesArgument,
-    UrlOption,
     provisioner,
     write_file,
 )
-from mqkit.errors import ConfigurationError, TopologyError
+from mqkit.errors import TopologyError
 from mqkit.logging.shown import shown
 from mqkit.provisioning.apply import WAIT
 from mqkit.provisioning.plan import Change, Kind, Plan, plan_from, staleness
@@ -103,14 +107,6 @@ def _print(changes: Iterable[Change]) -> None:
         typer.echo(shown(each, MAX_LINE))
 
 
-def _read(path: Path) -> Plan:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"--plan {path}: {error}") from error
-    return plan_from(text)
-
-
 def apply(
     services: ServicesArgument,
     url: UrlOption = None,
@@ -149,7 +145,7 @@ def apply(
     Exit code 0: nothing is left to do but what is unused; 1: it failed, or something is left;
     2: called wrongly.
     """
-    before = None if stored is None else _read(stored)
+    before = None if stored is None else plan_from(read_text(stored, "--plan"))
     done: list[str] = []
 
     def tell(what: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ import typer
 
 from mqkit import drivers
 from mqkit.broker.connection import Connection
-from mqkit.cli.options import broker_url
+from mqkit.cli.options import broker_url, management_url
 from mqkit.cli.services import load_service
 from mqkit.cli.topology.messages import MovedMessages
 from mqkit.errors import MqkitError
@@ -30,24 +29,6 @@ CONNECT = 10.0
 
 ServicesArgument = Annotated[
     list[str], typer.Argument(metavar="MODULE:SERVICE...", show_default=False)
-]
-
-UrlOption = Annotated[
-    str | None,
-    typer.Option(
-        help="The broker: amqp[s]://user:password@host[,host]/vhost. "
-        "Default: the environment's MQKIT_URL, which other users cannot see.",
-        show_default=False,
-    ),
-]
-
-ManagementOption = Annotated[
-    str | None,
-    typer.Option(
-        help="The broker's management API, http[s]://user:password@host:15672. Default: the "
-        "environment's MQKIT_MANAGEMENT; without either, less is seen.",
-        show_default=False,
-    ),
 ]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -94,7 +75,7 @@ def management_api(option: str | None, url: BrokerUrl) -> ManagementApi | None:
 
     :raises ConfigurationError: it is no URL of one
     """
-    named = option or os.environ.get("MQKIT_MANAGEMENT")
+    named = management_url(option)
     return ManagementApi(named, url.vhost) if named else None
 
 

@@ -163,8 +163,7 @@ class Batcher:
             await self._window.acquire()
             try:
                 for together in _by_id(places) if self._needs_message_id else [places]:
-                    # Those that were lost, or cancelled, while they waited are somebody else's.
-                    left = [each for each in together if not (each.is_over or each.delivery.lost)]
+                    left = [each for each in together if self._is_to_run(each)]
                     if left:
                         await self._run(left)
             finally:
@@ -175,6 +174,16 @@ class Batcher:
         finally:
             for each in places:
                 each.end(Requeue())
+
+    def _is_to_run(self, place: Place) -> bool:
+        """Tell whether a message is still to be handled after its wait."""
+        delivery = place.delivery
+        if place.is_over or delivery.lost:
+            return False  # cancelled, or lost: it is somebody else's
+        if delivery.expires is None or (dead := expired(delivery, self._now())) is None:
+            return True
+        place.end(dead)
+        return False
 
     async def _run(self, places: list[Place]) -> None:
         began = self._now()

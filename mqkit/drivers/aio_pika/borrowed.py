@@ -28,6 +28,7 @@ from mqkit.errors import (
     ConnectError,
 )
 from mqkit.settings import BrokerUrl, Host
+from mqkit.system.reasons import root_text
 
 Opener = Callable[[], Awaitable[AbstractConnection]]
 
@@ -208,4 +209,4 @@ def _connect_error(error: Exception) -> ConnectError:
             f"{failed}: the broker refused it, and aiormq does not tell why (a virtual host "
             "that does not exist, for example)"
         )
-    return ConnectError(f"{failed}: {common.root_text(error)}")
+    return ConnectError(f"{failed}: {root_text(error)}")

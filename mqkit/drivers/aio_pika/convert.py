@@ -20,6 +20,7 @@ from pika import amqp_object, frame
 from mqkit.drivers import common, frames
 from mqkit.drivers.base import REPLY_SUCCESS, Closed
 from mqkit.message import HeaderValue, Message
+from mqkit.system.reasons import root_text
 
 _CODES = {error: code for code, error in EXCEPTION_MAPPING.items()}
 
@@ -79,7 +80,7 @@ def closed(reason: BaseException | None) -> Closed:
         return Closed(0 if code == REPLY_SUCCESS else code, text)
     if isinstance(reason.__cause__, asyncio.IncompleteReadError):
         return Closed(0, "the broker ended the stream without a word")
-    text = common.root_text(reason.__cause__ or reason)
+    text = root_text(reason.__cause__ or reason)
     if isinstance(reason, aiormq.exceptions.ProtocolSyntaxError):
         return Closed(0, f"aiormq cannot read what the broker sent: {text}")
     return Closed(0, text)

@@ -14,6 +14,7 @@ from mqkit.drivers.frames import END, HEAD, HEADER
 from mqkit.errors import ConnectError
 from mqkit.message import Properties
 from mqkit.settings import BrokerUrl, Host
+from mqkit.system.reasons import root_text
 
 
 def quiet_pika() -> None:
@@ -112,7 +113,7 @@ def closed(reason: BaseException) -> Closed:
             reason, exceptions.ConnectionClosedByClient | exceptions.ChannelClosedByClient
         )
         return Closed(0 if by_us else reason.reply_code, str(reason.reply_text))
-    return Closed(0, common.root_text(reason))
+    return Closed(0, root_text(reason))
 
 
 def connect_error(error: BaseException, url: BrokerUrl, host: Host) -> ConnectError:
@@ -121,11 +122,11 @@ def connect_error(error: BaseException, url: BrokerUrl, host: Host) -> ConnectEr
     # that refuses says so, as pika tells that it understands it (`authentication_failure_close`).
     is_probable = isinstance(error, exceptions.ProbableAuthenticationError)
     if isinstance(error, exceptions.AuthenticationError) or (
-        is_probable and "(403)" in common.root_text(error)
+        is_probable and "(403)" in root_text(error)
     ):
         return refusals.login_refused(host)
     is_refused = isinstance(error, exceptions.ProbableAccessDeniedError)
-    if is_refused and "(530)" in common.root_text(error):
+    if is_refused and "(530)" in root_text(error):
         return refusals.vhost_refused(host, url.vhost)
     if isinstance(error, exceptions.IncompatibleProtocolError) and not any(
         # pika says so too where the stream ended before the peer said anything.

@@ -156,6 +156,10 @@ class Queue:
     def restore(self, entry: Entry) -> None:
         """Put back an entry that was kept over a restart; they come in their order."""
         self._count = max(self._count, entry.number)
+        latest = self._latest_end(entry.message)
+        if entry.expires_at is not None and latest is not None:
+            # It was kept by the wall clock, which may have gone back meanwhile.
+            entry.expires_at = min(entry.expires_at, latest)
         self.ready.append(entry)
         self._may_expire = self._may_expire or entry.expires_at is not None
 
@@ -259,15 +263,14 @@ class Queue:
 
     def _entry(self, message: Message) -> Entry:
         self._count += 1
+        return Entry(message, self._count, self._priority(message), self._latest_end(message))
+
+    def _latest_end(self, message: Message) -> float | None:
+        """Return when a message expires that comes now."""
         ttls = [
             ttl for ttl in (self.options.message_ttl, expiration_of(message)) if ttl is not None
         ]
-        return Entry(
-            message,
-            self._count,
-            self._priority(message),
-            self._host.clock.now() + min(ttls) if ttls else None,
-        )
+        return self._host.clock.now() + min(ttls) if ttls else None
 
     def _priority(self, message: Message) -> int:
         given = message.properties.priority

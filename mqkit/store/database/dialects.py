@@ -85,6 +85,10 @@ class Dialect(Protocol):
         """Match the inbox row of this message, handler and queue."""
         ...
 
+    def of_states(self) -> ColumnElement[bool]:
+        """Match the inbox row of the message, handler and queue of a row of the states."""
+        ...
+
     async def find_inbox(
         self, connection: AsyncConnection, message_ids: Sequence[str], consumer: tuple[str, str]
     ) -> Sequence[tuple[str, str | None, int | None]]:

@@ -16,14 +16,16 @@ import pytest
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import BrokerUrl, Delivery, Exchange, Publisher, Queue, Reject, Retry, Runtime, Service
+from mqkit.broker.states import STATES
 from mqkit.cli.topology.messages import MovedMessages
-from mqkit.errors import MqkitError
+from mqkit.errors import ChannelClosedError, MqkitError
+from mqkit.observability.states import publishing
 from mqkit.provisioning.apply import Provisioner
 from mqkit.provisioning.permissions import Permissions, expression, permissions_of
 from mqkit.provisioning.wanted import wanted_by
 from mqkit.testing.brokers.broker import Broker
 from tests.integration.topology.support import management_of
-from tests.support import connected, eventually
+from tests.support import Client, connected, eventually
 
 into, out = Exchange("in"), Exchange("out", type="fanout")
 
@@ -120,9 +122,15 @@ async def run(user: User, **options: Any) -> None:
     done: set[str] = set()
     async with connected(user.admin) as admin:
         runtime = Runtime(
-            service(done), BrokerUrl.parse(user.url), connect_deadline=10, grace=0.1, **options
+            service(done),
+            BrokerUrl.parse(user.url),
+            connect_deadline=10,
+            grace=0.1,
+            states=True,
+            **options,
         )
         async with runtime:
+            await states_come(admin)
             await admin.declare("watch")
             async with admin.channel() as channel:
                 await channel.bind_queue("watch", "out", "")
@@ -131,6 +139,30 @@ async def run(user: User, **options: Any) -> None:
             await eventually(lambda: done == {"plain", "parts"}, 4.0)
             assert [(await admin.take("watch", 4.0)).body for _ in range(2)] == [b"now", b"later"]
             await admin.take("plain.dead", 4.0)
+
+
+async def states_come(admin: Client) -> None:
+    """See that the process says how it is."""
+
+    async def is_there() -> bool:
+        async with admin.channel() as channel:
+            try:
+                await channel.declare_exchange(STATES, "fanout", passive=True)
+            except ChannelClosedError:
+                return False
+            return True
+
+    await eventually(is_there, 4.0, "an exchange for states")
+    await admin.declare("states")
+    async with admin.channel() as channel:
+        await channel.bind_queue("states", STATES, "")
+    await admin.take("states", 4.0)
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes say often how they are."""
+    monkeypatch.setattr(publishing, "STATES_EVERY", 0.05)
 
 
 def fewer(found: Permissions) -> Iterator[tuple[str, tuple[str, str, str]]]:

@@ -18,13 +18,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from mqkit import BrokerUrl, Publisher, Runtime
+from mqkit import BrokerUrl, Delivery, Publisher, Runtime
 from mqkit.errors import ChannelClosedError
 from mqkit.store import Store
 from mqkit.store.database.sqlite.jobs import Job
 from mqkit.system.machine import Machine
 from tests.simulation.history import History, Run
-from tests.simulation.hosts import GRACE, PUBLISH_TIMEOUT, SWEEP, PublisherHost
+from tests.simulation.hosts import GRACE, KEEP, PUBLISH_TIMEOUT, SWEEP, PublisherHost
 from tests.simulation.simulated import storage
 from tests.simulation.workload.plan import Plan, Send
 from tests.simulation.workload.services import service
@@ -55,11 +55,13 @@ class Task:
 class Disk(storage.Disk):
     """The database's file, as one process has it."""
 
+    waits = True
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.url = f"sqlite:///{path}"
         self.is_full = False
-        self.lost_answers = self.doubts = 0
+        self.at_commits = []
         self._locker = None
 
     def rows(self, query: str) -> list[Any]:
@@ -83,10 +85,10 @@ class Telling(History):
         with contextlib.suppress(OSError):
             self._pipe.send(what)
 
-    def begin(self, name: str, attempt: int, key: str | float = "") -> Run:
-        run = Run(name, attempt, self._process, time.monotonic(), key=key)
+    def begin(self, name: str, delivery: Delivery, key: str | float = "") -> Run:
+        run = Run(name, delivery.attempt, self._process, time.monotonic(), key=key)
         self.runs.append(run)
-        self.tell("begin", len(self.runs), name, attempt, run.began, key)
+        self.tell("begin", len(self.runs), name, run.attempt, run.began, key)
         return run
 
     def end(self, run: Run, how: str) -> None:
@@ -148,8 +150,8 @@ class Child:
                 self.skew += value
             case "full" if self.disk is not None:
                 self.disk.is_full = value
-            case "answer" if self.disk is not None:
-                self.disk.lost_answers += 1
+            case "commit" if self.disk is not None:
+                self.disk.at_commits.append(_at_commit(*value))
             case "channel":
                 self._ack_what_never_came(value)
 
@@ -171,7 +173,13 @@ class Child:
         if self.disk is not None:
             own = Machine(connect_sqlite=self.disk.connect)
             store = Store(
-                self.disk.url, clock=self.utc, machine=own, sweep=SWEEP, create_tables=False
+                self.disk.url,
+                clock=self.utc,
+                machine=own,
+                sweep=SWEEP,
+                longest_retry=KEEP,
+                replay_age=KEEP,
+                create_tables=False,
             )
         made = service(job.plan, self.history, store, job.number)
         self.runtime = Runtime(
@@ -224,6 +232,14 @@ class _Publishing(PublisherHost):
                 group.create_task(publish(publisher, sends))
 
 
+def _at_commit(skipped: int, is_done: bool, dies: bool) -> storage.AtCommit:
+    def then() -> None:
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return storage.AtCommit(skipped, is_done, None if dies else storage.lost(), then)
+
+
 def run_service(job: Task, pipe: Pipe) -> None:
     """Be a service; the function of a process."""
     child = Child(job, pipe)
@@ -243,8 +259,7 @@ def _run(child: Child, work: Coroutine[Any, Any, None]) -> None:
         disk, run = child.disk, Job.run
 
         def run_job(job: Job) -> None:
-            run(job)
-            disk.ran(job)
+            disk.run(job, run)
 
         Job.run = run_job  # type: ignore[method-assign,assignment]
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mqkit.testing.proxy import Direction
 from tests.simulation.history import PENDING, UNKNOWN
-from tests.simulation.workload.plan import TWINS, Fault
+from tests.simulation.workload.plan import FEW, TWINS, Fault
 
 if TYPE_CHECKING:
     from tests.simulation.real.schedule import Host, Schedule
@@ -164,7 +164,18 @@ async def _database_locked(schedule: Schedule, fault: Fault) -> None:
 
 async def _answer_lost(schedule: Schedule, fault: Fault) -> None:
     _noted(schedule, fault)
-    _service(schedule, fault).tell("answer")
+    _service(schedule, fault).tell("commit", (fault.steps % FEW, True, False))
+
+
+async def _commit_fails(schedule: Schedule, fault: Fault) -> None:
+    _noted(schedule, fault)
+    _service(schedule, fault).tell("commit", (fault.steps % FEW, False, False))
+
+
+async def _kill_at_commit(schedule: Schedule, fault: Fault) -> None:
+    _noted(schedule, fault)
+    is_done = fault.amount < 0.5
+    _service(schedule, fault).tell("commit", (fault.steps % FEW, is_done, True))
 
 
 async def _dependency_down(schedule: Schedule, fault: Fault) -> None:
@@ -194,6 +205,8 @@ KINDS: dict[str, Callable[[Schedule, Fault], Awaitable[None]]] = {
     "disk full": _disk_full,
     "database locked": _database_locked,
     "answer lost": _answer_lost,
+    "commit fails": _commit_fails,
+    "kill at commit": _kill_at_commit,
     "dependency down": _dependency_down,
 }
 """How each kind is played; what is not here cannot be had on a broker that others use.

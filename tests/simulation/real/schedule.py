@@ -61,7 +61,11 @@ def playable(plan: Plan) -> Plan:
     return replace(
         plan,
         faults=tuple(each for each in plan.faults if each.kind in KINDS),
-        sends=tuple(each for each in plan.sends if each.script not in OF_PLAIN),
+        drift=(),
+        # Whether one ends before its time is over is up to the machine.
+        sends=tuple(
+            replace(each, expires=None) for each in plan.sends if each.script not in OF_PLAIN
+        ),
     )
 
 

@@ -14,11 +14,15 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+from mqkit.consuming import acks as consuming_acks
 from mqkit.consuming.dispatcher import Dispatcher
 from mqkit.consuming.settler import Settler
+from mqkit.embedded.session.channel import Channel
 from mqkit.message import Delivery
+from mqkit.store.database import pool
 from mqkit.store.database.sqlite.jobs import Job
-from tests.simulation.simulated.loop import EPOCH, PROCESS, Loop
+from tests.simulation.simulated import acks
+from tests.simulation.simulated.loop import EPOCH, PROCESS, START, Loop
 from tests.simulation.simulated.storage import Disk
 
 _TIMES = ("time", "monotonic", "perf_counter", "time_ns", "monotonic_ns", "perf_counter_ns")
@@ -34,12 +38,15 @@ class Clocks:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self.skew: dict[str, float] = {}
+        self.drift: dict[str, float] = {}
+        """Seconds that a host's clock gains in a second."""
 
     def wall(self) -> float:
         """Return the seconds since 1970 where the running code is."""
         now = EPOCH + self._loop._now
-        if self.skew and (process := PROCESS.get()) is not None:
+        if (self.skew or self.drift) and (process := PROCESS.get()) is not None:
             now += self.skew.get(process.host, 0.0)
+            now += self.drift.get(process.host, 0.0) * (self._loop._now - START)
         return now
 
     def utc(self) -> datetime:
@@ -71,10 +78,16 @@ def virtual(loop: Loop, clocks: Clocks, disk: Disk | None) -> Iterator[None]:
         (os, "urandom", bytes_of),
         (random, "_urandom", bytes_of),
         (metadata, "version", _VERSION),
+        (logging.Logger, "debug", _say_nothing),  # pika says much, and nobody hears it
         (Dispatcher, "dispatch", _failing(Dispatcher.dispatch, b'"internal"')),
         (Settler, "settle", _failing(Settler.settle, b'"unsettled"')),
+        (Channel, "settle", acks.settle),
+        (Channel, "release", acks.release),
+        (consuming_acks, "UNDER_WAY", acks.UNDER_WAY),
     ]
     if disk is not None:
+        # The file has them all, and to look for each takes its time.
+        put.append((pool, "missing", lambda _: ((), ())))
         put.append((Job, "run", _run_on(disk, Job.run)))
     before = [(place, name, getattr(place, name)) for place, name, _ in put]
     state = random.getstate()
@@ -97,6 +110,10 @@ def virtual(loop: Loop, clocks: Clocks, disk: Disk | None) -> Iterator[None]:
             gc.enable()
 
 
+def _say_nothing(*_: object, **__: object) -> None:
+    """Log nothing."""
+
+
 def _failing(work: Any, mark: bytes) -> Any:
     """Make a part of mqkit fail for the messages of a script, as a fault in it would."""
 
@@ -110,7 +127,6 @@ def _failing(work: Any, mark: bytes) -> Any:
 
 def _run_on(disk: Disk, run: Callable[[Job], None]) -> Callable[[Job], None]:
     def run_job(job: Job) -> None:
-        run(job)
-        disk.ran(job)
+        disk.run(job, run)
 
     return run_job

@@ -277,7 +277,7 @@ class Loop(SimLoop):
         for task in self.tasks:
             if task.done() and not task.cancelled() and getattr(task, "_log_traceback", False):
                 error = task.exception()
-                if _of_live(task) and not _of_library(task):
+                if _of_live(task):
                     complaints.append(f"{task.get_name()} died unseen: {error!r}")
         self.abandon()
         with warnings.catch_warnings():
@@ -296,12 +296,6 @@ class Loop(SimLoop):
 def _of_live(task: asyncio.Task[Any]) -> bool:
     process = getattr(task, "process", None)
     return process is None or process.alive
-
-
-def _of_library(task: asyncio.Task[Any]) -> bool:
-    """Tell whether a task is aiormq's own, of an attempt or a connection that was given up."""
-    code = getattr(task.get_coro(), "cr_code", None)
-    return code is not None and "aiormq" in code.co_filename
 
 
 def _complaint(context: dict[str, Any]) -> str:

@@ -72,7 +72,7 @@ def register(made: Service, history: History) -> None:
 
     @made.handler(Queue("sagaask"))
     async def answer(work: Work, delivery: Delivery, transaction: Transaction) -> None:
-        run = history.begin(work.name, delivery.attempt)
+        run = history.begin(work.name, delivery)
         if work.script == "slow" and delivery.attempt == 1:
             history.end(run, "RetryLater")
             raise RetryLater(LATE)

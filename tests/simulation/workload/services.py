@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 
 from sqlalchemy import text
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import Delivery, Exchange, Pause, Queue, Reject, Retry, RetryLater, Service
-from mqkit.store import Store, Transaction
+from mqkit.store import Store, SyncTransaction, Transaction
 from tests.simulation.history import History, Run
 from tests.simulation.simulated.broker import EVENTS
 from tests.simulation.workload import saga
@@ -36,7 +38,7 @@ def service(plan: Plan, history: History, store: Store | None, number: int = 0) 
 def _plain(made: Service, plan: Plan, history: History) -> None:
     @made.handler(Queue("plain"), concurrency=plan.concurrency, timeout=TIMEOUT)
     async def plain(work: Work, delivery: Delivery) -> None:
-        run = history.begin(work.name, delivery.attempt)
+        run = history.begin(work.name, delivery)
         await act(work, delivery.attempt, run, history)
         history.end(run, "done")
 
@@ -46,7 +48,7 @@ def _ordered(made: Service, plan: Plan, history: History) -> None:
 
     @made.handler(queue, concurrency=plan.concurrency, timeout=TIMEOUT, order_by="key")
     async def ordered(work: Work, delivery: Delivery) -> None:
-        run = history.begin(work.name, delivery.attempt, key=work.key)
+        run = history.begin(work.name, delivery, key=work.key)
         await act(work, delivery.attempt, run, history)
         history.end(run, "done")
 
@@ -54,7 +56,7 @@ def _ordered(made: Service, plan: Plan, history: History) -> None:
 def _request(made: Service, plan: Plan, history: History) -> None:
     @made.handler(Queue("request"), concurrency=plan.concurrency, timeout=TIMEOUT)
     async def request(work: Work, delivery: Delivery) -> str:
-        run = history.begin(work.name, delivery.attempt)
+        run = history.begin(work.name, delivery)
         await act(work, delivery.attempt, run, history)
         history.end(run, "done")
         return reply_to(work.name)
@@ -68,11 +70,36 @@ def _stored(made: Service, plan: Plan, history: History) -> None:
 
     @made.handler(queue, concurrency=plan.concurrency, timeout=TIMEOUT, share_commits=plan.shares)
     async def stored(work: Work, delivery: Delivery, transaction: Transaction) -> None:
-        run = history.begin(work.name, delivery.attempt)
-        event = await transaction.publish("", EVENTS, work, key=str(work.key))
-        row = {"name": work.name, "key": work.key, "event": event}
-        await transaction.execute(INSERT, row)
-        await act(work, delivery.attempt, run, history)
+        run = history.begin(work.name, delivery)
+        with _ending(run, history):
+            event = await transaction.publish("", EVENTS, work, key=str(work.key))
+            row = {"name": work.name, "key": work.key, "event": event}
+            await transaction.execute(INSERT, row)
+            await act(work, delivery.attempt, run, history)
+
+
+def _stored_thread(made: Service, plan: Plan, history: History) -> None:
+    @made.handler(Queue("storedthread"), concurrency=plan.concurrency)
+    def stored_thread(work: Work, delivery: Delivery, transaction: SyncTransaction) -> None:
+        run = history.begin(work.name, delivery)
+        with _ending(run, history):
+            event = transaction.publish("", EVENTS, work, key=str(work.key))
+            row = {"name": work.name, "key": work.key, "event": event}
+            transaction.execute(INSERT, row)
+            if (error := _result(work, run, history)) is not None:
+                raise error
+
+
+@contextlib.contextmanager
+def _ending(run: Run, history: History) -> Iterator[None]:
+    """Note how the block ends, whatever ends it."""
+    try:
+        yield
+    except BaseException as error:
+        if run.ended is None:
+            history.end(run, type(error).__name__)
+        raise
+    if run.ended is None:
         history.end(run, "done")
 
 
@@ -83,13 +110,14 @@ def _stored_batch(made: Service, plan: Plan, history: History) -> None:
     ) -> list[Exception | None]:
         results: list[Exception | None] = []
         for work, delivery in zip(works, deliveries, strict=True):
-            run = history.begin(work.name, delivery.attempt)
+            run = history.begin(work.name, delivery)
             result = _result(work, run, history)
             results.append(result)
             if result is None:
-                event = await transaction.publish("", EVENTS, work, key=str(work.key))
-                row = {"name": work.name, "key": work.key, "event": event}
-                await transaction.execute(INSERT, row)
+                with _ending(run, history):
+                    event = await transaction.publish("", EVENTS, work, key=str(work.key))
+                    row = {"name": work.name, "key": work.key, "event": event}
+                    await transaction.execute(INSERT, row)
         return results
 
 
@@ -100,17 +128,17 @@ def _twins(made: Service, plan: Plan, history: History) -> None:
     @made.handler(Queue(name), bind=[TWINS_EXCHANGE.key()], share_commits=plan.shares)
     async def twin(work: Work, delivery: Delivery, transaction: Transaction) -> None:
         own = f"{work.name} of {name}"
-        run = history.begin(own, delivery.attempt)
-        event = await transaction.publish("", EVENTS, work, key=str(work.key))
-        await transaction.execute(INSERT, {"name": own, "key": work.key, "event": event})
-        await act(work, delivery.attempt, run, history)
-        history.end(run, "done")
+        run = history.begin(own, delivery)
+        with _ending(run, history):
+            event = await transaction.publish("", EVENTS, work, key=str(work.key))
+            await transaction.execute(INSERT, {"name": own, "key": work.key, "event": event})
+            await act(work, delivery.attempt, run, history)
 
 
 def _thread(made: Service, plan: Plan, history: History) -> None:
     @made.handler(Queue("thread"), concurrency=plan.concurrency)
     def thread(work: Work, delivery: Delivery) -> None:
-        run = history.begin(work.name, delivery.attempt)
+        run = history.begin(work.name, delivery)
         if (error := _result(work, run, history)) is not None:
             raise error
 
@@ -124,7 +152,7 @@ def _paused(made: Service, plan: Plan, history: History) -> None:
 
     @made.handler(Queue("paused"), concurrency=plan.concurrency, timeout=TIMEOUT, pause=pause)
     async def paused(work: Work, delivery: Delivery) -> None:
-        run = history.begin(work.name, delivery.attempt)
+        run = history.begin(work.name, delivery)
         if history.is_down:
             history.end(run, DependencyDownError.__name__)
             raise DependencyDownError
@@ -145,7 +173,7 @@ def _batch(made: Service, plan: Plan, history: History) -> None:
     @made.batch(Queue("batch"), size=3, within=0.4, concurrency=min(plan.concurrency, 2))
     async def batch(works: list[Work], deliveries: list[Delivery]) -> list[Exception | None]:
         runs = [
-            history.begin(work.name, delivery.attempt)
+            history.begin(work.name, delivery)
             for work, delivery in zip(works, deliveries, strict=True)
         ]
         try:
@@ -182,6 +210,7 @@ HANDLERS = {
     "saga": _saga,
     "stored": _stored,
     "storedbatch": _stored_batch,
+    "storedthread": _stored_thread,
 }
 
 

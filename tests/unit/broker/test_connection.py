@@ -213,6 +213,21 @@ async def test_a_closed_connection_gives_no_channels() -> None:
         await waiting
 
 
+async def test_nobody_waits_for_the_end_of_an_alarm_on_a_closed_connection() -> None:
+    """After close() the broker blocks nothing here, whatever the driver still tells."""
+    connection = Connection(
+        BrokerUrl.parse("amqp://h"), name="test", driver=cast("Driver", DyingDriver())
+    )
+    connection._set_blocked("low on memory")
+    waiting = asyncio.create_task(connection.unblocked())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await connection.close()
+    await asyncio.wait_for(waiting, 5)
+    connection._set_blocked("low on disk")
+    assert connection.blocked is None
+
+
 @pytest.mark.usefixtures("no_waits")
 async def test_the_losses_of_a_services_connections_are_one_outage(
     caplog: pytest.LogCaptureFixture,

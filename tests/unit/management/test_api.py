@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,6 +68,25 @@ async def test_an_answer_that_is_none_is_an_error(status: int, body: bytes, word
     ):
         await ManagementApi(url, "/").ask("queues")
     assert "planted-secret" not in str(error.value)
+
+
+async def test_a_port_without_a_server_is_named_with_the_systems_word_alone() -> None:
+    """Neither Python's name of the error nor its number is in it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(ManagementError) as error:
+        await ManagementApi(f"http://u:planted-secret@127.0.0.1:{port}", "/").ask("queues")
+    said = f"http://127.0.0.1:{port} does not answer: {os.strerror(errno.ECONNREFUSED)}"
+    assert str(error.value) == said
+
+
+async def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be sent the password."""
+    with server(200, b"[]") as (proxy, asked), server(200, b"[]") as (url, _):
+        monkeypatch.setenv("http_proxy", proxy)
+        monkeypatch.delenv("no_proxy", raising=False)
+        assert await ManagementApi(url, "/").ask("queues") == []
+        assert asked == []
 
 
 async def test_a_redirect_is_not_followed() -> None:

@@ -23,9 +23,9 @@ def test_names_match_themselves_alone() -> None:
 def test_each_of_the_three_has_what_its_methods_ask_for() -> None:
     """Declare, bind and publish, consume."""
     found = permissions_of(service(Queue("q"), publishes=[Exchange("posted")]))
-    ladder = r"mqkit\.delay\.v1\..+"
-    assert set(found.configure) == {"payments", "posted", "q", r"q\.dead", ladder}
-    assert set(found.write) == {"posted", "q", ladder, r"amq\.default"}
+    ladder, states = r"mqkit\.delay\.v1\..+", r"mqkit\.states\.v1"
+    assert set(found.configure) == {"payments", "posted", "q", r"q\.dead", ladder, states}
+    assert set(found.write) == {"posted", "q", ladder, states, r"amq\.default"}
     assert set(found.read) == {"payments", "q", ladder}
     assert found.notes == ()
 

@@ -189,6 +189,14 @@ def test_a_message_is_due_by_its_delay_or_its_time(
     assert message.due == due
 
 
+def test_a_delay_is_kept_by_the_monotonic_clock_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time by the wall clock is not: it is meant."""
+    monkeypatch.setattr("mqkit.publishing.outgoing.monotonic", lambda: 1000.0)
+    for options, due_after in (({"delay": 90}, 1090.0), ({"at": NOON + timedelta(hours=2)}, None)):
+        message = to_message(Outgoing("x", "k", {}, **options), None, clock=lambda: NOON)
+        assert message.due_after == due_after
+
+
 def test_what_may_have_no_queue_is_published_later_if_that_is_said_to_be_right() -> None:
     """`mandatory=True` is for the one message, whatever its exchange says."""
     outgoing = Outgoing(Exchange("x", mandatory=False), "k", {}, delay=5, mandatory=True)

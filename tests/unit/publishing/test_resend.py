@@ -223,6 +223,19 @@ async def test_what_is_held_is_written_again_with_what_is_left_of_its_delay(worl
     ]
 
 
+@pytest.mark.parametrize("jump", [timedelta(hours=-1), timedelta(hours=1)])
+async def test_a_clock_that_is_set_changes_no_delay(world: World, jump: timedelta) -> None:
+    """What waits to be written is held for what is left of its delay on the monotonic clock."""
+    now = asyncio.get_running_loop().time()
+    message = Message("", "q", b"body", due=NOON + timedelta(seconds=60), due_after=now + 60)
+    world.now = NOON + jump
+    sending = asyncio.create_task(world.sender.send(message, 5))
+    channel, number = await world.write()
+    assert 550 < held(channel.published[number - 1]) <= 601
+    channel.confirm(number)
+    await sending
+
+
 async def test_a_part_of_the_ladder_that_is_gone_is_declared_again_once(world: World) -> None:
     """What the ladder returns is written again; returned twice, it is an error of the message."""
     sending = world.send(delay=60)

@@ -98,3 +98,21 @@ async def test_each_of_a_line_has_its_own_deadline(monkeypatch: pytest.MonkeyPat
     assert await first == "late"
     assert not second.done()
     second.set_result("known")
+
+
+async def test_what_is_closed_leaves_no_timer() -> None:
+    """Where all have a value, nothing is waited for; where one has none, it is late in its time."""
+    loop = asyncio.get_running_loop()
+    deadlines: Deadlines[str] = Deadlines("late")
+    done, open_ = loop.create_future(), loop.create_future()
+    deadlines.watch(done, 30)
+    deadlines.watch(open_, 0.02)
+    (timer,) = [each for seconds, each in deadlines._timers.items() if seconds == 30]
+    done.set_result("known")
+    deadlines.close()
+    assert timer.cancelled()
+    assert await open_ == "late"
+    again = loop.create_future()
+    deadlines.watch(again, 0.02)
+    assert await again == "late"
+    assert not deadlines._timers

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -280,6 +281,22 @@ async def test_what_waits_is_listed_and_is_due_once_the_clock_is_moved(database:
         store.advance(retry_wait(0))
         await eventually(lambda: broker.confirmed == ["b1", "a1", "a2"])
         await eventually(lambda: are([]))
+
+
+async def test_what_waits_and_what_is_dead_are_listed_a_page_at_a_time(database: str) -> None:
+    """In the order in which they were written, with the time of that"""
+    clock = Jumping()
+    async with Store(database, relay=False, clock=clock) as store:
+        await publish(store, "d1", "d2")
+        async with store.transaction() as transaction:
+            await transaction.execute(update(table).values(shard=-1, error="no exchange"))
+        clock.jump(seconds=30)
+        await publish(store, "w1", "w2", "w3")
+        some = await store.unpublished(limit=2, offset=1)
+        assert [each.message_id for each in some] == ["w2", "w3"]
+        assert {each.written_at for each in some} == {NOW + timedelta(seconds=30)}
+        (dead,) = await store.unpublished(dead=True, offset=1)
+        assert (dead.message_id, dead.error, dead.written_at) == ("d2", "no exchange", NOW)
 
 
 async def test_a_cause_of_refusals_is_one_line_a_minute(

@@ -165,6 +165,7 @@ async def test_sagas_are_listed_by_name_and_status(database: str) -> None:
             await insert(store, replace(ROW, id=f"o-{n}", updated_at=moment))
         await insert(store, replace(ROW, name="refund", status="completed"))
         assert [row.id for row in await store.sagas(limit=2)] == ["o-2", "o-1"]
+        assert [row.id for row in await store.sagas(limit=2, offset=1)] == ["o-1", "o-0"]
         assert [row.name for row in await store.sagas(name="refund")] == ["refund"]
         assert [row.name for row in await store.sagas(status="completed")] == ["refund"]
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Select,
     Table,
     TableValuedAlias,
+    and_,
     bindparam,
     func,
     literal,
@@ -47,7 +48,7 @@ from mqkit.store.database.postgresql.statements import (
 )
 from mqkit.store.database.saga_statements import PostgresSagas, SagaStatements
 from mqkit.store.database.watch import watch_of
-from mqkit.store.schema import consumer_hash, id_hash, inbox
+from mqkit.store.schema import consumer_hash, id_hash, inbox, states
 
 
 def _of_shard(statement: Select[Any], table: Table, each: TableValuedAlias) -> Select[Any]:
@@ -192,6 +193,15 @@ class Postgres:
         hashed = consumer_hash(literal(handler), literal(queue))
         is_hashed = consumer_hash(inbox.c.handler, inbox.c.queue) == hashed
         return mine & is_hashed & (inbox.c.handler == handler) & (inbox.c.queue == queue)
+
+    def of_states(self) -> ColumnElement[bool]:
+        names = ("message_id", "handler", "queue")
+        return and_(
+            id_hash(inbox.c.message_id) == id_hash(states.c.message_id),
+            consumer_hash(inbox.c.handler, inbox.c.queue)
+            == consumer_hash(states.c.handler, states.c.queue),
+            *(inbox.c[name] == states.c[name] for name in names),
+        )
 
     async def insert_inbox(
         self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Integer,
     Select,
     Table,
+    and_,
     bindparam,
     delete,
     func,
@@ -37,7 +38,7 @@ from mqkit.store.database.saga_statements import SagaStatements, SqliteSagas
 from mqkit.store.database.sqlite.driver import SqliteSender
 from mqkit.store.database.sqlite.thread import SqliteConnection
 from mqkit.store.database.watch import watch_of
-from mqkit.store.schema import inbox, outbox
+from mqkit.store.schema import inbox, outbox, states
 from mqkit.system.machine import FileLock, file_lock
 
 T = TypeVar("T")
@@ -218,6 +219,10 @@ class Sqlite:
             return mine
         handler, queue = consumer
         return mine & (inbox.c.handler == handler) & (inbox.c.queue == queue)
+
+    def of_states(self) -> ColumnElement[bool]:
+        names = ("message_id", "handler", "queue")
+        return and_(*(inbox.c[name] == states.c[name] for name in names))
 
     def many_of_inbox(
         self, message_ids: Sequence[str], consumer: tuple[str, str]

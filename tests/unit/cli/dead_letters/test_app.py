@@ -38,6 +38,8 @@ NOBODY = "amqp://127.0.0.1:1/?connect_timeout=1"
         (["replay", "q", "--all", "--why", "x", "--rate", "nan"], "--rate"),
         (["replay", "q", "--all", "--why", "x", "--stop-at", "2"], "stop_at is a share"),
         (["replay", "q", "--all", "--why", "x", "--at-least", "0"], "--at-least"),
+        (["replay", "q", "--all", "--why", "x", "--rate", "0"], "messages a second"),
+        (["replay", "q", "--all", "--why", "x", "--rate", "nan"], "messages a second"),
         (["replay", "q", "--all", "--why", "x", "--watch", "inf"], "--watch"),
         (["archive", "q", "--all"], "--why"),
         (["archive", "q", "--why", "x"], "which of them?"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pydantic import TypeAdapter
 
 from mqkit import Delivery
-from mqkit.cli.supervisor.totals import Settled, Tally, Totals
+from mqkit.cli.supervisor.totals import Settled, Totals, totals_of
 from mqkit.message import Message
+from mqkit.observability.states.tally import Tally
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue, RetryAfter
 
 ERROR = RuntimeError("on purpose")
@@ -28,8 +29,10 @@ def test_each_outcome_is_counted_by_handler() -> None:
             tally.settled("post", Delivery(queue="orders"), outcome)
     tally.settled("pay_back", Delivery(queue="refunds"), Ack())
     tally.settled("other", Delivery(queue="orders"), Lost())
-    tally.confirmed(Message("", "k", b""))
-    assert tally.totals(in_flight=7) == Totals(
+    tally.publish_ended(Message("", "k", b""), 0.1, None)
+    tally.publish_ended(Message("", "k", b""), 0.1, ERROR)
+    tally.held("held", Delivery(queue="orders"), RetryAfter(1.0, ERROR))
+    assert totals_of(tally, in_flight=7) == Totals(
         {"post": Settled(1, 2, 3, 4, 5), "pay_back": Settled(acked=1), "other": Settled(lost=1)},
         published=1,
         in_flight=7,

@@ -215,6 +215,25 @@ async def test_two_messages_of_one_id_are_run_one_after_the_other() -> None:
     assert runs == [[1, 2], [4]]
 
 
+async def test_a_message_whose_time_ends_while_it_waits_for_its_batch_is_not_handled() -> None:
+    """It is dead as one whose time was over when it came; the others of the batch are handled."""
+    runs: list[list[int]] = []
+    service = Service("s", retry=Retry.never())
+
+    @service.batch(Queue("q"), size=9, within=0.1)
+    async def post(orders: list[Order]) -> None:
+        runs.append([each.number for each in orders])
+
+    short, long, endless = (message(name, n) for n, name in enumerate("abc"))
+    now = asyncio.get_running_loop().time()
+    short.expires, long.expires = now + 0.05, now + 60
+    dead, *others = await outcomes(service, short, long, endless)
+    assert isinstance(dead, DeadLetter)
+    assert dead.reason is DeathReason.EXPIRED
+    assert others == [Ack(None), Ack(None)]
+    assert runs == [[1, 2]]
+
+
 async def test_a_message_without_id_leaves_its_batch_alone() -> None:
     """It could not be known again, so it is not run."""
     service = with_store(FakeStore())

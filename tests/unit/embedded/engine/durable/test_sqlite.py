@@ -276,6 +276,23 @@ def test_expiry_is_a_time_of_day(broker: Broker, after: float, left: list[bytes]
     assert bodies(broker, "q") == [b"never"]
 
 
+@pytest.mark.parametrize(
+    ("properties", "arguments"), [({"expiration": "5000"}, {}), ({}, {"x-message-ttl": 5000})]
+)
+def test_no_message_stays_longer_than_its_time_where_the_clock_went_back(
+    broker: Broker, properties: dict[str, Any], arguments: dict[str, int]
+) -> None:
+    """A broker that comes up with an earlier time of day holds it for its whole TTL, and no more"""
+    client = broker.client()
+    declare(client, "q", **arguments)
+    client.send_bytes(publish("", "q", b"m", delivery_mode=2, **properties))
+    broker.restart(after=-3600)
+    broker.node.advance(4.9)
+    assert bodies(broker, "q") == [b"m"]
+    broker.node.advance(0.2)
+    assert bodies(broker, "q") == []
+
+
 def test_virtual_hosts(broker: Broker) -> None:
     """A virtual host that was added is there again, one that was deleted is not, nor its queues."""
     broker.node.add_vhost("tests")

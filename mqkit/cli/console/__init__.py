@@ -1,0 +1,1 @@
+"""`mqkit console`: serves the web console."""

@@ -1,0 +1,1 @@
+"""Decides who may see and do what: the token, sessions, and a guard before every page."""

@@ -1,0 +1,1 @@
+"""Makes pages: templates in which everything is text, and secrets are masked."""

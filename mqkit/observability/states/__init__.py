@@ -1,0 +1,1 @@
+"""Publishes how each process of a service is, and collects what all of them say."""

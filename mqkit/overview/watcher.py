@@ -1,0 +1,195 @@
+"""Watches a whole system: what its processes say, and what is in the broker's queues."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Self
+
+from mqkit import drivers
+from mqkit.broker.connection import Connection
+from mqkit.broker.declare import CONNECTION_FORCED
+from mqkit.checks import checked
+from mqkit.checks.checked import Seconds
+from mqkit.clock import Clock, utc_now
+from mqkit.drivers.base import Driver
+from mqkit.errors import ChannelClosedError, ConnectError, ManagementError
+from mqkit.logging.error_reports import log_error
+from mqkit.management.api import ManagementApi
+from mqkit.observability.states.collecting import Collector
+from mqkit.overview.joining import Known, services_of
+from mqkit.overview.passive import PassiveListing
+from mqkit.overview.queues import Listed, listed_by_management, names_of, views_of
+from mqkit.overview.rates import History
+from mqkit.overview.values import Overview, ServiceView
+from mqkit.settings import BrokerUrl
+
+logger = logging.getLogger(__name__)
+
+NAME = "mqkit.watcher"
+"""What its connection is called in the broker's list."""
+
+EVERY = 2.0
+"""Seconds between two looks, as between two words of a process."""
+
+CONNECT_DEADLINE = 10.0
+"""Seconds in which the first connection must be there."""
+
+
+class Watcher:
+    """Keeps an `Overview` of all services on a broker, which may be looked at as often as needed.
+
+        async with Watcher("amqp://user:password@host/vhost") as watcher:
+            watcher.overview()
+
+    It changes nothing: it has an exclusive queue of its own, to which processes' states come
+    (`mqkit run` publishes them, and a `Runtime` with `states=True`). A lost connection is opened
+    again; meanwhile the overview is as it was, and names the problem.
+
+    :param url: the broker, as `BrokerUrl.parse` takes it
+    :param management: the URL of the broker's management API; without it the queues of services are
+        asked for by AMQP, and there are no rates of queues
+    :param every: seconds between two looks
+    :param driver: 'pika' or 'aio-pika', or what `mqkit.drivers.named` returns
+    :raises ConfigurationError: a URL is malformed, or an option cannot be what it was given
+    """
+
+    def __init__(
+        self,
+        url: str | BrokerUrl,
+        management: str | None = None,
+        *,
+        every: Seconds = EVERY,
+        connect_deadline: Seconds = CONNECT_DEADLINE,
+        driver: Driver | str | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        to = url if isinstance(url, BrokerUrl) else BrokerUrl.parse(url)
+        self._every = checked.seconds(every, "Watcher(every=...)", over=0)
+        option = "Watcher(connect_deadline=...)"
+        self._deadline = checked.seconds(connect_deadline, option, over=0)
+        self._clock = clock
+        self._where = ", ".join(map(str, to.hosts))
+        self._connection = Connection(to, name=NAME, driver=drivers.given(driver, "Watcher"))
+        self._api = None if management is None else ManagementApi(management, to.vhost)
+        self._history = History()
+        self._collector = Collector(self._connection, on_state=self._history.add, clock=clock)
+        self._passive = PassiveListing(self._connection)
+        self._looking = asyncio.Lock()
+        self._listed: list[Listed] = []
+        self._problems: dict[str, str] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._overview = Overview(clock(), "", (), (), ())
+
+    def overview(self) -> Overview:
+        """Return how the system was at the last look; that costs nothing."""
+        return self._overview
+
+    @property
+    def where(self) -> str:
+        """The broker's hosts, without the password."""
+        return self._where
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to the broker now."""
+        return self._connection.is_up
+
+    async def look(self) -> Overview:
+        """Look now, beside the looks that are taken by themselves, and return what was seen."""
+        async with self._looking:
+            return await self._look()
+
+    async def _look(self) -> Overview:
+        heard = self._collector.heard()
+        known = [
+            Known(said, each.seen_at, is_silent=self._collector.is_silent(each))
+            for each in heard
+            if (said := tuple(self._history.of(each.state.id)))
+        ]
+        self._history.keep_only([each.state.id for each in heard])
+        services = services_of(known)
+        await self._look_at_queues(services)
+        queues = views_of(self._listed, services)
+        server = self._connection.server if self._connection.generation else ""
+        self._overview = Overview(self._clock(), server, self._told(), services, queues)
+        return self._overview
+
+    async def __aenter__(self) -> Self:
+        """Connect, and begin to watch.
+
+        :raises AuthenticationError: the broker refused the user name and password
+        :raises VirtualHostError: the broker refused the virtual host
+        :raises ConnectError: there was no connection within the deadline
+        """
+        try:
+            await self._connection.open(self._deadline)
+        except BaseException:
+            await self._connection.close()
+            raise
+        self._tasks = [
+            asyncio.create_task(self._collector.run(), name="mqkit collector"),
+            asyncio.create_task(self._run(), name="mqkit watcher"),
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._connection.close()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001 - it looks again, whatever it is
+                self._note("defect", "the overview could not be made: see the log", error)
+            else:
+                self._problems.pop("defect", None)
+            await asyncio.sleep(self._every)
+
+    async def _look_at_queues(self, services: tuple[ServiceView, ...]) -> None:
+        if self._api is not None:
+            api = self._api
+            await self._list("management", lambda: listed_by_management(api))
+        elif self._connection.is_up:
+            await self._list("queues", lambda: self._passive.look(names_of(services)))
+
+    async def _list(self, kind: str, look: Callable[[], Awaitable[list[Listed]]]) -> None:
+        try:
+            self._listed = await look()
+        except ManagementError as error:
+            self._note(kind, f"management API: {error}; the queues are as they were before")
+        except (ChannelClosedError, ConnectError) as error:
+            if not isinstance(error, ChannelClosedError) or error.code not in (
+                0,
+                CONNECTION_FORCED,
+            ):
+                self._note(kind, f"the queues cannot be seen: {error}")
+        else:
+            self._problems.pop(kind, None)
+
+    def _note(self, kind: str, problem: str, error: Exception | None = None) -> None:
+        if self._problems.get(kind) != problem:
+            if error is None:
+                logger.warning("%s", problem)
+            else:
+                log_error(logger, logging.ERROR, "the overview could not be made", error=error)
+        self._problems[kind] = problem
+
+    def _told(self) -> tuple[str, ...]:
+        found = []
+        if not self._connection.is_up:
+            why = self._connection.problem
+            reason = f": {why}" if why else ""
+            found.append(f"not connected to the broker: connecting again{reason}")
+        elif self._collector.problem:
+            found.append(f"states of processes cannot be read: {self._collector.problem}")
+        found += self._problems.values()
+        if self._api is None:
+            found.append("no management API: rates and unacked messages of queues are not known")
+        if ignored := self._collector.ignored:
+            found.append(f"{ignored} messages came as states that are none: see the log")
+        return tuple(found)

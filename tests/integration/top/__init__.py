@@ -1,0 +1,1 @@
+"""`mqkit top` and what it is made of, on brokers."""
