@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +32,24 @@ def axe(folder: Path) -> Path:
     """
     script = folder / "node_modules" / "axe-core" / "axe.min.js"
     lock = "package-lock.json"
-    is_there = script.is_file() and _same(LOCKED / lock, folder / lock)
-    if not is_there:
-        npm = shutil.which("npm")
-        if npm is None:
-            raise NoAxeError("axe-core is an npm package: install Node.js and npm for this test")
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", lock):
-            shutil.copy(LOCKED / name, folder)
+    if script.is_file() and _same(LOCKED / lock, folder / lock):
+        return script
+    npm = shutil.which("npm")
+    if npm is None:
+        raise NoAxeError("axe-core is an npm package: install Node.js and npm for this test")
+    folder.mkdir(parents=True, exist_ok=True)
+    # Elsewhere, and then put there: other test processes may do the same now.
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        fresh = Path(name)
+        for each in ("package.json", lock):
+            shutil.copy(LOCKED / each, fresh)
         command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=fresh, capture_output=True, text=True, check=False)
         if done.returncode:
-            (folder / lock).unlink()
             raise NoAxeError(f"npm cannot install axe-core:\n{done.stderr[-2000:]}")
+        script.parent.mkdir(parents=True, exist_ok=True)
+        (fresh / "node_modules" / "axe-core" / script.name).replace(script)
+        (fresh / lock).replace(folder / lock)
     return script
 
 
