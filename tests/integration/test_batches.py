@@ -134,3 +134,24 @@ async def test_a_stop_handles_what_has_come_at_once(broker: Broker, name: str) -
         assert sorted(handled) == list(range(7))
         assert await client.messages(queue.name) == 0
         assert runtime.abandoned == 0
+
+
+async def test_what_expires_while_its_batch_fills_is_dead_and_not_handled(
+    broker: Broker, name: str
+) -> None:
+    """The time of a message goes on while it waits for others; those are handled without it."""
+    runs: list[list[int]] = []
+    queue = Queue(f"{name}.q")
+    service = Service(name, retry=Retry.never())
+
+    @service.batch(queue, size=9, within=2.5)
+    async def score(scores: list[Score]) -> None:
+        runs.append([each.number for each in scores])
+
+    async with connected(broker.url) as client, Runtime(service, BrokerUrl.parse(broker.url)):
+        await client.publisher.publish("", queue.name, Score(number=1), expiration=1.0)
+        await client.publisher.publish("", queue.name, Score(number=2))
+        dead = await client.take(queue.dead_queue)
+        await eventually(lambda: bool(runs))
+    assert dead.properties.headers["mqkit-reason"] == "expired"
+    assert runs == [[2]]

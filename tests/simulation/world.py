@@ -66,6 +66,9 @@ class World:
         self.publisher = PublisherHost(self, plan.sends)
         hosts = [self.broker.host, *(each.host for each in self.services)]
         self.clocks.drift = dict(zip(hosts, plan.drift, strict=False))
+        if plan.drift and self.disk is not None:
+            # They have a file in common, and so are on one host.
+            self.clocks.drift |= dict.fromkeys(hosts[1:], plan.drift[1])
         self.began = START
         self.context = contextvars.copy_context()
         self.active = 0
