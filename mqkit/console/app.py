@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -124,9 +125,22 @@ async def _failed(request: Request, error: Exception) -> Response:
 async def _http_failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     title = "There is no such page" if error.status_code == 404 else "Not done"  # noqa: PLR2004
-    answer = page(request, "problem.html", title=title, status=error.status_code, why=error.detail)
+    why = WORDS.get(error.status_code, error.detail) if _is_plain(error) else error.detail
+    answer = page(request, "problem.html", title=title, status=error.status_code, why=why)
     answer.headers.update(error.headers or {})
     return answer
+
+
+WORDS = {
+    404: "This address leads to no page of the console.",
+    405: "This address takes no such request: a page is loaded by GET, and a form sent by POST.",
+}
+"""What a page says where a status is all that is known."""
+
+
+def _is_plain(error: HTTPException) -> bool:
+    """Whether an error says no more than its status does."""
+    return error.detail == HTTPStatus(error.status_code).phrase
 
 
 __all__ = ["create_app"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from starlette.requests import Request
@@ -9,6 +10,7 @@ from starlette.responses import Response
 
 from mqkit.console.access.sessions import Session, Sessions
 from mqkit.console.access.tokens import Door
+from mqkit.console.letters.looks import Looks
 from mqkit.console.letters.work import LetterWork
 from mqkit.console.rendering.templates import Templates
 from mqkit.console.settings import ConsoleSettings
@@ -41,6 +43,8 @@ class Desk:
         self.door = Door(settings.token)
         self.stores = stores_of(settings.stores)
         self.letters = LetterWork(settings, self.masker, self.stores)
+        self.looks = Looks()
+        """What pages have asked for that takes long, apart from dead letters."""
         self.templates = Templates(self.masker, pages=PAGES, common=self._common)
 
     def overview(self) -> Overview:
@@ -49,10 +53,10 @@ class Desk:
 
     async def close(self) -> None:
         """Stop what is under way, and close the stores."""
-        try:
-            await self.letters.close()
-        finally:
-            await close_all(self.stores)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(close_all, self.stores)
+            stack.push_async_callback(self.looks.close)
+            stack.push_async_callback(self.letters.close)
 
     def _common(self) -> dict[str, Any]:
         return {"overview": self.overview(), "allow_changes": self.settings.allow_changes}

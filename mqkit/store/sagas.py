@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, delete, func, select, tuple_
+from sqlalchemy import and_, bindparam, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.clock import Clock
@@ -24,6 +24,8 @@ PURGE_BATCH = 200
 """Sagas that one transaction of the purge deletes, each with its history."""
 
 _ROW = tuple(sagas.c[name] for name in SagaRow.__slots__)
+_KEY = (sagas.c.name, sagas.c.id)
+_LAST_FIRST = (sagas.c.updated_at.desc(), *_KEY)
 _ENTRY = tuple(saga_history.c[name] for name in SagaEntry.__slots__)
 
 
@@ -142,12 +144,15 @@ async def saga_list(
     :raises StoreUnavailableError: the database is away
     """
     database.check_sagas()
-    query = select(*_ROW).order_by(sagas.c.updated_at.desc(), sagas.c.name, sagas.c.id)
+    query = select(*_ROW).order_by(*_LAST_FIRST)
     if name is not None:
         query = query.where(sagas.c.name == writable(name))
     if status is not None:
         query = query.where(sagas.c.status == status)
-    query = query.limit(limit).offset(offset)
+    # Their keys are sorted alone: with their states it takes several times as long.
+    some = query.with_only_columns(*_KEY).limit(limit).offset(offset).subquery()
+    is_one = and_(*(column == some.c[column.name] for column in _KEY))
+    query = select(*_ROW).join(some, is_one).order_by(*_LAST_FIRST)
     async with database.reading() as connection:
         return [SagaRow(*row) for row in await connection.execute(query)]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -106,13 +106,19 @@ class StateRecorder:
         """Note that a message was received, or is being processed."""
         self._note(handler, delivery, Note(self._turn, state, delivery.attempt, self._clock()))
 
-    def settled(
-        self, handler: str, delivery: Delivery, outcome: Outcome, *, in_inbox: bool
+    def settled_together(
+        self, handler: str, settled: Iterable[tuple[Delivery, Outcome]], *, in_inbox: bool
     ) -> None:
-        """Note the outcome of a delivery; `in_inbox` says that the inbox tells of a success."""
-        if in_inbox and isinstance(outcome, Ack):
-            self._notes.pop((handler, delivery.queue, delivery.properties.message_id or ""), None)
-            return
+        """Note the outcomes of deliveries; `in_inbox` says that the inbox tells of a success."""
+        notes = self._notes
+        for delivery, outcome in settled:
+            if in_inbox and isinstance(outcome, Ack):  # nearly all: nothing is left to be told
+                notes.pop((handler, delivery.queue, delivery.properties.message_id or ""), None)
+            else:
+                self.settled(handler, delivery, outcome)
+
+    def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
+        """Note the outcome of a delivery."""
         turn, now, attempt = self._turn, self._clock(), delivery.attempt
         match outcome:
             case Ack(result):

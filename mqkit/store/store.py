@@ -297,17 +297,21 @@ class Store(Reader, Observer):
 
     def received(self, handler: str, delivery: Delivery) -> None:
         """Note that a message was received."""
-        self._open().recorder.begun(handler, delivery, State.RECEIVED)
+        # Its runtime is on its loop, and to look at that again would cost each message more.
+        (self._opened or self._open()).recorder.begun(handler, delivery, State.RECEIVED)
 
     def started(self, handler: str, delivery: Delivery) -> None:
         """Note that its handler runs."""
-        self._open().recorder.begun(handler, delivery, State.PROCESSING)
+        (self._opened or self._open()).recorder.begun(handler, delivery, State.PROCESSING)
 
     def settled(self, handler: str, delivery: Delivery, outcome: Outcome) -> None:
         """Note what became of it."""
+        self.settled_together(handler, ((delivery, outcome),))
+
+    def settled_together(self, handler: str, settled: Sequence[tuple[Delivery, Outcome]]) -> None:
+        """Note what became of messages that were settled together."""
         opened = self._open()
-        in_inbox = handler in opened.with_inbox
-        opened.recorder.settled(handler, delivery, outcome, in_inbox=in_inbox)
+        opened.recorder.settled_together(handler, settled, in_inbox=handler in opened.with_inbox)
 
     def advance(self, seconds: float) -> None:
         """Move the store's clock, for tests; what the outbox holds back until then is due at once.

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.console --url amqp://... [--management http://...] [--rounds 60]
 
 Starts `mqkit console` over a broker with 500 queues, on which 50 simulated processes say how they
-are every two seconds, and a queue with 10,000 dead letters. Then it loads each page again and
+are every two seconds, a queue with 10,000 dead letters, and a store (a file of SQLite) with as many
+sagas, failed messages and messages that are not published. Then it loads each page again and
 again over HTTP, as a browser does, one after the other, and prints how long the answers took.
 Looking through the dead letters itself takes seconds: what a page says meanwhile is measured, too.
 
@@ -20,12 +21,14 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 
 import httpx
 
 from mqkit.topology import Queue, dead_letter_queue
+from tests.console.filled_store import fill_store
 from tests.forked import Command
 from tests.integration.dead_letters.support import fill
 from tests.simulated_states import simulated
@@ -46,7 +49,12 @@ PAGES = (
     "/processes",
     "/dead-letters",
     "/message",
+    "/message?page=90",
+    "/message?id=message-77",
     "/sagas",
+    "/sagas?name=payment&status=compensating",
+    "/sagas?page=90",
+    "/sagas/saga?name=payment&id=order-77",
     "/outbox",
     "/topology",
 )
@@ -75,11 +83,9 @@ class Page:
         return sorted(self.seconds)[max(-(-len(self.seconds) * 95 // 100) - 1, 0)]
 
     def __str__(self) -> str:
-        median, most = statistics.median(self.seconds), max(self.seconds)
-        return (
-            f"{self.path[:58]:58} {median * 1e3:7.1f} {self.p95 * 1e3:7.1f} {most * 1e3:7.1f} "
-            f"{self.size / 1e3:6.0f}"
-        )
+        figures = (self.seconds[0], statistics.median(self.seconds), self.p95, max(self.seconds))
+        told = " ".join(f"{each * 1e3:7.1f}" for each in figures)
+        return f"{self.path[:58]:58} {told} {self.size / 1e3:6.0f}"
 
 
 def measured(http: httpx.Client, rounds: int) -> list[Page]:
@@ -110,15 +116,19 @@ async def measure(url: str, management: str | None, letters: int, rounds: int) -
         await fill(client, QUEUE, bodies, "card 4111111111111111")
         async with simulated(url, processes=50, queues=500, declare=True):
             try:
-                return await _with_console(url, management, rounds)
+                with tempfile.TemporaryDirectory() as folder:
+                    store = f"sqlite:///{folder}/store.sqlite"
+                    await fill_store(store, letters)
+                    return await _with_console(url, management, store, rounds)
             finally:
                 async with client.channel() as channel:
                     for name in (QUEUE, dead_letter_queue(Queue(QUEUE)).name):
                         await channel.delete_queue(name)
 
 
-async def _with_console(url: str, management: str | None, rounds: int) -> list[Page]:
-    options = () if management is None else ("--management", management)
+async def _with_console(url: str, management: str | None, store: str, rounds: int) -> list[Page]:
+    options: tuple[str, ...] = ("--store", store)
+    options += () if management is None else ("--management", management)
     process = Command(
         ["console", "--listen", "0", "--url", url, *options], os.environ, stdout=subprocess.PIPE
     )
@@ -138,7 +148,7 @@ async def _with_console(url: str, management: str | None, rounds: int) -> list[P
             return await asyncio.to_thread(measured, http, rounds)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def main() -> int:
@@ -151,7 +161,8 @@ def main() -> int:
     given = parser.parse_args()
     pages = asyncio.run(measure(given.url, given.management, given.letters, given.rounds))
     load = os.getloadavg()[0]
-    head = f"{'page':58} {'median':>7} {'p95':>7} {'most':>7} {'kB':>6}  (ms; load {load:.1f})"
+    columns = " ".join(f"{each:>7}" for each in ("first", "median", "p95", "most"))
+    head = f"{'page':58} {columns} {'kB':>6}  (ms; load {load:.1f})"
     sys.stdout.write("\n".join([head, *map(str, pages), ""]))
     return 0 if all(each.p95 < LIMIT for each in pages) else 1
 

@@ -98,7 +98,7 @@ async def focused(page: Page) -> str:
     return str(
         await page.evaluate(
             "(e => e.getAttribute('aria-label') || e.labels?.[0]?.innerText || e.innerText "
-            "|| e.value || e.name || e.tagName)(document.activeElement).trim()"
+            "|| e.value || e.name || e.tagName)(document.activeElement).trim().slice(0, 200)"
         )
     )
 
@@ -115,7 +115,7 @@ async def tab_to(page: Page, name: str, *, most: int = 200) -> None:
         if seen[-1] == name:
             await _shows_focus(page)
             return
-    raise AssertionError(f"{name!r} cannot be reached by Tab: {seen}")
+    raise AssertionError(f"{name!r} cannot be reached by Tab: {list(dict.fromkeys(seen))}")
 
 
 async def _shows_focus(page: Page) -> None:

@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mqkit.console.access.addresses import own_path
 from mqkit.console.access.forms import Form, FormError, read_form
 from mqkit.console.access.sessions import Session, Sessions
 from mqkit.console.settings import ConsoleSettings
@@ -136,7 +137,7 @@ class Guard:
         if request.method == "POST":
             return PlainTextResponse("403: log in first; nothing was done.\n", 403)
         url = request.url
-        there = url.path + (f"?{url.query}" if url.query else "")
+        there = own_path(url.path + (f"?{url.query}" if url.query else ""))
         # Who follows a link from another site has the cookie, which is not sent along (SameSite).
         # A page of our own asks again, with it.
         if request.headers.get("sec-fetch-site") == "cross-site":

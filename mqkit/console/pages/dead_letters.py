@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from mqkit.console.access.addresses import own_path
 from mqkit.console.desk import desk_of, page
 from mqkit.console.letters.looks import Look
-from mqkit.console.pages.login import form_of, own_path
+from mqkit.console.pages.login import form_of
 from mqkit.console.rendering.paging import has, paged, searched
 from mqkit.console.rendering.templates import REFRESH
 from mqkit.console.rendering.text import moment_of

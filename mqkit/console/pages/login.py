@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from mqkit.console.access.addresses import own_path
 from mqkit.console.access.forms import Form
 from mqkit.console.access.guard import LOGIN
 from mqkit.console.desk import desk_of, lead_on, page, session_of
@@ -19,15 +20,6 @@ def form_of(request: Request) -> Form:
     form = request.state.form
     assert isinstance(form, Form)
     return form
-
-
-def own_path(there: str) -> str:
-    """Return a path of the console's own; the first page in the place of any other address."""
-    is_own = there.startswith("/") and not there.startswith(("//", "/\\")) and there.isprintable()
-    return there if is_own and len(there) < LONGEST_PATH else "/"
-
-
-LONGEST_PATH = 2_000
 
 
 async def show(request: Request) -> Response:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as Page
 
-from mqkit.clock import monotonic
 from mqkit.console.desk import desk_of
 from mqkit.console.rendering.paging import paged, searched
 from mqkit.console.rendering.pictures import page_with_pictures
-from mqkit.console.settings import ConsoleSettings
-from mqkit.errors import ConfigurationError, ManagementError
+from mqkit.errors import ConfigurationError
 from mqkit.logging.error_texts import error_text
 from mqkit.management import ManagementApi
 from mqkit.overview.picture import drawn
@@ -30,56 +26,35 @@ MOST_QUEUES = 40
 
 INSTEAD = "The bindings here are those that the services declare."
 
-KEPT = 10.0
-"""Seconds until bindings are asked for again: all of a virtual host can be many."""
+NO_MANAGEMENT = "which bindings the broker has: that takes its management API (--management)"
 
 
-@dataclass(slots=True)
-class Look:
-    """What the management API has said of bindings, asked for once at a time and kept a while."""
+async def routes_of(request: Request) -> tuple[Routes | None, str | None]:
+    """Return what is known of bindings, and what is not.
 
-    routes: Routes | None = None
-    problem: str | None = None
-    _until: float = 0.0
-    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    async def look(self, settings: ConsoleSettings) -> None:
-        """Ask, unless it was asked just now."""
-        if settings.management is None:
-            self.problem = (
-                "which bindings the broker has: that takes its management API (--management)"
-            )
-            return
-        async with self._asking:
-            if monotonic() < self._until:
-                return
-            api = ManagementApi(settings.management.get_secret_value(), settings.url.vhost)
-            try:
-                self.routes, self.problem = await look_at_routes(api), None
-            except ManagementError as error:
-                self.problem = error_text(error)
-            self._until = monotonic() + KEPT
-
-
-def look_of(request: Request) -> Look:
-    """Return what this console has seen of the bindings."""
-    state = request.app.state
-    if not hasattr(state, "topology"):
-        state.topology = Look()
-    look = state.topology
-    assert isinstance(look, Look)
-    return look
+    All of a virtual host can be many: they are asked for in the background, and kept a while.
+    """
+    desk = desk_of(request)
+    settings = desk.settings
+    if settings.management is None:
+        return None, NO_MANAGEMENT
+    api = ManagementApi(settings.management.get_secret_value(), settings.url.vhost)
+    look = await desk.looks.at(("routes",), lambda: look_at_routes(api))
+    if look.error is not None:
+        return look.found, error_text(look.error)
+    if look.found is None:
+        return None, "which bindings the broker has, yet: it is being asked; load this page again"
+    return look.found, None
 
 
 async def show(request: Request) -> Response:
     """Show the topology."""
     if searched(request, "view") == "declared" and desk_of(request).settings.services:
         return _show_declared(request)
-    desk, look = desk_of(request), look_of(request)
-    await look.look(desk.settings)
+    desk = desk_of(request)
+    routes, problem = await routes_of(request)
     overview = desk.overview()
     service = searched(request, "service")
-    routes, problem = look.routes, look.problem
     if routes is None and desk.settings.services:
         routes, problem = _declared(desk.settings.services), f"{problem}. {INSTEAD}"
     found = drawn(overview, routes, services=[service] if service else (), most=MOST_QUEUES)

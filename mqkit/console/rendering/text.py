@@ -109,7 +109,7 @@ def dated(moment: datetime | None, now: datetime) -> Markup:
     return Markup("{}, {}").format(stamp, when(moment, now))
 
 
-def link(path: str, **query: object) -> Markup:
+def link(path: str, /, **query: object) -> Markup:
     """Make the address of a page; names go into its query, quoted, whatever they have in them.
 
     What is None or empty is left out.

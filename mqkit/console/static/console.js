@@ -13,10 +13,16 @@
   let isPaused = sessionStorage.getItem(key) === "yes";
   let timer = 0;
 
-  // What has the focus, or is selected, must not be taken away.
+  // What is being typed or chosen, or is selected, must not be taken away.
+  const isChanged = (field) =>
+    field.type === "checkbox"
+      ? field.checked !== field.defaultChecked
+      : field.type !== "hidden" && field.value !== field.defaultValue;
   const isUsed = () => {
     const active = document.activeElement;
-    const isTyped = live.contains(active) && active.matches("input, textarea, select");
+    const isTyped =
+      (live.contains(active) && active.matches("input, textarea, select")) ||
+      [...live.querySelectorAll("input, textarea")].some(isChanged);
     const selection = document.getSelection();
     const isSelected = selection && !selection.isCollapsed && live.contains(selection.anchorNode);
     return isTyped || isSelected;
@@ -54,7 +60,9 @@
 
   const look = async () => {
     try {
-      if (!document.hidden && !isUsed()) {
+      if (isUsed()) {
+        said.textContent = "This page waits while something on it is typed or selected.";
+      } else if (!document.hidden) {
         const answer = await fetch(location.href, { redirect: "manual", credentials: "same-origin" });
         if (answer.type === "opaqueredirect") return location.reload(); // the session has ended
         if (answer.ok && !isPaused && !isUsed()) replace(await answer.text());

@@ -127,7 +127,7 @@ def _handler(
         runs=counted.runs,
         seconds=rounded(counted.seconds),
         in_flight=sum(each.in_flight for each in consumers),
-        pauses=max((each.pauses for each in consumers), default=0),
+        pauses=sum(each.pauses for each in consumers),
         consumers=dict(Counter(each.state.status.value for each in consumers)),
         because=_few(each.state.because for each in consumers if each.state.because),
         partitions=sum(each.is_partition for each in consumers),

@@ -281,7 +281,10 @@ class Database:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT + LOCK_TIMEOUT):
                 await connection.start()
-                await connection.run_sync(begin)
+                if self._is_sqlite:
+                    await connection.run_sync(begin)
+                else:  # sends nothing yet (`Dialect.begun` does), and needs no greenlet to wait in
+                    begin(connection.sync_connection)
         except BaseException as error:
             await self._let_go(connection)
             if isinstance(error, self._failures):

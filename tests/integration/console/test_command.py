@@ -19,7 +19,8 @@ import pytest
 from mqkit.testing.brokers.broker import Broker
 from mqkit.testing.brokers.probe import free_ports
 from tests.forked import Command, finished
-from tests.support import eventually
+from tests.integration.dead_letters.support import fill
+from tests.support import connected, eventually
 
 pytestmark = pytest.mark.in_turn
 
@@ -137,6 +138,35 @@ async def test_it_waits_for_a_broker_that_is_away(tmp_path: Path) -> None:
                 server.kill()
                 server.wait()
         assert one.end() == 0
+
+
+async def test_ctrl_c_in_a_replay_loses_nothing(broker: Broker, name: str, tmp_path: Path) -> None:
+    """It ends with 0 within seconds; what was replayed is in its queue, and the rest is dead."""
+    options = ("--url", broker.url, "--allow-changes")
+    async with connected(broker.url) as client:
+        await fill(client, name, [b"{}"] * 200)
+        async with console(tmp_path / "log", *options) as one:
+            with one.browser() as http:
+                page = http.get("/dead-letters").text
+                csrf = re.search(r'name="csrf" value="([^"]+)"', page)
+                assert csrf is not None
+                form = {"csrf": csrf[1], "queue": name, "all": "yes", "why": "x", "rate": "20"}
+                there = http.post("/dead-letters/replay", data=form).headers["location"]
+
+                def has_begun() -> bool:
+                    done = re.search(r"(\d+) replayed", http.get(there).text)
+                    return done is not None and int(done[1]) >= 3
+
+                await eventually(has_begun, what="the replay")
+            assert one.end() == 0
+            assert "Traceback" not in one.printed
+        replayed = await client.messages(name)
+
+        async def is_given_back() -> bool:
+            return await client.messages(f"{name}.dead") + replayed in (200, 201)
+
+        await eventually(is_given_back, what="the rest")
+        assert 3 <= replayed < 200
 
 
 def test_a_port_that_another_has_is_said() -> None:

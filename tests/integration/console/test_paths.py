@@ -67,6 +67,7 @@ async def test_the_same_with_the_keyboard_alone(shop: Shop, browser: Browser) ->
 
 async def enter(page: Page, name: str) -> None:
     """Go to a link or a button by Tab, and press Enter; returns once the next page is there."""
+    await page.locator("a, button").filter(has_text=name).first.wait_for()
     await tab_to(page, name)
     async with page.expect_navigation():
         await page.keyboard.press("Enter")

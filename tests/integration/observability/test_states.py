@@ -11,6 +11,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aio_pika
 import pytest
 from tenacity import stop_after_attempt, wait_fixed
 
@@ -127,6 +128,20 @@ async def test_a_service_is_seen_with_what_it_has_done(mqkit_vhost: str, name: s
             return service_of(await watcher.look(), name) is None
 
         await eventually(is_gone, 5)
+
+
+async def test_a_service_on_the_applications_own_connection_is_seen(
+    mqkit_vhost: str, name: str
+) -> None:
+    """That connection carries the states, too, and is left open at the end."""
+    async with (
+        await aio_pika.connect(mqkit_vhost) as connection,
+        Watcher(mqkit_vhost, every=0.2) as watcher,
+    ):
+        async with Runtime(ledger(name, connection=connection), states=True):
+            service = await seen(watcher, name)
+            assert not service.processes[0].is_silent
+        assert not connection.is_closed
 
 
 async def test_each_process_says_how_it_stops(mqkit_vhost: str, name: str) -> None:

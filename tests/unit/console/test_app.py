@@ -134,6 +134,7 @@ async def test_what_is_no_page_is_said_to_be_none() -> None:
         answer = await one.get("/nowhere")
     assert answer.status_code == 404
     assert "There is no such page" in answer.text
+    assert "leads to no page of the console" in answer.text
 
 
 async def test_pages_load_nothing_from_elsewhere() -> None:

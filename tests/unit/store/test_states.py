@@ -138,7 +138,7 @@ async def test_what_is_done_at_once_is_not_written(sqlite_database: str) -> None
         recorder.begun("h", delivery("slow"), State.RECEIVED)
         assert await recorder.flush_old()
         assert await rows_of(db) == []
-        recorder.settled("h", delivery("quick"), Ack(None), in_inbox=True)
+        recorder.settled_together("h", [(delivery("quick"), Ack(None))], in_inbox=True)
         recorder.begun("h", delivery("slow"), State.PROCESSING)
         recorder.begun("h", delivery("new"), State.RECEIVED)
         assert await recorder.flush_old()

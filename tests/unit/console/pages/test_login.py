@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mqkit.console.pages.login import own_path
+from mqkit.console.access.addresses import own_path
 from tests.unit.console.samples import ORIGIN, TOKEN, Browser, browser
 
 

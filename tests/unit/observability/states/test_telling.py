@@ -47,7 +47,7 @@ def test_its_phase_is_that_of_the_service() -> None:
 
 
 def test_consumers_of_one_handler_are_one() -> None:
-    """Their statuses are counted, their reasons told once, and its pauses are not added up."""
+    """Their statuses are counted, their reasons told once, their pauses added up as in metrics."""
     partitions = [
         consumer(
             Status.PAUSED if number else Status.CONSUMING,
@@ -65,7 +65,7 @@ def test_consumers_of_one_handler_are_one() -> None:
     (handler,) = told(reading(*partitions), tally).handlers
     assert handler.consumers == {"consuming": 1, "paused": 2}
     assert handler.because == ("DownError, 3 times",)
-    assert (handler.in_flight, handler.pauses, handler.partitions) == (1, 2, 3)
+    assert (handler.in_flight, handler.pauses, handler.partitions) == (1, 6, 3)
     assert handler.owned == {"q.0": 0.0, "q.1": 5.0}
     assert handler.acked == 1
 
