@@ -19,6 +19,9 @@ from tests.simulation.world import play
 CHUNK = 40
 """Seeds that a process plays between two reports."""
 
+ALONE = 8
+"""As `CHUNK`, where there is one process: it looks at the time no sooner."""
+
 COLLECTED = 20
 """Seeds that are played one by one between two collections of garbage."""
 
@@ -111,7 +114,8 @@ def campaign(
     def parts() -> Iterator[tuple[int, int]]:
         at = first
         while (end is None or at < end) and (until is None or time.monotonic() < until):
-            many = CHUNK if end is None else min(CHUNK, end - at)
+            chunk = ALONE if jobs == 1 else CHUNK
+            many = chunk if end is None else min(chunk, end - at)
             yield at, many
             at += many
 

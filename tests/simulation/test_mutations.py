@@ -7,7 +7,7 @@ from tests.simulation.mutations import ELSEWHERE, MENDED, NEEDS, OF_LAST_RESORT
 from tests.simulation.workload.plan import draw
 from tests.support import ROOT
 
-PLANS = 3000
+PLANS = 1000
 
 
 def test_each_edit_fits_the_code() -> None:
