@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import re
@@ -115,11 +116,7 @@ async def test_a_service_is_seen_with_what_it_has_done(mqkit_vhost: str, name: s
         assert handler.mean_seconds is not None
         assert service.published == {"confirmed": 6 + 2 + 3}
         (process,) = service.processes
-        assert (process.is_ready, process.is_silent, process.server) == (
-            True,
-            False,
-            overview.server,
-        )
+        assert (process.is_ready, process.server) == (True, overview.server)
         queues = {each.name: each for each in overview.queues}
         assert queues[f"{name}.q"].role is Role.WORK
         assert (queues[f"{name}.q.dead"].role, queues[f"{name}.q.dead"].ready) == (Role.DEAD, 3)
@@ -139,8 +136,7 @@ async def test_a_service_on_the_applications_own_connection_is_seen(
         Watcher(mqkit_vhost, every=0.2) as watcher,
     ):
         async with Runtime(ledger(name, connection=connection), states=True):
-            service = await seen(watcher, name)
-            assert not service.processes[0].is_silent
+            await seen(watcher, name)
         assert not connection.is_closed
 
 
@@ -315,9 +311,11 @@ async def test_what_strangers_publish_there_is_ignored(
 
 
 async def test_states_come_again_after_a_restart_of_the_broker(
-    name: str, caplog: pytest.LogCaptureFixture
+    name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Meanwhile the process is seen as it was, not as silent; its service runs on."""
+    # A busy machine may take a second for what is done ten times in it.
+    monkeypatch.setattr(publishing, "STATES_EVERY", 2.0)
     with EmbeddedBroker() as broker:
         url = BrokerUrl.parse(broker.url)
         async with (
@@ -327,7 +325,7 @@ async def test_states_come_again_after_a_restart_of_the_broker(
             await seen(watcher, name)
             await asyncio.to_thread(broker.stop)
             await eventually(lambda: not watcher.is_connected)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(7.0)  # more than three intervals
             overview = await watcher.look()
             assert "not connected to the broker" in overview.problems[0]
             (process,) = (await seen(watcher, name)).processes
@@ -364,8 +362,10 @@ async def test_nothing_is_said_while_the_broker_blocks_publishers(
             await asyncio.sleep(1.0)
             assert len(found) == count
             await asyncio.to_thread(broker.unblock)
-            await eventually(lambda: len(found) > count)
-            assert len(found) < count + 5
+            await eventually(lambda: len(found) > count + 1)
+            # The one at which the broker began to block was written, and is read now.
+            ups = [json.loads(each.body)["up"] for each in found]
+            assert max(later - up for up, later in itertools.pairwise(ups)) >= 1.0
 
 
 @pytest.mark.parametrize("declare", [True, False], ids=["declares", "--no-declare"])
