@@ -52,7 +52,7 @@ class Terminal:
         self.process: subprocess.Popen[bytes] = subprocess.Popen(
             [*shell, sys.executable, "-m", "mqkit", *arguments],
             cwd=ROOT,
-            env={"TERM": "xterm-256color", **env},
+            env={"TERM": "xterm-256color", **_without_a_size(env)},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -106,6 +106,11 @@ class Terminal:
     def modes_now(self) -> list[Any]:
         """What the terminal is set to now."""
         return termios.tcgetattr(self._side)
+
+
+def _without_a_size(env: Mapping[str, str]) -> dict[str, str]:
+    """Leave out by what a program would believe in another size: xdist sets it for its workers."""
+    return {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
 
 
 @contextlib.contextmanager
