@@ -414,6 +414,21 @@ async def test_a_full_disk_found_by_a_timer_ends_the_broker(tmp_path: Path) -> N
             await server.failed
 
 
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("abruptly", [False, True])
+async def test_a_socket_that_is_accepted_as_it_stops_is_closed(turns: int, abruptly: bool) -> None:
+    """Whatever the loop had made of it by then, it is not left open, for its peer to wait on."""
+    server = EmbeddedServer()
+    await server.start()
+    with socket.create_connection(("127.0.0.1", server.port)) as peer:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.stop(abruptly=abruptly)
+        peer.settimeout(2)
+        with contextlib.suppress(ConnectionResetError):
+            assert peer.recv(1) == b""
+
+
 async def test_a_timer_that_fails_does_not_stop_the_others(server: EmbeddedServer) -> None:
     """A fault in one timer is reported to the event loop, and later timers run."""
     loop = asyncio.get_running_loop()

@@ -24,6 +24,7 @@ from mqkit.embedded.engine.memory import default_limit
 from mqkit.embedded.engine.node import DEFAULT_USERS, Node
 from mqkit.embedded.engine.users import Permissions
 from mqkit.embedded.errors import DataError
+from mqkit.embedded.server.accepting import stop_accepting
 from mqkit.embedded.server.peer import Peer, is_loopback
 
 MAX_PORT = 65535
@@ -193,7 +194,7 @@ class EmbeddedServer:
         if self._server is None or self.failed is None:
             return
         server, self._server = self._server, None
-        server.close()
+        await stop_accepting(server)
         try:
             if not abruptly:
                 self.attempt(self._close_all)
