@@ -1,4 +1,4 @@
-"""Dead letters: their queues, groups and letters, and the account of what was done with them."""
+"""Dead letters: their queues, groups and letters, and the audit of what was done with them."""
 
 from __future__ import annotations
 

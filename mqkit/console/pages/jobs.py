@@ -126,7 +126,7 @@ def _find(request: Request, job_id: str) -> Job:
     if job is None:
         raise HTTPException(
             404,
-            "This console knows no such run: it was started anew meanwhile. The account of what "
+            "This console knows no such run: it was started anew meanwhile. The audit of what "
             "was done is with the dead letters of the queue.",
         )
     return job

@@ -29,7 +29,7 @@ ACCOUNT = Names("").audit
 def role_words(queue: QueueView) -> str:
     """Say what a queue is for, and that it is of another kind than usual."""
     if queue.role is Role.OTHER and queue.name.endswith(ACCOUNT):
-        return "account of what was done with dead letters"
+        return "audit of what was done with dead letters"
     kind = f", {queue.kind}" if queue.kind not in ("", "quorum") else ""
     return f"{ROLES[queue.role]}{kind}"
 

@@ -10,7 +10,7 @@ async def test_partitions_have_their_owners() -> None:
     """One that no process owns is marked, and so is an owner that is silent."""
     async with browser() as one:
         page = (await one.get("/partitions")).text
-    assert "4 partitions, 2 owners" in page
+    assert "4 partitions, 2 known owners" in page
     assert "1 partition without an owner" in page
     assert page.count("4001 on host-1") == 2
     assert page.count("4002 on host-2") == 1
