@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Self
 
@@ -12,7 +13,7 @@ from mqkit.broker.connection import Connection
 from mqkit.broker.declare import CONNECTION_FORCED
 from mqkit.checks import checked
 from mqkit.checks.checked import Seconds
-from mqkit.clock import Clock, utc_now
+from mqkit.clock import Clock, monotonic, utc_now
 from mqkit.drivers.base import Driver
 from mqkit.errors import ChannelClosedError, ConnectError, ManagementError
 from mqkit.logging.error_reports import log_error
@@ -32,6 +33,12 @@ NAME = "mqkit.watcher"
 
 EVERY = 2.0
 """Seconds between two looks, as between two words of a process."""
+
+QUEUES_SHARE = 0.02
+"""The share of the time in which the broker lists its queues at most; many of them cost it much."""
+
+QUEUES_WITHIN = 30.0
+"""Seconds after which they are listed again all the same."""
 
 CONNECT_DEADLINE = 10.0
 """Seconds in which the first connection must be there."""
@@ -78,6 +85,8 @@ class Watcher:
         self._passive = PassiveListing(self._connection)
         self._looking = asyncio.Lock()
         self._listed: list[Listed] = []
+        self._queues_at = -math.inf
+        """When they are listed again, on the monotonic clock."""
         self._problems: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._overview = Overview(clock(), "", (), (), ())
@@ -99,6 +108,7 @@ class Watcher:
     async def look(self) -> Overview:
         """Look now, beside the looks that are taken by themselves, and return what was seen."""
         async with self._looking:
+            self._queues_at = -math.inf
             return await self._look()
 
     async def _look(self) -> Overview:
@@ -110,7 +120,8 @@ class Watcher:
         ]
         self._history.keep_only([each.state.id for each in heard])
         services = services_of(known)
-        await self._look_at_queues(services)
+        if monotonic() >= self._queues_at:
+            await self._look_at_queues(services)
         queues = views_of(self._listed, services)
         server = self._connection.server if self._connection.generation else ""
         self._overview = Overview(self._clock(), server, self._told(), services, queues)
@@ -143,7 +154,8 @@ class Watcher:
     async def _run(self) -> None:
         while True:
             try:
-                await self.look()
+                async with self._looking:
+                    await self._look()
             except Exception as error:  # noqa: BLE001 - it looks again, whatever it is
                 self._note("defect", "the overview could not be made: see the log", error)
             else:
@@ -151,11 +163,13 @@ class Watcher:
             await asyncio.sleep(self._every)
 
     async def _look_at_queues(self, services: tuple[ServiceView, ...]) -> None:
+        began = monotonic()
         if self._api is not None:
             api = self._api
             await self._list("management", lambda: listed_by_management(api))
         elif self._connection.is_up:
             await self._list("queues", lambda: self._passive.look(names_of(services)))
+        self._queues_at = began + seconds_between_listings(monotonic() - began)
 
     async def _list(self, kind: str, look: Callable[[], Awaitable[list[Listed]]]) -> None:
         try:
@@ -193,3 +207,8 @@ class Watcher:
         if ignored := self._collector.ignored:
             found.append(f"{ignored} messages came as states that are none: see the log")
         return tuple(found)
+
+
+def seconds_between_listings(took: float) -> float:
+    """Return after how many seconds the queues are listed again, where it took so many."""
+    return min(took / QUEUES_SHARE, QUEUES_WITHIN)
