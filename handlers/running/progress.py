@@ -49,7 +49,7 @@ class Progress:
         self.stop()
 
     def stop(self) -> None:
-        """Show no more of it; lines may still be told."""
+        """Stop the progress bar; lines are still printed after it."""
         if self._bar is not None:
             self._bar.stop()
 

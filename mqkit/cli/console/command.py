@@ -1,4 +1,4 @@
-"""The command: reads its options, and serves the console until it is told to stop."""
+"""`mqkit console`: reads its options, and serves the console until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 

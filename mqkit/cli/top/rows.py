@@ -31,8 +31,7 @@ class Column:
     is_wide: bool = False
     """It is left out where the terminal is narrow."""
     share: int = 0
-    """Of what columns without one leave of the line, it has so many parts, and is cut after that;
-    0: it is as wide as it needs."""
+    """Its weight where columns share what is left of a line, and are cut; 0: as wide as needed."""
 
 
 @dataclass(frozen=True, slots=True)

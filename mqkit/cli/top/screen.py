@@ -39,7 +39,7 @@ def screen(
     height: int | None,
     stale: Staleness | None = None,
 ) -> RenderableType:
-    """Draw an overview in so many lines; None: as many as it takes.
+    """Draw an overview on a screen of so many lines; None: on as many as it needs.
 
     :param stale: how old the figures are, where the broker cannot be reached
     """

@@ -1,4 +1,4 @@
-"""Tells the console's own addresses from those of others."""
+"""Checks whether an address is one of the console's own, and not of another site."""
 
 from __future__ import annotations
 
