@@ -126,10 +126,10 @@ def run(*words: str) -> tuple[int, str]:
 
 
 async def test_the_commands_say_by_their_exit_codes_what_there_is(
-    mqkit_embedded: Broker, mqkit_vhost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mqkit_vhost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0: nothing differs; 1: something does, or the plan is stale; 2: called wrongly."""
-    monkeypatch.setenv("MQKIT_URL", mqkit_embedded.url)
+    monkeypatch.setenv("MQKIT_URL", mqkit_vhost)
     monkeypatch.delenv("MQKIT_MANAGEMENT", raising=False)
     here, stored = "tests.integration.topology.services", tmp_path / "plan.json"
 
