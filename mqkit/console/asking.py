@@ -66,7 +66,7 @@ class Part(Generic[T]):
 
 
 Listing = Callable[["Store", int, int], Awaitable[Sequence[T]]]
-"""Lists some of what a store has, in order: so many at most, but so many of the first."""
+"""Lists rows of a store in their order; takes how many at most, and how many to pass over."""
 
 
 async def listed(

@@ -39,7 +39,7 @@ def screen(
     height: int | None,
     stale: Staleness | None = None,
 ) -> RenderableType:
-    """Draw an overview on a screen of so many lines; None: on as many as it needs.
+    """Draw an overview for a screen, or, where `height` is None, on as many lines as it needs.
 
     :param stale: how old the figures are, where the broker cannot be reached
     """

@@ -46,7 +46,7 @@ class Door:
 
     @property
     def is_overrun(self) -> bool:
-        """Whether so many wrong tokens wait for their answer that no more are looked at."""
+        """Whether too many wrong tokens wait for their answers: until then none is compared."""
         return self._waiting >= MOST_WAITING
 
     async def takes(self, given: str) -> bool:

@@ -39,7 +39,7 @@ class Status(StrEnum):
     RUNNING = "running"
     DONE = "done"
     STOPPED = "stopped"
-    """Somebody stopped it, or the console ended."""
+    """It was stopped before its end, by a person or because the console ended."""
     FAILED = "failed"
 
 

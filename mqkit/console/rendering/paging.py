@@ -55,7 +55,7 @@ LONGEST_ID = 255
 
 
 def searched(request: Request, name: str = "q", most: int = LONGEST_SEARCH) -> str:
-    """Return what a filter box was filled with, so many characters of it at most."""
+    """Return the words of the filter box, cut where they are too long."""
     return request.query_params.get(name, "").strip()[:most]
 
 
