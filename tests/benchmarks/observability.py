@@ -10,8 +10,9 @@ So told are the means of the best third of the rounds: the rate on the clock, th
 a message, and both as a ratio to those of nothing.
 
 Traces are sampled at 10 %: one of ten messages comes with a context that is, all of them with one.
-What that header costs a service that traces nothing is told beside it (`headers`). The spans go by OpenTelemetry's batches to an exporter that drops them; a real one costs more, for
-those that are sampled.
+What that header costs a service that traces nothing is told beside it (`headers`). The spans go by
+OpenTelemetry's batches to an exporter that drops them; a real one costs more, for those that are
+sampled.
 
 Exit codes: 0 each costs as little as it may; 1 one costs more, or there is no broker.
 """
