@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 it failed, 2 it was called wrongly.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Mapping
@@ -59,7 +60,9 @@ class Commands(TyperGroup):
         return found
 
 
+@functools.cache
 def _command(name: str) -> Any:
+    """Read a command's options once, however often a process runs it: that takes 10 ms."""
     module, _, attribute = COMMANDS[name].partition(":")
     found = getattr(importlib.import_module(module), attribute)
     if isinstance(found, typer.Typer):

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from tests.conformance.mutation import FOLDER, LEFT_OUT, _Tracer, is_in, modules, mutants, name_of
+from tests.conformance.mutants import mutants
+from tests.conformance.mutation import FOLDER, LEFT_OUT, _Tracer, is_in, modules, name_of
 
 
 def test_modules_of_every_package_are_broken() -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Self, TypeGuard, cast
+from typing import Any, Self, cast
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     INVALID_SPAN,
     NonRecordingSpan,
+    Span,
     SpanContext,
     TraceFlags,
     set_span_in_context,
@@ -27,22 +28,25 @@ PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-
 """A `traceparent` of the only version that there is, with ids that are valid (W3C Trace Context,
 section 3.2.2)."""
 
-_EVEN = frozenset("02468ace")
+_UNSAMPLED = re.compile(
+    r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]", re.ASCII
+).fullmatch
+"""Such a `traceparent` whose lowest bit says that its trace is not kept (3.2.2.5)."""
 
 (_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
 """The key of the span in a context: to make one with it costs less than to add to an empty one."""
 
-
-def is_dropped(parent: HeaderValue) -> TypeGuard[str]:
-    """Tell whether a `traceparent` says that its trace is not kept: by the lowest bit (3.2.2.5)."""
-    return isinstance(parent, str) and parent[-1:] in _EVEN
+_FLAGS = {f"{flags:02x}": TraceFlags(flags) for flags in range(256)}
 
 
 def remote(trace_id: str, span_id: str, flags: str) -> SpanContext:
     """Return the context of another process's span; all are hexadecimal digits."""
-    return SpanContext(
-        int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16))
-    )
+    return SpanContext(int(trace_id, 16), int(span_id, 16), True, _FLAGS[flags])
+
+
+def context_of(span: Span) -> Context:
+    """Return a context of OpenTelemetry's with nothing but this span."""
+    return Context({_SPAN: span})
 
 
 class Dropped(NonRecordingSpan):
@@ -58,7 +62,7 @@ class Dropped(NonRecordingSpan):
     @classmethod
     def of(cls, parent: HeaderValue) -> Self | None:
         """Return the span of a `traceparent`; None where that is kept, or cannot be read."""
-        if is_dropped(parent) and PARENT.fullmatch(parent) is not None:
+        if isinstance(parent, str) and _UNSAMPLED(parent) is not None:
             return cls(parent)
         return None
 

@@ -15,7 +15,7 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import SpanContext, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mqkit.observability.tracing.dropped import is_dropped
+from mqkit.observability.tracing.dropped import Dropped
 from mqkit.observability.tracing.propagation import Propagation
 
 PLAIN = Propagation()
@@ -116,10 +116,10 @@ def test_a_state_that_is_too_long_is_left_out() -> None:
 
 def test_only_what_says_that_it_is_not_kept_is_dropped() -> None:
     """The lowest bit of the flags counts; what a vendor's state stands beside is read in full."""
-    assert is_dropped(UNSAMPLED)
-    assert not is_dropped(PARENT)
-    assert not is_dropped(f"{PARENT[:-1]}3")
-    assert not is_dropped(None)
+    assert Dropped.of(UNSAMPLED) is not None
+    assert Dropped.of(PARENT) is None
+    assert Dropped.of(f"{PARENT[:-1]}3") is None
+    assert Dropped.of(None) is None
     assert PLAIN.unsampled({"traceparent": UNSAMPLED, "tracestate": "a=1"}) is None
     assert PLAIN.unsampled({"traceparent": "0"}) is None
     assert PLAIN.unsampled({}) is None
