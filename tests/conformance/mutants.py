@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +32,10 @@ class Mutant:
     """Its name below `mqkit.embedded`."""
     line: int
     change: str
-    source: str = field(repr=False)
+    key: str
+    """What tells it from every other one, of this module or of one that was changed."""
+    source: Callable[[], str] = field(repr=False)
+    """Writes the changed module, which takes some time."""
     failed: list[str] = field(default_factory=list)
     broad: bool = False
     """The child was ended: it failed too much, or hung."""
@@ -42,20 +46,30 @@ class Mutant:
 def mutants(module: str, source: str) -> Iterator[Mutant]:
     """Each way to change one place."""
     tree = ast.parse(source)
+    of = f"{module} {hashlib.sha256(source.encode()).hexdigest()[:12]}"
     docstrings = {id(node.value) for node in ast.walk(tree) if is_docstring(node)}
     functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
     inside = {line for f in functions for line in range(f.lineno, (f.end_lineno or 0) + 1)}
     for index, node in enumerate(ast.walk(tree)):
         if id(node) in docstrings:
             continue
-        for change, make in changes(node):
-            changed = copy.deepcopy(tree)
-            target = next(n for i, n in enumerate(ast.walk(changed)) if i == index)
-            make(target)
-            unparsed = ast.unparse(ast.fix_missing_locations(changed))
-            mutant = Mutant(module, line_of(node, change), change, unparsed)
+        for number, (change, make) in enumerate(changes(node)):
+            mutant = Mutant(
+                module,
+                line_of(node, change),
+                change,
+                f"{of} {index}.{number}",
+                partial(changed, tree, index, make),
+            )
             mutant.at_import = mutant.line not in inside
             yield mutant
+
+
+def changed(tree: ast.Module, index: int, make: Callable[[Any], object]) -> str:
+    """Write a module as it is once the node of this index is changed."""
+    copied = copy.deepcopy(tree)
+    make(next(n for i, n in enumerate(ast.walk(copied)) if i == index))
+    return ast.unparse(ast.fix_missing_locations(copied))
 
 
 def is_docstring(node: ast.AST) -> TypeGuard[ast.Expr]:
