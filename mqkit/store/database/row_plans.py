@@ -76,6 +76,11 @@ class RowPlan:
         self._as_they_are: set[tuple[type, ...]] = set()
         self.parameters = _maker(compiled)
 
+    @property
+    def writes_as_insert(self) -> bool:
+        """Tell whether it is one statement for all rows, and makes no value of theirs."""
+        return self.parameters is _by_column and not self._defaults
+
     def values(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         """Check and convert the values of a row, with those of Python's defaults.
 
