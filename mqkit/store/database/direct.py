@@ -252,7 +252,9 @@ class DirectStatements:
             return None
         except TypeError:  # it is no statement, which SQLAlchemy says itself
             return None
-        if not _goes_on(connection.sync_connection, watch):
+        sync = connection.sync_connection
+        # Within a savepoint of SQLAlchemy's it knows what an error undoes.
+        if not goes_on(sync, watch) or (sync and sync.get_nested_transaction()):
             return None
         if parameters is not None and parameters.__class__ is not dict:
             return self._find_many(statement, plans, parameters)
@@ -283,7 +285,7 @@ class DirectStatements:
             plan = self._rows.find(statement.table, row)
         except StoreError:
             return None  # SQLAlchemy says it in its own way
-        if not plan.writes_as_insert:
+        if plan.makes_values or not plan.is_one:
             return None
         dialect, keys = self._engine.dialect, sorted(row)
         mine, plain = (
@@ -314,15 +316,14 @@ def _is_simple(statement: Any) -> bool:
     )
 
 
-def _goes_on(connection: Connection | None, watch: Watch) -> bool:
-    """Tell whether the transaction is as it began, and not within a savepoint of SQLAlchemy's."""
+def goes_on(connection: Connection | None, watch: Watch) -> bool:
+    """Tell whether the transaction is as it began, and the driver is in it."""
     begun = watch.begun
     return (
         connection is not None
         and not connection.invalidated
         and begun.is_active
         and connection.get_transaction() is begun
-        and connection.get_nested_transaction() is None
         and not watch.ended
         and watch.sender is not None
         and watch.sender.goes_on
@@ -344,9 +345,21 @@ async def execute(
         given, values = plan.values(parameters)
     except Exception:  # noqa: BLE001 - SQLAlchemy meets it, too, and says it in its own way
         return await connection.execute(statement, parameters)
+    told = await send(connection, watch, plan.statement, given, values)
+    return plan.result(connection, given, told)
+
+
+async def send(
+    connection: AsyncConnection, watch: Watch, statement: str, given: Any, values: Any
+) -> Told:
+    """Send a statement with values as the driver takes them.
+
+    :param given: the values as its error has them
+    :raises sqlalchemy.exc.DBAPIError: the database refused it
+    """
     sender: Sender = watch.sender
     try:
-        told = await sender.send(plan.statement, values)
+        return await sender.send(statement, values)
     except Exception as error:
         translated = sender.translated(error)
         dialect: Any = connection.dialect
@@ -354,7 +367,7 @@ async def execute(
             watch.saw(translated, lost=sender.is_closed)
             raise
         raised = DBAPIError.instance(
-            plan.statement,
+            statement,
             given,
             translated,
             dialect.loaded_dbapi.Error,
@@ -364,4 +377,3 @@ async def execute(
         )
         watch.saw(raised, lost=sender.is_closed)
         raise raised from translated
-    return plan.result(connection, given, told)

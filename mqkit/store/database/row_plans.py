@@ -77,9 +77,14 @@ class RowPlan:
         self.parameters = _maker(compiled)
 
     @property
-    def writes_as_insert(self) -> bool:
-        """Tell whether it is one statement for all rows, and makes no value of theirs."""
-        return self.parameters is _by_column and not self._defaults
+    def is_one(self) -> bool:
+        """Tell whether many rows are one statement."""
+        return self.parameters is _by_column
+
+    @property
+    def makes_values(self) -> bool:
+        """Tell whether columns have values that are not in their rows, but made by Python."""
+        return bool(self._defaults)
 
     def values(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         """Check and convert the values of a row, with those of Python's defaults.
