@@ -126,17 +126,27 @@ class Groups:
         if len(left) == 1:
             await self._run_alone(left[0])
         elif left:
-            await self._run_together(left, savepoints=self.size.has_savepoints)
+            await self._run_together(left)
 
-    async def _run_together(self, members: Sequence[Member], *, savepoints: bool) -> None:
+    async def _run_together(self, members: Sequence[Member]) -> None:
+        try:
+            await self._try_together(members, savepoints=self.size.has_savepoints)
+        except RowsRefusedError:
+            self.size.failed()
+        else:
+            return
+        # With a savepoint each, in which its rows are written, the one that they are of fails.
+        left = [each for each in members if not (each.is_over or each.has_left)]
+        if left:
+            await self._try_together(left, savepoints=True)
+
+    async def _try_together(self, members: Sequence[Member], *, savepoints: bool) -> None:
         opened, size = self._opened, self.size
         began = asyncio.get_running_loop().time()
         try:
             await self._once.group(opened, self._handler, members, savepoints=savepoints)
         except RowsRefusedError:
-            size.failed()
-            # With a savepoint each, in which its rows are written, the one that they are of fails.
-            await self._run_together([e for e in members if not e.is_over], savepoints=True)
+            raise
         except RunAgainError as again:
             size.failed()
             await self._fail(again.member, again.error)
