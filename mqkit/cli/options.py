@@ -38,7 +38,7 @@ StoreOption = Annotated[
 UrlOption = Annotated[
     str | None,
     typer.Option(
-        help="The broker: amqps://user:password@host[,host]/vhost. "
+        help="The broker: amqp[s]://user:password@host[,host]/vhost. "
         "Default: the environment's MQKIT_URL, which other users cannot see.",
         show_default=False,
     ),
@@ -47,7 +47,7 @@ UrlOption = Annotated[
 ManagementOption = Annotated[
     str | None,
     typer.Option(
-        help="The broker's management API, https://user:password@host:15672. Default: the "
+        help="The broker's management API, http[s]://user:password@host:15672. Default: the "
         "environment's MQKIT_MANAGEMENT; without either, less is seen.",
         show_default=False,
     ),

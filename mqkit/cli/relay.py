@@ -50,7 +50,7 @@ def relay(
     url: Annotated[
         str | None,
         typer.Option(
-            help="The broker: amqps://user:password@host[,host]/vhost. "
+            help="The broker: amqp[s]://user:password@host[,host]/vhost. "
             "Default: the environment's MQKIT_URL, which other users cannot see.",
             show_default=False,
         ),

@@ -49,7 +49,7 @@ def run(
     url: Annotated[
         str | None,
         typer.Option(
-            help="The broker: amqps://user:password@host[,host]/vhost. "
+            help="The broker: amqp[s]://user:password@host[,host]/vhost. "
             "Default: the environment's MQKIT_URL, which other users cannot see. "
             "A service with a connection of its own takes none.",
             show_default=False,
@@ -98,7 +98,7 @@ def run(
     management: Annotated[
         str | None,
         typer.Option(
-            help="The broker's management API, https://user:password@host:15672: say which "
+            help="The broker's management API, http[s]://user:password@host:15672: say which "
             "policies break what mqkit promises, at the start and when one is set later. "
             "Default: the environment's "
             "MQKIT_MANAGEMENT; without either, nobody looks.",

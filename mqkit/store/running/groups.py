@@ -19,7 +19,7 @@ from mqkit.message import Delivery
 from mqkit.store.open_store import OpenStore
 from mqkit.store.running.group_size import GroupSize
 from mqkit.store.running.member import Member, MemberLeftError
-from mqkit.store.running.once import Once, RunAgainError
+from mqkit.store.running.once import Once, RowsRefusedError, RunAgainError
 from mqkit.store.running.transient import Key
 from mqkit.store.transaction import Transaction
 
@@ -126,13 +126,17 @@ class Groups:
         if len(left) == 1:
             await self._run_alone(left[0])
         elif left:
-            await self._run_together(left)
+            await self._run_together(left, savepoints=self.size.has_savepoints)
 
-    async def _run_together(self, members: Sequence[Member]) -> None:
+    async def _run_together(self, members: Sequence[Member], *, savepoints: bool) -> None:
         opened, size = self._opened, self.size
         began = asyncio.get_running_loop().time()
         try:
-            await self._once.group(opened, self._handler, members, savepoints=size.has_savepoints)
+            await self._once.group(opened, self._handler, members, savepoints=savepoints)
+        except RowsRefusedError:
+            size.failed()
+            # With a savepoint each, in which its rows are written, the one that they are of fails.
+            await self._run_together([e for e in members if not e.is_over], savepoints=True)
         except RunAgainError as again:
             size.failed()
             await self._fail(again.member, again.error)
