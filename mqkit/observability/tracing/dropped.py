@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
@@ -28,10 +28,10 @@ PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-
 """A `traceparent` of the only version that there is, with ids that are valid (W3C Trace Context,
 section 3.2.2)."""
 
-_UNSAMPLED = re.compile(
+is_unsampled = re.compile(
     r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]", re.ASCII
 ).fullmatch
-"""Such a `traceparent` whose lowest bit says that its trace is not kept (3.2.2.5)."""
+"""Finds such a `traceparent` whose lowest bit says that its trace is not kept (3.2.2.5)."""
 
 (_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
 """The key of the span in a context: to make one with it costs less than to add to an empty one."""
@@ -57,19 +57,8 @@ class Dropped(NonRecordingSpan):
     """
 
     def __init__(self, parent: str) -> None:
+        """Be that of a `traceparent` that `is_unsampled`."""
         self._parent = parent
-
-    @classmethod
-    def of(cls, parent: HeaderValue) -> Self | None:
-        """Return the span of a `traceparent`; None where that is kept, or cannot be read."""
-        if isinstance(parent, str) and _UNSAMPLED(parent) is not None:
-            return cls(parent)
-        return None
-
-    @property
-    def context(self) -> Context:
-        """A context of OpenTelemetry's with nothing but this span."""
-        return Context({_SPAN: self})
 
     def get_span_context(self) -> SpanContext:
         """Read the `traceparent`."""

@@ -27,6 +27,7 @@ from mqkit.observability.tracing.dropped import (
     TRACEPARENT,
     Dropped,
     context_of,
+    is_unsampled,
     remote,
 )
 
@@ -120,9 +121,10 @@ class Propagation:
 
         None is everything else: no context, one that is kept, or one that `extract` must read.
         """
-        if not self._is_plain or TRACESTATE in headers:
+        parent = headers.get(TRACEPARENT)
+        if not isinstance(parent, str) or is_unsampled(parent) is None:
             return None
-        return Dropped.of(headers.get(TRACEPARENT))
+        return Dropped(parent) if self._is_plain and TRACESTATE not in headers else None
 
     def inject(self, context: Context, headers: Mapping[str, HeaderValue]) -> None:
         """Put a context into headers, a dict; what is there under its names stays."""
