@@ -58,17 +58,25 @@ _PATH = "PYTHONPATH"
 class Command(subprocess.Popen[str]):
     """A `mqkit` command in a process of its own, as `subprocess.Popen` shows it."""
 
-    def __init__(self, arguments: Sequence[str], env: Mapping[str, str], **options: Any) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        module: str = "mqkit",
+        **options: Any,
+    ) -> None:
         """Start it.
 
         :param arguments: those after `python -m mqkit`
         :param env: its environment; one with another PYTHONPATH, say, is a Python that starts anew
         :param options: Popen's: `cwd`, `stdin`, `stdout`, `stderr`, `process_group`; with
             `preexec_fn` it is a Python that starts anew
+        :param module: another one than mqkit, which is imported in the fork
         """
         self._told: socket.socket | None = None
         usual: dict[str, Any] = {"cwd": _ROOT, "stdin": subprocess.DEVNULL, "text": True}
-        command = [sys.executable, "-m", "mqkit", *arguments]
+        command = [sys.executable, "-m", module, *arguments]
         super().__init__(command, env=env, **(usual | options))
 
     def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *rest: Any) -> None:
@@ -119,12 +127,18 @@ class Command(subprocess.Popen[str]):
         return int(_NUMBER.unpack(told)[0])
 
 
-def finished(arguments: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, with its output."""
+def finished(
+    arguments: Sequence[str], env: Mapping[str, str], *, within: float = 60, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with its output.
+
+    :param within: seconds; then it is killed
+    :param options: as `Command` has them
+    """
     pipe = subprocess.PIPE
-    with Command(arguments, env, stdout=pipe, stderr=pipe) as process:
+    with Command(arguments, env, stdout=pipe, stderr=pipe, **options) as process:
         try:
-            out, error = process.communicate(timeout=60)
+            out, error = process.communicate(timeout=within)
         except BaseException:
             process.kill()
             raise
