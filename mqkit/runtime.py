@@ -10,8 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self, cast
 
-from mqkit.broker.declare import CONNECTION_FORCED, declare, queue_state
-from mqkit.broker.delays import check_permissions
+from mqkit.broker.declare import queue_state
 from mqkit.broker.policies import Management, watch
 from mqkit.broker.upkeep import Upkeep
 from mqkit.checks import checked
@@ -20,9 +19,10 @@ from mqkit.clock import Clock, utc_now
 from mqkit.consuming.consumer import Consumer
 from mqkit.consuming.wiring import Wiring
 from mqkit.drivers.base import Driver, QueueState
-from mqkit.errors import ChannelClosedError, ConfigurationError
+from mqkit.errors import ConfigurationError
 from mqkit.lifecycle.closing import Closing, Step
 from mqkit.lifecycle.connecting import connections_of
+from mqkit.lifecycle.declaring import consumed, declare_needed
 from mqkit.lifecycle.draining import CANCELLED_HANDLERS_WAIT, Drain
 from mqkit.lifecycle.relaying import traced_send
 from mqkit.lifecycle.saying import Saying
@@ -33,7 +33,6 @@ from mqkit.logging.error_reports import log_problem
 from mqkit.middleware import Middleware, Observer, Observers, ServiceReading
 from mqkit.pause import ConsumerState, Status
 from mqkit.publishing.publisher import Publisher
-from mqkit.registration.handler import Handler
 from mqkit.registration.options import checked_middleware
 from mqkit.registration.service import Service
 from mqkit.registration.transactions import ThreadStore, needs_thread
@@ -157,7 +156,7 @@ class Runtime:
     @property
     def states(self) -> dict[str, ConsumerState]:
         """What each handler's consumer does now, by the name of its queue: for health endpoints."""
-        known = {queue: DETACHED for h in self.service.handlers for queue in _consumed(h)}
+        known = {queue: DETACHED for h in self.service.handlers for queue in consumed(h)}
         known |= {each.queue: each.state for each in self._consumers}
         unbound = self._upkeep.problems if self._upkeep is not None else {}
         return known | {
@@ -306,7 +305,7 @@ class Runtime:
                 cast(ThreadStore, store).prepare_threads()
         if self._machine.watches_stalls:
             self._stalls.start()
-        await self._declare()
+        await declare_needed(self.service, self._consuming)
         if self._management is not None:
             watching = watch(self._management, self.service.name, self.service.topology.queues)
             self._running.append(asyncio.create_task(watching, name="mqkit policies"))
@@ -332,23 +331,6 @@ class Runtime:
             ", ".join(f"{h.name} ({h.queue.name})" for h in self.service.handlers),
             self.server,
         )
-
-    async def _declare(self) -> None:
-        """Declare what is needed; once more from the start where the connection is lost meanwhile.
-
-        That is opened again, as at any other time, and what is there already is left as it is.
-        """
-        while True:
-            try:
-                await declare(self._consuming.channel, self.service.topology)
-                first = _consumed(self.service.handlers[0])
-                await check_permissions(self._consuming.channel, first)
-            except ChannelClosedError as error:
-                if error.code not in (0, CONNECTION_FORCED):
-                    raise
-                logger.info("%s: declaring once more: %s", self.service.name, error)
-            else:
-                return
 
     async def _close(self) -> None:
         """Close all that there is, the last thing made first, whatever becomes of each.
@@ -383,11 +365,6 @@ class Runtime:
         await asyncio.gather(
             self.publisher.close(timeout=0), self._publishing.close(), self._consuming.close()
         )
-
-
-def _consumed(handler: Handler) -> tuple[str, ...]:
-    """Return the names of the queues that a handler consumes."""
-    return (handler.queue.name, *(each.name for each in handler.queue.partition_queues()))
 
 
 def _check(service: Service) -> None:

@@ -121,6 +121,7 @@ class NodePostgres(PostgresServer):
         self.url = f"{SCHEME}://{USER}:{self._password}@127.0.0.1:{self.port}/{DATABASE}"
         self._binaries = binaries
         self._settings = SETTINGS | {"port": str(self.port), "fsync": "on" if fsync else "off"}
+        self.copies_files = not fsync
         if not fsync:
             self._settings["max_wal_size"] = "192MB"  # of memory
         self._user = _unprivileged_user()

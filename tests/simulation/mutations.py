@@ -99,10 +99,10 @@ MENDED = (
     ),
     _one(
         "a service ends where its connection is lost while it declares",
-        "runtime.py",
+        "lifecycle/declaring.py",
         (
-            "                if error.code not in (0, CONNECTION_FORCED):\n",
-            "                if True:\n",
+            "            if error.code not in (0, CONNECTION_FORCED):\n",
+            "            if True:\n",
         ),
     ),
 )

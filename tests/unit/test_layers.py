@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -76,8 +76,13 @@ def _parsed(path: Path, changed: int) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-def imported(tree: ast.Module) -> Iterator[tuple[str, int]]:
+@functools.cache
+def imported(tree: ast.Module) -> Sequence[tuple[str, int]]:
     """Full names of what a module imports, wherever in it, and the line."""
+    return tuple(_imported(tree))
+
+
+def _imported(tree: ast.Module) -> Iterator[tuple[str, int]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
