@@ -25,9 +25,6 @@ from mqkit.store.transaction import Transaction
 
 logger = logging.getLogger(__name__)
 
-STALL = 0.01
-"""Seconds without any run's end after which another one may begin beside those that go on."""
-
 IN_VAIN = 5.0
 """Seconds for which the store was away to one message, after which others do not try it in turn."""
 
@@ -72,7 +69,7 @@ class Groups:
     def _look_later(self) -> None:
         """See in a moment whether those that wait, wait for runs that wait for something else."""
         loop = asyncio.get_running_loop()
-        self._looking = loop.call_later(STALL, self._look, self._progress)
+        self._looking = loop.call_later(self.size.patience, self._look, self._progress)
 
     def _look(self, progress: int) -> None:
         self._looking = None
@@ -110,7 +107,9 @@ class Groups:
         """Take the next group: the first that wait, each id once; it is taken in their order."""
         members: dict[str | None, Member] = {}
         later: list[Member] = []
-        while self._waiting and len(members) < self.size.messages:
+        self.size.waiting = len(self._waiting)
+        most = self.size.messages
+        while self._waiting and len(members) < most:
             member = self._waiting.popleft()
             if member.has_left:
                 continue
@@ -196,9 +195,10 @@ class Groups:
 
     def _committed(self, members: Sequence[Member], began: float) -> None:
         runs = 0.0
+        others_wait = bool(self._waiting)
         for each in members:
             if each.seconds is not None:
-                self.size.ran(each.seconds, each.lag)
+                self.size.ran(each.seconds, each.lag, others_wait=others_wait)
                 runs += each.seconds
         seconds = asyncio.get_running_loop().time() - began
         self.size.committed(len(members), seconds - runs)
