@@ -13,7 +13,6 @@ from playwright.async_api import Browser
 
 from mqkit import Outgoing
 from mqkit.errors import ChannelClosedError
-from mqkit.testing.brokers.broker import Broker
 from tests.console.accessibility import NoAxeError, axe
 from tests.console.browser import NoChromiumError, browsing, chromium
 from tests.console.services import Order, orders

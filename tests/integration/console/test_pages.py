@@ -14,7 +14,7 @@ from tests.console.browser import LOOKS, NARROW, looking
 from tests.console.crawling import crawl
 from tests.integration.console.conftest import Shop
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.in_turn, pytest.mark.timeout(600)]
 
 EXPECTED = {
     "/",
