@@ -95,13 +95,14 @@ REASONS: dict[str, tuple[str, set[str]]] = {
     "store/database/postgresql/aborting.py": (
         "breaks a connection to a server, which is not simulated",
         {
-            "select.POLLIN",
-            "select.POLLOUT",
-            "select.poll",
             "socket.AF_INET",
             "socket.SHUT_RDWR",
             "socket.SHUT_WR",
+            "socket.SOCK_STREAM",
             "socket.fromfd",
+            "select.POLLIN",
+            "select.POLLOUT",
+            "select.poll",
         },
     ),
     "store/database/sqlite/dialect.py": ("makes the file that is handed in private", {"os.open"}),

@@ -6,6 +6,7 @@ each statement sees what was added before it. What a savepoint takes back takes 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
@@ -16,10 +17,14 @@ from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreError
+from mqkit.store.database.direct import goes_on, send
 from mqkit.store.database.row_plans import RowPlan, RowPlans
 
 _Row = tuple[object, RowPlan, tuple[Any, ...]]
 """Whose it is, its plan, its values."""
+
+_Statement = tuple[RowPlan, list[tuple[Any, ...]]]
+"""A plan, and the values of the rows that are written by it together."""
 
 _plan = itemgetter(1)
 
@@ -94,8 +99,18 @@ class AddedRows:
 
         :raises sqlalchemy.exc.DBAPIError: the database refused it
         """
-        if self.waiting:
+        if not self.waiting:
+            return
+        if watch.driver is None or watch.direct is None:
             await connection.run_sync(self.write, watch)
+            return
+        with self._writing(watch) as statements:
+            for plan, rows in statements:
+                parameters = plan.parameters(rows)
+                if plan.is_one and goes_on(connection.sync_connection, watch):
+                    await send(connection, watch, plan.statement, None, parameters)
+                else:
+                    await connection.exec_driver_sql(plan.statement, parameters)
 
     async def before_on(
         self, connection: AsyncConnection, statement: str, watch: Any, *, writes: bool = True
@@ -130,14 +145,18 @@ class AddedRows:
 
         :raises sqlalchemy.exc.DBAPIError: the database refused it
         """
-        waiting, self.waiting = self.waiting, []
-        if not waiting:
-            return
-        before, watch.of_handler = watch.of_handler, True
-        self.were_written = True
-        try:
-            for plan, rows in _in_order(waiting):
+        with self._writing(watch) as statements:
+            for plan, rows in statements:
                 connection.exec_driver_sql(plan.statement, plan.parameters(rows))
+
+    @contextlib.contextmanager
+    def _writing(self, watch: Any) -> Iterator[Iterator[_Statement]]:
+        """Give what is to be run, as statements of the handler's."""
+        waiting, self.waiting = self.waiting, []
+        before, watch.of_handler = watch.of_handler, True
+        self.were_written = self.were_written or bool(waiting)
+        try:
+            yield _in_order(waiting)
         except BaseException as error:
             self._fail(error)
             raise
@@ -162,7 +181,7 @@ def _word_of_savepoints(statement: str) -> str:
     return words[0].upper() if words else ""
 
 
-def _in_order(waiting: Sequence[_Row]) -> Iterator[tuple[RowPlan, list[tuple[Any, ...]]]]:
+def _in_order(waiting: Sequence[_Row]) -> Iterator[_Statement]:
     """Return rows that one statement writes, with their plan: of each table in their order.
 
     What others refer to comes first, and else the table that came first.

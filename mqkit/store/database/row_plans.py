@@ -76,6 +76,16 @@ class RowPlan:
         self._as_they_are: set[tuple[type, ...]] = set()
         self.parameters = _maker(compiled)
 
+    @property
+    def is_one(self) -> bool:
+        """Tell whether many rows are one statement."""
+        return self.parameters is _by_column
+
+    @property
+    def makes_values(self) -> bool:
+        """Tell whether columns have values that are not in their rows, but made by Python."""
+        return bool(self._defaults)
+
     def values(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         """Check and convert the values of a row, with those of Python's defaults.
 

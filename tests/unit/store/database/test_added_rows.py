@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -88,14 +88,14 @@ async def opened(database: str) -> AsyncIterator[Store]:
         yield store
 
 
-async def ids(store: Store, table: Table = posting) -> list[str]:
+async def ids(store: Store, table: Table = posting) -> list[Any]:
     """What is in a table, in the order in which the database numbered it."""
     order = table.c.number if "number" in table.c else table.c.id
     async with store.transaction() as transaction:
         return list((await transaction.execute(select(table.c.id).order_by(order))).scalars())
 
 
-async def grouped(store: Store, runs: dict[str, Run]) -> dict[str, Any]:
+async def grouped(store: Store, runs: Mapping[str, Run]) -> dict[str, Any]:
     """Let messages come at the same time; what each came to."""
     groups = Groups(store._open(), "h", store._once, Fixed())
     found = await asyncio.gather(
@@ -315,6 +315,7 @@ async def test_what_the_database_refuses_fails_its_message_alone(database: str, 
         transaction.add(posting, {"id": "lost"})
         if how == "not written yet":
             raise LookupError
+        more: dict[str, dict[str, Any]]
         more = {"check": {"cents": -1}, "foreign key": {"account": "none"}, "unique": {}}
         transaction.add(posting, {"id": "there" if how == "unique" else "bad", **more[how]})
 
