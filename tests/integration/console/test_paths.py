@@ -9,7 +9,7 @@ from tests.console.accessibility import tab_to
 from tests.console.browser import NARROW
 from tests.integration.console.conftest import Shop
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.in_turn, pytest.mark.timeout(300)]
 
 FAILED = ("order-1", "order-2", "order-3")
 
