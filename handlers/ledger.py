@@ -133,7 +133,9 @@ async def carry_out(command: LedgerCommand, transaction: Transaction) -> None:
     """
     asked, now = bookings.booking(command), dt.datetime.now(dt.UTC)
     try:
-        outcome = await carrying_out.carry_out(transaction.connection, asked, now)
+        outcome = await carrying_out.carry_out(
+            transaction.connection, asked, now, execute=transaction.execute
+        )
     except (ConflictError, RefusedError) as error:
         raise Reject(str(error)) from error
     account = str(asked.account_id)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from handlers.accounting.double_entry import customer_account
 from handlers.accounting.errors import ConflictError, RacedError
+from handlers.accounting.posting import Execute
 from handlers.accounting.rules import (
     ZERO,
     Account,
@@ -71,6 +72,13 @@ _CHANGE = (
         overdraft=bindparam("new_overdraft"),
     )
 )
+_SIDES = 2
+_INSERT_SIDES = sides.insert().values(
+    [
+        {c.name: bindparam(f"{c.name}_{side}", type_=c.type) for c in sides.c}
+        for side in range(_SIDES)
+    ]
+)
 _INSERTS = {
     (dialect, table): insert(table).on_conflict_do_nothing()
     for dialect, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
@@ -89,9 +97,16 @@ class Outcome:
     """It came before: the decision says what was answered then, and nothing was done now."""
 
 
-async def carry_out(connection: AsyncConnection, command: Command, now: dt.datetime) -> Outcome:
+async def carry_out(
+    connection: AsyncConnection,
+    command: Command,
+    now: dt.datetime,
+    *,
+    execute: Execute | None = None,
+) -> Outcome:
     """Carry a command out, unless it is already; then it gets the same answer.
 
+    :param execute: runs what changes rows on the connection; by default, the connection itself
     :raises ConflictError: its key, or its order, is in the ledger with another content
     :raises RefusedError: it cannot be carried out, and is of a kind that has no answer
     :raises RacedError: another transaction did so at the same moment: try again, in another one
@@ -107,13 +122,14 @@ async def carry_out(connection: AsyncConnection, command: Command, now: dt.datet
         opens = command.kind in OPENED_BY
         account = await _locked(connection, command.account_id, currency, opens=opens)
     decision = decide(command, account, hold)
-    await _note(connection, command, decision, now)
+    writer = _Writer(connection.dialect.name, execute or connection.execute)
+    await _note(writer, command, decision, now)
     if decision.hold is not None:
-        await _keep_hold(connection, hold, decision.hold)
+        await _keep_hold(writer, hold, decision.hold)
     if account is not None and decision.done:
-        await _change(connection, account, decision)
+        await _change(writer, account, decision)
     if decision.postings:
-        await _post(connection, command, decision, currency)
+        await _post(writer, command, decision, currency)
     return Outcome(decision, currency)
 
 
@@ -136,7 +152,8 @@ async def _locked(
     if not opens and await account(connection, account_id, currency) is None:
         return None
     new = {"overdraft": ZERO, "balance": ZERO, "held": ZERO}
-    await _insert(connection, accounts, account_id=account_id, currency=currency, **new)
+    writer = _Writer(connection.dialect.name, connection.execute)
+    await writer.insert(accounts, account_id=account_id, currency=currency, **new)
     return await _read(connection, account_id, currency, locks=True)
 
 
@@ -187,12 +204,22 @@ def _conflict(command: Command, there: Row[Any]) -> str | None:
     return f"{command.key} is in the ledger already: {'; '.join(differences)}"
 
 
-async def _note(
-    connection: AsyncConnection, command: Command, decision: Decision, now: dt.datetime
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Runs what changes rows."""
+
+    dialect: str
+    execute: Execute
+
+    async def insert(self, table: Table, **values: Any) -> bool:
+        """Insert a row, unless its key is there; returns whether it was not."""
+        done = await self.execute(_INSERTS[self.dialect, table], values)
+        return bool(done.rowcount)
+
+
+async def _note(writer: _Writer, command: Command, decision: Decision, now: dt.datetime) -> None:
     content = {name: getattr(command, name) for name in _OF_COMMAND}
-    is_new = await _insert(
-        connection,
+    is_new = await writer.insert(
         commands,
         business_key=command.key,
         **content,
@@ -204,10 +231,10 @@ async def _note(
         raise RacedError(f"{command.key} came twice at the same moment")
 
 
-async def _keep_hold(connection: AsyncConnection, before: Hold | None, after: Hold) -> None:
+async def _keep_hold(writer: _Writer, before: Hold | None, after: Hold) -> None:
     if before is None:
         content = {column.name: getattr(after, column.name) for column in holds.c}
-        is_kept = await _insert(connection, holds, **content)
+        is_kept = await writer.insert(holds, **content)
     else:
         new = {
             "order": before.order_id,
@@ -216,12 +243,12 @@ async def _keep_hold(connection: AsyncConnection, before: Hold | None, after: Ho
             "new_state": after.state,
             "new_refunded": after.refunded,
         }
-        is_kept = bool((await connection.execute(_CHANGE_HOLD, new)).rowcount)
+        is_kept = bool((await writer.execute(_CHANGE_HOLD, new)).rowcount)
     if not is_kept:
         raise RacedError(f"what is held for order {after.order_id} changed at the same moment")
 
 
-async def _change(connection: AsyncConnection, account: Account, decision: Decision) -> None:
+async def _change(writer: _Writer, account: Account, decision: Decision) -> None:
     if not decision.postings and not decision.held and decision.overdraft is None:
         return
     changes = {
@@ -231,27 +258,18 @@ async def _change(connection: AsyncConnection, account: Account, decision: Decis
         "more_held": decision.held,
         "new_overdraft": account.overdraft if decision.overdraft is None else decision.overdraft,
     }
-    await connection.execute(_CHANGE, changes)
+    await writer.execute(_CHANGE, changes)
 
 
 async def _post(
-    connection: AsyncConnection, command: Command, decision: Decision, currency: str | None
+    writer: _Writer, command: Command, decision: Decision, currency: str | None
 ) -> None:
-    await connection.execute(
-        sides.insert(),
-        [
-            {
-                "business_key": command.key,
-                "account": each.account,
-                "currency": currency,
-                "amount": each.amount,
-            }
-            for each in decision.postings
-        ],
-    )
-
-
-async def _insert(connection: AsyncConnection, table: Table, **values: Any) -> bool:
-    """Insert a row, unless its key is there; returns whether it was not."""
-    done = await connection.execute(_INSERTS[connection.dialect.name, table], values)
-    return bool(done.rowcount)
+    values: dict[str, Any] = {}
+    for side, each in enumerate(decision.postings):
+        values |= {
+            f"business_key_{side}": command.key,
+            f"account_{side}": each.account,
+            f"currency_{side}": currency,
+            f"amount_{side}": each.amount,
+        }
+    await writer.execute(_INSERT_SIDES, values)

@@ -21,7 +21,7 @@ from mqkit import BrokerUrl, Delivery, Publisher, Queue, Retry, Runtime, Service
 from mqkit.broker.connection import Connection
 from mqkit.drivers import named
 from mqkit.store import Store, SyncTransaction, Transaction
-from mqkit.store.running import group_size, groups
+from mqkit.store.running import group_size
 from tests.faults.ledger import FailedOnPurposeError, Order, post, post_in_thread
 from tests.faults.matrix.journal import Journal
 
@@ -86,11 +86,12 @@ def posting(
 @contextlib.contextmanager
 def sharing_more() -> Iterator[None]:
     """Let messages share a transaction however slow this machine is."""
-    with (
-        mock.patch.multiple(
-            group_size, GROUP_TIME=GROUP_TIME, LONGEST_GROUP=GROUP_TIME, WAITS=math.inf
-        ),
-        mock.patch.object(groups, "STALL", GROUP_TIME),
+    with mock.patch.multiple(
+        group_size,
+        GROUP_TIME=GROUP_TIME,
+        LONGEST_GROUP=GROUP_TIME,
+        WAITS=math.inf,
+        STALL=GROUP_TIME,
     ):
         yield
 

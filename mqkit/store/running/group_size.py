@@ -5,12 +5,21 @@ Pure: it is told what happened, and keeps no time of its own.
 
 from __future__ import annotations
 
+from mqkit.store.running.pace import Pace
+
 GROUP_TIME = 0.02
 """Seconds that the handlers of one transaction run together, about: for so long the first of them
 waits for its commit, and whoever wants a row that it changed waits, too."""
 
 LONGEST_GROUP = 0.25
 """Seconds; a group takes longer than `GROUP_TIME` where its commit takes long, up to this."""
+
+LONGEST_BEHIND = 2.0
+"""Seconds; up to this it takes where more messages wait than can be handled in `BEHIND` times as
+long: so slow are statements on a machine that has too much to do, and a transaction for each
+message would be more to do still."""
+
+BEHIND = 4
 
 OVERHEAD = 5
 """A group may run for so many times the time that its transaction takes besides the handlers."""
@@ -35,6 +44,12 @@ WAITS, WORKS = 10.0, 5.0
 """A run of more than `WAITS` turns of the event loop waits for something else most of the time, and
 others should go on meanwhile. One of fewer than `WORKS` turns has the loop busy."""
 
+STALL = 0.01
+"""Seconds without any run's end after which another one may begin beside those that go on."""
+
+OVERDUE = 3
+"""It is to be so many times what a run takes, at least: on a busy machine all of them are slow."""
+
 QUICK = 0.001
 """Seconds; a run that takes less waits for nothing that others could use."""
 
@@ -44,8 +59,9 @@ class GroupSize:
 
     A handler that is quick runs for many messages in a transaction; one that waits for others, a
     bank say, has a transaction for each, as many at a time as its `concurrency` says. What the
-    handler took lately tells which of the two it is, compared with the turns of the event loop: on
-    a machine that is busy all is slow, and more at a time would not help.
+    handler took lately tells which of the two it is, compared with the turns of the event loop, and
+    with what it takes when more or fewer go on: on a machine or a database that is busy all is
+    slow, and more at a time would not help.
     """
 
     def __init__(self, *, at_once: int, most: int = DEFAULT_MOST) -> None:
@@ -55,8 +71,10 @@ class GroupSize:
         :param most: messages that share a transaction at most
         """
         self.at_once = at_once
+        self.waiting = 0
+        """Messages that wait for their turn."""
         self._most = self._cap = most
-        self._at_a_time = min(AT_FIRST, at_once)
+        self._pace = Pace(AT_FIRST, at_once)
         self._run: float | None = None
         self._lag = 0.0
         self._overhead = 0.0
@@ -68,14 +86,16 @@ class GroupSize:
         """Return how many messages may share the next transaction."""
         if self._run is None:
             return 1
-        together = max(GROUP_TIME, min(OVERHEAD * self._overhead, LONGEST_GROUP))
+        behind = self.waiting * self._run / self.transactions / BEHIND
+        longest = max(LONGEST_GROUP, min(behind, LONGEST_BEHIND))
+        together = max(GROUP_TIME, min(OVERHEAD * self._overhead, longest))
         fit = int(together / self._run) if self._run > 0 else self._cap
         return max(1, min(fit, self._cap))
 
     @property
     def transactions(self) -> int:
         """Return how many of them may go on at the same time."""
-        return 1 if self._alone and self._cap > 1 else self._at_a_time
+        return 1 if self._alone and self._cap > 1 else self._pace.at_a_time
 
     @property
     def under_way(self) -> int:
@@ -88,18 +108,26 @@ class GroupSize:
         """Tell whether each message of the next transaction gets a savepoint."""
         return self._careful > 0
 
-    def ran(self, seconds: float, lag: float) -> None:
+    def ran(self, seconds: float, lag: float, *, others_wait: bool = True) -> None:
         """Note how long the handler took for a message.
 
         :param lag: seconds that one turn of the event loop took then
+        :param others_wait: whether others could have run meanwhile, if more might go on
         """
         known = seconds if self._run is None else self._run
         self._run = known + WEIGHT * (seconds - known)
         self._lag += WEIGHT * (lag - self._lag)
+        if others_wait:
+            self._pace.ran(seconds)
+
+    @property
+    def patience(self) -> float:
+        """Return the seconds without any run's end after which another one may begin."""
+        return max(STALL, OVERDUE * (self._run or 0.0))
 
     def stalled(self) -> None:
         """Note that messages wait, and no run ended for a while: let another one begin."""
-        self._at_a_time = min(self._at_a_time + 1, self.at_once)
+        self._pace.one_more()
 
     def committed(self, messages: int, overhead: float) -> None:
         """Note that a transaction was committed.
@@ -115,9 +143,9 @@ class GroupSize:
         if self._run is None:
             return
         if self._run > WAITS * self._lag + QUICK:
-            self._at_a_time = min(self._at_a_time + 1, self.at_once)
+            self._pace.more()
         elif self._run < WORKS * self._lag:
-            self._at_a_time = max(self._at_a_time - 1, min(AT_FIRST, self.at_once))
+            self._pace.one_fewer()
 
     def failed(self) -> None:
         """Note that one message's failure made the others run anew."""

@@ -19,14 +19,11 @@ from mqkit.message import Delivery
 from mqkit.store.open_store import OpenStore
 from mqkit.store.running.group_size import GroupSize
 from mqkit.store.running.member import Member, MemberLeftError
-from mqkit.store.running.once import Once, RunAgainError
+from mqkit.store.running.once import Once, RowsRefusedError, RunAgainError
 from mqkit.store.running.transient import Key
 from mqkit.store.transaction import Transaction
 
 logger = logging.getLogger(__name__)
-
-STALL = 0.01
-"""Seconds without any run's end after which another one may begin beside those that go on."""
 
 IN_VAIN = 5.0
 """Seconds for which the store was away to one message, after which others do not try it in turn."""
@@ -72,7 +69,7 @@ class Groups:
     def _look_later(self) -> None:
         """See in a moment whether those that wait, wait for runs that wait for something else."""
         loop = asyncio.get_running_loop()
-        self._looking = loop.call_later(STALL, self._look, self._progress)
+        self._looking = loop.call_later(self.size.patience, self._look, self._progress)
 
     def _look(self, progress: int) -> None:
         self._looking = None
@@ -110,7 +107,9 @@ class Groups:
         """Take the next group: the first that wait, each id once; it is taken in their order."""
         members: dict[str | None, Member] = {}
         later: list[Member] = []
-        while self._waiting and len(members) < self.size.messages:
+        self.size.waiting = len(self._waiting)
+        most = self.size.messages
+        while self._waiting and len(members) < most:
             member = self._waiting.popleft()
             if member.has_left:
                 continue
@@ -129,10 +128,24 @@ class Groups:
             await self._run_together(left)
 
     async def _run_together(self, members: Sequence[Member]) -> None:
+        try:
+            await self._try_together(members, savepoints=self.size.has_savepoints)
+        except RowsRefusedError:
+            self.size.failed()
+        else:
+            return
+        # With a savepoint each, in which its rows are written, the one that they are of fails.
+        left = [each for each in members if not (each.is_over or each.has_left)]
+        if left:
+            await self._try_together(left, savepoints=True)
+
+    async def _try_together(self, members: Sequence[Member], *, savepoints: bool) -> None:
         opened, size = self._opened, self.size
         began = asyncio.get_running_loop().time()
         try:
-            await self._once.group(opened, self._handler, members, savepoints=size.has_savepoints)
+            await self._once.group(opened, self._handler, members, savepoints=savepoints)
+        except RowsRefusedError:
+            raise
         except RunAgainError as again:
             size.failed()
             await self._fail(again.member, again.error)
@@ -182,9 +195,10 @@ class Groups:
 
     def _committed(self, members: Sequence[Member], began: float) -> None:
         runs = 0.0
+        others_wait = bool(self._waiting)
         for each in members:
             if each.seconds is not None:
-                self.size.ran(each.seconds, each.lag)
+                self.size.ran(each.seconds, each.lag, others_wait=others_wait)
                 runs += each.seconds
         seconds = asyncio.get_running_loop().time() - began
         self.size.committed(len(members), seconds - runs)

@@ -73,7 +73,7 @@ class Trouble:
         self._tell = tell
         self._orders = orders
         self._number = None if faults is None else len(faults)
-        self._faults = iter(faults or self._rounds())
+        self._faults = iter(self._rounds() if faults is None else faults)
         self._due: float | None = None
         self._running: asyncio.Task[None] | None = None
         self.done: Counter[str] = Counter()

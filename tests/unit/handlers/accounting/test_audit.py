@@ -41,6 +41,10 @@ CENT = Decimal("0.01")
             holds.update().where(holds.c.order_id == "x").values(amount=CENT, refunded=CENT),
             "5.00 CZK of order x are refunded, more than was paid",
         ),
+        (
+            holds.delete().where(holds.c.order_id == "x"),
+            "5.00 CZK of order x are refunded, more than was paid",
+        ),
     ],
 )
 async def test_what_was_tampered_with_is_found(

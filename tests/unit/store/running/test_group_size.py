@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mqkit.store.running.group_size import ALONE, CAREFUL, GroupSize
+import pytest
+
+from mqkit.store.running.group_size import ALONE, CAREFUL, STALL, GroupSize
 
 LAG = 0.0001
 
@@ -53,6 +55,30 @@ def test_on_a_busy_machine_more_at_a_time_would_not_help() -> None:
         eased.ran(0.005, 0.002)
         eased.committed(1, 0.001)
     assert eased.transactions == 2
+
+
+def test_where_many_wait_a_slow_database_is_asked_for_fewer_transactions() -> None:
+    """A group may take a part of the time for which the last of them waits anyway."""
+    behind = size(0.1, overhead=0.21, lag=0.02)
+    said = []
+    for waiting in (0, 10, 40, 80, 800):
+        behind.waiting = waiting
+        said.append(behind.messages)
+    assert said == [2, 2, 5, 10, 10], "up to five times what a transaction takes besides"
+
+
+def test_runs_are_compared_only_while_others_wait() -> None:
+    """Else fewer go on than might, and what they take says nothing of more."""
+    made = GroupSize(at_once=20)
+    for _ in range(200):
+        made.ran(0.1, LAG, others_wait=False)
+        made.committed(1, 0.001)
+    assert made.transactions == 2
+
+
+def test_where_runs_take_long_it_is_waited_longer_for_one_to_end() -> None:
+    """On a machine that is busy none ends for a while, and more of them would not end sooner."""
+    assert (GroupSize(at_once=4).patience, size(0.1).patience) == (STALL, pytest.approx(0.3))
 
 
 def test_runs_that_do_not_end_let_others_begin() -> None:
