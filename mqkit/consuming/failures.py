@@ -9,7 +9,7 @@ import random
 from dataclasses import replace
 
 from mqkit.clock import loop_clock
-from mqkit.consuming.headers import elapsed_seconds
+from mqkit.consuming.headers import RunTooLateError, elapsed_seconds
 from mqkit.consuming.settler import Settler
 from mqkit.errors import (
     InvalidMessageError,
@@ -55,6 +55,8 @@ class FailureJudge:
 
         :param began: when the run did, on the monotonic clock
         """
+        if isinstance(error, RunTooLateError):
+            return DeadLetter(DeathReason.EXPIRED, error)
         elapsed = elapsed_seconds(delivery.headers)
         if self._has_transaction and isinstance(error, StoreError):
             of_store = _of_store(error, elapsed)

@@ -127,6 +127,19 @@ def expired(delivery: Delivery, now: float) -> DeadLetter | None:
     )
 
 
+class RunTooLateError(MessageExpiredError):
+    """Says that a message's time ended while its run waited for a transaction."""
+
+
+def too_late(delivery: Delivery, now: float) -> RunTooLateError | None:
+    """Return what ends a run whose message expired while it waited; None if it has not.
+
+    :param now: on the monotonic clock, in seconds
+    """
+    dead = expired(delivery, now)
+    return None if dead is None else RunTooLateError(str(dead.error))
+
+
 def in_time(
     delivery: Delivery, outcome: RetryAfter | DeadLetter | Forward, now: float
 ) -> RetryAfter | DeadLetter | Forward:

@@ -17,7 +17,9 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
 
+from mqkit.clock import loop_clock
 from mqkit.codec import encode
+from mqkit.consuming.headers import too_late
 from mqkit.consuming.threads.calls import HandlerThreads, InThread, ThreadCalls
 from mqkit.consuming.threads.endings import aborted, is_thrown_away, told_by_future
 from mqkit.errors import (
@@ -95,6 +97,7 @@ class Invoker:
         )
         around = (*middleware, *handler.middleware)
         self._has_middleware = bool(around)
+        self._now = loop_clock()
         self._run = compose(around, self._innermost())
 
     def _sole_transaction(self, known: int) -> tuple[str, Any] | None:
@@ -185,6 +188,8 @@ class Invoker:
         )
 
     async def _run_in_transaction(self, call: HandlerCall, transaction: Any) -> Any:
+        if call.delivery.expires is not None and (late := too_late(call.delivery, self._now())):
+            raise late  # it waited for the transaction
         if self._is_short and self._transaction is not None:
             # What `_call_with_transaction` comes to for nearly all, without four calls on the way.
             if self._check_exchange is not None:
@@ -213,6 +218,16 @@ class Invoker:
         self, call: HandlerCall, transaction: Any, deliveries: Sequence[Delivery]
     ) -> list[Any]:
         """Call the handler for some of a batch, and check its results while they can be undone."""
+        now = self._now()
+        late = {each: error for each in deliveries if (error := too_late(each, now)) is not None}
+        timely = [each for each in deliveries if each not in late]
+        ran = await self._run_timely(call, transaction, timely) if timely else []
+        results = dict(zip(timely, ran, strict=True)) | late
+        return [results[each] for each in deliveries]
+
+    async def _run_timely(
+        self, call: HandlerCall, transaction: Any, deliveries: Sequence[Delivery]
+    ) -> list[Any]:
         bodies = dict(zip(call.deliveries, call.body, strict=True))
         some = replace(
             call,

@@ -114,8 +114,6 @@ def _expiries(world: World) -> None:
         known = history.known_at.get(send.name)
         if send.expires is None or known is None or history.published[send.name] != CONFIRMED:
             continue
-        if send.feature in STORED:
-            continue  # it is looked at before the wait for a transaction, which may be long
         latest = known + 2 * send.expires + 0.1 + 10 * world.plan.latency[1]
         for run in history.runs:
             if run.name == send.name and run.attempt == 1 and run.began > latest:

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any, Protocol
 
+from mqkit.clock import loop_clock
+from mqkit.consuming.headers import too_late
 from mqkit.hooks.tracing import MessageTracing
 from mqkit.logging.shown import shown
 from mqkit.message import Delivery
@@ -177,6 +179,7 @@ class ThreadCalls:
         self._run = run
         self._check_exchange = check_exchange
         self._tracing = tracing
+        self._now = loop_clock()
         plan = handler.plan
         self._taking_all = [name for name, kind in plan.injected.items() if kind == DELIVERIES]
 
@@ -205,6 +208,8 @@ class ThreadCalls:
         return await self._run(call, {type(transaction): transaction, InThread: in_thread})
 
     def _one(self, call: HandlerCall, arguments: Arguments, _: Sequence[Delivery]) -> Any:
+        if (late := too_late(call.delivery, self._now())) is not None:
+            raise late  # it waited for a thread and the transaction
         result = self._handler.function(**arguments)
         if result is not None:
             self._results.check_result(result)
@@ -213,6 +218,16 @@ class ThreadCalls:
         return result
 
     def _many(
+        self, call: HandlerCall, arguments: Arguments, deliveries: Sequence[Delivery]
+    ) -> list[Any]:
+        now = self._now()
+        late = {each: error for each in deliveries if (error := too_late(each, now)) is not None}
+        timely = [each for each in deliveries if each not in late]
+        ran = self._timely(call, arguments, timely) if timely else []
+        results = dict(zip(timely, ran, strict=True)) | late
+        return [results[each] for each in deliveries]
+
+    def _timely(
         self, call: HandlerCall, arguments: Arguments, deliveries: Sequence[Delivery]
     ) -> list[Any]:
         bodies = dict(zip(call.deliveries, call.body, strict=True))

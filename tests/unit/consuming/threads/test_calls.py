@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import event, text
 from tenacity import stop_after_attempt, wait_fixed
 
@@ -19,8 +20,8 @@ from mqkit.consuming.together.batching import Batcher
 from mqkit.consuming.wiring import Running, running
 from mqkit.errors import HandlerTimeoutError, InvalidMessageError
 from mqkit.message import Properties
-from mqkit.outcome import Ack, Outcome, RetryAfter
-from mqkit.store import Store, SyncTransaction
+from mqkit.outcome import Ack, DeadLetter, DeathReason, Outcome, RetryAfter
+from mqkit.store import Store, SyncTransaction, Transaction
 from tests.unit.consuming.world import settled
 from tests.unit.store.support import make_work, work_of
 
@@ -299,3 +300,58 @@ async def test_a_batch_has_one_transaction_for_what_was_not_handled(tmp_path: Pa
         assert await batch("b", "c") == [Ack, RetryAfter]
         assert given == [["a", "b"], ["c"]]
         assert await work_of(store) == ["a1", "b1", "c2"]
+
+
+def post_in_thread(order: str, transaction: SyncTransaction, delivery: Delivery) -> None:
+    """Do its work."""
+    transaction.execute(INSERT, {"id": delivery.message_id})
+
+
+async def post_on_loop(order: str, transaction: Transaction, delivery: Delivery) -> None:
+    """The same on the event loop."""
+    await transaction.execute(INSERT, {"id": delivery.message_id})
+
+
+@pytest.mark.parametrize("post", [post_in_thread, post_on_loop])
+async def test_what_expires_while_it_waits_for_a_transaction_is_not_run(
+    tmp_path: Path, post: Callable[..., Any]
+) -> None:
+    """It is dead-lettered as any other that expires, and one that is in time is run."""
+    async with made(tmp_path, lambda s: s.handler(Queue("q"))(post)) as (store, run):
+        short, long = message("short"), message("long")
+        now = asyncio.get_running_loop().time()
+        short.expires, long.expires = now + 0.3, now + 60
+        async with store.transaction():
+            found = [asyncio.create_task(dispatched(run, each)) for each in (short, long)]
+            await asyncio.sleep(0.35)
+        dead, done = await asyncio.gather(*found)
+        assert isinstance(dead, DeadLetter)
+        assert dead.reason is DeathReason.EXPIRED
+        assert done == Ack(None)
+        assert await work_of(store) == ["long"]
+
+
+async def test_what_expires_while_its_batch_waits_for_a_thread_is_not_run(tmp_path: Path) -> None:
+    """The others of the batch are."""
+
+    def post(orders: list[str], transaction: SyncTransaction, deliveries: list[Delivery]) -> None:
+        for each in deliveries:
+            transaction.execute(INSERT, {"id": each.message_id})
+
+    def register(service: Service) -> None:
+        service.batch(Queue("q"), size=2, within=5)(post)
+
+    async with made(tmp_path, register) as (store, run):
+        batcher = Batcher(run.invoker._handler, run.decoder, run.invoker, run.judge)
+        short = message("short")
+        short.expires = asyncio.get_running_loop().time() + 0.3
+        async with store.transaction():
+            found = [
+                asyncio.create_task(settled(batcher, each)) for each in (short, message("other"))
+            ]
+            await asyncio.sleep(0.35)
+        dead, done = await asyncio.gather(*found)
+        assert isinstance(dead, DeadLetter)
+        assert dead.reason is DeathReason.EXPIRED
+        assert done == Ack(None)
+        assert await work_of(store) == ["other"]

@@ -234,6 +234,39 @@ async def test_a_message_whose_time_ends_while_it_waits_for_its_batch_is_not_han
     assert runs == [[1, 2]]
 
 
+class SlowStore(FakeStore):
+    """Lets a batch wait for its transaction."""
+
+    async def run_batch_once(self, handler: str, deliveries: Any, run: Any) -> list[Any]:
+        """Wait first."""
+        await asyncio.sleep(0.06)
+        return await super().run_batch_once(handler, deliveries, run)
+
+
+async def test_what_expires_while_its_batch_waits_for_a_transaction_is_not_run() -> None:
+    """The others are; where nothing is left, the handler is not called."""
+    store = SlowStore()
+    service = with_store(store)
+    runs: list[list[int]] = []
+
+    @service.batch(Queue("q"), size=2, within=60)
+    async def post(orders: list[Order], transaction: FakeTransaction) -> None:
+        runs.append([each.number for each in orders])
+
+    short, other = message("a", 1), message("b", 2)
+    short.expires = asyncio.get_running_loop().time() + 0.05
+    dead, done = await outcomes(service, short, other)
+    assert isinstance(dead, DeadLetter)
+    assert dead.reason is DeathReason.EXPIRED
+    assert done == Ack(None)
+    both = message("c"), message("d")
+    for each in both:
+        each.expires = asyncio.get_running_loop().time() + 0.05
+    assert [type(each) for each in await outcomes(service, *both)] == [DeadLetter] * 2
+    assert runs == [[2]]
+    assert [*store.results] == ["b"]
+
+
 async def test_a_message_without_id_leaves_its_batch_alone() -> None:
     """It could not be known again, so it is not run."""
     service = with_store(FakeStore())
