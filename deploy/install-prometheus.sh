@@ -4,35 +4,10 @@
 # not used.
 set -eu
 
-as_root() {
-    if [ "$(id -u)" -eq 0 ]; then
-        "$@"
-    elif command -v sudo >/dev/null 2>&1; then
-        sudo "$@"
-    else
-        echo "Neither root nor sudo: run this as root: $*" >&2
-        return 1
-    fi
-}
-
-install_it() {
-    if command -v apt-get >/dev/null 2>&1; then
-        as_root apt-get update -q &&
-            as_root env DEBIAN_FRONTEND=noninteractive \
-                apt-get install -y -q --no-install-recommends prometheus
-    elif command -v dnf >/dev/null 2>&1; then
-        as_root dnf install -y golang-github-prometheus
-    elif command -v brew >/dev/null 2>&1; then
-        brew install prometheus
-    else
-        echo "No apt-get, dnf or brew on this machine." >&2
-        return 1
-    fi
-}
+. "$(dirname "$0")/installing.sh"
 
 echo "No Prometheus found: installing it." >&2
-# Output goes to stderr: what the caller prints on stdout may be read by a program.
-if ! install_it >&2; then
+if ! install_it prometheus golang-github-prometheus prometheus; then
     echo "Prometheus could not be installed; install it by hand: https://prometheus.io/download" >&2
     exit 1
 fi

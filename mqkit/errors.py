@@ -386,6 +386,10 @@ class StatementError(StoreError):
     """
 
 
+class RowError(StoreError):
+    """A row was added to a table of which it is none: a wrong column, or a value it cannot hold."""
+
+
 class MessageIdError(StoreError):
     """A message id that the store cannot keep: with NUL or half a character, or too long."""
 

@@ -71,7 +71,7 @@ def explain(
         lines.append(f"and {left} more" if lines else f"it has {left} errors")
     if partly:
         lines.append("there may be more: it is large, and a list is read up to what is wrong in it")
-    return f"the body is not a {cut(title, MAX_PLACE)}: " + "; ".join(lines)
+    return f"the body is no valid {cut(title, MAX_PLACE)}: " + "; ".join(lines)
 
 
 def place(parts: Any) -> str:

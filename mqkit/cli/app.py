@@ -5,7 +5,9 @@ Exit codes: 0 done, 1 it failed, 2 it was called wrongly.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -33,6 +35,9 @@ COMMANDS: Mapping[str, str] = {
 """Where each command is, a function or a Typer with commands of its own; in the order of --help."""
 
 
+HELP_OPTIONS = frozenset({"-h", "--help"})
+
+
 class Commands(TyperGroup):
     """The commands, of which only the one that is called is imported: a worker starts earlier."""
 
@@ -48,10 +53,16 @@ class Commands(TyperGroup):
         if args and args[0] not in COMMANDS:  # Typer looks among them for what was meant
             for name in COMMANDS:
                 self.get_command(ctx, name)
-        return super().resolve_command(ctx, args)
+        found = super().resolve_command(ctx, args)
+        _, command, left = found
+        if not left or not HELP_OPTIONS.isdisjoint(left):
+            _plain_help(command)
+        return found
 
 
+@functools.cache
 def _command(name: str) -> Any:
+    """Read a command's options once, however often a process runs it: that takes 10 ms."""
     module, _, attribute = COMMANDS[name].partition(":")
     found = getattr(importlib.import_module(module), attribute)
     if isinstance(found, typer.Typer):
@@ -61,6 +72,24 @@ def _command(name: str) -> Any:
     alone = typer.Typer(add_completion=False)
     alone.command(name)(found)
     return typer.main.get_command(alone)
+
+
+def _plain_help(command: Any) -> None:
+    """Have the help of a command, its parameters and the commands below it shown as it is written.
+
+    Typer keeps the ends of lines of all but the first paragraph, so that lines made for the source
+    would be broken again at the terminal's width; and Rich takes `amqp[s]` for a style.
+    """
+    from rich.markup import escape  # noqa: PLC0415 - 20 ms, which no other command should wait for
+
+    if command.help:
+        paragraphs = inspect.cleandoc(command.help).split("\n\n")
+        command.help = escape("\n\n".join(" ".join(each.split()) for each in paragraphs))
+    for parameter in command.params:
+        if parameter.help:
+            parameter.help = escape(parameter.help)
+    for below in getattr(command, "commands", {}).values():
+        _plain_help(below)
 
 
 ABOUT = (
@@ -76,7 +105,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     # Of the commands below, too.
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": sorted(HELP_OPTIONS, key=len)},
 )
 
 

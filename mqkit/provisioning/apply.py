@@ -9,7 +9,7 @@ from mqkit.broker.connection import Connection
 from mqkit.broker.declare import RESOURCE_LOCKED, declare
 from mqkit.broker.delays import PREFIX, UNDELIVERABLE, bound_channel, level_name
 from mqkit.broker.moving import LOCK, move_names
-from mqkit.broker.states import declare_states
+from mqkit.broker.states import STATES, declare_states, has_states
 from mqkit.drivers.base import DriverChannel
 from mqkit.errors import ChannelClosedError, ManagementError, TopologyError
 from mqkit.management import ManagementApi
@@ -85,7 +85,7 @@ class Provisioner:
         :raises ChannelClosedError: as `look`
         """
         live = await self.look()
-        changes = [*compare(self._wanted, live), *await self._missing_levels()]
+        changes = [*compare(self._wanted, live), *await self._missing_of_ladder()]
         if target is not None:
             changes += refused_by(target, self._wanted, await self._policies())
         return Plan(
@@ -95,15 +95,22 @@ class Provisioner:
             unseen=live.unseen,
         )
 
-    async def _missing_levels(self) -> list[Change]:
-        """Say that the ladder is to be declared, in one line for all of its parts."""
+    async def _missing_of_ladder(self) -> list[Change]:
+        """Say that the ladder is to be declared, in one line for all of its parts.
+
+        And the exchange at which `mqkit run` says how its processes are, which `apply` declares
+        with it.
+        """
         if self._levels is None:
             return []
+        missing = []
         # The highest level is declared last, and needs all others.
         last = level_name(self._levels - 1) if self._levels else UNDELIVERABLE
-        if await find(self._connection.channel, last) is not None:
-            return []
-        return [Change(Kind.CREATE, "ladder", PREFIX, f"{self._levels} levels")]
+        if await find(self._connection.channel, last) is None:
+            missing.append(Change(Kind.CREATE, "ladder", PREFIX, f"{self._levels} levels"))
+        if not await has_states(self._connection.channel):
+            missing.append(Change(Kind.CREATE, "exchange", STATES, "fanout"))
+        return missing
 
     async def _policies(self) -> dict[str, dict[str, object]]:
         found = [] if self._api is None else await self._api.ask("policies")

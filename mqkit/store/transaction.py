@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Executable
+from sqlalchemy import Executable, Table
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
@@ -20,6 +20,7 @@ from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue, Message
 from mqkit.publishing.outgoing import Outgoing, make_outgoing, to_message
 from mqkit.store.database import direct
+from mqkit.store.database.added_rows import AddedRows
 from mqkit.store.database.dialects import Dialect
 from mqkit.store.database.watch import watch_of
 from mqkit.store.sagas import StoredSagas
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     import asyncpg
 
 
-class Publications:
-    """Collects what a transaction publishes, of whichever kind it is."""
+class Collected:
+    """Collects what a transaction publishes and what it adds, of whichever kind it is."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class Publications:
         self.exchanges: dict[str, Exchange] = {}
         """The exchanges that were given as such, by name."""
         self._messages: list[tuple[str | None, Message]] = []
+        self._added: AddedRows | None = None
 
     @property
     def messages(self) -> tuple[tuple[str | None, Message], ...]:
@@ -61,6 +63,38 @@ class Publications:
     def end(self) -> None:
         """Let nobody use it any more: its handler has returned."""
         self._is_over = True
+
+    def add(self, table: Table, *rows: Mapping[str, Any]) -> None:
+        """Add rows to a table: with those of other messages, in one statement, before the commit.
+
+        As `Session.add` of SQLAlchemy's ORM, it sends nothing: a row is checked and converted here,
+        and written before the next statement of the transaction, by whichever road that goes, or
+        before the commit. So a statement finds what was added before it. Rows of a table keep their
+        order; a table that another one refers to is written before that. Columns without a value
+        get their default; one that the database gives is not returned.
+
+        What the database refuses (a unique key, a foreign key, a check) is raised where the rows
+        are written: the handler fails by it as by a statement of its own, mostly after it has
+        returned, and has no chance to catch it. `flush` writes them at once, and in a savepoint
+        (`connection.begin_nested()`) its error may be caught.
+
+        :param rows: values by the keys of their columns, as `insert(table).values(...)` takes them
+        :raises RowError: the table has no such column, or it cannot hold the value; the transaction
+            is still good
+        :raises StoreError: the transaction is over
+        """
+        if self._is_over:
+            raise StoreError(
+                "rows are not added: the transaction is over, its handler has returned"
+            )
+        added = self._added
+        if added is None:
+            added = self._added = self._find_added()
+        for row in rows:
+            added.add(self, table, row)
+
+    def _find_added(self) -> AddedRows:
+        raise NotImplementedError
 
     def _add(self, key: str | None, outgoing: Outgoing) -> str:
         """Check a message, note it for the outbox, and return its id; raises as `publish`."""
@@ -89,7 +123,7 @@ class Publications:
         return message.properties.message_id or ""
 
 
-class Transaction(Publications):
+class Transaction(Collected):
     """A database transaction, committed when the handler returns and rolled back when it raises.
 
     What the handler writes through it, the note that the message is handled, and what it publishes
@@ -130,6 +164,10 @@ class Transaction(Publications):
             )
         self.was_used = True
         return self._connection
+
+    def _find_added(self) -> AddedRows:
+        rows: AddedRows = watch_of(self._connection).rows
+        return rows
 
     @property
     def saga_rows(self) -> StoredSagas:
@@ -187,6 +225,8 @@ class Transaction(Publications):
         if watch.direct is not None:
             known = watch.direct.find(connection, watch, statement, parameters)
             if known is not None:
+                if watch.rows.waiting:
+                    await watch.rows.write_on(connection, watch)
                 return await direct.execute(connection, watch, known, statement, parameters)
         return await connection.execute(statement, parameters)
 
@@ -254,7 +294,16 @@ class Transaction(Publications):
         )
 
     async def flush(self) -> None:
-        """Send what the ORM session holds to the database; done before the commit anyway."""
+        """Send what was added, and what the ORM session holds; done before the commit anyway.
+
+        :raises sqlalchemy.exc.DBAPIError: the database refused it
+        """
+        await self.flush_session()
+        if self._added is not None:
+            await self._added.write_on(self.connection, watch_of(self.connection))
+
+    async def flush_session(self) -> None:
+        """Send what the ORM session holds to the database; for mqkit's own use."""
         if self._session is not None:
             await self._session.commit()
             await self._session.close()

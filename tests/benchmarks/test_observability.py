@@ -13,8 +13,11 @@ from tests.benchmarks.side_by_side.room import Room
 
 SHORT_ROUNDS, SHORT_MESSAGES = 7, 1500
 
-ROOM_FOR_NOISE = 1.5
+ROOM_FOR_NOISE = 2.0
 """By which a short run on a busy machine may be wrong: the long one has the figures."""
+
+TRIES = 3
+"""Runs of which one must be within its bounds: what else the machine does spoils some of them."""
 
 
 @pytest.mark.long
@@ -27,10 +30,16 @@ async def test_watching_costs_little(rabbitmq: Broker, name: str, *, has_store: 
     """
     watched = replace(WAYS[name], may_cost=WAYS[name].may_cost * ROOM_FOR_NOISE)
     ways = {"nothing": WAYS["nothing"], name: watched}
-    measured = await observability.measure(
-        Room(rabbitmq, rabbitmq.url), ways, SHORT_ROUNDS, SHORT_MESSAGES, has_store=has_store
-    )
-    assert observability.too_dear(measured, ways) == [], observability.lines(measured)
+    room = Room(rabbitmq, rabbitmq.url)
+    said: list[str] = []
+    for _ in range(TRIES):
+        measured = await observability.measure(
+            room, ways, SHORT_ROUNDS, SHORT_MESSAGES, has_store=has_store
+        )
+        if not observability.too_dear(measured, ways):
+            return
+        said += observability.lines(measured)
+    pytest.fail("\n".join(said))
 
 
 @pytest.mark.parametrize(("ratio", "dear"), [(1.0, False), (1.05, False), (1.051, True)])

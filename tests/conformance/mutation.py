@@ -8,15 +8,17 @@ Each mutation changes one place of one module (a comparison, a constant, a condi
 that is left out). A child process imports the broker with that change and runs the cases that
 come by that place. A case counts as shown when a mutation fails it that leaves most others whole:
 one that breaks the handshake fails everything, and shows nothing.
+
+A case that hangs is given up early, and asked once more with patience before it counts. With
+`--table PATH` each mutation's result is kept, and a later run goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import asyncio
 import contextlib
-import copy
+import hashlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -30,13 +32,13 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
+from tests.conformance.mutants import Mutant, mutants
 from tests.conformance.suite import runner
 from tests.conformance.suite.clients import CLIENTS
 from tests.conformance.suite.env import Session, Target
@@ -46,13 +48,27 @@ PACKAGE = "mqkit.embedded"
 
 FOLDER = Path(__file__).parents[2] / "mqkit" / "embedded"
 
+SUITE = Path(__file__).parent / "suite"
+
 LEFT_OUT = ("errors", "server", "engine.durable", "engine.memory", "session.turns")
 """Modules and packages without rules of AMQP in them; they have tests of their own."""
 
 CLIENT_LABELS = ("pika raw", "pika", "bytes")
 
-PATIENCE = 3.0
+PATIENCE = 0.7
 """Seconds that a case may take on a mutant, beside three times what it takes without one."""
+
+SURE = 5.0
+"""The same, for a case that hung and would be shown by that: a busy machine hangs, too."""
+
+CLOSING = 0.5
+"""Seconds to clear up after a case on a mutant, which hangs where the case did."""
+
+UNHURRIED = 30.0
+"""Seconds for a case on the broker as it is, with each line that runs noted."""
+
+HANGS = 6
+"""Cases that may hang on a mutant; what hangs more of them breaks no rule of theirs."""
 
 MUTANT_TIMEOUT = 60.0
 """Seconds for all cases on one mutant."""
@@ -62,138 +78,6 @@ OTHERS = 40
 
 SPECIFIC = 0.15
 """Of the cases: a mutation that fails more of them is about no rule of theirs."""
-
-COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.Lt: ast.LtE,
-    ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-}
-
-
-@dataclass
-class Mutant:
-    """One changed place, and the cases that failed on it."""
-
-    module: str
-    """Its name below `mqkit.embedded`."""
-    line: int
-    change: str
-    source: str = field(repr=False)
-    failed: list[str] = field(default_factory=list)
-    broad: bool = False
-    """The child was ended: it failed too much, or hung."""
-    at_import: bool = False
-    """It is not in a function: it runs when the module is imported."""
-
-
-def mutants(module: str, source: str) -> Iterator[Mutant]:
-    """Each way to change one place."""
-    tree = ast.parse(source)
-    docstrings = {id(node.value) for node in ast.walk(tree) if is_docstring(node)}
-    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
-    inside = {line for f in functions for line in range(f.lineno, (f.end_lineno or 0) + 1)}
-    for index, node in enumerate(ast.walk(tree)):
-        if id(node) in docstrings:
-            continue
-        for change, make in changes(node):
-            changed = copy.deepcopy(tree)
-            target = next(n for i, n in enumerate(ast.walk(changed)) if i == index)
-            make(target)
-            unparsed = ast.unparse(ast.fix_missing_locations(changed))
-            mutant = Mutant(module, line_of(node, change), change, unparsed)
-            mutant.at_import = mutant.line not in inside
-            yield mutant
-
-
-def is_docstring(node: ast.AST) -> TypeGuard[ast.Expr]:
-    """True for a statement that is only a text, after whatever it is about."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
-def line_of(node: ast.AST, change: str) -> int:
-    """The line that has run when the change makes a difference."""
-    if change.startswith("without: "):
-        first = node.body[0]  # type: ignore[attr-defined]
-        for statement in node.body:  # type: ignore[attr-defined]
-            if ast.unparse(statement).startswith(change.removeprefix("without: ")):
-                return int(statement.lineno)
-        return int(first.lineno)
-    return int(getattr(node, "lineno", 0))
-
-
-Change = tuple[str, Callable[[Any], object]]
-"""Words for it, and a function that does it to a copy of the node."""
-
-
-def changes(node: ast.AST) -> Iterator[Change]:
-    """What can be done to one node."""
-    if isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARISONS:
-        other = COMPARISONS[type(node.ops[0])]
-        yield f"{ast.unparse(node)}: {other.__name__}", _set("ops", [other(), *node.ops[1:]])
-    elif isinstance(node, ast.BoolOp):
-        yield from _of_bool_op(node)
-    elif isinstance(node, ast.If | ast.IfExp):
-        test = ast.unparse(node.test)[:70]
-        for value in (True, False):
-            yield f"if {test}: {value}", _set("test", ast.Constant(value=value))
-    elif isinstance(node, ast.Constant):
-        yield from _of_constant(node)
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        # Twice not: the truth of the operand.
-        inner = ast.UnaryOp(ast.Not(), node.operand)
-        yield f"{ast.unparse(node)[:70]}: without not", _set("operand", inner)
-    if isinstance(node, ast.FunctionDef | ast.If | ast.For | ast.While | ast.With | ast.Try):
-        yield from _of_body(node.body)
-
-
-def _set(name: str, value: object) -> Callable[[Any], object]:
-    return lambda node: setattr(node, name, value)
-
-
-def _without(at: int, node: Any) -> None:
-    del node.values[at]
-
-
-def _pass(at: int, node: Any) -> None:
-    node.body[at] = ast.Pass()
-
-
-def _of_bool_op(node: ast.BoolOp) -> Iterator[Change]:
-    words = ast.unparse(node)[:70]
-    other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
-    yield f"{words}: {type(other).__name__}", _set("op", other)
-    for at in range(len(node.values)):
-        yield f"{words}: without part {at + 1}", partial(_without, at)
-
-
-def _of_constant(node: ast.Constant) -> Iterator[Change]:
-    value: Any = node.value
-    if isinstance(value, bool):
-        yield f"{value}: {not value}", _set("value", not value)
-    elif isinstance(value, int):
-        yield f"{value}: {value + 1}", _set("value", value + 1)
-    elif isinstance(value, str) and value:
-        yield f"{value[:40]!r}: changed", _set("value", "~" + value[1:])
-
-
-def _of_body(body: Sequence[ast.stmt]) -> Iterator[Change]:
-    for at, statement in enumerate(body):
-        if is_docstring(statement):
-            continue
-        if isinstance(statement, ast.Expr | ast.Assign | ast.AugAssign | ast.Raise | ast.Delete):
-            words = f"without: {ast.unparse(statement)[:90]}"
-            yield words, partial(_pass, at)
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -278,12 +162,14 @@ class _Tracer:
         return self._trace
 
 
-def child(mutant: Mutant | None, cases: Sequence[Case], seen: Seen | None, write: int) -> None:
+def child(
+    mutant: Mutant | None, cases: Sequence[Case], seen: Seen | None, patience: float, write: int
+) -> None:
     """Run the cases on a mutant, in a process of its own; a line for each result."""
     for name in [n for n in sys.modules if n == PACKAGE or n.startswith(PACKAGE + ".")]:
         del sys.modules[name]
     if mutant is not None:
-        sys.meta_path.insert(0, _Finder(f"{PACKAGE}.{mutant.module}", mutant.source))
+        sys.meta_path.insert(0, _Finder(f"{PACKAGE}.{mutant.module}", mutant.source()))
     logging.disable(logging.CRITICAL)
     out = os.fdopen(write, "w", buffering=1)
     with open(os.devnull, "w") as null:  # noqa: PTH123 - not a file
@@ -304,17 +190,24 @@ def child(mutant: Mutant | None, cases: Sequence[Case], seen: Seen | None, write
                 session = Session(target, client.connect)
                 for case in cases:
                     if case.about == client.about:
-                        limit = PATIENCE + 3 * seen.seconds[case.id] if seen else 30.0
-                        result = await runner.run_case(session, client, case, timeout=limit)
+                        limit = patience + 3 * seen.seconds[case.id] if seen else patience
+                        closing = CLOSING if seen else runner.CLOSE_TIMEOUT
+                        result = await runner.run_case(
+                            session, client, case, timeout=limit, closing=closing
+                        )
+                        has_hung = result.verdict == "failed" and result.seconds >= limit
+                        if has_hung:  # and may have left its connection in a state of its own
+                            session = Session(target, client.connect)
                         lines = tracer.take() if tracer else []
-                        tell(case.id, result.verdict, result.seconds, lines)
+                        verdict = "hung" if has_hung else result.verdict
+                        tell(case.id, verdict, result.seconds, lines)
         tell("", "end", 0, [])
 
     asyncio.run(go())
 
 
 def results(
-    mutant: Mutant | None, cases: Sequence[Case], seen: Seen | None
+    mutant: Mutant | None, cases: Sequence[Case], seen: Seen | None, patience: float
 ) -> Iterator[tuple[str, str, float, list[tuple[str, int]]]]:
     """What a child tells, line by line; its end is one too, where it came to it."""
     read, write = os.pipe()
@@ -322,7 +215,7 @@ def results(
     if process == 0:
         with contextlib.suppress(BaseException):
             os.close(read)
-            child(mutant, cases, seen, write)
+            child(mutant, cases, seen, patience, write)
         os._exit(0)
     os.close(write)
     deadline = time.monotonic() + (MUTANT_TIMEOUT if seen else 10 * MUTANT_TIMEOUT)
@@ -347,18 +240,62 @@ def results(
 def look(cases: Sequence[Case]) -> tuple[Seen, list[str]]:
     """Run the cases on the broker as it is; also returns those that fail or are lacking there."""
     seen, out = Seen({}, {}), []
-    for case, verdict, seconds, lines in results(None, cases, None):
-        if verdict in ("failed", "lacks"):
+    for case, verdict, seconds, lines in results(None, cases, None, UNHURRIED):
+        if verdict in ("failed", "hung", "lacks"):
             out.append(case)
         seen.seconds[case] = seconds
         seen.places[case] = frozenset((module, line) for module, line in lines)
     return seen, out
 
 
+class Table:
+    """The results of mutations in a file, a line each, for the run that goes on from there.
+
+    Those of another broker or suite are thrown away.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.known: dict[str, tuple[list[str], bool]] = {}
+        """By a mutant's key: the cases that failed on it, and whether it was broad."""
+        self._path, self._lock = path, threading.Lock()
+        head = json.dumps({"of": digest()})
+        lines = path.read_text().splitlines() if path.exists() else []
+        rows = [line for line in lines[1:] if is_row(line)] if lines[:1] == [head] else []
+        path.write_text("".join(f"{line}\n" for line in [head, *rows]))
+        for line in rows:
+            key, failed, broad, _ = json.loads(line)
+            self.known[key] = failed, broad
+
+    def keep(self, mutant: Mutant) -> None:
+        """Write down the result of one mutant."""
+        what = f"{mutant.module}:{mutant.line} {mutant.change}"
+        row = json.dumps([mutant.key, mutant.failed, mutant.broad, what])
+        with self._lock, self._path.open("a") as file:
+            file.write(f"{row}\n")
+
+
+def is_row(line: str) -> bool:
+    """False for a line that a run was writing when it was ended."""
+    try:
+        json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return True
+
+
+def digest() -> str:
+    """What a result is of: the broker and the suite."""
+    found = hashlib.sha256()
+    for path in sorted([*FOLDER.rglob("*.py"), *SUITE.rglob("*.py")]):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
 class Hunt:
     """Breaks one place after the other, the least visited first, until every case has failed."""
 
-    def __init__(self, cases: Sequence[Case], seen: Seen) -> None:
+    def __init__(self, cases: Sequence[Case], seen: Seen, table: Table | None = None) -> None:
+        self._table = table
         self.cases = {case.id: case for case in cases}
         self.tried: list[Mutant] = []
         self.shown: dict[str, Mutant] = {}
@@ -383,17 +320,42 @@ class Hunt:
         others = [case for case in visitors if case not in asked]
         others = random.Random(mutant.line).sample(others, min(OTHERS, len(others)))
         chosen = [self.cases[case] for case in self.cases if case in {*asked, *others}]
+        self._run(mutant, chosen)
+        self.tried.append(mutant)
+        # What fails the cases beside them as well is about no rule of theirs.
+        if not mutant.broad:
+            mutant.broad = sum(case in others for case in mutant.failed) > OTHERS * SPECIFIC
+        self._show(mutant)
+        if self._table is not None:
+            self._table.keep(mutant)
+
+    def recall(self, mutant: Mutant, failed: Sequence[str], *, broad: bool) -> None:
+        """Take a result of an earlier run for its own."""
+        mutant.failed, mutant.broad = list(failed), broad
+        self.tried.append(mutant)
+        self._show(mutant)
+
+    def _run(self, mutant: Mutant, cases: Sequence[Case]) -> None:
         too_many = max(len(self.cases) * SPECIFIC, 1)
         mutant.broad = True
-        for case, verdict, _, _ in results(mutant, chosen, self._seen):
+        hung: list[str] = []
+        for case, verdict, _, _ in results(mutant, cases, self._seen, PATIENCE):
             if verdict == "end":
                 mutant.broad = False
-            if verdict == "failed":
+            elif verdict in ("failed", "hung"):
                 mutant.failed.append(case)
-                if len(mutant.failed) > too_many:
-                    break
-        self.tried.append(mutant)
-        if mutant.broad or sum(case in others for case in mutant.failed) > OTHERS * SPECIFIC:
+                hung += [case] * (verdict == "hung")
+                if len(mutant.failed) > too_many or len(hung) > HANGS:
+                    return
+        unsure = [case for case in hung if case not in self.shown]
+        if mutant.broad or not unsure:
+            return
+        asked = [self.cases[case] for case in unsure]
+        again = {case: told for case, told, _, _ in results(mutant, asked, self._seen, SURE)}
+        mutant.failed = [c for c in mutant.failed if again.get(c, "failed") in ("failed", "hung")]
+
+    def _show(self, mutant: Mutant) -> None:
+        if mutant.broad:
             return
         for case in mutant.failed:
             best = self.shown.get(case)
@@ -420,7 +382,14 @@ def main() -> int:
         say(f"left out, as they fail or are lacking on the broker as it is: {', '.join(out)}")
     found = [mutant for name, path in chosen.items() for mutant in mutants(name, path.read_text())]
     say(f"{len(cases)} cases, {len(found)} possible mutations")
-    hunt = Hunt(cases, seen)
+    table = Table(options.table) if options.table else None
+    hunt = Hunt(cases, seen, table)
+    if table is not None:
+        for mutant in found:
+            if (result := table.known.get(mutant.key)) is not None:
+                hunt.recall(mutant, result[0], broad=result[1])
+        found = [mutant for mutant in found if mutant.key not in table.known]
+        say(f"{len(hunt.tried)} of them have run before, {len(hunt.shown)} cases shown by them")
     if options.sample:
         found = random.Random(options.seed).sample(found, min(options.sample, len(found)))
     else:
@@ -442,7 +411,7 @@ def report(hunt: Hunt, options: argparse.Namespace) -> int:
         best = {case: hunt.shown.get(case) for case in hunt.cases}
         rows = {
             "cases": {
-                case: None if mutant is None else {**vars(mutant), "source": ""}
+                case: None if mutant is None else {**vars(mutant), "source": None}
                 for case, mutant in best.items()
             },
             "survived": [f"{m.module}:{m.line} {m.change}" for m in survived],
@@ -482,6 +451,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--sample", type=int, default=0, help="so many mutations, at random")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--jobs", type=int, default=2, help="processes at a time")
+    options.add_argument("--table", type=Path, help="keep the results there, and go on from it")
     options.add_argument("--json", default="", help="write cases and survivors to this file")
     return options
 

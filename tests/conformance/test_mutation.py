@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
-from tests.conformance.mutation import FOLDER, LEFT_OUT, _Tracer, is_in, modules, mutants, name_of
+from tests.conformance import mutation
+from tests.conformance.mutants import Mutant, mutants
+from tests.conformance.mutation import (
+    FOLDER,
+    LEFT_OUT,
+    Hunt,
+    Seen,
+    Table,
+    _Tracer,
+    is_in,
+    modules,
+    name_of,
+)
+from tests.conformance.suite.suite import Case, collect
 
 
 def test_modules_of_every_package_are_broken() -> None:
@@ -63,10 +77,63 @@ def test_a_mutant_changes_one_place() -> None:
     """Each has the name of its module, the line that makes the difference, and the change"""
     source = 'def f(a):\n    """Say."""\n    return a == 1\n'
     found = [
-        (each.module, each.line, each.change, each.source.splitlines()[-1])
+        (each.module, each.line, each.change, each.source().splitlines()[-1])
         for each in mutants("wire.frames", source)
     ]
     assert found == [
         ("wire.frames", 3, "a == 1: NotEq", "    return a != 1"),
         ("wire.frames", 3, "1: 2", "    return a == 2"),
     ]
+
+
+def test_a_run_goes_on_from_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results are read again, but for a line that was cut off, and not those of another broker"""
+    path = tmp_path / "table"
+    one, other = list(mutants("wire.frames", "def f(a):\n    return a == 1\n"))
+    one.failed = ["a.case"]
+    table = Table(path)
+    table.keep(one)
+    with path.open("a") as file:
+        file.write('["cut')
+    assert Table(path).known == {one.key: (["a.case"], False)}
+    assert other.key != one.key
+    monkeypatch.setattr(mutation, "digest", lambda: "another")
+    assert Table(path).known == {}
+
+
+def hunt_with(monkeypatch: pytest.MonkeyPatch, told: list[list[str]]) -> tuple[Hunt, Mutant]:
+    """A hunt of three cases on a mutant whose runs have these verdicts, one run after the other"""
+    cases = collect()[:3]
+    place = frozenset({("wire.frames", 2)})
+    hunt = Hunt(cases, Seen({c.id: 0.0 for c in cases}, {c.id: place for c in cases}))
+
+    def results(
+        _: Mutant, asked: list[Case], *__: object
+    ) -> list[tuple[str, str, float, list[object]]]:
+        verdicts = told.pop(0)
+        ended = [*zip((case.id for case in asked), verdicts, strict=True), ("", "end")]
+        return [(case, verdict, 0.0, []) for case, verdict in ended]
+
+    monkeypatch.setattr(mutation, "results", results)
+    monkeypatch.setattr(mutation, "SPECIFIC", 1.0)
+    return hunt, Mutant("wire.frames", 2, "a: b", "key", str)
+
+
+def test_what_hung_is_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case that passes with patience is not shown by a machine that was busy"""
+    runs = [["hung", "failed", "hung"], ["passed", "hung"]]
+    hunt, mutant = hunt_with(monkeypatch, runs)
+    cases = list(hunt.cases)
+    hunt.try_(mutant)
+    assert list(hunt.shown) == cases[1:]
+    assert runs == []
+
+
+def test_what_hangs_many_cases_shows_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ended at the case that is one too many, without a second run"""
+    monkeypatch.setattr(mutation, "HANGS", 1)
+    hunt, mutant = hunt_with(monkeypatch, [["hung", "hung", "failed"]])
+    hunt.try_(mutant)
+    assert mutant.broad
+    assert len(mutant.failed) == 2
+    assert hunt.shown == {}

@@ -25,6 +25,9 @@ from playwright.async_api import (
 
 from tests.support import ROOT
 
+LAUNCH_TIMEOUT = 100_000.0
+"""Milliseconds for a Chromium to start on a machine that is busy with other tests."""
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 """What distributions call it; the first of them that is there is taken."""
 
@@ -76,7 +79,9 @@ async def browsing() -> AsyncIterator[Browser]:
     # The sandbox needs rights that a container's root has not; only our own pages are opened.
     arguments = ["--no-sandbox"] if os.name == "posix" and os.geteuid() == 0 else []
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=arguments)
+        browser = await playwright.chromium.launch(
+            executable_path=chromium(), args=arguments, timeout=LAUNCH_TIMEOUT
+        )
         try:
             yield browser
         finally:

@@ -13,6 +13,7 @@ from typing import Self
 from mqkit.embedded import ServerThread
 from mqkit.testing.brokers import probe
 from tests.docs.pages import Block
+from tests.forked import in_shell
 
 PORT = "5672"
 URL = "amqp://guest:guest@localhost/"
@@ -21,7 +22,6 @@ URL = "amqp://guest:guest@localhost/"
 _ALSO = ("localhost:5672", "127.0.0.1:5672", "--port 5672", "port=5672")
 
 COMMANDS = {
-    "mqkit": 'exec {python} -m mqkit "$@"',
     "pytest": 'exec {python} -m pytest "$@"',
     "pip": 'exec {python} {pip} "$@"',
     # A virtual environment would take longer than all the rest of a page, and nothing is put in it.
@@ -65,6 +65,8 @@ class Project:
                 "#!/bin/sh\n" + script.format(python=python, pip=shlex.quote(str(pip))) + "\n"
             )
             command.chmod(command.stat().st_mode | stat.S_IXUSR)
+        if any("mqkit " in block.text for block in self._blocks if block.language == "console"):
+            in_shell(self._bin / "mqkit")
         if self._needs_broker():
             self._stack.enter_context(ServerThread(port=int(self._port)))
         return self

@@ -140,7 +140,6 @@ async def post(order: Order, transaction: Transaction, events: str) -> None:
         number = count if name == order.debit else number
     event = Event(key=order.key, account=order.debit, number=number, card=order.card)
     event_id = await transaction.publish("", events, event, key=order.debit)
-    await transaction.execute(insert(effect).inline(), {"key": order.key})
     if order.held:
         await transaction.execute(insert(hold))
     values = {
@@ -151,6 +150,8 @@ async def post(order: Order, transaction: Transaction, events: str) -> None:
         "event": event_id,
     }
     await transaction.execute(_post(transaction.connection.dialect.name), values)
+    # Written with those of the others that share the transaction.
+    transaction.add(effect, {"key": order.key})
 
 
 class _Awaited:
@@ -162,6 +163,9 @@ class _Awaited:
 
     async def execute(self, *args: Any) -> Any:
         return self._transaction.execute(*args)
+
+    def add(self, *args: Any) -> None:
+        self._transaction.add(*args)
 
     async def publish(self, *args: Any, **options: Any) -> str:
         return self._transaction.publish(*args, **options)

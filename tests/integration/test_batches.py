@@ -14,7 +14,7 @@ from mqkit.broker.declare import declare
 from mqkit.testing.brokers.broker import Broker
 from tests.support import Client, connected, eventually
 
-pytestmark = pytest.mark.usefixtures("driver")
+pytestmark = [pytest.mark.usefixtures("driver"), pytest.mark.in_turn(embedded=True)]
 
 
 class Score(BaseModel):

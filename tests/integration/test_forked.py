@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mqkit import __version__
-from tests.forked import Command, finished
+from tests.forked import Command, finished, in_shell
 
 
 def test_it_has_its_output_and_its_exit_code() -> None:
@@ -50,3 +50,35 @@ def test_it_is_signalled_and_waited_for(number: signal.Signals) -> None:
         assert one.wait(30) == (0 if number == signal.SIGINT else -signal.SIGKILL)
         assert other.poll() is None
         other.kill()
+
+
+def test_a_shell_has_it_too(tmp_path: Path) -> None:
+    """Its output, exit code, environment and directory are a command's of the shell."""
+    (tmp_path / "there.py").write_text(
+        "import os, pathlib\nprint(os.environ['ONE'], pathlib.Path.cwd())\n"
+    )
+    in_shell(tmp_path / "mqkit")
+    script = "./mqkit --version; ONE=1 ./mqkit run there:service --url amqp://h; echo $?"
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"mqkit {__version__}\n1 {tmp_path}\n2\n"
+    assert "there" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_shell_s_command_ends_with_its_group(tmp_path: Path, number: signal.Signals) -> None:
+    """A signal reaches it, and what kills the script kills the command."""
+    in_shell(tmp_path / "mqkit")
+    with subprocess.Popen(
+        [tmp_path / "mqkit", "broker", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert "amqp://" in process.stdout.readline()
+        os.killpg(process.pid, number)
+        # Until its output ends, which the command holds.
+        process.communicate(timeout=30)
+    assert process.returncode == (0 if number == signal.SIGINT else -signal.SIGKILL)

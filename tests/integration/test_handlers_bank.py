@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from handlers.messages import Currency, OrderExecuted, OrderRefused, Partner
 from handlers.replay.generate import write_statement
 from handlers.replay.reconcile import AccountResult, Agreement, Reconciliation
 from handlers.replay.report import Report as Replayed
-from tests.support import ROOT
+from tests import forked
 from tests.unit.handlers.accounting.test_carrying_out import NOW
 from tests.unit.handlers.entries import entry, writing
 
@@ -32,13 +31,12 @@ ROWS, ACCOUNTS = 300, 20
 def bank(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command, on the embedded broker unless it is told otherwise."""
     given = {name: value for name, value in os.environ.items() if name != "MQKIT_URL"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "handlers", "bank", *arguments],
-        cwd=ROOT,
-        env={**given, **environment},
+    process = forked.Command(
+        ["bank", *arguments],
+        {**given, **environment},
+        module="handlers",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
     try:
         out, err = process.communicate(timeout=200)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from handlers.demo.services import SERVICES
+from tests.forked import Command
 from tests.support import ROOT
 
 pytestmark = pytest.mark.timeout(240)
@@ -33,13 +34,12 @@ SMALL = ("--orders", "40", "--accounts", "12")
 @contextmanager
 def demo(folder: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """Run the command in a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "handlers", "demo", "--folder", str(folder), *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
+    process = Command(
+        ["demo", "--folder", str(folder), *arguments],
+        {**os.environ, **environment},
+        module="handlers",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
     try:
         yield process

@@ -29,6 +29,8 @@ from mqkit.outcome import DeathReason
 from mqkit.testing.harness import Harness, harness
 from tests.support import eventually
 
+pytestmark = pytest.mark.in_turn(embedded=True)
+
 PATIENT = 600.0
 
 ORDER: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from pydantic import BaseModel
 
 from handlers.running.queues import QueueLook, dead_letters, look
@@ -9,6 +10,8 @@ from mqkit import BrokerUrl, Queue, Retry, Runtime, Service
 from mqkit.broker.declare import declare
 from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, delete, eventually
+
+pytestmark = pytest.mark.in_turn(embedded=True)
 
 
 class Step(BaseModel):

@@ -16,6 +16,7 @@ from handlers import messages
 from handlers.invariants import Kind
 from handlers.messages import Frozen, Invariant
 from handlers.orders import Payment
+from tests.forked import in_shell
 from tests.support import ROOT
 
 PAGE = (ROOT / "handlers" / "README.md").read_text()
@@ -36,10 +37,9 @@ def test_the_walkthrough_shows_what_it_says(tmp_path: Path) -> None:
     (script,) = blocks("sh walkthrough")
     script = script.replace("5699", str(free_port()))
     # The commands that the page takes for installed.
-    (tmp_path / "mqkit").write_text(f'#!/bin/sh\nexec {sys.executable} -m mqkit "$@"\n')
+    in_shell(tmp_path / "mqkit")
     (tmp_path / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    for name in ("mqkit", "python"):
-        (tmp_path / name).chmod(0o755)
+    (tmp_path / "python").chmod(0o755)
     environment = {
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),

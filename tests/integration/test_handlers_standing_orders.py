@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -18,7 +17,8 @@ from handlers.replay.standing_orders import place_orders
 from handlers.replay.statement_file import StatementError
 from mqkit import Publisher
 from mqkit.testing.harness import Harness
-from tests.support import ROOT, eventually
+from tests.forked import finished
+from tests.support import eventually
 
 pytestmark = pytest.mark.in_turn(embedded=True)
 
@@ -52,16 +52,8 @@ def placed(h: Harness) -> list[PlaceOrder]:
 
 async def command(*arguments: str, url: str | None) -> subprocess.CompletedProcess[str]:
     """Run `python -m handlers orders` with these arguments."""
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "handlers", "orders", *arguments, *(["--url", url] if url else [])],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=60,
-        check=False,
-        env={"PATH": "", "PYTHONPATH": str(ROOT)},
-    )
+    words = ["orders", *arguments, *(["--url", url] if url else [])]
+    return await asyncio.to_thread(finished, words, {"PATH": ""}, module="handlers")
 
 
 async def test_good_rows_are_placed_and_bad_ones_are_told_by_their_line(

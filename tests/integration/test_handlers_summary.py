@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 
 from mqkit.testing.brokers import Broker
-from tests.support import ROOT
+from tests.forked import finished
 
 
 def summary(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "MQKIT_URL"}
-    return subprocess.run(
-        [sys.executable, "-m", "handlers", "summary", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return finished(["summary", *arguments], environment, module="handlers", within=100)
 
 
 def test_a_summary_without_a_broker_is_a_wrong_call() -> None:

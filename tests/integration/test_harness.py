@@ -29,6 +29,8 @@ from mqkit.testing.brokers.finder import Broker
 from mqkit.testing.harness.run import HarnessError, harness
 from tests.support import Telling, connected, delete, eventually
 
+pytestmark = pytest.mark.in_turn(embedded=True)
+
 SHORT = 0.3
 """Seconds of a wait that really passes."""
 

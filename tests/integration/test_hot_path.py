@@ -28,7 +28,7 @@ from mqkit import (
 from mqkit.testing.brokers.finder import Broker
 from tests.support import connected, eventually
 
-pytestmark = pytest.mark.usefixtures("driver")
+pytestmark = [pytest.mark.usefixtures("driver"), pytest.mark.in_turn(embedded=True)]
 
 
 class Order(BaseModel):

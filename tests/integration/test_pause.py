@@ -17,7 +17,7 @@ from mqkit.pause import Status
 from mqkit.testing.brokers.finder import Broker
 from tests.support import Client, Telling, connected, eventually
 
-pytestmark = pytest.mark.usefixtures("driver")
+pytestmark = [pytest.mark.usefixtures("driver"), pytest.mark.in_turn(embedded=True)]
 
 
 class GatewayDownError(Exception):

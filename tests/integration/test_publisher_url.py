@@ -36,7 +36,7 @@ from mqkit.testing.harness.run import harness
 from mqkit.testing.proxy import TcpProxy
 from tests.support import Client, connected, delete, eventually
 
-pytestmark = pytest.mark.usefixtures("driver")
+pytestmark = [pytest.mark.usefixtures("driver"), pytest.mark.in_turn(embedded=True)]
 
 
 @contextlib.asynccontextmanager

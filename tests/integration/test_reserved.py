@@ -14,7 +14,7 @@ from mqkit.message import HeaderValue, Message, Properties
 from mqkit.testing.brokers.finder import Broker
 from tests.support import Client, connected, eventually
 
-pytestmark = pytest.mark.usefixtures("driver")
+pytestmark = [pytest.mark.usefixtures("driver"), pytest.mark.in_turn(embedded=True)]
 
 FORGED: dict[str, HeaderValue] = {
     "mqkit-attempt": 99,

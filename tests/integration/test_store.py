@@ -10,7 +10,7 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Column, MetaData, String, Table, text
 from tenacity import stop_after_attempt, wait_none
 
 from mqkit import BrokerUrl, Delivery, Exchange, Queue, Retry, Service
@@ -192,6 +192,47 @@ async def test_each_message_of_a_batch_has_its_effect_once(
         assert sorted(map(str, published)) == [f"{id_}.posted" for id_ in ids]
         assert await client.messages(f"{name}.orders.dead") == 0
         assert (await store.status("o1"))[0].result == "o1"
+
+
+@pytest.mark.in_turn
+async def test_a_row_that_is_refused_dead_letters_its_message_alone(
+    broker: Broker, database: str, name: str
+) -> None:
+    """Others that share its commit, and came twice, have their row and their event once."""
+    entries = Table("entries", MetaData(), Column("id", String(80), primary_key=True))
+    service = Service(name, retry=Retry.never(), store=Store(database))
+
+    @service.handler(Queue(f"{name}.orders"), prefetch=50)
+    async def post(order: dict[str, str | int], transaction: Transaction) -> None:
+        transaction.add(entries, {"id": str(order["id"])})
+        posted = f"{order['id']}.posted"
+        await transaction.publish("", f"{name}.out", order, key="all", message_id=posted)
+
+    ids = [f"o{number:02}" for number in range(30)]
+    good = [each for each in ids if each != "o17"]
+    async with Store(database, relay=False) as store, connected(broker.url) as client:
+        async with store.transaction() as transaction:
+            await transaction.connection.run_sync(entries.metadata.create_all)
+            transaction.add(entries, {"id": "o17"})
+        await client.declare(f"{name}.out")
+        async with Runtime(service, BrokerUrl.parse(broker.url)):
+            for _ in range(2):
+                await send(client, name, ids)
+                dead = await client.take(f"{name}.orders.dead")
+                assert dead.properties.message_id == "o17"
+                assert "IntegrityError" in str(dead.properties.headers["mqkit-error-type"])
+
+            async def is_done() -> bool:
+                return (
+                    await column(store, "id", "entries") == ids
+                    and await store.pending() == 0
+                    and await client.messages(f"{name}.orders") == 0
+                )
+
+            await eventually(is_done)
+        published = [m.properties.message_id for m in await client.take_all(f"{name}.out")]
+        assert sorted(map(str, published)) == [f"{id_}.posted" for id_ in good]
+        assert await client.messages(f"{name}.orders.dead") == 0
 
 
 @pytest.mark.in_turn

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from mqkit.testing.brokers.containers import EngineError, begin, last_cause, publish_port
 from mqkit.testing.brokers.watchdog import Watchdog
+from tests.freezing import freeze
 from tests.postgres.server import (
     DATABASE,
     SCHEME,
@@ -81,7 +82,7 @@ class ContainerPostgres(PostgresServer):
             self._control("stop", lambda container: _end(container, "SIGINT"))
 
     def pause(self) -> None:
-        self._control("pause", lambda container: container.pause())
+        self._control("pause", freeze)
 
     def resume(self) -> None:
         if self._status() == "paused":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mqkit import Exchange, Outgoing, Publisher, PublishError, Queue, Runtime
 from mqkit.errors import (
+    ChannelClosedError,
     MqkitError,
     ReplyLostError,
     RequestFailedError,
@@ -72,6 +73,10 @@ class ServiceHost:
         return self._task is not None and not self._task.done() and self._is_alive
 
     @property
+    def _is_started(self) -> bool:
+        return self.runtime is not None and self.runtime._watch.is_started
+
+    @property
     def _is_alive(self) -> bool:
         return self.process is not None and self.process.alive
 
@@ -125,9 +130,11 @@ class ServiceHost:
         if isinstance(error, StoreUnavailableError):
             # It does not start on a database that is not well.
             return bool(faults & ILL)
-        if isinstance(error, TopologyError):
-            # What it declares is refused, and not by anything that is declared.
-            return "close channel" in faults and "on purpose" in str(error)
+        if isinstance(error, TopologyError) or (
+            isinstance(error, ChannelClosedError) and not self._is_started
+        ):
+            # What it declares, or may do, is refused, and not by anything that is declared.
+            return "close channel" in faults and "PRECONDITION_FAILED - on purpose" in str(error)
         # Asked to stop, it may not be done with a broker that says nothing in its time.
         return isinstance(error, TimeoutError) and not self.wanted and bool(faults & SILENT)
 

@@ -235,7 +235,7 @@ def test_the_text_of_a_validator_is_not_quoted() -> None:
     with pytest.raises(DecodeError) as caught:
         BodyDecoder(Card).decode(CARD, Properties())
     assert str(caught.value) == (
-        "the body is not a Card: number: refused by a validator (ValueError)"
+        "the body is no valid Card: number: refused by a validator (ValueError)"
     )
     shown = "".join(traceback.format_exception(caught.value))
     assert "4111" not in shown

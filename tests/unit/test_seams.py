@@ -92,9 +92,18 @@ REASONS: dict[str, tuple[str, set[str]]] = {
     "publishing/outgoing.py": (HANDED_IN, {"os.urandom", "uuid.uuid4"}),
     "sagas/memory.py": ("for tests without a broker", {"uuid.uuid4"}),
     "sagas/testing.py": ("for tests without a broker", {"uuid.uuid4"}),
-    "store/database/postgresql/dialect.py": (
+    "store/database/postgresql/aborting.py": (
         "breaks a connection to a server, which is not simulated",
-        {"socket.AF_INET", "socket.SHUT_RDWR", "socket.fromfd"},
+        {
+            "socket.AF_INET",
+            "socket.SHUT_RDWR",
+            "socket.SHUT_WR",
+            "socket.SOCK_STREAM",
+            "socket.fromfd",
+            "select.POLLIN",
+            "select.POLLOUT",
+            "select.poll",
+        },
     ),
     "store/database/sqlite/dialect.py": ("makes the file that is handed in private", {"os.open"}),
     "store/database/sqlite/thread.py": (

@@ -13,11 +13,11 @@ from mqkit.cli.dead_letters.options import (
     ArchivedOption,
     JsonOption,
     QueueArgument,
+    Reach,
     ServiceOption,
-    UrlOption,
-    choosing,
     run,
     service_of,
+    shared,
 )
 from mqkit.cli.dead_letters.replaying import replay
 from mqkit.dead_letters import DeadLetterNotFoundError, DeadLetters, Filter
@@ -36,11 +36,11 @@ app = typer.Typer(
 
 
 @app.command("list")
-@choosing
+@shared
 def list_(
     queue: QueueArgument,
     *,
-    url: UrlOption = None,
+    reach: Reach,
     filter_: Filter,
     messages: Annotated[
         bool, typer.Option("--messages", help="One line for each message, not for each group.")
@@ -85,7 +85,7 @@ def list_(
             *texts.group_lines(groups, masker),
         ]
 
-    found = run(queue, url, work, service=of)
+    found = run(queue, reach, work, service=of)
     if as_json:
         typer.echo(texts.as_json({"queue": queue, "messages" if messages else "groups": found}))
     else:
@@ -94,6 +94,7 @@ def list_(
 
 
 @app.command()
+@shared
 def show(
     queue: QueueArgument,
     which: Annotated[
@@ -101,7 +102,7 @@ def show(
         typer.Argument(metavar="ID", help="A message's id, or its ref.", show_default=False),
     ],
     *,
-    url: UrlOption = None,
+    reach: Reach,
     archived: ArchivedOption = False,
     service: ServiceOption = None,
     as_json: JsonOption = False,
@@ -123,7 +124,7 @@ def show(
             raise DeadLetterNotFoundError(f"queue {shown(where)} has no message {shown(which)}")
         return [letters.detail(each) for each in found]
 
-    found = run(queue, url, work, service=of)
+    found = run(queue, reach, work, service=of)
     if as_json:
         typer.echo(texts.as_json({"queue": queue, "messages": found}))
         return
@@ -133,10 +134,11 @@ def show(
 
 
 @app.command()
+@shared
 def audit(
     queue: QueueArgument,
     *,
-    url: UrlOption = None,
+    reach: Reach,
     limit: Annotated[
         int, typer.Option(help="How many at most, the latest.", min=1, max=MAX_LIMIT)
     ] = MAX_LISTED,
@@ -146,7 +148,7 @@ def audit(
 
     Exit code 0: done, also where nobody did; 1: it failed; 2: called wrongly.
     """
-    entries = run(queue, url, lambda letters: letters.audit(limit))
+    entries = run(queue, reach, lambda letters: letters.audit(limit))
     if as_json:
         told = [
             {**masked(asdict(each), DEFAULT), "at": each.at and each.at.isoformat()}

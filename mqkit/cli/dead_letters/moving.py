@@ -15,14 +15,14 @@ from mqkit.cli.dead_letters.options import (
     ArchivedOption,
     JsonOption,
     QueueArgument,
+    Reach,
     ServiceOption,
-    UrlOption,
     WhoOption,
     WhyOption,
     check_chosen,
-    choosing,
     run,
     service_of,
+    shared,
 )
 from mqkit.cli.exit_codes import CALLED_WRONGLY
 from mqkit.dead_letters import Filter, Moved
@@ -30,6 +30,7 @@ from mqkit.errors import OptionError
 from mqkit.logging.shown import shown
 
 
+@shared
 def edit(
     queue: QueueArgument,
     which: Annotated[
@@ -45,7 +46,7 @@ def edit(
     ],
     why: WhyOption,
     who: WhoOption = None,
-    url: UrlOption = None,
+    reach: Reach,
     service: ServiceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -60,7 +61,7 @@ def edit(
     data = _contents(body)
     done = run(
         queue,
-        url,
+        reach,
         lambda letters: letters.edit(which, data, why=why, service=of),
         who=who,
         why=why,
@@ -86,13 +87,13 @@ def _contents(file: str) -> bytes:
         raise OptionError(f"--body {shown(file)} cannot be read: {why}") from error
 
 
-@choosing
+@shared
 def archive(
     queue: QueueArgument,
     *,
     why: WhyOption,
     who: WhoOption = None,
-    url: UrlOption = None,
+    reach: Reach,
     filter_: Filter,
     everything: AllOption = False,
     as_json: JsonOption = False,
@@ -102,17 +103,17 @@ def archive(
     Exit code 0: done; 1: it failed; 2: called wrongly.
     """
     check_chosen(filter_, everything=everything)
-    done = run(queue, url, lambda letters: letters.archive(filter_, why=why), who=who, why=why)
+    done = run(queue, reach, lambda letters: letters.archive(filter_, why=why), who=who, why=why)
     _tell(queue, done, "archived", as_json=as_json)
 
 
-@choosing
+@shared
 def restore(
     queue: QueueArgument,
     *,
     why: WhyOption,
     who: WhoOption = None,
-    url: UrlOption = None,
+    reach: Reach,
     filter_: Filter,
     everything: AllOption = False,
     as_json: JsonOption = False,
@@ -122,17 +123,17 @@ def restore(
     Exit code 0: done; 1: it failed; 2: called wrongly.
     """
     check_chosen(filter_, everything=everything)
-    done = run(queue, url, lambda letters: letters.restore(filter_, why=why), who=who, why=why)
+    done = run(queue, reach, lambda letters: letters.restore(filter_, why=why), who=who, why=why)
     _tell(queue, done, "restored", as_json=as_json)
 
 
-@choosing
+@shared
 def drop(
     queue: QueueArgument,
     *,
     why: WhyOption,
     who: WhoOption = None,
-    url: UrlOption = None,
+    reach: Reach,
     filter_: Filter,
     everything: AllOption = False,
     archived: ArchivedOption = False,
@@ -147,10 +148,10 @@ def drop(
     """
     check_chosen(filter_, everything=everything)
     if not yes:
-        _tell_what_would_go(queue, url, filter_, archived=archived)
+        _tell_what_would_go(queue, reach, filter_, archived=archived)
     done = run(
         queue,
-        url,
+        reach,
         lambda letters: letters.drop(filter_, why=why, archived=archived),
         who=who,
         why=why,
@@ -158,8 +159,8 @@ def drop(
     _tell(queue, done, "dropped", as_json=as_json)
 
 
-def _tell_what_would_go(queue: str, url: str | None, filter_: Filter, *, archived: bool) -> None:
-    groups = run(queue, url, lambda letters: letters.groups(filter_, archived=archived))
+def _tell_what_would_go(queue: str, reach: Reach, filter_: Filter, *, archived: bool) -> None:
+    groups = run(queue, reach, lambda letters: letters.groups(filter_, archived=archived))
     count = sum(each.count for each in groups)
     typer.echo(f"mqkit: {count} would be dropped for good; nothing was: say --yes", err=True)
     sys.exit(CALLED_WRONGLY)

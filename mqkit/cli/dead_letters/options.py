@@ -9,12 +9,14 @@ import inspect
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from mqkit.cli.options import broker_url
+from mqkit import drivers
+from mqkit.cli.options import DriverOption, UrlOption, broker_url
 from mqkit.cli.services import load_service
 from mqkit.dead_letters import DeadLetters, Filter
 from mqkit.dead_letters.audit import checked_text
@@ -32,14 +34,6 @@ QueueArgument = Annotated[
     typer.Argument(
         metavar="QUEUE",
         help="A handler's queue, or its dead letter queue.",
-        show_default=False,
-    ),
-]
-UrlOption = Annotated[
-    str | None,
-    typer.Option(
-        help="The broker: amqp[s]://user:password@host[,host]/vhost. "
-        "Default: the environment's MQKIT_URL, which other users cannot see.",
         show_default=False,
     ),
 ]
@@ -86,6 +80,9 @@ _CHOOSING = {
 }
 """The options that choose dead letters, by the names of their parameters."""
 
+_REACHING = {"url": UrlOption, "driver": DriverOption}
+"""The options of the connection."""
+
 AllOption = Annotated[
     bool, typer.Option("--all", help="All of them: without a filter, this must be said.")
 ]
@@ -112,31 +109,44 @@ _AGO = re.compile(r"(\d{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def choosing(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose dead letters; it gets `filter_`, a Filter of them.
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Says how the broker is reached."""
 
-    They stand where the command has `filter_`, in its help, too.
+    url: str | None
+    """None: by the environment's."""
+    driver: str | None
+
+
+def shared(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that several have, in the place of what is made of them.
+
+    `filter_` is a `Filter` of those that choose dead letters, `reach` the `Reach` of those of the
+    connection. They stand where the command has these, in its help, too.
     """
+    hints = get_type_hints(command, include_extras=True)
+    taken = [name for name in _SHARED if name in hints]
 
     @functools.wraps(command)
-    def with_filter(**given: Any) -> None:
-        options = {name: given.pop(name) for name in _CHOOSING}
-        command(**given, filter_=_chosen(**options))
+    def with_options(**given: Any) -> None:
+        for name in taken:
+            options, make = _SHARED[name]
+            given[name] = make(**{each: given.pop(each) for each in options})
+        command(**given)
 
-    hints = get_type_hints(command, include_extras=True)
     parameters: list[inspect.Parameter] = []
     for each in inspect.signature(command).parameters.values():
-        if each.name == "filter_":
+        if each.name in taken:
             parameters += [
                 inspect.Parameter(name, each.kind, default=None, annotation=option)
-                for name, option in _CHOOSING.items()
+                for name, option in _SHARED[each.name][0].items()
             ]
         else:
             parameters.append(each.replace(annotation=hints[each.name]))
     # Typer reads both.
-    with_filter.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_filter.__annotations__ = {each.name: each.annotation for each in parameters}
-    return with_filter
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_options
 
 
 def _chosen(
@@ -161,6 +171,13 @@ def _chosen(
         until=None if until is None else moment(until, "--until", now),
         headers=dict(_pair(each) for each in header or ()),
     )
+
+
+_SHARED: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
+    "filter_": (_CHOOSING, _chosen),
+    "reach": (_REACHING, Reach),
+}
+"""What is made of shared options, by the name of the parameter that it is given as."""
 
 
 def check_chosen(filter_: Filter, *, everything: bool) -> None:
@@ -230,7 +247,7 @@ def service_of(spec: str | None, handler_of: str | None = None) -> Service | Non
 
 def run(
     queue: str,
-    url: str | None,
+    reach: Reach,
     work: Callable[[DeadLetters], Awaitable[T]],
     *,
     who: str | None = None,
@@ -242,13 +259,15 @@ def run(
     What is masked in the service's logs is masked here.
 
     :raises OptionError: there is no reason in `why`
+    :raises ConfigurationError: there is no such driver, or the URL is none
     """
     if why is not None:
         checked_text(why, "--why")
     letters = DeadLetters(
-        broker_url(url),
+        broker_url(reach.url),
         queue,
         who=who_default() if who is None else who,
+        driver=drivers.named(reach.driver),
         masker=DEFAULT if service is None else service.error_reports.masker,
     )
 

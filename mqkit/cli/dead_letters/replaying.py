@@ -15,13 +15,13 @@ from mqkit.cli.dead_letters.options import (
     AllOption,
     JsonOption,
     QueueArgument,
+    Reach,
     ServiceOption,
-    UrlOption,
     WhoOption,
     check_chosen,
-    choosing,
     run,
     service_of,
+    shared,
 )
 from mqkit.cli.exit_codes import FAILED
 from mqkit.cli.options import number_option, seconds_option
@@ -34,11 +34,11 @@ from mqkit.registration.service import Service
 DEFAULT_PACE = Pace()
 
 
-@choosing
+@shared
 def replay(
     queue: QueueArgument,
     *,
-    url: UrlOption = None,
+    reach: Reach,
     filter_: Filter,
     everything: AllOption = False,
     rate: Annotated[
@@ -91,13 +91,17 @@ def replay(
     pace = Pace(rate=rate, stop_at=stop_at, at_least=at_least, watch=watch)
     of = service_of(service, queue)
     if dry_run:
-        _rehearse(queue, url, filter_, of, as_json=as_json)
+        _rehearse(queue, reach, filter_, of, as_json=as_json)
         return
     if why is None:
         raise OptionError("say --why, for the audit; or --dry-run, which changes nothing")
     reason = why
     done = run(
-        queue, url, lambda letters: letters.replay(filter_, why=reason, pace=pace), who=who, why=why
+        queue,
+        reach,
+        lambda letters: letters.replay(filter_, why=reason, pace=pace),
+        who=who,
+        why=why,
     )
     typer.echo(
         texts.as_json({"queue": queue, **asdict(done)}) if as_json else texts.replayed_line(done)
@@ -107,13 +111,13 @@ def replay(
 
 
 def _rehearse(
-    queue: str, url: str | None, filter_: Filter, service: Service | None, *, as_json: bool
+    queue: str, reach: Reach, filter_: Filter, service: Service | None, *, as_json: bool
 ) -> None:
     async def work(letters: DeadLetters) -> Rehearsed:
         async with _inbox(service) as inbox:
             return await letters.rehearse(filter_, service=service, inbox=inbox)
 
-    found = run(queue, url, work, service=service)
+    found = run(queue, reach, work, service=service)
     masker = DEFAULT if service is None else service.error_reports.masker
     if as_json:
         typer.echo(texts.as_json({"queue": queue, **masked(asdict(found), masker)}))

@@ -15,6 +15,8 @@ MAX_LINE = 128 * 1024 * 1024
 """Bytes; RabbitMQ's own limit for a message is 16 MiB, and was this before 4.0. It keeps a file
 that has no line ends from being read into memory whole."""
 
+_WHY_A_FILE = "put the lines into one, which a run that goes on after an interruption reads again"
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -36,7 +38,8 @@ def count_lines(path: Path) -> int:
         be read
     """
     if not path.is_file():
-        what = "is not a regular file" if path.exists() else "does not exist"
+        exists = path.exists() or path.name == "-"
+        what = f"is not a regular file: {_WHY_A_FILE}" if exists else "does not exist"
         raise ConfigurationError(f"--file {path} {what}")
     try:
         with path.open("rb") as file:

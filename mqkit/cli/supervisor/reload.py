@@ -25,6 +25,10 @@ RELOAD_GRACE = 2.0
 """Seconds, at most, that handlers get to finish before the new code runs."""
 
 
+_PACKAGES = frozenset({"site-packages", "dist-packages"})
+"""Names of the folders that packages are installed in, another environment's on the path too."""
+
+
 class WatchError(MqkitError):
     """The files cannot be watched; the message says why."""
 
@@ -136,7 +140,9 @@ def folders_outside(files: Iterable[str], folder: Path) -> set[Path]:
     return {
         one
         for one in found
-        if one.is_dir() and not {one, *one.parents} & {*installed, folder.resolve()}
+        if one.is_dir()
+        and not {one, *one.parents} & {*installed, folder.resolve()}
+        and _PACKAGES.isdisjoint(one.parts)
     }
 
 

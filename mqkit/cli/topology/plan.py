@@ -35,7 +35,9 @@ from mqkit.provisioning.versions import Version, target_version
 LadderOption = Annotated[
     bool,
     typer.Option(
-        "--ladder", help="Also the delay ladder, for services that run with --no-declare."
+        "--ladder",
+        help="Also the delay ladder, and the exchange of `mqkit top`, for services that run with "
+        "--no-declare.",
     ),
 ]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import NamedTuple
 
 from opentelemetry.trace import SpanKind
 
@@ -55,6 +56,17 @@ _OLD_KINDS = {
 _NEW_KINDS = _OLD_KINDS | {Operation.RECEIVE: SpanKind.CLIENT, Operation.SETTLE: SpanKind.CLIENT}
 
 
+class Way(NamedTuple):
+    """What the spans of all deliveries share that took the same way to the same handler."""
+
+    process_name: str
+    process_kind: SpanKind
+    process: Attributes
+    receive_name: str
+    receive_kind: SpanKind
+    receive: Attributes
+
+
 class Conventions:
     """Knows how spans are named, of which kind they are, and which attributes they have."""
 
@@ -70,6 +82,7 @@ class Conventions:
         # Of one set at least; made once for all messages that take the same way.
         self.of_publish = functools.lru_cache(KEPT)(self._of_publish)
         self.of_delivery = functools.lru_cache(KEPT)(self._of_delivery)
+        self.way = functools.lru_cache(KEPT)(self._way)
 
     def name(self, operation: Operation, destination: str) -> str:
         """Return the name of a span; `destination` is an exchange or a queue."""
@@ -97,6 +110,18 @@ class Conventions:
         on_the_way = (exchange, routing_key, queue if queue != routing_key else "")
         attributes = self._of(operation, exchange, routing_key, _joined(*on_the_way))
         return attributes | {"mqkit.queue": _text(queue), "mqkit.handler": _text(handler)}
+
+    def _way(self, handler: str, queue: str, exchange: str, routing_key: str) -> Way:
+        """Return what spans of deliveries on this way have, whatever the message is."""
+        process, receive = Operation.PROCESS, Operation.RECEIVE
+        return Way(
+            self.name(process, queue),
+            self.kind(process),
+            self._of_delivery(process, handler, queue, exchange, routing_key),
+            self.name(receive, queue),
+            self.kind(receive),
+            self._of_delivery(receive, handler, queue, exchange, routing_key),
+        )
 
     def of_batch(self, handler: str, queue: str, count: int) -> Attributes:
         """Return the attributes of a run for a batch of so many messages."""

@@ -22,12 +22,24 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, Span, SpanContext
+from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
+    Link,
+    Span,
+    SpanContext,
+    set_span_in_context,
+)
 
 from mqkit.hooks.tracing import Dispatch, RunBatch, Settle, SettleAtOnce
 from mqkit.message import Delivery, HeaderValue
-from mqkit.observability.tracing.attributes import Attributes, Conventions, Operation, of_received
-from mqkit.observability.tracing.dropped import Dropped
+from mqkit.observability.tracing.attributes import (
+    Attributes,
+    Conventions,
+    Operation,
+    Way,
+    of_received,
+)
+from mqkit.observability.tracing.dropped import Dropped, context_of
 from mqkit.observability.tracing.propagation import Propagation
 from mqkit.observability.tracing.spans import Spans, link_to
 from mqkit.outcome import Ack, DeadLetter, Forward, Lost, Outcome, Requeue, RetryAfter
@@ -41,6 +53,8 @@ NAMES: dict[type[Any], str] = {
     Lost: "lost",
 }
 """What `mqkit.outcome` says of each outcome: the words of the log."""
+
+_ACK: Attributes = {"mqkit.outcome": "ack"}
 
 MAX_LINKS = 128
 """Messages of a batch that are linked to: OpenTelemetry's own limit for the links of a span."""
@@ -122,7 +136,7 @@ class DeliverySpans:
         async def process(delivery: Delivery) -> Outcome:
             span: Span | None = None
             if isinstance(dropped := delivery.trace, Dropped):
-                context = dropped.context
+                context = context_of(dropped)
             else:
                 span, context = self._begin(handler, delivery)
             token = attach(context)
@@ -231,49 +245,58 @@ class DeliverySpans:
             self._of(operation, handler, delivery) | _said(outcome),
             links=[Link(received.run)] if of_batch and received.run.is_valid else None,
         )
-        return span, trace.set_span_in_context(span, parent)
+        return span, set_span_in_context(span, parent)
 
     def _begin(self, handler: str, delivery: Delivery) -> tuple[Span, Context]:
         """Begin the span of a run; return it, and the context that the handler runs in."""
-        conventions, operation = self._conventions, Operation.PROCESS
+        way = self._way(handler, delivery)
         received = received_of(delivery)
-        message = self._propagation.extract(delivery.properties.headers)
+        headers = delivery.properties.headers
+        came = self._propagation.plain_span(headers)
+        if came is None:
+            message = self._propagation.extract(headers)
+            links = link_to(message)
+        else:
+            message = context_of(came)
+            links = [Link(came.get_span_context())]
         span = self._spans.begin(
-            conventions.name(operation, delivery.queue),
-            conventions.kind(operation),
+            way.process_name,
+            way.process_kind,
             message,
-            self._of(operation, handler, delivery) | of_received(delivery),
-            links=link_to(message),
+            way.process | of_received(delivery),
+            links=links,
         )
-        context = trace.set_span_in_context(span, message)
+        context = set_span_in_context(span, message) if came is None else context_of(span)
         received.goes_on(context, self._propagation)
-        received.is_recorded = span.is_recording()
-        if received.is_recorded:
-            self._tell_wait(handler, delivery, received, message)
+        if span.is_recording():
+            received.is_recorded = True
+            self._tell_wait(way, received, message)
+        else:
+            received.is_recorded = False
         return span, context
 
-    def _tell_wait(
-        self, handler: str, delivery: Delivery, received: Received, message: Context
-    ) -> None:
+    def _tell_wait(self, way: Way, received: Received, message: Context) -> None:
         """Make the span of the time in which a delivery waited here for its first run."""
         if not received.arrived:
             return
-        operation = Operation.RECEIVE
         span = self._spans.begin(
-            self._conventions.name(operation, delivery.queue),
-            self._conventions.kind(operation),
-            message,
-            self._of(operation, handler, delivery),
-            at=received.arrived,
+            way.receive_name, way.receive_kind, message, way.receive, at=received.arrived
         )
         received.arrived = 0
         self._spans.end(span)
 
+    def _way(self, handler: str, delivery: Delivery) -> Way:
+        return self._conventions.way(
+            handler, delivery.queue, delivery.exchange, delivery.routing_key
+        )
+
     def _end(self, span: Span, outcome: Outcome) -> None:
-        if isinstance(outcome, RetryAfter | DeadLetter):
+        if type(outcome) is Ack:  # nearly all are
+            self._spans.end(span, None, _ACK)
+        elif isinstance(outcome, RetryAfter | DeadLetter):
             self._spans.end(span, outcome.error, _said(outcome))
         else:
-            self._spans.end(span, more=_said(outcome))
+            self._spans.end(span, None, _said(outcome))
 
     def _begin_batch(self, handler: str, deliveries: tuple[Delivery, ...]) -> tuple[Span, Context]:
         conventions, operation = self._conventions, Operation.PROCESS
@@ -295,8 +318,8 @@ class DeliverySpans:
             received = received_of(delivery)
             received.goes_on(context, self._propagation, span.get_span_context())
             received.is_recorded = True  # or not, as its own trace says
-            self._tell_wait(handler, delivery, received, context)
-        return span, trace.set_span_in_context(span, Context())
+            self._tell_wait(self._way(handler, delivery), received, context)
+        return span, set_span_in_context(span, Context())
 
     def _of(self, operation: Operation, handler: str, delivery: Delivery) -> Attributes:
         return self._conventions.of_delivery(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Self, TypeGuard, cast
+from typing import Any, cast
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     INVALID_SPAN,
     NonRecordingSpan,
+    Span,
     SpanContext,
     TraceFlags,
     set_span_in_context,
@@ -27,22 +28,25 @@ PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-
 """A `traceparent` of the only version that there is, with ids that are valid (W3C Trace Context,
 section 3.2.2)."""
 
-_EVEN = frozenset("02468ace")
+is_unsampled = re.compile(
+    r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]", re.ASCII
+).fullmatch
+"""Finds such a `traceparent` whose lowest bit says that its trace is not kept (3.2.2.5)."""
 
 (_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
 """The key of the span in a context: to make one with it costs less than to add to an empty one."""
 
-
-def is_dropped(parent: HeaderValue) -> TypeGuard[str]:
-    """Tell whether a `traceparent` says that its trace is not kept: by the lowest bit (3.2.2.5)."""
-    return isinstance(parent, str) and parent[-1:] in _EVEN
+_FLAGS = {f"{flags:02x}": TraceFlags(flags) for flags in range(256)}
 
 
 def remote(trace_id: str, span_id: str, flags: str) -> SpanContext:
     """Return the context of another process's span; all are hexadecimal digits."""
-    return SpanContext(
-        int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16))
-    )
+    return SpanContext(int(trace_id, 16), int(span_id, 16), True, _FLAGS[flags])
+
+
+def context_of(span: Span) -> Context:
+    """Return a context of OpenTelemetry's with nothing but this span."""
+    return Context({_SPAN: span})
 
 
 class Dropped(NonRecordingSpan):
@@ -53,19 +57,8 @@ class Dropped(NonRecordingSpan):
     """
 
     def __init__(self, parent: str) -> None:
+        """Be that of a `traceparent` that `is_unsampled`."""
         self._parent = parent
-
-    @classmethod
-    def of(cls, parent: HeaderValue) -> Self | None:
-        """Return the span of a `traceparent`; None where that is kept, or cannot be read."""
-        if is_dropped(parent) and PARENT.fullmatch(parent) is not None:
-            return cls(parent)
-        return None
-
-    @property
-    def context(self) -> Context:
-        """A context of OpenTelemetry's with nothing but this span."""
-        return Context({_SPAN: self})
 
     def get_span_context(self) -> SpanContext:
         """Read the `traceparent`."""

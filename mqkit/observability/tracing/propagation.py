@@ -22,7 +22,14 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from mqkit.logging.error_reports import log_error
 from mqkit.message import HeaderValue
-from mqkit.observability.tracing.dropped import PARENT, TRACEPARENT, Dropped, remote
+from mqkit.observability.tracing.dropped import (
+    PARENT,
+    TRACEPARENT,
+    Dropped,
+    context_of,
+    is_unsampled,
+    remote,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -86,15 +93,10 @@ class Propagation:
 
     def extract(self, headers: Mapping[str, HeaderValue]) -> Context:
         """Return the context that headers carry; an empty one where they have none."""
-        if not headers:
+        if not headers or (self._is_plain and TRACEPARENT not in headers):
             return _EMPTY
-        if self._is_plain and TRACESTATE not in headers:
-            parent = headers.get(TRACEPARENT)
-            if parent is None:
-                return _EMPTY
-            # A third of what OpenTelemetry's own takes, which is for all that is not so plain.
-            if isinstance(parent, str) and (parts := PARENT.fullmatch(parent)) is not None:
-                return trace.set_span_in_context(NonRecordingSpan(remote(*parts.groups())), _EMPTY)
+        if (span := self.plain_span(headers)) is not None:
+            return context_of(span)
         try:
             return self._propagator.extract(headers, _EMPTY, _GETTER)
         except Exception as error:  # noqa: BLE001 - what comes from outside stops no message
@@ -102,14 +104,27 @@ class Propagation:
             log_error(logger, logging.DEBUG, text, error=error)
             return _EMPTY
 
+    def plain_span(self, headers: Mapping[str, HeaderValue]) -> NonRecordingSpan | None:
+        """Return the span that headers carry, where that is a `traceparent` and nothing beside it.
+
+        A third of what OpenTelemetry's own takes. None is everything else, which `extract` reads.
+        """
+        if not self._is_plain or TRACESTATE in headers:
+            return None
+        parent = headers.get(TRACEPARENT)
+        if not isinstance(parent, str) or (parts := PARENT.fullmatch(parent)) is None:
+            return None
+        return NonRecordingSpan(remote(*parts.groups()))
+
     def unsampled(self, headers: Mapping[str, HeaderValue]) -> Dropped | None:
         """Return the span that headers carry if whoever began its trace does not keep it.
 
         None is everything else: no context, one that is kept, or one that `extract` must read.
         """
-        if not self._is_plain or TRACESTATE in headers:
+        parent = headers.get(TRACEPARENT)
+        if not isinstance(parent, str) or is_unsampled(parent) is None:
             return None
-        return Dropped.of(headers.get(TRACEPARENT))
+        return Dropped(parent) if self._is_plain and TRACESTATE not in headers else None
 
     def inject(self, context: Context, headers: Mapping[str, HeaderValue]) -> None:
         """Put a context into headers, a dict; what is there under its names stays."""

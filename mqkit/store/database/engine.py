@@ -1,7 +1,8 @@
 """Makes SQLAlchemy's engine for a store, and watches its transactions.
 
 An engine's transactions are watched: which of its errors came from the database, whether one was
-swallowed, and that nobody but mqkit commits.
+swallowed, what was added and is to be written before a statement, and that nobody but mqkit
+commits.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def quiet_loggers() -> None:
 
 
 def watch_transactions(engine: Engine) -> None:
-    """Watch an engine's transactions: note their errors, refuse commits but mqkit's own."""
+    """Watch an engine's transactions: note errors, refuse commits, write what was added in time."""
 
     @event.listens_for(engine, "handle_error")
     def note(context: Any) -> None:
@@ -119,6 +120,12 @@ def watch_transactions(engine: Engine) -> None:
                 "a transaction of the store is not committed by hand: it is when the handler "
                 "returns; begin_nested() makes a savepoint"
             )
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def write_added(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        watch = find_watch(connection)
+        if watch is not None and watch.rows is not None:
+            watch.rows.before(statement, connection, watch)
 
 
 def watch_unpinning(engine: Engine) -> None:

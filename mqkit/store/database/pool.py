@@ -21,6 +21,7 @@ from mqkit.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from mqkit.store.database.added_rows import AddedRows
 from mqkit.store.database.dialects import Dialect
 from mqkit.store.database.direct import DirectStatements
 from mqkit.store.database.engine import (
@@ -32,6 +33,7 @@ from mqkit.store.database.engine import (
 from mqkit.store.database.failures import Fault, fault_of, is_of_driver
 from mqkit.store.database.judging import ErrorTeller, first_line
 from mqkit.store.database.postgresql.dialect import Postgres, is_pooled
+from mqkit.store.database.row_plans import RowPlans
 from mqkit.store.database.slots import Slot, TransactionSlots
 from mqkit.store.database.sqlite.dialect import Sqlite
 from mqkit.store.database.synchronous.database import SyncDatabase
@@ -83,6 +85,7 @@ class Database:
         """What the database has not of the tables of sagas, once it is open."""
         self._engine: AsyncEngine | None = None
         self._direct: DirectStatements | None = None
+        self._plans: RowPlans
         self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError)
         self._judged: tuple[type[Exception], ...] = (*self._failures, ExceptionGroup)
         self._pings: set[asyncio.Task[None]] = set()
@@ -139,6 +142,7 @@ class Database:
             statement_timeout=self._statement_timeout,
             machine=self._machine,
         )
+        self._plans = RowPlans(engine.dialect)
         self._failures = (SQLAlchemyError, OSError, *self.dialect.connect_errors())
         self._judged = (*self._failures, ExceptionGroup)
         return engine
@@ -210,7 +214,8 @@ class Database:
         # One block, and no context managers within it: this is run for each message.
         slot = None if beside and not self._is_sqlite else await self._slot(front=beside)
         try:
-            watch = Watch(direct=self._direct and self._direct.unless_observed())
+            direct = self._direct and self._direct.unless_observed()
+            watch = Watch(direct=direct, rows=AddedRows(self._plans))
             connection = await self._begin(watch)
             try:
                 await self.dialect.begun(connection, LOCK_TIMEOUT)
@@ -316,7 +321,7 @@ class Database:
     async def _give_back(self, connection: AsyncConnection, watch: Watch) -> None:
         """Give a connection back to the pool; what was not committed is rolled back."""
         if watch.driver is not None:
-            watch.driver.watch = None
+            watch.driver.watch = watch.driver.of_store = None
             if watch.is_committed and connection.sync_connection is not None:
                 # Nothing is left to say to the server, so that nothing here waits.
                 connection.sync_connection.close()

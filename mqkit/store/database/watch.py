@@ -48,6 +48,8 @@ class Watch:
     """What sends statements without SQLAlchemy's layers: a `direct.Sender`."""
     direct: Any = None
     """The `DirectStatements` of its engine, where nobody watches what is executed."""
+    rows: Any = None
+    """The `AddedRows` that wait to be written in it; None: it only reads."""
     driver_is_lent: bool = False
     """Whether the handler has asyncpg's connection."""
     ended: bool = False
@@ -64,6 +66,7 @@ class Watch:
         """Note that a handler's statements follow, for which no error came yet."""
         self.error = None
         self.of_handler = True
+        self.rows.begin_turn()
 
     def saw(self, error: BaseException, *, lost: bool = False) -> None:
         """Note an error that the database gave, unless it only says that one had come before.

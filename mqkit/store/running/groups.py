@@ -19,7 +19,7 @@ from mqkit.message import Delivery
 from mqkit.store.open_store import OpenStore
 from mqkit.store.running.group_size import GroupSize
 from mqkit.store.running.member import Member, MemberLeftError
-from mqkit.store.running.once import Once, RunAgainError
+from mqkit.store.running.once import Once, RowsRefusedError, RunAgainError
 from mqkit.store.running.transient import Key
 from mqkit.store.transaction import Transaction
 
@@ -128,10 +128,24 @@ class Groups:
             await self._run_together(left)
 
     async def _run_together(self, members: Sequence[Member]) -> None:
+        try:
+            await self._try_together(members, savepoints=self.size.has_savepoints)
+        except RowsRefusedError:
+            self.size.failed()
+        else:
+            return
+        # With a savepoint each, in which its rows are written, the one that they are of fails.
+        left = [each for each in members if not (each.is_over or each.has_left)]
+        if left:
+            await self._try_together(left, savepoints=True)
+
+    async def _try_together(self, members: Sequence[Member], *, savepoints: bool) -> None:
         opened, size = self._opened, self.size
         began = asyncio.get_running_loop().time()
         try:
-            await self._once.group(opened, self._handler, members, savepoints=size.has_savepoints)
+            await self._once.group(opened, self._handler, members, savepoints=savepoints)
+        except RowsRefusedError:
+            raise
         except RunAgainError as again:
             size.failed()
             await self._fail(again.member, again.error)

@@ -86,7 +86,7 @@ class Member:
         try:
             with Within(turn.held):
                 result = await self._run(turn.transaction)
-                await turn.transaction.flush()
+                await turn.transaction.flush_session()
         except Exception as error:  # noqa: BLE001 - who runs the group tells whose it is
             if not turn.ended.done():
                 turn.ended.set_exception(error)

@@ -16,6 +16,7 @@ from mqkit.logging.shown import shown
 from mqkit.message import Delivery
 from mqkit.outcome import RetryLater
 from mqkit.store import inbox, outbox
+from mqkit.store.database.added_rows import AddedRows
 from mqkit.store.database.watch import is_aborted, watch_of
 from mqkit.store.open_store import OpenStore
 from mqkit.store.running.member import Member
@@ -34,6 +35,10 @@ class RunAgainError(Exception):
         super().__init__("the transaction is run again without the message that failed")
         self.member = member
         self.error = error
+
+
+class RowsRefusedError(Exception):
+    """Says that rows were refused which several messages of a transaction had added."""
 
 
 @dataclass(slots=True)
@@ -158,6 +163,7 @@ class Once:
 
         :param savepoints: give each message one, so that its failure costs no other one anything
         :raises RunAgainError: a message failed, and what the others did is rolled back with it
+        :raises RowsRefusedError: a row was refused, of whichever; with savepoints it is known whose
         """
         opened.with_inbox.add(handler)
         database = opened.database
@@ -172,6 +178,7 @@ class Once:
                 if savepoints:
                     await database.dialect.set_savepoint(connection)
                 await self._turn(opened, connection, handler, member, group, savepoints=savepoints)
+            await self._write_added(opened, connection)
             await self.finish(opened, connection, group.transactions)
             failed = [each.delivery for each, _ in group.failed]
             await inbox.take_out(connection, database.dialect, handler, failed)
@@ -198,10 +205,14 @@ class Once:
         """Run the handler for one member; where it fails, keep what the others did if it can be."""
         watch = watch_of(connection)
         watch.begin_turn()
+        rows: AddedRows = watch.rows
         transaction = self.transaction(opened, connection)
         try:
             result = await member.turn(transaction)
             watch.of_handler = False
+            if savepoints:
+                await rows.write_on(connection, watch)
+            rows.check()
             if watch.error is not None:  # which the handler has caught
                 await opened.database.dialect.check_alive(connection)
         except Exception as raised:
@@ -211,7 +222,10 @@ class Once:
             error = self._checked(handler, opened.database.judged(watch, raised))
             if isinstance(error, StoreUnavailableError) and error is not raised:
                 raise  # by which the whole transaction is judged
-            if transaction.was_used:
+            rows.forget(transaction)
+            if rows.failure is not None and not savepoints:
+                raise RowsRefusedError from None
+            if transaction.was_used or rows.were_written:
                 otherwise = RunAgainError(member, error)
                 if not savepoints:
                     raise otherwise from None
@@ -220,6 +234,19 @@ class Once:
         else:
             group.ended.append((member, result))
             group.transactions.append(transaction)
+
+    async def _write_added(self, opened: OpenStore, connection: AsyncConnection) -> None:
+        """Write what the members added and no statement has written before.
+
+        :raises RowsRefusedError: the database refused it
+        """
+        watch = watch_of(connection)
+        try:
+            await watch.rows.write_on(connection, watch)
+        except Exception as raised:
+            if isinstance(opened.database.judged(watch, raised), StoreUnavailableError):
+                raise
+            raise RowsRefusedError from None
 
     async def _take_back(
         self, opened: OpenStore, connection: AsyncConnection, otherwise: RunAgainError
@@ -230,6 +257,7 @@ class Once:
         """
         try:
             await opened.database.dialect.roll_back(connection)
+            watch_of(connection).rows.undo()
         except Exception:  # noqa: BLE001 - the connection is gone, say, with a statement that hung
             raise otherwise from None
 
@@ -271,10 +299,14 @@ class Once:
     async def finish(
         self, opened: OpenStore, connection: AsyncConnection, transactions: Sequence[Transaction]
     ) -> None:
-        """Write what is left to write right before the commit: the sessions' rows, the outbox."""
+        """Write what is left before the commit: rows of sessions, added ones, and the outbox."""
+        watch = watch_of(connection)
         for each in transactions:
-            await each.flush()
-        watch_of(connection).of_handler = False
+            await each.flush_session()
+            each.end()
+        await watch.rows.write_on(connection, watch)
+        watch.rows.check()
+        watch.of_handler = False
         messages = [message for each in transactions for message in each.messages]
         exchanges = {k: v for each in transactions for k, v in each.exchanges.items()}
         await outbox.write(connection, opened.database.dialect, messages, self._clock(), exchanges)

@@ -17,11 +17,13 @@ from mqkit.errors import StoreError
 from mqkit.limits import DEFAULT_LIMITS, Limits
 from mqkit.message import HeaderValue
 from mqkit.publishing.outgoing import Outgoing
-from mqkit.store.transaction import Publications
+from mqkit.store.database.added_rows import AddedRows
+from mqkit.store.database.watch import Watch, find_watch
+from mqkit.store.transaction import Collected
 from mqkit.topology import Exchange
 
 
-class SyncTransaction(Publications):
+class SyncTransaction(Collected):
     """A database transaction of a `def` handler: `Transaction` without `await`.
 
     It is committed when the handler returns and rolled back when it raises, with the note that the
@@ -74,6 +76,15 @@ class SyncTransaction(Publications):
                 "service.provide makes may keep it, and must leave the statements to the handler"
             )
         return self._connection
+
+    def _find_added(self) -> AddedRows:
+        rows: AddedRows = self._watch().rows
+        return rows
+
+    def _watch(self) -> Watch:
+        watch = find_watch(self.connection)
+        assert watch is not None
+        return watch
 
     @property
     def session(self) -> Session:
@@ -143,8 +154,13 @@ class SyncTransaction(Publications):
         )
 
     def flush(self) -> None:
-        """Send what the ORM session holds to the database; done before the commit anyway."""
+        """Send what was added, and what the ORM session holds; done before the commit anyway.
+
+        :raises sqlalchemy.exc.DBAPIError: the database refused it
+        """
         if self._session is not None:
             self._session.commit()
             self._session.close()
             self._session = None
+        if self._added is not None:
+            self._added.write(self.connection, self._watch())

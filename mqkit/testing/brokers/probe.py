@@ -98,9 +98,13 @@ def free_ports(count: int) -> list[int]:
     :raises ConnectError: there are not that many
     """
     ports: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
+    # Drawn one by one: to shuffle them all took 10 ms, for each proxy and each embedded broker.
+    for _ in range(len(PORTS)):
         if len(ports) == count:
             return ports
+        port = random.choice(PORTS)
+        if port in ports:
+            continue
         with contextlib.suppress(OSError), socket.socket() as listener:
             listener.bind(("127.0.0.1", port))
             ports.append(port)

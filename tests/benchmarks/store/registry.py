@@ -90,11 +90,13 @@ def _of_mqkit(database: Kind) -> list[Entry]:
         entry("mqkit", "mqkit", "plain"),
         entry("mqkit-wide", "mqkit, 100 at a time", "wide"),
         entry("mqkit-alone", "mqkit, not sharing commits", "alone"),
+        entry("mqkit-add", "mqkit, transaction.add", "add"),
         # On SQLite there is no driver's connection that would be faster.
         *([entry("mqkit-driver", "mqkit, INSERT by the driver", "driver")] if not end else []),
         entry("mqkit-def", "mqkit, def handler", "def"),
         entry("mqkit-batch", "mqkit, batch", "batch"),
         entry("mqkit-batch-bulk", "mqkit, batch, one INSERT", "batch-bulk"),
+        entry("mqkit-batch-add", "mqkit, batch, transaction.add", "batch-add"),
         *(stages if not end else []),
     ]
 

@@ -56,6 +56,10 @@ RATIOS = {
         *("per_s", "mqkit-driver", "hand"),
         "with the INSERT by the driver {:.2f} times the loop by hand",
     ),
+    "add_to_hand": (
+        *("per_s", "mqkit-add", "hand"),
+        "with transaction.add {:.2f} times the loop by hand",
+    ),
     "batch_to_hand": ("per_s", "mqkit-batch", "hand", "batches {:.2f} times the loop by hand"),
     "batch_to_own": (
         *("per_s", "mqkit-batch", "hand-own"),
@@ -68,6 +72,10 @@ RATIOS = {
     "batch_bulk_to_bulk": (
         *("per_s", "mqkit-batch-bulk", "hand-bulk"),
         "batches with one INSERT {:.0%} of all in bulk",
+    ),
+    "batch_add_to_bulk": (
+        *("per_s", "mqkit-batch-add", "hand-bulk"),
+        "batches with transaction.add {:.0%} of all in bulk",
     ),
     "sqlite_to_before": (
         *("per_s", "mqkit-sqlite", "mqkit-before-sqlite"),

@@ -80,16 +80,20 @@ async def run_case(
     case: Case,
     *,
     timeout: float = CASE_TIMEOUT,  # noqa: ASYNC109 - the case's
+    closing: float = CLOSE_TIMEOUT,
     check_lacks: bool = False,
 ) -> Result:
-    """Run one case; what goes wrong is in the result."""
+    """Run one case; what goes wrong is in the result.
+
+    :param closing: seconds to clear up after it
+    """
     label = session.target.label
     lacks = lacking(label, case.needs)
     why = "; ".join(f"{feature}: {reason}" for feature, reason in lacks.items())
     begun = time.monotonic()
     if lacks and not check_lacks:
         return Result(case, label, client.label, "lacks", 0.0, why)
-    error = await attempt(session, client, case, timeout)
+    error = await attempt(session, client, case, timeout, closing)
     seconds = time.monotonic() - begun
     if not lacks:
         return Result(
@@ -107,7 +111,11 @@ async def run_case(
 
 
 async def attempt(
-    session: Session, client: Client, case: Case, limit: float = CASE_TIMEOUT
+    session: Session,
+    client: Client,
+    case: Case,
+    limit: float = CASE_TIMEOUT,
+    closing: float = CLOSE_TIMEOUT,
 ) -> Exception | None:
     """Run a case's function and clear up after it; returns what it raised."""
     env = client.env(session)
@@ -125,7 +133,7 @@ async def attempt(
     except Exception as raised:  # noqa: BLE001 - whatever it is, it is this case's result
         error = raised
     try:
-        async with asyncio.timeout(CLOSE_TIMEOUT):
+        async with asyncio.timeout(closing):
             await env.close()
     except Exception as raised:  # noqa: BLE001 - as above
         # Clearing up is not what the case claims; it is told where the case told nothing.

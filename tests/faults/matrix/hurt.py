@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from mqkit.testing.brokers.broker import Broker
 from mqkit.testing.brokers.containers import ContainerBroker
 from mqkit.testing.brokers.nodes import NodeBroker
+from tests.freezing import freeze
 
 
 @contextlib.contextmanager
@@ -21,7 +22,7 @@ def hanging(broker: Broker) -> Iterator[None]:
     """
     if isinstance(broker, ContainerBroker):
         container = broker._wrapped
-        container.pause()
+        freeze(container)
         try:
             yield
         finally:

@@ -217,6 +217,19 @@ MUTATIONS = (
         "            group.failed.append((member, error))\n"
         "            group.transactions.append(transaction)\n",
     ),
+    Mutation(
+        "a row that a member of a group added kept after it failed",
+        (19,),
+        (
+            Edit("store/running/once.py", "            rows.forget(transaction)\n", ""),
+            Edit("store/running/once.py", "            watch_of(connection).rows.undo()\n", ""),
+            Edit(
+                "store/database/added_rows.py",
+                "it began: what was there before was written.\n        self.waiting.clear()\n",
+                "it began: what was there before was written.\n",
+            ),
+        ),
+    ),
     # --- the outbox ------------------------------------------------------------------------------
     _one(
         "outbox written after the commit",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +25,38 @@ CHECK = Path(__file__).parent / "check.js"
 def checker(pytestconfig: pytest.Config) -> Path:
     """A folder with the schema and a validator, installed once and kept with pytest's cache."""
     assert pytestconfig.cache is not None
-    folder = Path(pytestconfig.cache.mkdir("asyncapi-schema"))
+    folder = Path(pytestconfig.cache.mkdir("asyncapi-modules"))
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         pytest.fail("AsyncAPI's schema is an npm package: install Node.js and npm for this test")
-    if not (folder / "node_modules" / "ajv-formats").is_dir():
-        (folder / "package.json").write_text("{}")
-        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.fail(f"npm cannot install {' '.join(PACKAGES)}:\n{done.stderr[-2000:]}")
-    shutil.copy(CHECK, folder)
+    modules = folder / "node_modules"
+    if not (modules / "ajv-formats").is_dir():
+        # Elsewhere, and then put there as a whole: other test processes may do the same now.
+        with tempfile.TemporaryDirectory(dir=folder) as fresh:
+            Path(fresh, "package.json").write_text("{}")
+            command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES]
+            done = subprocess.run(command, cwd=fresh, capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.fail(f"npm cannot install {' '.join(PACKAGES)}:\n{done.stderr[-2000:]}")
+            with contextlib.suppress(OSError):  # another one was there first
+                Path(fresh, "node_modules").rename(modules)
+        assert (modules / "ajv-formats").is_dir()
     return folder
 
 
 def errors(checker: Path, *documents: dict[str, Any]) -> list[list[dict[str, Any]]]:
     """What the schema says against each document."""
-    files = []
-    for number, each in enumerate(documents):
-        file = checker / f"{number}.json"
-        file.write_text(json.dumps(each))
-        files.append(file.name)
-    command = ["node", CHECK.name, *files]
-    done = subprocess.run(command, cwd=checker, capture_output=True, text=True, check=True)
+    # Where node looks for the modules, and in nobody's way: other test processes check theirs.
+    with tempfile.TemporaryDirectory(dir=checker) as name:
+        folder = Path(name)
+        shutil.copy(CHECK, folder)
+        files = []
+        for number, each in enumerate(documents):
+            file = folder / f"{number}.json"
+            file.write_text(json.dumps(each))
+            files.append(file.name)
+        command = ["node", CHECK.name, *files]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

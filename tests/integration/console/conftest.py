@@ -13,7 +13,6 @@ from playwright.async_api import Browser
 
 from mqkit import Outgoing
 from mqkit.errors import ChannelClosedError
-from mqkit.testing.brokers.broker import Broker
 from tests.console.accessibility import NoAxeError, axe
 from tests.console.browser import NoChromiumError, browsing, chromium
 from tests.console.services import Order, orders
@@ -85,9 +84,9 @@ class Shop:
 
 
 @pytest_asyncio.fixture
-async def shop(mqkit_embedded: Broker, name: str, tmp_path: Path) -> AsyncIterator[Shop]:
+async def shop(mqkit_vhost: str, tmp_path: Path) -> AsyncIterator[Shop]:
     """One that is well, in a virtual host of its own."""
-    url, store = mqkit_embedded.add_vhost(name), f"sqlite:///{tmp_path / 'shop.sqlite'}"
+    url, store = mqkit_vhost, f"sqlite:///{tmp_path / 'shop.sqlite'}"
     faults = tmp_path / "faults"
     faults.mkdir()
     names = {"MQKIT_TEST_DATABASE": store, "MQKIT_TEST_FAULTS": str(faults)}

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from mqkit import Queue, Retry, Service
@@ -21,6 +22,8 @@ from tests.integration.dead_letters.services import Order
 from tests.integration.dead_letters.support import SECRETS, declare, fill
 from tests.support import Client, connected, eventually
 from tests.unit.console.samples import Browser, browser, queue, shop
+
+pytestmark = pytest.mark.in_turn(embedded=True)
 
 CARD, PASSWORD, TOKEN = SECRETS
 SECRET = f"card {CARD} password={PASSWORD} {TOKEN}"

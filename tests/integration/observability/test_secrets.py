@@ -17,6 +17,8 @@ from mqkit.testing.harness import harness
 from tests.support import eventually
 from tests.traces import Collected, id_of, trace_of
 
+pytestmark = pytest.mark.in_turn(embedded=True)
+
 CARD, PASSWORD, TOKEN = "4111 1111 1111 1111", "planted-password", "eyJhbGciOiJIUzI1NiJ9.planted.x"
 
 SECRETS = (CARD, CARD.replace(" ", ""), PASSWORD, TOKEN)

@@ -32,6 +32,8 @@ from tests.integration.topology.support import management_of
 from tests.simulated_states import simulated
 from tests.support import Client, connected, eventually, running
 
+pytestmark = pytest.mark.in_turn(embedded=True)
+
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:

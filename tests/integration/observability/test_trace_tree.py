@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from tenacity import stop_after_attempt, wait_fixed
 
@@ -13,6 +14,8 @@ from mqkit.store import Store, Transaction
 from mqkit.testing.harness import harness
 from tests.support import eventually
 from tests.traces import Collected, trace_of, tree
+
+pytestmark = pytest.mark.in_turn(embedded=True)
 
 TREE = """\
 {n}.x publish

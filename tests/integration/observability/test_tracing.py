@@ -31,6 +31,8 @@ from mqkit.testing.harness import harness
 from tests.support import eventually
 from tests.traces import Collected, id_of, trace_of, tree
 
+pytestmark = pytest.mark.in_turn(embedded=True)
+
 RETRY = Retry(stop=stop_after_attempt(2), wait=wait_fixed(0.1))
 
 

@@ -15,6 +15,8 @@ from tests.integration.topology.support import api_of
 from tests.simulated_states import simulated
 from tests.terminal import ALTERNATE, CTRL_C, NORMAL, SHOW_CURSOR, Terminal, terminal
 
+pytestmark = pytest.mark.in_turn(embedded=True)
+
 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (200, 50)])
 async def test_it_fills_a_terminal_and_ends_cleanly_on_ctrl_c(

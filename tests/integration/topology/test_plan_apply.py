@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mqkit import Exchange, Queue, Retry, Runtime, Service
+from mqkit.broker.states import STATES
 from mqkit.cli.app import app
 from mqkit.cli.options import errors_as_exit_codes
 from mqkit.errors import ManagementError, TopologyError
@@ -155,6 +156,23 @@ async def test_the_commands_say_by_their_exit_codes_what_there_is(
     assert (await mqkit("graph", f"{here}:few", "--format", "svg"))[0] == 0
     assert (await mqkit("export", f"{here}:few", "--ladder"))[0] == 0
     assert (await mqkit("permissions", f"{here}:few"))[0] == 0
+
+
+async def test_with_the_ladder_a_plan_lists_what_processes_say_how_they_are_by(
+    mqkit_vhost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that may declare nothing finds the exchange there, and the next plan is empty."""
+    monkeypatch.setenv("MQKIT_URL", mqkit_vhost)
+    monkeypatch.delenv("MQKIT_MANAGEMENT", raising=False)
+    here = "tests.integration.topology.services:few"
+
+    async def listed(*words: str) -> list[str]:
+        _, said = await asyncio.to_thread(run, "topology", *words, here, "--ladder")
+        return [line for line in said.splitlines() if "mqkit.delay.v1" in line or STATES in line]
+
+    assert len(await listed("plan")) == 2
+    assert await listed("apply") == ["created ladder mqkit.delay.v1", f"created exchange {STATES}"]
+    assert await listed("plan") == []
 
 
 async def test_nobody_else_moves_meanwhile(mqkit_vhost: str, broker: Broker) -> None:

@@ -11,7 +11,8 @@ from tests.simulation.history import PENDING, UNKNOWN
 from tests.simulation.workload.plan import FEW, TWINS, Fault
 
 if TYPE_CHECKING:
-    from tests.simulation.real.schedule import Host, Schedule
+    from tests.simulation.real.host import Host
+    from tests.simulation.real.schedule import Schedule
 
 STEP = 0.001
 """Seconds that one step of a process is taken for, before it is killed."""

@@ -14,6 +14,10 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+import sqlalchemy.util
+from pika import callback
+
+from mqkit import Retry
 from mqkit.consuming import acks as consuming_acks
 from mqkit.consuming.dispatcher import Dispatcher
 from mqkit.consuming.settler import Settler
@@ -26,6 +30,44 @@ from tests.simulation.simulated.loop import EPOCH, PROCESS, START, Loop
 from tests.simulation.simulated.storage import Disk
 
 _TIMES = ("time", "monotonic", "perf_counter", "time_ns", "monotonic_ns", "perf_counter_ns")
+
+
+_LEVELS = ("debug", "info", "warning", "error", "exception", "critical", "log")
+
+_NOTHING = "".format
+"""Takes whatever a logger is told, and does nothing: pika says much, and nobody hears it.
+
+No function of Python, which would be called some hundred times in a schedule.
+"""
+
+_LONGEST = functools.lru_cache(64)(Retry.longest)
+"""Each start of a service asks it, of policies that are always the same."""
+
+
+class _Compiled(dict[Any, Any]):
+    """Statements that SQLAlchemy has compiled: for all engines, as each has but one schedule."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return a statement; the dialect in its key is another one for each engine."""
+        return super().get((type(key[0]), *key[1:]), default)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__((type(key[0]), *key[1:]), value)
+
+
+_COMPILED = _Compiled()
+
+
+_NAME_OF = callback.name_or_value
+_NAME_OF_KNOWN = functools.lru_cache(256)(_NAME_OF)
+
+
+def name_of(value: Any) -> Any:
+    """Do what pika does for every frame several times, sooner for what is no frame."""
+    kind = type(value)
+    if kind is str:
+        return value
+    return _NAME_OF_KNOWN(value) if kind in (int, type) else _NAME_OF(value)
 
 
 _VERSION = functools.cache(metadata.version)
@@ -78,7 +120,9 @@ def virtual(loop: Loop, clocks: Clocks, disk: Disk | None) -> Iterator[None]:
         (os, "urandom", bytes_of),
         (random, "_urandom", bytes_of),
         (metadata, "version", _VERSION),
-        (logging.Logger, "debug", _say_nothing),  # pika says much, and nobody hears it
+        *((logging.Logger, name, _NOTHING) for name in _LEVELS),
+        (callback, "name_or_value", name_of),
+        (Retry, "longest", _LONGEST),
         (Dispatcher, "dispatch", _failing(Dispatcher.dispatch, b'"internal"')),
         (Settler, "settle", _failing(Settler.settle, b'"unsettled"')),
         (Channel, "settle", acks.settle),
@@ -89,6 +133,7 @@ def virtual(loop: Loop, clocks: Clocks, disk: Disk | None) -> Iterator[None]:
         # The file has them all, and to look for each takes its time.
         put.append((pool, "missing", lambda _: ((), ())))
         put.append((Job, "run", _run_on(disk, Job.run)))
+        put.append((sqlalchemy.util, "LRUCache", lambda *_, **__: _COMPILED))
     before = [(place, name, getattr(place, name)) for place, name, _ in put]
     state = random.getstate()
     was_enabled = gc.isenabled()
@@ -108,10 +153,6 @@ def virtual(loop: Loop, clocks: Clocks, disk: Disk | None) -> Iterator[None]:
         logging.disable(disabled)
         if was_enabled:
             gc.enable()
-
-
-def _say_nothing(*_: object, **__: object) -> None:
-    """Log nothing."""
 
 
 def _failing(work: Any, mark: bytes) -> Any:

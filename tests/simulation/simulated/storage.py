@@ -36,10 +36,19 @@ def _directory() -> Path:
     return _DIRECTORIES[number]
 
 
+def forget() -> None:
+    """Delete this process's files, where it ends without what is to be done at its exit."""
+    shutil.rmtree(_DIRECTORIES.pop(os.getpid(), _MEMORY / "none"), ignore_errors=True)
+
+
 def prepare() -> Path:
-    """Make the file that every database begins as a copy of: with mqkit's tables, and effects."""
-    path = _directory() / "template.sqlite"
-    if not path.exists():
+    """Make the file that every database begins as a copy of: with mqkit's tables, and effects.
+
+    A fork has its parent's.
+    """
+    made = [path for each in _DIRECTORIES.values() if (path := each / "template.sqlite").exists()]
+    path = made[0] if made else _directory() / "template.sqlite"
+    if not made:
 
         async def create() -> None:
             store = Store(f"sqlite:///{path}")

@@ -18,3 +18,20 @@ def test_every_command_tells_its_options_by_either_name() -> None:
         assert short.exit_code == 0
         assert short.output == long.output
         assert "-h" in short.output
+
+
+def test_a_paragraph_of_help_is_as_wide_as_the_terminal() -> None:
+    """Where a docstring's lines end is no matter of who reads the help."""
+    for command in (["run"], ["top"], ["dead-letters", "show"], ["topology", "apply"]):
+        shown = CliRunner(env={"COLUMNS": "1000"}).invoke(app, [*command, "-h"]).output
+        about = shown.partition("╭")[0].split("\n \n")
+        lines = [line for each in about for line in each.strip().splitlines() if line.strip()]
+        assert len(lines) >= 3  # its usage, what it does, its exit codes
+        assert all(line.strip()[-1] in ".}]" for line in lines), lines
+
+
+def test_brackets_in_help_are_shown() -> None:
+    """`amqp[s]` is no style of the terminal's, and `[HOST:]PORT` neither."""
+    shown = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["run", "--help"]).output
+    assert "amqp[s]://user:password@host[,host]/vhost" in shown
+    assert "[HOST:]PORT" in shown

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,7 +15,7 @@ from mqkit.errors import StoreError
 from mqkit.store import State, Store, Transaction
 from mqkit.store import migrate as migrations
 from mqkit.store.schema import inbox
-from tests.support import ROOT
+from tests.unit.store.processes import opened_at_once
 from tests.unit.store.support import delivery, is_sqlite, publish
 
 OLD = """
@@ -111,43 +109,10 @@ async def test_a_process_of_the_earlier_version_goes_on_beside(database: str) ->
         await store.run_once("h", delivery("old"), never)
 
 
-OPENS = """
-import asyncio, sys
-from mqkit.message import Delivery, Properties
-from mqkit.store import Store
-
-async def never(_):
-    raise AssertionError
-
-async def main():
-    print("ready", flush=True)
-    sys.stdin.readline()
-    async with Store(sys.argv[1], relay=False) as store:
-        given = Delivery(properties=Properties(message_id="m"), queue="q")
-        assert await store.run_once("h", given, never) == {"n": 1}
-
-asyncio.run(main())
-"""
-
-
 async def test_four_processes_migrate_at_once(database: str) -> None:
     """All of them open the store, and none takes what was handled for new."""
     await run_all(database, OLD)
-    processes = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-c", OPENS, database),
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for _ in range(4)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"ready\n"
-    ends = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
-    assert [process.returncode for process in processes] == [0] * 4, ends
+    await asyncio.to_thread(opened_at_once, 4, database, "m")
 
 
 async def test_without_leave_to_change_tables_old_ones_are_refused(database: str) -> None:

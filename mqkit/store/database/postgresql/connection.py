@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreError
 from mqkit.store.database.watch import Watch
@@ -29,17 +30,24 @@ _NOTED = (
     "copy_records_to_table",
     "copy_to_table",
 )
-"""Methods whose errors are noted, and nothing else; asyncpg's own prepared statements and cursors
-do not come by here."""
+"""Methods whose errors are noted, and before which is written what was added.
+
+asyncpg's own prepared statements and cursors do not come by here."""
+
+_WITH_STATEMENT = frozenset({"executemany", "fetch", "fetchrow", "fetchval", "fetchmany"})
+"""Those that run a statement, which is their first argument."""
 
 
 class StoreConnection(asyncpg.Connection):  # type: ignore[misc]
     """A connection of asyncpg's that notes in a `Watch` what happens in a transaction."""
 
     watch: Watch | None = None
+    of_store: AsyncConnection | None = None
+    """SQLAlchemy's connection, in the transaction that is watched."""
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109
         """Run statements: asyncpg's method."""
+        await self.write_added(query)
         try:
             status: str = await super().execute(query, *args, timeout=timeout)
         except BaseException as error:
@@ -57,6 +65,16 @@ class StoreConnection(asyncpg.Connection):  # type: ignore[misc]
                 )
         return status
 
+    async def write_added(self, statement: str = "") -> None:
+        """Write the rows that were added before a statement that is about to be run.
+
+        :raises sqlalchemy.exc.DBAPIError: the database refused it
+        """
+        watch, connection = self.watch, self.of_store
+        if watch is not None and watch.rows is not None and connection is not None:
+            writes = not watch.sender.is_busy
+            await watch.rows.before_on(connection, statement, watch, writes=writes)
+
     def note(self, error: BaseException) -> None:
         """Note an error of a statement."""
         if self.watch is None:
@@ -69,8 +87,11 @@ class StoreConnection(asyncpg.Connection):  # type: ignore[misc]
 
 
 def _noting(method: Callable[..., Any]) -> Callable[..., Any]:
+    takes_statement = method.__name__ in _WITH_STATEMENT
+
     @functools.wraps(method)
     async def noting(self: StoreConnection, *args: Any, **kwargs: Any) -> Any:
+        await self.write_added(args[0] if takes_statement and args else "")
         try:
             return await method(self, *args, **kwargs)
         except BaseException as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,7 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreUnavailableError
 from mqkit.store.database.dialects import KEY_LOCK, SCHEMA_LOCK, SHARD_LOCK, key_hash
-from mqkit.store.database.postgresql import driver
+from mqkit.store.database.postgresql import aborting, driver
 from mqkit.store.database.postgresql.statements import (
     DELETE_INBOX,
     DELETE_OUTBOX,
@@ -96,15 +95,6 @@ def _inbox_rows(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     columns = [[row[name] for row in rows] for name in ("message_id", "body_hash", "attempt")]
     first = rows[0]
     return [*columns, first["handler"], first["queue"], first["keep"]]
-
-
-_CANCEL_TIMEOUT = 2.0
-"""Seconds for telling a server to end a statement."""
-
-
-def _socket_of(driver: Any) -> socket.socket:
-    # Its kind matters to nobody who only shuts it down.
-    return socket.fromfd(driver.fileno(), socket.AF_INET, socket.SOCK_STREAM)
 
 
 _PIN = (
@@ -332,11 +322,7 @@ class Postgres:
         connection.invalidate()
 
     def sync_abort(self, driver: Any) -> bool:
-        # The server rolls back what it hears no more of; what it is at ends by the cancel.
-        with contextlib.suppress(Exception):  # a driver's, of an extra that need not be here
-            driver.cancel_safe(timeout=_CANCEL_TIMEOUT)
-        with contextlib.suppress(Exception), _socket_of(driver) as same:
-            same.shutdown(socket.SHUT_RDWR)
+        aborting.abort(driver)
         return True
 
     def exists(self) -> bool:

@@ -35,6 +35,11 @@ class AsyncpgSender:
         return bool(self._driver.is_in_transaction())
 
     @property
+    def is_busy(self) -> bool:
+        """Whether SQLAlchemy runs a statement on it at the moment."""
+        return bool(self._adapted._execute_mutex.locked())  # noqa: SLF001 - there is no public way
+
+    @property
     def is_closed(self) -> bool:
         """Whether the connection is lost."""
         return bool(self._driver.is_closed())
@@ -83,7 +88,7 @@ async def begin(connection: AsyncConnection) -> None:
             "of mqkit does not know; install a version that mqkit's requirements name"
         )
     watch.driver, watch.sender = driver, AsyncpgSender(driver, adapted)
-    driver.watch = watch
+    driver.watch, driver.of_store = watch, connection
 
 
 async def fetch(connection: AsyncConnection, statement: str, *args: Any) -> list[Any]:

@@ -22,9 +22,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mqkit.clock import monotonic
 from mqkit.errors import StoreError
+from mqkit.store.database.added_rows import AddedRows
 from mqkit.store.database.dialects import Dialect
 from mqkit.store.database.engine import LOCK_TIMEOUT
 from mqkit.store.database.judging import ErrorTeller, first_line
+from mqkit.store.database.row_plans import RowPlans
 from mqkit.store.database.synchronous.engine import REFUSE, make_sync_engine
 from mqkit.store.database.watch import WATCH, Watch, check_going_on
 from mqkit.system.machine import MACHINE, Machine
@@ -140,6 +142,7 @@ class SyncDatabase:
         self._engine: Engine = make_sync_engine(
             url, pool, pooled=pooled, statement_timeout=statement_timeout, machine=machine
         )
+        self._plans = RowPlans(self._engine.dialect)
 
     def close(self) -> None:
         """Disconnect; what a thread still uses is closed when it lets go of it."""
@@ -155,7 +158,7 @@ class SyncDatabase:
         :raises StoreError: a statement had failed in it, or somebody ended it by hand, or the run
             was given up
         """
-        watch = Watch()
+        watch = Watch(rows=AddedRows(self._plans))
         connection = self._connect(watch, gate)
         try:
             self.dialect.sync_begun(connection, LOCK_TIMEOUT)

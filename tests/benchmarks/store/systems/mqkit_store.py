@@ -36,7 +36,7 @@ from tests.benchmarks.store.systems.base import (
     run,
     values_of,
 )
-from tests.benchmarks.store.systems.tables import INSERT
+from tests.benchmarks.store.systems.tables import INSERT, posting
 
 SIZE = 100
 """Messages of a batch."""
@@ -61,10 +61,12 @@ SYNC_TRANSACTION = getattr(mqkit.store, "SyncTransaction", None)
 KINDS = {
     "plain": "a handler with an INSERT by SQLAlchemy and a publish",
     "wide": "as mqkit, with more at a time",
+    "add": "its row by transaction.add, written with those of the messages that share its commit",
     "driver": "its INSERT on the driver's own connection (transaction.driver_connection)",
     "alone": "share_commits=False: a transaction for each message alone",
     "batch": f"@service.batch, size {SIZE}, an INSERT a message",
     "batch-bulk": f"@service.batch, size {SIZE}, one INSERT of all rows",
+    "batch-add": f"@service.batch, size {SIZE}, a transaction.add for each message",
     "def": "a def handler with a SyncTransaction",
     # What is taken away, to see what it costs.
     "no-store": "a handler that does nothing, of a service without a store",
@@ -84,6 +86,7 @@ class Handlers:
         self._events = Exchange(job.events, type="topic", mandatory=False)
         self.service = Service("benchmark", retry=Retry.never(), store=store)
         kinds = {"batch": self._batch, "batch-bulk": self._batch_bulk, "def": self._def}
+        kinds |= {"batch-add": self._batch_add}
         kinds.get(job.kind, self._single)()
 
     def _single(self) -> None:
@@ -92,7 +95,7 @@ class Handlers:
         if self._job.kind == "alone":
             options["share_commits"] = False
         ways = {"no-store": self._nothing, "claim": self._claim, "insert": self._insert}
-        ways |= {"driver": self._driver}
+        ways |= {"driver": self._driver, "add": self._add}
         function = ways.get(self._job.kind, self._plain)()
         self.service.handler(self._queue, **options)(function)
 
@@ -113,6 +116,17 @@ class Handlers:
             meter.began()
             connection = getattr(transaction, "driver_connection")  # noqa: B009 - see `missing`
             await connection.execute(BY_DRIVER, *values_of(order))
+            await transaction.publish(events, EVENT, order, key=order.account)
+
+        return post
+
+    def _add(self) -> Any:
+        meter, events = self._meter, self._events
+
+        async def post(order: Order, transaction: Transaction) -> None:
+            meter.began()
+            add = getattr(transaction, "add")  # noqa: B009 - see `missing`
+            add(posting, row_of(order))
             await transaction.publish(events, EVENT, order, key=order.account)
 
         return post
@@ -160,6 +174,17 @@ class Handlers:
             meter.began()
             await transaction.execute(INSERT, [row_of(order) for order in batch])
             for order in batch:
+                await transaction.publish(events, EVENT, order, key=order.account)
+
+    def _batch_add(self) -> None:
+        meter, events = self._meter, self._events
+
+        @self.service.batch(self._queue, size=SIZE, within=WITHIN, concurrency=RUNS)
+        async def post(batch: list[Order], transaction: Transaction) -> None:
+            meter.began()
+            add = getattr(transaction, "add")  # noqa: B009 - see `missing`
+            for order in batch:
+                add(posting, row_of(order))
                 await transaction.publish(events, EVENT, order, key=order.account)
 
     def _def(self) -> None:
@@ -270,6 +295,8 @@ def missing(kind: str) -> str:
     """What of this version of mqkit a kind needs and does not find."""
     if kind == "driver" and not hasattr(Transaction, "driver_connection"):
         return "this version has no transaction.driver_connection"
+    if kind in {"add", "batch-add"} and not hasattr(Transaction, "add"):
+        return "this version has no transaction.add"
     if kind == "alone" and "share_commits" not in inspect.signature(Service.handler).parameters:
         return "this version has no handler(share_commits=...)"
     if kind == "def" and SYNC_TRANSACTION is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from typer.testing import CliRunner
 
@@ -52,6 +54,21 @@ NOBODY = "amqp://127.0.0.1:1/?connect_timeout=1"
         (
             ["replay", "q", "--all", "--dry-run", "--service", f"{SERVICE}:service"],
             "has no handler of queue 'q'",
+        ),
+        *(
+            ([*command, "--driver", "kombu"], "no driver 'kombu'; there are pika and aio-pika")
+            for command in (
+                ["list", "q"],
+                ["show", "q", "m"],
+                ["audit", "q"],
+                ["replay", "q", "--all", "--dry-run"],
+                ["replay", "q", "--all", "--why", "x"],
+                ["archive", "q", "--all", "--why", "x"],
+                ["restore", "q", "--all", "--why", "x"],
+                ["drop", "q", "--all", "--why", "x"],
+                ["drop", "q", "--all", "--why", "x", "--yes"],
+                ["edit", "q", "m", "--why", "x", "--body", os.devnull],
+            )
         ),
         (["unknown", "q"], "No such command"),
     ],

@@ -51,9 +51,9 @@ def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_cannot_be_read_again(tmp_path: Path) -> None:
-    """A pipe, a directory and a missing file are refused by name."""
+    """A pipe, standard input, a directory and a missing file are refused by name."""
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", tmp_path):
+    for path in (tmp_path / "pipe", tmp_path, Path("-")):
         with pytest.raises(ConfigurationError, match=f"{path.name} is not a regular file"):
             count_lines(path)
     with pytest.raises(ConfigurationError, match="does not exist"):

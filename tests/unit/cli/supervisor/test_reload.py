@@ -17,13 +17,15 @@ from mqkit.errors import ConfigurationError
 def test_modules_from_elsewhere_are_watched(tmp_path: Path) -> None:
     """A library next door is; the folder itself, what is installed and what is no file are not."""
     here, there = tmp_path / "shop", tmp_path / "library" / "money"
-    for folder in (here / "deep", there):
+    environment = tmp_path / "base" / "site-packages" / "money"
+    for folder in (here / "deep", there, environment):
         folder.mkdir(parents=True)
     files = [
         str(here / "ledger.py"),
         str(here / "deep" / "rules.py"),
         str(there / "__init__.py"),
         str(there / "native.so"),
+        str(environment / "__init__.py"),
         str(tmp_path / "gone" / "away.py"),
         str(Path(sysconfig.get_path("stdlib")) / "json" / "__init__.py"),
         pytest.__file__,

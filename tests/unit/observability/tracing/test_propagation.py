@@ -15,7 +15,7 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import SpanContext, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mqkit.observability.tracing.dropped import is_dropped
+from mqkit.observability.tracing.dropped import context_of, is_unsampled
 from mqkit.observability.tracing.propagation import Propagation
 
 PLAIN = Propagation()
@@ -45,8 +45,8 @@ def test_a_traceparent_is_read_as_opentelemetry_reads_it(text: str) -> None:
     assert (unsampled is None) == (kept or not span_of(long_way).is_valid or text[:3] != "00-")
     if unsampled is not None:
         assert unsampled.get_span_context() == span_of(long_way)
-        assert span_of(unsampled.context) == span_of(long_way)
-        assert not span_of(unsampled.context).trace_flags.sampled
+        assert span_of(context_of(unsampled)) == span_of(long_way)
+        assert not span_of(context_of(unsampled)).trace_flags.sampled
 
 
 @pytest.mark.parametrize(
@@ -116,10 +116,9 @@ def test_a_state_that_is_too_long_is_left_out() -> None:
 
 def test_only_what_says_that_it_is_not_kept_is_dropped() -> None:
     """The lowest bit of the flags counts; what a vendor's state stands beside is read in full."""
-    assert is_dropped(UNSAMPLED)
-    assert not is_dropped(PARENT)
-    assert not is_dropped(f"{PARENT[:-1]}3")
-    assert not is_dropped(None)
+    assert is_unsampled(UNSAMPLED)
+    assert not is_unsampled(PARENT)
+    assert not is_unsampled(f"{PARENT[:-1]}3")
     assert PLAIN.unsampled({"traceparent": UNSAMPLED, "tracestate": "a=1"}) is None
     assert PLAIN.unsampled({"traceparent": "0"}) is None
     assert PLAIN.unsampled({}) is None

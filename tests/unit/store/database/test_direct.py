@@ -291,12 +291,99 @@ async def test_what_asks_more_of_sqlalchemy_goes_its_way(
         assert seen == []
 
 
-async def test_many_rows_at_a_time_go_sqlalchemy_s_way(
-    database: str, monkeypatch: pytest.MonkeyPatch
+MANY: dict[str, tuple[Executable, list[dict[str, Any]], bool]] = {
+    "of plain types": (insert(THINGS), [{"name": n, "number": 5, "at": AT} for n in "de"], True),
+    "converted": (
+        insert(THINGS),
+        [{"name": "d", "price": Decimal(1)}, {"name": "e", "price": None}],
+        True,
+    ),
+    "of a type that no array holds": (
+        insert(THINGS),
+        [{"name": n, "more": [1]} for n in "de"],
+        False,
+    ),
+    "of one": (insert(THINGS), [{"name": "d"}], False),
+    "with a default of Python": (insert(MADE_HERE), [{"name": n} for n in "de"], False),
+    "numbered by the database": (insert(NUMBERED), [{"name": n} for n in "de"], True),
+    "that asks for more": (
+        postgresql.insert(THINGS).on_conflict_do_nothing(),
+        [{"name": n} for n in "ad"],
+        False,
+    ),
+    "with a value of its own": (
+        insert(THINGS).values(number=3),
+        [{"name": n} for n in "de"],
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+async def test_many_rows_are_one_statement_with_the_result_that_sqlalchemy_gives_it(
+    postgres_database: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A list of parameters is an executemany, and what is no statement is its own error."""
+    """Where that is all that is asked; the rows and all that is told are equal."""
+    statement, rows, is_one = MANY[name]
+    outcomes = []
+    async with Store(postgres_database, relay=False) as store:
+        for is_direct in (True, False):
+            await prepare(store)
+            with sent_directly(monkeypatch) as seen:
+                async with store.transaction() as transaction:
+                    execute = transaction.execute if is_direct else transaction.connection.execute
+                    # The first time it may be the only one of its kind.
+                    await execute(statement, [{**row, "name": f"{row['name']}0"} for row in rows])
+                    result = told(await execute(statement, rows))
+                    outcomes.append((result, await rows_of(transaction)))
+            assert len(seen) == (is_direct and is_one)
+    assert outcomes[0][1] == outcomes[1][1]
+    mine, theirs = outcomes[0][0], outcomes[1][0]
+    assert {k: (v, theirs[k]) for k, v in mine.items() if v != theirs[k]} == {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [
+        ([{"name": "d"}, {"name": "a"}], IntegrityError),
+        ([{"name": "d"}, {"name": None}], IntegrityError),
+        ([{"name": "d"}, {"other": "e"}], StatementError),
+        ([{"name": "d", "number": 1}, {"name": "e", "number": "five"}], DBAPIError),
+    ],
+)
+async def test_many_rows_that_fail_have_the_error_that_sqlalchemy_gives_them(
+    postgres_database: str, rows: list[dict[str, Any]], kind: type[Exception]
+) -> None:
+    """A key that is there, a null, a row of other columns, a value of another kind."""
     statement = insert(THINGS)
-    async with Store(database, relay=False) as store:
+    errors = []
+    async with Store(postgres_database, relay=False) as store:
+        for is_direct in (True, False):
+            await prepare(store)
+            with pytest.raises(kind) as raised:
+                await store.run_once(
+                    "h", delivery(f"m{is_direct}"), _failing(statement, rows, is_direct)
+                )
+            original = getattr(raised.value, "orig", None)
+            errors.append((type(raised.value), type(original)))
+    assert errors[0] == errors[1]
+
+
+def _failing(statement: Executable, rows: list[dict[str, Any]], is_direct: bool) -> Any:
+    async def run(transaction: Transaction) -> None:
+        execute = transaction.execute if is_direct else transaction.connection.execute
+        await execute(statement, {"name": "c"})
+        await execute(statement, rows)
+
+    return run
+
+
+async def test_many_rows_go_sqlalchemy_s_way_on_sqlite(
+    sqlite_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There it is one job of its thread already. What is no statement is its own error."""
+    statement = insert(THINGS)
+    async with Store(sqlite_database, relay=False) as store:
         await prepare(store)
         with sent_directly(monkeypatch) as seen:
             async with store.transaction() as transaction:

@@ -8,8 +8,6 @@ import logging
 import os
 import random
 import sqlite3
-import subprocess
-import sys
 import traceback
 from pathlib import Path
 
@@ -20,7 +18,8 @@ from mqkit.errors import ConfigurationError, StoreError
 from mqkit.store import Store
 from mqkit.store.database.engine import BESIDE
 from mqkit.store.database.pool import Database, store_url
-from tests.support import ROOT, eventually
+from tests.support import eventually
+from tests.unit.store.processes import opened_at_once
 from tests.unit.store.support import FakeBroker, opened, publish
 
 SECRET = "s3cr3t"
@@ -213,42 +212,9 @@ async def test_parameters_are_in_no_log(
             logger.setLevel(level)
 
 
-OPENS = """
-import asyncio, sys
-from mqkit.store import Store
-
-async def main():
-    print("ready", flush=True)
-    sys.stdin.readline()
-    async with Store(sys.argv[1]) as store:
-        await store.ping()
-
-asyncio.run(main())
-"""
-
-
 def test_four_processes_make_the_tables_at_once(database: str) -> None:
     """All of them open the store, none fails."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", OPENS, database],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(4)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    errors = [process.communicate(timeout=60)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4, errors
+    opened_at_once(4, database)
 
 
 async def test_connections_are_given_back_whenever_a_task_is_cancelled(database: str) -> None:
