@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from handlers.accounting.schema import Money
 from handlers.monthly.month import Month
 from handlers.monthly.statement import Line, Statement
-from handlers.records.inserting import insert_into
+from handlers.records.inserting import insert_into, insert_new
 
 metadata = MetaData()
 
@@ -109,8 +109,7 @@ async def keep_posting(
         "amount": line.amount,
         "posted_at": line.posted_at.timestamp(),
     }
-    statement = insert_into(connection, postings).values(row).on_conflict_do_nothing()
-    if await connection.scalar(statement.returning(postings.c.business_key)) is not None:
+    if (await connection.execute(insert_new(connection, postings), row)).rowcount:
         return True
     same = [postings.c[name] == value for name, value in row.items()]
     return await connection.scalar(select(postings.c.business_key).where(*same)) is not None

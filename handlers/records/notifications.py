@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import BigInteger, Column, Connection, MetaData, String, Table, select
 
-from handlers.records.inserting import insert_into
+from handlers.records.inserting import insert_new
 
 metadata = MetaData()
 
@@ -37,8 +37,7 @@ def keep(connection: Connection, notification: Notification) -> Notification:
         "account_id": notification.account_id,
         "text": notification.text,
     }
-    statement = insert_into(connection, notifications).values(row).on_conflict_do_nothing()
-    if connection.scalar(statement.returning(notifications.c.about)) is not None:
+    if connection.execute(insert_new(connection, notifications), row).rowcount:
         return notification
     query = select(notifications).where(notifications.c.about == notification.about)
     kept = connection.execute(query).one()

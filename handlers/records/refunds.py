@@ -20,12 +20,13 @@ from sqlalchemy import (
     Row,
     String,
     Table,
+    bindparam,
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from handlers.accounting.schema import Money
-from handlers.records.inserting import insert_into
+from handlers.records.inserting import insert_new
 
 metadata = MetaData()
 
@@ -49,6 +50,21 @@ refunds = Table(
     Column("currency", String(3), nullable=False),
     Column("state", String(8), nullable=False),
     Column("reason", String, nullable=False),
+)
+
+# Statements that are made once: to make one takes longer than all else that SQLAlchemy does.
+_ORDER = select(orders).where(orders.c.order_id == bindparam("of_order"))
+_LOCKED = _ORDER.with_for_update()
+_TAKE = (
+    orders.update()
+    .where(orders.c.order_id == bindparam("of_order"))
+    .values(taken=orders.c.taken + bindparam("more", type_=Money))
+)
+_END = (
+    refunds.update()
+    .where(refunds.c.refund_id == bindparam("of_refund"), refunds.c.state == bindparam("before"))
+    .values(state=bindparam("end"), reason=bindparam("why"))
+    .returning(refunds.c.order_id, refunds.c.amount, refunds.c.currency)
 )
 
 
@@ -105,8 +121,8 @@ async def reserve(connection: AsyncConnection, asked: Refund, *, waits: bool) ->
     """
     if not await _note(connection, asked):
         return None
-    query = select(orders).where(orders.c.order_id == asked.order_id).with_for_update()
-    order = (await connection.execute(query)).one_or_none()
+    of = {"of_order": asked.order_id}
+    order = (await connection.execute(_LOCKED, of)).one_or_none()
     reason = _why_not(asked, order)
     if order is None and waits:
         raise UnknownOrderError(reason)
@@ -114,8 +130,7 @@ async def reserve(connection: AsyncConnection, asked: Refund, *, waits: bool) ->
     if reason:
         await _end(connection, asked.refund_id, State.REFUSED, reason)
         return replace(asked, state=State.REFUSED, reason=reason, account_id=account_id)
-    take = orders.update().where(orders.c.order_id == asked.order_id)
-    await connection.execute(take.values(taken=orders.c.taken + asked.amount))
+    await connection.execute(_TAKE, {**of, "more": asked.amount})
     return replace(asked, account_id=account_id)
 
 
@@ -138,8 +153,7 @@ async def settle(
     if (row := await _end(connection, refund_id, state, reason)) is None:
         return None
     if not paid:
-        give_back = orders.update().where(orders.c.order_id == row.order_id)
-        await connection.execute(give_back.values(taken=orders.c.taken - row.amount))
+        await connection.execute(_TAKE, {"of_order": row.order_id, "more": -row.amount})
     order = await _order(connection, row.order_id)
     assert order is not None, "the refund was reserved"
     return Refund(
@@ -161,18 +175,12 @@ async def _note(connection: AsyncConnection, refund: Refund) -> bool:
 async def _end(
     connection: AsyncConnection, refund_id: str, state: State, reason: str
 ) -> Row[Any] | None:
-    end = (
-        refunds.update()
-        .where(refunds.c.refund_id == refund_id, refunds.c.state == State.RESERVED)
-        .values(state=state, reason=reason)
-        .returning(refunds.c.order_id, refunds.c.amount, refunds.c.currency)
-    )
-    return (await connection.execute(end)).one_or_none()
+    of = {"of_refund": refund_id, "before": State.RESERVED, "end": state, "why": reason}
+    return (await connection.execute(_END, of)).one_or_none()
 
 
 async def _order(connection: AsyncConnection, order_id: str) -> Row[Any] | None:
-    query = select(orders).where(orders.c.order_id == order_id)
-    return (await connection.execute(query)).one_or_none()
+    return (await connection.execute(_ORDER, {"of_order": order_id})).one_or_none()
 
 
 def _check_same(what: str, there: Row[Any], here: dict[str, Any]) -> None:
@@ -187,7 +195,5 @@ def _check_same(what: str, there: Row[Any], here: dict[str, Any]) -> None:
 
 async def _insert(connection: AsyncConnection, table: Table, **values: Any) -> bool:
     """Insert a row, unless its key is there; returns whether it was not."""
-    done = await connection.execute(
-        insert_into(connection, table).values(values).on_conflict_do_nothing()
-    )
+    done = await connection.execute(insert_new(connection, table), values)
     return bool(done.rowcount)

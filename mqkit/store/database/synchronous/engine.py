@@ -103,6 +103,9 @@ def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float) -> Engine:
         pool_timeout=LOCK_TIMEOUT,
         # Parameters may hold what must not be in a log.
         hide_parameters=True,
+        # Else an INSERT has a `rowcount` of -1 with this driver, and with all others its rows: who
+        # asks whether its key was there would take what is written twice for new.
+        execution_options={"preserve_rowcount": True},
         **options,
     )
     if not pooled:

@@ -78,7 +78,8 @@ def test_runs_are_compared_only_while_others_wait() -> None:
 
 def test_where_runs_take_long_it_is_waited_longer_for_one_to_end() -> None:
     """On a machine that is busy none ends for a while, and more of them would not end sooner."""
-    assert (GroupSize(at_once=4).patience, size(0.1).patience) == (STALL, pytest.approx(0.3))
+    assert GroupSize(at_once=4).patience == STALL
+    assert size(0.1).patience == pytest.approx(0.3)
 
 
 def test_runs_that_do_not_end_let_others_begin() -> None:

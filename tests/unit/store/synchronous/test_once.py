@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Column, MetaData, String, Table, event, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from mqkit.errors import (
@@ -121,6 +122,33 @@ async def test_a_session_is_flushed_before_the_commit(database: str) -> None:
         with pytest.raises(LookupError):
             await once(store, "n", fail)
         assert await work_of(store) == ["a", "b"]
+
+
+async def test_an_insert_says_how_many_rows_it_wrote(database: str) -> None:
+    """None where the key was there; on the loop it is the same, each time that it is executed."""
+    table = Table("work", MetaData(), Column("id", String, primary_key=True))
+    inserts = {
+        text("INSERT INTO work VALUES (:id) ON CONFLICT DO NOTHING"): [1, 0, 0],
+        insert_on(database)(table).on_conflict_do_nothing(): [1, 0, 0],
+    }
+    async with Store(database, relay=False) as store:
+        await make_work(store)
+        for number, (statement, expected) in enumerate(inserts.items()):
+            values = {"id": f"thread-{number}"}
+
+            def work(of: SyncTransaction, statement: Any = statement, values: Any = values) -> Any:
+                return [of.execute(statement, values).rowcount for _ in range(3)]
+
+            assert await once(store, f"m{number}", work) == expected
+            values = {"id": f"loop-{number}"}
+            async with store.transaction() as of:
+                told = [(await of.execute(statement, values)).rowcount for _ in range(3)]
+            assert told == expected
+
+
+def insert_on(database: str) -> Callable[[Table], Any]:
+    """Return what makes an INSERT of this database that may meet a row of its key."""
+    return sqlite.insert if is_sqlite(database) else postgresql.insert
 
 
 async def test_nothing_is_committed_by_hand(database: str) -> None:
