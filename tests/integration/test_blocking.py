@@ -38,8 +38,6 @@ from tests.integration.blocking_support import (
 )
 from tests.users import User
 
-pytestmark = pytest.mark.in_turn(embedded=True)
-
 
 @pytest.fixture
 def queue(broker: Broker, name: str) -> Iterator[QueueOnBroker]:

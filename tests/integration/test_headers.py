@@ -32,8 +32,6 @@ from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, eventually
 from tests.tables import NASTY, entry, long, properties, short
 
-pytestmark = pytest.mark.in_turn(embedded=True)
-
 BAD = short(b"\xff\xfe")
 
 

@@ -43,7 +43,7 @@ from mqkit.testing.brokers.finder import Broker
 from mqkit.testing.harness.run import harness
 from tests.support import Client, connected, delete, eventually
 
-pytestmark = [pytest.mark.usefixtures("driver"), pytest.mark.in_turn(embedded=True)]
+pytestmark = pytest.mark.usefixtures("driver")
 
 TOO_LARGE = 17 * 1024 * 1024
 """Bytes; over the 16 MiB that RabbitMQ takes by default from 4.0 on."""
