@@ -29,7 +29,7 @@ their own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mqkit.broker.delays import PREFIX
@@ -138,6 +138,15 @@ def too_late(delivery: Delivery, now: float) -> RunTooLateError | None:
     """
     dead = expired(delivery, now)
     return None if dead is None else RunTooLateError(str(dead.error))
+
+
+def those_too_late(deliveries: Sequence[Delivery], now: float) -> dict[Delivery, RunTooLateError]:
+    """Return, of a batch, the messages that expired while their run waited: mostly none.
+
+    :param now: on the monotonic clock, in seconds
+    """
+    errors = ((each, too_late(each, now)) for each in deliveries if each.expires is not None)
+    return {each: error for each, error in errors if error is not None}
 
 
 def in_time(

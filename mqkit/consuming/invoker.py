@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from mqkit.clock import loop_clock
 from mqkit.codec import encode
-from mqkit.consuming.headers import too_late
+from mqkit.consuming.headers import those_too_late, too_late
 from mqkit.consuming.threads.calls import HandlerThreads, InThread, ThreadCalls
 from mqkit.consuming.threads.endings import aborted, is_thrown_away, told_by_future
 from mqkit.errors import (
@@ -218,8 +218,8 @@ class Invoker:
         self, call: HandlerCall, transaction: Any, deliveries: Sequence[Delivery]
     ) -> list[Any]:
         """Call the handler for some of a batch, and check its results while they can be undone."""
-        now = self._now()
-        late = {each: error for each in deliveries if (error := too_late(each, now)) is not None}
+        if not (late := those_too_late(deliveries, self._now())):
+            return await self._run_timely(call, transaction, deliveries)
         timely = [each for each in deliveries if each not in late]
         ran = await self._run_timely(call, transaction, timely) if timely else []
         results = dict(zip(timely, ran, strict=True)) | late

@@ -14,7 +14,7 @@ from concurrent.futures import Executor, Future
 from typing import Any, Protocol
 
 from mqkit.clock import loop_clock
-from mqkit.consuming.headers import too_late
+from mqkit.consuming.headers import those_too_late, too_late
 from mqkit.hooks.tracing import MessageTracing
 from mqkit.logging.shown import shown
 from mqkit.message import Delivery
@@ -220,8 +220,8 @@ class ThreadCalls:
     def _many(
         self, call: HandlerCall, arguments: Arguments, deliveries: Sequence[Delivery]
     ) -> list[Any]:
-        now = self._now()
-        late = {each: error for each in deliveries if (error := too_late(each, now)) is not None}
+        if not (late := those_too_late(deliveries, self._now())):
+            return self._timely(call, arguments, deliveries)
         timely = [each for each in deliveries if each not in late]
         ran = self._timely(call, arguments, timely) if timely else []
         results = dict(zip(timely, ran, strict=True)) | late
