@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import os
+import random
 import subprocess
 import sys
 import time
@@ -9,6 +12,7 @@ import pytest
 
 from tests.simulation.campaign import campaign
 from tests.simulation.corpus import saved
+from tests.simulation.simulated.loop import Loop
 from tests.simulation.workload.plan import Plan
 from tests.simulation.world import play
 from tests.support import ROOT
@@ -29,6 +33,30 @@ def test_new_seeds_hold() -> None:
     for totals in campaign(int(time.time()) * 1000, seconds=SECONDS, count=None, jobs=1):
         failed = totals.failed
     assert failed == {}, "repeat each by: python -m tests.simulation --seed N --shrink --trace"
+
+
+def test_a_task_with_an_empty_context_dies_with_its_process() -> None:
+    """A process that is killed runs nothing more, also where a task has a context of its own."""
+    loop = Loop(random.Random(1))
+    loop.until += 60.0
+    process, steps = loop.new_process("127.0.1.1"), list[float]()
+
+    async def work() -> None:
+        while True:
+            steps.append(loop.time())
+            await asyncio.sleep(1)
+
+    async def kill() -> int:
+        with loop.inside(process):
+            loop.create_task(work(), context=contextvars.Context())
+        await asyncio.sleep(2.5)
+        loop.kill(process)
+        ran = len(steps)
+        await asyncio.sleep(5)
+        return ran
+
+    assert loop.run_until_complete(kill()) == len(steps) == 3
+    loop.dispose()
 
 
 DIGESTS = """

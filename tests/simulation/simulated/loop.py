@@ -278,10 +278,14 @@ class Loop(SimLoop):
         # Before it is made, as asyncio puts it into a set then.
         NumberedTask.number = self._numbers
         name = f"task {self._numbers}" if name is None else name
+        process = PROCESS.get()
+        if context is not None and PROCESS not in context:
+            # Empty, it is nevertheless that of a task of this process, which dies with it.
+            context.run(PROCESS.set, process)
+            context.run(current_host.set, current_host.get())
         task = NumberedTask(coro, loop=self, name=name, context=context)
         task.number = self._numbers
         self.tasks.append(task)
-        process = (PROCESS.get() if context is None else context.get(PROCESS)) or None
         task.process = process
         if process is not None:
             process.tasks.append(task)
