@@ -318,7 +318,13 @@ def main() -> None:
             os.setpgid(0, command["group"])
         os.chdir(command["cwd"])
         more = command["env"].get(_PATH, "").split(os.pathsep)
-        sys.path[:1] = [command["cwd"], *(path for path in more if path and path not in sys.path)]
+        # The first one is where this process was started, which the command knows nothing of.
+        others = sys.path[1:]
+        sys.path[:] = [
+            command["cwd"],
+            *(path for path in more if path not in ("", *others)),
+            *others,
+        ]
         if "PYTHONUNBUFFERED" in command["env"]:
             assert isinstance(sys.stdout, io.TextIOWrapper)
             sys.stdout.reconfigure(write_through=True)

@@ -74,6 +74,7 @@ def _command(name: str) -> Any:
     return typer.main.get_command(alone)
 
 
+@functools.cache  # once: what is escaped would be escaped again
 def _plain_help(command: Any) -> None:
     """Have the help of a command, its parameters and the commands below it shown as it is written.
 
