@@ -64,7 +64,7 @@ class AddedRows:
         self.waiting.append((owner, plan, plan.values(row)))
 
     def forget(self, owner: object) -> None:
-        """Forget what is not written of somebody's rows."""
+        """Forget the rows of one handler's run that are not written yet."""
         if self.waiting:
             self.waiting = [each for each in self.waiting if each[0] is not owner]
 

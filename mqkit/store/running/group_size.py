@@ -48,7 +48,7 @@ STALL = 0.01
 """Seconds without any run's end after which another one may begin beside those that go on."""
 
 OVERDUE = 3
-"""It is to be so many times what a run takes, at least: on a busy machine all of them are slow."""
+"""That time is at least so many times an average run: on a busy machine all runs are slow."""
 
 QUICK = 0.001
 """Seconds; a run that takes less waits for nothing that others could use."""

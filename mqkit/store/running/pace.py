@@ -20,7 +20,7 @@ HOLD = 500
 
 @dataclass(slots=True)
 class _Level:
-    """So many at a time, and what runs take then."""
+    """Keeps what runs took while so many of them went on at a time."""
 
     at_a_time: int
     left_over: int = 0
@@ -43,7 +43,7 @@ class _Level:
 
     @property
     def pace(self) -> float:
-        """Runs in a second: so many at a time, by what one takes (Little's law)."""
+        """Return the runs in a second: those at a time by what one takes (Little's law)."""
         return self.at_a_time * self.runs / max(self.seconds, 1e-9)
 
 

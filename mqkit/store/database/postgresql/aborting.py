@@ -20,7 +20,7 @@ TIMEOUT = 2.0
 """Seconds for telling a server to end a statement."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
-"""Seconds in which a server may hang up before it is told again; each pause is twice as long."""
+"""Seconds to wait for the server to hang up before the cancel is sent again; doubled each time."""
 
 
 def abort(driver: Any) -> None:
