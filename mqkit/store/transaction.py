@@ -79,8 +79,8 @@ class Collected:
         (`connection.begin_nested()`) its error may be caught.
 
         :param rows: values by the keys of their columns, as `insert(table).values(...)` takes them
-        :raises RowError: the table has no such column, or it cannot hold the value; the transaction
-            is still good
+        :raises RowError: the table has no such column, or it cannot hold the value; no row of the
+            call is added, and the transaction is still good
         :raises StoreError: the transaction is over
         """
         if self._is_over:
@@ -90,8 +90,7 @@ class Collected:
         added = self._added
         if added is None:
             added = self._added = self._find_added()
-        for row in rows:
-            added.add(self, table, row)
+        added.add(self, table, rows)
 
     def _find_added(self) -> AddedRows:
         raise NotImplementedError

@@ -55,13 +55,13 @@ class AddedRows:
         self.were_written = False
         self._depth = 0
 
-    def add(self, owner: object, table: Table, row: Mapping[str, Any]) -> None:
-        """Keep a row until it is written.
+    def add(self, owner: object, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep rows until they are written.
 
-        :raises RowError: it is none of this table
+        :raises RowError: one of them is none of this table; none is kept then
         """
-        plan = self._plans.find(table, row)
-        self.waiting.append((owner, plan, plan.values(row)))
+        plans = [(self._plans.find(table, row), row) for row in rows]
+        self.waiting += [(owner, plan, plan.values(row)) for plan, row in plans]
 
     def forget(self, owner: object) -> None:
         """Forget the rows of one handler's run that are not written yet."""

@@ -48,7 +48,7 @@ STALL = 0.01
 """Seconds without any run's end after which another one may begin beside those that go on."""
 
 OVERDUE = 3
-"""That time is at least so many times an average run: on a busy machine all runs are slow."""
+"""Another run begins early only after this many times the length of an average run, at least."""
 
 QUICK = 0.001
 """Seconds; a run that takes less waits for nothing that others could use."""

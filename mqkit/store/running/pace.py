@@ -20,7 +20,7 @@ HOLD = 500
 
 @dataclass(slots=True)
 class _Level:
-    """Keeps what runs took while so many of them went on at a time."""
+    """A number of transactions at a time, and how long runs took with it."""
 
     at_a_time: int
     left_over: int = 0
@@ -57,7 +57,7 @@ class Pace:
     """
 
     def __init__(self, first: int, most: int) -> None:
-        """Begin with so many."""
+        """Begin with `first` transactions at a time, and go up to `most`."""
         self._first, self._most = min(first, most), most
         self._kept = _Level(self._first)
         self._tried: _Level | None = None

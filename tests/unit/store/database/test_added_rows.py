@@ -176,10 +176,10 @@ async def test_types_are_written_as_insert_writes_them(database: str) -> None:
     ],
 )
 async def test_what_is_no_row_is_refused_at_the_call(database: str, row: Any, told: str) -> None:
-    """Without telling the value, and the transaction is still good."""
+    """Without telling the value, with the rows beside it; and the transaction is still good."""
     async with opened(database) as store, store.transaction() as transaction:
         with pytest.raises(RowError, match=told) as refused:
-            transaction.add(posting, row)
+            transaction.add(posting, {"id": "beside"}, row)
         assert "4111" not in str(refused.value)
         transaction.add(posting, {"id": "good"})
         rows = await transaction.execute(select(posting.c.id))
