@@ -18,7 +18,7 @@ JOBS := 6
 # The interpreter for .venv:   make PYTHON=/path/to/python3 .venv
 PYTHON :=
 
-.PHONY: help demo test test-long check docs bench bench-store faults conformance simulate mutation broker postgres compiled lock clean test-pythons .venv
+.PHONY: help demo test test-versions test-long check docs bench bench-store faults conformance simulate mutation broker postgres compiled lock clean test-pythons .venv
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +29,8 @@ help:
 	@echo 'make test         sets up .venv and a broker, then runs every test but those that take long'
 	@echo 'make test-long    those: processes and brokers killed many times, floods, the guard of speed'
 	@echo '                  (MQKIT_TEST_LONG=1: the long forms of the replay, the fuzz and bad peers)'
+	@echo 'make test-versions'
+	@echo '                  make test runs each test on one RabbitMQ: this, what RabbitMQ does on the others'
 	@echo 'make test-pythons runs the unit tests on each Python of the classifiers that is there'
 	@echo 'make check        format, lint, types, layers, links of the documentation'
 	@echo 'make docs         builds the documentation, strictly, into .site'
@@ -79,6 +81,11 @@ demo: compiled
 
 test: broker postgres compiled $(READ)
 	@$(PY) -m pytest -m 'not long' -n $(JOBS) --dist loadgroup $(ARGS)
+
+# Each test of `make test` runs on one of the RabbitMQs; those of what RabbitMQ does, on the others.
+test-versions: broker postgres compiled $(READ)
+	@$(PY) -m pytest -m 'not long' --other-versions -n $(JOBS) --dist loadgroup $(ARGS) \
+	    || { [ $$? -eq 5 ] && echo 'No test is left: with one RabbitMQ, make test runs all of them on it.'; }
 
 # The fault matrix in its short form, a million messages, replays under faults, the fuzz, the guard.
 test-long: broker postgres compiled $(READ)

@@ -28,13 +28,15 @@ from tests.postgres import (
     find_postgres,
 )
 from tests.postgres import start as start_postgres
-from tests.selection import ALL_VERSIONS, IN_TURN, group, left_out
+from tests.selection import ALL_VERSIONS, IN_TURN, LONG, OTHER_VERSIONS, group, left_out
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Handle SIGINT, which processes started by a job in the background would else ignore."""
     config.addinivalue_line("markers", f"{IN_TURN}: runs on one of the RabbitMQs that are found")
-    config.addinivalue_line("markers", "long: kills, floods or measures for long: make test-long")
+    config.addinivalue_line(
+        "markers", f"{LONG}: kills, floods or measures for long: make test-long"
+    )
     # How long an example takes says nothing on a machine that is busy with five other workers.
     settings.register_profile("mqkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("mqkit")
@@ -120,11 +122,21 @@ def pytest_asyncio_loop_factories(
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let every test run on every version, for those who have the time."""
+    """Let tests run on more than the one RabbitMQ that each is dealt out to."""
     parser.addoption(
         ALL_VERSIONS,
-        action="store_true",
+        dest="versions",
+        action="store_const",
+        const=ALL_VERSIONS,
+        default="",
         help="run the tests that are dealt out to the RabbitMQs on each of them",
+    )
+    parser.addoption(
+        OTHER_VERSIONS,
+        dest="versions",
+        action="store_const",
+        const=OTHER_VERSIONS,
+        help="run those of what RabbitMQ does on the versions to which they were not dealt out",
     )
 
 
@@ -144,7 +156,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     The latter is for `pytest -n 4 --dist loadgroup`.
     """
-    if not config.getoption(ALL_VERSIONS) and (others := set(left_out(items))):
+    # Who names one case of a test means it.
+    is_named = any("[" in each for each in config.args)
+    option = ALL_VERSIONS if is_named else config.getoption("versions")
+    if others := set(left_out(items, option)):
         config.hook.pytest_deselected(items=list(others))
         items[:] = [item for item in items if item not in others]
     if not config.pluginmanager.hasplugin("xdist"):

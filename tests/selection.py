@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import pytest
@@ -9,14 +10,21 @@ import pytest
 ALL_VERSIONS = "--all-versions"
 """The option with which every test runs on every RabbitMQ that is found."""
 
+OTHER_VERSIONS = "--other-versions"
+"""The option that runs what is left: what RabbitMQ does, on the versions that were not dealt it."""
+
 IN_TURN = "in_turn"
 """The marker of tests of what mqkit itself does, such as rows of the fault matrix.
 
-What RabbitMQ does, and may do otherwise in another version, is tested on each: connections,
-confirms, acks, retries, dead letters, permissions, and the conformance suite. Marked tests are
-dealt out to the RabbitMQs that are found, each to one of them. They run on the embedded broker
-where no RabbitMQ is asked for, or besides: `pytest.mark.in_turn(embedded=True)`.
+Each test is dealt out to one of the RabbitMQs that are found. What RabbitMQ does, and may do
+otherwise in another version, runs on each of them in the end: connections, confirms, acks, retries,
+dead letters, permissions, and the conformance suite; `make test-versions` runs it on those that
+`make test` did not. Marked tests run on the one alone. They run on the embedded broker where no
+RabbitMQ is asked for, or besides: `pytest.mark.in_turn(embedded=True)`.
 """
+
+LONG = "long"
+"""The marker of what takes long: it is dealt out only where it is marked for that, too."""
 
 PARTS = {
     "conformance": {"test_conformance"},
@@ -55,23 +63,38 @@ def label(item: pytest.Item) -> str | None:
     return None
 
 
-def left_out(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Find the tests to leave out, as another RabbitMQ than theirs was dealt to them."""
+def left_out(items: Sequence[pytest.Item], option: str = "") -> list[pytest.Item]:
+    """Find the tests to leave out, as another RabbitMQ than theirs was dealt to them.
+
+    :param option: `ALL_VERSIONS`, `OTHER_VERSIONS`, or none of them
+    """
+    if option == ALL_VERSIONS:
+        return []
+    others = _not_dealt(items)
+    if option != OTHER_VERSIONS:
+        return others
+    run = {item.nodeid for item in others if item.get_closest_marker(IN_TURN) is None}
+    return [item for item in items if item.nodeid not in run]
+
+
+def _not_dealt(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     cases: dict[str, dict[str, pytest.Item]] = {}
     for item in items:
         version = label(item)
-        marker = item.get_closest_marker(IN_TURN)
-        if version is None or marker is None:
+        if version is None:
             continue
-        if version != _EMBEDDED or not marker.kwargs.get(_EMBEDDED):
+        marker = item.get_closest_marker(IN_TURN)
+        if marker is None and item.get_closest_marker(LONG) is not None:
+            continue
+        if version != _EMBEDDED or not (marker is None or marker.kwargs.get(_EMBEDDED)):
             test, _, parameters = item.nodeid.partition("[")
             case = f"{test}[{parameters.replace(version, '*', 1)}"
             cases.setdefault(case, {})[version] = item
     others: list[pytest.Item] = []
-    for number, found in enumerate(cases.values()):
+    for case, found in cases.items():
         versions = sorted(set(found) - {_EMBEDDED}) or [_EMBEDDED]
-        # Round by round another one begins: each test's first parameter is not always the same's.
-        dealt = versions[(number + number // len(versions)) % len(versions)]
+        # By its name and not its number: a run of fewer files deals out each test as before.
+        dealt = versions[zlib.crc32(case.encode()) % len(versions)]
         others += [item for version, item in found.items() if version != dealt]
     return others
 

@@ -8,32 +8,41 @@ from typing import Any, cast
 
 import pytest
 
-from tests.selection import group, label, left_out
+from tests.selection import ALL_VERSIONS, IN_TURN, LONG, OTHER_VERSIONS, group, label, left_out
 
 
 def item(
-    name: str, param: str, broker: str, *, marked: bool, case: str = "", **options: Any
+    name: str,
+    param: str,
+    broker: str,
+    *,
+    marked: bool,
+    case: str = "",
+    long: bool = False,
+    **options: Any,
 ) -> pytest.Item:
     """A test's item, as far as it is looked at."""
     spec = SimpleNamespace(label=broker)
-    marker = pytest.mark.in_turn(**options).mark if marked else None
+    markers = {LONG: pytest.mark.long.mark} if long else {}
+    if marked:
+        markers[IN_TURN] = pytest.mark.in_turn(**options).mark
     return cast(
         pytest.Item,
         SimpleNamespace(
             nodeid=f"tests/{name}.py::test_it[{broker}{case}]",
             path=Path(f"tests/{name}.py"),
             callspec=SimpleNamespace(params={param: spec} if param else {}),
-            get_closest_marker=lambda _: marker,
+            get_closest_marker=markers.get,
         ),
     )
 
 
-def cases(*versions: str, **options: Any) -> list[pytest.Item]:
-    """Four marked cases on each version; the module's name has a version's name in it."""
+def cases(*versions: str, marked: bool = True, **options: Any) -> list[pytest.Item]:
+    """Forty cases on each version; the module's name has a version's name in it."""
     return [
-        item("test_embedded", "mqkit_broker", one, marked=True, case=f"-{number}", **options)
+        item("test_embedded", "mqkit_broker", one, marked=marked, case=f"-{number}", **options)
         for one in versions
-        for number in range(4)
+        for number in range(40)
     ]
 
 
@@ -41,23 +50,63 @@ def names(items: list[Any]) -> list[str]:
     return [each.nodeid.partition("::")[2] for each in items]
 
 
-def kept(items: list[pytest.Item]) -> list[str]:
+def kept(items: list[pytest.Item], option: str = "") -> list[str]:
     """The names of those that are not left out."""
-    others = names(left_out(items))
+    others = names(left_out(items, option))
     return [name for name in names(items) if name not in others]
 
 
-def test_each_marked_case_runs_on_one_version_and_all_versions_have_some() -> None:
-    """What is left out of a version runs on another; no version has each test's first case."""
-    dealt = ["test_it[4.3-1]", "test_it[4.3-2]", "test_it[4.0-0]", "test_it[4.0-3]"]
-    assert kept(cases("embedded", "4.3", "4.0")) == dealt
+def on(version: str, found: list[str]) -> set[str]:
+    """The numbers of the cases on a version."""
+    parts = [name.removesuffix("]").partition("[")[2].split("-") for name in found]
+    return {number for label, number in parts if label == version}
+
+
+ALL = {str(number) for number in range(40)}
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_each_case_runs_on_one_version_and_all_versions_have_some(*, marked: bool) -> None:
+    """What is left out of a version runs on another, whether a test is marked or not."""
+    found = kept(cases("embedded", "4.3", "4.0", marked=marked))
+    assert on("4.3", found) | on("4.0", found) == ALL
+    assert not on("4.3", found) & on("4.0", found)
+    assert min(len(on("4.3", found)), len(on("4.0", found))) > 10
+
+
+def test_a_run_of_one_case_deals_it_out_as_a_run_of_all_does() -> None:
+    """What failed among all is run once more by itself, on the RabbitMQ on which it failed."""
+    together = kept(cases("4.3", "4.0"))
+    alone = [kept(cases("4.3", "4.0")[number::40]) for number in range(40)]
+    assert sorted(together) == sorted(name for one in alone for name in one)
+
+
+def test_the_other_versions_run_what_rabbitmq_does_and_was_not_dealt_to_them() -> None:
+    """What mqkit itself does, and the embedded broker's tests, are not run a second time."""
+    unmarked = cases("embedded", "4.3", "4.0", marked=False)
+    first, second = kept(unmarked), kept(unmarked, OTHER_VERSIONS)
+    assert sorted([*first, *second]) == sorted(names(unmarked))
+    assert not on("embedded", second)
+    assert kept(cases("embedded", "4.3", "4.0"), OTHER_VERSIONS) == []
+    assert kept([item("test_lanes", "", "none", marked=False)], OTHER_VERSIONS) == []
+
+
+def test_what_takes_long_runs_on_every_version_unless_it_is_marked() -> None:
+    """The other versions have no run of their own for it."""
+    assert left_out(cases("4.3", "4.0", marked=False, long=True)) == []
+    assert len(left_out(cases("4.3", "4.0", long=True))) == 40
+
+
+def test_all_versions_run_all() -> None:
+    """Nothing is left out where that is asked for."""
+    assert left_out(cases("embedded", "4.3", "4.0"), ALL_VERSIONS) == []
 
 
 def test_the_embedded_broker_has_its_cases_besides_where_that_is_asked_for() -> None:
     """That is asked for where the embedded broker is what is tested."""
-    found = kept(cases("embedded", "4.3", "4.0", embedded=True))
-    assert found[:4] == [f"test_it[embedded-{number}]" for number in range(4)]
-    assert len(found) == 8
+    assert not on("embedded", kept(cases("embedded", "4.3", "4.0")))
+    assert on("embedded", kept(cases("embedded", "4.3", "4.0", embedded=True))) == ALL
+    assert on("embedded", kept(cases("embedded", "4.3", "4.0", marked=False))) == ALL
 
 
 def test_the_embedded_broker_alone_has_all_cases() -> None:
@@ -65,12 +114,11 @@ def test_the_embedded_broker_alone_has_all_cases() -> None:
     assert left_out(cases("embedded")) == []
 
 
-def test_what_is_not_marked_runs_on_every_version() -> None:
-    """Nor is anything left out where there is one version only."""
-    unmarked = [item("test_rows", "mqkit_rabbitmq", each, marked=False) for each in ("4.3", "4.0")]
-    assert left_out(unmarked) == []
-    assert left_out([item("test_rows", "matrix_broker", "4.3", marked=True)]) == []
-    assert left_out([item("test_rows", "", "4.3", marked=True)]) == []
+def test_nothing_is_left_out_where_there_is_one_version() -> None:
+    """There is no other one that it could run on."""
+    for marked in (True, False):
+        assert left_out([item("test_rows", "matrix_broker", "4.3", marked=marked)]) == []
+        assert left_out([item("test_rows", "", "4.3", marked=marked)]) == []
 
 
 @pytest.mark.parametrize(
