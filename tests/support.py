@@ -31,7 +31,7 @@ MANY = 50
 
 
 async def eventually(
-    condition: Callable[[], bool | Awaitable[bool]], within: float = 15.0, what: str = "it"
+    condition: Callable[[], bool | Awaitable[bool]], within: float = 40.0, what: str = "it"
 ) -> None:
     """Wait until the condition holds; fails after `within` seconds."""
     deadline = time.monotonic() + within
@@ -88,7 +88,7 @@ class Client:
         async with self.channel() as channel:
             await channel.declare_queue(queue, arguments={"x-queue-type": "quorum", **arguments})
 
-    async def take(self, queue: str, within: float = 15.0) -> Incoming:
+    async def take(self, queue: str, within: float = 40.0) -> Incoming:
         """Wait for the next message of the queue, acknowledge and return it."""
         deadline = time.monotonic() + within
         async with self.channel() as channel:
@@ -191,7 +191,7 @@ class ServiceProcess:
         """Return what it has logged and printed until now."""
         return self.log.read_text()
 
-    async def says(self, words: str, within: float = 20.0) -> None:
+    async def says(self, words: str, within: float = 45.0) -> None:
         """Wait until its output has these words."""
 
         def said() -> bool:
@@ -202,7 +202,7 @@ class ServiceProcess:
 
         await eventually(said, within, f"{words!r} in:\n{self.text()}")
 
-    async def ends(self, within: float = 30.0) -> int:
+    async def ends(self, within: float = 60.0) -> int:
         """Wait until it ends; returns its exit code, negative for a signal."""
         await eventually(lambda: self.process.poll() is not None, within, "its end")
         return int(self.process.returncode)

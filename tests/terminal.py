@@ -83,7 +83,7 @@ class Terminal:
         whole = pictures[-1] if len(pictures) < 3 else pictures[-2]
         return [_ESCAPES.sub("", line).rstrip() for line in whole.split("\r\n")]
 
-    def shows(self, text: str, within: float = 20.0) -> list[str]:
+    def shows(self, text: str, within: float = 45.0) -> list[str]:
         """Wait until a picture has this text, and return its lines."""
         until = time.monotonic() + within
         while True:
@@ -94,7 +94,7 @@ class Terminal:
             assert self.process.poll() is None, self.output[-2000:]
             self.read()
 
-    def ends(self, within: float = 15.0) -> int:
+    def ends(self, within: float = 40.0) -> int:
         """Wait for its end, and return its exit code."""
         until = time.monotonic() + within
         while (code := self.process.poll()) is None:

@@ -260,7 +260,7 @@ async def test_a_service_that_cannot_start_is_given_up(
     with supervised(
         service, tmp_path / "log", "--processes", "3", *options, names=names
     ) as process:
-        assert await process.ends(20) == code, process.text()
+        assert await process.ends() == code, process.text()
     log = process.text()
     assert words in log
     assert f"process 1 {why} before it was ready: the service cannot start, giving up" in log
@@ -330,7 +330,7 @@ async def test_a_module_that_exits_ends_the_command_with_its_code(
     log = tmp_path / "log"
     for options in ([], ["--processes", "2"]):
         with supervised(f"{SERVICES}:at_once", log, *options, names=names) as process:
-            assert await process.ends(20) == code, process.text()
+            assert await process.ends() == code, process.text()
     assert log.read_text().count("process 1: started") == 1
 
 

@@ -150,7 +150,7 @@ async def test_each_message_of_a_batch_has_its_effect_once(
     policy = Retry(stop=stop_after_attempt(3), wait=wait_none())
     service = Service(name, retry=policy, store=Store(database))
 
-    @service.batch(Queue(f"{name}.orders"), size=4, within=0.2)
+    @service.batch(Queue(f"{name}.orders"), size=4, within=1.0)
     async def post(orders: list[dict[str, str | int]], transaction: Transaction) -> list[object]:
         runs.append([str(order["id"]) for order in orders])
         is_first = len(runs) == 1

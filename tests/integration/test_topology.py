@@ -108,7 +108,7 @@ async def test_a_consumer_survives_the_deletion_of_its_queue(broker: Broker, nam
             except TopologyError:
                 return False
 
-        await eventually(consumed, 5)
+        await eventually(consumed)
         await client.publisher.publish(exchange, "k", b"2")
         await eventually(lambda: seen == [b"1", b"2"])
 

@@ -35,7 +35,7 @@ def publisher(
 async def running(made: StatePublisher, until: Callable[[], bool]) -> None:
     """Run it until something holds, and see that it neither ends nor fails."""
     task = asyncio.create_task(made.run())
-    await eventually(until, 5)
+    await eventually(until)
     assert not task.done()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -88,7 +88,7 @@ async def test_nothing_is_written_while_the_broker_blocks_publishers(
         await asyncio.sleep(0.01)
     assert connection.published == []
     connection.blocked = None
-    await eventually(lambda: bool(connection.published), 5)
+    await eventually(lambda: bool(connection.published))
     assert len(connection.published) <= 2
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -106,12 +106,12 @@ async def test_a_refusal_is_logged_once_and_seldom_tried_again(
     connection.refuses = code
     made = publisher(connection)
     task = asyncio.create_task(made.run())
-    await eventually(lambda: len(connection.channels) >= 4, 5)
+    await eventually(lambda: len(connection.channels) >= 4)
     (line,) = [each for each in caplog.records if each.levelno > logging.DEBUG]
     for part in (STATES, "mqkit topology permissions", "--no-states"):
         assert part in line.getMessage()
     connection.refuses = None
-    await eventually(lambda: bool(connection.published), 5)
+    await eventually(lambda: bool(connection.published))
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -122,9 +122,9 @@ async def test_a_publish_that_is_refused_later_is_a_refusal(
     """The broker closes the channel after the write, where this user may not write there."""
     made = publisher(connection)
     task = asyncio.create_task(made.run())
-    await eventually(lambda: bool(connection.published), 5)
+    await eventually(lambda: bool(connection.published))
     connection.channels[0].close_by(403, "ACCESS_REFUSED")
-    await eventually(lambda: "ACCESS_REFUSED" in caplog.text, 5)
+    await eventually(lambda: "ACCESS_REFUSED" in caplog.text)
     assert len(connection.channels) == 1
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -137,10 +137,10 @@ async def test_a_lost_channel_is_opened_again_without_a_word(
     """The connection was lost, or the exchange was deleted: it is declared again."""
     made = publisher(connection)
     task = asyncio.create_task(made.run())
-    await eventually(lambda: bool(connection.published), 5)
+    await eventually(lambda: bool(connection.published))
     count = len(connection.published)
     connection.channels[0].close_by(code)
-    await eventually(lambda: len(connection.published) > count, 5)
+    await eventually(lambda: len(connection.published) > count)
     assert len(connection.channels) == 2
     assert [each for each in caplog.records if each.levelno > logging.DEBUG] == []
     task.cancel()
