@@ -27,6 +27,7 @@ from handlers.demo.plan import make_plan
 from handlers.demo.run import ORDERS_DONE, REFUNDS_DONE, Demo, refunds_of
 from handlers.demo.services import Services, databases_in, running_broker
 from handlers.running.progress import Progress
+from tests.console.accessibility import cut_tables
 from tests.console.browser import LOOKS, browsing
 from tests.console.crawling import Kind, crawl
 from tests.console.serving import Console, console
@@ -49,6 +50,7 @@ async def take(browser: Browser, shown: Console, pages: dict[str, str], folder: 
                 await page.goto(address)
                 file = folder / f"{name}-{size['width']}-{scheme}.png"
                 await page.screenshot(path=file, full_page=True)
+                complaints.said += [f"{file.name}: {each}" for each in await cut_tables(page)]
             assert complaints.said == [], complaints.said
 
 
