@@ -76,11 +76,15 @@ class Trouble:
         self._shown = shown
         self._out = out
         self._turn = 0
-        self._began_at = time.monotonic()
+        self._began_at, self._sent = time.monotonic(), FIRST
 
     def most_sent(self) -> int:
-        """Say how many orders may be sent until now: a few each second, so that some come."""
-        return FIRST + int((time.monotonic() - self._began_at) * EACH_SECOND)
+        """Say how many orders may be sent until now: a few each second, so that some come.
+
+        While the first pictures are taken some are held back, for what goes wrong after them.
+        """
+        sent = self._sent + int((time.monotonic() - self._began_at) * EACH_SECOND)
+        return sent if self._sent > FIRST else min(sent, 2 * FIRST)
 
     async def __call__(self, ended: int) -> None:
         """Do what is due once so many orders have ended."""
@@ -88,6 +92,7 @@ class Trouble:
             self._turn = 1
             await self._take("busy")
             self._down.touch()
+            self._sent, self._began_at = self.most_sent() + 1, time.monotonic()
             await self._is_paused()
             await self._services.kill(KILLED[0], "meanwhile")
             await self._take("paused")
