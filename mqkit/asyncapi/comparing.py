@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from mqkit.asyncapi.compatibility import Comparison
 from mqkit.asyncapi.contract import Action, Channel, Contract, Message, Operation, contract
+from mqkit.asyncapi.defaults import Defaults
 from mqkit.asyncapi.reading import Reader
 from mqkit.asyncapi.words import told_fewer, told_less, told_more, told_wider, value_text
 from mqkit.logging.shown import shown
@@ -80,10 +81,22 @@ def _operation_changes(before: Contract, after: Contract) -> Iterator[Change]:
         if now is None:
             yield Change(operation.name, _GONE[operation.action], breaking=True)
         else:
+            yield from _bound_changes(operation, now, after)
             yield from _message_changes(operation, now, before.reader, after.reader)
     for key, operation in after.operations.items():
         if key not in before.operations:
             yield Change(operation.name, "is new", breaking=False)
+
+
+def _bound_changes(before: Operation, now: Operation, after: Contract) -> Iterator[Change]:
+    """Say which bindings of a queue are gone, of those whose channel is there for others."""
+    for name in before.bound:
+        if name not in now.bound and name in after.channels:
+            lost = f"is not bound to {name} any more: what is published there does not come"
+            yield Change(before.name, lost, breaking=True)
+    for name in now.bound:
+        if name not in before.bound and name in _used(after):
+            yield Change(before.name, f"is bound to {name} as well", breaking=False)
 
 
 _GONE: dict[Action, str] = {
@@ -149,7 +162,8 @@ def _payload_changes(
     for refusal in more:
         told = told_wider(refusal) if receives else told_fewer(refusal)
         yield Change(where + refusal.path, told, breaking=False)
-    yield from _default_changes(where, was, is_, old, new, receives=receives)
+    for each in Defaults(old, new, receives).changes(was, is_):
+        yield Change(where + each.path, each.what, each.breaking)
 
 
 def _schema(payload: Any, reader: Reader) -> Any:
@@ -159,45 +173,3 @@ def _schema(payload: Any, reader: Reader) -> Any:
         form = reader.text(payload["schemaFormat"], "schemaFormat")
         return payload.get("schema", True) if form.startswith(_JSON_SCHEMA) else None
     return payload
-
-
-def _default_changes(
-    where: str, before: Any, after: Any, old: Reader, new: Reader, *, receives: bool
-) -> Iterator[Change]:
-    """Say which fields, left out, mean something else now, and which are new or gone."""
-    was, is_ = _properties(before, old), _properties(after, new)
-    needed = _required(after, new)
-    for name, schema in was.items():
-        path = f"{where}.{name}"
-        if name not in is_:
-            told = "is ignored now" if receives else "is not described any more"
-            if name not in needed and name not in _required(before, old):
-                yield Change(path, told, breaking=False)
-            continue
-        one, other = (
-            reader.followed(each, path) for reader, each in ((old, schema), (new, is_[name]))
-        )
-        had, has = (isinstance(each, dict) and "default" in each for each in (schema, is_[name]))
-        if had and not has and name not in needed:
-            told = f"has no default any more; left out, it was {value_text(schema['default'])}"
-            yield Change(path, told, breaking=receives)
-        elif had and has and schema["default"] != is_[name]["default"]:
-            told = f"is {value_text(is_[name]['default'])} now where it is left out, and was "
-            yield Change(path, told + value_text(schema["default"]), breaking=receives)
-        if isinstance(one, dict) and isinstance(other, dict) and "properties" in one:
-            yield from _default_changes(path, one, other, old, new, receives=receives)
-    for name in is_:
-        if name not in was and name not in needed:
-            yield Change(f"{where}.{name}", "is new, and may be left out", breaking=False)
-
-
-def _properties(schema: Any, reader: Reader) -> Mapping[str, Any]:
-    found = reader.followed(schema, "a schema")
-    given = found.get("properties", {}) if isinstance(found, dict) else {}
-    return reader.mapping(given, "properties")
-
-
-def _required(schema: Any, reader: Reader) -> list[str]:
-    found = reader.followed(schema, "a schema")
-    given = found.get("required") if isinstance(found, dict) else None
-    return reader.names(given, "required")

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mqkit.asyncapi.limits import tighter
 from mqkit.asyncapi.reading import Reader, joined
 
 Schema = Any
@@ -20,23 +21,6 @@ Schema = Any
 
 MAX_DEPTH = 64
 """Levels of schemas in each other that are compared; nothing that people wrote has as many."""
-
-_BOUNDS = {
-    "minimum": 1,
-    "exclusiveMinimum": 1,
-    "minLength": 1,
-    "minItems": 1,
-    "minProperties": 1,
-    "maximum": -1,
-    "exclusiveMaximum": -1,
-    "maxLength": -1,
-    "maxItems": -1,
-    "maxProperties": -1,
-}
-"""Limits, and in which direction each refuses more."""
-
-_SAME = ("format", "pattern", "multipleOf", "uniqueItems", "contentEncoding", "contains", "not")
-"""Keywords that refuse something, of which two that differ are not compared any further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +130,8 @@ class Comparison:
             return
         yield from _value_refusals(wide, narrow, values, path)
         if values is None:
-            yield from _limit_refusals(wide, narrow, path)
+            for keyword, one, other in tighter(wide, narrow):
+                yield Refusal(path, keyword, one, other)
         if "object" in (before, after) or "properties" in narrow:
             yield from self._of_objects(wide, narrow, path, depth)
         if "array" in (before, after) or "items" in narrow:
@@ -169,11 +154,33 @@ class Comparison:
                 yield Refusal(_field(path, name), "unknown", True, False)
             elif others is not True:
                 yield from self.refusals(schema, others, _field(path, name), depth + 1)
+        yield from self._of_names(wide, narrow, path, depth)
         before = wide.get("additionalProperties", True)
+        if "patternProperties" in wide and "additionalProperties" not in wide:
+            return  # its maker means fields of these patterns alone, though others are not refused
         if before is not False and others is False:
             yield Refusal(path, "additionalProperties", True, False)
         elif before is not False and others is not True:
             yield from self.refusals(before, others, _field(path, "*"), depth + 1)
+
+    def _of_names(
+        self, wide: Mapping[str, Any], narrow: Mapping[str, Any], path: str, depth: int
+    ) -> Iterator[Refusal]:
+        """Compare what the names of an object's fields may be: of a map, its keys."""
+        keys = f"{path} keys"
+        if "propertyNames" in narrow:
+            names = wide.get("propertyNames", {"type": "string"})
+            yield from self.refusals(names, narrow["propertyNames"], keys, depth + 1)
+        had, has = (
+            reader.mapping(each.get("patternProperties", {}), f"patternProperties of {path}")
+            for reader, each in ((self.wide_reader, wide), (self.narrow_reader, narrow))
+        )
+        if has and set(has) != set(had):
+            yield Refusal(keys, "pattern", " or ".join(had) or None, " or ".join(has))
+        for pattern, schema in had.items():
+            others = has.get(pattern, narrow.get("additionalProperties", True))
+            if others not in (True, False):
+                yield from self.refusals(schema, others, _field(path, "*"), depth + 1)
 
     def _properties(
         self, schema: Mapping[str, Any], reader: Reader, path: str
@@ -214,24 +221,6 @@ def _value_refusals(
     known = {_text(value) for value in allowed}
     if gone := [value for value in values if _text(value) not in known]:
         yield Refusal(path, "enum", gone, allowed)
-
-
-def _limit_refusals(
-    wide: Mapping[str, Any], narrow: Mapping[str, Any], path: str
-) -> Iterator[Refusal]:
-    for keyword, direction in _BOUNDS.items():
-        before, after = wide.get(keyword), narrow.get(keyword)
-        if _is_number(after) and (
-            not _is_number(before) or (float(after) - float(before)) * direction > 0  # type: ignore[arg-type]
-        ):
-            yield Refusal(path, keyword, before, after)
-    for keyword in _SAME:
-        if keyword in narrow and narrow[keyword] not in (wide.get(keyword), False):
-            yield Refusal(path, keyword, wide.get(keyword), narrow[keyword])
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _values(schema: Mapping[str, Any]) -> list[Any] | None:

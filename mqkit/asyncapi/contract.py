@@ -41,6 +41,8 @@ class Operation:
     action: Action
     channel: str
     messages: dict[str, Message] = field(default_factory=dict)
+    bound: dict[str, None] = field(default_factory=dict)
+    """Names of the channels that what is received comes from, where the document says so."""
 
     @property
     def name(self) -> str:
@@ -120,13 +122,16 @@ class _Reading:
         return Channel(id_, f"address {address}", {})
 
     def _channel_of(self, operation: Mapping[str, Any], place: str) -> Channel:
+        return self._channel_at(operation.get("channel"), f"{place}/channel")
+
+    def _channel_at(self, value: Any, place: str) -> Channel:
         reader = self._reader
-        given = reader.mapping(operation.get("channel"), f"{place}/channel")
-        reference = reader.text(given.get("$ref"), f"{place}/channel/$ref")
-        reader.followed(given, f"{place}/channel")
+        given = reader.mapping(value, place)
+        reference = reader.text(given.get("$ref"), f"{place}/$ref")
+        reader.followed(given, place)
         name = reader.name_in(reference)
         if not reference.startswith("#/channels/") or name not in self._channels:
-            reader.refuse(f"{place}/channel/$ref names no channel of the document")
+            reader.refuse(f"{place}/$ref names no channel of the document")
         return self._channels[name]
 
     def _add(
@@ -135,6 +140,8 @@ class _Reading:
         reader = self._reader
         new = Operation(action, channel.name)
         found = self._operations.setdefault((action, channel.name), new)
+        for number, each in enumerate(reader.listed(operation.get("x-bound-to"), place)):
+            found.bound[self._channel_at(each, f"{place}/x-bound-to/{number}").name] = None
         listed = operation.get("messages")
         if listed is None and "channel" in operation:  # all of the channel's
             whole = self._object(operation["channel"], f"{place}/channel")

@@ -148,7 +148,7 @@ async def saga_list(
     if name is not None:
         query = query.where(sagas.c.name == writable(name))
     if status is not None:
-        query = query.where(sagas.c.status == status)
+        query = query.where(sagas.c.status == writable(status))
     # Their keys are sorted alone: with their states it takes several times as long.
     some = query.with_only_columns(*_KEY).limit(limit).offset(offset).subquery()
     is_one = and_(*(column == some.c[column.name] for column in _KEY))

@@ -99,6 +99,18 @@ async def overflowing(page: Page) -> list[str]:
     return found
 
 
+_CUT = """() => [...document.querySelectorAll('.scroll > table')].filter(
+    each => each.parentElement.scrollWidth > each.parentElement.clientWidth + 1
+).map(each => `the table '${each.caption.innerText}' is cut: `
+    + `${each.parentElement.scrollWidth} of ${each.parentElement.clientWidth} pixels`)"""
+
+
+async def cut_tables(page: Page) -> list[str]:
+    """Return the tables of which one sees a part only until one scrolls them by themselves."""
+    found: list[str] = await page.evaluate(_CUT)
+    return found
+
+
 async def focused(page: Page) -> str:
     """Say which element has the keyboard, by its name for who cannot see it."""
     return str(

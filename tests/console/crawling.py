@@ -26,6 +26,9 @@ async def crawl(page: Page, *begin: str) -> dict[Kind, str]:
         answer = await page.goto(waiting.pop(0))
         assert answer is not None
         assert answer.ok, f"{answer.status} for {answer.url}"
+        # Such a page loads itself anew when the queue is gone through, and would abort the next.
+        await page.get_by_text("Going through the queue").wait_for(state="detached")
+        await page.wait_for_load_state()
         links = await page.locator("a[href^='/']").evaluate_all(
             "all => all.map(each => each.getAttribute('href'))"
         )

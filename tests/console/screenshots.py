@@ -27,6 +27,7 @@ from handlers.demo.plan import make_plan
 from handlers.demo.run import ORDERS_DONE, REFUNDS_DONE, Demo, refunds_of
 from handlers.demo.services import Services, databases_in, running_broker
 from handlers.running.progress import Progress
+from tests.console.accessibility import cut_tables
 from tests.console.browser import LOOKS, browsing
 from tests.console.crawling import Kind, crawl
 from tests.console.serving import Console, console
@@ -49,6 +50,7 @@ async def take(browser: Browser, shown: Console, pages: dict[str, str], folder: 
                 await page.goto(address)
                 file = folder / f"{name}-{size['width']}-{scheme}.png"
                 await page.screenshot(path=file, full_page=True)
+                complaints.said += [f"{file.name}: {each}" for each in await cut_tables(page)]
             assert complaints.said == [], complaints.said
 
 
@@ -74,11 +76,15 @@ class Trouble:
         self._shown = shown
         self._out = out
         self._turn = 0
-        self._began_at = time.monotonic()
+        self._began_at, self._sent = time.monotonic(), FIRST
 
     def most_sent(self) -> int:
-        """Say how many orders may be sent until now: a few each second, so that some come."""
-        return FIRST + int((time.monotonic() - self._began_at) * EACH_SECOND)
+        """Say how many orders may be sent until now: a few each second, so that some come.
+
+        While the first pictures are taken some are held back, for what goes wrong after them.
+        """
+        sent = self._sent + int((time.monotonic() - self._began_at) * EACH_SECOND)
+        return sent if self._sent > FIRST else min(sent, 2 * FIRST)
 
     async def __call__(self, ended: int) -> None:
         """Do what is due once so many orders have ended."""
@@ -86,6 +92,7 @@ class Trouble:
             self._turn = 1
             await self._take("busy")
             self._down.touch()
+            self._sent, self._began_at = self.most_sent() + 1, time.monotonic()
             await self._is_paused()
             await self._services.kill(KILLED[0], "meanwhile")
             await self._take("paused")

@@ -170,9 +170,17 @@ def foreign(headers: Headers) -> str | None:
     if site not in (None, "same-origin"):
         return "the form comes from another site"
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin is not None and _host_of(origin) != headers.get("host", "").lower():
         return "the form comes from another site"
     return None
+
+
+def _host_of(origin: str) -> str | None:
+    """Return host and port of an origin; None where it is no address at all."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # such as `http://[`, which no browser sends
+        return None
 
 
 def _is_of(session: Session, form: Form) -> bool:

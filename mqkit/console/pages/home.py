@@ -138,6 +138,7 @@ def figures(overview: Overview) -> dict[str, float]:
     return {
         "services": len(overview.services),
         "processes": sum(len(each.processes) for each in overview.services),
+        "silent": sum(one.is_silent for each in overview.services for one in each.processes),
         "handlers": sum(len(each.handlers) for each in overview.services),
         "paused": sum(one.is_paused for each in overview.services for one in each.handlers),
         "backlog": sum(each.ready for each in work),

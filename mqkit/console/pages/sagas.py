@@ -42,7 +42,8 @@ async def show(request: Request) -> Response:
     """List sagas, the ones that changed last first."""
     if saga_id := searched(request, "id", LONGEST_ID):
         return RedirectResponse(str(link("/sagas/saga", id=saga_id)), 303)
-    name, status = searched(request, "name"), searched(request, "status")
+    name, asked = searched(request, "name"), searched(request, "status")
+    status = asked if asked in STATUSES else ""
 
     async def ask(store: Store, limit: int, offset: int) -> Sequence[SagaRow]:
         return await store.sagas(
@@ -65,7 +66,7 @@ async def show(request: Request) -> Response:
         counts=sorted(counts.items()),
         names=sorted({each for each, _ in counts} | {each.name for _, each in rows.rows}),
         name=name,
-        of_status=status if status in STATUSES else "",
+        of_status=status,
         statuses=STATUSES,
         has_stores=bool(stores),
     )

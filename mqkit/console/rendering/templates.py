@@ -55,6 +55,7 @@ class Templates:
         functions = (text.number, text.rate, text.share, text.span, text.size, text.counted)
         self._environment.filters.update({each.__name__: each for each in functions})
         self._environment.filters["brief"] = self._brief
+        self._environment.filters["parted"] = self._parted
         # `exact` is for a field that is sent back as it is, such as a queue's name.
         self._environment.globals |= {"link": text.link, "exact": escape}
 
@@ -72,6 +73,12 @@ class Templates:
         """Cut a text once its secrets are masked: half of one would not be known as one."""
         whole = text.clean(str(value), self._masker)
         return whole if len(whole) <= length else f"{whole[:length].rstrip()} [cut]"
+
+    def _parted(self, value: Any) -> Any:
+        """Let a long name be broken after its dots; copied, it is what it was."""
+        if not isinstance(value, str) or isinstance(value, Markup):
+            return value
+        return Markup(".<wbr>").join(text.clean(value, self._masker).split("."))
 
     def page(
         self, request: Request, template: str, *, title: str, status: int = 200, **values: Any

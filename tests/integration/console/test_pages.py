@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.console.accessibility import findings, overflowing
+from tests.console.accessibility import cut_tables, findings, overflowing
 from tests.console.browser import LOOKS, NARROW, looking
 from tests.console.crawling import crawl
 from tests.integration.console.conftest import Shop
@@ -57,7 +57,7 @@ async def make_history(shop: Shop, page: Page) -> None:
 async def test_every_page_is_accessible_in_each_look(
     shop: Shop, browser: Browser, axe_script: Path
 ) -> None:
-    """Axe has no serious finding, nothing scrolls sideways, and the browser complains of nothing"""
+    """Axe has no serious finding, nothing is cut or scrolls sideways, no browser complains"""
     async with shop.console.window(browser) as (page, _):
         await make_history(shop, page)
         pages = await crawl(page, "/")
@@ -72,6 +72,7 @@ async def test_every_page_is_accessible_in_each_look(
                 look = f"{address} {scheme} {size['width']}"
                 wrong += [f"{look}: {each}" for each in await findings(page, axe_script)]
                 wrong += [f"{look}: {each}" for each in await overflowing(page)]
+                wrong += [f"{look}: {each}" for each in await cut_tables(page)]
                 assert "hunter2" not in await page.content(), look
             wrong += complaints.said
     assert wrong == [], "\n".join(wrong)

@@ -201,6 +201,8 @@ async def test_an_unexpected_error_is_a_plain_page_and_is_logged(
         ({"origin": "http://a"}, False),
         ({"origin": "http://a:1.evil.example"}, False),
         ({"origin": ""}, False),
+        ({"origin": "http://["}, False),
+        ({"origin": "http://[::1"}, False),
     ],
 )
 def test_what_a_browser_says_of_a_forms_page(headers: dict[str, str], is_own: bool) -> None:

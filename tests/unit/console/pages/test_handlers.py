@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mqkit.overview.values import Overview
-from tests.unit.console.samples import NOW, browser
+from tests.unit.console.samples import NOW, browser, shop
 
 
 async def test_handlers_are_listed_with_state_and_reason() -> None:
@@ -38,6 +40,14 @@ async def test_one_handler_has_all_that_is_known_of_it() -> None:
     assert "3 times" in paused
     assert "4001 on host-1" in charge
     assert "no owner" in charge
+
+
+async def test_what_the_page_of_a_handler_lacks_is_said() -> None:
+    """A rate that is a dash has its reason on the page."""
+    lacks = "no management API: rates and unacked messages of queues are not known"
+    async with browser(replace(shop(), problems=(lacks,))) as one:
+        page = (await one.get("/handlers/handler", service="billing", name="refund")).text
+    assert lacks in page
 
 
 async def test_a_handler_that_is_not_there_is_said_to_be_none() -> None:

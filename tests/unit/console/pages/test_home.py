@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from mqkit.console.pages.home import FEW, figures, matters
 from mqkit.overview.values import Overview, Role, StoreView
 from mqkit.pause import Status
@@ -95,3 +97,11 @@ def test_figures_are_sums_over_the_system() -> None:
     assert found["dead"] == 31
     assert found["paused"] == 1
     assert found["processes"] == 4
+    assert found["silent"] == 1
+
+
+async def test_processes_that_are_silent_are_not_counted_as_heard() -> None:
+    """One that was killed is still listed, and is no longer one of those that run."""
+    async with browser() as one:
+        page = (await one.get("/")).text
+    assert re.search(r"3 of 4</span> <a[^>]*>processes</a> heard", page)

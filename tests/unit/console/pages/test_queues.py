@@ -20,7 +20,7 @@ async def test_queues_are_found_by_name_and_role() -> None:
     async with browser() as one:
         found = (await one.get("/queues", q="LEDGER", role="work")).text
         none = (await one.get("/queues", q="nothing like it")).text
-    assert "ledger.post" in found
+    assert "ledger.<wbr>post" in found
     assert "ledger.post.dead" not in found
     assert "billing" not in found.partition("<main")[2]
     assert "No queue fits that" in none

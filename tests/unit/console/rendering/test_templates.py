@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 import pytest
+from markupsafe import Markup
 
 from mqkit.console.desk import Desk
 from mqkit.console.rendering.templates import TEMPLATES, svg
@@ -33,6 +34,16 @@ def test_a_text_is_masked_before_it_is_cut() -> None:
         told = written("{{ a | brief(n) }}", a=f"card {CARD} x", n=length)
         assert "4111" not in told
     assert written("{{ a | brief(9) }}", a="a" * 10) == "aaaaaaaaa [cut]"
+
+
+def test_a_name_is_broken_after_its_dots_and_still_is_text() -> None:
+    """Escaped, masked before it is parted; markup of our own and numbers stay what they are."""
+    assert written("{{ a | parted }}", a="shop.<b>.take") == "shop.<wbr>&lt;b&gt;.<wbr>take"
+    secret = "a.b password=pla.nted"
+    assert written("{{ a | parted }}", a=secret) == "a.<wbr>b password=***"
+    assert written("{{ a | parted }}|{{ b | parted }}", a=Markup("<i>a.b</i>"), b=1.5) == (
+        "<i>a.b</i>|1.5"
+    )
 
 
 def test_what_a_template_was_not_given_is_an_error() -> None:
