@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mqkit.asyncapi.compatibility import Comparison
 from mqkit.asyncapi.contract import Action, Channel, Contract, Message, Operation, contract
 from mqkit.asyncapi.defaults import Defaults
+from mqkit.asyncapi.payloads import ARGUMENTS
 from mqkit.asyncapi.reading import Reader
 from mqkit.asyncapi.words import told_fewer, told_less, told_more, told_wider, value_text
 from mqkit.logging.shown import shown
@@ -64,8 +65,7 @@ def _used(of: Contract) -> set[str]:
 
 
 def _binding_changes(before: Channel, after: Channel) -> Iterator[Change]:
-    for key in _REDECLARED:
-        was, is_ = before.bindings.get(key), after.bindings.get(key)
+    for key, was, is_ in _declared(before, after):
         if was != is_:
             yield Change(
                 before.name,
@@ -73,6 +73,17 @@ def _binding_changes(before: Channel, after: Channel) -> Iterator[Change]:
                 "declare it so while it is there",
                 breaking=True,
             )
+
+
+def _declared(before: Channel, after: Channel) -> Iterator[tuple[str, Any, Any]]:
+    """Return what a queue or an exchange is declared with, before and after."""
+    for key in _REDECLARED:
+        yield key, before.bindings.get(key), after.bindings.get(key)
+    was, is_ = before.bindings.get(ARGUMENTS), after.bindings.get(ARGUMENTS)
+    # Where a description does not tell them, as of a queue that others declare, nothing is known.
+    if isinstance(was, Mapping) and isinstance(is_, Mapping):
+        for key in sorted({*was, *is_}):
+            yield key, was.get(key), is_.get(key)
 
 
 def _operation_changes(before: Contract, after: Contract) -> Iterator[Change]:

@@ -5,11 +5,11 @@ https://www.asyncapi.com/docs/reference/specification/v3.0.0
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mqkit.asyncapi.facts import Body, Facts, Receives, Sends, facts
-from mqkit.asyncapi.payloads import BINDING, Messages, component_id
+from mqkit.asyncapi.payloads import ARGUMENTS, BINDING, Messages, component_id
 from mqkit.codec import JSON
 from mqkit.errors import ConfigurationError
 from mqkit.registration.service import Service
@@ -105,6 +105,8 @@ class _Channels:
             "exclusive": queue.exclusive,
             "autoDelete": queue.auto_delete,
         }
+        if queue.declare:
+            told[ARGUMENTS] = _arguments(queue.declared_arguments())
         binding = {"is": "queue", "queue": told, "bindingVersion": BINDING}
         return self._channel(("queue", queue.name, None), queue.name, binding, bodies)
 
@@ -116,6 +118,8 @@ class _Channels:
             "durable": exchange.durable,
             "autoDelete": exchange.auto_delete,
         }
+        if exchange.arguments:
+            told[ARGUMENTS] = _arguments(exchange.arguments)
         binding = {"is": "routingKey", "exchange": told, "bindingVersion": BINDING}
         return self._channel(("exchange", exchange.name, key), key, binding, bodies)
 
@@ -196,4 +200,12 @@ def _send(sends: Sends, channels: _Channels) -> Document:
                 "bindingVersion": BINDING,
             }
         },
+    }
+
+
+def _arguments(given: Mapping[str, Any]) -> Document:
+    """Return arguments as JSON has them: a table of AMQP also holds what JSON does not."""
+    return {
+        key: value if isinstance(value, bool | int | float | str | None) else str(value)
+        for key, value in given.items()
     }

@@ -21,6 +21,11 @@ from mqkit.codec import BYTES, JSON
 BINDING = "0.3.0"
 """The version of the AMQP bindings (https://github.com/asyncapi/bindings/tree/v3.0.0/amqp)."""
 
+ARGUMENTS = "x-arguments"
+"""Where the `x-` arguments stand that a queue or an exchange is declared with.
+
+The bindings have no place for them, and leave room for extensions."""
+
 _NOT_AN_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
 

@@ -99,6 +99,8 @@ def create_app(settings: ConsoleSettings, watching: Watching) -> Starlette:
         exception_handlers={MqkitError: _failed, HTTPException: _http_failed},
         lifespan=_closing,
     )
+    # Its redirect would name a whole address, which behind a proxy that ends TLS is another one.
+    app.router.redirect_slashes = False
     app.state.desk = desk
     return app
 

@@ -32,8 +32,9 @@ LINE: Document = {
 
 def made(action: str = "receive") -> Document:
     """A document with one operation on a queue or an exchange, whose message refers to itself."""
+    queue = {"name": "orders", "durable": True, "x-arguments": {"x-queue-type": "quorum"}}
     binding = (
-        {"is": "queue", "queue": {"name": "orders", "durable": True}}
+        {"is": "queue", "queue": queue}
         if action == "receive"
         else {"is": "routingKey", "exchange": {"name": "orders", "type": "topic"}}
     )

@@ -254,6 +254,8 @@ def test_a_new_message_breaks_who_gets_it() -> None:
         ("receive", "queue", "exclusive", True),
         ("send", "exchange", "type", "direct"),
         ("send", "exchange", "autoDelete", True),
+        ("receive", "queue", "x-arguments", {"x-queue-type": "classic"}),
+        ("receive", "queue", "x-arguments", {}),
     ],
 )
 def test_another_way_to_declare_breaks(action: str, kind: str, key: str, value: object) -> None:
@@ -262,7 +264,20 @@ def test_another_way_to_declare_breaks(action: str, kind: str, key: str, value: 
         action, lambda d: d["channels"]["c"]["bindings"]["amqp"][kind].update({key: value})
     )
     assert len(found) == 1
-    assert found[0].startswith(f"{key} was ")
+    assert found[0].startswith(f"{'x-queue-type' if key == 'x-arguments' else key} was ")
+
+
+def test_arguments_are_compared_where_both_descriptions_tell_them() -> None:
+    """Of a queue that others declare, and in a description of old, nothing is known of them."""
+    assert breaking("receive", lambda d: _queue(d).pop("x-arguments")) == []
+    found = breaking("receive", lambda d: _queue(d)["x-arguments"].update({"x-expires": 1000}))
+    assert len(found) == 1
+    assert found[0].startswith("x-expires was ")
+
+
+def _queue(document: Document) -> Document:
+    queue: Document = document["channels"]["c"]["bindings"]["amqp"]["queue"]
+    return queue
 
 
 def test_a_binding_that_goes_breaks_who_publishes_there() -> None:

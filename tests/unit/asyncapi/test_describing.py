@@ -119,7 +119,13 @@ def test_a_handler_receives_from_its_queue_and_its_bindings_are_channels() -> No
     assert queue["address"] == "shop.orders"
     assert queue["bindings"]["amqp"] == {
         "is": "queue",
-        "queue": {"name": "shop.orders", "durable": True, "exclusive": False, "autoDelete": False},
+        "queue": {
+            "name": "shop.orders",
+            "durable": True,
+            "exclusive": False,
+            "autoDelete": False,
+            "x-arguments": Queue("shop.orders").declared_arguments(),
+        },
         "bindingVersion": "0.3.0",
     }
     bound = found["channels"]["exchange.shop.orders.order._any"]

@@ -137,6 +137,14 @@ async def test_what_is_no_page_is_said_to_be_none() -> None:
     assert "leads to no page of the console" in answer.text
 
 
+async def test_an_address_with_a_slash_too_many_is_no_page() -> None:
+    """It is not led on: a whole address would be another one behind a proxy that ends TLS."""
+    async with browser() as one:
+        answer = await one.get("/queues/")
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
+
+
 async def test_pages_load_nothing_from_elsewhere() -> None:
     """No address on a page leads to another host, and no script or style stands in it."""
     async with browser() as one:

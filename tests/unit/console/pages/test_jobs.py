@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mqkit.dead_letters.rehearsing import Rehearsed
 from tests.unit.console.samples import browser
 
 ALL = {"queue": "a", "all": "yes"}
@@ -61,3 +62,19 @@ async def test_a_job_that_fails_says_why() -> None:
     assert answer.status_code == again.status_code == 303
     assert page.status_code == 200
     assert "Dry run of all dead letters" in page.text
+
+
+@pytest.mark.parametrize(("valid", "warns"), [(0, True), (1, False), (None, False)])
+async def test_a_replay_of_nothing_but_refused_bodies_is_no_obvious_choice(
+    valid: int | None, *, warns: bool
+) -> None:
+    """The page says that each would be dead-lettered again, and its button is a plain one."""
+    async with browser(allow_changes=True) as one:
+        work = one.app.state.desk.letters
+        answer = await one.post("/dead-letters/dry-run", ALL)
+        job = work.jobs.latest()[0]
+        await work.jobs.stop(job)
+        job.rehearsed = Rehearsed(meant=2, valid=valid)
+        page = await one.http.get(answer.headers["location"])
+    assert ("takes none of these bodies" in page.text) == warns
+    assert ('<button class="main">Replay 2 dead letters' in page.text) == (not warns)
