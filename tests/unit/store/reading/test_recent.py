@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mqkit.errors import OptionError
@@ -47,7 +49,7 @@ async def test_states_are_listed_the_last_noted_first(database: str) -> None:
 
 @pytest.mark.parametrize("page", [{"limit": -1}, {"limit": 1 << 63}, {"offset": 10**30}])
 async def test_a_page_that_no_database_knows_is_refused(
-    database: str, page: dict[str, int]
+    database: str, page: dict[str, Any]
 ) -> None:
     """The driver's own error named nothing; whichever is listed"""
     async with Store(database, relay=False) as store:
