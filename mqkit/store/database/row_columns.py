@@ -150,11 +150,12 @@ def _limit(of: Any, dialect: Dialect) -> Limit | None:
 def _of_integer(of: types.Integer) -> Limit:
     bits = 16 if isinstance(of, types.SmallInteger) else 32
     most = (1 << ((64 if isinstance(of, types.BigInteger) else bits) - 1)) - 1
+    least = -most - 1
 
     def holds(value: Any) -> bool:
-        return value is None or not isinstance(value, int) or -most - 1 <= value <= most
+        return not isinstance(value, int) or least <= value <= most
 
-    return holds, f"it is none from {-most - 1} to {most}"
+    return holds, f"it is none from {least} to {most}"
 
 
 def _of_asyncpg(of: Any) -> Limit | None:
@@ -168,13 +169,14 @@ def _of_asyncpg(of: Any) -> Limit | None:
     return None
 
 
+# These are asked of each row: what is usual comes first.
 def _is_text(value: Any) -> bool:
-    return value is None or not isinstance(value, str) or ("\0" not in value and _is_whole(value))
+    if not isinstance(value, str):
+        return True
+    return "\0" not in value and (value.isascii() or _is_whole(value))
 
 
 def _is_whole(text: str) -> bool:
-    if text.isascii():
-        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -217,7 +219,7 @@ _INTEGERS = 1 << 63
 def _is_of_sqlite(value: Any) -> bool:
     """Tell whether the driver of SQLite binds a value."""
     if isinstance(value, str):
-        return _is_whole(value)
+        return value.isascii() or _is_whole(value)
     if isinstance(value, int):
         return -_INTEGERS <= value < _INTEGERS
     if value is None or isinstance(value, (float, *_BYTES)):
