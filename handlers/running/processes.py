@@ -28,7 +28,7 @@ class MqkitProcess:
     """A command of mqkit in a process, whose log goes to a file.
 
     URLs, of the broker and of databases, go through the environment: arguments can be read by every
-    user.
+    user. It stops by itself where this process ends, also by SIGKILL (`child`).
     """
 
     def __init__(
@@ -54,9 +54,10 @@ class MqkitProcess:
             self._log_read = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "mqkit", *self._arguments),
+                *("-m", "handlers.running.child", *self._arguments),
                 env=self._environment,
-                stdin=asyncio.subprocess.DEVNULL,
+                # By whose end it sees that this process has ended.
+                stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 # Ctrl-C is for who started it, and then stops it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -129,5 +130,18 @@ def _commands(
 
 def main() -> None:
     """Run the command line of this process."""
+    _open_streams()
     with errors_as_exit_codes():
         app()
+
+
+def _open_streams() -> None:
+    """Open what is closed of the standard streams: else a socket gets its number (`mqkit top >&-`).
+
+    What then writes to an output writes to the broker, and uvloop aborts when it closes the socket.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -99,6 +100,26 @@ def errors_as_exit_codes() -> Iterator[None]:
         notes = "\n".join(getattr(error, "__notes__", ()))
         typer.echo(f"mqkit: {error}\n{textwrap.indent(notes, INDENT)}".rstrip(), err=True)
         sys.exit(CALLED_WRONGLY if isinstance(error, ConfigurationError) else FAILED)
+    except OSError as error:
+        if error.errno not in _FULL or not _output_fails():
+            raise
+        typer.echo(f"mqkit: the output cannot be written: {error.strerror}", err=True)
+        sys.exit(FAILED)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _output_fails() -> bool:
+    """Tell whether standard output takes nothing: it is a file on a full disk, say."""
+    try:
+        sys.stdout.flush()  # which has kept what could not be written, unless it is unbuffered
+        os.write(sys.stdout.fileno(), b"\n")
+    except OSError:
+        # Or the interpreter would try it once more on its way out, and say so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def seconds_option(*, over: float | None = None) -> Callable[[float | None], float | None]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Executable, Table
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import Session, SessionTransaction
 
 from mqkit.checks.checked import Seconds, is_utf8, shown
 from mqkit.clock import Clock, utc_now
@@ -28,6 +29,19 @@ from mqkit.topology import Exchange
 
 if TYPE_CHECKING:
     import asyncpg
+
+
+class JoinedSession(Session):
+    """A session of a transaction, whose savepoints begin where they are written."""
+
+    def begin_nested(self) -> SessionTransaction:
+        """Send the savepoint now, and not with the first statement in it, or never.
+
+        What is added by the transaction in between is of the savepoint.
+        """
+        nested = super().begin_nested()
+        self.connection()
+        return nested
 
 
 class Collected:
@@ -180,6 +194,7 @@ class Transaction(Collected):
         if self._session is None:
             self._session = AsyncSession(
                 self.connection,
+                sync_session_class=JoinedSession,
                 expire_on_commit=False,
                 # A commit by hand then ends a savepoint, and never this transaction.
                 join_transaction_mode="create_savepoint",

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,6 +101,23 @@ def test_ctrl_c_ends_all_processes(tmp_path: Path, number: signal.Signals) -> No
         process.communicate(timeout=120)
     assert process.returncode == 130
     assert processes_of(tmp_path) == []
+
+
+def test_a_demo_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    """Each stops by itself, with the broker, the supervisors and what these have started."""
+    with demo(tmp_path / "demo") as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        assert any(line.startswith(f"{len(SERVICES)} services run") for line in lines)
+        assert len(processes_of(tmp_path)) == len(SERVICES) + 1
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 60
+    while processes_of(tmp_path):
+        assert time.monotonic() < deadline, processes_of(tmp_path)
+        time.sleep(0.1)
+    for log in tmp_path.rglob("*.log"):
+        assert "Traceback" not in log.read_text(), log
 
 
 def look_into(link: str) -> str:

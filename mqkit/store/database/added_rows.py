@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreError
 from mqkit.store.database.direct import goes_on, send
-from mqkit.store.database.row_plans import RowPlan, RowPlans
+from mqkit.store.database.row_plans import RowPlan, RowPlans, check_table
 
 _Row = tuple[object, RowPlan, tuple[Any, ...]]
 """Whose it is, its plan, its values."""
@@ -60,6 +60,8 @@ class AddedRows:
 
         :raises RowError: one of them is none of this table; none is kept then
         """
+        if not rows:  # an object of the ORM, say, would be lost in silence
+            check_table(table)
         plans = [(self._plans.find(table, row), row) for row in rows]
         self.waiting += [(owner, plan, plan.values(row)) for plan, row in plans]
 

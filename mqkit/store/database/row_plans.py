@@ -8,39 +8,18 @@ however many rows, and prepared once. All else is one statement that is run for 
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
 import operator
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import ARRAY, Column, Table, bindparam, column, func, insert, select, types
+from sqlalchemy import ARRAY, Column, Table, bindparam, column, func, insert, select
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from mqkit.errors import RowError
-
-_Kinds = tuple[type, ...]
-
-_PLAIN: tuple[tuple[type[types.TypeEngine[Any]], _Kinds, types.TypeEngine[Any] | None], ...] = (
-    (types.Enum, (), None),
-    (types.String, (str,), types.Text()),
-    (types.SmallInteger, (int,), types.SmallInteger()),
-    (types.BigInteger, (int,), types.BigInteger()),
-    (types.Integer, (int,), types.Integer()),
-    (types.Boolean, (), types.Boolean()),
-    (types.Double, (float, int, decimal.Decimal), types.Double()),
-    (types.Float, (float, int, decimal.Decimal), types.Double()),
-    (types.Numeric, (decimal.Decimal, int, float), types.Numeric()),
-    (types.LargeBinary, (), types.LargeBinary()),
-    (types.Uuid, (uuid.UUID, str), types.Uuid()),
-    (types.Date, (dt.date,), types.Date()),
-)
-"""The values that a type takes which converts nothing, and the type of the elements of its array.
-
-Without a length or a precision: a cast to those cuts off what does not fit, and says nothing."""
+from mqkit.store.database.row_columns import RowColumn, kind_of
 
 
 class RowPlan:
@@ -53,7 +32,9 @@ class RowPlan:
         "_as_they_are",
         "_columns",
         "_defaults",
+        "_limits",
         "_take",
+        "is_one",
         "parameters",
         "statement",
         "table",
@@ -65,21 +46,25 @@ class RowPlan:
         :raises RowError: there is no such column, or one is missing that has no default
         """
         self.table = table
-        _check_columns(table, given)
+        _check_columns(table, given, dialect)
         self._defaults = _defaults(table, given)
         named = {*given, *(each.key for each in self._defaults)}
-        columns = [_Column(each, dialect) for each in table.c if each.key in named]
-        compiled, order = _bulk(table, columns, dialect) or _single(table, columns, dialect)
+        columns = [RowColumn(each, dialect) for each in table.c if each.key in named]
+        bulk = _bulk(table, columns, dialect)
+        compiled, names = bulk or _single(table, columns, dialect)
+        self.is_one = bulk is not None
+        """Whether many rows are one statement."""
         self.statement = str(compiled)
+        order, constants = _parameters(compiled, names, table)
         self._columns = [columns[place] for place in order]
+        self._limits = [
+            (place, each.limit[0], each)
+            for place, each in enumerate(self._columns)
+            if each.limit is not None
+        ]
         self._take = _taker([each.key for each in self._columns])
         self._as_they_are: set[tuple[type, ...]] = set()
-        self.parameters = _maker(compiled)
-
-    @property
-    def is_one(self) -> bool:
-        """Tell whether many rows are one statement."""
-        return self.parameters is _by_column
+        self.parameters = _maker(compiled, constants, is_one=self.is_one)
 
     @property
     def makes_values(self) -> bool:
@@ -96,61 +81,15 @@ class RowPlan:
         values = self._take(row)
         kinds = tuple(map(type, values))
         if kinds in self._as_they_are:
+            for place, is_within, of in self._limits:
+                if not is_within(values[place]):
+                    of.check_limit(values[place])
             return values
         pairs = list(zip(self._columns, values, strict=True))
         taken = tuple([each.taken(value) for each, value in pairs])
         if all(each.takes_as_it_is(value) for each, value in pairs):
             self._as_they_are.add(kinds)
         return taken
-
-
-class _Column:
-    """What is asked of the values of one column."""
-
-    __slots__ = ("_convert", "_kinds", "_takes_none", "column", "element", "key")
-
-    def __init__(self, of: Column[Any], dialect: Dialect) -> None:
-        self.column = of
-        self.key = of.key
-        stored = of.type.dialect_impl(dialect)
-        self._convert: Callable[[Any], Any] | None = stored.bind_processor(dialect)
-        base = stored.type_engine(dialect) if isinstance(stored, types.TypeDecorator) else stored
-        self._kinds, self.element = _known(base)
-        if of.type._has_bind_expression:  # noqa: SLF001 - there is no public way
-            self.element = None
-        self._takes_none = bool(of.nullable)
-
-    def takes_as_it_is(self, value: Any) -> bool:
-        """Tell whether any value of the type of this one, which it takes, needs no look."""
-        return self._convert is None and (value is None or bool(self._kinds))
-
-    def taken(self, value: Any) -> Any:
-        """Return a value as the driver takes it.
-
-        :raises RowError: the column cannot hold it
-        """
-        if hasattr(value, "__clause_element__") or hasattr(value, "compile"):
-            raise RowError(
-                f"{self._what()}: a row that is added has values and no SQL expressions; "
-                "execute(insert(table).values(...)) takes one"
-            )
-        if self._convert is not None:
-            try:
-                value = self._convert(value)
-            except Exception as error:
-                raise RowError(f"{self._what()} does not take this {_kind(value)}") from error
-        if value is None:
-            if self._takes_none:
-                return None
-            raise RowError(f"{self._what()} takes no None: it is not nullable")
-        if self._convert is None and self._kinds and not isinstance(value, self._kinds):
-            kinds = " or ".join(kind.__name__ for kind in self._kinds)
-            raise RowError(f"{self._what()} takes {kinds}, not {_kind(value)}")
-        return value
-
-    def _what(self) -> str:
-        # Never the value: a card's number must not get into a log.
-        return f"column {self.column.table.fullname}.{self.key} ({self.column.type!r})"
 
 
 class RowPlans:
@@ -191,32 +130,63 @@ def _check(table: Any, row: Any) -> None:
 
     :raises RowError: it is not
     """
-    if not isinstance(table, Table):
-        raise RowError(
-            f"add(...) takes a sqlalchemy.Table first, not {_kind(table)}; objects of the ORM are "
-            "added by transaction.session.add(...)"
-        )
+    check_table(table)
     if not isinstance(row, Mapping) or not all(isinstance(each, str) for each in row):
         raise RowError(
             f"add(...) takes rows of {table.fullname} as mappings of column names to values, not "
-            f"{_kind(row)}"
+            f"{kind_of(row)}; several are given as add(table, *rows)"
         )
 
 
-def _check_columns(table: Table, given: Sequence[str]) -> None:
+def check_table(table: Any) -> None:
+    """Refuse what is no table.
+
+    :raises RowError: it is not
+    """
+    if isinstance(table, Table):
+        return
+    if isinstance(table, type) and hasattr(table, "__table__"):
+        raise RowError(
+            f"add(...) takes a sqlalchemy.Table first: {table.__name__}.__table__; objects of the "
+            "ORM are added by transaction.session.add(...)"
+        )
+    raise RowError(
+        f"add(...) takes a sqlalchemy.Table first, not {kind_of(table)}; objects of the ORM are "
+        "added by transaction.session.add(...)"
+    )
+
+
+def _check_columns(table: Table, given: Sequence[str], dialect: Dialect) -> None:
     if unknown := [name for name in given if name not in table.c]:
         raise RowError(
             f"table {table.fullname} has no column {', '.join(map(repr, unknown))}; it has "
             f"{', '.join(table.c.keys())}"
         )
     for each in table.c:
-        if each.key in given or each.nullable or each is table.autoincrement_column:
+        if each.key in given:
+            _check_taking(each, dialect)
+            continue
+        if each.nullable or each is table.autoincrement_column:
             continue
         if each.default is None and each.server_default is None:
             raise RowError(
                 f"column {table.fullname}.{each.key} needs a value: it takes no NULL, and has no "
                 "default (server_default=FetchedValue() says that the database gives it one)"
             )
+
+
+def _check_taking(of: Column[Any], dialect: Dialect) -> None:
+    """Refuse a value for a column whose values the database makes, whatever it is given."""
+    if of.computed is not None:
+        raise RowError(
+            f"column {of.table.fullname}.{of.key} is computed by the database: a row that is added "
+            "has no value for it"
+        )
+    if of.identity is not None and of.identity.always and dialect.supports_identity_columns:
+        raise RowError(
+            f"column {of.table.fullname}.{of.key} is an identity that the database always makes: a "
+            "row that is added has no value for it (Identity(always=False) takes one)"
+        )
 
 
 def _defaults(table: Table, given: Sequence[str]) -> list[Column[Any]]:
@@ -233,8 +203,16 @@ def _defaults(table: Table, given: Sequence[str]) -> list[Column[Any]]:
 class _Context:
     """Is what a default of a column may ask for the other values of its row."""
 
-    def __init__(self, row: dict[str, Any]) -> None:
+    def __init__(self, of: Column[Any], row: dict[str, Any]) -> None:
+        self._of = of
         self.current_parameters = row
+
+    def __getattr__(self, name: str) -> Any:
+        raise RowError(
+            f"the default of column {self._of.table.fullname}.{self._of.key} asks for {name!r} of "
+            "SQLAlchemy's context, which there is none of yet when a row is added; give the row "
+            "the value, or use execute(insert(table), row)"
+        )
 
     def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> dict[str, Any]:  # noqa: ARG002
         """Return the values of the row, as SQLAlchemy's context does."""
@@ -245,23 +223,14 @@ def _with_defaults(row: Mapping[str, Any], defaults: Sequence[Column[Any]]) -> d
     full = dict(row)
     for each in defaults:
         default: Any = each.default
-        full[each.key] = default.arg(_Context(full)) if default.is_callable else default.arg
+        full[each.key] = default.arg(_Context(each, full)) if default.is_callable else default.arg
     return full
 
 
-def _known(of: types.TypeEngine[Any]) -> tuple[_Kinds, types.TypeEngine[Any] | None]:
-    for kind, kinds, element in _PLAIN:
-        if isinstance(of, kind):
-            return kinds, element
-    if isinstance(of, types.DateTime):
-        return (dt.datetime,), types.DateTime(timezone=of.timezone)
-    return (), None
-
-
 def _bulk(
-    table: Table, columns: Sequence[_Column], dialect: Dialect
-) -> tuple[SQLCompiler, list[int]] | None:
-    """Return an INSERT that takes its columns as arrays, and their order; None: it cannot."""
+    table: Table, columns: Sequence[RowColumn], dialect: Dialect
+) -> tuple[SQLCompiler, list[str]] | None:
+    """Return an INSERT that takes its columns as arrays, and their names; None: it cannot."""
     elements = [each.element for each in columns]
     if dialect.driver != "asyncpg" or not columns or any(each is None for each in elements):
         return None
@@ -278,19 +247,57 @@ def _bulk(
     rows = select(*(each.c[name] for name in names)).order_by(each.c.place)
     made = insert(table).from_select([it.column for it in columns], rows)
     compiled: Any = made.compile(dialect=dialect)
-    return compiled, [names.index(name) for name in compiled.positiontup]
+    return compiled, names
 
 
 def _single(
-    table: Table, columns: Sequence[_Column], dialect: Dialect
-) -> tuple[SQLCompiler, list[int]]:
-    """Return the INSERT of one row, and the order of its columns."""
+    table: Table, columns: Sequence[RowColumn], dialect: Dialect
+) -> tuple[SQLCompiler, list[str]]:
+    """Return the INSERT of one row, and the names of its columns."""
     keys = [each.key for each in columns]
     compiled: Any = (
         insert(table).inline().compile(dialect=dialect, column_keys=keys, for_executemany=True)
     )
-    order = compiled.positiontup if compiled.positional else list(compiled.bind_names.values())
-    return compiled, [keys.index(name) for name in order]
+    return compiled, keys
+
+
+def _names(compiled: Any) -> list[str]:
+    """Return the names of a statement's parameters, in their order."""
+    return list(compiled.positiontup if compiled.positional else compiled.bind_names.values())
+
+
+def _parameters(
+    compiled: Any, names: Sequence[str], table: Table
+) -> tuple[list[int], dict[int, Any]]:
+    """Return which column each parameter is for, and the values of the others, by their places.
+
+    Those are of defaults that are expressions.
+    """
+    order: list[int] = []
+    constants: dict[int, Any] = {}
+    known: dict[str, Any] = {}
+    for place, name in enumerate(_names(compiled)):
+        if name in names:
+            order.append(names.index(name))
+        else:
+            known = known or _values_of_defaults(compiled, table, names)
+            convert = compiled._bind_processors.get(name)  # noqa: SLF001 - there is no public way
+            constants[place] = known[name] if convert is None else convert(known[name])
+    return order, constants
+
+
+def _values_of_defaults(compiled: Any, table: Table, names: Sequence[str]) -> dict[str, Any]:
+    try:
+        if not compiled.post_compile_params and not compiled.literal_execute_params:
+            known: dict[str, Any] = compiled.construct_params(dict.fromkeys(names))
+            return known
+        told = "a list"
+    except InvalidRequestError as error:
+        told = str(error).splitlines()[0]
+    raise RowError(
+        f"table {table.fullname} has a default that is an expression with a parameter of its own "
+        f"({told}): use execute(insert(table), row)"
+    )
 
 
 def _taker(keys: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
@@ -300,18 +307,31 @@ def _taker(keys: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]
     return lambda row: tuple([row[key] for key in keys])
 
 
-def _maker(compiled: Any) -> Callable[[Sequence[tuple[Any, ...]]], Any]:
-    if compiled.statement.select is not None:
-        return _by_column
+def _maker(
+    compiled: Any, constants: Mapping[int, Any], *, is_one: bool
+) -> Callable[[Sequence[tuple[Any, ...]]], Any]:
+    """Return what makes a statement's parameters of the values of rows.
+
+    :param constants: the same for each row, by their places among the parameters
+    """
+    if is_one:
+        return lambda rows: _with_constants(_by_column(rows), constants)
     if compiled.positional:
-        return list
-    names = list(compiled.bind_names.values())
-    return lambda rows: [dict(zip(names, row, strict=True)) for row in rows]
+        return lambda rows: [_with_constants(row, constants) for row in rows]
+    names = _names(compiled)
+    return lambda rows: [
+        dict(zip(names, _with_constants(row, constants), strict=True)) for row in rows
+    ]
+
+
+def _with_constants(values: tuple[Any, ...], constants: Mapping[int, Any]) -> tuple[Any, ...]:
+    if not constants:
+        return values
+    full = list(values)
+    for place, value in constants.items():  # from the first on
+        full.insert(place, value)
+    return tuple(full)
 
 
 def _by_column(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
     return tuple(map(list, zip(*rows, strict=True)))
-
-
-def _kind(value: object) -> str:
-    return f"a value of {type(value).__name__}"

@@ -10,6 +10,7 @@ from sqlalchemy import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from mqkit.checks.checked import is_utf8
 from mqkit.errors import ConfigurationError
 from mqkit.settings import Settings
 
@@ -20,6 +21,8 @@ HOW_TO_WRITE = (
 
 _SECRET = ("password", "sslpassword", "passphrase")
 """Parameters whose values are shown nowhere."""
+
+MAX_PORT = 65_535
 
 SHORTEST_SECRET = 3
 """Characters; what is shorter is in other words by chance."""
@@ -72,6 +75,10 @@ def _sqlite(url: URL) -> URL:
             "a store in SQLite is kept in a file, and its URL has no parameters: "
             "write sqlite:///path/to/file"
         )
+    if not is_utf8(url.database or "") or "\0" in (url.database or ""):
+        raise ConfigurationError(
+            "the path of a store in SQLite is text in UTF-8 without NUL, as SQLite opens it"
+        )
     return url.set(drivername="sqlite+aiosqlite")
 
 
@@ -81,6 +88,14 @@ def _postgres(url: URL) -> URL:
         raise ConfigurationError(f"the store's URL has more than one @: {HOW_TO_WRITE}")
     if not url.database:
         raise ConfigurationError(f"the store's URL names no database: {HOW_TO_WRITE}")
+    if url.port is not None and not 0 < url.port <= MAX_PORT:
+        raise ConfigurationError(f"the store's URL has the port {url.port}; it is 1 to {MAX_PORT}")
+    # What an argument of a process has that is not UTF-8.
+    parts = (url.username, url.password, url.host, url.database)
+    if not all(is_utf8(str(each)) for each in parts):
+        raise ConfigurationError(
+            f"the store's URL has a character that UTF-8 cannot write: {HOW_TO_WRITE}"
+        )
     query = dict(url.query)
     # libpq's other way to write them. In their places in the URL they are known for what they are.
     user, password = _last(query.pop("user", None)), _last(query.pop("password", None))

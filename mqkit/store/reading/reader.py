@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
+from mqkit.checks.checked import count
 from mqkit.middleware import StoreReading
 from mqkit.registration.sagas import SagaRow
 from mqkit.store.backlog import backlog
@@ -18,6 +19,9 @@ from mqkit.store.status import MessageStatus, handled_ids, message_status
 
 MAX_LISTED = 1_000
 """Messages or sagas that are listed where no limit is given."""
+
+_MOST = (1 << 63) - 1
+"""The largest number that both databases know."""
 
 
 class Reader(ABC):
@@ -44,8 +48,10 @@ class Reader(ABC):
 
         :param among: the states that are listed; empty: all
         :param offset: how many of the first to leave out
+        :raises OptionError: one of the two is no whole number, or less than 0
         :raises StoreUnavailableError: the database is away
         """
+        _check_page(limit, offset)
         database = self._open().database
         return await recent_messages(database, among=among, limit=limit, offset=offset)
 
@@ -64,8 +70,10 @@ class Reader(ABC):
         """List sagas, the ones that changed last first; those of a name or a status alone.
 
         :param offset: how many of the first to leave out
+        :raises OptionError: one of the two is no whole number, or less than 0
         :raises StoreUnavailableError: the database is away
         """
+        _check_page(limit, offset)
         database = self._open().database
         return await saga_list(database, name=name, status=status, limit=limit, offset=offset)
 
@@ -90,8 +98,10 @@ class Reader(ABC):
 
         :param dead: list those that `dead` counts instead
         :param offset: how many of the first to leave out
+        :raises OptionError: one of the two is no whole number, or less than 0
         :raises StoreUnavailableError: the database is away
         """
+        _check_page(limit, offset)
         outbox = Outbox(self._open().database)
         return await outbox.unpublished(self._clock(), dead=dead, limit=limit, offset=offset)
 
@@ -111,3 +121,8 @@ class Reader(ABC):
 
     @abstractmethod
     def _clock(self) -> datetime: ...
+
+
+def _check_page(limit: int, offset: int) -> None:
+    count(limit, "limit", least=0, most=_MOST)
+    count(offset, "offset", least=0, most=_MOST)

@@ -19,7 +19,7 @@ from mqkit.message import HeaderValue
 from mqkit.publishing.outgoing import Outgoing
 from mqkit.store.database.added_rows import AddedRows
 from mqkit.store.database.watch import Watch, find_watch
-from mqkit.store.transaction import Collected
+from mqkit.store.transaction import Collected, JoinedSession
 from mqkit.topology import Exchange
 
 
@@ -90,7 +90,7 @@ class SyncTransaction(Collected):
     def session(self) -> Session:
         """Return an ORM session in this transaction; what it holds is flushed before the commit."""
         if self._session is None:
-            self._session = Session(
+            self._session = JoinedSession(
                 self.connection,
                 expire_on_commit=False,
                 # A commit by hand then ends a savepoint, and never this transaction.

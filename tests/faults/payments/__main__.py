@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -37,6 +38,8 @@ def main() -> int:
     folder = options.logs or Path(tempfile.mkdtemp(prefix="mqkit-payments-"))
     folder.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
+    # As Ctrl-C: the services, the broker and the database are ended with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with own_broker(options.broker) as broker, own_postgres() as postgres:
             outcome = run(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 from typer.testing import CliRunner
 
 from mqkit.cli.app import app
@@ -35,3 +40,35 @@ def test_brackets_in_help_are_shown() -> None:
     shown = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["run", "--help"]).output
     assert "amqp[s]://user:password@host[,host]/vhost" in shown
     assert "[HOST:]PORT" in shown
+
+
+CAPACITY = ("capacity", "--rate", "10", "--service-time", "0.1", "--deadline", "1")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full disk at hand")
+def test_an_output_that_cannot_be_written_is_said_in_one_line() -> None:
+    """As of a file on a full disk; the exit code is 1."""
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "mqkit", *CAPACITY],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.stderr == "mqkit: the output cannot be written: No space left on device\n"
+    assert ended.returncode == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such numbers")
+def test_a_closed_output_gives_its_number_to_no_socket() -> None:
+    """It was the broker's: what is printed must not go there, and uvloop aborts at its end."""
+    look = (
+        "import os\n"
+        "from mqkit.cli import app\n"
+        "app.app = lambda: os.write(2, str(os.open(os.devnull, os.O_RDONLY) > 2).encode())\n"
+        "app.main()\n"
+    )
+    command = ["sh", "-c", 'exec "$@" <&- >&-', "sh", sys.executable, "-c", look]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True)
+    assert ended.stderr == "True"

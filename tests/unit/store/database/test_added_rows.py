@@ -442,6 +442,35 @@ async def test_a_session_and_added_rows_share_the_transaction(database: str) -> 
         assert await ids(store) == ["1", "2"]
 
 
+@pytest.mark.parametrize("uses_session", [False, True])
+async def test_a_savepoint_of_the_session_takes_its_rows(database: str, uses_session: bool) -> None:
+    """SQLAlchemy would send it with the session's first statement in it, or never"""
+    async with opened(database) as store:
+
+        async def run(transaction: Transaction) -> None:
+            transaction.add(posting, {"id": "1"})
+            with contextlib.suppress(LookupError):
+                async with transaction.session.begin_nested():
+                    transaction.add(posting, {"id": "undone"})
+                    if uses_session:
+                        await transaction.session.execute(select(posting.c.id))
+                    raise LookupError
+            async with transaction.session.begin_nested():
+                transaction.add(posting, {"id": "2"})
+
+        def work(transaction: SyncTransaction) -> None:
+            with contextlib.suppress(LookupError), transaction.session.begin_nested():
+                transaction.add(posting, {"id": "undone"})
+                if uses_session:
+                    transaction.session.execute(select(posting.c.id))
+                raise LookupError
+            transaction.add(posting, {"id": "4"})
+
+        assert await grouped(store, {"a": run, "b": adding("3")}) == {"a": None, "b": None}
+        await once(store, "m", work)
+        assert await ids(store) == ["1", "2", "3", "4"]
+
+
 async def test_a_def_handler_adds_rows_too(database: str) -> None:
     """A statement finds them, a savepoint takes its own back, and a refusal rolls back."""
     async with opened(database) as store:

@@ -43,6 +43,12 @@ SECRET = "s3cr3t"
         (f"postgresql://u:p@{SECRET}/x@host/db", "more than one @"),
         (f"postgresql://u:p@@{SECRET}@host:5432/db", "more than one @"),
         (f"postgres://u:{SECRET}@host", "%40"),
+        (f"postgresql://u:{SECRET}@host:99999/db", "port 99999"),
+        (f"postgresql://u:{SECRET}@host:0/db", "port 0"),
+        (f"postgresql://u:{SECRET}\udcff@host/db", "UTF-8"),
+        (f"postgresql://u:{SECRET}@host/db\udcff", "UTF-8"),
+        ("sqlite:///a\udcff", "UTF-8"),
+        ("sqlite:///a\0b", "NUL"),
     ],
 )
 def test_a_url_that_cannot_be_a_store_s_says_what_to_write(url: str, problem: str) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from mqkit.errors import OptionError
 from mqkit.outcome import Ack, DeadLetter, DeathReason, RetryAfter
 from mqkit.store import State, Store, Transaction
 from tests.unit.store.support import Jumping, delivery
@@ -40,3 +45,17 @@ async def test_states_are_listed_the_last_noted_first(database: str) -> None:
         await store._open().recorder.flush()
         (first, *_) = await store.recent()
         assert (first.message_id, first.handler) == ("done", "other")
+
+
+@pytest.mark.parametrize("page", [{"limit": -1}, {"limit": 1 << 63}, {"offset": 10**30}])
+async def test_a_page_that_no_database_knows_is_refused(
+    database: str, page: dict[str, Any]
+) -> None:
+    """The driver's own error named nothing; whichever is listed"""
+    async with Store(database, relay=False) as store:
+        for listing in (store.recent, store.sagas, store.unpublished):
+            with pytest.raises(OptionError, match=rf"{next(iter(page))} is 0 to"):
+                await listing(**page)
+        most = (1 << 63) - 1
+        assert await store.recent(limit=most, offset=most) == []
+        assert await store.sagas(limit=0) == []
