@@ -9,6 +9,7 @@ import signal
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,17 @@ class Deaths:
     The one that is spared shows what a process takes that has handled messages all the time.
     """
 
-    def __init__(self, nursery: Nursery, every: float) -> None:
+    def __init__(
+        self, nursery: Nursery, every: float, done: Callable[[], int] | None = None
+    ) -> None:
+        """Kill nobody yet.
+
+        :param done: tells how much was done; where nothing was since the last kill, the next one
+            waits, or processes of a busy machine would all be killed before they have started
+        """
         self._nursery = nursery
         self._every = every
+        self._done = done
         self._born: dict[int, float] = {}
         self._samples: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
         self._targets: dict[int, str] = {}
@@ -48,13 +57,16 @@ class Deaths:
     async def run(self) -> None:
         """Kill and watch, until cancelled."""
         kill_at = time.monotonic() + self._every
+        done = 0
         while True:
             self._nursery.check()
             children = self._nursery.children()
             self._sample(children)
             if time.monotonic() >= kill_at:
                 kill_at = time.monotonic() + self._every * random.uniform(0.5, 1.5)
-                self._kill(children)
+                before, done = done, self._done() if self._done is not None else -1
+                if done != before or self._done is None:
+                    self._kill(children)
             await asyncio.sleep(min(SAMPLE_EVERY, max(kill_at - time.monotonic(), 0)))
 
     def _kill(self, children: dict[int, str]) -> None:

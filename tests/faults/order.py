@@ -121,7 +121,7 @@ async def run(
             MQKIT_TEST_ORDER_JOURNAL=str(path),
         )
         with nursery:
-            deaths = Deaths(nursery, kill_every)
+            deaths = Deaths(nursery, kill_every, lambda: path.stat().st_size)
             async with asyncio.TaskGroup() as group:
                 killing = group.create_task(deaths.run())
                 await send(client, messages, keys)

@@ -105,7 +105,8 @@ async def test_many_orders_are_executed_side_by_side(world: tuple[Harness, list[
     await h.settled()
     assert {type(end) for found in ends(h).values() for end in found} == {OrderExecuted}
     assert [len(found) for found in ends(h).values()] == [1] * 100
-    assert len(asked) == 300
+    # By its content: what is not confirmed in its time is published once more.
+    assert len({str(each) for each in asked}) == 300
 
 
 @pytest.mark.parametrize(
@@ -126,9 +127,9 @@ async def test_a_step_that_is_silent_refuses_the_order(
     steps = {"risk": 1, "hold": 2, "execute": 3}[step]
     await eventually(lambda: len(asked) == steps)
     await h.settled()
-    await h.advance(PATIENT - 1)
+    await h.advance(PATIENT / 2)  # real time passes, too
     assert ends(h) == {}
-    await h.advance(2)
+    await h.advance(PATIENT / 2 + 1)
     await eventually(lambda: order_id in ends(h))
     (end,) = ends(h)[order_id]
     assert isinstance(end, OrderRefused)

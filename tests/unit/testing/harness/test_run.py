@@ -360,7 +360,7 @@ async def test_a_message_published_twice() -> None:
 async def test_a_service_may_be_run_many_times(mqkit_embedded: Broker) -> None:
     """Side by side and one after the other, on one broker, no run sees anything of another's."""
     service = shop()
-    handlers = service.handlers
+    handlers, before = service.handlers, mqkit_embedded.ctl("list_vhosts")
 
     async def run(number: int) -> list[Any]:
         async with harness(service, mqkit_embedded) as h:
@@ -372,7 +372,7 @@ async def test_a_service_may_be_run_many_times(mqkit_embedded: Broker) -> None:
         found = await asyncio.gather(*(run(number) for number in range(5)))
         assert found == [[{"done": number}] for number in range(5)]
     assert service.handlers == handlers
-    assert mqkit_embedded.ctl("list_vhosts") == "name\n/\n"
+    assert mqkit_embedded.ctl("list_vhosts") == before
 
 
 async def test_services_on_one_virtual_host_reach_each_other(mqkit_embedded: Broker) -> None:
