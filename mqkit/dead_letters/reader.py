@@ -41,7 +41,8 @@ class Reader:
     ) -> None:
         """Read nothing yet.
 
-        :param first: messages that are no arrivals; None is all that are there now
+        :param first: messages that are no arrivals, and that are there or about to come back from
+            an earlier reading; None is all that are there now
         """
         self._channel = channel
         self._queue = queue
@@ -63,6 +64,8 @@ class Reader:
             there = await self.ready()
             if not self._knows_first:
                 self.first = there
+            # An earlier reading gave those back a moment ago: the broker may not count them yet.
+            there = max(there, self.first)
             self._channel.closed.add_done_callback(lambda _: self._changed.set())
             await self._channel.qos(PREFETCH)
             for held in range(0, there + 1, PREFETCH):  # one more than is needed has arrivals
