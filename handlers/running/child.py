@@ -13,7 +13,7 @@ import threading
 
 
 def stop_with(pipe: int) -> None:
-    """Have this process told to stop (SIGTERM) once nobody holds the other end of a pipe."""
+    """Stop this process (SIGTERM) once its parent, at the other end of a pipe, has ended."""
     # A thread: there is no event loop yet, and later it may stand still.
     threading.Thread(target=_wait, args=(pipe,), name="stop with parent", daemon=True).start()
 

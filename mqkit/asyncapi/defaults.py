@@ -35,8 +35,8 @@ class Defaults:
     receives: bool
     """Whether the message is received: what its sender leaves out is for the receiver to mean."""
     _known: dict[tuple[str, str], list[Told]] = field(default_factory=dict)
-    """What was compared, by its text. Of what is being compared nothing is told meanwhile:
-    recursive types refer to themselves."""
+    """Changes of the pairs of schemas that were compared, by their text; none of a pair that is
+    being compared, as a recursive type refers to itself."""
 
     def changes(self, was: Any, is_: Any, path: str = "", depth: int = 0) -> Iterator[Told]:
         """Yield what has changed of fields that may be left out."""

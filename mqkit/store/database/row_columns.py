@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Column, types
 from sqlalchemy.engine import Dialect
 
+from mqkit.checks.checked import is_utf8
 from mqkit.errors import RowError
 
 _Kinds = tuple[type, ...]
@@ -42,7 +43,7 @@ _PLAIN: tuple[tuple[type[types.TypeEngine[Any]], _Kinds, types.TypeEngine[Any] |
 Without a length or a precision: a cast to those cuts off what does not fit, and says nothing."""
 
 Limit = tuple[Callable[[Any], bool], str]
-"""What tells whether a value of a type that a column takes is within its limits, and these."""
+"""A check whether a column can keep a value of its type, and words for what it keeps."""
 
 
 class RowColumn:
@@ -173,15 +174,7 @@ def _of_asyncpg(of: Any) -> Limit | None:
 def _is_text(value: Any) -> bool:
     if not isinstance(value, str):
         return True
-    return "\0" not in value and (value.isascii() or _is_whole(value))
-
-
-def _is_whole(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return "\0" not in value and (value.isascii() or is_utf8(value))
 
 
 def _is_binary(value: Any) -> bool:
@@ -219,7 +212,7 @@ _INTEGERS = 1 << 63
 def _is_of_sqlite(value: Any) -> bool:
     """Tell whether the driver of SQLite binds a value."""
     if isinstance(value, str):
-        return value.isascii() or _is_whole(value)
+        return value.isascii() or is_utf8(value)
     if isinstance(value, int):
         return -_INTEGERS <= value < _INTEGERS
     if value is None or isinstance(value, (float, *_BYTES)):
