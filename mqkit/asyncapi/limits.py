@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 Limit = tuple[str, Any, Any]
 """A keyword, and what it is in the wide schema and in the narrow one."""
@@ -30,8 +30,9 @@ def tighter(wide: Mapping[str, Any], narrow: Mapping[str, Any]) -> Iterator[Limi
     """Yield the limits by which the narrow schema refuses what the wide one allows."""
     for keyword, direction in _SIZES.items():
         before, after = wide.get(keyword), narrow.get(keyword)
+        # Not by float: an integer of a document may have hundreds of digits.
         if is_number(after) and (
-            not is_number(before) or (float(after) - float(before)) * direction > 0  # type: ignore[arg-type]
+            not is_number(before) or (after > before if direction > 0 else after < before)
         ):
             yield keyword, before, after
     for closed, beyond, direction in _ENDS:
@@ -57,13 +58,13 @@ def _end(
         value, is_beyond = schema.get(keyword), keyword == beyond
         if not is_number(value):
             continue
-        end = float(value) * direction  # type: ignore[arg-type]
-        if whole and math.isfinite(end):
-            end, is_beyond = (math.floor(end) + 1.0 if is_beyond else math.ceil(end)), False
+        end = value * direction
+        if whole and (isinstance(end, int) or math.isfinite(end)):
+            end, is_beyond = (math.floor(end) + 1 if is_beyond else math.ceil(end)), False
         found.append((end, is_beyond, keyword))
     return max(found, default=None)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[int | float]:
     """Whether a value is one that a limit can be."""
     return isinstance(value, int | float) and not isinstance(value, bool)

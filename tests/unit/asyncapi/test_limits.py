@@ -24,6 +24,11 @@ from mqkit.asyncapi.limits import tighter
         ("integer", {"maximum": 9}, {"exclusiveMaximum": 9}, ["exclusiveMaximum"]),
         ("number", {"minimum": 3}, {"minimum": 1, "exclusiveMinimum": 2}, []),
         ("number", {}, {"maximum": float("inf")}, ["maximum"]),
+        # Integers that no float holds, or holds apart.
+        ("integer", {"maximum": 10**400}, {"maximum": 10**400 - 1}, ["maximum"]),
+        ("number", {"minimum": 2**53}, {"minimum": 2**53 + 1}, ["minimum"]),
+        ("number", {"minimum": -(10**400)}, {"minimum": 0.5}, ["minimum"]),
+        ("string", {"maxLength": 10**400}, {"maxLength": 10**399}, ["maxLength"]),
         ("string", {"minLength": 2}, {"minLength": 1}, []),
         ("string", {"maxLength": 2}, {"maxLength": 1}, ["maxLength"]),
         ("string", {}, {"pattern": "a"}, ["pattern"]),
