@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from mqkit.cli.loop import tune_collector_of_broker
+from mqkit.cli.loop import tune_collector
 from mqkit.embedded import PRODUCT, DataError, EmbeddedServer, ServerThread, version
 from mqkit.errors import BrokerError
 from mqkit.system.signals import STOPPING, on_signal
@@ -81,7 +81,7 @@ def embedded_broker(data: Path | None = None, port: int = 0) -> Iterator[str]:
 
 async def _serve(server: EmbeddedServer, data: Path | None) -> None:
     stop = asyncio.Event()
-    tune_collector_of_broker()
+    tune_collector(holds_much=True)
     for number in STOPPING:
         on_signal(number, stop.set)
     async with server:

@@ -60,21 +60,15 @@ def runner(name: str | None) -> asyncio.Runner:
     )
 
 
-def tune_collector() -> None:
+def tune_collector(*, holds_much: bool = False) -> None:
     """Make the garbage collector run less often, and leave out what was imported.
 
     A setting of the service's own is kept where it is higher, or where it has turned the collector
     off. For processes that are mqkit's own: it holds for all that runs in them.
+
+    :param holds_much: look seldom at what is held for long, such as a broker's messages
     """
     gc.freeze()
-    first, *others = gc.get_threshold()
-    if gc.isenabled() and 0 < first < THRESHOLD:
-        gc.set_threshold(THRESHOLD, *others)
-
-
-def tune_collector_of_broker() -> None:
-    """Make the garbage collector run less often, and seldom over what the broker holds for long."""
-    tune_collector()
-    if gc.isenabled():
-        first, second, full = gc.get_threshold()
-        gc.set_threshold(first, second, max(full, FULL))
+    first, second, full = gc.get_threshold()
+    if gc.isenabled() and first > 0:
+        gc.set_threshold(max(first, THRESHOLD), second, max(full, FULL) if holds_much else full)

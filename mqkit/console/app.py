@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from mqkit.console.access.guard import Guard
 from mqkit.console.desk import Desk, desk_of, lead_on, page
 from mqkit.console.letters.jobs import JobRunningError
+from mqkit.console.looking import LooksFirst
 from mqkit.console.pages import (
     dead_letters,
     handlers,
@@ -95,7 +96,7 @@ def create_app(settings: ConsoleSettings, watching: Watching) -> Starlette:
             *routes,
             Mount("/static", StaticFiles(directory=STATIC_FILES), name="static"),
         ],
-        middleware=[guard],
+        middleware=[guard, Middleware(LooksFirst, watching=watching)],
         exception_handlers={MqkitError: _failed, HTTPException: _http_failed},
         lifespan=_closing,
     )

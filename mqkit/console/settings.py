@@ -23,6 +23,9 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 DEFAULT_PORT = 8472
 
+UNWATCHED = 10.0
+"""Seconds between two looks at the system while no page is asked for; rates are known from them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleSettings:
@@ -67,12 +70,12 @@ class ConsoleSettings:
         return f"mqkit-console-{self.port}"
 
     def watcher(self) -> Watcher:
-        """Make what watches the broker.
+        """Make what watches the broker: at every page, and now and then when nobody does.
 
         :raises ConfigurationError: the URL of the management API is none
         """
-        management = self.management
-        return Watcher(self.url, None if management is None else management.get_secret_value())
+        management = None if self.management is None else self.management.get_secret_value()
+        return Watcher(self.url, management, every=UNWATCHED)
 
     def masker(self) -> Masker:
         """Return what masks secrets on all pages, those of the services' own among them."""

@@ -26,6 +26,10 @@ class Watching(Protocol):
         """Return what is known of the system now, at once."""
         ...
 
+    async def fresh(self) -> object:
+        """Look at the system, unless that was done a moment ago; it raises nothing."""
+        ...
+
 
 class OpenedStore:
     """The store of a service, opened when it is first asked, to be read alone."""

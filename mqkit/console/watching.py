@@ -44,6 +44,11 @@ class PatientWatcher:
             return self._watcher.overview()
         return Overview(self._clock(), "", (self._problem,), (), ())
 
+    async def fresh(self) -> None:
+        """Look at the system, unless that was done a moment ago, or the broker is away."""
+        if self._watcher is not None:
+            await self._watcher.fresh()
+
     async def __aenter__(self) -> Self:
         self._connecting = asyncio.create_task(self._connect(), name="mqkit console connecting")
         return self

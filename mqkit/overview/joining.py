@@ -19,7 +19,7 @@ from mqkit.overview.values import (
 from mqkit.pause import Status
 from mqkit.topology import Queue
 
-_STATUSES = frozenset(status.value for status in Status)
+_STATUSES = {status.value: status for status in Status}
 
 
 _Handlers = dict[tuple[str, str], HandlerState]
@@ -97,58 +97,109 @@ def _process(known: Known) -> ProcessView:
 
 
 def _handlers(service: str, processes: list[Known]) -> Iterable[HandlerView]:
-    for name, queue in sorted({of for each in processes for of in each.now}):
-        yield _handler(service, (name, queue), processes)
+    found: dict[tuple[str, str], _Sums] = {}
+    for each in processes:
+        before, earlier = each.before
+        for of, state in each.now.items():
+            sums = found.get(of)
+            if sums is None:
+                sums = found[of] = _Sums()
+            sums.add_outcomes(state)
+            if not each.is_silent:
+                sums.add(each, state, before.get(of, NOTHING), earlier.get(of, NOTHING))
+    return [found[of].view(service, *of) for of in sorted(found)]
 
 
-def _handler(service: str, of: tuple[str, str], processes: list[Known]) -> HandlerView:
-    nothing = HandlerState(*of)
-    heard = [each for each in processes if not each.is_silent]
-    now = [(each.state.id, each.now.get(of, nothing)) for each in heard]
-    rate = failed = judged = seconds = runs = 0.0
-    for each, (_, state) in zip(heard, now, strict=True):
-        before, earlier = (handlers.get(of, nothing) for handlers in each.before)
-        if each.moment.seconds > 0:
-            rate += max(state.settled - before.settled, 0) / each.moment.seconds
+NOTHING = HandlerState("", "")
+"""What a handler had done before its process began."""
+
+
+class _Sums:
+    """Adds up what the processes of a service say of one handler.
+
+    One pass, and plain attributes: a system has thousands of these states, and is looked at often.
+    """
+
+    __slots__ = (
+        "_acked",
+        "_because",
+        "_consumers",
+        "_dead_lettered",
+        "_failed",
+        "_heard",
+        "_in_flight",
+        "_judged",
+        "_lost",
+        "_pauses",
+        "_rate",
+        "_requeued",
+        "_retried",
+        "_runs",
+        "_seconds",
+    )
+
+    def __init__(self) -> None:
+        self._acked = self._retried = self._dead_lettered = self._requeued = self._lost = 0
+        self._pauses = self._in_flight = self._runs = self._failed = self._judged = 0
+        self._rate = self._seconds = 0.0
+        self._consumers: dict[str, int] = {}
+        self._because: dict[str, None] = {}
+        self._heard: list[tuple[str, HandlerState]] = []
+
+    def add_outcomes(self, state: HandlerState) -> None:
+        """Add what stays true of a process that has fallen silent."""
+        self._acked += state.acked
+        self._retried += state.retried + state.held
+        self._dead_lettered += state.dead_lettered
+        self._requeued += state.requeued
+        self._lost += state.lost
+        self._pauses += state.pauses
+
+    def add(
+        self, known: Known, state: HandlerState, before: HandlerState, earlier: HandlerState
+    ) -> None:
+        """Add what a process does now, by what it had done some seconds and a minute before."""
+        if known.moment.seconds > 0:
+            self._rate += max(state.settled - before.settled, 0) / known.moment.seconds
         failures = max(state.failed - earlier.failed, 0)
-        failed += failures
-        judged += failures + max(state.acked - earlier.acked, 0)
-        seconds += max(state.seconds - earlier.seconds, 0.0)
-        runs += max(state.runs - earlier.runs, 0)
-    return HandlerView(
-        service=service,
-        name=of[0],
-        queue=of[1],
-        consumers=_consumers(state for _, state in now),
-        because=tuple(dict.fromkeys(why for _, state in now for why in state.because)),
-        outcomes=_outcomes(each.now.get(of, nothing) for each in processes),
-        rate=rate,
-        failing=failed / judged if judged else 0.0,
-        mean_seconds=seconds / runs if runs else None,
-        in_flight=sum(state.in_flight for _, state in now),
-        pauses=sum(each.now.get(of, nothing).pauses for each in processes),
-        owners=_owners(of[1], now),
-    )
+        self._failed += failures
+        self._judged += failures + max(state.acked - earlier.acked, 0)
+        self._seconds += max(state.seconds - earlier.seconds, 0.0)
+        self._runs += max(state.runs - earlier.runs, 0)
+        self._in_flight += state.in_flight
+        for status, count in state.consumers.items():
+            self._consumers[status] = self._consumers.get(status, 0) + count
+        for why in state.because:
+            self._because[why] = None
+        if state.partitions:
+            self._heard.append((known.state.id, state))
 
-
-def _consumers(states: Iterable[HandlerState]) -> dict[Status, int]:
-    found: Counter[Status] = Counter()
-    for each in states:
-        for status, count in each.consumers.items():
-            if status in _STATUSES:
-                found[Status(status)] += count
-    return dict(found)
-
-
-def _outcomes(states: Iterable[HandlerState]) -> Outcomes:
-    found = list(states)
-    return Outcomes(
-        acked=sum(each.acked for each in found),
-        retried=sum(each.retried + each.held for each in found),
-        dead_lettered=sum(each.dead_lettered for each in found),
-        requeued=sum(each.requeued for each in found),
-        lost=sum(each.lost for each in found),
-    )
+    def view(self, service: str, name: str, queue: str) -> HandlerView:
+        """Return the handler, as all of its processes together are."""
+        return HandlerView(
+            service=service,
+            name=name,
+            queue=queue,
+            consumers={
+                _STATUSES[status]: count
+                for status, count in self._consumers.items()
+                if status in _STATUSES
+            },
+            because=tuple(self._because),
+            outcomes=Outcomes(
+                acked=self._acked,
+                retried=self._retried,
+                dead_lettered=self._dead_lettered,
+                requeued=self._requeued,
+                lost=self._lost,
+            ),
+            rate=self._rate,
+            failing=self._failed / self._judged if self._judged else 0.0,
+            mean_seconds=self._seconds / self._runs if self._runs else None,
+            in_flight=self._in_flight,
+            pauses=self._pauses,
+            owners=_owners(queue, self._heard),
+        )
 
 
 def partitions_of(queue: str, partitions: int) -> tuple[str, ...]:
@@ -163,7 +214,10 @@ def partitions_of(queue: str, partitions: int) -> tuple[str, ...]:
 
 
 def _owners(queue: str, states: Sequence[tuple[str, HandlerState]]) -> dict[str, str]:
-    """Return who has handled a message of each partition last."""
+    """Return who has handled a message of each partition last.
+
+    :param states: those of processes that spread its keys, with their ids
+    """
     partitions = max((state.partitions for _, state in states), default=0)
     found: dict[str, str] = {}
     for name in partitions_of(queue, partitions):

@@ -16,6 +16,9 @@ SHARE_OVER = 60.0
 
 KEPT = SHARE_OVER + 10.0
 
+ENDS = 2
+"""Of a span: what a process said last, and once before, is kept for as long as it lives."""
+
 Count = Callable[[State], float]
 """Reads a counter of a state; it only rises, and is 0 where a process starts."""
 
@@ -35,7 +38,7 @@ class History:
         if said and state.up <= said[-1].up:
             return  # it came twice, or late
         said.append(state)
-        while state.up - said[0].up > KEPT:
+        while len(said) > ENDS and state.up - said[0].up > KEPT:
             said.popleft()
 
     def of(self, process: str) -> Sequence[State]:
@@ -71,10 +74,13 @@ def latest(said: Sequence[State], within: float) -> Span:
     """Return the last seconds of what a process has said.
 
     :param said: the oldest first; one state at least
-    :param within: how many seconds are asked for; it may be less that is known
+    :param within: how many seconds are asked for; it may be less that is known, and more where it
+        speaks, or is listened to, less often
     """
     last = said[-1]
     if last.up <= within:
         return Span(None, last, last.up)  # it has only just started
     first = next(each for each in said if last.up - each.up <= within)
+    if first is last and len(said) > 1:
+        first = said[-2]
     return Span(first, last, last.up - first.up)

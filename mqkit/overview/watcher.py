@@ -34,11 +34,17 @@ NAME = "mqkit.watcher"
 EVERY = 2.0
 """Seconds between two looks, as between two words of a process."""
 
-QUEUES_SHARE = 0.02
+FRESH = 2.0
+"""Seconds that an overview is as good as a new one."""
+
+QUEUES_SHARE = 0.01
 """The share of the time in which the broker lists its queues at most; many of them cost it much."""
 
 QUEUES_WITHIN = 30.0
 """Seconds after which they are listed again all the same."""
+
+QUEUES_WAIT = 0.05
+"""Seconds that a look waits for a listing; one that takes longer is seen by the next look."""
 
 CONNECT_DEADLINE = 10.0
 """Seconds in which the first connection must be there."""
@@ -57,7 +63,7 @@ class Watcher:
     :param url: the broker, as `BrokerUrl.parse` takes it
     :param management: the URL of the broker's management API; without it the queues of services are
         asked for by AMQP, and there are no rates of queues
-    :param every: seconds between two looks
+    :param every: seconds between two looks that are taken by themselves; `fresh` takes others
     :param driver: 'pika' or 'aio-pika', or what `mqkit.drivers.named` returns
     :raises ConfigurationError: a URL is malformed, or an option cannot be what it was given
     """
@@ -84,7 +90,10 @@ class Watcher:
         self._collector = Collector(self._connection, on_state=self._history.add, clock=clock)
         self._passive = PassiveListing(self._connection)
         self._looking = asyncio.Lock()
+        self._looked_at = -math.inf
+        """When the last look was, on the monotonic clock."""
         self._listed: list[Listed] = []
+        self._listing: asyncio.Task[None] | None = None
         self._queues_at = -math.inf
         """When they are listed again, on the monotonic clock."""
         self._problems: dict[str, str] = {}
@@ -105,13 +114,39 @@ class Watcher:
         """Whether there is a connection to the broker now."""
         return self._connection.is_up
 
-    async def look(self) -> Overview:
-        """Look now, beside the looks that are taken by themselves, and return what was seen."""
-        async with self._looking:
-            self._queues_at = -math.inf
-            return await self._look()
+    async def fresh(self, within: float = FRESH) -> Overview:
+        """Return an overview that is not older than some seconds; for that it may look now.
 
-    async def _look(self) -> Overview:
+        The queues in it may be older, where their broker takes long to list them.
+        """
+        if self._is_older(within):
+            async with self._looking:
+                if self._is_older(within):  # nobody else has looked meanwhile
+                    await self._look_safely()
+        return self._overview
+
+    async def look(self) -> Overview:
+        """Look now, at the queues too, beside the looks that are taken by themselves."""
+        async with self._looking:
+            if self._listing is not None:  # of before
+                await asyncio.wait([self._listing])
+            self._queues_at = -math.inf
+            return await self._look(math.inf)
+
+    def _is_older(self, within: float) -> bool:
+        return monotonic() - self._looked_at >= within
+
+    async def _look_safely(self) -> None:
+        try:
+            await self._look()
+        except Exception as error:  # noqa: BLE001 - it looks again, whatever it is
+            self._looked_at = monotonic()
+            self._note_defect("defect", "the overview could not be made", error)
+        else:
+            self._problems.pop("defect", None)
+
+    async def _look(self, wait: float = QUEUES_WAIT) -> Overview:
+        began = monotonic()
         heard = self._collector.heard()
         known = [
             Known(said, each.seen_at, is_silent=self._collector.is_silent(each))
@@ -120,11 +155,11 @@ class Watcher:
         ]
         self._history.keep_only([each.state.id for each in heard])
         services = services_of(known)
-        if monotonic() >= self._queues_at:
-            await self._look_at_queues(services)
+        await self._look_at_queues(services, wait)
         queues = views_of(self._listed, services)
         server = self._connection.server if self._connection.generation else ""
         self._overview = Overview(self._clock(), server, self._told(), services, queues)
+        self._looked_at = began
         return self._overview
 
     async def __aenter__(self) -> Self:
@@ -146,30 +181,41 @@ class Watcher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
+        tasks = [*self._tasks, self._listing] if self._listing is not None else self._tasks
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._connection.close()
 
     async def _run(self) -> None:
         while True:
-            try:
-                async with self._looking:
-                    await self._look()
-            except Exception as error:  # noqa: BLE001 - it looks again, whatever it is
-                self._note("defect", "the overview could not be made: see the log", error)
-            else:
-                self._problems.pop("defect", None)
-            await asyncio.sleep(self._every)
+            await self.fresh(self._every)
+            await asyncio.sleep(max(self._looked_at + self._every - monotonic(), 0))
 
-    async def _look_at_queues(self, services: tuple[ServiceView, ...]) -> None:
+    async def _look_at_queues(self, services: tuple[ServiceView, ...], wait: float) -> None:
+        """List the queues where it is time for that, and wait for it for some seconds."""
+        if self._listing is None:
+            if monotonic() < self._queues_at:
+                return
+            listing = self._list_queues(services)
+            self._listing = asyncio.create_task(listing, name="mqkit queues")
+        await asyncio.wait([self._listing], timeout=None if wait == math.inf else wait)
+
+    async def _list_queues(self, services: tuple[ServiceView, ...]) -> None:
         began = monotonic()
-        if self._api is not None:
-            api = self._api
-            await self._list("management", lambda: listed_by_management(api))
-        elif self._connection.is_up:
-            await self._list("queues", lambda: self._passive.look(names_of(services)))
-        self._queues_at = began + seconds_between_listings(monotonic() - began)
+        try:
+            if self._api is not None:
+                api = self._api
+                await self._list("management", lambda: listed_by_management(api))
+            elif self._connection.is_up:
+                await self._list("queues", lambda: self._passive.look(names_of(services)))
+        except Exception as error:  # noqa: BLE001 - they are listed again
+            self._note_defect("listing", "the queues could not be listed", error)
+        else:
+            self._problems.pop("listing", None)
+        finally:
+            self._queues_at = began + seconds_between_listings(monotonic() - began)
+            self._listing = None
 
     async def _list(self, kind: str, look: Callable[[], Awaitable[list[Listed]]]) -> None:
         try:
@@ -185,13 +231,15 @@ class Watcher:
         else:
             self._problems.pop(kind, None)
 
-    def _note(self, kind: str, problem: str, error: Exception | None = None) -> None:
+    def _note(self, kind: str, problem: str) -> None:
         if self._problems.get(kind) != problem:
-            if error is None:
-                logger.warning("%s", problem)
-            else:
-                log_error(logger, logging.ERROR, "the overview could not be made", error=error)
+            logger.warning("%s", problem)
         self._problems[kind] = problem
+
+    def _note_defect(self, kind: str, what: str, error: Exception) -> None:
+        if kind not in self._problems:
+            log_error(logger, logging.ERROR, what, error=error)
+        self._problems[kind] = f"{what}: see the log"
 
     def _told(self) -> tuple[str, ...]:
         found = []

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from mqkit.cli.dead_letters.options import WhoOption, who_default
 from mqkit.cli.log_setup import log_to_stderr
-from mqkit.cli.loop import runner
+from mqkit.cli.loop import runner, tune_collector
 from mqkit.cli.options import (
     LogLevelOption,
     ManagementOption,
@@ -145,6 +145,8 @@ async def _serve(
     if settings.allow_changes:
         typer.echo("it may replay, archive and restore dead letters (--allow-changes)")
     sys.stdout.flush()
+    app.state.desk.templates.load()
+    tune_collector(holds_much=True)  # what processes said in the last minute
     async with watching:
         await serve(app, listening)
 

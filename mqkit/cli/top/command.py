@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from mqkit.cli.loop import runner
+from mqkit.cli.loop import runner, tune_collector
 from mqkit.cli.options import (
     DriverOption,
     ManagementOption,
@@ -69,6 +69,7 @@ def top(
     watcher = Watcher(broker, api, every=every, driver=driver)
     with runner(None) as on_loop:
         if is_live:
+            tune_collector(holds_much=True)  # what processes said in the last minute
             on_loop.run(_live(watcher, console, every))
             return
         overview = on_loop.run(_once(watcher))

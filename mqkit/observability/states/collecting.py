@@ -14,7 +14,7 @@ from mqkit.broker.states import READERS, STATES, states_channel
 from mqkit.clock import Clock, monotonic, utc_now
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.errors import ChannelClosedError, TopologyError
-from mqkit.observability.states.state import State, StateError, decode
+from mqkit.observability.states.state import MAX_STATE, State, StateError, decode, head_of
 from mqkit.system.machine import MACHINE, Machine
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,9 @@ FORGET_AFTER = 300.0
 
 MAX_PROCESSES = 5_000
 """Processes that are known at a time; of more, those are forgotten that spoke longest ago."""
+
+MAX_UNREAD = 16 * 1024 * 1024
+"""Bytes of states that are kept until somebody wants to know them; more are read as they come."""
 
 AGAIN = 5.0
 """Seconds until the queue is declared again where the broker has refused or taken it."""
@@ -51,11 +54,23 @@ class Heard:
     seen_at: datetime
 
 
-class Collector:
-    """Reads the states of all processes that publish them, until `run` is cancelled.
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """A state that has come, and was not read yet."""
 
-    Its queue is its connection's own, and goes with it. What others put there is checked, and what
-    is no state is ignored, with one log line for each kind of it.
+    body: bytes
+    up: float
+    at: float
+    seen_at: datetime
+
+
+class Collector:
+    """Takes the states of all processes that publish them, until `run` is cancelled.
+
+    Its queue is its connection's own, and goes with it. A state is read when somebody wants to know
+    it, and of those that a process has sent until then the last one alone: to read the states of
+    hundreds of handlers costs more than everything else here. What others put there is checked, and
+    what is no state is ignored, with one log line for each kind of it.
     """
 
     def __init__(
@@ -68,13 +83,15 @@ class Collector:
     ) -> None:
         """Read nothing yet.
 
-        :param on_state: called with each state as it comes
+        :param on_state: called with each state that is read
         """
         self._connection = connection
         self._on_state = on_state
         self._clock = clock
         self._machine = machine
         self._heard: dict[str, Heard] = {}
+        self._unread: dict[str, _Unread] = {}
+        self._unread_bytes = 0
         self._told: set[str] = set()
         self._listens_since = 0.0
         self._deaf_since: float | None = 0.0
@@ -111,6 +128,7 @@ class Collector:
 
         What was said over five minutes ago is forgotten.
         """
+        self._read_all()
         now = monotonic()
         gone = [id_ for id_, each in self._heard.items() if now - each.at > FORGET_AFTER]
         for each in gone:
@@ -119,18 +137,40 @@ class Collector:
 
     def take(self, body: bytes) -> None:
         """Take a message's body for what a process says, or ignore it."""
+        came = _Unread(body, 0.0, monotonic(), self._clock())
+        head = head_of(body) if len(body) <= MAX_STATE else None
+        if head is None:
+            self._read(came)
+            return
+        id_, up = head
+        waiting = self._unread.pop(id_, None)  # to the end: the ones that spoke long ago first
+        if waiting is not None:
+            self._unread_bytes -= len(waiting.body)
+            if up < waiting.up:  # it was overtaken
+                body, up = waiting.body, waiting.up
+        self._unread[id_] = _Unread(body, up, came.at, came.seen_at)
+        self._unread_bytes += len(body)
+        if self._unread_bytes > MAX_UNREAD or len(self._unread) > MAX_PROCESSES:
+            self._read_all()
+
+    def _read_all(self) -> None:
+        unread, self._unread, self._unread_bytes = self._unread, {}, 0
+        for each in unread.values():
+            self._read(each)
+
+    def _read(self, came: _Unread) -> None:
         try:
-            state = decode(body)
+            state = decode(came.body)
         except StateError as error:
             self.ignored += 1
             if error.kind not in self._told:
                 self._told.add(error.kind)
                 logger.warning("a message at exchange %s is ignored: %s", STATES, error)
             return
-        known = self._heard.pop(state.id, None)  # to the end: the ones that spoke long ago first
+        known = self._heard.pop(state.id, None)
         if known is not None and state.up < known.state.up:
             state = known.state  # an old word that was overtaken, or somebody else's nonsense
-        self._heard[state.id] = Heard(state, monotonic(), self._clock())
+        self._heard[state.id] = Heard(state, came.at, came.seen_at)
         while len(self._heard) > MAX_PROCESSES:
             del self._heard[next(iter(self._heard))]
         self._on_state(state)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -201,6 +202,24 @@ def decode(body: bytes) -> State:
     if state.at.tzinfo is None or state.started_at.tzinfo is None:
         raise StateError("it is no state: a time has no time zone")
     return state
+
+
+_TEXT = rb'"(?:[^"\\]|\\.){0,3000}"'
+_HEAD = re.compile(
+    rb'\{"id":"([0-9a-f]{8,64})","service":%b,"host":%b,"pid":[0-9]{1,16},'
+    rb'"started_at":"[^"]{1,40}","at":"[^"]{1,40}","up":([0-9]{1,12}(?:\.[0-9]{1,20})?),'
+    % (_TEXT, _TEXT)
+)
+"""How a state begins, as `encode` writes it."""
+
+
+def head_of(body: bytes) -> tuple[str, float] | None:
+    """Return whose state a body begins as, and its `up`; nothing else of it is read.
+
+    That is a fiftieth of what `decode` takes. None: it is written otherwise, or is no state.
+    """
+    found = _HEAD.match(body)
+    return None if found is None else (found[1].decode("ascii"), float(found[2]))
 
 
 def _check_version(body: bytes) -> None:

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from mqkit.cli import loop
-from mqkit.cli.loop import FULL, THRESHOLD, tune_collector, tune_collector_of_broker
+from mqkit.cli.loop import FULL, THRESHOLD, tune_collector
 from mqkit.errors import ConfigurationError
 
 
@@ -93,5 +93,5 @@ def test_what_was_imported_is_not_looked_at_again() -> None:
 def test_a_broker_seldom_has_all_looked_at(found: int, then: int) -> None:
     """What waits in a broker's queues is seldom looked at; a setting that is higher is kept."""
     gc.set_threshold(700, 10, found)
-    tune_collector_of_broker()
+    tune_collector(holds_much=True)
     assert gc.get_threshold() == (THRESHOLD, 10, then)

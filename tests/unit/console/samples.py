@@ -154,6 +154,11 @@ class Watch:
 
     def __init__(self, overview: Overview | None = None) -> None:
         self.now = overview or shop()
+        self.looks = 0
+
+    async def fresh(self) -> None:
+        """Count it."""
+        self.looks += 1
 
     def overview(self) -> Overview:
         """Return it."""

@@ -21,6 +21,7 @@ class Made:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.is_left = False
+        self.looks = 0
         self.now = shop()
 
     async def __aenter__(self) -> Self:
@@ -30,6 +31,10 @@ class Made:
 
     async def __aexit__(self, *_: object) -> None:
         self.is_left = True
+
+    async def fresh(self) -> None:
+        """Count it."""
+        self.looks += 1
 
     def overview(self) -> Overview:
         """Return what there is."""
@@ -48,9 +53,12 @@ async def test_it_says_why_there_is_nothing_until_the_broker_is_there(
     async with one:
         await asyncio.sleep(0)
         assert one.overview().problems == (f"{CONNECTING}: no route to the broker",)
+        await one.fresh()
         await eventually(lambda: one.overview() is there.now)
+        await one.fresh()
         left_early = there.is_left
     assert [left_early, there.is_left] == [False, True]
+    assert [away.looks, there.looks] == [0, 1]
     assert left == []
 
 

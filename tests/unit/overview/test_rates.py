@@ -35,6 +35,7 @@ def count(state: State) -> int:
         ([(2.0, 100)], 50.0),
         ([(0.0, 0)], 0.0),
         ([(98.0, 5000), (100.0, 40)], 0.0),
+        ([(40.0, 0), (70.0, 2000), (100.0, 5000)], 100.0),
     ],
     ids=[
         "one word says nothing of one that runs for long",
@@ -44,6 +45,7 @@ def count(state: State) -> int:
         "one that has only just started began with 0",
         "no time has passed",
         "a counter that falls is no negative rate",
+        "one that speaks every thirty seconds",
     ],
 )
 def test_rates(points: list[tuple[float, int]], rate: float) -> None:
@@ -72,6 +74,14 @@ def test_a_minute_is_kept() -> None:
     assert [kept[0].up, kept[-1].up] == [998.0 - KEPT, 998.0]
     history.keep_only([])
     assert history.of(STATE.id) == ()
+
+
+def test_of_one_that_speaks_twice_an_hour_its_last_two_words_are_kept() -> None:
+    """So that it has a rate."""
+    history = History()
+    for up in (1800.0, 3600.0, 5400.0):
+        history.add(said((up, int(up)))[0])
+    assert [each.up for each in history.of(STATE.id)] == [3600.0, 5400.0]
 
 
 def test_a_span_without_a_beginning_has_risen_from_nothing() -> None:

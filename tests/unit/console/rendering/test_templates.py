@@ -46,6 +46,18 @@ def test_a_name_is_broken_after_its_dots_and_still_is_text() -> None:
     )
 
 
+def test_all_templates_are_read_at_once_where_that_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After that, the first page that somebody asks for takes no longer than the second."""
+    made = Desk(settings(), Watch()).templates
+    made.load()
+    names = {path.name for path in TEMPLATES.glob("*.html")}
+    monkeypatch.setattr(jinja2.Environment, "compile", None)
+    assert names
+    assert all(made._environment.get_template(name) for name in names)
+
+
 def test_what_a_template_was_not_given_is_an_error() -> None:
     """No page shows nothing where something was meant."""
     with pytest.raises(jinja2.UndefinedError):

@@ -54,6 +54,48 @@ async def test_the_latest_word_of_each_process_is_kept() -> None:
     }
 
 
+async def test_of_what_a_process_says_the_last_word_alone_is_read() -> None:
+    """To read costs the most, and nobody has looked at what it said before."""
+    read: list[float] = []
+    collector = Collector(
+        FakeConnection().as_connection, on_state=lambda state: read.append(state.up)
+    )
+    for up in (2.0, 6.0, 4.0):
+        collector.take(said(up))
+    assert read == []
+    assert [each.state.up for each in (*collector.heard(), *collector.heard())] == [6.0, 6.0]
+    assert read == [6.0]
+    collector.take(said(8.0))
+    assert collector.heard()[0].state.up == 8.0
+    assert read == [6.0, 8.0]
+
+
+async def test_what_begins_as_a_state_and_is_none_is_ignored_when_it_is_read() -> None:
+    """What the process had said before stays, and what it says next is heard."""
+    collector = Collector(FakeConnection().as_connection)
+    collector.take(said(2.0))
+    assert collector.heard()[0].state.up == 2.0
+    collector.take(said(4.0)[:-20])
+    assert collector.heard()[0].state.up == 2.0
+    assert collector.ignored == 1
+    collector.take(said(3.0))
+    assert collector.heard()[0].state.up == 3.0
+
+
+@pytest.mark.parametrize("limit", ["MAX_UNREAD", "MAX_PROCESSES"])
+async def test_what_is_not_read_is_bounded(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """Where nobody looks, it is read as soon as it is too much, and the latest are known."""
+    monkeypatch.setattr(collecting, limit, 3 * len(said(2.0)) if limit == "MAX_UNREAD" else 3)
+    read: list[float] = []
+    collector = Collector(
+        FakeConnection().as_connection, on_state=lambda state: read.append(state.up)
+    )
+    for number in range(10):
+        collector.take(said(2.0, f"{number:08x}" * 2))
+    assert len(read) == 8
+    assert f"{9:08x}" * 2 in {each.state.id for each in collector.heard()}
+
+
 async def test_what_is_no_state_is_counted_and_logged_once_for_each_kind(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 
 from mqkit.observability.states.state import (
     MAX_STATE,
+    MAX_TEXT,
     StateError,
     clean,
     decode,
     encode,
+    head_of,
     rounded,
 )
 from tests.simulated_states import states
@@ -27,6 +30,45 @@ def test_a_state_is_read_as_it_was_written() -> None:
     ledger = states(60.0, processes=2, queues=2, services=2)[1]
     assert ledger.store is not None
     assert decode(encode(ledger)) == ledger
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ledger",
+        "",
+        '"',
+        "\\",
+        '\\"',
+        '\\\\",',
+        "x" * MAX_TEXT,
+        "\\" * MAX_TEXT,
+        "\U0001f4b6" * MAX_TEXT,
+    ],
+    ids=["plain", "empty", "quote", "backslash", "both", "all", "long", "backslashes", "wide"],
+)
+@pytest.mark.parametrize("up", [0.0, 60.0, 123456.789012, 999_999_999_999.0])
+def test_the_head_of_a_state_is_read_without_the_rest(name: str, up: float) -> None:
+    """Whatever its texts are; what is written in another way is none, and is read as a whole."""
+    body = encode(dataclasses.replace(STATE, service=name, host=name, up=up))
+    assert head_of(body) == (STATE.id, up)
+    assert head_of(json.dumps(json.loads(body)).encode()) is None
+
+
+@pytest.mark.parametrize("up", [0.000001, 1e12])
+def test_a_number_that_is_written_otherwise_is_read_with_the_rest(up: float) -> None:
+    """It is no reason to lose a state."""
+    body = encode(dataclasses.replace(STATE, up=up))
+    assert head_of(body) is None
+    assert decode(body).up == up
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"id":"' * 100_000, b'{"id":"abcdef01","service":"' + b"\\" * 100_000]
+)
+def test_nonsense_has_no_head(body: bytes) -> None:
+    """And to see that takes no time, whatever its length."""
+    assert head_of(body) is None
 
 
 def test_a_state_of_usual_size_is_a_few_kilobytes() -> None:
