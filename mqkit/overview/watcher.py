@@ -149,7 +149,7 @@ class Watcher:
         began = monotonic()
         heard = self._collector.heard()
         known = [
-            Known(said, each.seen_at, is_silent=self._collector.is_silent(each))
+            Known(each.state, said, each.seen_at, is_silent=self._collector.is_silent(each))
             for each in heard
             if (said := tuple(self._history.of(each.state.id)))
         ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from mqkit.observability.states.state import HandlerState, SagaCount, State, StoreState
 from mqkit.overview.joining import Known, partitions_of, services_of
+from mqkit.overview.rates import counted
 from mqkit.overview.values import HandlerView, Outcomes, ServiceView
 from mqkit.pause import Status
 from tests.simulated_states import BEGAN, states
@@ -33,7 +34,7 @@ def state(number: int = 0, up: float = 100.0, *handlers: HandlerState, **said: A
 
 def known(*said: State, is_silent: bool = False) -> Known:
     """What is known of a process that has said this."""
-    return Known(said, BEGAN, is_silent=is_silent)
+    return Known(said[-1], [counted(each) for each in said], BEGAN, is_silent=is_silent)
 
 
 def only_service(*processes: Known) -> ServiceView:

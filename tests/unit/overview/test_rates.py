@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from mqkit.observability.states.state import State
-from mqkit.overview.rates import KEPT, History, Span, latest
+from mqkit.overview.rates import KEPT, Counted, History, Span, counted, latest
 from tests.simulated_states import states
 
 STATE = states(60.0, processes=1, queues=1, services=1)[0]
@@ -20,9 +20,9 @@ def said(*points: tuple[float, int]) -> list[State]:
     ]
 
 
-def count(state: State) -> int:
+def count(said: Counted) -> int:
     """Read the counter."""
-    return state.published["confirmed"]
+    return said.published
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def count(state: State) -> int:
 )
 def test_rates(points: list[tuple[float, int]], rate: float) -> None:
     """A rate is a rise within the last seconds, by the seconds that it took."""
-    assert latest(said(*points), 10.0).per_second(count) == rate
+    assert latest([counted(each) for each in said(*points)], 10.0).per_second(count) == rate
 
 
 def test_a_process_that_starts_again_is_another_one() -> None:
@@ -86,4 +86,4 @@ def test_of_one_that_speaks_twice_an_hour_its_last_two_words_are_kept() -> None:
 
 def test_a_span_without_a_beginning_has_risen_from_nothing() -> None:
     """What a process has counted since its start, it has counted in its time."""
-    assert Span(None, said((4.0, 8))[0], 4.0).rise(count) == 8
+    assert Span(None, counted(said((4.0, 8))[0]), 4.0).rise(count) == 8

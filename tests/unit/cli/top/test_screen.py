@@ -13,6 +13,7 @@ from mqkit.cli.top.json_form import as_json
 from mqkit.cli.top.screen import Staleness, allot, screen
 from mqkit.overview.joining import Known, services_of
 from mqkit.overview.queues import Listed, views_of
+from mqkit.overview.rates import counted
 from mqkit.overview.values import Overview, QueueView, Role
 from tests.simulated_states import BEGAN, queue_name, states
 
@@ -23,7 +24,7 @@ def overview(processes: int = 50, queues: int = 500) -> Overview:
         states(up, processes=processes, queues=queues, now=lambda: BEGAN) for up in (100.0, 102.0)
     )
     services = services_of(
-        Known(said, BEGAN, is_silent=number == 3)
+        Known(said[-1], [counted(each) for each in said], BEGAN, is_silent=number == 3)
         for number, said in enumerate(zip(one, two, strict=True))
     )
     listed = [Listed(queue_name(n), n, 1, "quorum", 1, 2.0, 3.0) for n in range(queues)]
