@@ -112,15 +112,13 @@ def _handlers(service: str, processes: list[Known]) -> Iterable[HandlerView]:
     return [_handler(service, of, found[of]) for of in sorted(found)]
 
 
-_settled_counts = attrgetter(
-    "acked", "retried", "held", "dead_lettered", "requeued", "lost", "pauses"
-)
+_counts = attrgetter("acked", "retried", "held", "dead_lettered", "requeued", "lost", "pauses")
 
 
 def _handler(service: str, of: Handler, said: _Said) -> HandlerView:
-    """Join what is said of a handler; with `sum` and `map`, since it is said by thousands."""
+    """Join what the processes say of a handler; `map` and `sum`, as there may be thousands."""
     acked, retried, held, dead_lettered, requeued, lost, pauses = map(
-        sum, zip(*[_settled_counts(state) for _, state in said], strict=True)
+        sum, zip(*[_counts(state) for _, state in said], strict=True)
     )
     heard = [each for each in said if not each[0].is_silent]
     rises = [known.minute.risen(of) for known, _ in heard] or [NO_COUNTS]

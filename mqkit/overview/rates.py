@@ -124,8 +124,10 @@ class Span:
         """Return how many deliveries a handler has settled a second."""
         if self.seconds <= 0:
             return 0.0
-        last = self.last.handlers.get(handler, NO_COUNTS)[0]
-        first = 0 if self.first is None else self.first.handlers.get(handler, NO_COUNTS)[0]
+        last = self.last.handlers.get(handler, NO_COUNTS).settled
+        if self.first is None:
+            return last / self.seconds
+        first = self.first.handlers.get(handler, NO_COUNTS).settled
         return max(last - first, 0) / self.seconds
 
 
