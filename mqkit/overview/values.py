@@ -62,6 +62,10 @@ class Outcomes:
     lost: int = 0
 
 
+FAILS_MUCH = 0.1
+"""The share of failing runs from which on a handler is worth a look."""
+
+
 @dataclass(frozen=True, slots=True)
 class HandlerView:
     """One handler, in all processes of its service together."""
@@ -91,6 +95,11 @@ class HandlerView:
     def is_paused(self) -> bool:
         """Whether one of its consumers is paused."""
         return self.consumers.get(Status.PAUSED, 0) > 0
+
+    @property
+    def fails_much(self) -> bool:
+        """Whether so many of its runs fail that somebody should look at it."""
+        return self.failing >= FAILS_MUCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +153,12 @@ class ServiceView:
 
     @property
     def is_well(self) -> bool:
-        """Whether all its processes are heard and consume."""
-        return all(each.is_ready and not each.is_silent for each in self.processes)
+        """Whether all processes are heard and consume, no handler fails much, the store is well."""
+        return (
+            all(each.is_ready and not each.is_silent for each in self.processes)
+            and not any(each.fails_much for each in self.handlers)
+            and (self.store is None or (self.store.is_up and not self.store.dead))
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,6 @@ from mqkit.overview.values import (
 )
 from mqkit.pause import Status
 
-FAILS_MUCH = 0.1
-"""The share of failing runs from which a handler is shown among the first."""
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -109,6 +106,8 @@ def _service_problem(service: ServiceView) -> str:
         problems.append(f"{silent} silent")
     if waiting := sum(not (each.is_ready or each.is_silent) for each in service.processes):
         problems.append(f"{waiting} not ready")
+    if failing := sum(each.fails_much for each in service.handlers):
+        problems.append(f"{failing} failing")
     if service.store is not None and not service.store.is_up:
         problems.append("store down")
     if service.store is not None and service.store.dead:
@@ -135,7 +134,7 @@ def handlers_table(handlers: Iterable[HandlerView]) -> Table:
     )
 
     def order(each: HandlerView) -> tuple[bool, float, float, str]:
-        failing = each.failing if each.failing >= FAILS_MUCH else 0.0
+        failing = each.failing if each.fails_much else 0.0
         return (not _not_consuming(each), -failing, -each.rate, each.name)
 
     return Table(columns, tuple(map(_handler, sorted(handlers, key=order))))
@@ -160,9 +159,9 @@ def _handler(handler: HandlerView) -> Row:
             count(done.dead_lettered),
             count(handler.pauses),
             f"{owned}/{len(handler.owners)}" if handler.owners else "-",
-            state or ("failing" if handler.failing >= FAILS_MUCH else "consuming"),
+            state or ("failing" if handler.fails_much else "consuming"),
         ),
-        is_alarming=bool(state) or handler.failing >= FAILS_MUCH,
+        is_alarming=bool(state) or handler.fails_much,
     )
 
 

@@ -20,9 +20,6 @@ from mqkit.pause import Status
 FEW = 5
 """Things of one kind that are listed; more are counted."""
 
-FAILING = 0.1
-"""The share of a handler's runs over the last minute from which on it is worth a look."""
-
 
 @dataclass(frozen=True, slots=True)
 class Matter:
@@ -37,7 +34,7 @@ def matters(overview: Overview) -> list[Matter]:
     services = overview.services
     handlers = [one for each in services for one in each.handlers]
     paused = [each for each in handlers if each.is_paused]
-    failing = [each for each in handlers if each.failing >= FAILING and not each.is_paused]
+    failing = [each for each in handlers if each.fails_much and not each.is_paused]
     failing.sort(key=lambda each: -each.failing)
     dead = [each for each in overview.queues if each.role is Role.DEAD and each.ready]
     return [

@@ -68,10 +68,14 @@ def test_processes_are_sorted_into_services() -> None:
     assert [each.id[-1] for each in found[1].processes] == ["1", "2"]
 
 
-def test_a_service_is_well_if_all_its_processes_are_heard_and_consume() -> None:
-    """One that is silent, that starts, or that has a problem makes it unwell."""
-    assert only_service(known(state(1)), known(state(2))).is_well
+def test_a_service_is_well_if_nothing_of_it_is_to_be_looked_at() -> None:
+    """A process that is silent, starts, or has a problem; a handler that fails; its store."""
+    up = StoreState(is_up=True, dead=0)
+    assert only_service(known(state(1, store=up)), known(state(2))).is_well
     for other in (
+        known(state(2, 2.0, post(acked=17, retried=3))),
+        known(state(2, store=dataclasses.replace(up, is_up=False))),
+        known(state(2, store=dataclasses.replace(up, dead=1))),
         known(state(2), is_silent=True),
         known(state(2, phase="starting")),
         known(state(2, phase="stopping")),

@@ -107,12 +107,16 @@ def test_a_service_says_what_is_wrong_with_it() -> None:
                     dataclasses.replace(PROCESS, is_silent=True),
                     dataclasses.replace(PROCESS, is_ready=False),
                 ),
+                handlers=tuple(dataclasses.replace(each, failing=0.5) for each in unwell.handlers),
                 store=StoreView("z", False, 12, 2, 90.0, {("pay", "running"): 3}),
             ),
         ]
     )
     assert cells(table, "SERVICE") == ["z", "a"]
-    assert cells(table, "STATE") == ["1 silent, 1 not ready, store down, 2 dead in outbox", "ok"]
+    assert cells(table, "STATE") == [
+        "1 silent, 1 not ready, 1 failing, store down, 2 dead in outbox",
+        "ok",
+    ]
     assert cells(table, "PROCESSES") == ["2/3", "1/1"]
     for title, told in (("OUTBOX", ["12", "-"]), ("OLDEST", ["1m30s", "-"]), ("SAGAS", ["3", "-"])):
         assert cells(table, title) == told
