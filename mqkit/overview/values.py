@@ -153,10 +153,10 @@ class ServiceView:
 
     @property
     def is_well(self) -> bool:
-        """Whether all processes are heard and consume, no handler fails much, the store is well."""
+        """Whether all processes and handlers consume, none fails much, and the store is well."""
         return (
             all(each.is_ready and not each.is_silent for each in self.processes)
-            and not any(each.fails_much for each in self.handlers)
+            and not any(each.is_paused or each.fails_much for each in self.handlers)
             and (self.store is None or (self.store.is_up and not self.store.dead))
         )
 

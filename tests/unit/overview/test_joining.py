@@ -74,6 +74,7 @@ def test_a_service_is_well_if_nothing_of_it_is_to_be_looked_at() -> None:
     assert only_service(known(state(1, store=up)), known(state(2))).is_well
     for other in (
         known(state(2, 2.0, post(acked=17, retried=3))),
+        known(state(2, 2.0, post(consumers={"consuming": 1, "paused": 1}))),
         known(state(2, store=dataclasses.replace(up, is_up=False))),
         known(state(2, store=dataclasses.replace(up, dead=1))),
         known(state(2), is_silent=True),
