@@ -430,6 +430,7 @@ MISUSES: list[tuple[str, str]] = [
     ("self.begin(State()); await self.timeout('wait', after=-1)", "comes after 0 to"),
     ("self.begin(State()); await self.timeout('wait', at=NAIVE)", "a datetime with a time zone"),
     ("self.begin(State()); await self.compensate(None)", "takes a reason as text"),
+    ("self.begin(State()); await self.compensate('\\ud800')", "written as UTF-8"),
     ("self.begin(State()); self.complete(); self.state = State()", "it is completed"),
     ("self.begin(State()); self.complete(); await self.compensate('x')", "it is completed"),
     (
