@@ -547,7 +547,8 @@ async def test_a_row_that_somebody_wrote_by_hand_is_an_error_of_the_saga(
     test = SagaTest(Trip)
     await test.receive(Note(), to="book")
     (key,) = test._store.rows
-    test._store.rows[key] = replace(test._store.rows[key], **{column: value})
+    wrong: dict[str, Any] = {column: value}
+    test._store.rows[key] = replace(test._store.rows[key], **wrong)
     with pytest.raises(SagaStateError, match="has not written; mend the row in mqkit_saga") as told:
         await test.receive(Note(text="1"), to="late")
     assert told.value.__cause__ is None

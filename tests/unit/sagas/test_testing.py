@@ -121,7 +121,7 @@ async def test_a_time_to_publish_at_is_checked_as_a_store_checks_it(later: dict[
         @starts(Queue("q"), by="id")
         async def start(self, note: Note) -> None:
             self.begin(State())
-            await self.publish("x", "k", note, **later)  # type: ignore[misc]
+            await self.publish("x", "k", note, **later)
 
     test = SagaTest(Late)
     with pytest.raises(InvalidMessageError, match=r"(at|delay) is|a delay and"):

@@ -33,7 +33,7 @@ _LONGEST_KEPT = 10_000
 
 _SUSPECT = re.compile(
     r"\b(?:commit|end|rollback|abort|begin|start|prepare|set|reset|discard|deallocate|listen"
-    r"|unlisten|load|declare|temp|temporary|pragma|set_config"
+    r"|unlisten|load|declare|temp|temporary|pragma|attach|detach|set_config"
     r"|pg_(?:try_)?advisory_(?:un)?lock\w*)\b",
     re.IGNORECASE,
 )
@@ -55,7 +55,7 @@ _ENDS = re.compile(
 _SESSION = re.compile(
     r"\s*(?:set\b|reset\b|discard\b|deallocate\b|listen\b|unlisten\b|load\b|prepare\b"
     r"|declare\b.*\bwith\s+hold\b|create\s+(?:(?:local|global)\s+)?temp(?:orary)?\b"
-    r"|pragma\b[^;]*=)"
+    r"|pragma\b[^;]*=|(?:at|de)tach\b)"
     r"|.*\b(?:set_config|pg_(?:try_)?advisory_lock(?:_shared)?)\s*\("
     r"|.*\binto\s+(?:(?:local|global)\s+)?temp(?:orary)?\b",
     re.IGNORECASE | re.DOTALL,

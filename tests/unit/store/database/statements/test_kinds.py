@@ -87,6 +87,8 @@ def test_a_plain_statement_is_taken_for_one(statement: str) -> None:
         ("SELECT * INTO TEMP t FROM work", Kind.SESSION),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Kind.SESSION),
         ("PRAGMA query_only = ON", Kind.SESSION),
+        ("ATTACH 'other.sqlite' AS other", Kind.SESSION),
+        ("DETACH DATABASE other", Kind.SESSION),
         ("SET LOCAL search_path TO tenant; SET ROLE tenant", Kind.SESSION),
         ("SET LOCAL search_path TO tenant", Kind.LOCAL),
         ("set transaction read only", Kind.LOCAL),
