@@ -232,7 +232,7 @@ class Transaction(Collected):
     def saga_rows(self) -> StoredSagas:
         """Where sagas are kept, within this transaction; for `mqkit.sagas`."""
         assert self._dialect is not None, "a store has made it"
-        return StoredSagas(self._used, self._dialect, self._clock)
+        return StoredSagas(self._used, self._dialect, self._clock, self.flush)
 
     @property
     def session(self) -> AsyncSession:
