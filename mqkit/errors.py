@@ -318,9 +318,10 @@ class HandlerAbortedError(MqkitError):
 
 
 class HandlerResultError(MqkitError):
-    """A handler, or a middleware, returned what has yet to run: a coroutine, or a generator.
+    """A handler, or a middleware, returned what is no result: a failure like others.
 
-    Its body did not run, or not to its end: a failure like others.
+    That is a coroutine or a generator, whose body did not run, or not to its end; or an exception
+    that was to be raised, such as a `Reject`. In the list of a batch it is a class of exceptions.
     """
 
 

@@ -129,6 +129,8 @@ def _lines(story: SagaStory) -> list[str]:
     """Return what is printed of a saga and its history."""
     row = view.summary(story.saga)
     lines = [_line(story.saga), f"  began {story.saga.started_at.isoformat(timespec='seconds')}"]
+    if "unreadable" in row:
+        lines.append(f"  not written by mqkit, and not readable: {', '.join(row['unreadable'])}")
     if row["reason"] is not None:
         lines.append(f"  compensates: {shown(row['reason'], MAX_VALUE)}")
     lines += [

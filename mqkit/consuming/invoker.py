@@ -9,22 +9,20 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any, cast
 
 from mqkit.clock import loop_clock
 from mqkit.codec import encode
 from mqkit.consuming.headers import those_too_late, too_late
+from mqkit.consuming.results import check_result
 from mqkit.consuming.threads.calls import HandlerThreads, InThread, ThreadCalls
 from mqkit.consuming.threads.endings import aborted, is_thrown_away, told_by_future
 from mqkit.errors import (
     BatchResultError,
-    HandlerResultError,
     HandlerTimeoutError,
 )
 from mqkit.hooks.tracing import MessageTracing
@@ -353,19 +351,12 @@ class Invoker:
         return result
 
     def check_result(self, result: Any) -> None:
-        """Refuse a result that has yet to run.
+        """Refuse a result that has yet to run, and an exception that was to be raised.
 
-        :raises HandlerResultError: it is a coroutine or the like, whose body has not run
+        :raises HandlerResultError: it is a coroutine or the like, whose body has not run, or an
+            exception or a class of them, by which the message would be taken for handled
         """
-        if type(result) in _DONE or not _is_unrun(result):
-            return
-        if inspect.iscoroutine(result):
-            result.close()  # else Python warns that it was never awaited
-        raise HandlerResultError(
-            f"handler {self._handler.name}, or a middleware, returned a {type(result).__name__}, "
-            "whose body has not run to its end: await it, and write the handler, and whatever is "
-            "around it, as `async def` without `yield`"
-        )
+        check_result(self._handler.name, result)
 
     async def _value(
         self, kind: Any, delivery: Delivery, stack: contextlib.AsyncExitStack, made: dict[Any, Any]
@@ -382,12 +373,3 @@ class Invoker:
             }
             made[kind] = await make(provider, arguments, stack)
         return made[kind]
-
-
-_DONE = frozenset({str, int, float, bool, bytes, list, dict, tuple, Decimal})
-"""Types of which nothing has yet to run: most results are of these."""
-
-
-def _is_unrun(result: Any) -> bool:
-    """Whether a result is awaitable, or a generator: its body has yet to run."""
-    return inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result)

@@ -51,11 +51,16 @@ class Published:
 
 def changes(before: str | None, after: str | None) -> str:
     """Return, as JSON, the fields in which two states differ, with their values after it."""
-    old = {} if before is None else json.loads(before)
-    new = {} if after is None else json.loads(after)
+    old, new = _fields(before), _fields(after)
     differ = {n: _shortened(new[n]) for n in new if n not in old or old[n] != new[n]}
     differ |= {name: None for name in old if name not in new}
     return json.dumps(differ)
+
+
+def _fields(text: str | None) -> dict[str, Any]:
+    """Return the fields of a state; one that is no object in JSON (a `RootModel`) is one field."""
+    state = {} if text is None else json.loads(text)
+    return state if isinstance(state, dict) else {"state": state}
 
 
 def _shortened(value: Any) -> Any:

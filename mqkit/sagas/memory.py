@@ -123,8 +123,8 @@ class MemoryTransaction:
         :raises InvalidMessageError: it cannot be sent
         """
         now = self.now()
-        outgoing = Outgoing(exchange, routing_key, body, **options)
-        message = to_message(outgoing, None, now, new_id=self.new_id)
+        outgoing = Outgoing(exchange, routing_key, body, delay=delay, at=at, **options)
+        message = to_message(outgoing, None, now, new_id=self.new_id, clock=self._store.clock)
         due = now if at is None else max(at, now)
         if delay is not None:
             due = now + timedelta(seconds=as_seconds(delay) or 0.0)

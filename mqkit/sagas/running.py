@@ -22,7 +22,7 @@ from mqkit.sagas.declaration import Declaration, SagaStep, unknown
 from mqkit.sagas.declared import Kind
 from mqkit.sagas.errors import SagaNotFoundError, SagaStateError
 from mqkit.sagas.history import RAN, Published, Received, changes, entry
-from mqkit.sagas.instance import Instance, Timeout, progress_of
+from mqkit.sagas.instance import Instance, Progress, Timeout, progress_of
 from mqkit.sagas.own import TIMEOUT_TYPE, UNDO_TYPE, TimeoutDue, UndoStep
 from mqkit.sagas.states import check_version, read_state, write_state
 from mqkit.sagas.values import Found, Missing, SagaStatus
@@ -162,7 +162,7 @@ class SagaRunner:
         )
         if row is not None:
             check_version(self._declaration, row)
-            instance.load(SagaStatus(row.status), None, progress_of(row.progress))
+            instance.load(*_stands(row, instance.what))
         undoing = instance.progress.undoing
         verdict = _verdict(self._step, instance, message)
         if verdict is not Found.RUN:
@@ -242,6 +242,20 @@ class SagaRunner:
             updated_at=now,
             completed_at=now if instance.status is SagaStatus.COMPLETED else None,
         )
+
+
+def _stands(row: SagaRow, what: str) -> tuple[SagaStatus, None, Progress]:
+    """Return how a saga stands, by its row; its state is read where it is needed.
+
+    :raises SagaStateError: somebody else than mqkit has written the row
+    """
+    try:
+        return SagaStatus(row.status), None, progress_of(row.progress)
+    except ValueError:  # pydantic's, too, which has what stands there
+        raise SagaStateError(
+            f"{what}: its row has a status or a progress that mqkit has not written; mend the row "
+            "in mqkit_saga, and replay the message"
+        ) from None
 
 
 def _is_same(row: SagaRow, new: SagaRow) -> bool:

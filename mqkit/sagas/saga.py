@@ -228,10 +228,10 @@ class Saga(Generic[S]):
 
         :raises SagaStateError: the saga is not begun, or is completed
         """
-        if not isinstance(reason, str):
+        if not isinstance(reason, str) or not checked.is_utf8(reason):
             raise SagaStateError(
-                f"{self._run.instance.what}: compensate takes a reason as text, "
-                f"not {checked.shown(reason)}"
+                f"{self._run.instance.what}: compensate takes a reason as text that can be "
+                f"written as UTF-8, not {checked.shown(reason)}"
             )
         if self._run.instance.give_up(reason):
             await end_compensation(self, self._run.instance)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -41,13 +41,20 @@ class StoredSagas:
     """Reads and writes sagas in the transaction of a message: `SagaRows`."""
 
     def __init__(
-        self, connection: Callable[[], AsyncConnection], dialect: Dialect, clock: Clock
+        self,
+        connection: Callable[[], AsyncConnection],
+        dialect: Dialect,
+        clock: Clock,
+        flush: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Read nothing yet.
 
         :param connection: gives the transaction's connection, and raises once it is over
+        :param flush: writes what the handler's session holds, with the settings of the handler
         """
         self._connection = connection
+        self._flush = flush
+        self._dialect = dialect
         self._statements = dialect.sagas
         self._clock = clock
 
@@ -57,7 +64,7 @@ class StoredSagas:
 
     async def find(self, name: str, saga_id: str) -> SagaRow | None:
         """Return a saga, which no other transaction may change until this one ends; or None."""
-        with self._ours() as connection:
+        async with self._ours() as connection:
             return await self._statements.find(connection, name, saga_id)
 
     async def insert(self, row: SagaRow, entry: SagaEntry, *, keep: float | None) -> None:
@@ -76,13 +83,13 @@ class StoredSagas:
 
     async def note(self, entry: SagaEntry) -> None:
         """Add an entry to the history of a saga that is there."""
-        with self._ours() as connection:
+        async with self._ours() as connection:
             await self._statements.note(connection, _writable(entry))
 
     async def _write(
         self, row: SagaRow, entry: SagaEntry, keep: float | None, *, is_new: bool
     ) -> None:
-        with self._ours() as connection:
+        async with self._ours() as connection:
             is_written = await self._statements.write(
                 connection,
                 row,
@@ -99,13 +106,17 @@ class StoredSagas:
             error.wait = conflict_wait()
             raise error
 
-    @contextlib.contextmanager
-    def _ours(self) -> Iterator[AsyncConnection]:
+    @contextlib.asynccontextmanager
+    async def _ours(self) -> AsyncIterator[AsyncConnection]:
         """Lend the connection for statements of mqkit's, not of the handler's."""
         connection = self._connection()
         watch = watch_of(connection)
+        if watch.changed_settings and self._flush is not None:
+            await self._flush()
         before, watch.of_handler = watch.of_handler, False
         try:
+            if watch.changed_settings:
+                await self._dialect.restore(connection)
             yield connection
         finally:
             watch.of_handler = before

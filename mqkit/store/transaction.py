@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Executable, Table
-from sqlalchemy.engine import CursorResult
+from sqlalchemy.engine import Connection, CursorResult, Engine
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -30,9 +30,27 @@ from mqkit.topology import Exchange
 if TYPE_CHECKING:
     import asyncpg
 
+_OVER = "the transaction is over: its handler has returned; await what uses it before that"
+
 
 class JoinedSession(Session):
     """A session of a transaction, whose savepoints begin where they are written."""
+
+    def __init__(self, *args: Any, check: Callable[[], object], **kwargs: Any) -> None:
+        """Join a transaction.
+
+        :param check: is called before each statement, and raises where the transaction is over
+        """
+        super().__init__(*args, **kwargs)
+        self._check = check
+
+    def get_bind(self, *args: Any, **kwargs: Any) -> Engine | Connection:
+        """Return its connection, unless its transaction is over.
+
+        :raises StoreError: it is
+        """
+        self._check()
+        return super().get_bind(*args, **kwargs)
 
     def begin_nested(self) -> SessionTransaction:
         """Send the savepoint now, and not with the first statement in it, or never.
@@ -42,6 +60,23 @@ class JoinedSession(Session):
         nested = super().begin_nested()
         self.connection()
         return nested
+
+
+class LentConnection(AsyncConnection):
+    """SQLAlchemy's connection in a transaction, for as long as its handler runs.
+
+    The connection itself may go on to other messages, which a task that is late must not write for.
+    """
+
+    def end(self) -> None:
+        """Let nobody use it any more."""
+        self.sync_connection = None
+
+    @property
+    def _proxied(self) -> Connection:
+        if self.sync_connection is None:
+            raise StoreError(_OVER)
+        return self.sync_connection
 
 
 class Collected:
@@ -163,7 +198,20 @@ class Transaction(Collected):
         self._dialect = dialect
         self.was_used = False
         """Whether anything could reach the database by it."""
+        self._lent: LentConnection | None = None
         self._session: AsyncSession | None = None
+
+    def end(self) -> None:
+        """Let nobody use it any more: its handler has returned, or failed."""
+        super().end()
+        if self._lent is not None:
+            self._lent.end()
+
+    def _used(self) -> AsyncConnection:
+        if self._is_over:
+            raise StoreError(_OVER)
+        self.was_used = True
+        return self._connection
 
     @property
     def connection(self) -> AsyncConnection:
@@ -171,12 +219,10 @@ class Transaction(Collected):
 
         :raises StoreError: the handler has returned, and its transaction is not its own any more
         """
-        if self._is_over:
-            raise StoreError(
-                "the transaction is over: its handler has returned; await what uses it before that"
-            )
-        self.was_used = True
-        return self._connection
+        connection = self._used()
+        if self._lent is None:
+            self._lent = LentConnection(connection.engine, connection.sync_connection)
+        return self._lent
 
     def _find_added(self) -> AddedRows:
         rows: AddedRows = watch_of(self._connection).rows
@@ -186,15 +232,16 @@ class Transaction(Collected):
     def saga_rows(self) -> StoredSagas:
         """Where sagas are kept, within this transaction; for `mqkit.sagas`."""
         assert self._dialect is not None, "a store has made it"
-        return StoredSagas(lambda: self.connection, self._dialect, self._clock)
+        return StoredSagas(self._used, self._dialect, self._clock, self.flush)
 
     @property
     def session(self) -> AsyncSession:
         """Return an ORM session in this transaction; what it holds is flushed before the commit."""
         if self._session is None:
             self._session = AsyncSession(
-                self.connection,
+                self._used(),
                 sync_session_class=JoinedSession,
+                check=self._used,
                 expire_on_commit=False,
                 # A commit by hand then ends a savepoint, and never this transaction.
                 join_transaction_mode="create_savepoint",
@@ -210,13 +257,11 @@ class Transaction(Collected):
         `transaction()` makes a savepoint. It is used in turn with `execute` and never beside it,
         and not after the handler has returned.
 
-        COMMIT and ROLLBACK are mqkit's here, too: where the transaction was ended by hand, the
-        handler fails, but what was committed stays. A COMMIT and a BEGIN that both go by another
-        method than `execute` are not even seen.
+        COMMIT and ROLLBACK are mqkit's here, too: they are not sent.
 
         :raises StoreError: the store is on SQLite
         """
-        watch = watch_of(self.connection)
+        watch = watch_of(self._used())
         if watch.driver is None:
             raise StoreError(
                 "transaction.driver_connection is asyncpg's, which a store on SQLite does not "
@@ -234,7 +279,7 @@ class Transaction(Collected):
 
         :raises sqlalchemy.exc.DBAPIError: the database refused it
         """
-        connection = self.connection
+        connection = self._used()
         watch = watch_of(connection)
         if watch.direct is not None:
             known = watch.direct.find(connection, watch, statement, parameters)
@@ -314,7 +359,8 @@ class Transaction(Collected):
         """
         await self.flush_session()
         if self._added is not None:
-            await self._added.write_on(self.connection, watch_of(self.connection))
+            connection = self._used()
+            await self._added.write_on(connection, watch_of(connection))
 
     async def flush_session(self) -> None:
         """Send what the ORM session holds to the database; for mqkit's own use."""

@@ -378,6 +378,8 @@ def test_modules_stay_readable() -> None:
 NO_MODULE_OF_THEIR_NAME = {
     "embedded/session/test_permissions.py": "of every method that asks what a user may do",
     "embedded/test_bad_peers.py": "of a peer's nonsense, through all parts of the broker",
+    "store/running/test_groups_statements.py": "of groups whose handlers end transactions, say",
+    "store/synchronous/test_statements.py": "of `def` handlers that do the same",
     "store/test_outbox_order.py": "of the outbox and the relay under writers that race",
     "store/test_pooler.py": "of the whole store behind PgBouncer",
     "test_layers.py": "of where modules stand and what they import",

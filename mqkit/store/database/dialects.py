@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from sqlalchemy import ColumnElement, Connection, Executable, Select, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mqkit.store.database.saga_statements import SagaStatements
+from mqkit.store.database.statements.sagas import SagaStatements
 
 SCHEMA_LOCK, KEY_LOCK, SHARD_LOCK = 0x6D716B, 0x6D716C, 0x6D716D
 """First halves of the numbers of PostgreSQL's advisory locks: 'mqk' and what follows it."""
@@ -121,6 +121,10 @@ class Dialect(Protocol):
 
     async def begun(self, connection: AsyncConnection, lock_timeout: float) -> None:
         """Set up the session of a new transaction, where each may be on another session."""
+        ...
+
+    async def restore(self, connection: AsyncConnection) -> None:
+        """Have mqkit's own statements find its tables again, where a handler changed that."""
         ...
 
     async def committing(self, connection: AsyncConnection, *, unpinned: bool) -> None:
@@ -237,6 +241,10 @@ class Dialect(Protocol):
 
     def sync_begun(self, connection: Connection, lock_timeout: float) -> None:
         """Set up the session as `begun` does."""
+        ...
+
+    def sync_restore(self, connection: Connection) -> None:
+        """Restore the session as `restore` does."""
         ...
 
     def sync_committing(self, connection: Connection, *, unpinned: bool) -> None:

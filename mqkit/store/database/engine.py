@@ -125,6 +125,7 @@ def watch_transactions(engine: Engine) -> None:
     def write_added(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         watch = find_watch(connection)
         if watch is not None and watch.rows is not None:
+            watch.about_to_run(statement)
             watch.rows.before(statement, connection, watch)
 
 
@@ -179,6 +180,13 @@ def _postgres(url: URL, pool: int, *, pooled: bool, timeout: float | None) -> As
         # Seen without a question to the server, which asking each time would cost.
         if connection.driver_connection.is_closed():
             raise DisconnectionError
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def throw_away(connection: Any, record: Any) -> None:
+        # A rollback fails while another task's statement is under way. Kept, the connection would
+        # hold the locks of what it did, and fail whatever comes to it from then on.
+        if connection is not None and connection.driver_connection.is_in_transaction():
+            record.invalidate()
 
     return engine
 

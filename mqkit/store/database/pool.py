@@ -322,11 +322,13 @@ class Database:
         """Give a connection back to the pool; what was not committed is rolled back."""
         if watch.driver is not None:
             watch.driver.watch = watch.driver.of_store = None
-            if watch.is_committed and connection.sync_connection is not None:
+            is_clean = watch.is_committed and not watch.changed_session
+            if is_clean and connection.sync_connection is not None:
                 # Nothing is left to say to the server, so that nothing here waits.
                 connection.sync_connection.close()
                 return
-        await self._let_go(connection, throw_away=watch.in_doubt or watch.lost)
+        throw_away = watch.in_doubt or watch.lost or watch.changed_session
+        await self._let_go(connection, throw_away=throw_away)
 
     async def _slot(self, *, front: bool) -> Slot:
         try:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreError
 from mqkit.store.database.failures import Fault, fault_of, is_of_driver, sqlstate
+from mqkit.store.database.statements.kinds import Kind, kind_of
 
 WATCH = "mqkit_watch"
 """The execution option that holds a transaction's `Watch`."""
@@ -38,6 +39,12 @@ class Watch:
     """Whether statements are the handler's now, and not mqkit's."""
     unpinned: bool = False
     """Whether a statement had to do with how a commit gets to the disk."""
+    changed_session: bool = False
+    """Whether a statement of a handler's left something with the session: nobody gets it after."""
+    changed_settings: bool = False
+    """Whether one changed what statements after it in the transaction find, mqkit's too."""
+    changed_in_turn: bool = False
+    """Whether one did either since the turn of the latest handler began."""
     may_commit: bool = False
     is_committed: bool = False
     in_doubt: bool = False
@@ -65,8 +72,29 @@ class Watch:
     def begin_turn(self) -> None:
         """Note that a handler's statements follow, for which no error came yet."""
         self.error = None
+        self.changed_in_turn = False
         self.of_handler = True
         self.rows.begin_turn()
+
+    def about_to_run(self, statement: str) -> None:
+        """Note what a statement does to the session, and refuse one that ends the transaction.
+
+        :raises StoreError: it does; it is not sent, and the transaction is still good
+        """
+        kind = kind_of(statement)
+        if kind is Kind.PLAIN or self.begun is None or self.may_commit:
+            return
+        if kind is Kind.ENDS:
+            if not self.begun.is_active:  # it was rolled back, and SQLAlchemy begins another one
+                raise _ended()
+            raise StoreError(
+                "a statement that begins or ends a transaction is not sent: the store's is "
+                "committed when the handler returns, and rolled back when it raises; "
+                "begin_nested() makes a savepoint"
+            )
+        if self.of_handler:
+            self.changed_session = self.changed_session or kind is Kind.SESSION
+            self.changed_settings = self.changed_in_turn = True
 
     def saw(self, error: BaseException, *, lost: bool = False) -> None:
         """Note an error that the database gave, unless it only says that one had come before.
@@ -107,11 +135,15 @@ def check_going_on(connection: Connection | None, watch: Watch) -> None:
 
     :raises StoreError: somebody has
     """
-    begun, driver = watch.begun, watch.driver
+    begun, sender = watch.begun, watch.sender
     is_same = begun.is_active and connection and connection.get_transaction() is begun
-    is_within = driver is None or driver.is_closed() or driver.is_in_transaction()
+    is_within = sender is None or sender.is_closed or sender.goes_on
     if watch.ended or not (is_same and is_within):
-        raise StoreError("the store's transaction was ended by hand, and is rolled back")
+        raise _ended()
+
+
+def _ended() -> StoreError:
+    return StoreError("the store's transaction was ended by hand, and is rolled back")
 
 
 def is_aborted(error: BaseException) -> bool:

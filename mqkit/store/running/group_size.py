@@ -32,7 +32,8 @@ WEIGHT = 0.2
 """The share of the latest run in what the next one is expected to take."""
 
 CAREFUL = 1_000
-"""Messages that get a savepoint each, after one failed and others had to be run anew for it."""
+"""Messages that get a savepoint each, after one failed and others had to be run anew for it; and
+that get a transaction each, after one changed the session."""
 
 ALONE = 50
 """Transactions that go on one at a time, after two of them met in a deadlock."""
@@ -80,11 +81,12 @@ class GroupSize:
         self._overhead = 0.0
         self._careful = 0
         self._alone = 0
+        self._single = 0
 
     @property
     def messages(self) -> int:
         """Return how many messages may share the next transaction."""
-        if self._run is None:
+        if self._run is None or self._single:
             return 1
         behind = self.waiting * self._run / self.transactions / BEHIND
         longest = max(LONGEST_GROUP, min(behind, LONGEST_BEHIND))
@@ -136,6 +138,7 @@ class GroupSize:
         """
         self._overhead += WEIGHT * (overhead - self._overhead)
         self._careful = max(0, self._careful - messages)
+        self._single = max(0, self._single - messages)
         if self._alone:
             self._alone -= 1
         elif self._cap < self._most:
@@ -150,6 +153,10 @@ class GroupSize:
     def failed(self) -> None:
         """Note that one message's failure made the others run anew."""
         self._careful = CAREFUL
+
+    def changed_session(self) -> None:
+        """Note that a run changed what others of its transaction would find of the session."""
+        self._single = CAREFUL
 
     def conflicted(self) -> None:
         """Note that a transaction gave way to another one, as in a deadlock."""

@@ -19,7 +19,7 @@ from mqkit.message import Delivery
 from mqkit.store.open_store import OpenStore
 from mqkit.store.running.group_size import GroupSize
 from mqkit.store.running.member import Member, MemberLeftError
-from mqkit.store.running.once import Once, RowsRefusedError, RunAgainError
+from mqkit.store.running.once import Once, RowsRefusedError, RunAgainError, RunAloneError
 from mqkit.store.running.transient import Key
 from mqkit.store.transaction import Transaction
 
@@ -146,6 +146,9 @@ class Groups:
             await self._once.group(opened, self._handler, members, savepoints=savepoints)
         except RowsRefusedError:
             raise
+        except RunAloneError:
+            size.changed_session()
+            await self._run_each([each for each in members if not each.is_over])
         except RunAgainError as again:
             size.failed()
             await self._fail(again.member, again.error)

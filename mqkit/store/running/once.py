@@ -17,7 +17,7 @@ from mqkit.message import Delivery
 from mqkit.outcome import RetryLater
 from mqkit.store import inbox, outbox
 from mqkit.store.database.added_rows import AddedRows
-from mqkit.store.database.watch import is_aborted, watch_of
+from mqkit.store.database.watch import check_going_on, is_aborted, watch_of
 from mqkit.store.open_store import OpenStore
 from mqkit.store.running.member import Member
 from mqkit.store.transaction import Transaction
@@ -39,6 +39,10 @@ class RunAgainError(Exception):
 
 class RowsRefusedError(Exception):
     """Says that rows were refused which several messages of a transaction had added."""
+
+
+class RunAloneError(Exception):
+    """Says that a handler changed the session, which others of its transaction would meet."""
 
 
 @dataclass(slots=True)
@@ -106,8 +110,10 @@ class Once:
             watch_of(connection).of_handler = True
             try:
                 result = await run(transaction)
-            except RetryLater as later:
-                self._check_retry(handler, later)
+            except BaseException as raised:
+                transaction.end()
+                if isinstance(raised, RetryLater):
+                    self._check_retry(handler, raised)
                 raise
             await self.finish(opened, connection, [transaction])
             await inbox.keep_result(connection, dialect, handler, delivery, result)
@@ -139,8 +145,10 @@ class Once:
             watch_of(connection).of_handler = True
             try:
                 returned = await run(transaction, left)
-            except RetryLater as later:
-                self._check_retry(handler, later)
+            except BaseException as raised:
+                transaction.end()
+                if isinstance(raised, RetryLater):
+                    self._check_retry(handler, raised)
                 raise
             done = [self._checked(handler, result) for result in returned]
             ended = list(zip(left, done, strict=True))
@@ -164,6 +172,7 @@ class Once:
         :param savepoints: give each message one, so that its failure costs no other one anything
         :raises RunAgainError: a message failed, and what the others did is rolled back with it
         :raises RowsRefusedError: a row was refused, of whichever; with savepoints it is known whose
+        :raises RunAloneError: a message's run changed the session; nothing is committed
         """
         opened.with_inbox.add(handler)
         database = opened.database
@@ -178,6 +187,9 @@ class Once:
                 if savepoints:
                     await database.dialect.set_savepoint(connection)
                 await self._turn(opened, connection, handler, member, group, savepoints=savepoints)
+                is_done = bool(group.ended) and group.ended[-1][0] is member
+                if is_done and len(members) > 1 and watch_of(connection).changed_in_turn:
+                    raise RunAloneError
             await self._write_added(opened, connection)
             await self.finish(opened, connection, group.transactions)
             failed = [each.delivery for each, _ in group.failed]
@@ -213,6 +225,7 @@ class Once:
             if savepoints:
                 await rows.write_on(connection, watch)
             rows.check()
+            check_going_on(connection.sync_connection, watch)
             if watch.error is not None:  # which the handler has caught
                 await opened.database.dialect.check_alive(connection)
         except Exception as raised:
@@ -307,6 +320,8 @@ class Once:
         await watch.rows.write_on(connection, watch)
         watch.rows.check()
         watch.of_handler = False
+        if watch.changed_settings:
+            await opened.database.dialect.restore(connection)
         messages = [message for each in transactions for message in each.messages]
         exchanges = {k: v for each in transactions for k, v in each.exchanges.items()}
         await outbox.write(connection, opened.database.dialect, messages, self._clock(), exchanges)

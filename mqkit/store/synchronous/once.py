@@ -82,7 +82,7 @@ class ThreadOnce(Once):
                 if known:
                     return _result(known.pop(delivery))
                 result = self._call(handler, transaction, (connection, watch), call, [delivery])
-                self._write(database, connection, transaction)
+                self._write(database, (connection, watch), transaction)
                 results = [(delivery, result)]
                 inbox.sync_keep_results(connection, database.dialect, handler, results)
             return result
@@ -120,7 +120,7 @@ class ThreadOnce(Once):
                 returned = self._call(handler, transaction, (connection, watch), call, left)
                 done = [self._checked(handler, result) for result in returned]
                 ended.extend(zip(left, done, strict=True))
-                self._write(database, connection, transaction)
+                self._write(database, (connection, watch), transaction)
                 failed = [each for each, result in ended if isinstance(result, BaseException)]
                 inbox.sync_take_out(connection, database.dialect, handler, failed)
                 succeeded = [pair for pair in ended if not isinstance(pair[1], BaseException)]
@@ -176,8 +176,14 @@ class ThreadOnce(Once):
         return result
 
     def _write(
-        self, database: SyncDatabase, connection: Connection, transaction: SyncTransaction
+        self,
+        database: SyncDatabase,
+        within: tuple[Connection, Watch],
+        transaction: SyncTransaction,
     ) -> None:
+        connection, watch = within
+        if watch.changed_settings:
+            database.dialect.sync_restore(connection)
         outbox.sync_write(
             connection,
             database.dialect,

@@ -92,6 +92,7 @@ class SyncTransaction(Collected):
         if self._session is None:
             self._session = JoinedSession(
                 self.connection,
+                check=lambda: self.connection,
                 expire_on_commit=False,
                 # A commit by hand then ends a savepoint, and never this transaction.
                 join_transaction_mode="create_savepoint",

@@ -244,6 +244,38 @@ async def test_a_result_that_has_yet_to_run_is_a_failure(place: str, what: str) 
     assert not ran
 
 
+@pytest.mark.parametrize(
+    "returned",
+    [Reject("no"), Reject, RetryLater(1), RetryLater, LookupError(), LookupError, SystemExit()],
+)
+@pytest.mark.parametrize("place", ["async def", "def", "middleware"])
+async def test_an_exception_that_is_returned_is_a_failure(place: str, returned: Any) -> None:
+    """A message that its handler meant to reject is not acked for it."""
+
+    async def on_loop(body: dict[str, int]) -> Any:
+        return returned
+
+    def in_thread(body: dict[str, int]) -> Any:
+        return returned
+
+    async def nothing(body: dict[str, int]) -> None:
+        """Handle nothing."""
+
+    async def returning(call: HandlerCall, call_next: CallNext) -> Any:
+        await call_next(call)
+        return returned
+
+    service = Service("s", retry=POLICY)
+    if place == "middleware":
+        service.handler(Queue("q"), middleware=[returning])(nothing)
+    else:
+        service.handler(Queue("q"))(in_thread if place == "def" else on_loop)
+    outcome = await outcome_of(service)
+    assert isinstance(outcome, RetryAfter)
+    assert isinstance(outcome.error, HandlerResultError)
+    assert "which nobody raised" in str(outcome.error)
+
+
 async def test_a_provider_that_swallows_the_failure_does_not_undo_it() -> None:
     """A rollback that raises no more would else have the message acked with nothing done."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from mqkit.sagas.history import MAX_VALUE, Published, changes
 
 
@@ -32,3 +34,11 @@ def test_what_was_published_is_told_without_its_body() -> None:
         {"exchange": "x", "routing_key": "k", "message_id": "m", "type": "T"},
         {"exchange": "", "routing_key": "q", "message_id": "n", "type": "U", "delay": 1.5},
     ]
+
+
+@pytest.mark.parametrize("state", ["[]", "[5, 7]", "3", '"text"', "null", "true"])
+def test_a_state_that_is_no_object_is_one_field(state: str) -> None:
+    """A `RootModel` is such a one: it is told as a whole, where it has changed."""
+    assert json.loads(changes(None, state)) == {"state": json.loads(state)}
+    assert json.loads(changes("[1]", state)) == {"state": json.loads(state)}
+    assert json.loads(changes(state, state)) == {}

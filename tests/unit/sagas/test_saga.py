@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -430,6 +431,7 @@ MISUSES: list[tuple[str, str]] = [
     ("self.begin(State()); await self.timeout('wait', after=-1)", "comes after 0 to"),
     ("self.begin(State()); await self.timeout('wait', at=NAIVE)", "a datetime with a time zone"),
     ("self.begin(State()); await self.compensate(None)", "takes a reason as text"),
+    ("self.begin(State()); await self.compensate('\\ud800')", "written as UTF-8"),
     ("self.begin(State()); self.complete(); self.state = State()", "it is completed"),
     ("self.begin(State()); self.complete(); await self.compensate('x')", "it is completed"),
     (
@@ -526,3 +528,27 @@ def test_a_class_without_a_name_cannot_be_tested() -> None:
 
     with pytest.raises(HandlerError, match="it has no name"):
         SagaTest(Base)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("status", "nonsense"),
+        ("status", ""),
+        ("progress", "zzz"),
+        ("progress", "[]"),
+        ("progress", '{"done": 3}'),
+    ],
+)
+async def test_a_row_that_somebody_wrote_by_hand_is_an_error_of_the_saga(
+    column: str, value: str
+) -> None:
+    """It says which table to look at, and not what stands there."""
+    test = SagaTest(Trip)
+    await test.receive(Note(), to="book")
+    (key,) = test._store.rows
+    wrong: dict[str, Any] = {column: value}
+    test._store.rows[key] = replace(test._store.rows[key], **wrong)
+    with pytest.raises(SagaStateError, match="has not written; mend the row in mqkit_saga") as told:
+        await test.receive(Note(text="1"), to="late")
+    assert told.value.__cause__ is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -98,6 +99,32 @@ async def test_what_is_published_is_checked_as_a_store_checks_it() -> None:
     unwritable: Any = object()
     test = SagaTest(Wrong)
     with pytest.raises(InvalidMessageError):
+        await test.receive(Note())
+    assert test.published == []
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        {"delay": -1},
+        {"delay": float("nan")},
+        {"delay": 1e12},
+        {"at": datetime(2026, 1, 1)},  # noqa: DTZ001 - without a time zone
+        {"at": datetime.max.replace(tzinfo=UTC)},
+        {"delay": 1, "at": datetime(2026, 1, 1, tzinfo=UTC)},
+    ],
+)
+async def test_a_time_to_publish_at_is_checked_as_a_store_checks_it(later: dict[str, Any]) -> None:
+    """What a store's transaction refuses fails here, too, with the same error."""
+
+    class Late(Saga[State], name="late"):
+        @starts(Queue("q"), by="id")
+        async def start(self, note: Note) -> None:
+            self.begin(State())
+            await self.publish("x", "k", note, **later)
+
+    test = SagaTest(Late)
+    with pytest.raises(InvalidMessageError, match=r"(at|delay) is|a delay and"):
         await test.receive(Note())
     assert test.published == []
 

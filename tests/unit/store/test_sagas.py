@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from mqkit.errors import StoreConflictError, StoreError
 from mqkit.registration.sagas import SagaEntry, SagaRow
@@ -208,3 +209,33 @@ async def test_the_history_takes_any_message_id(database: str) -> None:
         await within(store, lambda it: it.saga_rows.note(odd))
         (story,) = await store.saga("o-1")
         assert story.history[-1].message_type == "a\\0b\\ud800"
+
+
+class _Base(DeclarativeBase):
+    """Tables of this module."""
+
+
+class _Visit(_Base):
+    __tablename__ = "visit"
+    id: Mapped[str] = mapped_column(primary_key=True)
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+async def test_a_saga_is_found_under_another_search_path(
+    postgres_database: str, *, is_local: bool
+) -> None:
+    """One that its method has set, whose own rows go where that says."""
+    statement = f"SET {'LOCAL' if is_local else ''} search_path TO tenant"
+    async with Store(postgres_database, relay=False) as store:
+        async with store.transaction() as transaction:
+            await transaction.execute(text("CREATE SCHEMA tenant"))
+            await transaction.execute(text("CREATE TABLE tenant.visit (id VARCHAR PRIMARY KEY)"))
+        async with store.transaction() as transaction:
+            assert await transaction.saga_rows.find("payment", "o-1") is None
+            await transaction.execute(text(statement))
+            transaction.session.add(_Visit(id="a"))
+            await transaction.saga_rows.insert(ROW, ENTRY, keep=None)
+        async with store.transaction() as transaction:
+            assert await transaction.saga_rows.find("payment", "o-1") == ROW
+            visits = await transaction.execute(text("SELECT id FROM tenant.visit"))
+            assert list(visits.scalars()) == ["a"]

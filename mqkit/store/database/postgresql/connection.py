@@ -37,6 +37,8 @@ asyncpg's own prepared statements and cursors do not come by here."""
 _WITH_STATEMENT = frozenset({"executemany", "fetch", "fetchrow", "fetchval", "fetchmany"})
 """Those that run a statement, which is their first argument."""
 
+_PREPARE = "prepare"
+
 
 class StoreConnection(asyncpg.Connection):  # type: ignore[misc]
     """A connection of asyncpg's that notes in a `Watch` what happens in a transaction."""
@@ -72,6 +74,8 @@ class StoreConnection(asyncpg.Connection):  # type: ignore[misc]
         """
         watch, connection = self.watch, self.of_store
         if watch is not None and watch.rows is not None and connection is not None:
+            if not _is_of_asyncpg(statement):
+                watch.about_to_run(statement)
             writes = not watch.sender.is_busy
             await watch.rows.before_on(connection, statement, watch, writes=writes)
 
@@ -86,11 +90,21 @@ class StoreConnection(asyncpg.Connection):  # type: ignore[misc]
             self.watch.in_doubt = True
 
 
+def _is_of_asyncpg(statement: str) -> bool:
+    """Tell whether asyncpg's own transaction sends it: its state would be wrong without."""
+    if statement.startswith("BEGIN"):
+        return statement.find(";") == len(statement) - 1
+    return statement == "ROLLBACK;"
+
+
 def _noting(method: Callable[..., Any]) -> Callable[..., Any]:
     takes_statement = method.__name__ in _WITH_STATEMENT
+    prepares = method.__name__ == _PREPARE
 
     @functools.wraps(method)
     async def noting(self: StoreConnection, *args: Any, **kwargs: Any) -> Any:
+        if prepares and args and self.watch is not None:
+            self.watch.about_to_run(args[0])
         await self.write_added(args[0] if takes_statement and args else "")
         try:
             return await method(self, *args, **kwargs)

@@ -45,7 +45,7 @@ from mqkit.store.database.postgresql.statements import (
     by_name,
     named,
 )
-from mqkit.store.database.saga_statements import PostgresSagas, SagaStatements
+from mqkit.store.database.statements.sagas import PostgresSagas, SagaStatements
 from mqkit.store.database.watch import watch_of
 from mqkit.store.schema import consumer_hash, id_hash, inbox, states
 
@@ -102,6 +102,10 @@ _PIN = (
     "WHERE current_setting('synchronous_commit') = 'off'"
 )
 """For this transaction: it is acked, and must not be lost with the server."""
+
+
+_RESTORE = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET search_path"
+"""Who mqkit's own statements are sent as, and where they find its tables."""
 
 
 async def is_pooled(connection: AsyncConnection) -> bool:
@@ -246,6 +250,9 @@ class Postgres:
             watch = watch_of(connection)
             await watch.driver.execute(f"SET LOCAL lock_timeout = {int(lock_timeout * 1000)}")
 
+    async def restore(self, connection: AsyncConnection) -> None:
+        await watch_of(connection).driver.execute(_RESTORE)
+
     async def committing(self, connection: AsyncConnection, *, unpinned: bool) -> None:
         if self._pooled or unpinned:
             await driver.fetch(connection, _PIN)
@@ -253,6 +260,9 @@ class Postgres:
     def sync_begun(self, connection: Connection, lock_timeout: float) -> None:
         if self._pooled:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(lock_timeout * 1000)}")
+
+    def sync_restore(self, connection: Connection) -> None:
+        connection.exec_driver_sql(_RESTORE)
 
     def sync_committing(self, connection: Connection, *, unpinned: bool) -> None:
         if self._pooled or unpinned:

@@ -77,7 +77,8 @@ async def begin(connection: AsyncConnection) -> None:
         await adapted._start_transaction()  # noqa: SLF001 - see above
     except Exception as error:  # noqa: BLE001 - what asyncpg raised, and it can raise anything
         raw = error.__cause__ if isinstance(error.__cause__, Exception) else error
-        watch.saw(raw, lost=driver.is_closed())
+        # No message's fault; and asyncpg takes it for begun, and would send a savepoint next.
+        watch.saw(raw, lost=True)
         raise raw from None
     except BaseException:
         watch.in_doubt = True

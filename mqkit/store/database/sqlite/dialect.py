@@ -34,9 +34,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreError
 from mqkit.store.database.dialects import PRIVATE
-from mqkit.store.database.saga_statements import SagaStatements, SqliteSagas
 from mqkit.store.database.sqlite.driver import SqliteSender
 from mqkit.store.database.sqlite.thread import SqliteConnection
+from mqkit.store.database.statements.sagas import SagaStatements, SqliteSagas
 from mqkit.store.database.watch import watch_of
 from mqkit.store.schema import inbox, outbox, states
 from mqkit.system.machine import FileLock, file_lock
@@ -307,11 +307,17 @@ class Sqlite:
         sync: Any = connection.sync_connection
         watch_of(connection).sender = SqliteSender(sync.connection.driver_connection)
 
+    async def restore(self, connection: AsyncConnection) -> None:
+        """Do nothing: no setting of a session hides a table."""
+
     async def committing(self, connection: AsyncConnection, *, unpinned: bool) -> None:
         """Do nothing: within a transaction SQLite refuses to change how it gets to the disk."""
 
     def sync_begun(self, connection: Connection, lock_timeout: float) -> None:
         """Do nothing: as `begun`."""
+
+    def sync_restore(self, connection: Connection) -> None:
+        """Do nothing: as `restore`."""
 
     def sync_committing(self, connection: Connection, *, unpinned: bool) -> None:
         """Do nothing: as `committing`."""

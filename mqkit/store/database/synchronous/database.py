@@ -181,7 +181,8 @@ class SyncDatabase:
         finally:
             # What was not committed is rolled back.
             given_up = gate.disconnecting()
-            self._let_go(connection, throw_away=watch.in_doubt or given_up)
+            throw_away = watch.in_doubt or given_up or watch.changed_session
+            self._let_go(connection, throw_away=throw_away)
 
     def _connect(self, watch: Watch, gate: CommitGate) -> Connection:
         connection: Connection | None = None

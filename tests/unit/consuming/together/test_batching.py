@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from mqkit import Delivery, HandlerError, Publisher, Queue, Retry, Service
+from mqkit import Delivery, HandlerError, Publisher, Queue, Reject, Retry, Service
 from mqkit.consuming.together.batching import Batcher
 from mqkit.consuming.wiring import running
-from mqkit.errors import BatchResultError, HandlerTimeoutError, InvalidMessageError
+from mqkit.errors import (
+    BatchResultError,
+    HandlerResultError,
+    HandlerTimeoutError,
+    InvalidMessageError,
+)
 from mqkit.message import Properties
 from mqkit.middleware import CallNext, HandlerCall
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Outcome
@@ -300,6 +305,29 @@ async def test_a_reply_that_cannot_be_sent_fails_its_message_before_the_commit()
     assert isinstance(four, Ack)
     assert four.reply is not None
     assert sorted(store.results) == ["a", "d"]
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+@pytest.mark.parametrize("returned", [Reject, LookupError, KeyboardInterrupt])
+async def test_a_class_of_exceptions_is_the_failure_of_its_message(
+    returned: type[BaseException], *, in_transaction: bool
+) -> None:
+    """Its handler forgot to make one of it: the message is not acked for that."""
+    store = FakeStore()
+    service = with_store(store)
+
+    async def post(orders: list[Order]) -> list[Any]:
+        return [returned, None]
+
+    async def post_within(orders: list[Order], transaction: FakeTransaction) -> list[Any]:
+        return [returned, None]
+
+    service.batch(Queue("q"), size=2, within=60)(post_within if in_transaction else post)
+    one, two = await outcomes(service, message("a"), message("b"))
+    assert isinstance(one, DeadLetter)
+    assert isinstance(one.error, HandlerResultError)
+    assert isinstance(two, Ack)
+    assert list(store.results) == (["b"] if in_transaction else [])
 
 
 @pytest.mark.parametrize(
