@@ -28,8 +28,8 @@ SAGA = SagaRow(
     state=json.dumps({"amount": "12.50", "password": SECRET, "note": MARKUP, "lines": [1, 2]}),
     progress=json.dumps(
         {
-            "timeouts": {"late": {}},
-            "done": [{"name": "hold"}],
+            "timeouts": {"late": "1" * 32},
+            "done": [{"name": "hold", "token": "2" * 32}],
             "reason": f"refused, token={SECRET}",
         }
     ),

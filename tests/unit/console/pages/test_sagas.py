@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import update
 
 from handlers.orders import service as orders
+from mqkit.store import Store
+from mqkit.store.schema import sagas
 from tests.unit.console.samples import browser
 from tests.unit.console.stores import MARKUP, SECRET, fill, url_of
 
@@ -71,6 +74,29 @@ async def test_without_its_service_the_page_says_what_would_show_its_class(
         page = (await one.get("/sagas/saga", id="o-1")).text
     assert page.count('class="mq-picture"') == 1
     assert "--service MODULE:SERVICE" in page
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [("state", "{"), ("progress", ""), ("progress", "[1]"), ("progress", '{"done": {"a": 1}}')],
+)
+async def test_a_saga_whose_row_is_nonsense_is_shown_as_far_as_it_can_be_read(
+    store: SecretStr, column: str, text: str
+) -> None:
+    """Its page says what cannot be, and the list still has the others"""
+    async with (
+        Store(store.get_secret_value(), relay=False) as written,
+        written.transaction() as transaction,
+    ):
+        row = update(sagas).where(sagas.c.id == "o-1")
+        await transaction.execute(row.values({column: text}))
+    async with browser(stores=(store,), services=(orders,)) as one:
+        page = await one.get("/sagas/saga", name="payment", id="o-1")
+        listed = (await one.get("/sagas")).text
+    assert page.status_code == 200
+    assert f"Not written by mqkit, and not readable</dt><dd>{column}" in page.text
+    assert ">payment o-1</a>" in listed
+    assert ">payment o-2</a>" in listed
 
 
 async def test_a_saga_that_nobody_knows_is_404(store: SecretStr) -> None:
