@@ -50,6 +50,7 @@ class Reader:
         self.first = first or 0
         self._knows_first = first is not None
         self._came = 0
+        self._consumers = 0
         self._acked = False
         self._changed = asyncio.Event()
         self._error: BaseException | None = None
@@ -61,17 +62,16 @@ class Reader:
         :raises ChannelClosedError: the broker closed the channel: what was read is back
         """
         try:
-            there = await self.ready()
-            if not self._knows_first:
-                self.first = there
-            # An earlier reading gave those back a moment ago: the broker may not count them yet.
-            there = max(there, self.first)
             self._channel.closed.add_done_callback(lambda _: self._changed.set())
             await self._channel.qos(PREFETCH)
-            for held in range(0, there + 1, PREFETCH):  # one more than is needed has arrivals
-                await self._until(held)
-                await self._channel.consume(self._queue, self._on_delivery, self._on_cancel)
-            await self._until(there)
+            # An earlier reading gave those back a moment ago: the broker may not count them yet.
+            await self._read(max(await self.ready(), self.first))
+            if not self._knows_first:
+                # A quorum queue counts what came back once that is in its log. The consumer is in
+                # there by now, behind it: so what is counted or has come from here on is all.
+                ready = await self.ready()
+                await self._read(self._came + ready)
+                self.first, self._knows_first = self._came, True
         except BaseException:
             await self._channel.close()
             raise
@@ -108,6 +108,14 @@ class Reader:
         self._channel.ack(tag)
         self._acked = True
 
+    async def _read(self, count: int) -> None:
+        """Read until so many have come, with consumers for one more: for arrivals."""
+        while (held := self._consumers * PREFETCH) <= count:
+            await self._until(held)
+            await self._channel.consume(self._queue, self._on_delivery, self._on_cancel)
+            self._consumers += 1
+        await self._until(count)
+
     async def _until(self, count: int) -> None:
         """Wait until so many have come."""
         while self._came < count:
@@ -125,7 +133,7 @@ class Reader:
     def _on_delivery(self, incoming: Incoming) -> None:
         self._came += 1
         try:
-            self._take(incoming, self._came > self.first)
+            self._take(incoming, self._knows_first and self._came > self.first)
         except Exception as error:  # noqa: BLE001 - raised where it is waited for, not in a driver
             self._error = error
         self._changed.set()
