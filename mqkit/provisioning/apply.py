@@ -117,7 +117,9 @@ class Provisioner:
         return {
             each["name"]: each["definition"]
             for each in (found if isinstance(found, list) else [])
-            if isinstance(each, dict) and isinstance(each.get("definition"), dict)
+            if isinstance(each, dict)
+            and isinstance(each.get("name"), str)
+            and isinstance(each.get("definition"), dict)
         }
 
     async def apply(self, plan: Plan, *, prune: bool = False) -> tuple[Change, ...]:
