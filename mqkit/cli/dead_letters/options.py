@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from mqkit import drivers
-from mqkit.cli.options import DriverOption, UrlOption, broker_url
+from mqkit.cli.options import DriverOption, UrlOption, broker_url, name_and_value
 from mqkit.cli.services import load_service
 from mqkit.dead_letters import DeadLetters, Filter
 from mqkit.dead_letters.audit import checked_text
@@ -169,7 +169,7 @@ def _chosen(
         handler=handler,
         since=None if since is None else moment(since, "--since", now),
         until=None if until is None else moment(until, "--until", now),
-        headers=dict(_pair(each) for each in header or ()),
+        headers=dict(name_and_value(each, "--header") for each in header or ()),
     )
 
 
@@ -213,13 +213,6 @@ def moment(text: str, option: str, now: datetime) -> datetime:
     if found.tzinfo is None:
         raise OptionError(f"{option} {shown(text)} has no time zone: end it in Z or +01:00")
     return found
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise OptionError(f"--header is NAME=VALUE, not {shown(text)}")
-    return name, value
 
 
 def who_default() -> str:
