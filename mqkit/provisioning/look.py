@@ -9,7 +9,13 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from mqkit.broker.declare import ACCESS_REFUSED, NOT_FOUND, declare_exchange, explain
+from mqkit.broker.declare import (
+    ACCESS_REFUSED,
+    NOT_FOUND,
+    RESOURCE_LOCKED,
+    declare_exchange,
+    explain,
+)
 from mqkit.broker.delays import DELIVER
 from mqkit.broker.moving import move_names
 from mqkit.broker.policies import problems
@@ -23,6 +29,11 @@ from mqkit.provisioning.wanted import Wanted
 from mqkit.topology import MAX_PARTITIONS, Exchange, Queue
 
 PRECONDITION_FAILED = 406
+
+LOCKED = "another connection holds it exclusively"
+"""How a queue is that nobody else may use, nor see more of."""
+
+_GOES = "auto_delete is true on the broker"
 
 PAGE = 500
 """Queues in one answer; no handler has more partitions than two of these."""
@@ -202,18 +213,37 @@ class _Asking:
         try:
             state = await (await self._opened()).declare_queue(name, passive=True)
         except ChannelClosedError as error:
+            if error.code == RESOURCE_LOCKED:
+                return LiveQueue(name, exclusive=True, difference=LOCKED)
             return None if self._is_missing(f"queue {name}", error) else _unknown(name)
         return _state(state, "")
 
     async def queue(self, queue: Queue) -> LiveQueue | None:
         state = await self.named(queue.name)
-        if state is None or not queue.declare:
+        if state is None or state.exclusive or not queue.declare:
             return state
         try:
             await declare_as(await self._opened(), queue)
         except ChannelClosedError as error:
-            return replace(state, difference=self._difference(f"queue {queue.name}", error))
+            difference = self._difference(f"queue {queue.name}", error)
+            if difference.startswith("durable is false"):
+                difference += await self._hidden(queue.name)
+            goes = _GOES in difference
+            return replace(state, auto_delete=goes, difference=difference)
         return state
+
+    async def _hidden(self, name: str) -> str:
+        """Tell whether a transient queue goes with its consumers: the broker tells of one thing.
+
+        Were it deleted meanwhile, none would be made: no quorum queue is transient.
+        """
+        channel = await self._opened()
+        try:
+            await channel.declare_queue(name, durable=False, arguments={"x-queue-type": "quorum"})
+        except ChannelClosedError as error:
+            difference = self._difference(f"queue {name}", error)
+            return f"; {difference}" if _GOES in difference else ""
+        return ""
 
     async def _opened(self) -> DriverChannel:
         if self._channel is None or not self._channel.is_open:
