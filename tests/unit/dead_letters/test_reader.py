@@ -34,6 +34,9 @@ class Channel:
         self.give = on_delivery
         self.consumers += 1
 
+    def ack(self, tag: int) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 
@@ -122,3 +125,37 @@ async def test_what_does_not_come_back_is_with_somebody_else(
     opening = Reader(cast(DriverChannel, channel), "q", lambda *_: None, first=2)
     with pytest.raises(DeadLettersInUseError, match="of 2 messages that it has, 0 came"):
         await opening.__aenter__()
+
+
+async def test_a_reading_ends_once_what_it_gave_back_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the next one would see none or a part of it; what was taken out does not come back."""
+    monkeypatch.setattr(reader, "COUNT_AGAIN", 0)
+    monkeypatch.setattr(reader, "APPLIED", 0)
+    counts = iter([0, 1, 2, 3])
+    asked = []
+
+    async def count() -> int:
+        asked.append(next(counts))
+        return asked[-1]
+
+    channel = LateChannel(back=3, ready=0)
+    async with Reader(cast(DriverChannel, channel), "q", lambda *_: None, count=count) as opened:
+        opened.take_out(1)
+        assert asked == []
+    assert asked == [0, 1, 2]
+
+
+async def test_what_somebody_takes_meanwhile_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A handler that begins just then has it."""
+    monkeypatch.setattr(reader, "COUNTED", 0.05)
+
+    async def count() -> int:
+        return 0
+
+    channel = LateChannel(back=1, ready=0)
+    async with Reader(cast(DriverChannel, channel), "q", lambda *_: None, count=count):
+        pass
