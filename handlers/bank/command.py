@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -68,8 +67,6 @@ def bank(
 
     Exit code 0: everything adds up; 1: it does not, or it failed; 2: called wrongly.
     """
-    # As Ctrl-C: the processes are ended with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if databases is not None and PLACE not in databases:
         raise ConfigurationError(f"the databases' URL has no {PLACE}, by which each has its own")
     statement = open_statement(file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -88,7 +87,6 @@ def demo(
     totals = {ORDERS_DONE: orders, REFUNDS_DONE: refunds_of(plan)}
 
     async def run(place: Path, progress: Progress) -> Report:
-        _end_by_sigterm()
         async with running_broker(place, port, progress.tell) as url:
             services = Services(url, databases_in(place), place, progress.tell)
             killer = Killer(services, names, orders)
@@ -103,10 +101,7 @@ def demo(
                 return report
 
     with fresh_folder(folder) as place, Progress(totals, errors) as progress:
-        try:
-            report = asyncio.run(run(place, progress))
-        except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
+        report = asyncio.run(run(place, progress))
     raise typer.Exit(0 if report.adds_up else FAILED)
 
 
@@ -115,10 +110,3 @@ def _say(report: Report, *, as_json: bool) -> None:
         typer.echo(json.dumps(report.as_json()))
     else:
         print_report(report, Console())
-
-
-def _end_by_sigterm() -> None:
-    """Let SIGTERM end this task, as Ctrl-C does, and with it the processes that it has started."""
-    task = asyncio.current_task()
-    if sys.platform != "win32" and task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

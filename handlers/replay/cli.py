@@ -8,6 +8,7 @@ import dataclasses
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,12 +197,21 @@ def generate(
     errors.print(f"wrote {rows:,} rows over {accounts:,} accounts to {file}", highlight=False)
 
 
+def _as_ctrl_c(_number: int, _frame: object) -> None:
+    """Do on SIGTERM what Ctrl-C does: an event loop cancels what it runs, which ends processes."""
+    signal.raise_signal(signal.SIGINT)
+
+
 def main() -> None:
-    """Run the command line of this process."""
+    """Run the command line of this process; SIGTERM ends what it has started, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
     try:
         app()
-    except KeyboardInterrupt:
-        code = INTERRUPTED
+    except (KeyboardInterrupt, SystemExit) as ending:
+        code = INTERRUPTED if isinstance(ending, KeyboardInterrupt) else ending.code
+        if code == INTERRUPTED:  # as typer says it, too
+            typer.echo("handlers: interrupted; what it had started has ended", err=True)
+        sys.exit(code)
     except (ConfigurationError, FolderError) as error:
         typer.echo(f"handlers: {error}", err=True)
         code = CALLED_WRONGLY

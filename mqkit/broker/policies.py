@@ -16,6 +16,7 @@ from urllib.parse import quote
 from mqkit.broker.delays import PREFIX
 from mqkit.errors import ManagementError
 from mqkit.management import ManagementApi
+from mqkit.management.answers import records
 from mqkit.topology import Queue
 
 logger = logging.getLogger(__name__)
@@ -124,7 +125,8 @@ class Management:
         known = [(queue, self._get(queue.name)) for queue in queues]
         pattern = quote(f"^{PREFIX}", safe="")
         query = f"?page=1&page_size=100&use_regex=true&name={pattern}"
-        ladder = self._get(query=query).get("items", ())
+        items = self._get(query=query).get("items") or []
+        ladder = records(self._api.name, items, name=str)
         found = [
             problem
             for queue, state in known

@@ -230,9 +230,14 @@ def _number(
 ) -> None:
     number = as_number(value)
     low = f"more than {over:g}" if least is None else f"{least:g} or more"
+    why = ""
     if number is not None and number <= MAX_NUMBER:
         if least is None and number > (over or 0):
             return
         if least is not None and number >= least:
             return
-    raise OptionError(f"{what} is a number, {low}, not {shown(value)}")
+    elif number is not None:
+        why = ": more is a slip of the keyboard, or of the units"
+    raise OptionError(
+        f"{what} is a number, {low} and up to {MAX_NUMBER:g}, not {shown(value)}{why}"
+    )

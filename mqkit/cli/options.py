@@ -24,6 +24,7 @@ from mqkit.errors import (
     OptionError,
 )
 from mqkit.logging.formatters import INDENT
+from mqkit.logging.shown import shown
 from mqkit.observability.metrics.buckets import Buckets
 from mqkit.settings import BrokerUrl, Settings
 
@@ -154,6 +155,17 @@ def number_option(what: str, *, over: float) -> Callable[[float], float]:
             raise typer.BadParameter(str(error)) from error
 
     return check
+
+
+def name_and_value(text: str, option: str) -> tuple[str, str]:
+    """Return name and value of `NAME=VALUE`.
+
+    :raises OptionError: it is none
+    """
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise OptionError(f"{option} is NAME=VALUE, not {shown(text)}")
+    return name, value
 
 
 def log_level_number(name: str) -> int:

@@ -65,8 +65,13 @@ class Desk:
         :param take: is given each message
         :param first: messages that are no arrivals; None is all that are there now
         """
-        channel = await self.connection.channel()
-        return Reader(channel, queue or self.names.dead, take, first)
+        name = queue or self.names.dead
+
+        async def count() -> int:
+            state = await queues.find(self.connection, name)
+            return 0 if state is None else state.messages
+
+        return Reader(await self.connection.channel(), name, take, first, count=count)
 
     async def look(
         self,

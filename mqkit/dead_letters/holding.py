@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 from mqkit.dead_letters.audit import NAMED, Audit
 from mqkit.dead_letters.messages.filters import Filter
@@ -62,3 +63,18 @@ class Holding:
 
 Store = Callable[[Letter], Awaitable[None]]
 """Stores a message elsewhere, and returns once that is confirmed."""
+
+
+async def to_its_end(work: Coroutine[object, object, None]) -> None:
+    """Await work that is not to be left half done; a cancellation meanwhile holds after its end.
+
+    Whoever is cancelled between a confirm and the ack would leave a message in two queues.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # it ends here in any case
+        raise

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mqkit.dead_letters.audit import Audit
 from mqkit.dead_letters.errors import DeadLetterMoveError
-from mqkit.dead_letters.holding import Holding, Store
+from mqkit.dead_letters.holding import Holding, Store, to_its_end
 from mqkit.dead_letters.messages.filters import Filter
 from mqkit.dead_letters.messages.letters import Letter
 from mqkit.dead_letters.reader import Reader, Take
@@ -68,13 +68,16 @@ class Moving:
             while holding:
                 tag, letter = await holding.next(self._audit)
                 reader.check()
-                if self._store is not None:
-                    await self._store(letter)
-                reader.take_out(tag)
+                await to_its_end(self._move(reader, tag, letter))
                 holding.done()
-                self.result.moved += 1
-                self.result.left -= 1
         return holding.is_all
+
+    async def _move(self, reader: Reader, tag: int, letter: Letter) -> None:
+        if self._store is not None:
+            await self._store(letter)
+        reader.take_out(tag)
+        self.result.moved += 1
+        self.result.left -= 1
 
 
 Reading = Callable[[Take, int | None], Awaitable[Reader]]

@@ -11,12 +11,14 @@ message is on its way, so that a process which is killed while it reads gives al
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
 from mqkit.dead_letters.errors import DeadLettersInUseError
 from mqkit.drivers.base import DriverChannel, Incoming
+from mqkit.errors import MqkitError
 from mqkit.logging.shown import shown
 
 PREFETCH = 65_535
@@ -29,6 +31,14 @@ APPLIED = 0.5
 """Seconds until a queue has applied acks: RabbitMQ loses some of a channel that closes at once
 (https://github.com/rabbitmq/rabbitmq-server/issues/10327)."""
 
+COUNTED = 5.0
+"""Seconds in which the broker must count what was given back: 0.1 on a busy machine (4.3.6)."""
+
+COUNT_AGAIN = 0.02
+
+Count = Callable[[], Awaitable[int]]
+"""Counts the messages of a queue."""
+
 Take = Callable[[Incoming, bool], None]
 """Is given each message as it comes, and whether it arrived after the reading began."""
 
@@ -37,12 +47,19 @@ class Reader:
     """Reads one queue on a channel of its own, for the block; arrivals are read as they come."""
 
     def __init__(
-        self, channel: DriverChannel, queue: str, take: Take, first: int | None = None
+        self,
+        channel: DriverChannel,
+        queue: str,
+        take: Take,
+        first: int | None = None,
+        *,
+        count: Count | None = None,
     ) -> None:
         """Read nothing yet.
 
         :param first: messages that are no arrivals, and that are there or about to come back from
             an earlier reading; None is all that are there now
+        :param count: counts what is in the queue, once this channel is closed
         """
         self._channel = channel
         self._queue = queue
@@ -50,7 +67,9 @@ class Reader:
         self.first = first or 0
         self._knows_first = first is not None
         self._came = 0
-        self._acked = False
+        self._consumers = 0
+        self._acked = 0
+        self._count = count
         self._changed = asyncio.Event()
         self._error: BaseException | None = None
 
@@ -61,17 +80,16 @@ class Reader:
         :raises ChannelClosedError: the broker closed the channel: what was read is back
         """
         try:
-            there = await self.ready()
-            if not self._knows_first:
-                self.first = there
-            # An earlier reading gave those back a moment ago: the broker may not count them yet.
-            there = max(there, self.first)
             self._channel.closed.add_done_callback(lambda _: self._changed.set())
             await self._channel.qos(PREFETCH)
-            for held in range(0, there + 1, PREFETCH):  # one more than is needed has arrivals
-                await self._until(held)
-                await self._channel.consume(self._queue, self._on_delivery, self._on_cancel)
-            await self._until(there)
+            # An earlier reading gave those back a moment ago: the broker may not count them yet.
+            await self._read(max(await self.ready(), self.first))
+            if not self._knows_first:
+                # A quorum queue counts what came back once that is in its log. The consumer is in
+                # there by now, behind it: so what is counted or has come from here on is all.
+                ready = await self.ready()
+                await self._read(self._came + ready)
+                self.first, self._knows_first = self._came, True
         except BaseException:
             await self._channel.close()
             raise
@@ -87,6 +105,18 @@ class Reader:
         if self._acked:
             await asyncio.sleep(APPLIED)
         await self._channel.close()
+        if kind is None and self._count is not None:
+            await self._counted(self._count, self._came - self._acked)
+
+    async def _counted(self, count: Count, given_back: int) -> None:
+        """Wait until the broker counts what was given back, or the next reading would not see it.
+
+        Where somebody else takes it, that is not waited for to the end.
+        """
+        with contextlib.suppress(TimeoutError, MqkitError):  # all was read already
+            async with asyncio.timeout(COUNTED):
+                while await count() < given_back:  # noqa: ASYNC110 - the broker tells nobody
+                    await asyncio.sleep(COUNT_AGAIN)
 
     async def ready(self) -> int:
         """Count the messages that are in the queue and were not read."""
@@ -106,7 +136,15 @@ class Reader:
     def take_out(self, tag: int) -> None:
         """Take a message out of the queue: it is stored elsewhere, or to be dropped."""
         self._channel.ack(tag)
-        self._acked = True
+        self._acked += 1
+
+    async def _read(self, count: int) -> None:
+        """Read until so many have come, with consumers for one more: for arrivals."""
+        while (held := self._consumers * PREFETCH) <= count:
+            await self._until(held)
+            await self._channel.consume(self._queue, self._on_delivery, self._on_cancel)
+            self._consumers += 1
+        await self._until(count)
 
     async def _until(self, count: int) -> None:
         """Wait until so many have come."""
@@ -125,7 +163,7 @@ class Reader:
     def _on_delivery(self, incoming: Incoming) -> None:
         self._came += 1
         try:
-            self._take(incoming, self._came > self.first)
+            self._take(incoming, self._knows_first and self._came > self.first)
         except Exception as error:  # noqa: BLE001 - raised where it is waited for, not in a driver
             self._error = error
         self._changed.set()

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from mqkit.checks import checked
 from mqkit.dead_letters.audit import Audit
-from mqkit.dead_letters.holding import Holding, Store
+from mqkit.dead_letters.holding import Holding, Store, to_its_end
 from mqkit.dead_letters.messages.filters import Filter
-from mqkit.dead_letters.messages.letters import read
+from mqkit.dead_letters.messages.letters import Letter, read
 from mqkit.dead_letters.moving import Reading
+from mqkit.dead_letters.reader import Reader
 from mqkit.drivers.base import Incoming
 from mqkit.errors import OptionError
 
@@ -132,17 +133,20 @@ class Replay:
                 tag, letter = await holding.next(self._audit)
                 await self._wait()
                 reader.check()
-                await self._store(letter)
-                reader.take_out(tag)
+                await to_its_end(self._replay(reader, tag, letter))
                 holding.done()
-                self.result.replayed += 1
-                self.result.left -= 1
                 if self._is_to_stop():
                     return True
             if holding.is_all and self.result.replayed:
                 await asyncio.sleep(self._pace.watch)
                 reader.check()
             return holding.is_all
+
+    async def _replay(self, reader: Reader, tag: int, letter: Letter) -> None:
+        await self._store(letter)
+        reader.take_out(tag)
+        self.result.replayed += 1
+        self.result.left -= 1
 
     async def _wait(self) -> None:
         """Wait until the next one may be replayed."""

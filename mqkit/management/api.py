@@ -6,19 +6,27 @@ import asyncio
 import base64
 import http.client
 import json
+import time
 import urllib.error
 import urllib.request
 from typing import Any, NoReturn
 from urllib.parse import quote, unquote, urlsplit
 
 from mqkit.errors import ConfigurationError, ManagementError
+from mqkit.logging.shown import shown
 from mqkit.system.reasons import root_text
 
 TIMEOUT = 5.0
-"""Seconds for one answer."""
+"""Seconds in which an answer begins, and goes on."""
 
-LARGEST_ANSWER = 16 * 1024 * 1024
-"""Bytes that are read of one."""
+WHOLE = 30.0
+"""Seconds for all of one: a busy RabbitMQ takes some for thousands of queues."""
+
+LARGEST_ANSWER = 64 * 1024 * 1024
+"""Bytes of one: 100,000 bindings are 25 MB."""
+
+AT_ONCE = 256 * 1024
+"""Bytes that are read at a time."""
 
 _NO_URL = "the URL of the management API is http[s]://user:password@host:15672"
 
@@ -44,6 +52,8 @@ class ManagementApi:
         try:
             parts = urlsplit(url)
             scheme, host, port = parts.scheme, parts.hostname, parts.port
+            user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
+            login = f"{user}:{password}".encode()
         except ValueError as error:
             raise ConfigurationError(_NO_URL) from error
         if not host or scheme not in ("http", "https"):
@@ -52,8 +62,7 @@ class ManagementApi:
         self.vhost = vhost
         self.name = f"{scheme}://{where}" + (f":{port}" if port else "")
         """Without the password."""
-        user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
-        self._authorization = base64.b64encode(f"{user}:{password}".encode()).decode()
+        self._authorization = base64.b64encode(login).decode()
         self._base = f"{self.name}{parts.path.rstrip('/')}/api"
         # Straight there: a proxy of the environment is for what is outside, and would be sent the
         # password.
@@ -89,7 +98,7 @@ class ManagementApi:
         )
         try:
             with self._opener.open(request, timeout=TIMEOUT) as answer:
-                return json.loads(answer.read(LARGEST_ANSWER))
+                return json.loads(self._whole(answer))
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == http.HTTPStatus.NOT_FOUND:
@@ -98,7 +107,23 @@ class ManagementApi:
         except OSError as error:
             raise ManagementError(f"{self.name} does not answer: {root_text(error)}") from error
         except (ValueError, http.client.HTTPException) as error:
-            raise ManagementError(f"{self.name} is no management API: {error}") from error
+            raise ManagementError(f"{self.name} is no management API: {shown(error)}") from error
+        except RecursionError as error:
+            why = "its answer is nested too deeply"
+            raise ManagementError(f"{self.name} is no management API: {why}") from error
+
+    def _whole(self, answer: http.client.HTTPResponse) -> bytes:
+        """Read an answer, which may come slowly or without an end."""
+        end = time.monotonic() + WHOLE
+        read = bytearray()
+        while part := answer.read1(AT_ONCE):
+            read += part
+            if len(read) > LARGEST_ANSWER:
+                most = f"{LARGEST_ANSWER // 1024 // 1024} MiB"
+                raise ManagementError(f"{self.name}: an answer is longer than {most}")
+            if time.monotonic() > end:
+                raise ManagementError(f"{self.name}: an answer takes longer than {WHOLE:g} s")
+        return bytes(read)
 
     def _refused(self, error: urllib.error.HTTPError) -> NoReturn:
         raise ManagementError(f"{self.name}: {error}{_WHY.get(error.code, '')}") from error

@@ -117,7 +117,9 @@ class Provisioner:
         return {
             each["name"]: each["definition"]
             for each in (found if isinstance(found, list) else [])
-            if isinstance(each, dict) and isinstance(each.get("definition"), dict)
+            if isinstance(each, dict)
+            and isinstance(each.get("name"), str)
+            and isinstance(each.get("definition"), dict)
         }
 
     async def apply(self, plan: Plan, *, prune: bool = False) -> tuple[Change, ...]:
@@ -217,7 +219,10 @@ class Provisioner:
         if self._levels is not None:
             await self._declare_ladder(self._levels)
         for each in plan.changes:
-            if each.kind is Kind.CREATE and (each.what, each.name) not in otherwise:
+            is_left = (each.what, each.name) in otherwise or (
+                each.what == "binding" and each.name not in names
+            )
+            if each.kind is Kind.CREATE and not is_left:
                 self._tell(f"created {each.what} {each.name}")
 
     async def _declare_ladder(self, levels: int) -> None:

@@ -91,8 +91,24 @@ def _change(queue: Queue, there: LiveQueue, detail: str) -> Change:
     if there.exclusive or there.auto_delete:
         risk = "it goes with its consumers: stop them"
         return Change(Kind.DRIFT, "queue", queue.name, detail, risk, **counts)
+    if _is_stream(there):
+        risk = "a stream keeps what is read, and cannot be moved: take another name, or delete it"
+        return Change(Kind.DRIFT, "queue", queue.name, detail, risk, **counts)
     risk = "its messages are moved"
     return Change(Kind.CHANGE, "queue", queue.name, detail, risk, **counts)
+
+
+def _is_stream(there: LiveQueue) -> bool:
+    """Tell whether a queue is a stream; AMQP alone tells an argument that is not as declared."""
+    if there.difference is not None:
+        return _OF_STREAM.match(there.difference) is not None
+    return "stream" in (there.kind, there.arguments.get("x-queue-type"))
+
+
+_OF_STREAM = re.compile(
+    r"x-queue-type is stream |x-max-age is (?!not set)|x-stream-\S+ is (?!not set)"
+)
+"""How a difference begins that only a stream has (https://www.rabbitmq.com/docs/streams)."""
 
 
 def _kind_of(queue: Queue) -> str:

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from mqkit.broker.declare import ACCESS_REFUSED, NOT_FOUND, declare_exchange, explain
+from mqkit.broker.declare import (
+    ACCESS_REFUSED,
+    NOT_FOUND,
+    RESOURCE_LOCKED,
+    declare_exchange,
+    explain,
+)
 from mqkit.broker.delays import DELIVER
 from mqkit.broker.moving import move_names
 from mqkit.broker.policies import problems
 from mqkit.drivers.base import DriverChannel, OpenChannel, QueueState
 from mqkit.errors import ChannelClosedError, ManagementError
 from mqkit.management import ManagementApi
+from mqkit.management.answers import mapping, record, records, whole
 from mqkit.provisioning.live import Live, LiveBinding, LiveExchange, LiveQueue
 from mqkit.provisioning.moving.scaffold import Bound
 from mqkit.provisioning.wanted import Wanted
 from mqkit.topology import MAX_PARTITIONS, Exchange, Queue
 
 PRECONDITION_FAILED = 406
+
+LOCKED = "another connection holds it exclusively"
+"""How a queue is that nobody else may use, nor see more of."""
+
+_GOES = "auto_delete is true on the broker"
 
 PAGE = 500
 """Queues in one answer; no handler has more partitions than two of these."""
@@ -43,7 +55,7 @@ async def look_by_management(api: ManagementApi, wanted: Wanted) -> Live:
 
 
 def _look(api: ManagementApi, wanted: Wanted) -> Live:
-    overview = _checked(api, api.get_path("overview"), "rabbitmq_version")
+    overview = record(api.name, api.get_path("overview"), rabbitmq_version=str)
     if api.get("vhosts") is None:
         raise ManagementError(
             f"{api.name}: there is no virtual host {api.vhost!r}, or its user may not see it"
@@ -78,72 +90,49 @@ def _look(api: ManagementApi, wanted: Wanted) -> Live:
     )
 
 
-def _checked(api: ManagementApi, found: Any, *fields: str) -> Mapping[str, Any]:
-    if not isinstance(found, Mapping) or any(each not in found for each in fields):
-        raise ManagementError(
-            f"{api.name}: this is no management API of RabbitMQ, or one that is not known here: "
-            f"an answer has no {' or '.join(fields)}"
-        )
-    return found
-
-
-def _listed(api: ManagementApi, found: Any) -> list[Any]:
-    if not isinstance(found, list):
-        raise ManagementError(f"{api.name}: an answer that should be a list is none")
-    return found
-
-
 def _queue(api: ManagementApi, found: Any) -> LiveQueue:
-    it = _checked(api, found, "name", "durable", "auto_delete", "arguments")
+    it = record(api.name, found, name=str, durable=bool, auto_delete=bool)
     kind = it.get("type")
     return LiveQueue(
         name=it["name"],
         durable=it["durable"],
         exclusive=bool(it.get("exclusive", False)),
         auto_delete=it["auto_delete"],
-        arguments=_arguments(it["arguments"]),
-        messages=_number(it.get("messages")),
-        consumers=_number(it.get("consumers")),
+        arguments=mapping(it.get("arguments")),
+        messages=whole(it.get("messages")),
+        consumers=whole(it.get("consumers")),
         kind=kind if isinstance(kind, str) else "",
     )
 
 
 def _exchange(api: ManagementApi, found: Any) -> LiveExchange:
-    it = _checked(api, found, "name", "type", "durable", "auto_delete", "internal", "arguments")
+    it = record(api.name, found, name=str, type=str, durable=bool, auto_delete=bool, internal=bool)
     return LiveExchange(
         name=it["name"],
         type=it["type"],
         durable=it["durable"],
         auto_delete=it["auto_delete"],
         internal=it["internal"],
-        arguments=_arguments(it["arguments"]),
+        arguments=mapping(it.get("arguments")),
     )
-
-
-def _arguments(found: Any) -> Mapping[str, Any]:
-    return found if isinstance(found, Mapping) else {}
-
-
-def _number(found: Any) -> int:
-    return found if isinstance(found, int) else 0
 
 
 def _partitions(api: ManagementApi, queue: Queue) -> Iterable[LiveQueue]:
     pattern = quote(rf"^{re.escape(queue.name)}\.[0-9]+$", safe="")
     for page in (1, 2):
         query = f"?page={page}&page_size={PAGE}&use_regex=true&name={pattern}"
-        answer = _checked(api, api.get("queues", query=query) or {}, "items")
-        yield from (_queue(api, each) for each in _listed(api, answer["items"]))
-        if page >= _number(answer.get("page_count")):
+        answer = record(api.name, api.get("queues", query=query))
+        yield from (_queue(api, each) for each in records(api.name, answer.get("items")))
+        if page >= whole(answer.get("page_count")):
             return
 
 
 def _bound(api: ManagementApi, queue: str) -> Iterable[LiveBinding]:
-    for each in _listed(api, api.get("queues", queue, "bindings") or []):
-        it = _checked(api, each, "source", "routing_key", "arguments")
+    found = api.get("queues", queue, "bindings") or []
+    for it in records(api.name, found, source=str, routing_key=str):
         # Every queue is bound to the default exchange, and services to the ladder's end.
         if it["source"] and it["source"] != DELIVER and not _is_moves(it["source"], queue):
-            arguments = _arguments(it["arguments"])
+            arguments = mapping(it.get("arguments"))
             yield LiveBinding(queue, it["source"], it["routing_key"], arguments)
 
 
@@ -153,11 +142,10 @@ async def detour_sources(api: ManagementApi, detour: str) -> tuple[Bound, ...]:
     :raises ManagementError: the API cannot be asked
     """
     found = await api.ask("exchanges", detour, "bindings", query="/destination")
-    bound = []
-    for each in _listed(api, found or []):
-        it = _checked(api, each, "source", "routing_key", "arguments")
-        bound.append(Bound(it["source"], it["routing_key"], _arguments(it["arguments"])))
-    return tuple(bound)
+    return tuple(
+        Bound(it["source"], it["routing_key"], mapping(it.get("arguments")))
+        for it in records(api.name, found or [], source=str, routing_key=str)
+    )
 
 
 def _is_moves(exchange: str, queue: str) -> bool:
@@ -225,18 +213,37 @@ class _Asking:
         try:
             state = await (await self._opened()).declare_queue(name, passive=True)
         except ChannelClosedError as error:
+            if error.code == RESOURCE_LOCKED:
+                return LiveQueue(name, exclusive=True, difference=LOCKED)
             return None if self._is_missing(f"queue {name}", error) else _unknown(name)
         return _state(state, "")
 
     async def queue(self, queue: Queue) -> LiveQueue | None:
         state = await self.named(queue.name)
-        if state is None or not queue.declare:
+        if state is None or state.exclusive or not queue.declare:
             return state
         try:
             await declare_as(await self._opened(), queue)
         except ChannelClosedError as error:
-            return replace(state, difference=self._difference(f"queue {queue.name}", error))
+            difference = self._difference(f"queue {queue.name}", error)
+            if difference.startswith("durable is false"):
+                difference += await self._hidden(queue.name)
+            goes = _GOES in difference
+            return replace(state, auto_delete=goes, difference=difference)
         return state
+
+    async def _hidden(self, name: str) -> str:
+        """Tell whether a transient queue goes with its consumers: the broker tells of one thing.
+
+        Were it deleted meanwhile, none would be made: no quorum queue is transient.
+        """
+        channel = await self._opened()
+        try:
+            await channel.declare_queue(name, durable=False, arguments={"x-queue-type": "quorum"})
+        except ChannelClosedError as error:
+            difference = self._difference(f"queue {name}", error)
+            return f"; {difference}" if _GOES in difference else ""
+        return ""
 
     async def _opened(self) -> DriverChannel:
         if self._channel is None or not self._channel.is_open:

@@ -16,6 +16,7 @@ from mqkit.broker.policies import problems
 from mqkit.drivers.base import OpenChannel
 from mqkit.errors import ChannelClosedError, ManagementError
 from mqkit.management import ManagementApi
+from mqkit.management.answers import mapping, records, whole
 from mqkit.outcome import DELAY_LEVELS
 from mqkit.provisioning.ladder import (
     Ladder,
@@ -54,18 +55,18 @@ async def verify_by_management(api: ManagementApi, levels: int = 0) -> LadderRep
     :param levels: how many there must be at least
     :raises ManagementError: the API cannot be asked
     """
-    queues = await _all(api, "queues")
-    exchanges = await _all(api, "exchanges")
+    queues = await _all(api, "queues", name=str)
+    exchanges = await _all(api, "exchanges", name=str, type=str)
     names = {each["name"] for each in exchanges} | {each["name"] for each in queues}
     of_retries = max(known_levels(names, delays.level_name), levels)
     of_later = known_levels(names, later.level_name)
     wanted = await ladder_of(of_retries, of_later) if names or levels else Ladder((), (), ())
     there = Ladder(
-        tuple(LadderExchange(e["name"], e["type"], e["arguments"]) for e in exchanges),
-        tuple(LadderQueue(q["name"], q["arguments"]) for q in queues),
+        tuple(LadderExchange(e["name"], e["type"], mapping(e.get("arguments"))) for e in exchanges),
+        tuple(LadderQueue(q["name"], mapping(q.get("arguments"))) for q in queues),
         tuple(await _bindings(api)),
     )
-    messages = {each["name"]: each.get("messages") or 0 for each in queues}
+    messages = {each["name"]: whole(each.get("messages")) for each in queues}
     found = [*problems_of(wanted, there, messages)]
     for each in queues:
         found += problems(each["name"], each)
@@ -73,7 +74,7 @@ async def verify_by_management(api: ManagementApi, levels: int = 0) -> LadderRep
     return LadderReport(of_retries, of_later, _some(messages), tuple(found))
 
 
-async def _stuck_between(api: ManagementApi, queues: list[dict[str, Any]]) -> list[str]:
+async def _stuck_between(api: ManagementApi, queues: list[Mapping[str, Any]]) -> list[str]:
     """Say which levels cannot pass on what is due, now and some seconds later."""
     before = {each["name"] for each in queues if each.get("messages_dlx")}
     if not before:
@@ -81,7 +82,7 @@ async def _stuck_between(api: ManagementApi, queues: list[dict[str, Any]]) -> li
     await asyncio.sleep(AGAIN)
     return [
         f"queue {each['name']}: {each['messages_dlx']} messages are due, and nothing takes them"
-        for each in await _all(api, "queues")
+        for each in await _all(api, "queues", name=str)
         if each["name"] in before
         and each.get("messages_dlx")
         # Of landing queues their own problem tells.
@@ -89,35 +90,40 @@ async def _stuck_between(api: ManagementApi, queues: list[dict[str, Any]]) -> li
     ]
 
 
-async def _all(api: ManagementApi, kind: str) -> list[dict[str, Any]]:
+async def _all(
+    api: ManagementApi, kind: str, **fields: type[str | bool]
+) -> list[Mapping[str, Any]]:
+    """List what there is of the ladder: it has a queue for each queue that delays lead to."""
     pattern = quote(f"^{re.escape(delays.PREFIX)}", safe="")
-    query = f"?page=1&page_size={PAGE}&use_regex=true&name={pattern}"
-    answer = await api.ask(kind, query=query)
-    items = answer.get("items") if isinstance(answer, Mapping) else None
-    if not isinstance(items, list):
-        raise ManagementError(
-            f"{api.name}: it does not tell of {kind} of the virtual host {api.vhost!r}: is there "
-            "such a virtual host, and is this the management API?"
-        )
-    return [
-        each
-        for each in items
-        if isinstance(each, dict) and "name" in each and not str(each["name"]).startswith(STEM)
-    ]
+    found: list[Mapping[str, Any]] = []
+    page, pages = 1, 1
+    while page <= pages:
+        query = f"?page={page}&page_size={PAGE}&use_regex=true&name={pattern}"
+        answer = await api.ask(kind, query=query)
+        items = answer.get("items") if isinstance(answer, Mapping) else None
+        if not isinstance(items, list):
+            raise ManagementError(
+                f"{api.name}: it does not tell of {kind} of the virtual host {api.vhost!r}: is "
+                "there such a virtual host, and is this the management API?"
+            )
+        found += records(api.name, items, **fields)
+        page, pages = page + 1, whole(answer.get("page_count"))
+    return [each for each in found if not each["name"].startswith(STEM)]
 
 
 async def _bindings(api: ManagementApi) -> list[LadderBinding]:
-    found = await api.ask("bindings") or []
+    fields = dict.fromkeys(("source", "destination", "destination_type", "routing_key"), str)
+    found = await api.ask("bindings", query=f"?columns={','.join(fields)},arguments")
     return [
         LadderBinding(
             each["source"],
             each["destination"],
             each["destination_type"],
             each["routing_key"],
-            each["arguments"],
+            mapping(each.get("arguments")),
         )
-        for each in found
-        if str(each.get("source", "")).startswith(f"{delays.PREFIX}.")
+        for each in records(api.name, found or [], **fields)
+        if each["source"].startswith(f"{delays.PREFIX}.")
     ]
 
 

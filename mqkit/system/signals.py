@@ -38,3 +38,15 @@ def on_signal(
         loop.add_signal_handler(number, callback, *arguments)
     except NotImplementedError:
         signal.signal(number, pass_on)
+
+
+def terminate_as_interrupt() -> None:
+    """Do on SIGTERM what Ctrl-C does: `asyncio.run` cancels what it runs, and it can clean up.
+
+    For the main thread of a process that is mqkit's own.
+    """
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, interrupt)

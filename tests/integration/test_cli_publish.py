@@ -217,6 +217,27 @@ def test_a_delay_holds_the_messages(queue: QueueOnBroker, tmp_path: Path) -> Non
     assert copies(queue) == {b"1": 1, b"2": 1}
 
 
+def test_what_messages_have_besides_their_bodies(queue: QueueOnBroker, tmp_path: Path) -> None:
+    """Headers and properties are on each message; a line without an id of its own fails."""
+    file = tmp_path / "lines.jsonl"
+    file.write_text('{"id": "a"}\n{"id": 2}\n{}\n{"id": "2"}\n')
+    options = ("--header", "source=import", "--expiration", 60, "--priority", 3, "--type", "t")
+    arguments = ("", queue.name, "--file", file, "--id", "id", *options)
+    for resume in ((), ("--resume",)):
+        code, result, errors = publish(queue.url, *arguments, *resume)
+        assert code == 1, errors
+        assert {each["line"] for each in result["failed"]} == {3, 4}
+    with channel_of(queue.url) as channel:
+        for message_id in ("a", "2"):
+            method, properties, _ = channel.basic_get(queue.name, auto_ack=True)
+            assert method is not None
+            assert properties.message_id == message_id
+            assert properties.headers["source"] == "import"
+            assert (properties.expiration, properties.type) == ("60000", "t")
+            assert properties.priority == 3
+        assert channel.basic_get(queue.name)[0] is None
+
+
 def test_two_files_with_a_line_in_common(queue: QueueOnBroker, tmp_path: Path) -> None:
     """Their first lines are two messages: a handler with a store has an effect for each."""
     monday, tuesday = tmp_path / "monday.jsonl", tmp_path / "tuesday.jsonl"
@@ -314,6 +335,10 @@ def test_a_full_disk_stops_the_run(queue: QueueOnBroker, file: Path) -> None:
         (["", "key", "--journal", "/nowhere/j"], "No such file"),
         (["", "key", "--journal", "{file}"], "the file that is to be published"),
         (["", "key", "--resum"], "--resum"),
+        (["", "key", "--header", "novalue"], "--header is NAME=VALUE"),
+        (["", "key", "--priority", "256"], "priority is 0 to 255"),
+        (["", "key", "--expiration", "nan"], "expiration is seconds"),
+        (["", "key", "--id", ""], "--id is the name of a field"),
         (["", "key", "third"], "third"),
         ([""], "KEY"),
     ],

@@ -16,11 +16,14 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
+from handlers import statements
+from handlers.ledger import POST_QUEUE
 from handlers.replay.generate import statement_lines
 from mqkit.testing.brokers.finder import Broker
 from tests.faults.test_replay_faults import posted
+from tests.integration.test_handlers_demo import processes_of
 from tests.postgres import PostgresServer
-from tests.support import ROOT, connected, running
+from tests.support import ROOT, connected, delete, eventually, running
 
 pytestmark = pytest.mark.in_turn
 
@@ -199,6 +202,37 @@ async def test_a_ledger_that_runs_already_is_not_joined(
         other.send(signal.SIGTERM)
         await other.ends()
     assert posted(tmp_path / "elsewhere.sqlite") == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_replay_that_is_stopped_ends_its_ledger_and_says_so(
+    broker: Broker, tmp_path: Path, number: signal.Signals
+) -> None:
+    """No process is left that would post on, with the same exit code for Ctrl-C and SIGTERM."""
+    statement = made_up(tmp_path, 20_000, ACCOUNTS)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "handlers", "replay", str(statement)),
+        *("--database", str(tmp_path / "l.sqlite")),
+        cwd=ROOT,
+        env={**os.environ, "MQKIT_URL": broker.url},
+        stderr=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    log = tmp_path / "l.sqlite.log"
+    await eventually(lambda: log.exists() and "ledger.post: consuming" in log.read_text())
+    assert processes_of(tmp_path) != []
+    process.send_signal(number)
+    _, told = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 130
+    assert told.decode().splitlines()[-1] == (
+        "handlers: interrupted; what it had started has ended"
+    )
+    assert "Traceback" not in told.decode()
+    assert processes_of(tmp_path) == []
+    # What is left would be posted by other replays on this broker.
+    for queue in (statements.ROWS_QUEUE, POST_QUEUE):
+        for each in (queue, *queue.partition_queues()):
+            await delete(broker.url, queue=each.name)
 
 
 @pytest.mark.parametrize(

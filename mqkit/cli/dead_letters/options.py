@@ -8,6 +8,7 @@ import getpass
 import inspect
 import re
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,8 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from mqkit import drivers
-from mqkit.cli.options import DriverOption, UrlOption, broker_url
+from mqkit.cli.exit_codes import INTERRUPTED
+from mqkit.cli.options import DriverOption, UrlOption, broker_url, name_and_value
 from mqkit.cli.services import load_service
 from mqkit.dead_letters import DeadLetters, Filter
 from mqkit.dead_letters.audit import checked_text
@@ -26,6 +28,7 @@ from mqkit.errors import OptionError
 from mqkit.logging.masking import DEFAULT
 from mqkit.logging.shown import shown
 from mqkit.registration.service import Service
+from mqkit.system.signals import terminate_as_interrupt
 
 T = TypeVar("T")
 
@@ -169,7 +172,7 @@ def _chosen(
         handler=handler,
         since=None if since is None else moment(since, "--since", now),
         until=None if until is None else moment(until, "--until", now),
-        headers=dict(_pair(each) for each in header or ()),
+        headers=dict(name_and_value(each, "--header") for each in header or ()),
     )
 
 
@@ -215,13 +218,6 @@ def moment(text: str, option: str, now: datetime) -> datetime:
     return found
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise OptionError(f"--header is NAME=VALUE, not {shown(text)}")
-    return name, value
-
-
 def who_default() -> str:
     """Return the user and the host that the command runs on."""
     try:
@@ -256,7 +252,8 @@ def run(
 ) -> T:
     """Connect, and do something with the dead letters of a queue.
 
-    What is masked in the service's logs is masked here.
+    What is masked in the service's logs is masked here. Ctrl-C and SIGTERM end it after the message
+    that is being moved.
 
     :raises OptionError: there is no reason in `why`
     :raises ConfigurationError: there is no such driver, or the URL is none
@@ -275,4 +272,10 @@ def run(
         async with letters:
             return await work(letters)
 
-    return asyncio.run(connected())
+    terminate_as_interrupt()
+    try:
+        return asyncio.run(connected())
+    except KeyboardInterrupt:
+        told = "" if why is None else "; the audit says what was done, and a new run goes on"
+        typer.echo(f"mqkit: interrupted{told}", err=True)
+        sys.exit(INTERRUPTED)

@@ -81,11 +81,12 @@ def replay(
 ) -> None:
     """Replay dead letters to the queue that they came from, one after the other, in their order.
 
-    Each is published under its own message id, and confirmed before it is removed. Called again
-    after an interruption, it goes on with what is left; the one message that was confirmed and not
-    removed then is in its queue twice. What fails again is not replayed again by this run.
+    Each is published under its own message id, and confirmed before it is removed. Ctrl-C and
+    SIGTERM stop it after the message under way. Called again, it goes on with what is left; where
+    it was killed or lost its connection, the one message that was confirmed and not removed is in
+    its queue twice. What fails again is not replayed again by this run.
 
-    Exit code 0: done; 1: it failed, or stopped at --stop-at; 2: called wrongly.
+    Exit code 0: done; 1: it failed, or stopped at --stop-at; 2: called wrongly; 130: interrupted.
     """
     check_chosen(filter_, everything=everything)
     pace = Pace(rate=rate, stop_at=stop_at, at_least=at_least, watch=watch)

@@ -19,8 +19,17 @@ from mqkit.cli.exit_codes import FAILED, INTERRUPTED
 from mqkit.cli.options import broker_url, seconds_option
 from mqkit.cli.publish.journal import Journal, JournalError, line_hash
 from mqkit.cli.publish.json_lines import count_lines, read_lines
+from mqkit.cli.publish.properties import (
+    Chosen,
+    ExpirationOption,
+    HeaderOption,
+    IdOption,
+    LineError,
+    PriorityOption,
+    TypeOption,
+    chosen,
+)
 from mqkit.cli.publish.report import ProgressDisplay, Summary, report
-from mqkit.codec import JSON
 from mqkit.errors import (
     BlockedError,
     ConfigurationError,
@@ -94,6 +103,11 @@ def publish(
             callback=seconds_option(),
         ),
     ] = 0.0,
+    header: HeaderOption = None,
+    expiration: ExpirationOption = None,
+    priority: PriorityOption = None,
+    type_: TypeOption = None,
+    id_field: IdOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Publish a file, each line confirmed by the broker; say which lines failed, and why.
@@ -106,7 +120,8 @@ def publish(
     Message ids belong to the journal: a run that goes on with it sends a line
     under the id that it had, and no other file's line has that. --anew begins
     another journal, and so does a run without the old one: the same lines are
-    new messages then, which a handler takes for others.
+    new messages then, which a handler takes for others. With --id they are the
+    file's own; a line without one, or with that of a line before it, fails.
 
     If this process is killed outright, lines whose confirm was still on its
     way, as many as --window at most, may be stored and not noted; after a
@@ -123,6 +138,10 @@ def publish(
     if resume and anew:
         raise ConfigurationError("--resume and --anew exclude each other")
     _check_target(exchange, key)
+    properties = chosen(
+        header=header, expiration=expiration, priority=priority, type_=type_, id_field=id_field
+    )
+    properties.check(exchange, key, delay or None)
     total = count_lines(file)
     path = journal or file.with_name(f"{file.name}.published.jsonl")
     if path.exists() and path.samefile(file):
@@ -130,7 +149,7 @@ def publish(
     shown = ProgressDisplay(total)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[shown.log_handler()])
     with Journal(path, exchange=exchange, routing_key=key, resume=resume, anew=anew) as notes:
-        run = _Run(file, exchange, key, notes, shown, delay)
+        run = _Run(file, exchange, key, notes, shown, properties, delay or None)
         summary = asyncio.run(run.publish(broker, window=window, timeout=timeout))
     report(summary, as_json=as_json)
     if summary.interrupted:
@@ -148,7 +167,8 @@ class _Run:
         key: str,
         journal: Journal,
         shown: ProgressDisplay,
-        delay: float,
+        properties: Chosen,
+        delay: float | None,
     ) -> None:
         self._file = file
         self._exchange = exchange
@@ -156,7 +176,8 @@ class _Run:
         self._journal = journal
         self._summary = Summary(journal.path)
         self._shown = shown
-        self._delay = delay or None
+        self._properties = properties
+        self._delay = delay
         self._connected = False
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -223,21 +244,23 @@ class _Run:
                     return
                 self._summary.lines += 1
                 digest = line_hash(line.body)
+                problem, message_id = line.problem, None
+                try:
+                    if not problem:
+                        message_id = self._properties.id_of(line.number, line.body)
+                except LineError as error:
+                    problem = str(error)
                 if self._journal.has(line.number, digest):
                     self._summary.skipped += 1
-                elif line.problem:
-                    self._fail(line.number, digest, line.problem)
+                elif problem:
+                    self._fail(line.number, digest, problem)
                 else:
                     self._summary.changed += self._journal.changed(line.number, digest)
                     self._sent[self._given] = (line.number, digest)
                     self._given += 1
-                    yield Outgoing(
-                        self._exchange,
-                        self._key,
-                        line.body,
-                        message_id=self._journal.message_id(line.number, digest),
-                        content_type=JSON,
-                        delay=self._delay,
+                    message_id = message_id or self._journal.message_id(line.number, digest)
+                    yield self._properties.message(
+                        self._exchange, self._key, line.body, message_id, self._delay
                     )
 
     def _take(self, result: PublishResult) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mqkit.checks.names import check_name
 from mqkit.cli.options import SvgOption
 from mqkit.cli.topology.session import JsonOption, ServicesArgument, loaded, write_file
 from mqkit.errors import OptionError
@@ -22,7 +24,21 @@ from mqkit.provisioning.permissions import Permissions, permissions_of
 from mqkit.provisioning.picture import picture
 from mqkit.provisioning.wanted import wanted_by
 
-VhostOption = Annotated[str, typer.Option(help="The virtual host.")]
+
+def _name(kind: str) -> Callable[[str | None], str | None]:
+    """Make the `callback` of an option that names something, which is printed as it is."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None:
+            check_name(kind, value)
+        return value
+
+    return check
+
+
+VhostOption = Annotated[
+    str, typer.Option(help="The virtual host.", callback=_name("a virtual host"))
+]
 
 OutOption = Annotated[
     Path | None,
@@ -86,7 +102,11 @@ def permissions(
     services: ServicesArgument,
     user: Annotated[
         str | None,
-        typer.Option(help="The user. Default: the service's name.", show_default=False),
+        typer.Option(
+            help="The user. Default: the service's name.",
+            callback=_name("a user"),
+            show_default=False,
+        ),
     ] = None,
     vhost: VhostOption = "/",
     *,

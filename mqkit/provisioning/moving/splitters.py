@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mqkit.management import ManagementApi
+from mqkit.management.answers import records
 from mqkit.topology import Queue
 
 
@@ -20,7 +21,7 @@ async def old_splitters(api: ManagementApi | None, queue: Queue) -> str:
     if api is None:
         return ""
     consumed: dict[str, set[str]] = defaultdict(set)
-    for each in await api.ask("consumers") or ():
+    for each in records(api.name, await api.ask("consumers") or []):
         connection, name = _place(each)
         consumed[connection].add(name)
     wanted = {each.name for each in queue.partition_queues()}
@@ -41,9 +42,7 @@ async def old_splitters(api: ManagementApi | None, queue: Queue) -> str:
     )
 
 
-def _place(consumer: Any) -> tuple[str, str]:
-    if not isinstance(consumer, Mapping):
-        return "", ""
+def _place(consumer: Mapping[str, Any]) -> tuple[str, str]:
     channel, queue = consumer.get("channel_details"), consumer.get("queue")
     connection = channel.get("connection_name") if isinstance(channel, Mapping) else ""
     name = queue.get("name") if isinstance(queue, Mapping) else ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
+import subprocess
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -12,12 +14,13 @@ from typing import Any
 import pytest
 
 from mqkit import Queue
+from mqkit.errors import ChannelClosedError, TopologyError
 from mqkit.message import Message, Properties
 from mqkit.store import Store
 from mqkit.testing.brokers.broker import Broker
-from tests.forked import finished
+from tests.forked import Command, finished
 from tests.integration.dead_letters.support import SECRETS, declare, fill
-from tests.support import connected
+from tests.support import Client, connected
 
 pytestmark = pytest.mark.in_turn
 
@@ -192,3 +195,45 @@ def test_a_wrong_call_says_what_is_wrong(mqkit_broker: Broker) -> None:
     wrong = dead_letters(f"amqp://u:{PASSWORD}@h:x/", "list", "q")
     assert wrong.returncode == 2
     assert PASSWORD not in wrong.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "command", [("replay", "--rate", "200"), ("archive",)], ids=lambda it: it[0]
+)
+async def test_a_run_that_is_stopped_leaves_no_message_twice(
+    broker: Broker, name: str, command: tuple[str, ...], number: signal.Signals
+) -> None:
+    """It ends after the message under way, says that it was interrupted, and the audit knows."""
+    total = 2_000
+    target = name if command[0] == "replay" else f"{name}.dead.archive"
+    async with connected(broker.url) as client:
+        await fill(client, name, [b"{}"] * total)
+        running = Command(
+            ["dead-letters", command[0], name, *command[1:], "--all", "--why", "test"],
+            {**os.environ, "MQKIT_URL": broker.url},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+        with running:
+            async with asyncio.timeout(60):
+                while not await there(client, target):
+                    await asyncio.sleep(0.05)
+            running.send_signal(number)
+            _, told = await asyncio.to_thread(running.communicate, timeout=60)
+        assert running.returncode == 130
+        assert told.splitlines()[-1].startswith("mqkit: interrupted; the audit says")
+        moved = len(await client.take_all(target))
+        assert 0 < moved < total
+        assert moved + len(await client.take_all(f"{name}.dead")) == total
+    audit = printed(dead_letters(broker.url, "audit", name, "--json"))["entries"]
+    last = audit[-1]
+    assert (last["stage"], last["details"]["left"]) == ("failed", total - moved)
+
+
+async def there(client: Client, queue: str) -> int:
+    """Count the messages of a queue that may not be there yet."""
+    try:
+        return await client.messages(queue)
+    except (ChannelClosedError, TopologyError):
+        return 0

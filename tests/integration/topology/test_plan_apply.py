@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -96,6 +97,39 @@ async def test_an_exchange_that_differs_is_left(mqkit_embedded: Broker, name: st
     (left,) = await applied(url, made)
     assert left.startswith("drift   exchange")
     assert "type is direct on the broker, topic here" in left
+
+
+@pytest.mark.parametrize("by_management", [False, True])
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ({"arguments": {"x-queue-type": "stream"}}, "a stream keeps what is read"),
+        ({"arguments": {"x-queue-type": "stream", "x-max-age": "1h"}}, "a stream keeps"),
+        ({"durable": False, "exclusive": True}, "it goes with its consumers"),
+        ({"durable": False, "auto_delete": True}, "it goes with its consumers"),
+        ({"auto_delete": True}, "it goes with its consumers"),
+    ],
+    ids=["stream", "stream with an age", "exclusive", "transient auto-delete", "auto-delete"],
+)
+async def test_a_queue_that_cannot_be_moved_is_left(
+    rabbitmq: Broker, name: str, there: dict[str, Any], words: str, *, by_management: bool
+) -> None:
+    """No move of it is begun, which would hold what is published; nor is it said to be bound."""
+    management = api_of(rabbitmq) if by_management else None
+    vhost = rabbitmq.add_vhost(name)
+    try:
+        async with connected(vhost) as other, other.channel() as channel:
+            await channel.declare_queue("q", **there)
+            async with provisioning(vhost, service(Queue("q")), management=management) as (
+                it,
+                told,
+            ):
+                left = [str(each) for each in await it.apply(await it.plan())]
+        assert [each.partition(":")[0] for each in left if "queue q" in each] == ["drift   queue q"]
+        assert words in left[0]
+        assert told == ["created exchange payments", "created queue q.dead"]
+    finally:
+        rabbitmq.delete_vhost(name)
 
 
 async def test_a_management_api_of_another_broker_is_noticed(

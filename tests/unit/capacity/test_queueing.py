@@ -99,6 +99,18 @@ def test_what_is_no_such_number_is_refused(
         make(number)
 
 
+@pytest.mark.parametrize("number", [1e308, 1.01e15, 2**70])
+def test_a_number_that_is_too_large_says_what_may_be(number: float) -> None:
+    """1e308 is more than 0: the error names the limit that it is over, and what to look at."""
+    words = r"up to 1e\+15, not .*: more is a slip .* units"
+    with pytest.raises(OptionError, match=words):
+        Load(number, 1)
+    with pytest.raises(OptionError, match=words):
+        Load(1, 1, number)
+    with pytest.raises(OptionError, match=r"0 or more and up to 1e\+15"):
+        workers_for(Load(1, 1), number, 0.9)
+
+
 @pytest.mark.parametrize("workers", [0, -1, MAX_WORKERS + 1, 10**9, 1.5, True, math.nan])
 def test_what_is_no_number_of_workers_is_refused(workers: object) -> None:
     """A billion workers are refused and not computed for an hour."""

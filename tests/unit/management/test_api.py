@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from mqkit.errors import ConfigurationError, ManagementError
-from mqkit.management import ManagementApi
+from mqkit.management import ManagementApi, api
 
 
 @contextlib.contextmanager
@@ -58,6 +58,10 @@ async def test_names_are_quoted() -> None:
         (500, b"", "500"),
         (200, b"<html>", "Expecting value"),
         (302, b"", "302"),
+        (200, b"[" * 100_000, "nested too deeply"),
+        (200, b"1" * 5_000, "no management API: Exceeds the limit"),
+        (200, b'{"a":', "Expecting value"),
+        (200, b"\xff\xfe[", "no management API"),
     ],
 )
 async def test_an_answer_that_is_none_is_an_error(status: int, body: bytes, words: str) -> None:
@@ -68,6 +72,18 @@ async def test_an_answer_that_is_none_is_an_error(status: int, body: bytes, word
     ):
         await ManagementApi(url, "/").ask("queues")
     assert "planted-secret" not in str(error.value)
+
+
+async def test_an_answer_without_an_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is too long, and one of which a byte comes now and then."""
+    with server(200, b" " * 1000) as (url, _):
+        monkeypatch.setattr(api, "LARGEST_ANSWER", 999)
+        with pytest.raises(ManagementError, match="an answer is longer than"):
+            await ManagementApi(url, "/").ask("queues")
+        monkeypatch.setattr(api, "LARGEST_ANSWER", 1000)
+        monkeypatch.setattr(api, "WHOLE", -1.0)
+        with pytest.raises(ManagementError, match="an answer takes longer than"):
+            await ManagementApi(url, "/").ask("queues")
 
 
 async def test_a_port_without_a_server_is_named_with_the_systems_word_alone() -> None:
@@ -103,9 +119,12 @@ async def test_what_is_not_there_is_none() -> None:
         assert await ManagementApi(url, "/").ask("queues", "q") is None
 
 
-def test_a_url_that_is_none_is_refused_without_being_quoted() -> None:
+@pytest.mark.parametrize(
+    "url", ["amqp://user:planted-secret@host", "http://user:planted-secret\udcff@host:15672"]
+)
+def test_a_url_that_is_none_is_refused_without_being_quoted(url: str) -> None:
     """There may be a password in it."""
     with pytest.raises(ConfigurationError) as error:
-        ManagementApi("amqp://user:planted-secret@host", "/")
+        ManagementApi(url, "/")
     assert "planted-secret" not in str(error.value)
     assert "planted-secret" not in repr(ManagementApi("http://u:planted-secret@h:1", "/"))

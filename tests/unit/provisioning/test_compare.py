@@ -10,6 +10,7 @@ from mqkit import ConfigurationError, Exchange, Queue
 from mqkit.broker.moving import move_names
 from mqkit.provisioning.compare import compare
 from mqkit.provisioning.live import Live, LiveBinding, LiveExchange, LiveQueue
+from mqkit.provisioning.plan import Kind
 from mqkit.provisioning.wanted import wanted_by
 from tests.unit.provisioning.support import broker_with, of, service
 
@@ -158,3 +159,37 @@ def test_arguments_are_compared_as_the_management_api_shows_them() -> None:
 
     there = LiveExchange("payments", "topic", arguments={"x-a": "b", "x-c": [1, {"d": "e"}]})
     assert exchange_difference(exchange, there) == ""
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        LiveQueue("ledger.post", kind="stream"),
+        LiveQueue("ledger.post", arguments={"x-queue-type": "stream"}),
+        LiveQueue("ledger.post", difference="x-queue-type is stream on the broker, quorum here"),
+        LiveQueue("ledger.post", difference="x-max-age is 1h on the broker, not set here"),
+        LiveQueue(
+            "ledger.post",
+            difference="x-stream-max-segment-size-bytes is 5 on the broker, not set here",
+        ),
+    ],
+)
+def test_a_stream_is_not_moved(there: LiveQueue) -> None:
+    """What is read of it stays: the move would begin, hold what is published, and never end."""
+    wanted = of(Queue("ledger.post"))
+    live = broker_with(wanted.topology)
+    found = compare(wanted, replace(live, queues={**live.queues, "ledger.post": there}))
+    assert [(each.kind, each.name) for each in found] == [(Kind.DRIFT, "ledger.post")]
+    assert "a stream keeps what is read" in found[0].risk
+
+
+@pytest.mark.parametrize(
+    "difference", ["x-max-age is not set on the broker, 1h here", "x-max-length is 5 on the broker"]
+)
+def test_what_is_no_stream_is_moved(difference: str) -> None:
+    """An argument that only the declaration has says nothing of what is there."""
+    wanted = of(Queue("ledger.post"))
+    live = broker_with(wanted.topology)
+    there = LiveQueue("ledger.post", difference=difference)
+    found = compare(wanted, replace(live, queues={**live.queues, "ledger.post": there}))
+    assert [(each.kind, each.name) for each in found] == [(Kind.CHANGE, "ledger.post")]

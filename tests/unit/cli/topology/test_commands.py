@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mqkit.cli.app import app
-from mqkit.errors import MqkitError
+from mqkit.errors import ConfigurationError, MqkitError
 
 SERVICE = "tests.integration.topology.services:wanted"
 
@@ -35,6 +35,15 @@ def test_a_file_that_cannot_be_used_is_named(
     assert isinstance(done.exception, MqkitError)
     assert words in str(done.exception)
     assert "Errno" not in str(done.exception)
+
+
+@pytest.mark.parametrize("value", ["", "\udcff", "a\nb", "a\0b", "n" * 256])
+@pytest.mark.parametrize("option", ["--user", "--vhost"])
+def test_what_nobody_can_be_called_is_refused(option: str, value: str) -> None:
+    """It would be printed into a command for a shell, or could not be printed at all."""
+    done = CliRunner().invoke(app, ["topology", "permissions", SERVICE, option, value])
+    assert isinstance(done.exception, ConfigurationError)
+    assert "name" in str(done.exception)
 
 
 def test_a_graph_is_drawn_into_the_file_that_svg_names(tmp_path: Path) -> None:
