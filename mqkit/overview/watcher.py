@@ -37,6 +37,12 @@ EVERY = 2.0
 FRESH = 2.0
 """Seconds that an overview is as good as a new one."""
 
+FRESH_AT_MOST = 10.0
+"""The same, of a system that is so large that looks at it would take much of the time."""
+
+LOOKS_SHARE = 0.01
+"""The share of the time that looks which `fresh` takes may take."""
+
 QUEUES_SHARE = 0.01
 """The share of the time in which the broker lists its queues at most; many of them cost it much."""
 
@@ -92,6 +98,8 @@ class Watcher:
         self._looking = asyncio.Lock()
         self._looked_at = -math.inf
         """When the last look was, on the monotonic clock."""
+        self._took = 0.0
+        """Seconds that it took, without what it waited for."""
         self._listed: list[Listed] = []
         self._listing: asyncio.Task[None] | None = None
         self._queues_at = -math.inf
@@ -114,14 +122,19 @@ class Watcher:
         """Whether there is a connection to the broker now."""
         return self._connection.is_up
 
-    async def fresh(self, within: float = FRESH) -> Overview:
-        """Return an overview that is not older than some seconds; for that it may look now.
+    async def fresh(self) -> Overview:
+        """Return an overview that is two seconds old at most; for that it may look now.
 
-        The queues in it may be older, where their broker takes long to list them.
+        Of a system that takes long to be looked at, thousands of handlers in all processes
+        together, it may be ten seconds old. The queues in it may be older, where their broker takes
+        long to list them.
         """
-        if self._is_older(within):
+        return await self._not_older_than(seconds_between_looks(self._took))
+
+    async def _not_older_than(self, seconds: float) -> Overview:
+        if self._is_older(seconds):
             async with self._looking:
-                if self._is_older(within):  # nobody else has looked meanwhile
+                if self._is_older(seconds):  # nobody else has looked meanwhile
                     await self._look_safely()
         return self._overview
 
@@ -155,6 +168,7 @@ class Watcher:
         ]
         self._history.keep_only([each.state.id for each in heard])
         services = services_of(known)
+        self._took = monotonic() - began
         await self._look_at_queues(services, wait)
         queues = views_of(self._listed, services)
         server = self._connection.server if self._connection.generation else ""
@@ -189,7 +203,7 @@ class Watcher:
 
     async def _run(self) -> None:
         while True:
-            await self.fresh(self._every)
+            await self._not_older_than(self._every)
             await asyncio.sleep(max(self._looked_at + self._every - monotonic(), 0))
 
     async def _look_at_queues(self, services: tuple[ServiceView, ...], wait: float) -> None:
@@ -255,6 +269,11 @@ class Watcher:
         if ignored := self._collector.ignored:
             found.append(f"{ignored} messages came as states that are none: see the log")
         return tuple(found)
+
+
+def seconds_between_looks(took: float) -> float:
+    """Return for how many seconds an overview is good that took so many to be made."""
+    return min(max(took / LOOKS_SHARE, FRESH), FRESH_AT_MOST)
 
 
 def seconds_between_listings(took: float) -> float:

@@ -10,7 +10,13 @@ import pytest
 from mqkit.management.api import ManagementApi
 from mqkit.overview import watcher as watching
 from mqkit.overview.queues import Listed
-from mqkit.overview.watcher import EVERY, FRESH, Watcher, seconds_between_listings
+from mqkit.overview.watcher import (
+    EVERY,
+    FRESH,
+    Watcher,
+    seconds_between_listings,
+    seconds_between_looks,
+)
 from tests.support import eventually
 
 NOBODY = "amqp://guest:guest@127.0.0.1:1/"
@@ -40,7 +46,33 @@ async def test_an_overview_is_looked_at_anew_where_it_is_not_fresh(
     assert first is beside is await watcher.fresh() is watcher.overview()
     now += 0.1
     assert await watcher.fresh() is not first
-    assert await watcher.fresh(0.0) is not first
+
+
+@pytest.mark.parametrize(("took", "seconds"), [(0.0, 2.0), (0.02, 2.0), (0.05, 5.0), (3.0, 10.0)])
+def test_looks_take_a_hundredth_of_the_time(took: float, seconds: float) -> None:
+    """And a page is not older than ten seconds all the same, whatever the system's size."""
+    assert seconds_between_looks(took) == pytest.approx(seconds)
+
+
+async def test_a_system_that_takes_long_to_be_looked_at_is_looked_at_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By what its last look took."""
+    now = 1000.0
+    monkeypatch.setattr(watching, "monotonic", lambda: now)
+
+    def joined(_: object) -> tuple[()]:
+        nonlocal now
+        now += 0.04
+        return ()
+
+    monkeypatch.setattr(watching, "services_of", joined)
+    watcher = Watcher(NOBODY)
+    first = await watcher.fresh()
+    now += 3.9
+    assert await watcher.fresh() is first
+    now += 0.1
+    assert await watcher.fresh() is not first
 
 
 class Slow:
@@ -68,11 +100,11 @@ async def test_a_look_does_not_wait_for_a_broker_that_lists_its_queues_for_long(
     slow = Slow(monkeypatch)
     watcher = Watcher(NOBODY, MANAGEMENT)
     for _ in range(2):
-        assert (await watcher.fresh(0.0)).queues == ()
+        assert (await watcher._not_older_than(0.0)).queues == ()
     assert slow.asked == 1
     slow.goes_on.set()
     await eventually(lambda: watcher._listing is None)
-    (queue,) = (await watcher.fresh(0.0)).queues
+    (queue,) = (await watcher._not_older_than(0.0)).queues
     assert (queue.name, queue.ready) == ("orders", 3)
 
 
@@ -82,7 +114,7 @@ async def test_a_look_that_is_asked_for_waits_for_the_queues(
     """And for those that were listed after it was asked for."""
     slow = Slow(monkeypatch)
     watcher = Watcher(NOBODY, MANAGEMENT)
-    await watcher.fresh(0.0)
+    await watcher._not_older_than(0.0)
     looking = asyncio.create_task(watcher.look())
     slow.goes_on.set()
     assert len((await looking).queues) == 1
