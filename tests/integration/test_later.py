@@ -30,6 +30,9 @@ from mqkit.testing.brokers.finder import Broker
 from mqkit.testing.harness import HarnessTimeoutError, harness
 from tests.support import Client, connected, delete, eventually
 
+DELAY = 2.0
+"""Seconds that a busy machine does not take until a message is on the ladder."""
+
 LATEST = 2.5
 """Seconds after its time at which a message has arrived, on a machine that is busy."""
 
@@ -103,7 +106,7 @@ async def test_a_handler_sees_no_ladder_and_its_retries_are_its_own(
 
     async with connected(broker.url) as client, Runtime(service, BrokerUrl.parse(broker.url)):
         sent = await client.publisher.publish(
-            exchange, "remind.1", b"x", delay=timedelta(seconds=0.3), headers={"a": 1, "x-death": 7}
+            exchange, "remind.1", b"x", delay=timedelta(seconds=2), headers={"a": 1, "x-death": 7}
         )
         await eventually(lambda: len(seen) == 2)
     first, second = seen
@@ -267,14 +270,14 @@ async def test_what_a_transaction_publishes_later_is_held_from_then_on(
 
         @service.handler(Queue(f"{name}.q"))
         async def handle(body: bytes, transaction: Transaction) -> None:
-            await transaction.publish(exchange, "later", body, key="k", delay=0.6)
+            await transaction.publish(exchange, "later", body, key="k", delay=DELAY)
             await transaction.publish(exchange, "now", body, key="k")
 
     else:
 
         @service.handler(Queue(f"{name}.q"))
         def handle_in_thread(body: bytes, transaction: SyncTransaction) -> None:
-            transaction.publish(exchange, "later", body, key="k", delay=0.6)
+            transaction.publish(exchange, "later", body, key="k", delay=DELAY)
             transaction.publish(exchange, "now", body, key="k")
 
     @service.handler(Queue(f"{name}.next"), bind=[exchange.key("#")])
@@ -288,7 +291,7 @@ async def test_what_a_transaction_publishes_later_is_held_from_then_on(
     (now, first), (later, second) = came
     assert (first, second) == (b"now", b"later")
     assert now < later
-    assert later >= 0.58
+    assert later >= DELAY - 0.02
 
 
 async def test_a_test_lets_the_time_of_a_delay_pass_at_once(name: str, tmp_path: Path) -> None:
@@ -309,9 +312,9 @@ async def test_a_test_lets_the_time_of_a_delay_pass_at_once(name: str, tmp_path:
     async with harness(service) as h:
         await h.publish(exchange, "begin", b"1")
         await h.settled()
-        await h.advance(month - 1)
+        await h.advance(month - 60)  # real time goes on, too
         assert came == []
-        await h.advance(1)
+        await h.advance(60)
         assert came == [b"1"]
         await h.publish(exchange, "end", b"2", at=h.now() + timedelta(hours=1))
         with pytest.raises(HarnessTimeoutError, match="published to be held until then; attempt 1"):

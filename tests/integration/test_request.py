@@ -323,7 +323,7 @@ async def test_thousands_of_requests_leave_nothing_behind(world: World) -> None:
 
     async def ask(first: int, last: int) -> None:
         for start in range(first, last, 500):
-            await asyncio.gather(*(world.ask(n=n) for n in range(start, start + 500)))
+            await asyncio.gather(*(world.ask(n=n, timeout=90) for n in range(start, start + 500)))
         await eventually(lambda: world.pending() == 0)  # a reply may come before its confirm
 
     await ask(0, 1_000)

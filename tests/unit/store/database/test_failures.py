@@ -436,10 +436,11 @@ async def test_a_transaction_that_idles_for_longer_than_the_server_allows_counts
 
     async def run(transaction: Transaction) -> None:
         await transaction.execute(text("SELECT 1"))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(3)
         await transaction.execute(text("SELECT 1"))
 
-    limit = "SET idle_in_transaction_session_timeout = 300"
+    # Long enough that a busy machine does not have the store's own first transaction ended.
+    limit = "SET idle_in_transaction_session_timeout = 2000"
     async with Store(postgres_database, relay=False) as store, store.transaction() as transaction:
         await transaction.execute(text(f'ALTER DATABASE "{name}" {limit}'))
     async with Store(postgres_database, relay=False) as store:
