@@ -1,4 +1,4 @@
-"""Looks at the system before a page shows it: a console that nobody looks at costs little."""
+"""Looks at the broker and its services before a page of the console is made."""
 
 from __future__ import annotations
 

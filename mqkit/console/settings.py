@@ -70,7 +70,7 @@ class ConsoleSettings:
         return f"mqkit-console-{self.port}"
 
     def watcher(self) -> Watcher:
-        """Make what watches the broker: at every page, and now and then when nobody does.
+        """Make the watcher of the broker; it looks when a page is asked for, else every ten seconds.
 
         :raises ConfigurationError: the URL of the management API is none
         """

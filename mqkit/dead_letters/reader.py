@@ -139,7 +139,7 @@ class Reader:
         self._acked += 1
 
     async def _read(self, count: int) -> None:
-        """Read until so many have come, with consumers for one more: for arrivals."""
+        """Read until `count` messages have come; consumers are there for one more, an arrival."""
         while (held := self._consumers * PREFETCH) <= count:
             await self._until(held)
             await self._channel.consume(self._queue, self._on_delivery, self._on_cancel)

@@ -29,7 +29,7 @@ MAX_PROCESSES = 5_000
 """Processes that are known at a time; of more, those are forgotten that spoke longest ago."""
 
 MAX_UNREAD = 16 * 1024 * 1024
-"""Bytes of states that are kept until somebody wants to know them; more are read as they come."""
+"""Bytes of states that wait unread for the next look; above it all are read at once."""
 
 AGAIN = 5.0
 """Seconds until the queue is declared again where the broker has refused or taken it."""
