@@ -70,7 +70,7 @@ class ConsoleSettings:
         return f"mqkit-console-{self.port}"
 
     def watcher(self) -> Watcher:
-        """Make the watcher of the broker; it looks when a page is asked for, else every ten seconds.
+        """Make the watcher of the broker, which looks at every page, and else every ten seconds.
 
         :raises ConfigurationError: the URL of the management API is none
         """
