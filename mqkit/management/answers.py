@@ -44,7 +44,7 @@ def mapping(found: Any) -> Mapping[str, Any]:
 
 
 def whole(found: Any) -> int:
-    """Return a count; 0 where RabbitMQ tells none, as of a new queue."""
+    """Return a number of an answer; 0 where it has none, as for a queue that is new."""
     return found if isinstance(found, int) else 0
 
 

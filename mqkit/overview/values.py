@@ -98,7 +98,7 @@ class HandlerView:
 
     @property
     def fails_much(self) -> bool:
-        """Whether so many of its runs fail that somebody should look at it."""
+        """Whether a tenth of its runs, or more, failed in the last minute."""
         return self.failing >= FAILS_MUCH
 
 

@@ -272,7 +272,7 @@ class Watcher:
 
 
 def seconds_between_looks(took: float) -> float:
-    """Return for how many seconds an overview is good that took so many to be made."""
+    """Return how many seconds an overview may be shown, by the seconds that it took to make."""
     return min(max(took / LOOKS_SHARE, FRESH), FRESH_AT_MOST)
 
 

@@ -99,7 +99,10 @@ def _change(queue: Queue, there: LiveQueue, detail: str) -> Change:
 
 
 def _is_stream(there: LiveQueue) -> bool:
-    """Tell whether a queue is a stream; AMQP alone tells an argument that is not as declared."""
+    """Tell whether a queue is a stream.
+
+    By AMQP alone that is seen by the first argument that is not as declared, which it names.
+    """
     if there.difference is not None:
         return _OF_STREAM.match(there.difference) is not None
     return "stream" in (there.kind, there.arguments.get("x-queue-type"))

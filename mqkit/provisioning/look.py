@@ -31,7 +31,7 @@ from mqkit.topology import MAX_PARTITIONS, Exchange, Queue
 PRECONDITION_FAILED = 406
 
 LOCKED = "another connection holds it exclusively"
-"""How a queue is that nobody else may use, nor see more of."""
+"""Said of an exclusive queue, of which other connections can see nothing else."""
 
 _GOES = "auto_delete is true on the broker"
 
