@@ -11,6 +11,7 @@ from mqkit.broker.delays import PREFIX
 from mqkit.broker.states import READERS
 from mqkit.dead_letters.queues import Names
 from mqkit.errors import ConfigurationError, ManagementError
+from mqkit.management.answers import whole
 from mqkit.management.api import ManagementApi
 from mqkit.overview.values import QueueView, Role, ServiceView
 from mqkit.topology import DEAD_SUFFIX
@@ -59,17 +60,13 @@ def _listed(told: Mapping[str, Any]) -> Listed:
     unacked = told.get("messages_unacknowledged")
     return Listed(
         name=str(told["name"]),
-        ready=_whole(told.get("messages_ready")),
-        consumers=_whole(told.get("consumers")),
+        ready=whole(told.get("messages_ready")),
+        consumers=whole(told.get("consumers")),
         kind=str(told.get("type", "")),
         unacked=unacked if isinstance(unacked, int) else None,
         rate_in=_rate(stats, "publish_details"),
         rate_out=_rate(stats, "ack_details"),
     )
-
-
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) else 0
 
 
 def _rate(stats: Mapping[str, Any], name: str) -> float | None:
