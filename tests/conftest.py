@@ -12,8 +12,9 @@ import multiprocessing
 import os
 import secrets
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -42,6 +43,23 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("mqkit")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+ALARM_AGAIN = 30.0
+"""Seconds after which a test whose time is over, and which has not ended, is told again."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> Generator[None, object, object]:
+    """Let the timer of a test ring again and again, until the test has ended.
+
+    It raises where the loop happens to be. In a handler or a task of mqkit that is a failure of
+    this one message, after which the test would wait forever for what it waits for.
+    """
+    is_set = yield
+    if signal.getitimer(signal.ITIMER_REAL)[0]:
+        signal.setitimer(signal.ITIMER_REAL, settings.timeout, ALARM_AGAIN)
+    return is_set
 
 
 @pytest.fixture(autouse=True)

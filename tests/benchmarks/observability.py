@@ -164,13 +164,17 @@ async def measure(
 
 async def _handle(job: Job, way: Watched) -> Meter:
     """Measure a handler that does nothing."""
-    done = asyncio.Event()
-    meter = Meter(job, done.set)
+    done = asyncio.get_running_loop().create_future()
+    meter = Meter(job, functools.partial(_end, done))
     service = Service("watched", retry=Retry.never(), **way.service())
 
     @service.handler(Queue(job.queue), prefetch=PREFETCH, concurrency=PREFETCH)
     async def handle(order: Order) -> None:
-        meter.handled(order)
+        try:
+            meter.handled(order)
+        except BaseException as error:
+            _end(done, error)
+            raise
 
     await _run(job, way, service, done)
     return meter
@@ -178,24 +182,38 @@ async def _handle(job: Job, way: Watched) -> Meter:
 
 async def _handle_in_store(job: Job, way: Watched) -> Meter:
     """Measure a handler that inserts a row."""
-    done = asyncio.Event()
-    meter = Meter(job, done.set)
+    done = asyncio.get_running_loop().create_future()
+    meter = Meter(job, functools.partial(_end, done))
     with tempfile.TemporaryDirectory() as folder:
         store = Store(f"sqlite:///{folder}/store.sqlite")
         service = Service("watched", retry=Retry.never(), store=store, **way.service())
 
         @service.handler(Queue(job.queue), prefetch=PREFETCH)
         async def handle(order: Order, transaction: Transaction) -> None:
-            if not meter.start:  # it is the first
-                await transaction.execute(CREATE)
-            await transaction.execute(INSERT, {"id": order.id, "amount": str(order.amount)})
-            meter.handled(order)
+            try:
+                if not meter.start:  # it is the first
+                    await transaction.execute(CREATE)
+                await transaction.execute(INSERT, {"id": order.id, "amount": str(order.amount)})
+                meter.handled(order)
+            except BaseException as error:
+                _end(done, error)
+                raise
 
         await _run(job, way, service, done)
     return meter
 
 
-async def _run(job: Job, way: Watched, service: Service, done: asyncio.Event) -> None:
+def _end(done: asyncio.Future[None], error: BaseException | None = None) -> None:
+    """End the measurement: all messages are handled, or one has failed and never will be."""
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
+
+
+async def _run(job: Job, way: Watched, service: Service, done: asyncio.Future[None]) -> None:
     url = BrokerUrl.parse(job.url)
     connection = Connection(url, name="watched", driver=drivers.named("pika"))
     await connection.open(15)
@@ -209,7 +227,7 @@ async def _run(job: Job, way: Watched, service: Service, done: asyncio.Event) ->
     await connection.close()
     gc.collect()
     async with Runtime(service, url, driver=drivers.named("pika"), **way.runtime()):
-        await done.wait()
+        await done
 
 
 def lines(measured: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import statistics
+
 import pytest
 
 from mqkit.testing.brokers.broker import Broker
 from tests.benchmarks import console
 
-ROOM_FOR_NOISE = 2.0
+ROOM_FOR_NOISE = 5.0
 """By which a short run on a busy machine may be wrong: the long one has the figures."""
 
 
 @pytest.mark.long
 @pytest.mark.in_turn
-async def test_every_page_of_a_large_system_is_quick(rabbitmq: Broker) -> None:
-    """With 500 queues, 50 processes and 2,000 dead letters, none takes longer than it may."""
+async def test_no_page_of_a_long_list_is_slower_than_its_first(rabbitmq: Broker) -> None:
+    """With 500 queues, 50 processes, 2,000 letters and sagas, their last pages come as quickly."""
     pages = await console.measure(rabbitmq.url, None, letters=2_000, rounds=25)
     assert len(pages) == len(console.PAGES) + 5
-    slow = [str(each) for each in pages if each.p95 >= console.LIMIT * ROOM_FOR_NOISE]
-    assert slow == []
+    middle = {each.path: statistics.median(each.seconds) for each in pages}
+    for path, seconds in middle.items():
+        first, _, rest = path.partition("?page=")
+        if rest:
+            assert seconds < middle[first] * ROOM_FOR_NOISE, path
 
 
 def test_the_95th_percentile_is_one_of_the_times() -> None:

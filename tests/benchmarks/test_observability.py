@@ -22,6 +22,7 @@ TRIES = 4
 
 @pytest.mark.long
 @pytest.mark.in_turn
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("name", "has_store"), [("metrics", False), ("tracing", True)])
 async def test_watching_costs_little(rabbitmq: Broker, name: str, *, has_store: bool) -> None:
     """A message takes no more processor time, watched, than that may cost.

@@ -386,6 +386,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "test_package.py": "of mqkit itself: its names, and what its import costs",
     "test_seams.py": "of what mqkit takes from time, chance, threads and I/O, in all its modules",
     "test_selection.py": "of tests/selection.py",
+    "test_timeouts.py": "of what tests/conftest.py does with a test whose time is over",
     "test_windows.py": "of what mqkit takes from the operating system",
 }
 """Unit tests that are about several modules, or about none of mqkit's, and what they are of."""

@@ -304,6 +304,7 @@ async def test_what_strangers_publish_there_is_ignored(
         Watcher(mqkit_vhost, every=0.1) as watcher,
         simulated(mqkit_vhost, processes=2, queues=2, every=0.2),
     ):
+        await eventually(lambda: len(watcher.overview().services) == 2)
         for body in (b"", b'{"v": 2}', b"\xff", b"x" * 10_000_000, b'"\xed\xa0\x80"'):
             for _ in range(3):
                 await client.publisher.send(Message(STATES, "", body))
