@@ -18,7 +18,7 @@ JOBS := 6
 # The interpreter for .venv:   make PYTHON=/path/to/python3 .venv
 PYTHON :=
 
-.PHONY: help demo test test-versions test-long check docs bench bench-store faults conformance simulate mutation broker postgres compiled lock clean test-pythons .venv
+.PHONY: help demo test test-system test-versions test-long check docs bench bench-store faults conformance simulate mutation broker postgres compiled lock clean test-pythons .venv
 .DEFAULT_GOAL := help
 
 help:
@@ -26,11 +26,13 @@ help:
 	@echo '                  two of them on the way, and adds everything up'
 	@echo '                  (WATCH=1: opens the console beside it, in a browser if there is one)'
 	@echo '                  (DATA=path: posts a bank statement and reconciles it instead)'
-	@echo 'make test         sets up .venv and a broker, then runs every test but those that take long'
-	@echo 'make test-long    those: processes and brokers killed many times, floods, the guard of speed'
+	@echo 'make test         sets up .venv and a broker, then tests mqkit: units, and what it does with brokers'
+	@echo 'make test-system  starts what people run: payment services, examples, programs of the documentation,'
+	@echo '                  processes that are killed'
+	@echo 'make test-long    what takes long: processes and brokers killed many times, floods, the guard of speed'
 	@echo '                  (MQKIT_TEST_LONG=1: the long forms of the replay, the fuzz and bad peers)'
 	@echo 'make test-versions'
-	@echo '                  make test runs each test on one RabbitMQ: this, what RabbitMQ does on the others'
+	@echo '                  both run each test on one RabbitMQ: this, what RabbitMQ does on the others'
 	@echo 'make test-pythons runs the unit tests on each Python of the classifiers that is there'
 	@echo 'make check        format, lint, types, layers, links of the documentation'
 	@echo 'make docs         builds the documentation, strictly, into .site'
@@ -80,9 +82,13 @@ demo: compiled
 	LEDGER_DATABASE="$${LEDGER_DATABASE:-.demo/$${name%.*}.sqlite}" $(PY) -m handlers replay "$$data"
 
 test: broker postgres compiled $(READ)
-	@$(PY) -m pytest -m 'not long' -n $(JOBS) --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -m 'not long and not system' -n $(JOBS) --dist loadgroup $(ARGS)
 
-# Each test of `make test` runs on one of the RabbitMQs; those of what RabbitMQ does, on the others.
+# Payment services, examples and documentation as people run them, and processes that are killed.
+test-system: broker postgres compiled $(READ)
+	@$(PY) -m pytest -m 'system and not long' -n $(JOBS) --dist loadgroup $(ARGS)
+
+# Each test of those two runs on one of the RabbitMQs; those of what RabbitMQ does, on the others.
 test-versions: broker postgres compiled $(READ)
 	@$(PY) -m pytest -m 'not long' --other-versions -n $(JOBS) --dist loadgroup $(ARGS) \
 	    || { [ $$? -eq 5 ] && [ -z '$(findstring --lf,$(ARGS))' ] \

@@ -29,7 +29,16 @@ from tests.postgres import (
     find_postgres,
 )
 from tests.postgres import start as start_postgres
-from tests.selection import ALL_VERSIONS, IN_TURN, LONG, OTHER_VERSIONS, group, left_out
+from tests.selection import (
+    ALL_VERSIONS,
+    IN_TURN,
+    LONG,
+    OTHER_VERSIONS,
+    SYSTEM,
+    group,
+    is_system,
+    left_out,
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"{LONG}: kills, floods or measures for long: make test-long"
     )
+    config.addinivalue_line("markers", f"{SYSTEM}: starts what people run: make test-system")
     # How long an example takes says nothing on a machine that is busy with five other workers.
     settings.register_profile("mqkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("mqkit")
@@ -174,6 +184,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     The latter is for `pytest -n 4 --dist loadgroup`.
     """
+    for item in items:
+        if is_system(item):
+            item.add_marker(SYSTEM)
     # Who names one case of a test means it.
     is_named = any("[" in each for each in config.args)
     option = ALL_VERSIONS if is_named else config.getoption("versions")

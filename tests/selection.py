@@ -1,4 +1,4 @@
-"""Chooses which tests run on which RabbitMQ, and which of them on the same worker."""
+"""Chooses which tests run when, on which RabbitMQ, and which of them on the same worker."""
 
 from __future__ import annotations
 
@@ -25,6 +25,24 @@ RabbitMQ is asked for, or besides: `pytest.mark.in_turn(embedded=True)`.
 
 LONG = "long"
 """The marker of what takes long: it is dealt out only where it is marked for that, too."""
+
+SYSTEM = "system"
+"""The marker of tests that start what people run, and see it work: `make test-system`.
+
+They are the payment services, the examples, the programs of the documentation, benchmarks, and
+services whose processes are killed. Where they stand says that they are such.
+"""
+
+SYSTEM_TESTS = (
+    "tests/benchmarks/",
+    "tests/docs/test_documentation",
+    "tests/faults/",
+    "tests/integration/examples/",
+    "tests/integration/test_forked",
+    "tests/integration/test_handlers_",
+    "tests/integration/test_replay",
+)
+"""What the path of a system test begins with, from the project's folder."""
 
 PARTS = {
     "conformance": {"test_conformance"},
@@ -53,6 +71,11 @@ _BROKERS = ("mqkit_broker", "mqkit_rabbitmq", "matrix_broker", "own_broker")
 """The parameters whose value is a broker."""
 
 _EMBEDDED = "embedded"
+
+
+def is_system(item: pytest.Item) -> bool:
+    """Tell whether a test starts what people run."""
+    return item.nodeid.startswith(SYSTEM_TESTS)
 
 
 def label(item: pytest.Item) -> str | None:

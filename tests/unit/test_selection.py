@@ -8,7 +8,18 @@ from typing import Any, cast
 
 import pytest
 
-from tests.selection import ALL_VERSIONS, IN_TURN, LONG, OTHER_VERSIONS, group, label, left_out
+from tests.selection import (
+    ALL_VERSIONS,
+    IN_TURN,
+    LONG,
+    OTHER_VERSIONS,
+    SYSTEM_TESTS,
+    group,
+    is_system,
+    label,
+    left_out,
+)
+from tests.support import ROOT
 
 
 def item(
@@ -139,3 +150,24 @@ def test_tests_that_share_a_broker_are_one_group(
     test = item(name, param, broker, marked=False)
     assert group(test) == expected
     assert label(test) == (None if expected is None else broker)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("faults/test_sagas", True),
+        ("integration/test_handlers_demo", True),
+        ("integration/test_sagas", False),
+        ("unit/handlers/test_risk", False),
+    ],
+)
+def test_a_system_test_is_one_by_where_it_stands(name: str, *, expected: bool) -> None:
+    """`make test` leaves it to `make test-system`."""
+    assert is_system(item(name, "", "", marked=False)) == expected
+
+
+@pytest.mark.parametrize("begin", SYSTEM_TESTS)
+def test_each_place_of_system_tests_has_some(begin: str) -> None:
+    """A module that was moved or renamed does not go to `make test` unseen."""
+    folder, _, stem = begin.rpartition("/")
+    assert list((ROOT / folder).rglob(f"{stem or 'test_'}*.py"))

@@ -29,7 +29,7 @@ LOCK_TIMEOUT = 1.5
 STORE_WAIT_MAX = 1.5
 """Seconds until a message that met it is tried again, at most."""
 
-DEADLOCK_TIMEOUT = "700ms"
+DEADLOCK_TIMEOUT = "1300ms"
 """After which who waits looks for a deadlock, once: less than for the lock."""
 
 OUTAGE = 4.0
