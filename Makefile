@@ -27,12 +27,12 @@ help:
 	@echo '                  (WATCH=1: opens the console beside it, in a browser if there is one)'
 	@echo '                  (DATA=path: posts a bank statement and reconciles it instead)'
 	@echo 'make test         sets up .venv and a broker, then tests mqkit: units, and what it does with brokers'
-	@echo 'make test-system  starts what people run: payment services, examples, programs of the documentation,'
-	@echo '                  processes that are killed'
+	@echo 'make test-system  starts what people run: commands, console, payment services, examples, programs of'
+	@echo '                  the documentation, processes that are killed; and whether brokers conform to AMQP'
 	@echo 'make test-long    what takes long: processes and brokers killed many times, floods, the guard of speed'
 	@echo '                  (MQKIT_TEST_LONG=1: the long forms of the replay, the fuzz and bad peers)'
 	@echo 'make test-versions'
-	@echo '                  both run each test on one RabbitMQ: this, what RabbitMQ does on the others'
+	@echo '                  both run each test on one RabbitMQ: this, what RabbitMQ does on the other brokers'
 	@echo 'make test-pythons runs the unit tests on each Python of the classifiers that is there'
 	@echo 'make check        format, lint, types, layers, links of the documentation'
 	@echo 'make docs         builds the documentation, strictly, into .site'
@@ -82,13 +82,13 @@ demo: compiled
 	LEDGER_DATABASE="$${LEDGER_DATABASE:-.demo/$${name%.*}.sqlite}" $(PY) -m handlers replay "$$data"
 
 test: broker postgres compiled $(READ)
-	@$(PY) -m pytest -m 'not long and not system' -n $(JOBS) --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -m 'not long and not system' --ignore=tests/benchmarks --ignore=tests/faults -n $(JOBS) --dist loadgroup $(ARGS)
 
-# Payment services, examples and documentation as people run them, and processes that are killed.
+# Commands, payment services, examples, documentation as people run them; processes that are killed.
 test-system: broker postgres compiled $(READ)
 	@$(PY) -m pytest -m 'system and not long' -n $(JOBS) --dist loadgroup $(ARGS)
 
-# Each test of those two runs on one of the RabbitMQs; those of what RabbitMQ does, on the others.
+# Each test of those two runs on one RabbitMQ; those of what it does, on the other brokers as well.
 test-versions: broker postgres compiled $(READ)
 	@$(PY) -m pytest -m 'not long' --other-versions -n $(JOBS) --dist loadgroup $(ARGS) \
 	    || { [ $$? -eq 5 ] && [ -z '$(findstring --lf,$(ARGS))' ] \

@@ -11,16 +11,17 @@ ALL_VERSIONS = "--all-versions"
 """The option with which every test runs on every RabbitMQ that is found."""
 
 OTHER_VERSIONS = "--other-versions"
-"""The option that runs what is left: what RabbitMQ does, on the versions that were not dealt it."""
+"""The option that runs what is left: what RabbitMQ does, on the brokers that were not dealt it."""
 
 IN_TURN = "in_turn"
 """The marker of tests of what mqkit itself does, such as rows of the fault matrix.
 
 Each test is dealt out to one of the RabbitMQs that are found. What RabbitMQ does, and may do
-otherwise in another version, runs on each of them in the end: connections, confirms, acks, retries,
-dead letters, permissions, and the conformance suite; `make test-versions` runs it on those that
-`make test` did not. Marked tests run on the one alone. They run on the embedded broker where no
-RabbitMQ is asked for, or besides: `pytest.mark.in_turn(embedded=True)`.
+otherwise in another version, runs on each of them in the end, and on the embedded broker:
+connections, confirms, acks, retries, dead letters, permissions, and the conformance suite; `make
+test-versions` runs it on those brokers on which `make test` did not. Marked tests run on the one
+alone. They run on the embedded broker where no RabbitMQ is asked for, or besides and at once:
+`pytest.mark.in_turn(embedded=True)`.
 """
 
 LONG = "long"
@@ -29,18 +30,26 @@ LONG = "long"
 SYSTEM = "system"
 """The marker of tests that start what people run, and see it work: `make test-system`.
 
-They are the payment services, the examples, the programs of the documentation, benchmarks, and
-services whose processes are killed. Where they stand says that they are such.
+They are the commands, the console in a browser, the payment services, the examples, the programs of
+the documentation, benchmarks, services whose processes are killed, the brokers and databases that
+tests start, and whether brokers conform to AMQP. Where a test stands says that it is one.
 """
 
 SYSTEM_TESTS = (
     "tests/benchmarks/",
+    "tests/conformance/test_conformance",
     "tests/docs/test_documentation",
     "tests/faults/",
+    "tests/integration/console/",
     "tests/integration/examples/",
+    "tests/integration/test_brokers",
+    "tests/integration/test_cli",
     "tests/integration/test_forked",
     "tests/integration/test_handlers_",
+    "tests/integration/test_postgres",
     "tests/integration/test_replay",
+    "tests/integration/top/",
+    "tests/unit/handlers/",
 )
 """What the path of a system test begins with, from the project's folder."""
 
@@ -71,6 +80,9 @@ _BROKERS = ("mqkit_broker", "mqkit_rabbitmq", "matrix_broker", "own_broker")
 """The parameters whose value is a broker."""
 
 _EMBEDDED = "embedded"
+
+_OWN_POSTGRES = "own_postgres"
+"""The fixture that is a PostgreSQL which a test may kill."""
 
 
 def is_system(item: pytest.Item) -> bool:
@@ -109,7 +121,7 @@ def _not_dealt(items: Sequence[pytest.Item]) -> list[pytest.Item]:
         marker = item.get_closest_marker(IN_TURN)
         if marker is None and item.get_closest_marker(LONG) is not None:
             continue
-        if version != _EMBEDDED or not (marker is None or marker.kwargs.get(_EMBEDDED)):
+        if version != _EMBEDDED or marker is None or not marker.kwargs.get(_EMBEDDED):
             test, _, parameters = item.nodeid.partition("[")
             case = f"{test}[{parameters.replace(version, '*', 1)}"
             cases.setdefault(case, {})[version] = item
@@ -123,10 +135,11 @@ def _not_dealt(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 def group(item: pytest.Item) -> str | None:
-    """Return the name of a test's group; None where it needs no broker and may run anywhere."""
+    """Return the name of a test's group; None where it shares no server and may run anywhere."""
     broker = label(item)
     if broker is None:
-        return None
+        # To start a PostgreSQL takes a second of processor time, and theirs ends with its module.
+        return _OWN_POSTGRES if _OWN_POSTGRES in getattr(item, "fixturenames", ()) else None
     params = _params(item)
     if "matrix_broker" in params:
         return f"matrix-{broker}"

@@ -146,8 +146,9 @@ class DriverChannel(Protocol):
     ) -> QueueState:
         """Declare a queue, or, if `passive`, only ask for it; without a name the broker gives one.
 
-        The code is 406 where it is there otherwise, and the text tells the difference in the
-        broker's words.
+        Who asks for a queue is told its messages and consumers: an answer of 0 that RabbitMQ gives
+        as it could not count is not taken for one. The code is 406 where it is there otherwise, and
+        the text tells the difference in the broker's words.
         """
         ...
 

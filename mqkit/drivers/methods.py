@@ -12,11 +12,20 @@ from typing import Any
 
 from pika import amqp_object, spec
 
+from mqkit.clock import monotonic
 from mqkit.drivers.base import Closed, DriverChannel, Incoming, QueueState
 from mqkit.errors import ChannelClosedError
 
 CLOSING = Closed(0, "it is closing")
 """Why nothing is sent by a channel that is closing, and not closed yet."""
+
+
+NOT_COUNTED = 0.24
+"""Seconds after which 0 messages and 0 consumers may be no count: RabbitMQ answers so of a quorum
+queue whose leader has not told it within 0.25 s (`rabbit_quorum_queue:stat`, 4.0 to 4.3)."""
+
+COUNT_TRIES = 5
+"""How often such a queue is asked for. A broker that is far away, or slow, answers late itself."""
 
 
 class MethodChannel(DriverChannel):
@@ -69,18 +78,22 @@ class MethodChannel(DriverChannel):
         arguments: Mapping[str, Any] | None = None,
         passive: bool = False,
     ) -> QueueState:
-        ok = await self._call(
-            spec.Queue.Declare(
-                queue=name,
-                passive=passive,
-                durable=durable,
-                exclusive=exclusive,
-                auto_delete=auto_delete,
-                arguments=dict(arguments or {}),
-            ),
-            spec.Queue.DeclareOk,
+        method = spec.Queue.Declare(
+            queue=name,
+            passive=passive,
+            durable=durable,
+            exclusive=exclusive,
+            auto_delete=auto_delete,
+            arguments=dict(arguments or {}),
         )
-        return QueueState(ok.queue, ok.message_count, ok.consumer_count)
+        tries = COUNT_TRIES if passive else 1  # what is declared is not counted
+        while True:
+            began = monotonic()
+            ok = await self._call(method, spec.Queue.DeclareOk)
+            tries -= 1
+            is_counted = ok.message_count or ok.consumer_count or monotonic() - began < NOT_COUNTED
+            if is_counted or not tries:
+                return QueueState(ok.queue, ok.message_count, ok.consumer_count)
 
     async def bind_queue(
         self,

@@ -187,3 +187,32 @@ async def test_what_waited_when_the_connection_was_lost_is_not_run_twice(
         await eventually(lambda: len(runs) >= 11)
         await eventually(all_prefetched)
     assert sorted(runs) == [0, *range(10)]
+
+
+SUSPENDED = """
+{{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)),
+{{Leader, _}} = amqqueue:get_pid(Queue),
+sys:suspend(Leader), timer:sleep(600), sys:resume(Leader).
+"""
+"""Erlang that stops a quorum queue's leader for longer than RabbitMQ waits for its counts."""
+
+
+async def test_a_queue_that_cannot_be_counted_for_a_moment_is_not_empty(
+    rabbitmq: Broker, name: str
+) -> None:
+    """RabbitMQ says that it has no messages; whoever deletes empty queues must not believe it."""
+    async with connected(rabbitmq.url) as client:
+        await client.declare(name)
+        await client.publisher.publish("", name, b"1")
+        evaluated = asyncio.create_task(
+            asyncio.to_thread(rabbitmq.evaluate, SUSPENDED.format(queue=name))
+        )
+        counts = set()
+        longest = 0.0
+        while not evaluated.done():
+            began = time.monotonic()
+            counts.add(await client.messages(name))
+            longest = max(longest, time.monotonic() - began)
+        await evaluated
+    assert counts == {1}
+    assert longest > 0.25

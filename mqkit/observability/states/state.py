@@ -10,7 +10,7 @@ import functools
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from typing import Annotated
 
@@ -179,9 +179,27 @@ def _states() -> TypeAdapter[State]:
     return TypeAdapter(State)  # not at import: whoever only writes states needs none
 
 
+_FIELDS = tuple(each.name for each in fields(State))
+
+_OF_HANDLER = {
+    each.name: each.default_factory() if each.default_factory is not MISSING else each.default
+    for each in fields(HandlerState)
+}
+"""What a reader takes each field to be that does not come; `MISSING`: it must come."""
+
+
 def encode(state: State) -> bytes:
-    """Write a state as a message's body."""
-    return to_json(state)
+    """Write a state as a message's body.
+
+    Of a handler what it begins with is left out: most of it is 0, and there may be hundreds, whose
+    states are sent every two seconds and read by whoever watches.
+    """
+    told = {name: getattr(state, name) for name in _FIELDS}
+    told["handlers"] = [
+        {name: now for name, usual in _OF_HANDLER.items() if (now := getattr(each, name)) != usual}
+        for each in state.handlers
+    ]
+    return to_json(told)
 
 
 def decode(body: bytes) -> State:

@@ -9,6 +9,7 @@ import pytest
 from pamqp import commands
 from pika import amqp_object, spec
 
+from mqkit.drivers import methods
 from mqkit.drivers.base import Closed, QueueState
 from mqkit.drivers.methods import MethodChannel
 
@@ -69,6 +70,53 @@ async def test_a_queue_is_declared(channel: FakeChannel) -> None:
             spec.Queue.DeclareOk,
         ),
     ]
+
+
+class Counting(FakeChannel):
+    """Answers a queue's counts one after the other, each after some seconds of a clock."""
+
+    def __init__(
+        self, answers: list[tuple[float, int, int]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        super().__init__()
+        self._answers = answers
+        self._now = 0.0
+        monkeypatch.setattr(methods, "monotonic", lambda: self._now)
+
+    async def _call(self, method: amqp_object.Method, *answers: type[amqp_object.Method]) -> Any:
+        await super()._call(method, *answers)
+        seconds, messages, consumers = self._answers.pop(0)
+        self._now += seconds
+        return spec.Queue.DeclareOk("q", messages, consumers)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([(0.25, 0, 0), (0.3, 0, 0), (0.01, 7, 1)], (7, 1)),
+        ([(0.25, 0, 0), (0.01, 0, 0)], (0, 0)),
+        ([(0.01, 0, 0)], (0, 0)),
+        ([(0.9, 7, 0)], (7, 0)),
+        ([(0.9, 0, 1)], (0, 1)),
+        ([(0.3, 0, 0)] * methods.COUNT_TRIES, (0, 0)),
+    ],
+    ids=["counted late", "empty", "empty at once", "messages", "consumers", "always late"],
+)
+async def test_what_the_broker_could_not_count_is_asked_again(
+    answers: list[tuple[float, int, int]],
+    expected: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """RabbitMQ says 0 where a quorum queue's leader tells it nothing for a quarter of a second."""
+    channel = Counting(answers, monkeypatch)  # type: ignore[abstract]
+    assert await channel.declare_queue("q", passive=True) == QueueState("q", *expected)
+    assert not answers
+
+
+async def test_a_declaration_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asks it for counts, and a new queue of a busy broker takes its time."""
+    channel = Counting([(0.9, 0, 0)], monkeypatch)  # type: ignore[abstract]
+    assert await channel.declare_queue("q") == QueueState("q", 0, 0)
 
 
 async def test_bindings_and_prefetch_are_sent(channel: FakeChannel) -> None:

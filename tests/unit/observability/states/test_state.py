@@ -12,6 +12,7 @@ import pytest
 from mqkit.observability.states.state import (
     MAX_STATE,
     MAX_TEXT,
+    HandlerState,
     StateError,
     clean,
     decode,
@@ -30,6 +31,18 @@ def test_a_state_is_read_as_it_was_written() -> None:
     ledger = states(60.0, processes=2, queues=2, services=2)[1]
     assert ledger.store is not None
     assert decode(encode(ledger)) == ledger
+
+
+def test_of_a_handler_that_has_done_nothing_its_names_are_written() -> None:
+    """The rest is what a reader takes it for anyway; what it has done is written."""
+    idle = HandlerState("shop.pay", "orders")
+    busy = dataclasses.replace(idle, acked=3, consumers={"paused": 1})
+    body = encode(dataclasses.replace(STATE, handlers=(idle, busy)))
+    assert json.loads(body)["handlers"] == [
+        {"handler": "shop.pay", "queue": "orders"},
+        {"handler": "shop.pay", "queue": "orders", "acked": 3, "consumers": {"paused": 1}},
+    ]
+    assert decode(body).handlers == (idle, busy)
 
 
 @pytest.mark.parametrize(
