@@ -32,7 +32,7 @@ help:
 	@echo 'make test-long    what takes long: processes and brokers killed many times, floods, the guard of speed'
 	@echo '                  (MQKIT_TEST_LONG=1: the long forms of the replay, the fuzz and bad peers)'
 	@echo 'make test-versions'
-	@echo '                  both run each test on one RabbitMQ: this, what RabbitMQ does on the other brokers'
+	@echo '                  both run each test on one broker and database: this, on the others'
 	@echo 'make test-pythons runs the unit tests on each Python of the classifiers that is there'
 	@echo 'make check        format, lint, types, layers, links of the documentation'
 	@echo 'make docs         builds the documentation, strictly, into .site'
@@ -88,7 +88,7 @@ test: broker postgres compiled $(READ)
 test-system: broker postgres compiled $(READ)
 	@$(PY) -m pytest -m 'system and not long' -n $(JOBS) --dist loadgroup $(ARGS)
 
-# Each test of those two runs on one RabbitMQ; those of what it does, on the other brokers as well.
+# Each test of those two runs on one broker and database; those of what they do, on the others here.
 test-versions: broker postgres compiled $(READ)
 	@$(PY) -m pytest -m 'not long' --other-versions -n $(JOBS) --dist loadgroup $(ARGS) \
 	    || { [ $$? -eq 5 ] && [ -z '$(findstring --lf,$(ARGS))' ] \

@@ -11,7 +11,7 @@ ALL_VERSIONS = "--all-versions"
 """The option with which every test runs on every RabbitMQ that is found."""
 
 OTHER_VERSIONS = "--other-versions"
-"""The option that runs what is left: what RabbitMQ does, on the brokers that were not dealt it."""
+"""The option that runs what is left: what brokers and databases do, on those not dealt it."""
 
 IN_TURN = "in_turn"
 """The marker of tests of what mqkit itself does, such as rows of the fault matrix.
@@ -50,6 +50,7 @@ SYSTEM_TESTS = (
     "tests/integration/test_replay",
     "tests/integration/top/",
     "tests/unit/handlers/",
+    "tests/unit/testing/test_plugin",
 )
 """What the path of a system test begins with, from the project's folder."""
 
@@ -76,6 +77,12 @@ alarm. So each broker's tests are a few groups, which run on different workers, 
 of its own; few, since to start a broker takes some seconds of processor time.
 """
 
+READ_ONCE = {"test_layers", "test_seams"}
+"""Modules whose tests all read mqkit's code, which takes seconds: on one worker once."""
+
+DATABASES = ("sqlite", "postgres")
+"""The values of the fixture `database`; each test of both is dealt out to one of them."""
+
 _BROKERS = ("mqkit_broker", "mqkit_rabbitmq", "matrix_broker", "own_broker")
 """The parameters whose value is a broker."""
 
@@ -99,16 +106,19 @@ def label(item: pytest.Item) -> str | None:
 
 
 def left_out(items: Sequence[pytest.Item], option: str = "") -> list[pytest.Item]:
-    """Find the tests to leave out, as another RabbitMQ than theirs was dealt to them.
+    """Find the tests to leave out, as another broker or database than theirs was dealt to them.
 
     :param option: `ALL_VERSIONS`, `OTHER_VERSIONS`, or none of them
     """
     if option == ALL_VERSIONS:
         return []
-    others = _not_dealt(items)
+    versions = {item.nodeid: item for item in _not_dealt(items)}
+    databases = {item.nodeid: item for item in _other_databases(items)}
     if option != OTHER_VERSIONS:
-        return others
-    run = {item.nodeid for item in others if item.get_closest_marker(IN_TURN) is None}
+        return list((versions | databases).values())
+    # What mqkit itself does needs no other RabbitMQ, and another database all the same.
+    run = {name for name, item in versions.items() if item.get_closest_marker(IN_TURN) is None}
+    run |= databases.keys() - versions.keys()
     return [item for item in items if item.nodeid not in run]
 
 
@@ -134,12 +144,30 @@ def _not_dealt(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     return others
 
 
+def _other_databases(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Find the tests of a database on which `make test` does not run them."""
+    others: list[pytest.Item] = []
+    for item in items:
+        database = _params(item).get("database")
+        if database not in DATABASES or item.get_closest_marker(LONG) is not None:
+            continue
+        test, _, parameters = item.nodeid.partition("[")
+        for version in (label(item), database):
+            parameters = parameters.replace(str(version), "*", 1)
+        case = f"{test}[{parameters}"
+        if database != DATABASES[zlib.crc32(case.encode()) % len(DATABASES)]:
+            others.append(item)
+    return others
+
+
 def group(item: pytest.Item) -> str | None:
     """Return the name of a test's group; None where it shares no server and may run anywhere."""
     broker = label(item)
     if broker is None:
         # To start a PostgreSQL takes a second of processor time, and theirs ends with its module.
-        return _OWN_POSTGRES if _OWN_POSTGRES in getattr(item, "fixturenames", ()) else None
+        if _OWN_POSTGRES in getattr(item, "fixturenames", ()):
+            return _OWN_POSTGRES
+        return item.path.stem if item.path.stem in READ_ONCE else None
     params = _params(item)
     if "matrix_broker" in params:
         return f"matrix-{broker}"

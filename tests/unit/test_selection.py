@@ -10,6 +10,7 @@ import pytest
 
 from tests.selection import (
     ALL_VERSIONS,
+    DATABASES,
     IN_TURN,
     LONG,
     OTHER_VERSIONS,
@@ -150,6 +151,43 @@ def test_tests_that_share_a_broker_are_one_group(
     test = item(name, param, broker, marked=False)
     assert group(test) == expected
     assert label(test) == (None if expected is None else broker)
+
+
+def of_databases(*versions: str, marked: bool = False, long: bool = False) -> list[pytest.Item]:
+    """Forty cases on each version, on both databases."""
+    found = []
+    for version in versions:
+        param = "mqkit_broker" if version else ""
+        for database in DATABASES:
+            for number in range(40):
+                case = f"-{database}-{number}" if version else f"{database}-{number}"
+                one = item("test_sagas", param, version, marked=marked, case=case, long=long)
+                cast(Any, one).callspec.params["database"] = database
+                found.append(one)
+    return found
+
+
+@pytest.mark.parametrize("versions", [("",), ("4.0", "4.3"), ("4.0", "4.3", "embedded")])
+def test_each_case_runs_on_one_database_and_later_on_the_other(versions: tuple[str, ...]) -> None:
+    """On whichever RabbitMQ; together both runs have all of it."""
+    items = of_databases(*versions)
+    first, second = kept(items), kept(items, OTHER_VERSIONS)
+    assert len(first) == 40
+    assert 10 < sum("sqlite" in name for name in first) < 30
+    assert sorted([*first, *second]) == sorted(names(items))
+
+
+def test_what_mqkit_does_runs_on_the_other_database_and_on_no_other_rabbitmq() -> None:
+    """A marked test needs the one RabbitMQ alone."""
+    items = of_databases("4.0", "4.3", marked=True)
+    first, second = kept(items), kept(items, OTHER_VERSIONS)
+    assert len(first) == len(second) == 40
+    assert {name.count("sqlite") for name in first} == {0, 1}
+
+
+def test_what_takes_long_runs_on_both_databases() -> None:
+    """The other one has no run of its own for it."""
+    assert left_out(of_databases("", long=True)) == []
 
 
 @pytest.mark.parametrize(
