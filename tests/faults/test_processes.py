@@ -58,7 +58,7 @@ def pids(process: ServiceProcess) -> list[int]:
 async def says_times(process: ServiceProcess, words: str, times: int) -> None:
     """Wait until its output has these words so often."""
     await eventually(
-        lambda: process.text().count(words) >= times, 20, f"{words!r} x{times} in {process.text()}"
+        lambda: process.text().count(words) >= times, 60, f"{words!r} x{times} in {process.text()}"
     )
 
 
