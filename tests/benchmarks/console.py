@@ -144,7 +144,7 @@ async def _with_console(url: str, management: str | None, store: str, rounds: in
                 page = await asyncio.to_thread(http.get, "/processes")
                 return "1 to 50 of" in page.text or page.text.count('<th scope="row">') >= 50
 
-            await eventually(is_seen, 60, what="50 processes")
+            await eventually(is_seen, 120, what="50 processes")
             return await asyncio.to_thread(measured, http, rounds)
     finally:
         process.kill()

@@ -15,6 +15,7 @@ ROOM_FOR_NOISE = 5.0
 
 @pytest.mark.long
 @pytest.mark.in_turn
+@pytest.mark.timeout(400)
 async def test_no_page_of_a_long_list_is_slower_than_its_first(rabbitmq: Broker) -> None:
     """With 500 queues, 50 processes, 2,000 letters and sagas, their last pages come as quickly."""
     pages = await console.measure(rabbitmq.url, None, letters=2_000, rounds=25)
