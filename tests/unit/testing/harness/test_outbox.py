@@ -57,7 +57,8 @@ async def test_a_refused_message_of_the_outbox_waits_for_its_time(tmp_path: Path
         await h.advance(10)
         expected = (
             r"not idle within 0\.1 s: message \S+ in the outbox, to exchange 'events' with routing "
-            r"key 'nobody': refused [45] times \(UnroutableError: .*\), tried again in [1-8]\.\d s; let "
+            r"key 'nobody': refused [45] times \(UnroutableError: .*\), tried again in "
+            r"[1-8]\.\d s; let "
         )
         with pytest.raises(HarnessTimeoutError, match=expected):
             await h.idle(within=0.1)
