@@ -153,6 +153,7 @@ async def three_at_once(database: str, connections: list[AsyncConnection], order
     return (await asyncio.gather(*(refund(number) for number in range(3)))).count(True)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("times", [20, pytest.param(1000, marks=pytest.mark.long)])
 async def test_of_three_refunds_of_60_percent_at_once_one_succeeds(
     database: str, times: int
