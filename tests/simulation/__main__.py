@@ -4,6 +4,8 @@
     python -m tests.simulation --seed 42 --shrink    the smallest part of its plan that still fails
     python -m tests.simulation --seed 42 --shrink --save 'an ack that was lost at a stop'
     python -m tests.simulation --minutes 30 --jobs 2 as many as there is time for
+    python -m tests.simulation --first 1 --count 100000 --table table.json
+                                                     so many, in as many runs as it takes
 
 Exit codes: 0 all that is promised holds; 1 not so; 2 called wrongly.
 """
@@ -15,18 +17,23 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
-from tests.simulation.campaign import Totals, campaign
+from tests.simulation.campaign import campaign, play_apart, ready
 from tests.simulation.corpus import save
 from tests.simulation.shrink import shrink
+from tests.simulation.table import Table, TableError, load
 from tests.simulation.workload.plan import draw
 from tests.simulation.world import Result, play
 
 HELD, FAILED = 0, 1
 
 console = Console(soft_wrap=True, highlight=False, markup=False)
+
+ENDLESS = 10**12
+"""Seeds, where only the time says how many."""
 
 SHOWN = 20
 """Failing seeds that are shown."""
@@ -43,17 +50,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, help="how many seeds")
     parser.add_argument("--minutes", type=float, help="for how long")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument(
+        "--table", type=Path, help="keep what came of them there, and go on from what is there"
+    )
     given = parser.parse_args(arguments)
     if given.seed is not None:
         result = _one(given.seed, traced=given.trace, smaller=given.shrink)
         if given.save is not None:
             save(given.save, result.plan)
         return FAILED if result.problems else HELD
-    first = int(time.time()) * 1000 if given.first is None else given.first
     seconds = None if given.minutes is None else given.minutes * 60
     if seconds is None and given.count is None:
         seconds = 60.0
-    return _many(first, seconds, given.count, given.jobs)
+    try:
+        table = None if given.table is None else load(given.table, given.first)
+    except TableError as error:
+        parser.error(str(error))
+    if table is None:
+        table = Table(int(time.time()) * 1000 if given.first is None else given.first)
+    return _many(table, seconds, given.count or ENDLESS, given.jobs, given.table)
 
 
 def _one(seed: int, *, traced: bool, smaller: bool) -> Result:
@@ -80,26 +95,40 @@ def _describe(result: Result) -> None:
         console.print(f"PROBLEM: {problem}")
 
 
-def _many(first: int, seconds: float | None, count: int | None, jobs: int) -> int:
-    totals = Totals()
-    shown = 0
+def _many(table: Table, seconds: float | None, count: int, jobs: int, path: Path | None) -> int:
+    totals = table.totals
+    shown, before = 0, totals.schedules
     began = time.monotonic()
-    for totals in campaign(first, seconds=seconds, count=count, jobs=jobs):
+    if totals.failed:
+        ready()
+        table.again(lambda seed: play_apart(seed, 1))
+        _save(table, path)
+    ranges = table.left(table.first, count)
+    for first, many, part in campaign(ranges, seconds=seconds, jobs=jobs):
+        table.add(first, many, part)
+        _save(table, path)
         for seed, problems in list(totals.failed.items())[shown:]:
             shown += 1
             if shown <= SHOWN:
                 console.print(f"seed {seed}: {problems[0]}")
-    _table(totals, first, time.monotonic() - began)
+    _print(table, totals.schedules - before, time.monotonic() - began)
     return FAILED if totals.failed else HELD
 
 
-def _table(totals: Totals, first: int, took: float) -> None:
+def _save(table: Table, path: Path | None) -> None:
+    if path is not None:
+        table.save(path)
+
+
+def _print(table: Table, now: int, took: float) -> None:
+    totals = table.totals
+    each = totals.took / max(totals.schedules, 1)
     console.print(
-        f"{totals.schedules} schedules from seed {first} in {took:.0f} s "
-        f"({totals.schedules / max(took, 0.001):.1f} a second, "
-        f"{totals.took / max(totals.schedules, 1) * 1000:.0f} ms of processor time each): "
+        f"{totals.schedules} schedules from seed {table.first}, {now} of them now in {took:.0f} s "
+        f"({now / max(took, 0.001):.1f} a second, {each * 1000:.0f} ms of processor time each): "
         f"{totals.seconds / 3600:.1f} virtual hours, {totals.messages} messages, "
         f"{totals.faults.total()} faults, {totals.steps} steps, {len(totals.failed)} failed"
+        + (f", {len(table.mended)} that failed before hold now" if table.mended else "")
     )
     states = sorted({state for _, state in totals.met})
     if states:

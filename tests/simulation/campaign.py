@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 
@@ -136,40 +136,38 @@ def ready() -> None:
 
 
 def campaign(
-    first: int, *, seconds: float | None, count: int | None, jobs: int
-) -> Iterator[Totals]:
-    """Play seeds from `first` on, for so many seconds or so many of them; what comes is added up.
+    ranges: Iterable[tuple[int, int]], *, seconds: float | None, jobs: int
+) -> Iterator[tuple[int, int, Totals]]:
+    """Play ranges of seeds, for so many seconds at most; yield each part that was played.
 
     With one job they are played in this process.
+
+    :param ranges: first seeds, and how many from each
     """
-    until = None if seconds is None else time.monotonic() + seconds
-    end = None if count is None else first + count
-    totals = Totals()
-
-    def parts() -> Iterator[tuple[int, int]]:
-        at = first
-        while (end is None or at < end) and (until is None or time.monotonic() < until):
-            chunk = ALONE if jobs == 1 else CHUNK
-            many = chunk if end is None else min(chunk, end - at)
-            yield at, many
-            at += many
-
+    left = _parts(ranges, seconds, ALONE if jobs == 1 else CHUNK)
     if jobs == 1:
         ready()
-        for part in parts():
-            totals.add(play_seeds(*part))
-            yield totals
+        for part in left:
+            yield *part, play_seeds(*part)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=ready) as pool:
-        running: set[Future[Totals]] = set()
-        left = parts()
+        running: dict[Future[Totals], tuple[int, int]] = {}
         while True:
             while len(running) < jobs + 1 and (given := next(left, None)) is not None:
-                running.add(pool.submit(play_apart, *given))
+                running[pool.submit(play_apart, *given)] = given
             if not running:
                 return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for each in done:
-                totals.add(each.result())
-            yield totals
+            for each in wait(running, return_when=FIRST_COMPLETED).done:
+                yield *running.pop(each), each.result()
+
+
+def _parts(
+    ranges: Iterable[tuple[int, int]], seconds: float | None, most: int
+) -> Iterator[tuple[int, int]]:
+    until = None if seconds is None else time.monotonic() + seconds
+    for first, count in ranges:
+        for at in range(first, first + count, most):
+            if until is not None and time.monotonic() >= until:
+                return
+            yield at, min(most, first + count - at)
