@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pamqp import commands
 
+from mqkit.embedded import EmbeddedServer
 from mqkit.embedded.engine.queue import Queue
 from mqkit.embedded.errors import ReplyError
 from tests.simulation.faults.common import lasting, noted, on_broker
@@ -98,7 +99,12 @@ def alarm(world: World, fault: Fault) -> None:
         noted(world, fault)
         server = world.broker.server
         server.block("on purpose")
-        lasting(world, fault, lambda: on_broker(world, server.node.unblock), 3 * fault.seconds)
+        lasting(world, fault, lambda: unblock(server), 3 * fault.seconds)
+
+    def unblock(server: EmbeddedServer) -> None:
+        # Of one that was killed the alarm is over, too, and nothing may be woken.
+        if world.broker.server is server:
+            on_broker(world, server.node.unblock)
 
     on_broker(world, block)
 
