@@ -15,6 +15,9 @@ DEFAULT_TIMEOUT = 30.0
 DEFAULT_WINDOW = 1000
 """Publishes that may wait for their confirm at the same time, on one publisher."""
 
+LOOK = 0.25
+"""Seconds between two looks at whether somebody still waits, once nothing more is watched."""
+
 T = TypeVar("T")
 _T_contra = TypeVar("_T_contra", contravariant=True)
 
@@ -94,6 +97,7 @@ class Deadlines(Generic[T]):
         self._now: Callable[[], float] = monotonic
         self._lines: dict[float, deque[tuple[float, Waiter[T]]]] = {}
         self._timers: dict[float, asyncio.TimerHandle] = {}
+        self._is_closed = False
 
     def watch(self, waiter: Waiter[T], seconds: float) -> None:
         """Give a waiter `late` unless it has a value within so many seconds from now."""
@@ -107,11 +111,11 @@ class Deadlines(Generic[T]):
         line.append((self._now() + seconds, waiter))
 
     def close(self) -> None:
-        """Watch nothing more, where all have a value; else it ends with the last one's time."""
-        for seconds, line in list(self._lines.items()):
-            if all(waiter.done() for _, waiter in line):
-                self._timers.pop(seconds).cancel()
-                del self._lines[seconds]
+        """Watch no longer than somebody waits: who is given up has no value, and needs none."""
+        self._is_closed = True
+        for seconds, timer in list(self._timers.items()):
+            timer.cancel()
+            self._look(seconds)
 
     def _look_in(self, left: float, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -124,7 +128,7 @@ class Deadlines(Generic[T]):
             if not waiter.done():
                 left = end - self._now()
                 if left > 0:
-                    self._look_in(left, seconds)
+                    self._look_in(min(left, LOOK) if self._is_closed else left, seconds)
                     return
                 waiter.set_result(self._late)
             line.popleft()

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from mqkit.publishing.window import Deadlines, Window
+from tests.support import eventually
 
 
 async def test_places_are_given_in_the_order_of_asking() -> None:
@@ -116,3 +117,13 @@ async def test_what_is_closed_leaves_no_timer() -> None:
     deadlines.watch(again, 0.02)
     assert await again == "late"
     assert not deadlines._timers
+
+
+async def test_who_is_given_up_after_the_end_leaves_no_timer() -> None:
+    """A waiter that is cancelled once nothing more is watched keeps no timer until its deadline."""
+    deadlines: Deadlines[str] = Deadlines("late")
+    waiter = asyncio.get_running_loop().create_future()
+    deadlines.watch(waiter, 3600)
+    deadlines.close()
+    waiter.cancel()
+    await eventually(lambda: not deadlines._timers)
