@@ -135,8 +135,10 @@ class ServiceHost:
         ):
             # What it declares, or may do, is refused, and not by anything that is declared.
             return "close channel" in faults and "PRECONDITION_FAILED - on purpose" in str(error)
-        # Asked to stop, it may not be done with a broker that says nothing in its time.
-        return isinstance(error, TimeoutError) and not self.wanted and bool(faults & SILENT)
+        # Asked to stop, it may not be done with a broker that says nothing in its time. Whether it
+        # is wanted does not tell: it may be again, before its end, after another fault's.
+        asked = self._stop is not None and self._stop.is_set()
+        return isinstance(error, TimeoutError) and asked and bool(faults & SILENT)
 
     def _again(self) -> None:
         if self.wanted and not self.is_up:
