@@ -87,7 +87,7 @@ def _receives(service: str, handler: Handler) -> Receives:
         handler,
         handler.queue,
         handler.sources,
-        tuple(_bodies(_body_type(handler), "validation")),
+        tuple(_bodies(handler.plan.body_type, "validation")),
         () if declared is not None else tuple(_replies(handler)),
         inspect.getdoc(handler.function) or "",
         told,
@@ -103,16 +103,6 @@ def _declared(handler: Handler) -> Declared | None:
 def _is_of_its_own(handler: Handler) -> bool:
     declared = _declared(handler)
     return declared is not None and declared.kind in (Kind.TIMEOUT, Kind.COMPENSATES)
-
-
-def _body_type(handler: Handler) -> Any:
-    """Return the type of one message's body; a batch takes a list of them."""
-    if handler.plan.body is None:
-        return None
-    if handler.batch is None:
-        return handler.plan.body_type
-    listed = _hints(handler)[handler.plan.body]
-    return typing.get_args(listed)[0]
 
 
 def _replies(handler: Handler) -> Iterator[Body]:

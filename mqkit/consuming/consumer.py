@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from mqkit.consuming.failures import LastResort
@@ -45,7 +45,7 @@ class Consumer:
         last_resort: LastResort,
         pauses: PauseController,
         waits: Waits,
-        release: Callable[[], None],
+        release: Sequence[Callable[[], None]],
     ) -> None:
         """Consume nothing yet.
 
@@ -143,7 +143,8 @@ class Consumer:
         if self._resuming is not None:
             self._resuming.cancel()  # no pause is to end any more
         self.pause()
-        self._release()
+        for let_go in self._release:
+            let_go()
 
     async def finished(self) -> None:
         """Wait until every delivery in flight is settled: its ack written, and not to be lost."""

@@ -144,16 +144,26 @@ class HeldRetries:
     async def dispatch(self, delivery: Delivery) -> Outcome:
         """Run a message until it is done or dead, or the service stops."""
         began = asyncio.get_running_loop().time()
+        if (dead := self.without_key(delivery)) is not None:
+            return dead
+        return await self.until_over(delivery, await self._dispatch(delivery), began)
+
+    def without_key(self, delivery: Delivery) -> DeadLetter | None:
+        """Return the end of a message of which no key can be computed; None of one with a key."""
         try:
             self._keys.of(delivery)
         except OrderError as error:
             return DeadLetter(DeathReason.UNORDERED, error)
         except DecodeError:
             pass  # the dispatcher says so
-        while True:
-            outcome = await self._dispatch(delivery)
-            if not isinstance(outcome, RetryAfter):
-                return outcome
+        return None
+
+    async def until_over(self, delivery: Delivery, outcome: Outcome, began: float) -> Outcome:
+        """Hold a message whose run came to this, and run it again until it is done or dead.
+
+        :param began: when it came to its first run, by the loop's clock
+        """
+        while isinstance(outcome, RetryAfter):
             late = in_time(delivery, outcome, monotonic())
             if not isinstance(late, RetryAfter):
                 return late
@@ -173,6 +183,8 @@ class HeldRetries:
             if (given_up := await self._wait(delivery, outcome.delay)) is not None:
                 return given_up
             self._begin_next_attempt(delivery, outcome)
+            outcome = await self._dispatch(delivery)
+        return outcome
 
     async def _wait(self, delivery: Delivery, seconds: float) -> Outcome | None:
         """Hold the message so long; an outcome is what ended that early."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from operator import attrgetter
@@ -188,9 +188,15 @@ class Wiring:
             tracing=self._service.tracing,
             times_runs=self._observer is not None and self._observer.times_runs,
         )
+        consumer = self._one_by_one if handler.batch is None else self._in_batches
         if handler.order_by is None:
-            return [self._unordered(handler, made)]
-        return self._ordered(handler, made)
+            return [consumer(handler, made, handler.queue.name)]
+        keys = OrderKeys(handler, made.decoder.decode)
+        partitions = (handler.queue.partition(n) for n in range(handler.queue.partitions or 1))
+        return [
+            *(consumer(handler, made, name, keys) for name in partitions),
+            *self._router(handler, keys),
+        ]
 
     def _executor_of(self, handler: Handler) -> Executor | None:
         if handler.is_async:
@@ -200,83 +206,64 @@ class Wiring:
         self._pools.append(pool)
         return pool
 
-    def _unordered(self, handler: Handler, made: Running) -> Consumer:
-        if handler.batch is not None:
-            return self._batched(handler, made)
+    def _one_by_one(
+        self, handler: Handler, made: Running, queue: str, keys: OrderKeys | None = None
+    ) -> Consumer:
         sharing = self._sharing(handler, made)
         run = made.dispatch() if sharing is None else sharing.dispatch
         pauses, dispatch = self._paused(handler, run)
+        held = None if keys is None else self._held(handler, dispatch, keys)
         return self._consumer(
             handler,
-            handler.queue.name,
-            functools.partial(Processor, dispatch=dispatch),
+            queue,
+            functools.partial(Processor, dispatch=dispatch if held is None else held.dispatch),
             pauses=pauses,
             limit=handler.concurrency,
-            key=_message_id,
+            keys=keys,
             wait_for_thread=None if handler.is_async else made.invoker.wait_for_thread,
-            release=_release_nothing,
-            observer=self._observer,
-            tracing=self._service.tracing,
-            keeps_place=handler.queue.is_single or handler.queue.needs_consumer,
+            release=[] if held is None else [held.stop],
             sharing=sharing,
         )
 
-    def _batched(self, handler: Handler, made: Running) -> Consumer:
+    def _in_batches(
+        self, handler: Handler, made: Running, queue: str, keys: OrderKeys | None = None
+    ) -> Consumer:
         batcher = made.batcher()
-        pauses, _ = self._paused(handler, made.dispatcher.dispatch)
+        pauses, dispatch = self._paused(handler, batcher.dispatch)
+        held = None if keys is None else self._held(handler, dispatch, keys)
         return self._consumer(
             handler,
-            handler.queue.name,
-            functools.partial(BatchProcessor, batcher, pauses=pauses),
+            queue,
+            functools.partial(BatchProcessor, batcher, pauses=pauses, held=held),
             pauses=pauses,
-            # Messages of a batch are all under way together, and wait for each other.
+            # Messages of a batch are all under way together, and wait for each other. Of a key one
+            # is under way at a time, so that a batch has no two of one.
             limit=handler.prefetch,
-            key=_message_id,
+            keys=keys,
             wait_for_thread=None,  # a batch waits for its own
-            release=batcher.stop,
-            observer=self._observer,
-            tracing=self._service.tracing,
-            keeps_place=handler.queue.is_single or handler.queue.needs_consumer,
+            release=[batcher.stop] if held is None else [held.stop, batcher.stop],
         )
 
-    def _ordered(self, handler: Handler, made: Running) -> Iterator[Consumer]:
-        keys = OrderKeys(handler, made.decoder.decode)
-        for number in range(handler.queue.partitions or 1):
-            sharing = self._sharing(handler, made)
-            run = made.dispatch() if sharing is None else sharing.dispatch
-            pauses, dispatch = self._paused(handler, run)
-            held = HeldRetries(
-                handler, dispatch, keys, self._log_of(handler), observer=self._observer
-            )
-            yield self._consumer(
-                handler,
-                handler.queue.partition(number),
-                functools.partial(Processor, dispatch=held.dispatch),
-                pauses=pauses,
-                limit=handler.concurrency,
-                key=keys.or_none,
-                wait_for_thread=None if handler.is_async else made.invoker.wait_for_thread,
-                release=held.stop,
-                observer=self._observer,
-                tracing=self._service.tracing,
-                keeps_place=True,
-                sharing=sharing,
-            )
-        if handler.queue.partition_queues():
-            route = PartitionRouter(handler, keys).dispatch
-            yield self._consumer(
-                handler,
-                handler.queue.name,
-                functools.partial(Processor, dispatch=route),
-                pauses=PauseController(handler, (), route, self._clock),
-                limit=handler.prefetch,
-                key=keys.or_none,
-                wait_for_thread=None,
-                release=_release_nothing,
-                observer=None,  # a message that goes to its partition has not ended
-                tracing=None,
-                keeps_place=True,
-            )
+    def _router(self, handler: Handler, keys: OrderKeys) -> Iterator[Consumer]:
+        """Make what sends the messages of a queue to its partitions, where it has several."""
+        if not handler.queue.partition_queues():
+            return
+        route = PartitionRouter(handler, keys).dispatch
+        yield self._consumer(
+            handler,
+            handler.queue.name,
+            functools.partial(Processor, dispatch=route),
+            pauses=PauseController(handler, (), route, self._clock),
+            limit=handler.prefetch,
+            keys=keys,
+            wait_for_thread=None,
+            release=[],
+            is_watched=False,  # a message that goes to its partition has not ended
+        )
+
+    def _held(self, handler: Handler, dispatch: Dispatch, keys: OrderKeys) -> HeldRetries:
+        log = self._log_of(handler)
+        return HeldRetries(handler, dispatch, keys, log, observer=self._observer)
 
     def _sharing(self, handler: Handler, made: Running) -> Sharing | None:
         """Make what lets runs share a store's commits; None where each has its own."""
@@ -302,26 +289,27 @@ class Wiring:
         *,
         pauses: PauseController,
         limit: int,
-        key: Callable[[Delivery], Hashable],
+        keys: OrderKeys | None,
         wait_for_thread: Callable[[Delivery], Awaitable[None]] | None,
-        release: Callable[[], None],
-        observer: Observers | None,
-        tracing: MessageTracing | None,
-        keeps_place: bool,
+        release: Sequence[Callable[[], None]],
+        is_watched: bool = True,
         sharing: Sharing | None = None,
     ) -> Consumer:
+        observer = self._observer if is_watched else None
+        alone = handler.queue.is_single or handler.queue.needs_consumer
+        keeps_place = keys is not None or alone
         settler = self._settler(handler, observer, keeps_place=keeps_place)
         last_resort = LastResort(handler, settler, reports=self._service.error_reports)
         processor = processing(
             handler,
             queue,
             limit=limit,
-            key=key,
+            key=_message_id if keys is None else keys.or_none,
             wait_for_thread=wait_for_thread,
             settler=settler,
             last_resort=last_resort,
             observer=None if observer is None else observer.of_arrivals,
-            tracing=tracing,
+            tracing=self._service.tracing if is_watched else None,
         )
         if sharing is not None:
             sharing.attach(processor.workers)
@@ -372,7 +360,3 @@ class Wiring:
 
 
 _message_id = attrgetter("properties.message_id")
-
-
-def _release_nothing() -> None:
-    pass

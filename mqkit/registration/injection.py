@@ -48,7 +48,7 @@ class Plan:
     injected: Mapping[str, Any]
     """Argument name to type: `Delivery`, a provided type, or one that the runtime supplies."""
     body_type: Any = None
-    """The annotation of the body."""
+    """The annotation of the body; of a batch, that of each in its list."""
 
 
 def plan(function: Callable[..., Any], what: str, providers: Mapping[Any, Provider]) -> Plan:
@@ -130,7 +130,7 @@ def batch_plan(function: Callable[..., Any], what: str, providers: Mapping[Any, 
         raise HandlerError(f"{what}: a batch takes one list of bodies, list[Order], not {listed}")
     ((body, annotation),) = bodies.items()
     (kind,) = typing.get_args(annotation)
-    return Plan(body, _decoder(kind, body, what), injected)
+    return Plan(body, _decoder(kind, body, what), injected, kind)
 
 
 DELIVERIES = list[Delivery]

@@ -273,6 +273,20 @@ def checked_batch(size: int, within: Seconds, what: str) -> tuple[int, float]:
     return size, seconds
 
 
+def batch_prefetch(prefetch: int | None, size: int, concurrency: int, what: str) -> int:
+    """Return the prefetch of a batch: by default twice what its runs take.
+
+    :raises HandlerError: no batch would ever be full
+    """
+    runs = checked.count(concurrency, f"{what}: concurrency", error=HandlerError)
+    ahead = min(2 * size * runs, MAX_PREFETCH) if prefetch is None else prefetch
+    if checked.is_whole(ahead, 1) and ahead < size:
+        raise HandlerError(
+            f"{what}: with a prefetch of {ahead} no batch of {size} ever comes together"
+        )
+    return ahead
+
+
 def check_order(handler: Handler) -> None:
     """Check that a handler's order can be kept.
 

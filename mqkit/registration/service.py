@@ -23,7 +23,7 @@ from mqkit.registration.handler import Handler
 from mqkit.registration.injection import Provider, Scope, batch_plan, plan, provider
 from mqkit.registration.options import (
     DEFAULT_PREFETCH,
-    MAX_PREFETCH,
+    batch_prefetch,
     check_batch_wait,
     check_order,
     checked_batch,
@@ -269,6 +269,7 @@ class Service:
         middleware: Iterable[Middleware] = (),
         timeout: Seconds | None = None,
         pause: Pause | None = None,
+        order_by: Callable[[Any], Hashable] | str | None = None,
     ) -> Callable[[F], F]:
         """Register the decorated function for many messages of a queue at a time.
 
@@ -280,6 +281,8 @@ class Service:
 
         `concurrency` is how many runs there are at a time, and `prefetch` by default twice what
         they take, 65,535 at most. The other options are those of `handler`, and hold for a run.
+        `order_by` keeps an order, as that of `handler`: a run has one message of each key at most,
+        and the next one of its key comes in a later run.
 
         A store's transaction is one for the run, without the messages that were handled before. A
         message whose result is an exception is not noted as handled, and what was written for it is
@@ -291,24 +294,18 @@ class Service:
         def register(function: F) -> F:
             what = f"handler {name_of(function)}"
             batch = checked_batch(size, within, what)
-            runs = checked.count(concurrency, f"{what}: concurrency", error=HandlerError)
-            ahead = min(2 * size * runs, MAX_PREFETCH) if prefetch is None else prefetch
-            if checked.is_whole(ahead, 1) and ahead < size:
-                raise HandlerError(
-                    f"{what}: with a prefetch of {ahead} no batch of {size} ever comes together"
-                )
             self._register(
                 function,
                 queue,
                 sources=checked_sources(bind, f"handler {name_of(function)}"),
                 retry=retry,
-                prefetch=ahead,
+                prefetch=batch_prefetch(prefetch, size, concurrency, what),
                 concurrency=concurrency,
                 middleware=middleware,
                 timeout=timeout,
                 cancel_when_lost=False,
                 pause=pause,
-                order_by=None,
+                order_by=order_by,
                 batch=batch,
             )
             return function

@@ -133,6 +133,26 @@ class Batcher:
         self._add(place)
         return place
 
+    async def dispatch(self, delivery: Delivery) -> Outcome:
+        """Put a message into a batch, and wait for what becomes of it."""
+        told: asyncio.Future[Outcome | BaseException] = asyncio.get_running_loop().create_future()
+
+        def tell(_: Place, outcome: Outcome | BaseException) -> None:
+            if not told.done():
+                told.set_result(outcome)
+
+        found = await self.collect(delivery, tell)
+        if not isinstance(found, Place):
+            return found
+        try:
+            outcome = await told
+        except (asyncio.CancelledError, GeneratorExit):
+            found.cancel()
+            raise
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
     def stop(self) -> None:
         """Handle what has come, and what still comes, without waiting for full batches."""
         self._stopping = True

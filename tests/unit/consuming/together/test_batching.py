@@ -80,6 +80,9 @@ async def of_none(deliveries: list[Delivery]) -> None:
         (good, {"prefetch": 3}, "no batch of 10"),
         (good, {"concurrency": 50}, "concurrency is 1 to"),
         (good, {"queue": Queue("q", partitions=2)}, "order_by"),
+        (good, {"order_by": "number"}, "partitions=1"),
+        (good, {"order_by": "nothing", "queue": Queue("q", partitions=2)}, "is no field of Order"),
+        (good, {"order_by": 7, "queue": Queue("q", partitions=2)}, "function of the body"),
     ],
 )
 def test_a_batch_that_cannot_work_is_refused(
