@@ -78,7 +78,9 @@ def _ends(world: World) -> None:
             history.problem(f"lost: {ends}")
         if send.script == "unsettled":
             done[name] = 0  # it was, and then could not be settled
-        if done[name] and dead[name] and not (send.expires is not None and explained):
+        # Its time may be over when it comes again, though its effect is committed.
+        late = send.expires is not None and (explained or "answer lost" in with_store)
+        if done[name] and dead[name] and not late:
             history.problem(f"two ends: {ends}")
         ends_dead = send.script in ENDS_DEAD and send.feature != "saga"
         if (done[name] if ends_dead else dead[name] and send.expires is None) > 0:
