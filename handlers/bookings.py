@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 
-from handlers.accounting.carrying_out import Outcome
+from handlers.accounting.books import Outcome
 from handlers.accounting.rules import Command, Hold, Kind
 from handlers.messages import (
     Charge,

@@ -19,7 +19,7 @@ from tenacity import retry_if_exception_type, stop_after_attempt, wait_exponenti
 from handlers import bookings
 from handlers.accounting import carrying_out, posting, schema
 from handlers.accounting.database import database_url
-from handlers.accounting.errors import ConflictError, LedgerError, RacedError, RefusedError
+from handlers.accounting.errors import ConflictError, LedgerError, RacedError
 from handlers.accounting.reading import Ledger, open_ledger
 from handlers.events import EntryRecorded, Origin
 from handlers.messages import (
@@ -47,6 +47,12 @@ COMMANDS_QUEUE = Queue("ledger.commands", partitions=1)
 """One partition, as of the entries' queue."""
 
 BALANCE_QUEUE = Queue("ledger.balance")
+
+SIZE = 200
+"""Messages that are read and written together, and committed: each of another account."""
+
+WITHIN = 0.03
+"""Seconds that the first of them waits for the others."""
 
 
 def configured_database() -> str:
@@ -95,55 +101,69 @@ service.provide(MetaData, created_tables, scope="service")
 service.provide(Ledger, opened_ledger, scope="service")
 
 
-@service.handler(
+@service.batch(
     POST_QUEUE,
     bind=[ENTRIES.key("entry.#")],
-    # Entries that are ready at the same time share a commit; they are of different accounts, so
-    # many accounts have to be under way.
-    prefetch=500,
-    concurrency=250,
+    size=SIZE,
+    within=WITHIN,
+    # Entries of a batch are of different accounts, so many accounts have to be under way.
+    prefetch=5 * SIZE,
     order_by="account_id",
 )
-async def post(entry: EntryRecorded, delivery: Delivery, transaction: Transaction) -> None:
-    """Post the entry; a second time, and under whatever message id, it does nothing.
+async def post(
+    entries: list[EntryRecorded], deliveries: list[Delivery], transaction: Transaction
+) -> list[Reject | None]:
+    """Post entries; a second time, and under whatever message id, one does nothing.
 
-    :raises Reject: the bank's transaction id is posted already, with another content
+    One whose bank's transaction id is posted already, with another content, is rejected.
     """
-    origin = Origin.of(delivery.headers)
-    try:
-        await posting.post(transaction.connection, entry, origin, execute=transaction.execute)
-    except ConflictError as error:
-        raise Reject(f"line {origin.line}: {error}" if origin.line else str(error)) from error
+    origins = [Origin.of(each.headers) for each in deliveries]
+    results = await posting.post_all(
+        transaction.connection,
+        list(zip(entries, origins, strict=True)),
+        execute=transaction.execute,
+    )
+    return [_rejected(*each) for each in zip(results, origins, strict=True)]
 
 
-@service.handler(
+def _rejected(result: bool | ConflictError, origin: Origin) -> Reject | None:
+    if not isinstance(result, ConflictError):
+        return None
+    return Reject(f"line {origin.line}: {result}" if origin.line else str(result))
+
+
+@service.batch(
     COMMANDS_QUEUE,
     bind=[LEDGER.key("ledger.command.#")],
-    prefetch=500,
-    concurrency=250,
+    size=SIZE,
+    within=WITHIN,
+    prefetch=5 * SIZE,
     order_by="account_id",
 )
-async def carry_out(command: LedgerCommand, transaction: Transaction) -> None:
-    """Carry the command out, answer it, and publish what has happened, in the account's order.
+async def carry_out(asked: list[LedgerCommand], transaction: Transaction) -> list[Reject | None]:
+    """Carry commands out, answer them, and publish what has happened, in each account's order.
 
-    One that comes again, under whatever message id, is answered again and does nothing.
-
-    :raises Reject: its business key has another content in the ledger, or it is of a kind that has
-        no answer and cannot be carried out
+    One that comes again, under whatever message id, is answered again and does nothing. One whose
+    business key has another content in the ledger, and one that cannot be carried out and is of a
+    kind that has no answer, is rejected.
     """
-    asked, now = bookings.booking(command), dt.datetime.now(dt.UTC)
-    try:
-        outcome = await carrying_out.carry_out(
-            transaction.connection, asked, now, execute=transaction.execute
-        )
-    except (ConflictError, RefusedError) as error:
-        raise Reject(str(error)) from error
-    account = str(asked.account_id)
-    if (answer := bookings.answer(command, outcome)) is not None:
-        await transaction.publish(LEDGER, *answer, key=account)
-    for event in bookings.events(asked, outcome, now):
-        # Nobody need listen to them, and a command must not wait until somebody does.
-        await transaction.publish(LEDGER, *event, key=account, mandatory=False)
+    booked, now = [bookings.booking(command) for command in asked], dt.datetime.now(dt.UTC)
+    outcomes = await carrying_out.carry_out_all(
+        transaction.connection, booked, now, execute=transaction.execute
+    )
+    results: list[Reject | None] = []
+    for command, booking, outcome in zip(asked, booked, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            results.append(Reject(str(outcome)))
+            continue
+        account = str(command.account_id)
+        if (answer := bookings.answer(command, outcome)) is not None:
+            await transaction.publish(LEDGER, *answer, key=account)
+        for event in bookings.events(booking, outcome, now):
+            # Nobody need listen to them, and a command must not wait until somebody does.
+            await transaction.publish(LEDGER, *event, key=account, mandatory=False)
+        results.append(None)
+    return results
 
 
 @service.handler(

@@ -141,7 +141,7 @@ class DeliveryTrace(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Delivery:
     """One message as it was handed to this process, with the channel that it came by.
 

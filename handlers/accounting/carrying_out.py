@@ -1,68 +1,55 @@
-"""Carries commands out in a transaction of the caller's: each key has its effect once, for ever."""
+"""Carries commands out in a transaction of the caller's: each key has its effect once, for ever.
+
+What is there of all of them is read at once, `Books` works out what becomes of each, and all that
+has changed is written at once.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Table, bindparam, func, literal, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Row, bindparam, func, select, tuple_
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from handlers.accounting.books import OF_COMMAND, AccountKey, Books, Noted, Outcome
 from handlers.accounting.double_entry import customer_account
-from handlers.accounting.errors import ConflictError, RacedError
+from handlers.accounting.errors import ConflictError, RacedError, RefusedError
 from handlers.accounting.posting import Execute
-from handlers.accounting.rules import (
-    ZERO,
-    Account,
-    Command,
-    Decision,
-    Hold,
-    HoldState,
-    Kind,
-    decide,
-)
+from handlers.accounting.rules import ZERO, Account, Command, Hold, HoldState, Kind
 from handlers.accounting.schema import Money, accounts, commands, holds, postings, sides
 
 ENTRIES_CURRENCY = "CZK"
 """Of the bank's entries, which count in the account of the same number."""
 
-OPENED_BY = frozenset({Kind.OPEN, Kind.DEPOSIT})
-"""The kinds of command that make an account where there is none: a deposit does, too."""
+Rows = list[dict[str, Any]]
 
-_OF_COMMAND = tuple(field.name for field in dataclasses.fields(Command) if field.name != "key")
-"""What makes two commands the same, by column."""
-
-
-# Statements that are made once: to make them for each command took a third of its processor time.
-_ENTRIES = select(func.sum(postings.c.amount)).where(
-    postings.c.account == bindparam("customer", type_=postings.c.account.type)
+# Statements that are made once: to make them for each run took a third of its processor time.
+_COMMANDS = select(commands).where(commands.c.business_key.in_(bindparam("keys", expanding=True)))
+# All lock rows in one order, holds before accounts: nobody waits in a circle.
+_HOLDS = (
+    select(holds)
+    .where(holds.c.order_id.in_(bindparam("orders", expanding=True)))
+    .order_by(holds.c.order_id)
+    .with_for_update()
 )
-_ACCOUNT = select(accounts.c.overdraft, accounts.c.balance, accounts.c.held).where(
-    accounts.c.account_id == bindparam("account_id"), accounts.c.currency == bindparam("currency")
+_ACCOUNTS = select(accounts).where(
+    tuple_(accounts.c.account_id, accounts.c.currency).in_(bindparam("keys", expanding=True))
 )
-_OTHERS = _ACCOUNT.add_columns(literal(None, Money).label("entries"))
-_WITH_ENTRIES = _ACCOUNT.add_columns(_ENTRIES.scalar_subquery().label("entries"))
-_LOCKING = {query: query.with_for_update(of=accounts) for query in (_OTHERS, _WITH_ENTRIES)}
-_FIND = (
-    select(
-        *(commands.c[name] for name in ("business_key", *_OF_COMMAND, "done", "reason")),
-        *(column.label(f"hold_{column.name}") for column in holds.c),
-    )
-    .select_from(select(literal(1).label("one")).subquery())
-    .outerjoin(commands, commands.c.business_key == bindparam("business_key"))
-    .outerjoin(holds, holds.c.order_id == bindparam("order_id"))
+_LOCKED = _ACCOUNTS.order_by(accounts.c.account_id, accounts.c.currency).with_for_update()
+_ENTRIES = (
+    select(postings.c.account, func.sum(postings.c.amount).label("amount"))
+    .where(postings.c.account.in_(bindparam("customers", expanding=True)))
+    .group_by(postings.c.account)
 )
 _CHANGE_HOLD = (
     holds.update()
     .where(holds.c.order_id == bindparam("order"))
-    .where(holds.c.state == bindparam("state_before"))
-    .where(holds.c.refunded == bindparam("refunded_before"))
     .values(state=bindparam("new_state"), refunded=bindparam("new_refunded"))
 )
-_CHANGE = (
+_CHANGE_ACCOUNT = (
     accounts.update()
     .where(accounts.c.account_id == bindparam("account"))
     .where(accounts.c.currency == bindparam("of_currency"))
@@ -72,204 +59,157 @@ _CHANGE = (
         overdraft=bindparam("new_overdraft"),
     )
 )
-_SIDES = 2
-_INSERT_SIDES = sides.insert().values(
-    [
-        {c.name: bindparam(f"{c.name}_{side}", type_=c.type) for c in sides.c}
-        for side in range(_SIDES)
-    ]
-)
-_INSERTS = {
-    (dialect, table): insert(table).on_conflict_do_nothing()
-    for dialect, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
-    for table in (accounts, commands, holds)
-}
+_INSERT = {table: table.insert() for table in (accounts, commands, holds, sides)}
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a command, now or when it came for the first time."""
-
-    decision: Decision
-    currency: str | None = None
-    """The currency of what was posted, or is held."""
-    repeated: bool = False
-    """It came before: the decision says what was answered then, and nothing was done now."""
-
-
-async def carry_out(
+async def carry_out_all(
     connection: AsyncConnection,
-    command: Command,
+    asked: Sequence[Command],
     now: dt.datetime,
     *,
     execute: Execute | None = None,
-) -> Outcome:
-    """Carry a command out, unless it is already; then it gets the same answer.
+) -> list[Outcome | ConflictError | RefusedError]:
+    """Carry commands out, each after those before it; one that is already gets the same answer.
+
+    An error as a result says why a command was not: its key, or its order, is in the ledger with
+    another content; or it cannot be carried out, and is of a kind that has no answer.
 
     :param execute: runs what changes rows on the connection; by default, the connection itself
-    :raises ConflictError: its key, or its order, is in the ledger with another content
-    :raises RefusedError: it cannot be carried out, and is of a kind that has no answer
     :raises RacedError: another transaction did so at the same moment: try again, in another one
     """
-    there, hold = await _find(connection, command)
-    if there is not None:
-        if problem := _conflict(command, there):
-            raise ConflictError(problem)
-        return Outcome(Decision(there.done, there.reason), there.currency, repeated=True)
-    currency = command.currency or (hold.currency if hold is not None else None)
-    account = None
-    if currency is not None:
-        opens = command.kind in OPENED_BY
-        account = await _locked(connection, command.account_id, currency, opens=opens)
-    decision = decide(command, account, hold)
-    writer = _Writer(connection.dialect.name, execute or connection.execute)
-    await _note(writer, command, decision, now)
-    if decision.hold is not None:
-        await _keep_hold(writer, hold, decision.hold)
-    if account is not None and decision.done:
-        await _change(writer, account, decision)
-    if decision.postings:
-        await _post(writer, command, decision, currency)
-    return Outcome(decision, currency)
+    books, rows = await _read(connection, asked)
+    results: list[Outcome | ConflictError | RefusedError] = []
+    for command in asked:
+        try:
+            results.append(books.carry_out(command, now))
+        except (ConflictError, RefusedError) as error:
+            results.append(error)
+    try:
+        for statement, values in (
+            *_of_accounts(books, rows),
+            (_INSERT[commands], [_command_row(*each) for each in books.new_commands]),
+            (_INSERT[sides], _side_rows(books)),
+            *_of_holds(books),
+        ):
+            if values:
+                await (execute or connection.execute)(statement, values)
+    except IntegrityError as error:
+        raise RacedError("what was to be carried out was, at the same moment") from error
+    return results
 
 
 async def account(connection: AsyncConnection, account_id: int, currency: str) -> Account | None:
     """Return an account as it is; None where neither a command nor an entry has been for it."""
-    found = await _read(connection, account_id, currency)
-    if found is not None or currency != ENTRIES_CURRENCY:
-        return found
-    entries = await connection.scalar(_ENTRIES, {"customer": customer_account(account_id)})
-    return None if entries is None else Account(account_id, currency, balance=entries)
-
-
-async def _locked(
-    connection: AsyncConnection, account_id: int, currency: str, *, opens: bool
-) -> Account | None:
-    """Lock an account's row until the end of the transaction, and return the account."""
-    found = await _read(connection, account_id, currency, locks=True)
-    if found is not None:
-        return found
-    if not opens and await account(connection, account_id, currency) is None:
-        return None
-    new = {"overdraft": ZERO, "balance": ZERO, "held": ZERO}
-    writer = _Writer(connection.dialect.name, connection.execute)
-    await writer.insert(accounts, account_id=account_id, currency=currency, **new)
-    return await _read(connection, account_id, currency, locks=True)
+    key = account_id, currency
+    rows = await connection.execute(_ACCOUNTS, {"keys": [key]})
+    return (await _with_entries(connection, [key], {_key(row): row for row in rows})).get(key)
 
 
 async def _read(
-    connection: AsyncConnection, account_id: int, currency: str, *, locks: bool = False
-) -> Account | None:
-    of = {"account_id": account_id, "currency": currency}
-    query = _OTHERS
-    if currency == ENTRIES_CURRENCY:
-        query = _WITH_ENTRIES
-        of["customer"] = customer_account(account_id)
-    if locks:
-        query = _LOCKING[query]
-    row = (await connection.execute(query, of)).one_or_none()
-    if row is None:
-        return None
-    balance = row.balance + (row.entries or ZERO)
-    return Account(account_id, currency, row.overdraft, balance, row.held)
+    connection: AsyncConnection, asked: Sequence[Command]
+) -> tuple[Books, Collection[AccountKey]]:
+    """Read what is there of all that commands are about, and lock it; say which accounts have rows.
+
+    An account that only the bank's entries know has none: who is the first to change it adds one.
+    """
+    found = await connection.execute(_COMMANDS, {"keys": [each.key for each in asked]})
+    books = Books({row.business_key: _noted(row) for row in found}, {}, {})
+    new = [each for each in asked if each.key not in books.noted]
+    if orders := sorted({each.order_id for each in new if each.order_id is not None}):
+        of_orders = await connection.execute(_HOLDS, {"orders": orders})
+        books.holds = {row.order_id: _hold(row) for row in of_orders}
+    keys = set[AccountKey]()
+    for each in new:
+        hold = books.hold_of(each)
+        if currency := each.currency or (hold.currency if hold is not None else None):
+            keys.add((each.account_id, currency))
+    if not keys:
+        return books, ()
+    there = await connection.execute(_LOCKED, {"keys": sorted(keys)})
+    rows = {_key(row): row for row in there}
+    books.accounts = await _with_entries(connection, keys, rows)
+    return books, rows.keys()
 
 
-async def _find(
-    connection: AsyncConnection, command: Command
-) -> tuple[Row[Any] | None, Hold | None]:
-    """Read what is there under the command's key, and the hold of its order."""
-    of = {"business_key": command.key, "order_id": command.order_id}
-    row = (await connection.execute(_FIND, of)).one()
-    hold = None
-    if row.hold_order_id is not None:
-        hold = Hold(
-            row.hold_order_id,
-            row.hold_account_id,
-            row.hold_amount,
-            row.hold_currency,
-            HoldState(row.hold_state),
-            row.hold_refunded,
-        )
-    return (row if row.business_key is not None else None), hold
+async def _with_entries(
+    connection: AsyncConnection, keys: Collection[AccountKey], rows: dict[AccountKey, Row[Any]]
+) -> dict[AccountKey, Account]:
+    """Make the accounts of rows, with the bank's entries; and those that entries alone know."""
+    customers = [customer_account(number) for number, of in keys if of == ENTRIES_CURRENCY]
+    entries = {}
+    if customers:
+        sums = await connection.execute(_ENTRIES, {"customers": customers})
+        entries = {row.account: row.amount for row in sums}
+    found: dict[AccountKey, Account] = {}
+    for key in keys:
+        number, currency = key
+        row = rows.get(key)
+        more = entries.get(customer_account(number)) if currency == ENTRIES_CURRENCY else None
+        if row is not None:
+            balance = row.balance + (more or ZERO)
+            found[key] = Account(number, currency, row.overdraft, balance, row.held)
+        elif more is not None:
+            found[key] = Account(number, currency, balance=more)
+    return found
 
 
-def _conflict(command: Command, there: Row[Any]) -> str | None:
-    differences = [
-        f"{name} is {getattr(there, name)} in the ledger and {getattr(command, name)} here"
-        for name in _OF_COMMAND
-        if getattr(there, name) != getattr(command, name)
-    ]
-    if not differences:
-        return None
-    return f"{command.key} is in the ledger already: {'; '.join(differences)}"
+def _key(row: Row[Any]) -> AccountKey:
+    return row.account_id, row.currency
 
 
-@dataclass(frozen=True, slots=True)
-class _Writer:
-    """Runs what changes rows."""
-
-    dialect: str
-    execute: Execute
-
-    async def insert(self, table: Table, **values: Any) -> bool:
-        """Insert a row, unless its key is there; returns whether it was not."""
-        done = await self.execute(_INSERTS[self.dialect, table], values)
-        return bool(done.rowcount)
-
-
-async def _note(writer: _Writer, command: Command, decision: Decision, now: dt.datetime) -> None:
-    content = {name: getattr(command, name) for name in _OF_COMMAND}
-    is_new = await writer.insert(
-        commands,
-        business_key=command.key,
-        **content,
-        done=decision.done,
-        reason=decision.reason,
-        carried_out_at=now,
+def _noted(row: Row[Any]) -> Noted:
+    content = {name: getattr(row, name) for name in OF_COMMAND}
+    return Noted(
+        Command(row.business_key, **(content | {"kind": Kind(row.kind)})), row.done, row.reason
     )
-    if not is_new:
-        raise RacedError(f"{command.key} came twice at the same moment")
 
 
-async def _keep_hold(writer: _Writer, before: Hold | None, after: Hold) -> None:
-    if before is None:
-        content = {column.name: getattr(after, column.name) for column in holds.c}
-        is_kept = await writer.insert(holds, **content)
-    else:
-        new = {
-            "order": before.order_id,
-            "state_before": before.state,
-            "refunded_before": before.refunded,
-            "new_state": after.state,
-            "new_refunded": after.refunded,
-        }
-        is_kept = bool((await writer.execute(_CHANGE_HOLD, new)).rowcount)
-    if not is_kept:
-        raise RacedError(f"what is held for order {after.order_id} changed at the same moment")
+def _hold(row: Row[Any]) -> Hold:
+    state = HoldState(row.state)
+    return Hold(row.order_id, row.account_id, row.amount, row.currency, state, row.refunded)
 
 
-async def _change(writer: _Writer, account: Account, decision: Decision) -> None:
-    if not decision.postings and not decision.held and decision.overdraft is None:
-        return
-    changes = {
-        "account": account.account_id,
-        "of_currency": account.currency,
-        "more": decision.balance,
-        "more_held": decision.held,
-        "new_overdraft": account.overdraft if decision.overdraft is None else decision.overdraft,
-    }
-    await writer.execute(_CHANGE, changes)
+def _command_row(noted: Noted, now: dt.datetime) -> dict[str, Any]:
+    content = {name: getattr(noted.command, name) for name in OF_COMMAND}
+    said = {"done": noted.done, "reason": noted.reason, "carried_out_at": now}
+    return {"business_key": noted.command.key, **content, **said}
 
 
-async def _post(
-    writer: _Writer, command: Command, decision: Decision, currency: str | None
-) -> None:
-    values: dict[str, Any] = {}
-    for side, each in enumerate(decision.postings):
-        values |= {
-            f"business_key_{side}": command.key,
-            f"account_{side}": each.account,
-            f"currency_{side}": currency,
-            f"amount_{side}": each.amount,
-        }
-    await writer.execute(_INSERT_SIDES, values)
+def _side_rows(books: Books) -> Rows:
+    return [
+        {"business_key": key, "account": side.account, "currency": of, "amount": side.amount}
+        for key, of, side in books.new_sides
+    ]
+
+
+def _of_accounts(
+    books: Books, rows: Collection[AccountKey]
+) -> tuple[tuple[Any, Rows], tuple[Any, Rows]]:
+    """Return what writes the accounts that changed; the bank's entries are not in their rows."""
+    new: Rows = []
+    changed: Rows = []
+    for key, before in books.changed_accounts.items():
+        number, currency = key
+        now = books.accounts[key]
+        more, more_held = now.balance - before.balance, now.held - before.held
+        if key in rows:
+            sums = {"more": more, "more_held": more_held, "new_overdraft": now.overdraft}
+            changed.append({"account": number, "of_currency": currency, **sums})
+        else:
+            columns = {"overdraft": now.overdraft, "balance": more, "held": more_held}
+            new.append({"account_id": number, "currency": currency, **columns})
+    return (_INSERT[accounts], new), (_CHANGE_ACCOUNT, changed)
+
+
+def _of_holds(books: Books) -> tuple[tuple[Any, Rows], tuple[Any, Rows]]:
+    """Return what writes the holds that are new, and those that changed."""
+    new: Rows = []
+    changed: Rows = []
+    for order_id, before in books.changed_holds.items():
+        now = books.holds[order_id]
+        if before is None:
+            new.append({column.name: getattr(now, column.name) for column in holds.c})
+        else:
+            state = {"new_state": now.state, "new_refunded": now.refunded}
+            changed.append({"order": order_id, **state})
+    return (_INSERT[holds], new), (_CHANGE_HOLD, changed)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, Executable, Insert, bindparam, select, union_all
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import CursorResult, Executable, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from handlers.accounting.double_entry import double_entry
-from handlers.accounting.errors import ConflictError
+from handlers.accounting.errors import ConflictError, RacedError
 from handlers.accounting.schema import postings, transactions
-from handlers.events import NOWHERE, EntryRecorded, Origin
+from handlers.events import EntryRecorded, Origin
 
 LOOKUP_SIZE = 500
 """Ids in one `IN (...)`; SQLite allows 999 parameters in its older builds."""
 
-Execute = Callable[[Executable, dict[str, Any]], Awaitable[CursorResult[Any]]]
+Execute = Callable[[Executable, list[dict[str, Any]]], Awaitable[CursorResult[Any]]]
+"""Runs a statement once for each of these rows."""
 
 Content = Mapping[str, Any]
 """What makes two entries the same, by column; where they stand is not part of it."""
@@ -29,84 +30,52 @@ _OF_ENTRY = tuple(
     if column.name not in ("id", "bank_transaction_id", "source_file", "source_line")
 )
 
-_ENTRY = (
-    transactions.c.bank_transaction_id,
-    *(transactions.c[name] for name in (*_OF_ENTRY, "source_file", "source_line")),
-)
-_ENTRY_VALUES = {
-    column.name: bindparam(f"new_{column.name}", type_=column.type) for column in _ENTRY
-}
+_INSERT_ENTRIES = transactions.insert()
+_INSERT_SIDES = postings.insert()
 
 
-def _insert_sides(of: ColumnElement[int]) -> Insert:
-    """Make the INSERT of the two postings of a transaction, whose id is `of`."""
-    sides = union_all(
-        *(
-            select(
-                of,
-                bindparam(f"{side}_account", type_=postings.c.account.type),
-                bindparam(f"{side}_amount", type_=postings.c.amount.type),
-            )
-            for side in ("customer", "bank")
-        )
-    )
-    return postings.insert().from_select(["bank_transaction_id", "account", "amount"], sides)
-
-
-# Inline: nobody asks for the number that the database gives the row.
-_INSERT_ENTRY = sqlite.insert(transactions).values(_ENTRY_VALUES).on_conflict_do_nothing().inline()
-_INSERT_SIDES = _insert_sides(_ENTRY_VALUES["bank_transaction_id"])
-
-_NEW = (
-    postgresql.insert(transactions)
-    .values(_ENTRY_VALUES)
-    .on_conflict_do_nothing(index_elements=[transactions.c.bank_transaction_id])
-    .returning(transactions.c.bank_transaction_id)
-    .cte("new")
-)
-_INSERT_BOTH = _insert_sides(_NEW.c.bank_transaction_id)
-"""The entry and its postings in one statement, which SQLite does not know."""
-
-
-async def post(
+async def post_all(
     connection: AsyncConnection,
-    entry: EntryRecorded,
-    origin: Origin = NOWHERE,
+    entries: Sequence[tuple[EntryRecorded, Origin]],
     *,
     execute: Execute | None = None,
-) -> bool:
-    """Post an entry, unless it is posted already; returns whether it is new.
+) -> list[bool | ConflictError]:
+    """Post entries that are not posted yet, in one go; returns of each whether it is new.
 
-    :param execute: runs statements on the connection; by default, the connection itself
-    :raises ConflictError: the bank's id is posted already, with another content
+    One whose bank's id is posted already with another content is not posted: its result says so.
+
+    :param execute: runs what inserts rows on the connection; by default, the connection itself
+    :raises RacedError: another transaction posted one at the same moment: try again, in another one
     """
-    values = _values(entry, origin)
-    execute = execute or connection.execute
-    if connection.dialect.name == "postgresql":
-        inserted = await execute(_INSERT_BOTH, values)
-    else:
-        inserted = await execute(_INSERT_ENTRY, values)
-        if inserted.rowcount:
-            await execute(_INSERT_SIDES, values)
-    if inserted.rowcount:
-        return True
-    there = await contents(connection, [entry.transaction_id])
-    if problem := conflict(entry, there[entry.transaction_id]):
-        raise ConflictError(problem)
-    return False
+    known = await contents(connection, [entry.transaction_id for entry, _ in entries])
+    results: list[bool | ConflictError] = []
+    new: list[dict[str, Any]] = []
+    sides: list[dict[str, Any]] = []
+    for entry, origin in entries:
+        there = known.get(entry.transaction_id)
+        if there is None:
+            here = known[entry.transaction_id] = content(entry)
+            new.append({**here, "source_file": origin.file, "source_line": origin.line})
+            sides += _sides(entry)
+        problem = None if there is None else conflict(entry, there)
+        results.append(there is None if problem is None else ConflictError(problem))
+    if new:
+        execute = execute or connection.execute
+        try:
+            await execute(_INSERT_ENTRIES, new)
+        except IntegrityError as error:
+            raise RacedError("an entry was posted twice at the same moment") from error
+        await execute(_INSERT_SIDES, sides)
+    return results
 
 
-def _values(entry: EntryRecorded, origin: Origin) -> dict[str, Any]:
-    customer, bank = double_entry(entry)
-    of_entry = {f"new_{name}": value for name, value in content(entry).items()}
-    return of_entry | {
-        "new_source_file": origin.file,
-        "new_source_line": origin.line,
-        "customer_account": customer.account,
-        "customer_amount": customer.amount,
-        "bank_account": str(bank.account),
-        "bank_amount": bank.amount,
-    }
+def _sides(entry: EntryRecorded) -> Iterator[dict[str, Any]]:
+    for side in double_entry(entry):
+        yield {
+            "bank_transaction_id": entry.transaction_id,
+            "account": str(side.account),
+            "amount": side.amount,
+        }
 
 
 def content(entry: EntryRecorded) -> Content:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from typing import Any
+from weakref import WeakSet
 
 from mqkit.clock import Clock, monotonic, stamp, utc_now
 from mqkit.consuming.headers import in_time
@@ -49,6 +50,8 @@ class OrderKeys:
         order_by = handler.order_by
         assert order_by is not None, "an ordered handler has one"
         self._order_by: Callable[[Any], Hashable] = order_by
+        self._without: WeakSet[Delivery] = WeakSet()
+        """Deliveries for which it failed as they came in."""
 
     def of(self, delivery: Delivery) -> str | None:
         """Return the key as `keys.canonical` writes it; None is a message that keeps no order.
@@ -76,8 +79,22 @@ class OrderKeys:
         """
         try:
             return self.of(delivery)
+        except OrderError:
+            self._without.add(delivery)
+            return None
         except BaseException:  # noqa: BLE001 - whatever a validator of the application's raised
             return None
+
+    def error_of(self, delivery: Delivery) -> OrderError | None:
+        """Return why a message had no key when it came in; None where it had one."""
+        if delivery not in self._without:
+            return None
+        try:
+            # Again, as an error that is kept would keep its delivery, whether that is run or not.
+            self.of(delivery)
+        except OrderError as error:
+            return error
+        return OrderError(f"handler {self._handler}: order_by failed as the message came in")
 
 
 def partition_of(key: Any, partitions: int) -> int:
@@ -149,14 +166,9 @@ class HeldRetries:
         return await self.until_over(delivery, await self._dispatch(delivery), began)
 
     def without_key(self, delivery: Delivery) -> DeadLetter | None:
-        """Return the end of a message of which no key can be computed; None of one with a key."""
-        try:
-            self._keys.of(delivery)
-        except OrderError as error:
-            return DeadLetter(DeathReason.UNORDERED, error)
-        except DecodeError:
-            pass  # the dispatcher says so
-        return None
+        """Return the end of a message of which no key could be computed; None of one with a key."""
+        error = self._keys.error_of(delivery)
+        return None if error is None else DeadLetter(DeathReason.UNORDERED, error)
 
     async def until_over(self, delivery: Delivery, outcome: Outcome, began: float) -> Outcome:
         """Hold a message whose run came to this, and run it again until it is done or dead.

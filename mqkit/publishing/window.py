@@ -41,6 +41,11 @@ class Window:
         self._idle: asyncio.Future[None] | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def has_place(self) -> bool:
+        """Whether a place is free and nobody waits for it."""
+        return self._free > 0 and not self._waiting
+
     def try_acquire(self) -> bool:
         """Take a place if one is free and nobody waits for it; `release` must follow."""
         if not self._free or self._waiting:

@@ -38,15 +38,16 @@ if "handlers.ledger:service" in sys.orig_argv:
     from handlers.accounting import posting
     from mqkit.errors import StatementError
 
-    post, failed = posting.post, set()
+    post_all, failed = posting.post_all, set()
 
-    async def fail_once(connection, entry, origin, **options):
-        if origin.line % {FAILS} == 0 and origin.line not in failed:
-            failed.add(origin.line)
+    async def fail_once(connection, entries, **options):
+        lines = {{origin.line for _, origin in entries if origin.line % {FAILS} == 0}} - failed
+        if lines:
+            failed.update(lines)
             raise StatementError("for the test")
-        return await post(connection, entry, origin, **options)
+        return await post_all(connection, entries, **options)
 
-    posting.post = fail_once
+    posting.post_all = fail_once
 """
 
 STATEMENTS_FAIL = f"""

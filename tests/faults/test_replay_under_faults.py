@@ -29,8 +29,8 @@ SETTLED = 10.0
 """Seconds from a quorum queue's declaration to a crash; one that comes within some 1.5 s may leave
 it without a leader (RabbitMQ 3.10)."""
 
-BEFORE_COMMIT = "after:handlers.accounting.posting.post"
-BEFORE_ACK = "after:mqkit.store.store.Store.run_once"
+BEFORE_COMMIT = "after:handlers.accounting.posting.post_all"
+BEFORE_ACK = "after:mqkit.store.store.Store.run_batch_once"
 
 ROUNDS = 3 if os.environ.get("MQKIT_TEST_LONG") else 1
 

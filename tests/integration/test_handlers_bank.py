@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from handlers.accounting.carrying_out import carry_out
-from handlers.accounting.posting import post
 from handlers.accounting.rules import Command, Kind
 from handlers.bank.books import End, read_books
 from handlers.messages import Currency, OrderExecuted, OrderRefused, Partner
@@ -21,8 +19,7 @@ from handlers.replay.generate import write_statement
 from handlers.replay.reconcile import AccountResult, Agreement, Reconciliation
 from handlers.replay.report import Report as Replayed
 from tests import forked
-from tests.unit.handlers.accounting.test_carrying_out import NOW
-from tests.unit.handlers.entries import entry, writing
+from tests.unit.handlers.entries import NOW, carry_out, entry, post, writing
 
 HEADER = '"order_id";"account_id";"bank_to";"account_to";"amount";"k_symbol"'
 ROWS, ACCOUNTS = 300, 20

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from handlers.accounting import posting
 from handlers.accounting.reading import open_ledger
 from handlers.events import EntryRecorded
 from handlers.ledger import service
 from handlers.statements import ENTRIES, entry_message_id, entry_routing_key
 from mqkit.outcome import DeathReason
 from mqkit.testing.harness import Harness
-from tests.unit.handlers.entries import entry, writing
+from tests.unit.handlers.entries import entry, post, writing
 
 pytestmark = pytest.mark.in_turn
 
@@ -74,7 +73,7 @@ async def test_a_ledger_without_a_store_goes_on_with_one(
     """The store makes its tables beside those of an earlier version; what is posted stays so."""
     monkeypatch.setenv("LEDGER_DATABASE", database)
     async with writing(database) as connection:
-        await posting.post(connection, entry(1))
+        await post(connection, entry(1))
     async with mqkit_harness(service) as h:
         for number in (1, 2):
             await publish(h, entry(number), 2)

@@ -78,6 +78,8 @@ class _Run:
 class _Batch:
     places: list[Place] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
+    is_due: bool = False
+    """Whether its first message has waited for its time."""
 
 
 class Batcher:
@@ -163,9 +165,17 @@ class Batcher:
         if batch is None:
             batch = self._open = _Batch()
             loop = asyncio.get_running_loop()
-            batch.timer = loop.call_later(self._within, self._close)
+            batch.timer = loop.call_later(self._within, self._due)
         batch.places.append(place)
         if len(batch.places) >= self._size or self._stopping:
+            self._close()
+
+    def _due(self) -> None:
+        """Run the open batch, as its time is over: at once, or with what comes until it can run."""
+        if self._open is None:
+            return
+        self._open.is_due = True
+        if self._window.has_place:
             self._close()
 
     def _close(self) -> None:
@@ -188,6 +198,8 @@ class Batcher:
                         await self._run(left)
             finally:
                 self._window.release()
+                if self._open is not None and self._open.is_due:
+                    self._due()
         except Exception as error:  # noqa: BLE001 - of this package: each message is settled by it
             for each in places:
                 each.end(error)

@@ -10,7 +10,7 @@ from mqkit import Delivery, Publisher
 from mqkit.broker.delays import DelayLadder
 from mqkit.consuming.republisher import Republisher
 from mqkit.consuming.settler import Settler
-from mqkit.consuming.together.batching import Batcher, Place
+from mqkit.consuming.together.batching import Batcher
 from mqkit.errors import (
     ChannelClosedError,
 )
@@ -36,16 +36,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def settled(batcher: Batcher, delivery: Delivery) -> Outcome:
     """What becomes of a message that is put into a batch."""
-    told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-    def ended(place: Place, outcome: Outcome | BaseException) -> None:
-        if isinstance(outcome, BaseException):
-            told.set_exception(outcome)
-        else:
-            told.set_result(outcome)
-
-    found = await batcher.collect(delivery, ended)
-    return await told if isinstance(found, Place) else found
+    return await batcher.dispatch(delivery)
 
 
 class World:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from handlers.accounting.carrying_out import Outcome
+from handlers.accounting.books import Outcome
 from handlers.accounting.rules import Command, Decision, Kind
 from handlers.bookings import answer, booking
 from handlers.messages import LedgerCommand, ReleaseAnswered

@@ -386,3 +386,29 @@ async def test_a_batch_says_when_it_ran_where_somebody_asks() -> None:
     assert first.ran is not None
     assert second.ran == (first.ran[0], None)
     assert first.ran[1] is not None
+
+
+async def test_a_batch_whose_time_is_over_takes_what_comes_until_it_can_run() -> None:
+    """While all runs are busy no small batches line up: the next run is for all that has come."""
+    service = Service("s", retry=Retry.never())
+    sizes: list[int] = []
+    go_on = asyncio.Event()
+
+    @service.batch(Queue("q"), size=10, within=0.001)
+    async def handle(orders: list[Order]) -> None:
+        sizes.append(len(orders))
+        await go_on.wait()
+
+    (handler,) = service.handlers
+    made = running("s", handler)
+    batcher = Batcher(handler, made.decoder, made.invoker, made.judge)
+    under_way = [asyncio.create_task(settled(batcher, message("0")))]
+    async with asyncio.timeout(10):
+        while not sizes:
+            await asyncio.sleep(0.001)
+        for number in range(1, 4):
+            under_way.append(asyncio.create_task(settled(batcher, message(f"{number}"))))
+            await asyncio.sleep(0.01)  # longer than a batch waits
+        go_on.set()
+        await asyncio.gather(*under_way)
+    assert sizes == [1, 3]

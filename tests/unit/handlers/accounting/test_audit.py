@@ -8,11 +8,10 @@ import pytest
 from sqlalchemy import Executable
 
 from handlers.accounting.audit import problems
-from handlers.accounting.carrying_out import carry_out
 from handlers.accounting.rules import Kind
 from handlers.accounting.schema import accounts, holds, sides
-from tests.unit.handlers.accounting.test_carrying_out import NOW, command
-from tests.unit.handlers.entries import writing
+from tests.unit.handlers.accounting.test_carrying_out import command
+from tests.unit.handlers.entries import NOW, carry_out, writing
 
 CENT = Decimal("0.01")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 from dataclasses import replace
 from decimal import Decimal
 from random import Random
@@ -15,15 +14,13 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from handlers.accounting.audit import problems
-from handlers.accounting.carrying_out import Outcome, account, carry_out
+from handlers.accounting.books import Outcome
+from handlers.accounting.carrying_out import account, carry_out_all
 from handlers.accounting.database import WRITING, open_database
 from handlers.accounting.errors import ConflictError, RacedError, RefusedError
-from handlers.accounting.posting import post
 from handlers.accounting.rules import Account, Command, Kind
 from handlers.accounting.schema import commands, sides
-from tests.unit.handlers.entries import entry, writing
-
-NOW = dt.datetime(2026, 11, 30, tzinfo=dt.UTC)
+from tests.unit.handlers.entries import NOW, carry_out, entry, post, writing
 
 
 def command(
@@ -240,8 +237,11 @@ ODD = st.builds(
 )
 
 
-def sequence(seed: int, odd: list[Command]) -> list[Command]:
-    """All of the usual ones twice, and the odd ones; a little out of order, or wholly."""
+def sequence(seed: int, odd: list[Command]) -> list[list[Command]]:
+    """All of the usual ones twice, and the odd ones; a little out of order, or wholly.
+
+    They come one by one, or some at once.
+    """
     chance = Random(seed)
     far = chance.choice([2, 8, 40])
     places = [(number + chance.uniform(0, far), number) for number in range(len(USUAL))]
@@ -249,7 +249,12 @@ def sequence(seed: int, odd: list[Command]) -> list[Command]:
     asked = [*first, *chance.sample(USUAL, len(USUAL))]
     for each in odd:
         asked.insert(chance.randrange(len(asked)), each)
-    return asked
+    most, together = chance.choice([1, 1, 4, 40]), list[list[Command]]()
+    while asked:
+        many = chance.randint(1, most)
+        together.append(asked[:many])
+        del asked[:many]
+    return together
 
 
 class Books:
@@ -260,16 +265,21 @@ class Books:
         self.balances: dict[tuple[int, str], Decimal] = {}
         self.posted: set[str] = set()
 
-    async def carry_out(self, connection: AsyncConnection, asked: Command) -> None:
-        """Carry it out, and check all that can be said after one command."""
-        try:
-            outcome = await carry_out(connection, asked, NOW)
-        except ConflictError:
-            assert asked.key in self.answers or asked.order_id is not None
-            return
-        except RefusedError:
-            assert asked.kind in (Kind.CHARGE, Kind.INTEREST)
-            return
+    async def carry_out(self, connection: AsyncConnection, some: list[Command]) -> None:
+        """Carry some out at once, and check all that can be said of each."""
+        outcomes = await carry_out_all(connection, some, NOW)
+        for asked, outcome in zip(some, outcomes, strict=True):
+            if isinstance(outcome, ConflictError):
+                assert asked.key in self.answers or asked.order_id is not None
+            elif isinstance(outcome, RefusedError):
+                assert asked.kind in (Kind.CHARGE, Kind.INTEREST)
+            else:
+                await self.note(connection, asked, outcome, is_last=asked is some[-1])
+
+    async def note(
+        self, connection: AsyncConnection, asked: Command, outcome: Outcome, *, is_last: bool
+    ) -> None:
+        """Note an outcome, and check it."""
         answer = (outcome.decision.done, outcome.decision.reason)
         assert outcome.repeated == (asked.key in self.answers)
         assert self.answers.setdefault(asked.key, answer) == answer
@@ -278,7 +288,7 @@ class Books:
             self.posted.add(asked.key)
             of = (asked.account_id, outcome.currency or "")
             self.balances[of] = self.balances.get(of, Decimal(0)) + outcome.decision.balance
-        if outcome.repeated or not outcome.decision.done:
+        if outcome.repeated or not outcome.decision.done or not is_last:
             return
         if asked.kind in (Kind.HOLD, Kind.EXECUTE) and outcome.currency is not None:
             found = await account(connection, asked.account_id, outcome.currency)
@@ -291,10 +301,10 @@ class Books:
 def test_whatever_comes_in_whatever_order_the_books_add_up(database: str) -> None:
     """Postings, balances, holds and refunds agree; each key had one effect; no order overdrew."""
 
-    async def check(connection: AsyncConnection, asked: list[Command]) -> None:
+    async def check(connection: AsyncConnection, together: list[list[Command]]) -> None:
         books = Books()
-        for each in asked:
-            await books.carry_out(connection, each)
+        for some in together:
+            await books.carry_out(connection, some)
         assert [each async for each in problems(connection)] == []
         for (account_id, currency), balance in books.balances.items():
             found = await account(connection, account_id, currency)
@@ -309,14 +319,14 @@ def test_whatever_comes_in_whatever_order_the_books_add_up(database: str) -> Non
     # As they are found: to shrink one takes minutes.
     @settings(max_examples=40, phases=(Phase.explicit, Phase.reuse, Phase.generate))
     @given(st.builds(sequence, st.integers(0, 10**9), st.lists(ODD, max_size=5)))
-    def hold_for(asked: list[Command]) -> None:
-        runner.run(in_a_transaction(asked))
+    def hold_for(together: list[list[Command]]) -> None:
+        runner.run(in_a_transaction(together))
 
-    async def in_a_transaction(asked: list[Command]) -> None:
+    async def in_a_transaction(together: list[list[Command]]) -> None:
         async with engine.connect() as connection:
             await connection.execution_options(**WRITING)
             await connection.begin()
-            await check(connection, asked)
+            await check(connection, together)
             await connection.rollback()
 
     with asyncio.Runner() as runner:

@@ -12,9 +12,8 @@ from sqlalchemy import make_url
 
 from handlers.accounting.database import database_url
 from handlers.accounting.errors import LedgerError
-from handlers.accounting.posting import post
 from handlers.accounting.reading import open_ledger
-from tests.unit.handlers.entries import entry, writing
+from tests.unit.handlers.entries import entry, post, writing
 
 
 async def test_balances_are_those_at_the_end_of_a_day(database: str) -> None:
