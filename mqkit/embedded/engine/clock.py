@@ -88,7 +88,7 @@ class Clock:
         self.on_change: Callable[[], None] = lambda: None
         self.unmoved = monotonic
         """What it goes by: the seconds that nobody moves by hand."""
-        self._wall_start = wall() - monotonic()
+        self._wall = wall
         self._offset = 0.0
         self._held: float | None = None
         self._timers: list[tuple[float, int, Timer]] = []
@@ -105,8 +105,8 @@ class Clock:
         return self.unmoved() + self._offset if self._held is None else self._held
 
     def wall(self) -> float:
-        """Return the seconds since 1970, as this clock sees it."""
-        return self.now() + self._wall_start
+        """Return the seconds since 1970, by as much ahead of the real ones as `now` is."""
+        return self._wall() + (self.now() - self.unmoved())
 
     def call_at(self, due: float, callback: Callable[[], None]) -> Timer:
         """Make a call at `due`, in seconds of `now`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.simulation.faults.common import STEPS_WITHIN, again, lasting, noted, service
@@ -40,6 +41,7 @@ def clock_jumps(world: World, fault: Fault) -> None:
         for each in services if fault.steps == 1 else ():
             # A host that comes up again, with another time.
             world.active += 1
+            noted(world, replace(fault, kind="kill service"))
             each.kill(power=True)
             world.loop.call_later(1.0, again, world, each, context=world.context)
 
