@@ -49,6 +49,8 @@ class History:
     """When its publisher last heard of it."""
     is_down: bool = False
     """Whether what handlers depend on is down now."""
+    cut_short: bool = False
+    """Whether a stop took all its time: what was under way then is given back, and comes again."""
     quiet_after: float = 0.0
     """Seconds from the last fault until all had ended."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,7 @@ class ServiceHost:
         self.runtime: Runtime | None = None
         self._stop: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
+        self._asked_at = math.inf
         self.wanted = False
 
     @property
@@ -87,6 +89,7 @@ class ServiceHost:
             return
         world, loop = self._world, self._world.loop
         process = self.process = loop.new_process(self.host)
+        self._asked_at = math.inf
         with loop.inside(process):
             self._stop = asyncio.Event()
             own = machine(loop, process, world.locks, world.disk)
@@ -121,6 +124,8 @@ class ServiceHost:
         world.loop.note(f"{self.process} ended: {type(error).__name__} {error}")
         if error is not None and not self._is_excused(error):
             world.ended_badly(self, error)
+        if world.loop.time() - self._asked_at >= GRACE:
+            world.history.cut_short = True
         if self.wanted:
             world.loop.call_later(RESTART, self._again)
 
@@ -137,8 +142,10 @@ class ServiceHost:
             return "close channel" in faults and "PRECONDITION_FAILED - on purpose" in str(error)
         # Asked to stop, it may not be done with a broker that says nothing in its time. Whether it
         # is wanted does not tell: it may be again, before its end, after another fault's.
+        # Nor with an SQLite that a slow handler of another process has for all that time.
         asked = self._stop is not None and self._stop.is_set()
-        return isinstance(error, TimeoutError) and asked and bool(faults & SILENT)
+        waits = self._world.disk is not None and self._world.plan.is_slow
+        return isinstance(error, TimeoutError) and asked and (waits or bool(faults & SILENT))
 
     def _again(self) -> None:
         if self.wanted and not self.is_up:
@@ -155,8 +162,9 @@ class ServiceHost:
     def ask_to_stop(self) -> None:
         """Ask it to stop, as SIGTERM does."""
         self.wanted = False
-        if self._stop is not None and self._is_alive:
+        if self._stop is not None and self._is_alive and not self._stop.is_set():
             self._stop.set()
+            self._asked_at = self._world.loop.time()
 
     async def stopped(self) -> None:
         """Wait until it has stopped."""

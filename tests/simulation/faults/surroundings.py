@@ -38,6 +38,7 @@ def clock_jumps(world: World, fault: Fault) -> None:
         for name in sorted({host, *(each.host for each in services)}):
             skew = world.clocks.skew.get(name, 0.0) + (-900 if back else 900) * fault.seconds
             world.clocks.skew[name] = max(-MOST_SKEW, min(MOST_SKEW, skew))
+            world.clocks.ahead |= set() if back else {name}
         for each in services if fault.steps == 1 else ():
             # A host that comes up again, with another time.
             world.active += 1

@@ -82,6 +82,8 @@ class Clocks:
         self.skew: dict[str, float] = {}
         self.drift: dict[str, float] = {}
         """Seconds that a host's clock gains in a second."""
+        self.ahead: set[str] = set()
+        """Hosts whose clocks jumped ahead."""
 
     def wall(self) -> float:
         """Return the seconds since 1970 where the running code is."""

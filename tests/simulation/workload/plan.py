@@ -198,6 +198,11 @@ class Plan:
         return any(each in (*STORED, "saga") for each in self.features)
 
     @property
+    def is_slow(self) -> bool:
+        """Whether a handler takes as long as a stop has time."""
+        return any(each.script == "slow" for each in self.sends)
+
+    @property
     def queues(self) -> set[str]:
         """The names of the queues that handlers consume."""
         plain = {each for each in self.features if each not in ("ordered", "twins")}
