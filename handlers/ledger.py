@@ -51,7 +51,7 @@ BALANCE_QUEUE = Queue("ledger.balance")
 SIZE = 200
 """Messages that are read and written together, and committed: each of another account."""
 
-WITHIN = 0.03
+WITHIN = 0.01
 """Seconds that the first of them waits for the others."""
 
 
