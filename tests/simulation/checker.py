@@ -125,11 +125,13 @@ def _expiries(world: World) -> None:
     history = world.history
     if history.faults.keys() & LATE:
         return
+    # Once more where the store was away: what such a retry stands in its queue does not count.
+    counts = 3 if history.faults.keys() & {*OF_STORE} else 2
     for send in world.plan.sends:
         known = history.known_at.get(send.name)
         if send.expires is None or known is None or history.published[send.name] != CONFIRMED:
             continue
-        latest = known + 2 * send.expires + 0.1 + 10 * world.plan.latency[1]
+        latest = known + counts * send.expires + 0.1 + 10 * world.plan.latency[1]
         for run in history.runs:
             if run.name == send.name and run.attempt == 1 and run.began > latest:
                 over = run.began - latest
