@@ -16,7 +16,7 @@ DEFAULT_WINDOW = 1000
 """Publishes that may wait for their confirm at the same time, on one publisher."""
 
 LOOK = 0.25
-"""Seconds between two looks at whether somebody still waits, once nothing more is watched."""
+"""Seconds between two looks, after `close`, at whether anybody still waits."""
 
 T = TypeVar("T")
 _T_contra = TypeVar("_T_contra", contravariant=True)
@@ -116,7 +116,7 @@ class Deadlines(Generic[T]):
         line.append((self._now() + seconds, waiter))
 
     def close(self) -> None:
-        """Watch no longer than somebody waits: who is given up has no value, and needs none."""
+        """Drop each timer once nobody waits for it: who was given up keeps none until its deadline."""
         self._is_closed = True
         for seconds, timer in list(self._timers.items()):
             timer.cancel()
