@@ -116,7 +116,7 @@ class Deadlines(Generic[T]):
         line.append((self._now() + seconds, waiter))
 
     def close(self) -> None:
-        """Drop each timer once nobody waits for it: who was given up keeps none until its deadline."""
+        """Drop each timer once nobody waits for it: who was given up keeps none any longer."""
         self._is_closed = True
         for seconds, timer in list(self._timers.items()):
             timer.cancel()
