@@ -43,7 +43,7 @@ class Window:
 
     @property
     def has_place(self) -> bool:
-        """Whether a place is free and nobody waits for it."""
+        """Return whether a place can be taken now: one is free, and nobody waits for it."""
         return self._free > 0 and not self._waiting
 
     def try_acquire(self) -> bool:
@@ -116,7 +116,7 @@ class Deadlines(Generic[T]):
         line.append((self._now() + seconds, waiter))
 
     def close(self) -> None:
-        """Drop each timer once nobody waits for it: who was given up keeps none any longer."""
+        """Cancel each timer as soon as nobody waits for what it gives, and not at its deadline."""
         self._is_closed = True
         for seconds, timer in list(self._timers.items()):
             timer.cancel()
