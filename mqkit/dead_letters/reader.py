@@ -18,7 +18,7 @@ from typing import Self
 
 from mqkit.dead_letters.errors import DeadLettersInUseError
 from mqkit.drivers.base import DriverChannel, Incoming
-from mqkit.errors import MqkitError
+from mqkit.errors import BrokerError, MqkitError
 from mqkit.logging.shown import shown
 
 PREFETCH = 65_535
@@ -85,10 +85,7 @@ class Reader:
             # An earlier reading gave those back a moment ago: the broker may not count them yet.
             await self._read(max(await self.ready(), self.first))
             if not self._knows_first:
-                # A quorum queue counts what came back once that is in its log. The consumer is in
-                # there by now, behind it: so what is counted or has come from here on is all.
-                ready = await self.ready()
-                await self._read(self._came + ready)
+                await self._read_all()
                 self.first, self._knows_first = self._came, True
         except BaseException:
             await self._channel.close()
@@ -119,8 +116,18 @@ class Reader:
                     await asyncio.sleep(COUNT_AGAIN)
 
     async def ready(self) -> int:
-        """Count the messages that are in the queue and were not read."""
-        return (await self._channel.declare_queue(self._queue, passive=True)).messages
+        """Count the messages that are in the queue and were not read.
+
+        :raises BrokerError: the queue cannot be counted: its leader does not answer
+        """
+        state = await self._channel.declare_queue(self._queue, passive=True)
+        if self._consumers and not state.consumers:
+            # It has those of this reading: so this is no count, as `NOT_COUNTED` says.
+            raise BrokerError(
+                f"RabbitMQ cannot count queue {shown(self._queue)} now: its leader does not answer "
+                "in time; try again once the broker has less to do, or the queue a leader"
+            )
+        return state.messages
 
     def check(self) -> None:
         """Check that what was read is still held.
@@ -137,6 +144,20 @@ class Reader:
         """Take a message out of the queue: it is stored elsewhere, or to be dropped."""
         self._channel.ack(tag)
         self._acked += 1
+
+    async def _read_all(self) -> None:
+        """Read until the queue has nothing more.
+
+        A quorum queue counts what came back once that is in its log. The consumer is in there by
+        now, behind it: so all is counted or on its way. And a channel answers a count before it
+        sends what the queue handed to it meanwhile, which comes before the answer after that.
+        """
+        ready = None
+        while ready != 0:
+            came = self._came
+            ready = await self.ready()
+            await self._channel.qos(PREFETCH)
+            await self._read(max(came + ready, self._came))
 
     async def _read(self, count: int) -> None:
         """Read until `count` messages have come; consumers are there for one more, an arrival."""

@@ -12,6 +12,7 @@ from mqkit.dead_letters import reader
 from mqkit.dead_letters.errors import DeadLettersInUseError
 from mqkit.dead_letters.reader import Reader
 from mqkit.drivers.base import DriverChannel, Incoming, QueueState
+from mqkit.errors import BrokerError
 
 
 class Channel:
@@ -25,7 +26,7 @@ class Channel:
 
     async def declare_queue(self, name: str, *, passive: bool) -> QueueState:
         assert passive
-        return QueueState(name, self._counted, 0)
+        return QueueState(name, self._counted, self.consumers)
 
     async def qos(self, prefetch: int) -> None:
         pass
@@ -81,7 +82,7 @@ class LateChannel(Channel):
         for _ in range(back):
             self.give(cast(Incoming, None))
         asyncio.get_running_loop().call_soon(self._deliver_ready)
-        return QueueState(name, self._ready, 0)
+        return QueueState(name, self._ready, self.consumers)
 
     def _deliver_ready(self) -> None:
         ready, self._ready = self._ready, 0
@@ -103,6 +104,40 @@ async def test_a_reading_counts_what_the_broker_counts_late(back: int, ready: in
         assert channel.give is not None
         channel.give(cast(Incoming, None))
     assert taken == [back + ready, 1]
+
+
+class BusyChannel(Channel):
+    """A channel that answers a count before it sends what the queue handed to it meanwhile."""
+
+    def __init__(self, handed: int, *, is_counted: bool = True) -> None:
+        super().__init__(counted=0)
+        self._handed, self._is_counted = handed, is_counted
+        self._behind_count = False
+
+    async def declare_queue(self, name: str, *, passive: bool) -> QueueState:
+        assert passive
+        self._behind_count = self.give is not None
+        return QueueState(name, 0, self.consumers if self._is_counted else 0)
+
+    async def qos(self, prefetch: int) -> None:
+        handed, self._handed = (self._handed, 0) if self._behind_count else (0, self._handed)
+        for _ in range(handed):
+            assert self.give is not None
+            self.give(cast(Incoming, None))
+
+
+async def test_what_the_queue_handed_to_a_busy_channel_is_read_too() -> None:
+    """All 200 were on their way when the broker counted none: a listing said there were none."""
+    channel = BusyChannel(200)
+    async with Reader(cast(DriverChannel, channel), "q", lambda *_: None) as opened:
+        assert opened.first == 200
+
+
+async def test_a_queue_that_cannot_be_counted_is_not_empty() -> None:
+    """A count without the reading's own consumer is none; who lists is told, and not of nothing."""
+    channel = BusyChannel(200, is_counted=False)
+    with pytest.raises(BrokerError, match="cannot count queue q now"):
+        await Reader(cast(DriverChannel, channel), "q", lambda *_: None).__aenter__()
 
 
 async def test_a_reading_of_more_than_a_consumer_may_hold_takes_another_one(
