@@ -268,13 +268,13 @@ class Books:
     async def carry_out(self, connection: AsyncConnection, some: list[Command]) -> None:
         """Carry some out at once, and check all that can be said of each."""
         outcomes = await carry_out_all(connection, some, NOW)
-        for asked, outcome in zip(some, outcomes, strict=True):
+        for place, (asked, outcome) in enumerate(zip(some, outcomes, strict=True), 1):
             if isinstance(outcome, ConflictError):
                 assert asked.key in self.answers or asked.order_id is not None
             elif isinstance(outcome, RefusedError):
                 assert asked.kind in (Kind.CHARGE, Kind.INTEREST)
             else:
-                await self.note(connection, asked, outcome, is_last=asked is some[-1])
+                await self.note(connection, asked, outcome, is_last=place == len(some))
 
     async def note(
         self, connection: AsyncConnection, asked: Command, outcome: Outcome, *, is_last: bool
