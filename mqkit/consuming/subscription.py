@@ -7,7 +7,9 @@ the consumer, so that no two of these ever overlap.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -50,6 +52,12 @@ DELIVERY_COUNT = "x-delivery-count"
 
 ATTACH_WAIT_MAX = 3.0
 """Seconds; no wait between two attempts to start consuming is longer."""
+
+ALL = 0
+"""The delivery tag that stands for all of a channel, with `multiple` (AMQP 0-9-1, "basic.nack")."""
+
+_NACKS_ARE_FREE = re.compile(r"RabbitMQ (4\.([3-9]|\d\d)|[5-9]|\d\d)")
+"""Versions whose nacks do not count towards a delivery limit."""
 
 Receive = Callable[[DriverChannel, Incoming], None]
 
@@ -124,7 +132,7 @@ class Subscription:
         """Stop consuming for a while, and consume with a lower prefetch from then on."""
         self._most = min(self._most, prefetch)
         if self._channel is not None and self._is_single:
-            await self._channel.close(in_order=True)
+            await self._leave(self._channel)
             return
         self._is_held_back = True
         self._changed.set()
@@ -144,7 +152,20 @@ class Subscription:
         """Stop, and give back what is not settled: all at once, in its order."""
         self._stopping = True
         if self._channel is not None:
-            await self._channel.close(in_order=True)
+            await self._leave(self._channel)
+
+    async def _leave(self, channel: DriverChannel) -> None:
+        """Give back all that came by a channel, in its order, and close that.
+
+        RabbitMQ 4.3.6 keeps a single active consumer which leaves with messages while it makes room
+        for one of a higher priority: the queue gives them to nobody else when its turn comes again.
+        So they go back before it leaves, by a nack, which counts towards no delivery limit there;
+        before 4.3 it does, and none is kept.
+        """
+        if self._is_single and _NACKS_ARE_FREE.match(self._connection.server):
+            with contextlib.suppress(ChannelClosedError):  # then they are back
+                channel.nack(ALL, requeue=True, multiple=True)
+        await channel.close(in_order=True)
 
     async def idle(self) -> None:
         """Wait until nothing is consumed: the broker has said so, or the channel is gone."""
@@ -272,7 +293,7 @@ class Subscription:
         def on_delivery(incoming: Incoming) -> None:
             if closing or (self._is_single and self._has_to_change(incoming)):
                 if not closing:
-                    closing.append(asyncio.ensure_future(channel.close(in_order=True)))
+                    closing.append(asyncio.ensure_future(self._leave(channel)))
                 return
             self._look_at(incoming)
             self._receive(channel, incoming)

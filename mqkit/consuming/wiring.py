@@ -49,14 +49,15 @@ that partitions are spread over the processes, and those of one that dies over a
 (https://www.rabbitmq.com/docs/quorum-queues#consumer-priorities)."""
 
 
-def priority_arguments(handler: Handler) -> dict[str, int] | None:
-    """Draw a consumer's priority, where there are partitions to spread.
+def priority_arguments(handler: Handler, queue: str) -> dict[str, int] | None:
+    """Draw the priority of a consumer of a partition, where there are several to spread.
 
-    For a single one it would only move it from a process that has it: and where the connection of
-    the one that it is moved to, or from, closes at that time, RabbitMQ 4.3.6 may keep the consumer,
-    which nobody is any more, as the active one, and deliver nothing to the others.
+    For what one process consumes in any case, a single partition or what the router reads, it would
+    only be moved from a process that has it. And RabbitMQ 4.3.6 keeps a consumer whose channel
+    closes with messages while it makes room for one of a higher priority. Nobody is that consumer
+    any more, and when its turn comes the queue delivers to nobody else.
     """
-    if handler.order_by is None or (handler.queue.partitions or 1) < 2:  # noqa: PLR2004 - several
+    if queue == handler.queue.name or not handler.queue.is_single:
         return None
     return {"x-priority": random.randrange(PRIORITIES)}
 
@@ -321,7 +322,7 @@ class Wiring:
             on_lost=processor.drop,
             declared_on=self._consuming.generation,
             queue=queue,
-            arguments=priority_arguments(handler),
+            arguments=priority_arguments(handler, queue),
             on_closed=waits.closed,
         )
         kind = KeepingConsumer if keeps_place else Consumer

@@ -275,8 +275,11 @@ class DriverChannel(Protocol):
         """Settle a message, with `multiple` all up to it, also if `close` is called right after."""
         ...
 
-    def nack(self, tag: int, *, requeue: bool) -> None:
-        """Put a message back in its queue, or drop or dead-letter it."""
+    def nack(self, tag: int, *, requeue: bool, multiple: bool = False) -> None:
+        """Put a message back in its queue, or drop or dead-letter it.
+
+        :param multiple: so with all up to it, too; of tag 0, with all that came by the channel
+        """
         ...
 
     def reject(self, tag: int, *, requeue: bool) -> None:

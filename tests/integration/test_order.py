@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import BrokerUrl, Delivery, Outgoing, Queue, Reject, Retry, Runtime, Service
 from mqkit.broker.declare import declare
+from mqkit.pause import Status
 from mqkit.testing.brokers.broker import Broker
 from tests.support import connected, eventually
 
@@ -158,6 +160,43 @@ async def test_partitions_move_to_others_in_order_when_a_service_stops(
     assert ledger.most_of_one == 1
     in_order = list(range(60))
     assert {key: each for key, each in ledger.handled.items() if each != in_order} == {}
+
+
+async def test_who_stops_while_another_process_comes_leaves_each_partition_consumed(
+    rabbitmq: Broker, name: str
+) -> None:
+    """RabbitMQ 4.3.6 keeps who leaves with messages as it makes room for a higher priority."""
+    queue = Queue(f"{name}.q", partitions=8)
+    begun, second, third = set[str](), set[str](), set[str]()
+    can_end = asyncio.Event()
+
+    def runtime(handled: set[str]) -> Runtime:
+        made = Service(name, retry=Retry.never())
+
+        @made.handler(queue, prefetch=20, concurrency=1, order_by="account")
+        async def post(posting: Posting) -> None:
+            handled.add(posting.account)
+            if handled is begun:
+                await can_end.wait()
+
+        return Runtime(made, BrokerUrl.parse(rabbitmq.url))
+
+    async def consumes(runtime: Runtime) -> None:
+        await eventually(
+            lambda: all(each.status is Status.CONSUMING for each in runtime.states.values())
+        )
+
+    async with AsyncExitStack() as others:
+        async with runtime(begun) as first:
+            await send(rabbitmq.url, first.service, queue.name, postings(80, 1))
+            await eventually(lambda: len(begun) == 8)
+            await consumes(await others.enter_async_context(runtime(second)))
+            asyncio.get_running_loop().call_later(0.1, can_end.set)
+        await eventually(lambda: len(begun | second) == 80)
+    async with runtime(third) as last:
+        await consumes(last)
+        await send(rabbitmq.url, first.service, queue.name, postings(80, 1))
+        await eventually(lambda: len(third) == 80)
 
 
 @pytest.mark.parametrize("partitions", [None, 1, 3])

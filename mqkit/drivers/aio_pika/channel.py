@@ -137,9 +137,10 @@ class AioPikaChannel(MethodChannel):
         self._ensure_open()
         self._connection.write(convert.method(self.number, spec.Basic.Ack(tag, multiple)))
 
-    def nack(self, tag: int, *, requeue: bool) -> None:
+    def nack(self, tag: int, *, requeue: bool, multiple: bool = False) -> None:
         self._ensure_open()
-        self._connection.write(convert.method(self.number, spec.Basic.Nack(tag, requeue=requeue)))
+        nack = spec.Basic.Nack(tag, multiple, requeue)
+        self._connection.write(convert.method(self.number, nack))
 
     def reject(self, tag: int, *, requeue: bool) -> None:
         self._ensure_open()

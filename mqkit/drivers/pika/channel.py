@@ -129,9 +129,9 @@ class PikaChannel(MethodChannel):
         self._ensure_open()
         self._connection.emit((ack(self._number, tag, multiple=multiple),))
 
-    def nack(self, tag: int, *, requeue: bool) -> None:
+    def nack(self, tag: int, *, requeue: bool, multiple: bool = False) -> None:
         self._ensure_open()
-        self._channel.basic_nack(tag, requeue=requeue)
+        self._channel.basic_nack(tag, multiple=multiple, requeue=requeue)
 
     def reject(self, tag: int, *, requeue: bool) -> None:
         self._ensure_open()
