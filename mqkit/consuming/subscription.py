@@ -7,7 +7,6 @@ the consumer, so that no two of these ever overlap.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -52,9 +51,6 @@ DELIVERY_COUNT = "x-delivery-count"
 
 ATTACH_WAIT_MAX = 3.0
 """Seconds; no wait between two attempts to start consuming is longer."""
-
-ALL = 0
-"""The delivery tag that stands for all of a channel, with `multiple` (AMQP 0-9-1, "basic.nack")."""
 
 _NACKS_ARE_FREE = re.compile(r"RabbitMQ (4\.([3-9]|\d\d)|[5-9]|\d\d)")
 """Versions whose nacks do not count towards a delivery limit."""
@@ -162,10 +158,8 @@ class Subscription:
         So they go back before it leaves, by a nack, which counts towards no delivery limit there;
         before 4.3 it does, and none is kept.
         """
-        if self._is_single and _NACKS_ARE_FREE.match(self._connection.server):
-            with contextlib.suppress(ChannelClosedError):  # then they are back
-                channel.nack(ALL, requeue=True, multiple=True)
-        await channel.close(in_order=True)
+        nacks = self._is_single and _NACKS_ARE_FREE.match(self._connection.server) is not None
+        await channel.close(in_order=True, nacks=nacks)
 
     async def idle(self) -> None:
         """Wait until nothing is consumed: the broker has said so, or the channel is gone."""

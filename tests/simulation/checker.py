@@ -33,6 +33,10 @@ LATE = {"partition", "one way", "slow", "clock jumps"}
 """Faults with which a delivery comes late."""
 
 
+OF_BROKER = {"kill broker", "stop broker"}
+"""Faults by which the broker is away for a while, with what waits in it."""
+
+
 def judge(world: World) -> None:
     """Put what must not be into the history."""
     _ends(world)
@@ -124,10 +128,12 @@ def _delays(world: World) -> None:
 def _expiries(world: World) -> None:
     """Nothing is handled first when its time is over, which counts again once mqkit has it."""
     history = world.history
-    if history.faults.keys() & LATE:
+    came = history.faults.keys()
+    # A retry of a message whose store was away does not count, and stands in a queue of the broker.
+    store, broker = bool(came & {*OF_STORE}), bool(came & OF_BROKER)
+    if came & LATE or (store and broker):
         return
-    # Once more where the store was away: what such a retry stands in its queue does not count.
-    counts = 3 if history.faults.keys() & {*OF_STORE} else 2
+    counts = 3 if store else 2
     for send in world.plan.sends:
         known = history.known_at.get(send.name)
         if send.expires is None or known is None or history.published[send.name] != CONFIRMED:

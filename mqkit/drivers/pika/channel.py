@@ -129,16 +129,18 @@ class PikaChannel(MethodChannel):
         self._ensure_open()
         self._connection.emit((ack(self._number, tag, multiple=multiple),))
 
-    def nack(self, tag: int, *, requeue: bool, multiple: bool = False) -> None:
+    def nack(self, tag: int, *, requeue: bool) -> None:
         self._ensure_open()
-        self._channel.basic_nack(tag, multiple=multiple, requeue=requeue)
+        self._channel.basic_nack(tag, requeue=requeue)
 
     def reject(self, tag: int, *, requeue: bool) -> None:
         self._ensure_open()
         self._channel.basic_reject(tag, requeue=requeue)
 
-    async def close(self, *, in_order: bool = False) -> None:
+    async def close(self, *, in_order: bool = False, nacks: bool = False) -> None:
         if self.is_open:
+            if nacks:
+                self._channel.basic_nack(common.ALL, multiple=True)
             self._on_delivery.clear()  # what still comes is the broker's again
             if in_order:
                 # pika cancels what is not being cancelled, and knows no other way to close.
