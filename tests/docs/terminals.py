@@ -20,6 +20,12 @@ from tests.docs.project import Project
 WITHIN = 20.0
 """Seconds for what a page shows to be printed."""
 
+LOOKS = "mqkit status "
+"""A command that shows states, which a service writes half a second after, and a reader later."""
+
+WRITTEN = 5.0
+"""Seconds until they are written."""
+
 COMMAND = 60.0
 """Seconds for a command that ends."""
 
@@ -101,10 +107,21 @@ class Terminals:
             raise PageError(
                 f"{block.where}: the command before `{step.command}` failed with {self._last}"
             )
+        is_told = any(map(str.strip, step.shown))
+        deadline = time.monotonic() + (WRITTEN if step.command.startswith(LOOKS) else 0)
+        while True:
+            done = self._once(step.command)
+            if not is_told or is_shown(step.shown, done.stdout):
+                break
+            if time.monotonic() >= deadline:
+                raise PageError(_difference(step, block, plain(done.stdout)))
+        self._printed = done.stdout
+
+    def _once(self, command: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             ["/bin/sh", "-c", self._script()],
             cwd=self._project.folder,
-            env={**self._project.environment, "MQKIT_PAGE_COMMAND": step.command},
+            env={**self._project.environment, "MQKIT_PAGE_COMMAND": command},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -113,9 +130,7 @@ class Terminals:
             check=False,
         )
         self._last = done.returncode
-        if any(map(str.strip, step.shown)) and not is_shown(step.shown, done.stdout):
-            raise PageError(_difference(step, block, plain(done.stdout)))
-        self._printed = done.stdout
+        return done
 
     def check_last(self, block: Block) -> None:
         """See to it that the last command of a block succeeded.
