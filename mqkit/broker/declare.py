@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -25,18 +25,36 @@ _INEQUIVALENT = re.compile(
 _TYPED = re.compile(r"^the value '(?P<value>.*)' of type '[^']+'$", re.DOTALL)
 
 
+TRIES = 3
+"""How often a topology is declared of which somebody deletes a part meanwhile."""
+
+
 async def declare(open_channel: OpenChannel, topology: Topology) -> None:
     """Declare a topology; what is there already and alike is left as it is.
 
     Everything is tried, so that one error names all that the broker refused. What this user may not
-    configure, and is there, is taken as it is. A queue that is being moved is not bound.
+    configure, and is there, is taken as it is. A queue that is being moved is not bound. What
+    somebody deletes before it is bound is declared again.
 
     :raises TopologyError: the broker refused something
     :raises ChannelClosedError: the connection was lost meanwhile
     """
-    problems: list[str] = []
     bound = {item.queue for item in topology.bindings}
-    held = await held_queues(open_channel, bound) if bound else ()
+    held = await held_queues(open_channel, bound) if bound else frozenset[str]()
+    refusals, gone = await _declare(open_channel, topology, held)
+    for _ in range(1, TRIES):
+        if refusals or not gone:
+            break
+        refusals, gone = await _declare(open_channel, topology, held)
+    if problems := [*refusals, *gone]:
+        raise TopologyError("; ".join(problems))
+
+
+async def _declare(
+    open_channel: OpenChannel, topology: Topology, held: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """Declare all once; return what the broker refused, and bindings of what is not there."""
+    problems, gone = list[str](), list[str]()
     # To what is not as it is wanted nothing is to come, either.
     refused = {f"queue {name}" for name in held}
     channel: DriverChannel | None = None
@@ -52,7 +70,8 @@ async def declare(open_channel: OpenChannel, topology: Topology) -> None:
                 if error.code in (0, CONNECTION_FORCED):
                     raise
                 if look is None or error.code != ACCESS_REFUSED:
-                    problems.append(explain(what, error.code, error.text))
+                    is_gone = look is None and error.code == NOT_FOUND
+                    (gone if is_gone else problems).append(explain(what, error.code, error.text))
                     refused.add(what)
                     continue
                 channel = await open_channel()
@@ -61,8 +80,7 @@ async def declare(open_channel: OpenChannel, topology: Topology) -> None:
     finally:
         if channel is not None and channel.is_open:
             await channel.close()
-    if problems:
-        raise TopologyError("; ".join(problems))
+    return problems, gone
 
 
 Step = Callable[[DriverChannel], Awaitable[Any]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tenacity import stop_after_attempt, wait_fixed
@@ -22,6 +22,7 @@ from mqkit import (
 )
 from mqkit.broker import upkeep
 from mqkit.broker.declare import declare
+from mqkit.drivers.base import DriverChannel
 from mqkit.testing.brokers.finder import Broker
 from mqkit.topology import Topology
 from tests.support import connected, delete, eventually
@@ -54,6 +55,42 @@ async def test_a_mismatch_is_explained_for_each_name(broker: Broker, name: str) 
     assert f"exchange {name}.x: type is fanout on the broker, topic here" in text
     assert f"queue {name}.a: durable is false on the broker, true here" in text
     assert f"queue {name}.b: x-delivery-limit is 5 on the broker, 7 here" in text
+
+
+@pytest.mark.parametrize("part", ["queue", "exchange"])
+async def test_what_is_deleted_before_it_is_bound_is_declared_again(
+    broker: Broker, name: str, part: str
+) -> None:
+    """A service that starts as somebody deletes its queue or exchange has both, and is bound."""
+    service = Service(name, retry=Retry.never())
+
+    @service.handler(Queue(f"{name}.q"), bind=[Exchange(f"{name}.x").key("k")])
+    async def handle(body: bytes) -> None: ...
+
+    async with connected(broker.url) as client:
+        deleted = list[str]()
+
+        async def channel_that_loses() -> DriverChannel:
+            opened = await client.connection.channel()
+            bind = opened.bind_queue
+
+            async def bind_after(*args: Any) -> None:
+                if not deleted:
+                    deleted.append(part)
+                    async with client.channel() as other:
+                        if part == "queue":
+                            await other.delete_queue(f"{name}.q")
+                        else:
+                            await other.delete_exchange(f"{name}.x")
+                await bind(*args)
+
+            cast("Any", opened).bind_queue = bind_after
+            return opened
+
+        await declare(channel_that_loses, service.topology)
+        await client.publisher.publish(f"{name}.x", "k", b"1")
+        assert deleted
+        assert await client.messages(f"{name}.q") == 1
 
 
 async def test_a_missing_argument_is_explained(broker: Broker, name: str) -> None:
