@@ -52,9 +52,12 @@ class AioPikaDriver(Driver):
                 await asyncio.shield(opening)
         except BaseException as error:
             late = isinstance(error, TimeoutError) and not opening.done()
-            stream.abort()
-            opening.cancel()
+            # Without its stream it ends by itself. A task of aiormq's under it may have failed just
+            # now, which a cancellation would leave unseen.
+            if not stream.abort():
+                opening.cancel()
             await asyncio.wait([opening], timeout=ABANDON_TIMEOUT)
+            opening.cancel()
             if late:
                 raise refusals.not_in_time(host, url.connect_timeout) from error
             if isinstance(error, Exception) or not _is_cancelled():

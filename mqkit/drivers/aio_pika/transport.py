@@ -103,10 +103,12 @@ class Stream(TransportFactory):
             return None
         return None
 
-    def abort(self) -> None:
-        """Drop the stream at once, with what is not sent yet."""
-        if self._transport is not None:
-            self._transport.abort()
+    def abort(self) -> bool:
+        """Drop the stream at once, with what is not sent yet; tell whether there was one."""
+        if self._transport is None:
+            return False
+        self._transport.abort()
+        return True
 
 
 class _Reader(asyncio.StreamReader):
