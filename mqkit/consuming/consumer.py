@@ -149,7 +149,11 @@ class Consumer:
     async def finished(self) -> None:
         """Wait until every delivery in flight is settled: its ack written, and not to be lost."""
         await self._workers.finished()
-        self._settler.flush()  # the channel may be closed right after
+        await self._acked()
+
+    async def _acked(self) -> None:
+        """Write the acks that are due, and wait until they survive the end of their channel."""
+        self._settler.flush()
         if self.handler.queue.type == "quorum":
             await asyncio.sleep(self._settler.close_delay.seconds(self.handler.prefetch))
 
@@ -261,6 +265,7 @@ class KeepingConsumer(Consumer):
             return
         self._workers.pause()
         await self._workers.drained()
+        await self._acked()
         await self._subscription.hold_less(self._can_run)
         self._requeue_waiting()
         self._subscription.go_on()

@@ -52,8 +52,8 @@ DELIVERY_COUNT = "x-delivery-count"
 ATTACH_WAIT_MAX = 3.0
 """Seconds; no wait between two attempts to start consuming is longer."""
 
-_NACKS_ARE_FREE = re.compile(r"RabbitMQ (4\.([3-9]|\d\d)|[5-9]|\d\d)")
-"""Versions whose nacks do not count towards a delivery limit."""
+_FREE_SINCE = (4, 3)
+_VERSION = re.compile(r"RabbitMQ (\d+)\.(\d+)")
 
 Receive = Callable[[DriverChannel, Incoming], None]
 
@@ -158,7 +158,7 @@ class Subscription:
         So they go back before it leaves, by a nack, which counts towards no delivery limit there;
         before 4.3 it does, and none is kept.
         """
-        nacks = self._is_single and _NACKS_ARE_FREE.match(self._connection.server) is not None
+        nacks = self._is_single and nacks_are_free(self._connection.server)
         await channel.close(in_order=True, nacks=nacks)
 
     async def idle(self) -> None:
@@ -336,6 +336,15 @@ class Subscription:
             return
         self._cautious = False
         self._changed.set()
+
+
+def nacks_are_free(server: str) -> bool:
+    """Return whether a nack does not count towards a delivery limit: from RabbitMQ 4.3 on.
+
+    :param server: the broker's product and version
+    """
+    found = _VERSION.match(server)
+    return found is not None and (int(found[1]), int(found[2])) >= _FREE_SINCE
 
 
 def is_suspect(handler: Handler, headers: Mapping[str, HeaderValue]) -> bool:
