@@ -39,7 +39,7 @@ JOURNAL = "MQKIT_TEST_ORDER_JOURNAL"
 
 # RabbitMQ 4.3.6 keeps who is killed as it makes room for another, until this is over: see the guide.
 QUEUE = Queue(
-    "ordered", partitions=8, delivery_limit=1_000_000, arguments={"x-consumer-timeout": 60_000}
+    "ordered", partitions=8, delivery_limit=1_000_000, arguments={"x-consumer-timeout": 30_000}
 )
 
 FAILURES = 0.02

@@ -13,7 +13,7 @@ from tests.faults.order import run
 pytestmark = pytest.mark.in_turn
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 async def test_keys_keep_their_order_though_their_processes_are_killed(
     rabbitmq: Broker, tmp_path: Path
 ) -> None:
