@@ -28,7 +28,9 @@ FIRST_ACCOUNT = 1001
 MANY_ORDERS = 1_000_000
 """Orders within a window that no account comes to."""
 
-WINDOW = 3600.0
+WINDOW = 30 * 24 * 3600.0
+"""Seconds, and more than any run takes: of an account that is limited no order may leave it."""
+
 FEW_ORDERS = 3
 """Orders that an account passes which is limited to so many, and sends twice as many."""
 
