@@ -37,7 +37,7 @@ from tests.support import Client, connected
 JOURNAL = "MQKIT_TEST_ORDER_JOURNAL"
 """The environment variable that names the journal."""
 
-# RabbitMQ 4.3.6 keeps who is killed as it makes room for another, until this is over: see the guide.
+# RabbitMQ 4.3.6 keeps who is killed as it makes room for another until this is over (the guide).
 QUEUE = Queue(
     "ordered", partitions=8, delivery_limit=1_000_000, arguments={"x-consumer-timeout": 30_000}
 )
