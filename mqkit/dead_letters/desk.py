@@ -7,11 +7,12 @@ import contextlib
 import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mqkit.broker.connection import Connection
 from mqkit.dead_letters import queues
 from mqkit.dead_letters.audit import Audit, checked_text
+from mqkit.dead_letters.errors import DeadLettersInUseError
 from mqkit.dead_letters.messages.letters import Letter, read
 from mqkit.dead_letters.queues import Names
 from mqkit.dead_letters.reader import Reader, Take
@@ -21,6 +22,7 @@ from mqkit.errors import MqkitError
 from mqkit.logging.error_reports import log_problem
 from mqkit.logging.error_texts import error_type
 from mqkit.logging.masking import Masker
+from mqkit.logging.shown import shown
 from mqkit.publishing.publisher import Publisher
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ class Desk:
     names: Names
     who: str
     masker: Masker
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Is had by one operation at a time: the broker's lock keeps other connections away alone."""
 
     @contextlib.asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
@@ -49,13 +53,29 @@ class Desk:
         :raises NotADeadLetterQueueError: it is none
         :raises DeadLettersInUseError: a handler consumes it, or somebody else has it
         """
-        held = await queues.lock(self.connection, self.names)
+        async with self._my_turn():
+            held = await queues.lock(self.connection, self.names)
+            try:
+                await queues.check_is_not_moved(self.connection, self.names)
+                await queues.check(self.connection, self.names)
+                yield
+            finally:
+                await held.close()
+
+    @contextlib.asynccontextmanager
+    async def _my_turn(self) -> AsyncIterator[None]:
         try:
-            await queues.check_is_not_moved(self.connection, self.names)
-            await queues.check(self.connection, self.names)
+            async with asyncio.timeout(queues.LOCK_WAIT):
+                await self.turn.acquire()
+        except TimeoutError:
+            raise DeadLettersInUseError(
+                f"this process reads or moves the dead letters of {shown(self.names.queue)} now "
+                "in another task; try again when it is done"
+            ) from None
+        try:
             yield
         finally:
-            await held.close()
+            self.turn.release()
 
     async def reader(
         self, take: Take, first: int | None = None, *, queue: str | None = None

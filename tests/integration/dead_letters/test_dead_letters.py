@@ -78,6 +78,20 @@ async def test_two_who_list_at_once_wait_for_each_other(broker: Broker, name: st
             assert [sum(each.count for each in groups) for groups in counts] == [200] * 3
 
 
+async def test_two_tasks_of_one_connection_wait_for_each_other(
+    broker: Broker, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker's lock is a connection's; and who waits for too long is told that it is itself."""
+    async with connected(broker.url) as client:
+        await fill(client, name, bodies(200))
+        async with DeadLetters(broker.url, name, who="ann") as letters:
+            counts = await asyncio.gather(*(letters.groups() for _ in range(5)))
+            assert [sum(each.count for each in groups) for groups in counts] == [200] * 5
+            monkeypatch.setattr(queues, "LOCK_WAIT", 0.0)
+            with pytest.raises(DeadLettersInUseError, match="in another task"):
+                await asyncio.gather(*(letters.groups() for _ in range(5)))
+
+
 async def test_a_handled_dead_letter_queue_is_refused(broker: Broker, name: str) -> None:
     """Whoever reads beside a consumer would see a part; the error says what to stop."""
     async with connected(broker.url) as client:
