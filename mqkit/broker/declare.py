@@ -26,7 +26,7 @@ _TYPED = re.compile(r"^the value '(?P<value>.*)' of type '[^']+'$", re.DOTALL)
 
 
 TRIES = 3
-"""How often a topology is declared of which somebody deletes a part meanwhile."""
+"""How often a topology is declared, at most, where somebody deletes what was declared just now."""
 
 
 async def declare(open_channel: OpenChannel, topology: Topology) -> None:
