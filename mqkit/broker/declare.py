@@ -26,7 +26,7 @@ _TYPED = re.compile(r"^the value '(?P<value>.*)' of type '[^']+'$", re.DOTALL)
 
 
 TRIES = 3
-"""How often a topology is declared, at most, where somebody deletes what was declared just now."""
+"""How many times a topology is declared, if a part of it is deleted before it is bound."""
 
 
 async def declare(open_channel: OpenChannel, topology: Topology) -> None:
