@@ -183,6 +183,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def failed_before(config: pytest.Config) -> set[str]:
+    """Return the ids of the tests that failed, where only they are run: `--lf`."""
+    if not config.getoption("lf", default=False) or config.cache is None:
+        return set()
+    return set(config.cache.get("cache/lastfailed", {}))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deal out the tests that run on one RabbitMQ each, and group those that share a broker.
@@ -195,7 +202,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # Who names one case of a test means it.
     is_named = any("[" in each for each in config.args)
     option = ALL_VERSIONS if is_named else config.getoption("versions")
-    if others := set(left_out(items, option)):
+    if others := set(left_out(items, option, failed_before(config))):
         config.hook.pytest_deselected(items=list(others))
         items[:] = [item for item in items if item not in others]
     if not config.pluginmanager.hasplugin("xdist"):

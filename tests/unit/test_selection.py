@@ -103,6 +103,15 @@ def test_the_other_versions_run_what_rabbitmq_does_and_was_not_dealt_to_them() -
     assert kept([item("test_lanes", "", "none", marked=False)], OTHER_VERSIONS) == []
 
 
+def test_what_failed_on_another_version_is_run_once_more_by_itself() -> None:
+    """No other test is read then, and it is not taken for one that has no other broker."""
+    unmarked = cases("embedded", "4.3", "4.0", marked=False)
+    for name in kept(unmarked, OTHER_VERSIONS):
+        (alone,) = [each for each in unmarked if name in each.nodeid]
+        assert left_out([alone], OTHER_VERSIONS, {alone.nodeid}) == []
+        assert left_out([alone], OTHER_VERSIONS) == [alone]
+
+
 def test_what_takes_long_runs_on_every_version_unless_it_is_marked() -> None:
     """The other versions have no run of their own for it."""
     assert left_out(cases("4.3", "4.0", marked=False, long=True)) == []
