@@ -286,10 +286,26 @@ class DeliveryDecoder:
 
         :raises DecodeError: it is over the limits, or not what the handler takes
         """
+        if (ahead := delivery.decoded) is not None:
+            # Once: what comes after a first run must not see what that did to its body.
+            delivery.decoded = None
+            return ahead[0]
         check_received(delivery.body, delivery.properties, self._limits)
         if self._decoder is None:
             return None
         return self._decoder.decode(delivery.body, delivery.properties, self._limits)
+
+    def decode_ahead(self, delivery: Delivery) -> Any:
+        """Decode for who only looks at the body, which the delivery's run is then given.
+
+        A large one is not kept: many deliveries wait for their run.
+
+        :raises DecodeError: as `decode`
+        """
+        body = self.decode(delivery)
+        if len(delivery.body) <= LARGE_BODY:
+            delivery.decoded = (body,)
+        return body
 
     async def decode_aside(self, delivery: Delivery) -> Any:
         """Decode in a thread: the event loop goes on wherever a validator in Python runs.

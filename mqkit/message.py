@@ -185,6 +185,8 @@ class Delivery:
     Only set where an observer asks for it (`Observer.times_runs`). Of a batch the first one has
     both times, and the others have no end, since it was one run.
     """
+    decoded: tuple[Any] | None = field(default=None, init=False, repr=False)
+    """Its body, if its order key was read from that and no run has taken it; for mqkit alone."""
 
     @property
     def message_id(self) -> str | None:

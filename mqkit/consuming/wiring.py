@@ -38,6 +38,7 @@ from mqkit.middleware import Middleware, Observer, Observers
 from mqkit.publishing.publisher import Publisher
 from mqkit.registration.handler import Handler
 from mqkit.registration.injection import Provider
+from mqkit.registration.keys import is_getter
 from mqkit.registration.service import Service
 from mqkit.registration.transactions import TransactionalStore
 from mqkit.system.machine import Machine
@@ -192,7 +193,9 @@ class Wiring:
         consumer = self._one_by_one if handler.batch is None else self._in_batches
         if handler.order_by is None:
             return [consumer(handler, made, handler.queue.name)]
-        keys = OrderKeys(handler, made.decoder.decode)
+        # A function of the application's own may change the body that it is given.
+        is_read = is_getter(handler.order_by)
+        keys = OrderKeys(handler, made.decoder.decode_ahead if is_read else made.decoder.decode)
         partitions = (handler.queue.partition(n) for n in range(handler.queue.partitions or 1))
         return [
             *(consumer(handler, made, name, keys) for name in partitions),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -162,9 +162,16 @@ def may_be_key(annotation: Any) -> bool:
     return hasattr(kind, "__get_pydantic_core_schema__") and not issubclass(kind, BaseModel)
 
 
+def is_getter(
+    order_by: Callable[[Any], Any],
+) -> TypeGuard[operator.attrgetter[Any] | operator.itemgetter[Any]]:
+    """Tell whether `order_by` reads a field of the body, and leaves that as it is."""
+    return isinstance(order_by, operator.attrgetter | operator.itemgetter)
+
+
 def annotation_of(order_by: Callable[[Any], Any], body_type: Any) -> Any:
     """Find what `order_by` is annotated to return for a body; Any where nothing says so."""
-    if isinstance(order_by, operator.attrgetter | operator.itemgetter):
+    if is_getter(order_by):
         name: str = order_by.__reduce__()[1][0]
         found = _hints(body_type).get(name)
         if found is None and isinstance(member := getattr(body_type, name, None), property):

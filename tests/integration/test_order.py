@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 from tenacity import stop_after_attempt, wait_fixed
 
 from mqkit import BrokerUrl, Delivery, Outgoing, Queue, Reject, Retry, Runtime, Service
@@ -25,6 +25,18 @@ class Posting(BaseModel):
 
     account: str
     number: int
+
+
+class Counted(Posting):
+    """One that notes whose it is whenever it is decoded."""
+
+    decoded: ClassVar[list[str]] = []
+
+    @model_validator(mode="after")
+    def note(self) -> Self:
+        """Note it."""
+        self.decoded.append(self.account)
+        return self
 
 
 class Ledger:
@@ -100,6 +112,47 @@ async def test_each_key_is_handled_in_order_and_retries_hold_only_their_key(
         for each in (queue, *queue.partition_queues()):
             assert await client.messages(each.name) == 0
         assert await client.messages(queue.dead_queue) == 0
+
+
+async def test_a_body_is_decoded_once_for_its_key_and_its_first_run(
+    broker: Broker, name: str
+) -> None:
+    """The second run of one that failed has a body of its own, which the first has not changed."""
+    Counted.decoded.clear()
+    seen: list[tuple[str, int]] = []
+    service = Service(name, retry=Retry(stop=stop_after_attempt(2), wait=wait_fixed(0.02)))
+    queue = Queue(f"{name}.q", partitions=1)
+
+    @service.handler(queue, order_by="account")
+    async def post(posting: Counted, delivery: Delivery) -> None:
+        seen.append((posting.account, posting.number))
+        posting.number = -1
+        if posting.account == "a1" and delivery.attempt == 1:
+            raise ValueError
+
+    await send(broker.url, service, queue.name, postings(3, 1))
+    async with Runtime(service, BrokerUrl.parse(broker.url)):
+        await eventually(lambda: len(seen) == 4)
+    assert sorted(seen) == [("a0", 0), ("a1", 0), ("a1", 0), ("a2", 0)]
+    assert sorted(Counted.decoded) == ["a0", "a1", "a1", "a2"]
+
+
+async def test_a_handler_does_not_see_what_order_by_did_to_a_body(
+    broker: Broker, name: str
+) -> None:
+    """A function of the application's own is given another body than the handler."""
+    seen: list[dict[str, Any]] = []
+    service = Service(name, retry=Retry.never())
+    queue = Queue(f"{name}.q", partitions=1)
+
+    @service.handler(queue, order_by=lambda body: body.pop("account"))
+    async def post(body: dict[str, Any]) -> None:
+        seen.append(body)
+
+    await send(broker.url, service, queue.name, postings(1, 2))
+    async with Runtime(service, BrokerUrl.parse(broker.url)):
+        await eventually(lambda: len(seen) == 2)
+    assert seen == [{"account": "a0", "number": 0}, {"account": "a0", "number": 1}]
 
 
 async def test_what_dies_lets_the_next_of_its_key_go_on(broker: Broker, name: str) -> None:
