@@ -188,12 +188,17 @@ def _unescaped(body: bytes) -> bytes:
 
 
 def _is_small(headers: Mapping[str, Any], limit: int) -> bool:
-    """Tell whether headers are texts alone that fit, whatever UTF-8 makes of them: most are."""
+    """Tell whether headers are texts and integers that fit, whatever UTF-8 makes of them."""
     most = 4
     for name, value in headers.items():
-        if value.__class__ is not str or name.__class__ is not str:
+        if name.__class__ is not str:
             return False
-        most += 6 + 4 * (len(name) + len(value))
+        if value.__class__ is str:
+            most += 6 + 4 * (len(name) + len(value))
+        elif value.__class__ is int:
+            most += 10 + 4 * len(name)
+        else:
+            return False
     return most <= limit
 
 

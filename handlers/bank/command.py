@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from handlers.demo.services import SERVICES, Services, databases_in, running_bro
 from handlers.replay.replay import POSTED, PUBLISHED
 from handlers.replay.standing_orders import read_orders
 from handlers.replay.statement_file import Statement, open_statement
+from handlers.running import loop
 from handlers.running.progress import Progress
 from mqkit import BrokerUrl, ConfigurationError
 from mqkit.settings import Settings
@@ -74,7 +74,7 @@ def bank(
     totals = {PUBLISHED: statement.rows, POSTED: statement.rows, ORDERS_DONE: count}
     with fresh_folder(folder) as place, Progress(totals, errors) as progress:
         run = _run(statement, orders, url, databases, place, timeout, progress)
-        report = asyncio.run(run)
+        report = loop.run(run)
     if as_json:
         typer.echo(json.dumps(report.as_json()))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import sys
@@ -19,6 +18,7 @@ from handlers.demo.report import Report, print_report
 from handlers.demo.run import ORDERS_DONE, REFUNDS_DONE, Demo, refunds_of
 from handlers.demo.services import SERVICES, Services, databases_in, running_broker
 from handlers.demo.watching import stay, watched
+from handlers.running import loop
 from handlers.running.progress import Progress
 
 FAILED = 1
@@ -101,7 +101,7 @@ def demo(
                 return report
 
     with fresh_folder(folder) as place, Progress(totals, errors) as progress:
-        report = asyncio.run(run(place, progress))
+        report = loop.run(run(place, progress))
     raise typer.Exit(0 if report.adds_up else FAILED)
 
 

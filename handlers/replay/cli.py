@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import json
@@ -31,6 +30,7 @@ from handlers.replay.replay import POSTED, PUBLISHED, Replay, ReplayError
 from handlers.replay.report import Report, print_report
 from handlers.replay.standing_orders import Placed, place_orders
 from handlers.replay.statement_file import Statement, StatementError, open_statement
+from handlers.running import loop
 from handlers.running.processes import ProcessError
 from handlers.running.progress import Progress
 from mqkit import BrokerUrl, ConfigurationError, MqkitError, Publisher
@@ -115,7 +115,7 @@ def _replay(statement: Statement, url: str, database: str, timeout: float) -> Re
     totals = {PUBLISHED: statement.rows, POSTED: statement.rows}
     with Progress(totals, errors) as progress:
         run = Replay(statement, url, database, timeout=timeout, progress=progress)
-        return asyncio.run(run.run())
+        return loop.run(run.run())
 
 
 @contextlib.contextmanager
@@ -164,7 +164,7 @@ def orders(
     given = url if url is not None else setting and setting.get_secret_value()
     if not given:
         raise ConfigurationError("which broker? Say --url, or set MQKIT_URL")
-    counts = asyncio.run(_place(file, BrokerUrl.parse(given)))
+    counts = loop.run(_place(file, BrokerUrl.parse(given)))
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(counts)))
     else:

@@ -92,6 +92,8 @@ def test_headers_are_measured_as_they_are_written(headers: dict[str, Any], limit
     measured = table_size(headers, limit)
     assert measured is not None
     assert (measured > limit) == (written > limit)
+    problem = Limits(headers=limit).headers_problem(headers)
+    assert (problem is not None) == (written > limit and bool(headers))
 
 
 def nested(levels: int) -> dict[str, Any]:
