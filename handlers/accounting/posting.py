@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CursorResult, Executable, select
+from sqlalchemy import CursorResult, Executable, bindparam, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,6 +32,10 @@ _OF_ENTRY = tuple(
 
 _INSERT_ENTRIES = transactions.insert()
 _INSERT_SIDES = postings.insert()
+# Made once: to make it for each batch took a third of what it takes on SQLite.
+_CONTENTS = select(*(transactions.c[name] for name in ("bank_transaction_id", *_OF_ENTRY))).where(
+    transactions.c.bank_transaction_id.in_(bindparam("ids", expanding=True))
+)
 
 
 async def post_all(
@@ -90,13 +94,11 @@ def content(entry: EntryRecorded) -> Content:
 
 async def contents(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, Content]:
     """Return what is posted under the bank's ids; an id under which nothing is has no item."""
-    columns = [transactions.c[name] for name in ("bank_transaction_id", *_OF_ENTRY)]
     all_ids = list(ids)
     found: dict[int, Content] = {}
     for start in range(0, len(all_ids), LOOKUP_SIZE):
-        some = all_ids[start : start + LOOKUP_SIZE]
-        query = select(*columns).where(transactions.c.bank_transaction_id.in_(some))
-        for row in (await connection.execute(query)).mappings():
+        some = {"ids": all_ids[start : start + LOOKUP_SIZE]}
+        for row in (await connection.execute(_CONTENTS, some)).mappings():
             found[row["bank_transaction_id"]] = dict(row)
     return found
 
