@@ -215,6 +215,10 @@ class Queue:
         """Return the name of a partition, counted from 0."""
         return self.name if self.partitions == 1 else f"{self.name}.{number}"
 
+    def with_partitions(self) -> tuple[Queue, ...]:
+        """Return the queue itself and those of its partitions, where it has several."""
+        return (self, *self.partition_queues())
+
     def partition_queues(self) -> tuple[Queue, ...]:
         """Return the queues that its messages are handled from, where it has several partitions.
 
@@ -352,7 +356,7 @@ class Topology:
     def of_queue(cls, queue: Queue, sources: Iterable[Source] = ()) -> Topology:
         """Collect what one handler needs: its queue, the dead letter queue, and the bindings."""
         sources = tuple(sources)
-        queues = (queue, *queue.partition_queues())
+        queues = queue.with_partitions()
         if queue.dead_letters:
             queues = (dead_letter_queue(queue), *queues)
         return cls(

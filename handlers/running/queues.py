@@ -25,7 +25,7 @@ class QueueLook:
 
 async def look(runtime: Runtime, queue: Queue) -> QueueLook:
     """Ask for a queue's counts; one that does not exist has no messages and no consumers."""
-    names = (queue.name, *(each.name for each in queue.partition_queues()))
+    names = [each.name for each in queue.with_partitions()]
     states = [await _state(runtime, name) for name in names]
     return QueueLook(
         messages=sum(messages for messages, _ in states),

@@ -66,7 +66,7 @@ class Upkeep:
         self._problems[handler.queue.name] = problem
 
     async def _look_after(self, handler: Handler) -> None:
-        queues = [handler.queue.name, *(each.name for each in handler.queue.partition_queues())]
+        queues = [each.name for each in handler.queue.with_partitions()]
         # One that is being moved gets its bindings back when it is.
         held = await held_queues(self._open_channel, queues)
         channel = await self._open_channel()

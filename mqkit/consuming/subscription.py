@@ -244,9 +244,9 @@ class Subscription:
         return channel
 
     def _fed_by_ladder(self) -> tuple[str, ...]:
-        partitions = self._handler.queue.partition_queues()
-        if self._queue == self._handler.queue.name:
-            return (self._queue, *(each.name for each in partitions))
+        queue = self._handler.queue
+        if self._queue == queue.name:
+            return tuple(each.name for each in queue.with_partitions())
         return (self._queue,)
 
     def _detach(self) -> None:

@@ -33,4 +33,4 @@ async def declare_needed(service: Service, connection: Connection) -> None:
 
 def consumed(handler: Handler) -> tuple[str, ...]:
     """Return the names of the queues that a handler consumes."""
-    return (handler.queue.name, *(each.name for each in handler.queue.partition_queues()))
+    return tuple(each.name for each in handler.queue.with_partitions())

@@ -233,10 +233,10 @@ class Provisioner:
         await channel.close()
         there = {q.name for q in self._wanted.topology.queues if not q.keeps_dead_letters}
         consumed = [
-            name
+            queue.name
             for each in self._wanted.handlers
-            for name in (each.queue.name, *(part.name for part in each.queue.partition_queues()))
-            if name in there
+            for queue in each.queue.with_partitions()
+            if queue.name in there
         ]
         channel = await bound_channel(self._connection.channel, consumed)
         await channel.close()

@@ -35,7 +35,7 @@ def moves_of(
         if whole.name in found:
             continue
         there = live_partitions(whole.name, live)
-        mine = (whole, *whole.partition_queues())
+        mine = whole.with_partitions()
         differs = tuple(
             each
             for each in mine

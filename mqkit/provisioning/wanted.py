@@ -27,7 +27,7 @@ class Wanted:
     def handler_of(self, queue: str) -> Handler | None:
         """Return the handler that has this queue, or one of whose partitions it is."""
         for each in self.handlers:
-            names = {each.queue.name, *(part.name for part in each.queue.partition_queues())}
+            names = {part.name for part in each.queue.with_partitions()}
             if queue in names:
                 return each
         return None
