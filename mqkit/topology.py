@@ -330,8 +330,7 @@ def handled_dead_letters(queue: Queue, of: Queue) -> Queue:
     if replace(queue, declare=True, delivery_limit=plain.delivery_limit) != plain:
         raise ConfigurationError(
             f"queue {queue.name!r} keeps the dead letters of queue {of.name!r}, and is declared "
-            f"for that; {difference(plain, queue)}: say Queue({queue.name!r}, "
-            f"type={of.type!r}) alone"
+            f"for it; {difference(plain, queue)}: say Queue({queue.name!r}, type={of.type!r}) alone"
         )
     return _DeadLetterQueue(queue.name, type=of.type)
 
@@ -356,12 +355,10 @@ class Topology:
     def of_queue(cls, queue: Queue, sources: Iterable[Source] = ()) -> Topology:
         """Collect what one handler needs: its queue, the dead letter queue, and the bindings."""
         sources = tuple(sources)
-        queues = queue.with_partitions()
-        if queue.dead_letters:
-            queues = (dead_letter_queue(queue), *queues)
+        dead = (dead_letter_queue(queue),) if queue.dead_letters else ()
         return cls(
             exchanges=_union("exchange", (source.exchange for source in sources)),
-            queues=queues,
+            queues=(*dead, *queue.with_partitions()),
             bindings=tuple(Binding(queue.name, source) for source in sources),
         )
 
