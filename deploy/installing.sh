@@ -16,9 +16,12 @@ as_root() {
 # shellcheck disable=SC2086
 install_it() {
     if command -v apt-get >/dev/null 2>&1; then
-        as_root apt-get update -q &&
-            as_root env DEBIAN_FRONTEND=noninteractive \
-                apt-get install -y -q --no-install-recommends $1
+        # Tests that run side by side install what each needs: one waits for the other, which
+        # apt's update does not. For whatever else installs something, its install waits.
+        as_root flock "${TMPDIR:-/tmp}/mqkit-installing.lock" \
+            env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -q &&
+                apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends "$@"' \
+            sh $1
     elif command -v dnf >/dev/null 2>&1; then
         as_root dnf install -y $2
     elif command -v brew >/dev/null 2>&1; then

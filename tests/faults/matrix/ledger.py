@@ -15,6 +15,7 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from mqkit import Publisher
+from mqkit.broker.delays import PREFIX as DELAYS
 from mqkit.store import metadata as store_metadata
 from mqkit.store.schema import outbox
 from tests.faults.ledger import PLACES, Event, account, effect, metadata, posting
@@ -33,6 +34,9 @@ OPENING = Decimal("1000.00000001")
 
 SETTLED = (20.0, 120.0)
 """Seconds until all that was sent is posted and published, in the short and the long form."""
+
+LOOKS, BETWEEN_LOOKS = 2, 0.25
+"""Looks that find nothing waiting, and the seconds between two of them."""
 
 
 class Ledger:
@@ -155,6 +159,26 @@ class Ledger:
         except AssertionError as late:
             # The audit says what is missing.
             self.bench.problem(str(late))
+
+    async def at_rest(self, client: Client) -> None:
+        """Wait until none of its messages waits for another attempt.
+
+        All orders may be posted by then: one that came a second time, and met a deadlock, waits for
+        its next attempt all the same, and would come when nobody consumes any more.
+        """
+        names = await asyncio.to_thread(self.bench.room.queues)
+        waiting = [name for name in names if name == QUEUE or name.startswith(DELAYS)]
+        looks = 0
+
+        async def empty() -> bool:
+            nonlocal looks
+            found = [await client.messages(name) for name in waiting]
+            # Twice, as one that runs at the first look may have to wait after it.
+            looks = 0 if any(found) else looks + 1
+            await asyncio.sleep(BETWEEN_LOOKS)
+            return looks == LOOKS
+
+        await eventually(empty, SETTLED[not self.bench.short], "nothing that waits for an attempt")
 
     async def collect(self, client: Client, queue: str = EVENTS) -> None:
         """Take what has come to the queue of the events."""

@@ -150,6 +150,7 @@ async def kill(
             await kept.settled()
             if calm:
                 await _calm(bench, kept, client)
+            await kept.at_rest(client)
             await children.stop()
         book_deaths(bench, children)
         await kept.collect(client)
