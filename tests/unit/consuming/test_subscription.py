@@ -58,7 +58,7 @@ class Channel:
 async def test_a_single_active_consumer_leaves_by_giving_back_in_order(
     how: str, server: str, nacks: bool
 ) -> None:
-    """Whether it stops or is to hold less: acks that are due are written, and then it leaves."""
+    """Whether it stops or is to hold less; by nacks, where they count towards no limit."""
     service = Service("s", retry=Retry.never())
 
     @service.handler(Queue("q", partitions=1), order_by=lambda body: body)
