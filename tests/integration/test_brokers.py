@@ -31,6 +31,9 @@ from mqkit.testing.brokers.finder import (
 )
 from mqkit.testing.brokers.nodes import NodeBroker
 
+ANSWER = 10
+"""Seconds until a broker has told what it tells at once."""
+
 HOLDER = """
 import os, sys, time
 from mqkit.testing.brokers.finder import BrokerSpec, start
@@ -150,6 +153,23 @@ def test_a_broker_comes_back_on_its_port(own_broker: Broker, name: str, way: str
     assert own_broker.url == url
     assert answers(own_broker)
     assert name in own_broker.ctl("list_vhosts", "name").splitlines()
+
+
+def test_a_broker_that_came_back_tells_of_a_deleted_queue(own_broker: Broker, name: str) -> None:
+    """A broker that start returns tells a consumer at once that its queue was deleted."""
+    own_broker.kill()
+    own_broker.start()
+    url = BrokerUrl.parse(own_broker.url)
+    connection = pika.BlockingConnection(parameters(url, url.hosts[0], name))
+    channel = connection.channel()
+    cancelled: list[object] = []
+    channel.add_on_cancel_callback(cancelled.append)
+    channel.queue_declare(name)
+    channel.basic_consume(name, lambda *_: None)
+    channel.queue_delete(name)
+    connection.process_data_events(time_limit=ANSWER)
+    connection.close()
+    assert cancelled
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])

@@ -154,7 +154,7 @@ class ContainerBroker(Broker):
     kind = "container"
 
     def __init__(self, image: str) -> None:
-        """Start a container and wait until its node speaks AMQP.
+        """Start a container and wait until its node has started.
 
         :raises BrokerStartError: it did not come up
         """
@@ -285,7 +285,8 @@ class ContainerBroker(Broker):
             self.version = probe.wait_until_ready(
                 BrokerUrl.parse(self.url), timeout=START_TIMEOUT, ended=self._ended
             )
-        except ConnectError as exc:
+            self._await_started()
+        except (ConnectError, BrokerControlError) as exc:
             raise BrokerStartError(
                 f"RabbitMQ in a container of {self.image} did not come up: {exc}\n"
                 f"--- the end of its log\n{self._log_tail()}"

@@ -76,7 +76,7 @@ class NodeBroker(Broker):
     kind = "node"
 
     def __init__(self, server: Path, environ: Mapping[str, str]) -> None:
-        """Start the node and wait until it speaks AMQP.
+        """Start the node and wait until it has started.
 
         :param server: what `find_server` found
         :param environ: the environment that it starts from; RabbitMQ's variables are not passed on
@@ -125,7 +125,8 @@ class NodeBroker(Broker):
             self.version = probe.wait_until_ready(
                 BrokerUrl.parse(self.url), timeout=START_TIMEOUT, ended=self._ended(self._node)
             )
-        except ConnectError as exc:
+            self._await_started()
+        except (ConnectError, BrokerControlError) as exc:
             raise self._start_error(f"the node of {self._server} did not come up: {exc}") from exc
 
     def kill(self) -> None:
