@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, cast
 
@@ -142,16 +144,54 @@ async def post(order: Order, transaction: Transaction, events: str) -> None:
     event_id = await transaction.publish("", events, event, key=order.debit)
     if order.held:
         await transaction.execute(insert(hold))
-    values = {
+    insert_one = _post(transaction.connection.dialect.name)
+    await transaction.execute(insert_one, _values(order, event_id))
+    # Written with those of the others that share the transaction.
+    transaction.add(effect, {"key": order.key})
+
+
+LOCK = "SELECT FROM account WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE"
+"""In one order for all, so that two transactions do not wait for each other."""
+
+MOVE_ALL = """
+UPDATE account SET balance = balance + moved.amount, orders = orders + moved.more
+FROM unnest($1::text[], $2::numeric[], $3::int[]) AS moved (name, amount, more)
+WHERE account.name = moved.name
+RETURNING account.name, orders
+"""
+
+
+async def post_all(orders: Sequence[Order], transaction: Transaction, events: str) -> None:
+    """Do what `post` does for each of these, in their order, by four statements of PostgreSQL's."""
+    moved: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for order in orders:
+        moved[order.debit] -= order.amount
+        moved[order.credit] += order.amount
+    more = Counter(order.debit for order in orders)
+    names = sorted(moved)
+    driver = transaction.driver_connection
+    await driver.execute(LOCK, names)
+    columns = names, [moved[name] for name in names], [more[name] for name in names]
+    counts = {name: count - more[name] for name, count in await driver.fetch(MOVE_ALL, *columns)}
+    postings: list[dict[str, Any]] = []
+    for order in orders:
+        counts[order.debit] += 1
+        number = counts[order.debit]
+        event = Event(key=order.key, account=order.debit, number=number, card=order.card)
+        event_id = await transaction.publish("", events, event, key=order.debit)
+        postings.append(_values(order, event_id))
+    await transaction.execute(_post("postgresql"), postings)
+    transaction.add(effect, *({"key": order.key} for order in orders))
+
+
+def _values(order: Order, event_id: str) -> dict[str, Any]:
+    return {
         "key": order.key,
         "debit": order.debit,
         "credit": order.credit,
         "amount": order.amount,
         "event": event_id,
     }
-    await transaction.execute(_post(transaction.connection.dialect.name), values)
-    # Written with those of the others that share the transaction.
-    transaction.add(effect, {"key": order.key})
 
 
 class _Awaited:

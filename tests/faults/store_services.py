@@ -22,7 +22,7 @@ from mqkit.broker.connection import Connection
 from mqkit.drivers import named
 from mqkit.store import Store, SyncTransaction, Transaction
 from mqkit.store.running import group_size
-from tests.faults.ledger import FailedOnPurposeError, Order, post, post_in_thread
+from tests.faults.ledger import FailedOnPurposeError, Order, post, post_all, post_in_thread
 from tests.faults.matrix.journal import Journal
 
 QUEUE, EVENTS = "ledger", "ledger.events"
@@ -34,6 +34,9 @@ its own, or the handler takes many."""
 
 BATCH, WITHIN = 10, 0.02
 """Orders of a batch, and the seconds in which they come together."""
+
+BULK = 200
+"""Orders that are posted by the same statements."""
 
 BATCHES = 3
 """At a time: where one is held up in its commit, others go on."""
@@ -160,6 +163,19 @@ def _noted(
 async def busy_worker(url: BrokerUrl, stop: asyncio.Event) -> None:
     """Posts as many as it can, notes nothing, and leaves the outbox to others."""
     service = posting(None, Store(relay=False), concurrency=12, prefetch=50)
+    await Runtime(service, url).run(stop)
+
+
+async def bulk_worker(url: BrokerUrl, stop: asyncio.Event) -> None:
+    """Does the same with many orders at a time, by a few statements for all of them."""
+    service = Service("ledger", retry=RETRIES, store=Store(relay=False))
+
+    @service.batch(
+        Queue(QUEUE, delivery_limit=DELIVERY_LIMIT), size=BULK, within=WITHIN, prefetch=4 * BULK
+    )
+    async def handle(orders: list[Order], transaction: Transaction) -> None:
+        await post_all(orders, transaction, EVENTS)
+
     await Runtime(service, url).run(stop)
 
 
