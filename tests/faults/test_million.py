@@ -13,7 +13,8 @@ from tests.postgres import PostgresServer
 
 pytestmark = [pytest.mark.in_turn, pytest.mark.long]
 
-MESSAGES = {"bulk": 20_000, "single": 2_000}
+MESSAGES = {"bulk": 40_000, "single": 2_000}
+"""So many that some processes are killed meanwhile, on a faster machine, too."""
 KILL_EVERY = 2.0
 """Seconds."""
 

@@ -32,6 +32,7 @@ Both only notify; the question behind them is answered once that is done.
 """
 
 AWAIT_STARTED = "ok = rabbit:await_startup(node(), false, 60000)."
+"""As `rabbitmqctl await_startup`, for a minute (in milliseconds) at most."""
 
 CLOSED = "closed by mqkit.testing"
 """What clients are told of why their connection is closed."""
