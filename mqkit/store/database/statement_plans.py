@@ -1,0 +1,162 @@
+"""Plans how one of a handler's statements is sent by the driver, and makes its result.
+
+SQLAlchemy compiles a statement and converts its values; the result is one of SQLAlchemy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.engine.cursor import NoCursorDMLFetchStrategy
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from mqkit.store.database.row_plans import RowPlan
+
+_NO_ROWS = NoCursorDMLFetchStrategy()
+
+_NOT_COUNTED = (-1, None)
+"""What the driver says of many rows, and SQLAlchemy after it."""
+
+Told = tuple[int, int | None]
+"""What the database says of a statement: the rows that it concerned, and the last one's id."""
+
+
+class Plan:
+    """A statement as it is sent, and what is done with its parameters."""
+
+    __slots__ = ("_compiled", "_converters", "_positions", "statement")
+
+    def __init__(self, compiled: SQLCompiler) -> None:
+        self.statement = str(compiled)
+        self._compiled = compiled
+        self._positions = compiled.positiontup or []
+        kinds = {name: bind.type for bind, name in compiled.bind_names.items()}
+        processors = (
+            kinds[name].dialect_impl(compiled.dialect).bind_processor(compiled.dialect)
+            for name in self._positions
+        )
+        self._converters: list[Callable[[Any], Any] | None] = list(processors)
+
+    def values(self, parameters: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], list[Any]]:
+        """Return all parameters, by their names, and in order as the driver takes them."""
+        given = self._compiled.construct_params(parameters)
+        sent = [
+            given[name] if convert is None else convert(given[name])
+            for name, convert in zip(self._positions, self._converters, strict=True)
+        ]
+        return given, sent
+
+    def result(
+        self, connection: AsyncConnection, given: Mapping[str, Any], told: Told
+    ) -> CursorResult[Any]:
+        """Make the result that SQLAlchemy would make, from what the database said."""
+        return _Executed(connection, _Context(self._compiled, given, told))
+
+
+class _Context:
+    """What a result asks its execution for, as far as one without rows has it."""
+
+    __slots__ = ("compiled", "given", "lastrowid", "rowcount")
+
+    executemany = False
+    returned_default_rows = None
+    _is_explicit_returning = False
+    _has_rowcount = True
+
+    def __init__(self, compiled: SQLCompiler, given: Mapping[str, Any], told: Told) -> None:
+        self.compiled: Any = compiled
+        self.given = given
+        self.rowcount, self.lastrowid = told
+
+    @property
+    def dialect(self) -> Any:
+        return self.compiled.dialect
+
+    @property
+    def compiled_parameters(self) -> list[Mapping[str, Any]]:
+        return [self.given]
+
+    @property
+    def isinsert(self) -> bool:
+        return bool(self.compiled.isinsert)
+
+    @property
+    def isupdate(self) -> bool:
+        return bool(self.compiled.isupdate)
+
+    @property
+    def postfetch_cols(self) -> Any:
+        return self.compiled.postfetch
+
+    @property
+    def prefetch_cols(self) -> list[Any]:
+        return []
+
+    @property
+    def inserted_primary_key_rows(self) -> list[Any]:
+        getter = self.compiled._inserted_primary_key_from_lastrowid_getter  # noqa: SLF001
+        return [getter(self.lastrowid, self.given)]
+
+    def get_lastrowid(self) -> int | None:
+        return self.lastrowid
+
+    def lastrow_has_defaults(self) -> bool:
+        return bool(self.compiled.postfetch)
+
+
+class _ManyContext(_Context):
+    """The same of an INSERT of many rows."""
+
+    __slots__ = ()
+
+    executemany = True
+
+    @property
+    def compiled_parameters(self) -> list[Mapping[str, Any]]:
+        return list(self.given)  # type: ignore[arg-type]
+
+    @property
+    def inserted_primary_key_rows(self) -> list[Any]:
+        getter = self.compiled._inserted_primary_key_from_lastrowid_getter  # noqa: SLF001
+        return [getter(None, row) for row in self.given]
+
+
+class _Executed(CursorResult[Any]):
+    """The result of a statement that returns no rows."""
+
+    def __init__(self, connection: AsyncConnection, context: Any) -> None:
+        self.context = context
+        self.dialect = context.dialect
+        self.cursor: Any = None
+        self.cursor_strategy = _NO_ROWS
+        self.connection = connection.sync_connection  # type: ignore[assignment]
+        self._echo = False
+        self._metadata = self._no_result_metadata
+        self._soft_closed = True
+
+
+class ManyPlan:
+    """An INSERT of many rows as it is sent: its columns as arrays, in one statement."""
+
+    __slots__ = ("_compiled", "_row", "statement")
+
+    def __init__(self, row: RowPlan, compiled: SQLCompiler) -> None:
+        """Plan for rows of these columns.
+
+        :param compiled: what SQLAlchemy would run for each of them
+        """
+        self.statement = row.statement
+        self._row = row
+        self._compiled = compiled
+
+    def values(self, parameters: Any) -> tuple[Any, Any]:
+        """Return all parameters as they were given, and as the driver takes them."""
+        values = self._row.values
+        return parameters, self._row.parameters([values(row) for row in parameters])
+
+    def result(self, connection: AsyncConnection, given: Any, told: Told) -> CursorResult[Any]:  # noqa: ARG002
+        """Make the result that SQLAlchemy would make."""
+        return _Executed(connection, _ManyContext(self._compiled, given, _NOT_COUNTED))
