@@ -103,14 +103,18 @@ class AddedRows:
         """
         if not self.waiting:
             return
-        if watch.driver is None or watch.direct is None:
+        direct = watch.direct
+        if direct is None:
             await connection.run_sync(self.write, watch)
             return
         with self._writing(watch) as statements:
             for plan, rows in statements:
                 parameters = plan.parameters(rows)
-                if plan.is_one and goes_on(connection.sync_connection, watch):
-                    await send(connection, watch, plan.statement, None, parameters)
+                if (plan.is_one or direct.sends_each) and goes_on(
+                    connection.sync_connection, watch
+                ):
+                    each = not plan.is_one
+                    await send(connection, watch, plan.statement, None, parameters, for_each=each)
                 else:
                     await connection.exec_driver_sql(plan.statement, parameters)
 

@@ -4,9 +4,10 @@ To send an INSERT takes longer in SQLAlchemy's layers than all else that it cost
 a statement that is executed again and again (the same object, with parameters of the same names) is
 compiled once by SQLAlchemy, and sent by the driver. That is done only for an INSERT, UPDATE or
 DELETE that returns no rows and asks nothing more of SQLAlchemy; and not where somebody listens to
-what the engine executes, or logs it, or a savepoint of SQLAlchemy's is open. On PostgreSQL a plain
-INSERT of a list of rows is one statement that takes its columns as arrays, where SQLAlchemy would
-have the server execute one for each row. All else goes SQLAlchemy's way.
+what the engine executes, or logs it, or a savepoint of SQLAlchemy's is open. A list of rows is one
+job of SQLite's thread. On PostgreSQL a plain INSERT of one is one statement that takes its columns
+as arrays, where SQLAlchemy would have the server execute one for each row. All else goes
+SQLAlchemy's way.
 
 It rests on names of SQLAlchemy's (2.1) that are not public: what its results ask their context for,
 `_propagate_attrs` of its statements, and two of its adapter of asyncpg (`AsyncpgSender`). A test
@@ -16,7 +17,7 @@ compares results and errors with SQLAlchemy's own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self
 from weakref import WeakKeyDictionary
 
@@ -24,11 +25,12 @@ from sqlalchemy import Connection, Executable, Table, insert
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import Delete, Insert, Update
 
 from mqkit.errors import StoreError
 from mqkit.store.database.row_plans import RowPlans
-from mqkit.store.database.statement_plans import ManyPlan, Plan, Told
+from mqkit.store.database.statement_plans import EachPlan, ManyPlan, Plan, Told, keys_of
 from mqkit.store.database.watch import Watch
 
 _EVENTS = ("before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute")
@@ -57,12 +59,18 @@ class Sender(Protocol):
         """Run a statement that returns no rows; raises the driver's own errors."""
         ...
 
+    async def send_each(self, statement: str, rows: Sequence[Sequence[Any]]) -> Told:
+        """Run it for each of these rows, where `DirectStatements.sends_each` says so."""
+        ...
+
     def translated(self, error: Exception) -> Exception:
         """Return what SQLAlchemy's adapter of the driver makes of an error."""
         ...
 
 
-_Plans = dict[tuple[str, ...], "Plan | ManyPlan | None"]
+_OfMany = EachPlan | ManyPlan
+
+_Plans = dict[tuple[str, ...], Plan | _OfMany | None]
 
 
 class DirectStatements:
@@ -74,6 +82,9 @@ class DirectStatements:
         self._plans: WeakKeyDictionary[Any, _Plans] = WeakKeyDictionary()
         self._rows = RowPlans(engine.dialect)
         self._own_listeners = self._listeners()
+        self.sends_each = engine.dialect.name == "sqlite"
+        """Whether the driver runs a statement for many rows in one go; asyncpg's way to do that is
+        SQLAlchemy's, too."""
 
     def _listeners(self) -> int:
         dispatch: Any = self._engine.dispatch
@@ -91,7 +102,7 @@ class DirectStatements:
         watch: Watch,
         statement: Executable,
         parameters: Any,
-    ) -> Plan | ManyPlan | None:
+    ) -> Plan | _OfMany | None:
         """Return how a statement is sent; None is SQLAlchemy's way.
 
         A statement that is executed for the first time may be the only one of its kind, and to
@@ -118,24 +129,34 @@ class DirectStatements:
             plan = plans[names] = self._planned(statement, names)
             return plan
 
-    def _find_many(self, statement: Any, plans: _Plans, parameters: Any) -> ManyPlan | None:
-        """Return how many rows are sent in one statement; None: one by one, by SQLAlchemy."""
+    def _find_many(self, statement: Any, plans: _Plans, parameters: Any) -> _OfMany | None:
+        """Return how many rows are sent in one go; None: SQLAlchemy's way."""
         if parameters.__class__ is not list or len(parameters) < 2:  # noqa: PLR2004 - one is none
             return None
         first = parameters[0]
-        if first.__class__ is not dict or not isinstance(statement, Insert):
+        if first.__class__ is not dict:
             return None
         names = (_MANY, *first)
         try:
             known = plans[names]
         except KeyError:
-            known = plans[names] = self._planned_for_many(statement, first)
-        assert known is None or isinstance(known, ManyPlan)
+            plan_ = self._planned_for_each if self.sends_each else self._planned_for_many
+            known = plans[names] = plan_(statement, first)
+        assert not isinstance(known, Plan)
         return known
 
+    def _planned_for_each(self, statement: Any, row: Mapping[str, Any]) -> EachPlan | None:
+        compiled = self._compiled(statement, row, many=True)
+        if compiled is None or (keys := keys_of(compiled, row)) is None:
+            return None
+        return EachPlan(compiled, keys)
+
     def _planned_for_many(self, statement: Any, row: Mapping[str, Any]) -> ManyPlan | None:
+        if not isinstance(statement, Insert):
+            return None
+        table: Any = statement.table
         try:
-            plan = self._rows.find(statement.table, row)
+            plan = self._rows.find(table, row)
         except StoreError:
             return None  # SQLAlchemy says it in its own way
         if plan.makes_values or not plan.is_one:
@@ -143,20 +164,29 @@ class DirectStatements:
         dialect, keys = self._engine.dialect, sorted(row)
         mine, plain = (
             each.compile(dialect=dialect, column_keys=keys, for_executemany=True)
-            for each in (statement, insert(statement.table))
+            for each in (statement, insert(table))
         )
         # Else it asks for more than its rows: another conflict than none, say.
         return ManyPlan(plan, mine) if str(mine) == str(plain) else None
 
     def _planned(self, statement: Any, names: tuple[str, ...]) -> Plan | None:
-        compiled = statement.compile(dialect=self._engine.dialect, column_keys=sorted(names))
+        compiled = self._compiled(statement, names)
+        return None if compiled is None else Plan(compiled)
+
+    def _compiled(
+        self, statement: Any, names: Iterable[str], *, many: bool = False
+    ) -> SQLCompiler | None:
+        """Compile a statement as SQLAlchemy does; None: it asks for more than to be sent."""
+        compiled: SQLCompiler = statement.compile(
+            dialect=self._engine.dialect, column_keys=sorted(names), for_executemany=many
+        )
         asks_more = (
             compiled.effective_returning
             or compiled.prefetch
             or compiled.post_compile_params
             or compiled.literal_execute_params
         )
-        return None if asks_more else Plan(compiled)
+        return None if asks_more else compiled
 
 
 def _is_simple(statement: Any) -> bool:
@@ -186,7 +216,7 @@ def goes_on(connection: Connection | None, watch: Watch) -> bool:
 async def execute(
     connection: AsyncConnection,
     watch: Watch,
-    plan: Plan | ManyPlan,
+    plan: Plan | _OfMany,
     statement: Executable,
     parameters: Any,
 ) -> CursorResult[Any]:
@@ -198,21 +228,29 @@ async def execute(
         given, values = plan.values(parameters)
     except Exception:  # noqa: BLE001 - SQLAlchemy meets it, too, and says it in its own way
         return await connection.execute(statement, parameters)
-    told = await send(connection, watch, plan.statement, given, values)
+    told = await send(connection, watch, plan.statement, given, values, for_each=plan.for_each)
     return plan.result(connection, given, told)
 
 
 async def send(
-    connection: AsyncConnection, watch: Watch, statement: str, given: Any, values: Any
+    connection: AsyncConnection,
+    watch: Watch,
+    statement: str,
+    given: Any,
+    values: Any,
+    *,
+    for_each: bool = False,
 ) -> Told:
     """Send a statement with values as the driver takes them.
 
     :param given: the values as its error has them
+    :param for_each: the values are many rows, and it is run for each of them
     :raises sqlalchemy.exc.DBAPIError: the database refused it
     """
     sender: Sender = watch.sender
     try:
-        return await sender.send(statement, values)
+        run = sender.send_each if for_each else sender.send
+        return await run(statement, values)
     except Exception as error:
         translated = sender.translated(error)
         dialect: Any = connection.dialect

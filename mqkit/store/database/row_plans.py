@@ -62,7 +62,7 @@ class RowPlan:
             for place, each in enumerate(self._columns)
             if each.limit is not None
         ]
-        self._take = _taker([each.key for each in self._columns])
+        self._take = taker([each.key for each in self._columns])
         self._as_they_are: set[tuple[type, ...]] = set()
         self.parameters = _maker(compiled, constants, is_one=self.is_one)
 
@@ -300,7 +300,7 @@ def _values_of_defaults(compiled: Any, table: Table, names: Sequence[str]) -> di
     )
 
 
-def _taker(keys: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+def taker(keys: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
     """Return what takes the values of these keys from a row."""
     if len(keys) > 1:
         return operator.itemgetter(*keys)

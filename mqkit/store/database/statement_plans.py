@@ -5,7 +5,7 @@ SQLAlchemy compiles a statement and converts its values; the result is one of SQ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.engine import CursorResult
@@ -13,12 +13,12 @@ from sqlalchemy.engine.cursor import NoCursorDMLFetchStrategy
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from mqkit.store.database.row_plans import RowPlan
+from mqkit.store.database.row_plans import RowPlan, taker
 
 _NO_ROWS = NoCursorDMLFetchStrategy()
 
 _NOT_COUNTED = (-1, None)
-"""What the driver says of many rows, and SQLAlchemy after it."""
+"""What asyncpg says of many rows, and SQLAlchemy after it."""
 
 Told = tuple[int, int | None]
 """What the database says of a statement: the rows that it concerned, and the last one's id."""
@@ -29,16 +29,14 @@ class Plan:
 
     __slots__ = ("_compiled", "_converters", "_positions", "statement")
 
+    for_each = False
+    """Whether it is run for each of the rows that `values` returns."""
+
     def __init__(self, compiled: SQLCompiler) -> None:
         self.statement = str(compiled)
         self._compiled = compiled
         self._positions = compiled.positiontup or []
-        kinds = {name: bind.type for bind, name in compiled.bind_names.items()}
-        processors = (
-            kinds[name].dialect_impl(compiled.dialect).bind_processor(compiled.dialect)
-            for name in self._positions
-        )
-        self._converters: list[Callable[[Any], Any] | None] = list(processors)
+        self._converters = _converters(compiled, self._positions)
 
     def values(self, parameters: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], list[Any]]:
         """Return all parameters, by their names, and in order as the driver takes them."""
@@ -54,6 +52,15 @@ class Plan:
     ) -> CursorResult[Any]:
         """Make the result that SQLAlchemy would make, from what the database said."""
         return _Executed(connection, _Context(self._compiled, given, told))
+
+
+def _converters(
+    compiled: SQLCompiler, positions: Sequence[str]
+) -> list[Callable[[Any], Any] | None]:
+    """Return what makes of each parameter what the driver takes; None: nothing is to be made."""
+    dialect = compiled.dialect
+    kinds = {name: bind.type for bind, name in compiled.bind_names.items()}
+    return [kinds[name].dialect_impl(dialect).bind_processor(dialect) for name in positions]
 
 
 class _Context:
@@ -116,12 +123,12 @@ class _ManyContext(_Context):
 
     @property
     def compiled_parameters(self) -> list[Mapping[str, Any]]:
-        return list(self.given)  # type: ignore[arg-type]
+        return [self.compiled.construct_params(row) for row in self.given]
 
     @property
     def inserted_primary_key_rows(self) -> list[Any]:
         getter = self.compiled._inserted_primary_key_from_lastrowid_getter  # noqa: SLF001
-        return [getter(None, row) for row in self.given]
+        return [getter(None, row) for row in self.compiled_parameters]
 
 
 class _Executed(CursorResult[Any]):
@@ -138,10 +145,48 @@ class _Executed(CursorResult[Any]):
         self._soft_closed = True
 
 
+class EachPlan:
+    """A statement that the driver runs for each of many rows, in one go."""
+
+    __slots__ = ("_compiled", "_converters", "_take", "statement")
+
+    for_each = True
+
+    def __init__(self, compiled: SQLCompiler, keys: Sequence[str]) -> None:
+        """Plan for rows that have these keys, in the order of the statement's parameters."""
+        self.statement = str(compiled)
+        self._compiled = compiled
+        self._take = taker(keys)
+        converters = enumerate(_converters(compiled, compiled.positiontup or []))
+        self._converters = [(place, each) for place, each in converters if each is not None]
+
+    def values(self, parameters: Any) -> tuple[Any, Any]:
+        """Return all parameters as they were given, and as the driver takes them."""
+        take = self._take
+        rows = [list(take(row)) for row in parameters]
+        for place, convert in self._converters:
+            for row in rows:
+                row[place] = convert(row[place])
+        return parameters, rows
+
+    def result(self, connection: AsyncConnection, given: Any, told: Told) -> CursorResult[Any]:
+        """Make the result that SQLAlchemy would make."""
+        return _Executed(connection, _ManyContext(self._compiled, given, told))
+
+
+def keys_of(compiled: SQLCompiler, row: Mapping[str, Any]) -> list[str] | None:
+    """Return which key of a row each parameter is for; None: one of them is for none."""
+    names = {name: bind.key for bind, name in compiled.bind_names.items()}
+    keys = [names.get(name, "") for name in compiled.positiontup or []]
+    return keys if all(key in row for key in keys) else None
+
+
 class ManyPlan:
     """An INSERT of many rows as it is sent: its columns as arrays, in one statement."""
 
     __slots__ = ("_compiled", "_row", "statement")
+
+    for_each = False
 
     def __init__(self, row: RowPlan, compiled: SQLCompiler) -> None:
         """Plan for rows of these columns.

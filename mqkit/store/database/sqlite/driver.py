@@ -109,6 +109,13 @@ class SqliteSender:
         given = await self._driver.run_short(partial(_execute, statement, values))
         return given[2], given[3]
 
+    async def send_each(
+        self, statement: str, rows: Sequence[Sequence[Any]]
+    ) -> tuple[int, int | None]:
+        """Run a statement for each of these rows, as `send` does for one."""
+        given = await self._driver.run_short(partial(_execute_many, statement, rows))
+        return given[2], given[3]
+
     def translated(self, error: Exception) -> Exception:
         """Return the error as it is: SQLAlchemy has those of `sqlite3` itself here."""
         return error

@@ -166,9 +166,14 @@ OTHERS: dict[str, tuple[Executable, list[dict[str, Any] | None]]] = {
 """Statements that go SQLAlchemy's way."""
 
 
-ONLY_SQLITE = {"upsert on SQLite", "insert of a key that the database gives"}
+ONLY_SQLITE = {
+    "upsert on SQLite",
+    "insert of a key that the database gives",
+    "that asks for more on SQLite",
+}
 ONLY_POSTGRES = {
     "upsert on PostgreSQL",
+    "that asks for more on PostgreSQL",
     "insert or nothing on PostgreSQL",
     "with a key that the database gives",
     "a value of another kind",
@@ -291,42 +296,84 @@ async def test_what_asks_more_of_sqlalchemy_goes_its_way(
         assert seen == []
 
 
-MANY: dict[str, tuple[Executable, list[dict[str, Any]], bool]] = {
-    "of plain types": (insert(THINGS), [{"name": n, "number": 5, "at": AT} for n in "de"], True),
+MANY: dict[str, tuple[Executable, list[dict[str, Any]], bool, bool]] = {
+    "of plain types": (
+        insert(THINGS),
+        [{"name": n, "number": 5, "at": AT} for n in "de"],
+        True,
+        True,
+    ),
     "converted": (
         insert(THINGS),
         [{"name": "d", "price": Decimal(1)}, {"name": "e", "price": None}],
         True,
+        True,
     ),
+    "whole": (insert(THINGS), [{"name": n, **WHOLE} for n in "de"], False, True),
     "of a type that no array holds": (
         insert(THINGS),
         [{"name": n, "more": [1]} for n in "de"],
         False,
+        True,
     ),
-    "of one": (insert(THINGS), [{"name": "d"}], False),
-    "with a default of Python": (insert(MADE_HERE), [{"name": n} for n in "de"], False),
-    "numbered by the database": (insert(NUMBERED), [{"name": n} for n in "de"], True),
-    "that asks for more": (
+    "of one": (insert(THINGS), [{"name": "d"}], False, False),
+    "whose keys have another order": (
+        insert(THINGS),
+        [{"name": "d", "number": 1}, {"number": 2, "name": "e"}],
+        True,
+        True,
+    ),
+    "with more than the first": (
+        insert(THINGS),
+        [{"name": "d"}, {"name": "e", "number": 2}],
+        True,
+        True,
+    ),
+    "with a default of Python": (insert(MADE_HERE), [{"name": n} for n in "de"], False, False),
+    "numbered by the database": (insert(NUMBERED), [{"name": n} for n in "de"], True, True),
+    "that asks for more on PostgreSQL": (
         postgresql.insert(THINGS).on_conflict_do_nothing(),
         [{"name": n} for n in "ad"],
         False,
+        False,
+    ),
+    "that asks for more on SQLite": (
+        sqlite.insert(THINGS).on_conflict_do_nothing(),
+        [{"name": n} for n in "ade"],
+        False,
+        True,
     ),
     "with a value of its own": (
         insert(THINGS).values(number=3),
         [{"name": n} for n in "de"],
         False,
+        False,
+    ),
+    "that are changed": (
+        update(THINGS).where(THINGS.c.name == NAMED),
+        [{"named": n, "number": 9, "name": n + "1"} for n in "abz"],
+        False,
+        True,
+    ),
+    "that are deleted": (
+        delete(THINGS).where(THINGS.c.name == NAMED),
+        [{"named": n, "name": "unused"} for n in "az"],
+        False,
+        True,
     ),
 }
+"""What is given a list, and whether it is sent directly on PostgreSQL and on SQLite."""
 
 
-@pytest.mark.parametrize("name", MANY)
-async def test_many_rows_are_one_statement_with_the_result_that_sqlalchemy_gives_it(
-    postgres_database: str, name: str, monkeypatch: pytest.MonkeyPatch
+@on_both(MANY)
+async def test_many_rows_have_the_result_that_sqlalchemy_gives_them(
+    database: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where that is all that is asked; the rows and all that is told are equal."""
-    statement, rows, is_one = MANY[name]
+    statement, rows, on_postgres, on_sqlite = MANY[name]
+    is_sent = on_postgres if database.startswith("postgresql") else on_sqlite
     outcomes = []
-    async with Store(postgres_database, relay=False) as store:
+    async with Store(database, relay=False) as store:
         for is_direct in (True, False):
             await prepare(store)
             with sent_directly(monkeypatch) as seen:
@@ -336,28 +383,41 @@ async def test_many_rows_are_one_statement_with_the_result_that_sqlalchemy_gives
                     await execute(statement, [{**row, "name": f"{row['name']}0"} for row in rows])
                     result = told(await execute(statement, rows))
                     outcomes.append((result, await rows_of(transaction)))
-            assert len(seen) == (is_direct and is_one)
+            assert len(seen) == (is_direct and is_sent)
     assert outcomes[0][1] == outcomes[1][1]
     mine, theirs = outcomes[0][0], outcomes[1][0]
     assert {k: (v, theirs[k]) for k, v in mine.items() if v != theirs[k]} == {}
 
 
-@pytest.mark.parametrize(
-    ("rows", "kind"),
-    [
-        ([{"name": "d"}, {"name": "a"}], IntegrityError),
-        ([{"name": "d"}, {"name": None}], IntegrityError),
-        ([{"name": "d"}, {"other": "e"}], StatementError),
-        ([{"name": "d", "number": 1}, {"name": "e", "number": "five"}], DBAPIError),
-    ],
-)
+FAILING: dict[str, tuple[list[Any], type[Exception]]] = {
+    "a key that is there": ([{"name": "d"}, {"name": "a"}], IntegrityError),
+    "a null": ([{"name": "d"}, {"name": None}], IntegrityError),
+    "a row of other columns": ([{"name": "d"}, {"other": "e"}], StatementError),
+    "a row that is none": ([{"name": "d"}, 5], Exception),
+    "a value of another kind": (
+        [{"name": "d", "number": 1}, {"name": "e", "number": "five"}],
+        DBAPIError,
+    ),
+    "a value that its type refuses": (
+        [{"name": "d", "price": Decimal(1)}, {"name": "e", "price": "?"}],
+        StatementError,
+    ),
+    "a value that no database takes": (
+        [{"name": "d", "number": 1}, {"name": "e", "number": 1 << 70}],
+        Exception,
+    ),
+}
+
+
+@on_both(FAILING)
 async def test_many_rows_that_fail_have_the_error_that_sqlalchemy_gives_them(
-    postgres_database: str, rows: list[dict[str, Any]], kind: type[Exception]
+    database: str, name: str
 ) -> None:
-    """A key that is there, a null, a row of other columns, a value of another kind."""
+    """Its type, what caused it and its text, and none of the rows is there."""
+    rows, kind = FAILING[name]
     statement = insert(THINGS)
     errors = []
-    async with Store(postgres_database, relay=False) as store:
+    async with Store(database, relay=False) as store:
         for is_direct in (True, False):
             await prepare(store)
             with pytest.raises(kind) as raised:
@@ -365,7 +425,10 @@ async def test_many_rows_that_fail_have_the_error_that_sqlalchemy_gives_them(
                     "h", delivery(f"m{is_direct}"), _failing(statement, rows, is_direct)
                 )
             original = getattr(raised.value, "orig", None)
-            errors.append((type(raised.value), type(original)))
+            text_ = str(original or raised.value).splitlines()[0]
+            errors.append((type(raised.value), type(original), text_))
+            async with store.transaction() as transaction:
+                assert len(await rows_of(transaction)) == 2
     assert errors[0] == errors[1]
 
 
@@ -378,21 +441,11 @@ def _failing(statement: Executable, rows: list[dict[str, Any]], is_direct: bool)
     return run
 
 
-async def test_many_rows_go_sqlalchemy_s_way_on_sqlite(
-    sqlite_database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There it is one job of its thread already. What is no statement is its own error."""
-    statement = insert(THINGS)
-    async with Store(sqlite_database, relay=False) as store:
-        await prepare(store)
-        with sent_directly(monkeypatch) as seen:
-            async with store.transaction() as transaction:
-                await transaction.execute(statement, {"name": "c"})
-                await transaction.execute(statement, [{"name": "d"}, {"name": "e"}])
-                with pytest.raises(Exception, match="executable"):
-                    await transaction.execute("INSERT", {})  # type: ignore[arg-type]
-                assert len(await rows_of(transaction)) == 5
-        assert seen == []
+async def test_what_is_no_statement_is_sqlalchemy_s_own_error(sqlite_database: str) -> None:
+    """It knows better than mqkit what may be executed."""
+    async with Store(sqlite_database, relay=False) as store, store.transaction() as transaction:
+        with pytest.raises(Exception, match="executable"):
+            await transaction.execute("INSERT", {})  # type: ignore[arg-type]
 
 
 BREAKING: dict[str, tuple[Executable, dict[str, Any], type[Exception]]] = {
