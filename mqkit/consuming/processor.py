@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from mqkit.consuming.failures import LastResort
 from mqkit.consuming.headers import bare_delivery, drop_untrusted_headers, to_delivery
 from mqkit.consuming.settler import Settler
-from mqkit.consuming.workers import Cancellable, WorkerPool
+from mqkit.consuming.workers import Waiting, WorkerPool
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.hooks.tracing import Dispatch, MessageTracing, Settle
 from mqkit.message import Delivery
@@ -77,7 +77,7 @@ class Processor:
             delivery = bare_delivery(incoming, self._handler.queue.name, channel)
             self.workers.run_beside(delivery, self._last_resort.settle(delivery, error))
 
-    async def _process(self, delivery: Delivery) -> Cancellable | None:
+    async def _process(self, delivery: Delivery) -> Waiting | None:
         """Run the handler and settle the delivery. A worker calls this."""
         if delivery.lost:  # the broker delivers it again
             return None

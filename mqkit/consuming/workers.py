@@ -41,6 +41,14 @@ class Cancellable(Protocol):
         ...
 
 
+class Waiting(Cancellable, Protocol):
+    """Is what an item's run goes on by that waits without a task."""
+
+    def hurry(self) -> None:
+        """Wait for nothing that need not be: others wait for the end of this run."""
+        ...
+
+
 class WorkerPool(Generic[T]):
     """Runs what is submitted, so many items at a time, and those of one key one after the other.
 
@@ -48,7 +56,7 @@ class WorkerPool(Generic[T]):
     a run changes there (`_TaskContext`), no other one sees.
     """
 
-    def __init__(self, limit: int, run: Callable[[T], Awaitable[Cancellable | None]]) -> None:
+    def __init__(self, limit: int, run: Callable[[T], Awaitable[Waiting | None]]) -> None:
         """Run nothing yet.
 
         :param limit: how many items run at the same time
@@ -222,6 +230,8 @@ class WorkerPool(Generic[T]):
                         self._done(key)
                 if waits is not None:
                     self._outside[waits] = turn
+                    if self._queue.is_followed(key):
+                        waits.hurry()
                 if task.cancelling() or not surroundings.are_unchanged():
                     return
                 if waking is None or self._waking is not waking:  # the loop has turned since
@@ -319,6 +329,10 @@ class WorkQueue(Generic[T]):
             self._ready.append((line.popleft(), key))
         else:
             del self._behind[key]
+
+    def is_followed(self, key: Hashable) -> bool:
+        """Tell whether others of a key wait behind the one that runs."""
+        return bool(key is not None and self._behind[key])
 
     def waiting(self) -> list[T]:
         """Return all that wait."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from mqkit.clock import loop_clock
@@ -32,11 +31,12 @@ Ended = Callable[["Place", Outcome | BaseException], None]
 class Place:
     """The place of a message in a batch: it waits there without a task."""
 
-    __slots__ = ("_ended", "body", "delivery", "is_over", "run")
+    __slots__ = ("_ended", "batch", "body", "delivery", "is_over", "run")
 
     def __init__(self, delivery: Delivery, body: Any, ended: Ended) -> None:
         self.delivery = delivery
         self.body = body
+        self.batch: _Batch | None = None
         self.run: _Run | None = None
         self.is_over = False
         self._ended = ended
@@ -56,6 +56,11 @@ class Place:
         if self.run is not None:
             self.run.left_by_one()
 
+    def hurry(self) -> None:
+        """Have the batch wait for no more than what is there: others wait for its end."""
+        if self.batch is not None:
+            self.batch.hurry()
+
 
 class _Run:
     """A run of the handler, which is cancelled once nobody waits for it any more."""
@@ -74,12 +79,37 @@ class _Run:
             self._task.cancel()
 
 
-@dataclass(eq=False, slots=True)
 class _Batch:
-    places: list[Place] = field(default_factory=list)
-    timer: asyncio.TimerHandle | None = None
-    is_due: bool = False
-    """Whether its first message has waited for its time."""
+    """Messages that wait for others, until `due` is called, or for their turn to run."""
+
+    __slots__ = ("_due", "_timer", "is_due", "places")
+
+    def __init__(self, within: float, due: Callable[[], None]) -> None:
+        self.places: list[Place] = []
+        self.is_due = False
+        """Whether it is to run as soon as it can."""
+        self._due = due
+        self._timer: asyncio.Handle = asyncio.get_running_loop().call_later(within, self._end_wait)
+
+    def hurry(self) -> None:
+        """Wait for no others, but for those that are there already."""
+        if self.is_due:
+            return
+        self._timer.cancel()
+        self.is_due = True
+        # Not at once: those that come with this one are put into the batch right after it.
+        self._timer = asyncio.get_running_loop().call_soon(self._due)
+
+    def _end_wait(self) -> None:
+        self.is_due = True
+        self._due()
+
+    def close(self) -> list[Place]:
+        """Take out its messages; `due` is called no more."""
+        self._timer.cancel()
+        self.is_due = True
+        places, self.places = self.places, []  # which refer to this: it would be a cycle
+        return places
 
 
 class Batcher:
@@ -163,18 +193,14 @@ class Batcher:
     def _add(self, place: Place) -> None:
         batch = self._open
         if batch is None:
-            batch = self._open = _Batch()
-            loop = asyncio.get_running_loop()
-            batch.timer = loop.call_later(self._within, self._due)
+            batch = self._open = _Batch(self._within, self._due)
+        place.batch = batch
         batch.places.append(place)
         if len(batch.places) >= self._size or self._stopping:
             self._close()
 
     def _due(self) -> None:
         """Run the open batch, as its time is over: at once, or with what comes until it can run."""
-        if self._open is None:
-            return
-        self._open.is_due = True
         if self._window.has_place:
             self._close()
 
@@ -182,9 +208,7 @@ class Batcher:
         batch, self._open = self._open, None
         if batch is None:
             return
-        if batch.timer is not None:
-            batch.timer.cancel()
-        task = asyncio.create_task(self._handle(batch.places))
+        task = asyncio.create_task(self._handle(batch.close()))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 

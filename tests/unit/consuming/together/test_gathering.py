@@ -22,11 +22,11 @@ from tests.unit.consuming.world import World, until
 
 
 class Case:
-    """A processor of batches of two on a channel that notes what it is told."""
+    """A processor of batches on a channel that notes what it is told."""
 
-    def __init__(self, post: Callable[..., Any]) -> None:
+    def __init__(self, post: Callable[..., Any], *, size: int = 2) -> None:
         service = Service("s", retry=Retry.never())
-        service.batch(Queue("q"), size=2, within=60)(post)
+        service.batch(Queue("q"), size=size, within=60)(post)
         (handler,) = service.handlers
         made = running("s", handler)
         self.world = World()
@@ -36,7 +36,7 @@ class Case:
             handler,
             "q",
             pauses=PauseController(handler, (), made.dispatcher.dispatch, utc_now),
-            limit=4,
+            limit=2 * size,
             key=lambda delivery: delivery.message_id,
             wait_for_thread=None,
             settler=self.world.settler,
@@ -93,6 +93,48 @@ async def test_of_one_id_the_second_waits_until_the_first_has_ended() -> None:
     case.batcher.stop()
     await case.ended()
     assert runs == [2, 1]
+
+
+async def test_a_batch_behind_which_others_wait_waits_for_no_more() -> None:
+    """Its run is for what has come: until it has ended, the next of its keys get no further."""
+    runs: list[int] = []
+
+    async def post(bodies: list[int]) -> None:
+        runs.append(len(bodies))
+
+    case = Case(post, size=9)
+    case.receive("a", "a", "b", "c", "a")
+    await until(lambda: runs == [3, 1])
+    await until(lambda: len(case.workers.running()) == 1)
+    await asyncio.sleep(0)
+    assert runs == [3, 1]
+    case.batcher.stop()
+    await case.ended()
+    assert runs == [3, 1, 1]
+
+
+async def test_a_batch_behind_which_others_wait_takes_what_comes_until_it_can_run() -> None:
+    """While all runs are busy, it stays open."""
+    runs: list[int] = []
+    go_on = asyncio.Event()
+
+    async def post(bodies: list[int]) -> None:
+        runs.append(len(bodies))
+        await go_on.wait()
+
+    case = Case(post, size=9)
+    case.receive("a", "a")
+    await until(lambda: runs == [1])
+    for count, more in ((2, ("b", "b")), (3, ("c",)), (5, ("d", "e"))):
+        case.receive(*more)
+        await until(lambda count=count: len(case.workers.in_flight()) == count)  # type: ignore[misc]
+        await asyncio.sleep(0)
+    go_on.set()
+    await until(lambda: len(runs) > 1)
+    assert runs[1] == 4
+    case.batcher.stop()
+    await case.ended()
+    assert sum(runs) == 7
 
 
 async def test_a_run_goes_on_until_nobody_waits_for_it() -> None:
