@@ -89,6 +89,13 @@ class RowColumn:
         if value is not None and self._kinds and not isinstance(value, self._kinds):
             kinds = " or ".join(kind.__name__ for kind in self._kinds)
             raise RowError(f"{self.what} takes {kinds}, not {kind_of(value)}")
+        return self.converted(value)
+
+    def converted(self, value: Any) -> Any:
+        """Return a value of a type that the column takes, as `taken` does.
+
+        :raises RowError: the column cannot hold it
+        """
         if self._convert is not None:
             try:
                 value = self._convert(value)

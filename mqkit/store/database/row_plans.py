@@ -29,10 +29,9 @@ class RowPlan:
     """
 
     __slots__ = (
-        "_as_they_are",
         "_columns",
         "_defaults",
-        "_limits",
+        "_looks",
         "_take",
         "is_one",
         "parameters",
@@ -57,13 +56,9 @@ class RowPlan:
         self.statement = str(compiled)
         order, constants = _parameters(compiled, names, table)
         self._columns = [columns[place] for place in order]
-        self._limits = [
-            (place, each.limit[0], each)
-            for place, each in enumerate(self._columns)
-            if each.limit is not None
-        ]
         self._take = taker([each.key for each in self._columns])
-        self._as_they_are: set[tuple[type, ...]] = set()
+        self._looks: dict[tuple[type, ...], _Look] = {}
+        """By the types of values that a row had, what is to be done with another one's of them."""
         self.parameters = _maker(compiled, constants, is_one=self.is_one)
 
     @property
@@ -80,16 +75,46 @@ class RowPlan:
             row = _with_defaults(row, self._defaults)
         values = self._take(row)
         kinds = tuple(map(type, values))
-        if kinds in self._as_they_are:
-            for place, is_within, of in self._limits:
-                if not is_within(values[place]):
-                    of.check_limit(values[place])
-            return values
+        look = self._looks.get(kinds)
+        if look is not None:
+            return look.taken(values)
         pairs = list(zip(self._columns, values, strict=True))
         taken = tuple([each.taken(value) for each, value in pairs])
-        if all(each.takes_as_it_is(value) for each, value in pairs):
-            self._as_they_are.add(kinds)
+        self._looks[kinds] = _Look(pairs)
         return taken
+
+
+class _Look:
+    """Checks and converts the values of a row, of which the types are known to be taken."""
+
+    __slots__ = ("_converted", "_limits")
+
+    def __init__(self, pairs: Sequence[tuple[RowColumn, Any]]) -> None:
+        """Look at a row's columns and values: what holds for all values of their types."""
+        as_they_are = [each.takes_as_it_is(value) for each, value in pairs]
+        self._limits = [
+            (place, each.limit[0], each)
+            for place, (each, _) in enumerate(pairs)
+            if each.limit is not None and as_they_are[place]
+        ]
+        self._converted = [
+            (place, each) for place, (each, _) in enumerate(pairs) if not as_they_are[place]
+        ]
+
+    def taken(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the values as the driver takes them.
+
+        :raises RowError: a column cannot hold its value
+        """
+        for place, is_within, column_ in self._limits:
+            if not is_within(values[place]):
+                column_.check_limit(values[place])
+        if not self._converted:
+            return values
+        row = list(values)
+        for place, column_ in self._converted:
+            row[place] = column_.converted(row[place])
+        return tuple(row)
 
 
 class RowPlans:

@@ -31,7 +31,7 @@ class Reader(ABC):
         """Tell what became of a message: one status for each handler that had it, or none.
 
         The success of a handler with a transaction is told as soon as it is committed; what another
-        process knows besides may come half a second later.
+        process knows besides may come two seconds later.
 
         :raises StoreUnavailableError: the database is away
         """

@@ -200,7 +200,7 @@ def sent_directly(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     seen: list[str] = []
     execute = direct.execute
 
-    async def noting(connection: Any, watch: Any, plan: direct.Plan, *args: Any) -> Any:
+    async def noting(connection: Any, watch: Any, plan: Any, *args: Any) -> Any:
         seen.append(plan.statement)
         return await execute(connection, watch, plan, *args)
 
