@@ -282,7 +282,8 @@ class Service:
         `concurrency` is how many runs there are at a time, and `prefetch` by default twice what
         they take, 65,535 at most. The other options are those of `handler`, and hold for a run.
         `order_by` keeps an order, as that of `handler`: a run has one message of each key at most,
-        and the next one of its key comes in a later run.
+        and the next one of its key comes in a later run; where one has come already, the run waits
+        for no others.
 
         A store's transaction is one for the run, without the messages that were handled before. A
         message whose result is an exception is not noted as handled, and what was written for it is
