@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from handlers.accounting.books import OF_COMMAND, AccountKey, Books, Noted, Outcome
 from handlers.accounting.double_entry import customer_account
 from handlers.accounting.errors import ConflictError, RacedError, RefusedError
+from handlers.accounting.lookups import to_look_up
 from handlers.accounting.posting import Execute
 from handlers.accounting.rules import ZERO, Account, Command, Hold, HoldState, Kind
 from handlers.accounting.schema import Money, accounts, commands, holds, postings, sides
@@ -112,11 +113,11 @@ async def _read(
 
     An account that only the bank's entries know has none: who is the first to change it adds one.
     """
-    found = await connection.execute(_COMMANDS, {"keys": [each.key for each in asked]})
+    found = await connection.execute(_COMMANDS, {"keys": to_look_up([each.key for each in asked])})
     books = Books({row.business_key: _noted(row) for row in found}, {}, {})
     new = [each for each in asked if each.key not in books.noted]
     if orders := sorted({each.order_id for each in new if each.order_id is not None}):
-        of_orders = await connection.execute(_HOLDS, {"orders": orders})
+        of_orders = await connection.execute(_HOLDS, {"orders": to_look_up(orders)})
         books.holds = {row.order_id: _hold(row) for row in of_orders}
     keys = set[AccountKey]()
     for each in new:
@@ -125,7 +126,7 @@ async def _read(
             keys.add((each.account_id, currency))
     if not keys:
         return books, ()
-    there = await connection.execute(_LOCKED, {"keys": sorted(keys)})
+    there = await connection.execute(_LOCKED, {"keys": to_look_up(sorted(keys))})
     rows = {_key(row): row for row in there}
     books.accounts = await _with_entries(connection, keys, rows)
     return books, rows.keys()
@@ -138,7 +139,7 @@ async def _with_entries(
     customers = [customer_account(number) for number, of in keys if of == ENTRIES_CURRENCY]
     entries = {}
     if customers:
-        sums = await connection.execute(_ENTRIES, {"customers": customers})
+        sums = await connection.execute(_ENTRIES, {"customers": to_look_up(customers)})
         entries = {row.account: row.amount for row in sums}
     found: dict[AccountKey, Account] = {}
     for key in keys:

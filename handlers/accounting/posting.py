@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from handlers.accounting.double_entry import double_entry
 from handlers.accounting.errors import ConflictError, RacedError
+from handlers.accounting.lookups import to_look_up
 from handlers.accounting.schema import postings, transactions
 from handlers.events import EntryRecorded, Origin
 
-LOOKUP_SIZE = 500
+LOOKUP_SIZE = 512
 """Ids in one `IN (...)`; SQLite allows 999 parameters in its older builds."""
 
 Execute = Callable[[Executable, list[dict[str, Any]]], Awaitable[CursorResult[Any]]]
@@ -97,7 +98,7 @@ async def contents(connection: AsyncConnection, ids: Iterable[int]) -> dict[int,
     all_ids = list(ids)
     found: dict[int, Content] = {}
     for start in range(0, len(all_ids), LOOKUP_SIZE):
-        some = {"ids": all_ids[start : start + LOOKUP_SIZE]}
+        some = {"ids": to_look_up(all_ids[start : start + LOOKUP_SIZE])}
         for row in (await connection.execute(_CONTENTS, some)).mappings():
             found[row["bank_transaction_id"]] = dict(row)
     return found
