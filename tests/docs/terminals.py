@@ -21,7 +21,7 @@ WITHIN = 20.0
 """Seconds for what a page shows to be printed."""
 
 LOOKS = "mqkit status "
-"""A command that shows states, which a service writes up to two seconds after, and a reader later."""
+"""A command that shows states, which a service writes two seconds after, and a reader later."""
 
 WRITTEN = 5.0
 """Seconds until they are written."""
