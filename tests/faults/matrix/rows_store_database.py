@@ -36,6 +36,10 @@ OUTAGE = 4.0
 """Seconds that the database is locked, down or paused: more than twice the lock's timeout, for
 messages of a group meet it together first, and then each alone."""
 
+TRIES = 5
+"""Deadlocks that are made until one is found: where the machine is busy, who waits may look for it
+before there is one, and give up by the lock's timeout."""
+
 BACK_WITHIN = 10.0
 """Seconds from the end of an outage until a new order is posted, which may take some retries."""
 
@@ -165,6 +169,21 @@ async def _outage(
     bench: Bench, kept: Ledger, client: Client, outage: Outage, failures: list[str]
 ) -> None:
     failures.clear()
+    words = OUTAGES[outage]
+    for _ in range(TRIES if outage is deadlocked else 1):
+        await _meet(bench, kept, client, outage)
+        if any(words in failure for failure in failures):
+            break
+    name = outage.__name__
+    bench.figures.notes.append(f"{name}: {len(failures)} retries")
+    # What hangs and goes on has not failed.
+    bench.check(bool(failures) or outage is paused, f"{name}: nothing was retried")
+    said = any(words in failure for failure in failures) or not words
+    bench.check(said, f"{name}: no retry because of {words}: {failures[:1]}")
+
+
+async def _meet(bench: Bench, kept: Ledger, client: Client, outage: Outage) -> None:
+    """Send messages before, in and after an outage, and wait until all are applied."""
     between = kept.accounts[:-2]
     before = await kept.send_many(client.publisher, 5, seconds=0.1, between=between)
     async with outage(kept, client):
@@ -176,12 +195,6 @@ async def _outage(
     await kept.applied([await kept.send(client.publisher)], within=60)
     bench.recovered(since, BACK_WITHIN)
     await kept.applied([*before, *during], within=60)
-    name, words = outage.__name__, OUTAGES[outage]
-    bench.figures.notes.append(f"{name}: {len(failures)} retries")
-    # What hangs and goes on has not failed.
-    bench.check(bool(failures) or outage is paused, f"{name}: nothing was retried")
-    said = any(words in failure for failure in failures) or not words
-    bench.check(said, f"{name}: no retry because of {words}: {failures[:1]}")
 
 
 @row(27, "commits out of order", short=3)
