@@ -48,6 +48,11 @@ others should go on meanwhile. One of fewer than `WORKS` turns has the loop busy
 STALL = 0.01
 """Seconds without any run's end after which another one may begin beside those that go on."""
 
+HELD_UP = 0.5
+"""The same, while transactions go on one at a time after a deadlock: what takes longer is held up,
+by a lock that another program has, say, and who has nothing to do with that must not wait for it.
+Below that it may be a commit on a slow disk; who begins beside it may meet the next deadlock."""
+
 OVERDUE = 3
 """Another run begins early only after this many times the length of an average run, at least."""
 
@@ -97,7 +102,11 @@ class GroupSize:
     @property
     def transactions(self) -> int:
         """Return how many of them may go on at the same time."""
-        return 1 if self._alone and self._cap > 1 else self._pace.at_a_time
+        return 1 if self._is_alone else self._pace.at_a_time
+
+    @property
+    def _is_alone(self) -> bool:
+        return self._alone > 0 and self._cap > 1
 
     @property
     def under_way(self) -> int:
@@ -125,11 +134,15 @@ class GroupSize:
     @property
     def patience(self) -> float:
         """Return the seconds without any run's end after which another one may begin."""
-        return max(STALL, OVERDUE * (self._run or 0.0))
+        least = HELD_UP if self._is_alone else STALL
+        return max(least, OVERDUE * (self._run or 0.0))
 
     def stalled(self) -> None:
         """Note that messages wait, and no run ended for a while: let another one begin."""
-        self._pace.one_more()
+        if self._is_alone:
+            self._alone = 0
+        else:
+            self._pace.one_more()
 
     def committed(self, messages: int, overhead: float) -> None:
         """Note that a transaction was committed.

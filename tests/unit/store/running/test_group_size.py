@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mqkit.store.running.group_size import ALONE, CAREFUL, STALL, GroupSize
+from mqkit.store.running.group_size import ALONE, CAREFUL, HELD_UP, STALL, GroupSize
 
 LAG = 0.0001
 
@@ -120,3 +120,14 @@ def test_after_a_deadlock_groups_are_smaller_and_go_on_one_at_a_time() -> None:
     for _ in range(ALONE):
         made.committed(40, 0.001)
     assert made.transactions == 2
+
+
+def test_one_that_is_held_up_after_a_deadlock_lets_others_go_on() -> None:
+    """It waits for something else, however long that takes; and the next deadlock counts again."""
+    made = size(0.0005)
+    made.conflicted()
+    assert (made.transactions, made.patience) == (1, HELD_UP)
+    made.stalled()
+    assert (made.transactions, made.patience) == (2, STALL)
+    made.conflicted()
+    assert (made.transactions, made.patience) == (1, HELD_UP)

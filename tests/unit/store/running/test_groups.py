@@ -16,6 +16,7 @@ from mqkit.errors import MessageIdReusedError, StatementError, StoreError, Store
 from mqkit.store import Store, Transaction
 from mqkit.store.running.group_size import GroupSize
 from mqkit.store.running.groups import Groups
+from tests.support import eventually
 from tests.unit.store.support import delivery, make_work, work_of
 
 
@@ -331,6 +332,31 @@ async def test_a_slow_handler_has_a_transaction_for_each(postgres_database: str)
         assert most == 4
         await asyncio.gather(*(one(each) for each in range(4, 40)))
         assert most == 4
+
+
+async def test_who_is_held_up_after_a_deadlock_holds_up_nobody(postgres_database: str) -> None:
+    """Transactions go on one at a time then; one that waits for its commit, say, lets others go on.
+
+    Else no message of the handler would be handled for as long as another program has a lock.
+    """
+    size = GroupSize(at_once=4)
+    async with grouping(postgres_database, size) as (store, groups, work):
+        await together(groups, work, "before")
+        size.conflicted()
+        release = asyncio.Event()
+
+        async def wait(_: Transaction) -> None:
+            await release.wait()
+
+        work.fails = {"held": [wait]}
+        held = asyncio.create_task(together(groups, work, "held"))
+        await eventually(lambda: "held" in work.ran, what="its run")
+        async with asyncio.timeout(20):
+            assert await together(groups, work, "other") == [None]
+        assert not held.done()
+        release.set()
+        assert await held == [None]
+        assert await work_of(store) == ["before", "held", "other"]
 
 
 async def test_a_quick_handler_shares_commits_by_itself(database: str) -> None:
