@@ -6,7 +6,6 @@ once for a connection and finds it by its text; behind a pooler it keeps none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy
@@ -52,12 +51,6 @@ class AsyncpgSender:
             status: str = await self._driver.execute(statement, *values)
         counted = status.rpartition(" ")[2]  # INSERT 0 1, UPDATE 5
         return (int(counted) if counted.isdecimal() else -1), None
-
-    async def send_each(self, statement: str, rows: Sequence[Sequence[Any]]) -> tuple[int, None]:
-        """Run a statement for each of these rows; it does not say how many they concerned."""
-        async with self._adapted._execute_mutex:  # noqa: SLF001 - there is no public way
-            await self._driver.executemany(statement, rows)
-        return -1, None
 
     def translated(self, error: Exception) -> Exception:
         """Return what SQLAlchemy's adapter makes of an error of asyncpg's."""
