@@ -39,8 +39,8 @@ FLUSH_AFTER = 1.0
 """Seconds from a message's note until it is written, at least; not twice as many, where the
 database is there. It is written together with all others of that time.
 
-With a quarter of them, every second message of a queue that was behind was written, while it waited
-for its turn: a twelfth of what the ledger did."""
+With a quarter of them, messages of a queue that was behind were written while they waited for their
+turn, which took the ledger 7 % of its time in a replay on PostgreSQL."""
 
 FLUSH_AGAIN = 5.0
 """Seconds until the next write where the database was away."""

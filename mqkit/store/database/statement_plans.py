@@ -115,7 +115,7 @@ class _Context:
 
 
 class _ManyContext(_Context):
-    """The same of an INSERT of many rows."""
+    """The same of a statement that is given many rows."""
 
     __slots__ = ()
 

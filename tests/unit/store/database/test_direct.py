@@ -40,6 +40,7 @@ from sqlalchemy.types import TypeDecorator
 from mqkit.errors import StoreError
 from mqkit.store import Store, Transaction
 from mqkit.store.database import direct
+from mqkit.store.database.sqlite.driver import SqliteSender
 from tests.unit.store.support import delivery
 
 
@@ -439,6 +440,27 @@ def _failing(statement: Executable, rows: list[dict[str, Any]], is_direct: bool)
         await execute(statement, rows)
 
     return run
+
+
+async def test_rows_that_are_added_are_one_job_of_sqlite_s_thread(
+    sqlite_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many they are, and of whatever types."""
+    sizes: list[int] = []
+    send_each = SqliteSender.send_each
+
+    async def noting(self: SqliteSender, statement: str, rows: Any) -> Any:
+        sizes.append(len(rows))
+        return await send_each(self, statement, rows)
+
+    monkeypatch.setattr(SqliteSender, "send_each", noting)
+    async with Store(sqlite_database, relay=False) as store:
+        await prepare(store)
+        async with store.transaction() as transaction:
+            transaction.add(THINGS, *({"name": name, **WHOLE} for name in "cde"))
+        async with store.transaction() as transaction:
+            assert len(await rows_of(transaction)) == 5
+    assert sizes == [3]
 
 
 async def test_what_is_no_statement_is_sqlalchemy_s_own_error(sqlite_database: str) -> None:
