@@ -33,6 +33,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mqkit.errors import StoreUnavailableError
 from mqkit.store.database.dialects import KEY_LOCK, SCHEMA_LOCK, SHARD_LOCK, key_hash
 from mqkit.store.database.postgresql import aborting, driver
+from mqkit.store.database.postgresql.packing import numbers, pack
 from mqkit.store.database.postgresql.statements import (
     DELETE_INBOX,
     DELETE_OUTBOX,
@@ -40,7 +41,7 @@ from mqkit.store.database.postgresql.statements import (
     INSERT_INBOX,
     INSERT_OUTBOX,
     LOCK_SHARDS,
-    OUTBOX_COLUMNS,
+    OUTBOX_TEXTS,
     SET_RESULTS,
     by_name,
     named,
@@ -86,15 +87,27 @@ def _locked_rows(rows: Sequence[Mapping[str, Any]], keys: Collection[str]) -> li
     """Return the parameters of `INSERT_OUTBOX`."""
     # Sorted: two transactions that take the same locks take them in the same order.
     hashes = sorted({key_hash(key) for key in keys})
-    columns = [[row[name] for row in rows] for name in OUTBOX_COLUMNS]
-    return [*columns, rows[0]["written_at"], KEY_LOCK, hashes]
+    shards, flags, bodies = ([row[name] for row in rows] for name in ("shard", "mandatory", "body"))
+    texts, marks = pack([[row[name] for row in rows] for name in OUTBOX_TEXTS])
+    return [
+        numbers(shards),
+        *texts,
+        numbers(flags),
+        bodies,
+        rows[0]["written_at"],
+        KEY_LOCK,
+        numbers(hashes),
+        *marks,
+    ]
 
 
 def _inbox_rows(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     """Return the parameters of `INSERT_INBOX`."""
-    columns = [[row[name] for row in rows] for name in ("message_id", "body_hash", "attempt")]
+    (ids,), marks = pack([[row["message_id"] for row in rows]])
+    hashes, attempts = ([row[name] for row in rows] for name in ("body_hash", "attempt"))
     first = rows[0]
-    return [*columns, first["handler"], first["queue"], first["keep"]]
+    given = first["handler"], first["queue"], first["keep"]
+    return [ids, numbers(hashes), numbers(attempts), *given, *marks]
 
 
 _PIN = (

@@ -1,7 +1,8 @@
 """The statements of PostgreSQL that each transaction, or each round of a relay, runs.
 
-Arrays are one parameter, so that a statement is prepared once for however many rows. Their
-parameters are PostgreSQL's own, which asyncpg takes; `by_name` is for SQLAlchemy and psycopg.
+Arrays are one parameter, so that a statement is prepared once for however many rows; those of many
+rows are texts (`packing`). Their parameters are PostgreSQL's own, which asyncpg takes; `by_name` is
+for SQLAlchemy and psycopg.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 from typing import Any
 
 from sqlalchemy import TextClause, text
+
+from mqkit.store.database.postgresql.packing import unpacked
 
 _MINE = """
 hashtextextended(message_id, 0) = ANY (
@@ -25,17 +28,18 @@ The hashes are what is indexed (`mqkit.store.schema`). They stand in an array, w
 looked into for, and in no join: the planner takes the rows for few, and would compare each with all
 ids."""
 
-INSERT_INBOX = """
+INSERT_INBOX = f"""
 INSERT INTO mqkit_inbox (
     handled_at, keep_until, body_hash, attempt, message_id, handler, queue
 )
 SELECT now(), date_trunc('minute', now() + CAST($6 AS interval) + interval '1 minute'), body_hash,
     attempt, message_id, CAST($4 AS text), CAST($5 AS text)
-FROM unnest(CAST($1 AS text[]), CAST($2 AS bigint[]), CAST($3 AS integer[]))
-    AS each (message_id, body_hash, attempt)
+FROM unnest(
+    {unpacked(1, 7)}, CAST(CAST($2 AS text) AS bigint[]), CAST(CAST($3 AS text) AS integer[])
+) AS each (message_id, body_hash, attempt)
 ON CONFLICT DO NOTHING
 RETURNING message_id
-"""
+"""  # noqa: S608
 """Waits where another transaction has inserted a row and is not committed."""
 
 FIND_INBOX = f"SELECT message_id, result, body_hash FROM mqkit_inbox WHERE {_MINE}"  # noqa: S608
@@ -49,36 +53,28 @@ WHERE {_MINE}
 """The results are one object, by the messages' ids; read once, as it stands in a query of its own.
 """
 
-OUTBOX_COLUMNS = (
-    "shard",
-    "order_key",
-    "message_id",
-    "exchange",
-    "routing_key",
-    "mandatory",
-    "properties",
-    "body",
-)
-"""What differs between the rows of one transaction."""
+OUTBOX_TEXTS = ("order_key", "message_id", "exchange", "routing_key", "properties")
+"""Columns of text that differ between the rows of one transaction."""
 
-INSERT_OUTBOX = """
+INSERT_OUTBOX = f"""
 INSERT INTO mqkit_outbox (
     shard, order_key, message_id, exchange, routing_key, mandatory, properties, body, written_at,
     attempts
 )
-SELECT shard, order_key, message_id, exchange, routing_key, mandatory, properties, body,
+SELECT shard, order_key, message_id, exchange, routing_key, mandatory = 1, properties, body,
     CAST($9 AS timestamptz), 0
 FROM unnest(
-    CAST($1 AS smallint[]), CAST($2 AS text[]), CAST($3 AS text[]), CAST($4 AS text[]),
-    CAST($5 AS text[]), CAST($6 AS boolean[]), CAST($7 AS text[]), CAST($8 AS bytea[])
+    CAST(CAST($1 AS text) AS smallint[]), {unpacked(2, 12)}, {unpacked(3, 12)}, {unpacked(4, 12)},
+    {unpacked(5, 12)}, {unpacked(6, 12)}, CAST(CAST($7 AS text) AS smallint[]), CAST($8 AS bytea[])
 ) WITH ORDINALITY AS each (
-    shard, order_key, message_id, exchange, routing_key, mandatory, properties, body, place
+    shard, order_key, message_id, exchange, routing_key, properties, mandatory, body, place
 )
 WHERE (
-    SELECT count(pg_advisory_xact_lock($10, hash)) FROM unnest(CAST($11 AS integer[])) AS hash
+    SELECT count(pg_advisory_xact_lock($10, hash))
+    FROM unnest(CAST(CAST($11 AS text) AS integer[])) AS hash
 ) >= 0
 ORDER BY place
-"""
+"""  # noqa: S608
 """Takes the locks of the keys ($11) in their order, and then numbers the rows in theirs.
 
 The condition has nothing of a row in it: it is found out once, before the first row is read, and a
