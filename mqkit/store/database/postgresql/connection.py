@@ -10,6 +10,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mqkit.errors import StoreError
+from mqkit.store.database.statements.kinds import is_of_rows
 from mqkit.store.database.watch import Watch
 
 _ENDS = frozenset({"COMMIT", "BEGIN", "START TRANSACTION", "PREPARE TRANSACTION"})
@@ -49,7 +50,8 @@ class StoreConnection(asyncpg.Connection):  # type: ignore[misc]
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109
         """Run statements: asyncpg's method."""
-        await self.write_added(query)
+        if not self._is_ready_for(query):
+            await self.write_added(query)
         try:
             status: str = await super().execute(query, *args, timeout=timeout)
         except BaseException as error:
@@ -66,6 +68,12 @@ class StoreConnection(asyncpg.Connection):  # type: ignore[misc]
                     "it had failed"
                 )
         return status
+
+    def _is_ready_for(self, statement: str) -> bool:
+        """Tell whether nothing is to be done before a statement, as with most of them."""
+        watch = self.watch
+        rows = None if watch is None else watch.rows
+        return rows is None or (not rows.waiting and is_of_rows(statement))
 
     async def write_added(self, statement: str = "") -> None:
         """Write the rows that were added before a statement that is about to be run.
@@ -105,7 +113,9 @@ def _noting(method: Callable[..., Any]) -> Callable[..., Any]:
     async def noting(self: StoreConnection, *args: Any, **kwargs: Any) -> Any:
         if prepares and args and self.watch is not None:
             self.watch.about_to_run(args[0])
-        await self.write_added(args[0] if takes_statement and args else "")
+        statement = args[0] if takes_statement and args else ""
+        if not self._is_ready_for(statement):
+            await self.write_added(statement)
         try:
             return await method(self, *args, **kwargs)
         except BaseException as error:

@@ -15,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mqkit.errors import StoreError
 from mqkit.store.database.watch import check_going_on, watch_of
 
+_ONE_ROW = "INSERT 0 1"
+
 
 class AsyncpgSender:
     """Sends statements on asyncpg's connection, while no cursor of SQLAlchemy's does."""
@@ -49,6 +51,8 @@ class AsyncpgSender:
         # It is what SQLAlchemy's cursors hold for as long as one of their statements runs.
         async with self._adapted._execute_mutex:  # noqa: SLF001 - there is no public way
             status: str = await self._driver.execute(statement, *values)
+        if status == _ONE_ROW:  # nearly all say so
+            return 1, None
         counted = status.rpartition(" ")[2]  # INSERT 0 1, UPDATE 5
         return (int(counted) if counted.isdecimal() else -1), None
 

@@ -70,6 +70,8 @@ _LOCAL = re.compile(
 _WITH_BODY = re.compile(r"\s*create\b.*\bbegin\b", re.IGNORECASE | re.DOTALL)
 """A trigger or a function, whose statements stand in it and are not run now."""
 
+_OF_ROWS = re.compile(r"\s*(?:insert|update|delete|select|with)\b", re.IGNORECASE)
+
 _CONSTRAINTS = re.compile(r"\s*set\s+constraints\b", re.IGNORECASE)
 """A SET that says only when the transaction's own rows are checked."""
 
@@ -84,6 +86,20 @@ def kind_of(statement: str) -> Kind:
 @functools.lru_cache(maxsize=_KEPT)
 def _known(statement: str) -> Kind:
     return _look(statement)
+
+
+def is_of_rows(statement: str) -> bool:
+    """Tell whether a text is one statement that reads or writes rows and does nothing else.
+
+    False says nothing: it may be one all the same.
+    """
+    return len(statement) <= _LONGEST_KEPT and _is_of_rows(statement)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _is_of_rows(statement: str) -> bool:
+    is_one = ";" not in statement and _OF_ROWS.match(statement) is not None
+    return is_one and _known(statement) is Kind.PLAIN
 
 
 def _look(statement: str) -> Kind:

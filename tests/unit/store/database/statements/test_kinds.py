@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mqkit.store.database.statements.kinds import Kind, kind_of
+from mqkit.store.database.statements.kinds import Kind, is_of_rows, kind_of
 
 
 @pytest.mark.parametrize(
@@ -99,3 +99,28 @@ def test_a_plain_statement_is_taken_for_one(statement: str) -> None:
 def test_what_a_statement_leaves_behind_is_known(statement: str, kind: Kind) -> None:
     """With the session, or until the end of its transaction."""
     assert kind_of(statement) is kind
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("INSERT INTO work VALUES ($1)", True),
+        ("\n  update work SET id = 'x'", True),
+        ("DELETE FROM work", True),
+        ("WITH old AS (DELETE FROM work RETURNING id) SELECT id FROM old", True),
+        ("SELECT 1", True),
+        ("SAVEPOINT a", False),
+        ("RELEASE SAVEPOINT a", False),
+        ("ROLLBACK TO SAVEPOINT a", False),
+        ("INSERT INTO work VALUES ('a'); ROLLBACK TO SAVEPOINT a", False),
+        ("SELECT set_config('search_path', 'x', false)", False),
+        ("SELECT pg_advisory_lock(1)", False),
+        ("COPY work FROM STDIN", False),
+        ("COMMIT", False),
+        ("", False),
+        ("INSERT INTO work VALUES ('" + "x" * 20_000 + "')", False),
+    ],
+)
+def test_what_only_reads_and_writes_rows_is_known(statement: str, expected: bool) -> None:
+    """Before it nothing is to be done; whatever is not known for sure is looked at as a whole."""
+    assert is_of_rows(statement) is expected
