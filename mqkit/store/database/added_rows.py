@@ -114,7 +114,7 @@ class AddedRows:
                     connection.sync_connection, watch
                 ):
                     each = not plan.is_one
-                    await send(connection, watch, plan.statement, None, parameters, for_each=each)
+                    await send(connection, watch, plan.statement, parameters, for_each=each)
                 else:
                     await connection.exec_driver_sql(plan.statement, parameters)
 

@@ -171,7 +171,7 @@ class DirectStatements:
 
     def _planned(self, statement: Any, names: tuple[str, ...]) -> Plan | None:
         compiled = self._compiled(statement, names)
-        return None if compiled is None else Plan(compiled)
+        return None if compiled is None else Plan(compiled, names)
 
     def _compiled(
         self, statement: Any, names: Iterable[str], *, many: bool = False
@@ -225,46 +225,67 @@ async def execute(
     :raises sqlalchemy.exc.DBAPIError: the database refused it
     """
     try:
-        given, values = plan.values(parameters)
+        values = plan.values(parameters)
     except Exception:  # noqa: BLE001 - SQLAlchemy meets it, too, and says it in its own way
         return await connection.execute(statement, parameters)
-    told = await send(connection, watch, plan.statement, given, values, for_each=plan.for_each)
-    return plan.result(connection, given, told)
+    sender: Sender = watch.sender
+    run = sender.send_each if plan.for_each else sender.send
+    try:
+        told = await run(plan.statement, values)
+    except Exception as error:
+        given = plan.given(parameters)
+        raised, translated = _met(connection, watch, plan.statement, given, error)
+        if raised is error:
+            raise
+        raise raised from translated
+    return plan.result(connection, parameters, told)
 
 
 async def send(
     connection: AsyncConnection,
     watch: Watch,
     statement: str,
-    given: Any,
     values: Any,
     *,
     for_each: bool = False,
-) -> Told:
+) -> None:
     """Send a statement with values as the driver takes them.
 
-    :param given: the values as its error has them
     :param for_each: the values are many rows, and it is run for each of them
     :raises sqlalchemy.exc.DBAPIError: the database refused it
     """
     sender: Sender = watch.sender
+    run = sender.send_each if for_each else sender.send
     try:
-        run = sender.send_each if for_each else sender.send
-        return await run(statement, values)
+        await run(statement, values)
     except Exception as error:
-        translated = sender.translated(error)
-        dialect: Any = connection.dialect
-        if not isinstance(translated, dialect.loaded_dbapi.Error):
-            watch.saw(translated, lost=sender.is_closed)
+        raised, translated = _met(connection, watch, statement, None, error)
+        if raised is error:
             raise
-        raised = DBAPIError.instance(
-            statement,
-            given,
-            translated,
-            dialect.loaded_dbapi.Error,
-            hide_parameters=True,
-            connection_invalidated=sender.is_closed,
-            dialect=dialect,
-        )
-        watch.saw(raised, lost=sender.is_closed)
         raise raised from translated
+
+
+def _met(
+    connection: AsyncConnection, watch: Watch, statement: str, given: Any, error: Exception
+) -> tuple[Exception, Exception]:
+    """Note an error of a statement, and return what SQLAlchemy makes of it, and that one's cause.
+
+    :param given: the values as the error has them
+    """
+    sender: Sender = watch.sender
+    translated = sender.translated(error)
+    dialect: Any = connection.dialect
+    if not isinstance(translated, dialect.loaded_dbapi.Error):
+        watch.saw(translated, lost=sender.is_closed)
+        return error, error
+    raised = DBAPIError.instance(
+        statement,
+        given,
+        translated,
+        dialect.loaded_dbapi.Error,
+        hide_parameters=True,
+        connection_invalidated=sender.is_closed,
+        dialect=dialect,
+    )
+    watch.saw(raised, lost=sender.is_closed)
+    return raised, translated

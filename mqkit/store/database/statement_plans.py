@@ -5,7 +5,7 @@ SQLAlchemy compiles a statement and converts its values; the result is one of SQ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.engine import CursorResult
@@ -27,31 +27,42 @@ Told = tuple[int, int | None]
 class Plan:
     """A statement as it is sent, and what is done with its parameters."""
 
-    __slots__ = ("_compiled", "_converters", "_positions", "statement")
+    __slots__ = ("_compiled", "_converters", "_positions", "_take", "statement")
 
     for_each = False
     """Whether it is run for each of the rows that `values` returns."""
 
-    def __init__(self, compiled: SQLCompiler) -> None:
+    def __init__(self, compiled: SQLCompiler, names: Iterable[str]) -> None:
+        """Plan for parameters of these names."""
         self.statement = str(compiled)
         self._compiled = compiled
         self._positions = compiled.positiontup or []
-        self._converters = _converters(compiled, self._positions)
+        converters = enumerate(_converters(compiled, self._positions))
+        self._converters = [(place, each) for place, each in converters if each is not None]
+        keys = keys_of(compiled, names)
+        self._take = None if keys is None else taker(keys)
+        """What takes the values; None: some are the statement's own."""
 
-    def values(self, parameters: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], list[Any]]:
-        """Return all parameters, by their names, and in order as the driver takes them."""
-        given = self._compiled.construct_params(parameters)
-        sent = [
-            given[name] if convert is None else convert(given[name])
-            for name, convert in zip(self._positions, self._converters, strict=True)
-        ]
-        return given, sent
+    def values(self, parameters: Any) -> list[Any]:
+        """Return all parameters in order as the driver takes them."""
+        if self._take is not None:
+            sent = list(self._take(parameters))
+        else:
+            given = self.given(parameters)
+            sent = [given[name] for name in self._positions]
+        for place, convert in self._converters:
+            sent[place] = convert(sent[place])
+        return sent
 
-    def result(
-        self, connection: AsyncConnection, given: Mapping[str, Any], told: Told
-    ) -> CursorResult[Any]:
+    def given(self, parameters: Any) -> Mapping[str, Any]:
+        """Return all parameters by their names, as an error or a result has them."""
+        return self._compiled.construct_params(parameters)
+
+    def result(self, connection: AsyncConnection, parameters: Any, told: Told) -> CursorResult[Any]:
         """Make the result that SQLAlchemy would make, from what the database said."""
-        return _Executed(connection, _Context(self._compiled, given, told))
+        # The handler may write its next row into the same dict.
+        kept = None if parameters is None else dict(parameters)
+        return _Executed(connection, _Context(self._compiled, kept, told))
 
 
 def _converters(
@@ -66,25 +77,22 @@ def _converters(
 class _Context:
     """What a result asks its execution for, as far as one without rows has it."""
 
-    __slots__ = ("compiled", "given", "lastrowid", "rowcount")
+    __slots__ = ("compiled", "dialect", "lastrowid", "parameters", "rowcount")
 
     executemany = False
     returned_default_rows = None
     _is_explicit_returning = False
     _has_rowcount = True
 
-    def __init__(self, compiled: SQLCompiler, given: Mapping[str, Any], told: Told) -> None:
+    def __init__(self, compiled: SQLCompiler, parameters: Any, told: Told) -> None:
         self.compiled: Any = compiled
-        self.given = given
+        self.dialect = compiled.dialect
+        self.parameters = parameters
         self.rowcount, self.lastrowid = told
 
     @property
-    def dialect(self) -> Any:
-        return self.compiled.dialect
-
-    @property
     def compiled_parameters(self) -> list[Mapping[str, Any]]:
-        return [self.given]
+        return [self.compiled.construct_params(self.parameters)]
 
     @property
     def isinsert(self) -> bool:
@@ -105,7 +113,7 @@ class _Context:
     @property
     def inserted_primary_key_rows(self) -> list[Any]:
         getter = self.compiled._inserted_primary_key_from_lastrowid_getter  # noqa: SLF001
-        return [getter(self.lastrowid, self.given)]
+        return [getter(self.lastrowid, row) for row in self.compiled_parameters]
 
     def get_lastrowid(self) -> int | None:
         return self.lastrowid
@@ -123,7 +131,7 @@ class _ManyContext(_Context):
 
     @property
     def compiled_parameters(self) -> list[Mapping[str, Any]]:
-        return [self.compiled.construct_params(row) for row in self.given]
+        return [self.compiled.construct_params(row) for row in self.parameters]
 
     @property
     def inserted_primary_key_rows(self) -> list[Any]:
@@ -134,15 +142,17 @@ class _ManyContext(_Context):
 class _Executed(CursorResult[Any]):
     """The result of a statement that returns no rows."""
 
+    # The same of all: each statement makes a result, which hardly any handler looks at.
+    cursor: Any = None
+    cursor_strategy = _NO_ROWS
+    _echo = False
+    _metadata = CursorResult._no_result_metadata  # noqa: SLF001
+    _soft_closed = True
+
     def __init__(self, connection: AsyncConnection, context: Any) -> None:
         self.context = context
         self.dialect = context.dialect
-        self.cursor: Any = None
-        self.cursor_strategy = _NO_ROWS
         self.connection = connection.sync_connection  # type: ignore[assignment]
-        self._echo = False
-        self._metadata = self._no_result_metadata
-        self._soft_closed = True
 
 
 class EachPlan:
@@ -160,25 +170,29 @@ class EachPlan:
         converters = enumerate(_converters(compiled, compiled.positiontup or []))
         self._converters = [(place, each) for place, each in converters if each is not None]
 
-    def values(self, parameters: Any) -> tuple[Any, Any]:
-        """Return all parameters as they were given, and as the driver takes them."""
+    def values(self, parameters: Any) -> Any:
+        """Return the rows as the driver takes them."""
         take = self._take
         rows = [list(take(row)) for row in parameters]
         for place, convert in self._converters:
             for row in rows:
                 row[place] = convert(row[place])
-        return parameters, rows
+        return rows
 
-    def result(self, connection: AsyncConnection, given: Any, told: Told) -> CursorResult[Any]:
+    def given(self, parameters: Any) -> Any:
+        """Return the rows as an error has them."""
+        return parameters
+
+    def result(self, connection: AsyncConnection, parameters: Any, told: Told) -> CursorResult[Any]:
         """Make the result that SQLAlchemy would make."""
-        return _Executed(connection, _ManyContext(self._compiled, given, told))
+        return _Executed(connection, _ManyContext(self._compiled, parameters, told))
 
 
-def keys_of(compiled: SQLCompiler, row: Mapping[str, Any]) -> list[str] | None:
+def keys_of(compiled: SQLCompiler, given: Iterable[str]) -> list[str] | None:
     """Return which key of a row each parameter is for; None: one of them is for none."""
     names = {name: bind.key for bind, name in compiled.bind_names.items()}
     keys = [names.get(name, "") for name in compiled.positiontup or []]
-    return keys if all(key in row for key in keys) else None
+    return keys if keys and set(keys).issubset(given) else None
 
 
 class ManyPlan:
@@ -197,11 +211,20 @@ class ManyPlan:
         self._row = row
         self._compiled = compiled
 
-    def values(self, parameters: Any) -> tuple[Any, Any]:
-        """Return all parameters as they were given, and as the driver takes them."""
+    def values(self, parameters: Any) -> Any:
+        """Return the columns of the rows as the driver takes them."""
         values = self._row.values
-        return parameters, self._row.parameters([values(row) for row in parameters])
+        return self._row.parameters([values(row) for row in parameters])
 
-    def result(self, connection: AsyncConnection, given: Any, told: Told) -> CursorResult[Any]:  # noqa: ARG002
+    def given(self, parameters: Any) -> Any:
+        """Return the rows as an error has them."""
+        return parameters
+
+    def result(
+        self,
+        connection: AsyncConnection,
+        parameters: Any,
+        told: Told,  # noqa: ARG002 - which SQLAlchemy does not tell
+    ) -> CursorResult[Any]:
         """Make the result that SQLAlchemy would make."""
-        return _Executed(connection, _ManyContext(self._compiled, given, _NOT_COUNTED))
+        return _Executed(connection, _ManyContext(self._compiled, parameters, _NOT_COUNTED))

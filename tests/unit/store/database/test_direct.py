@@ -282,6 +282,19 @@ async def test_a_statement_has_the_result_that_sqlalchemy_gives_it(
         assert {k: (v, theirs[k]) for k, v in mine.items() if v != theirs[k]} == {}
 
 
+async def test_a_result_keeps_what_the_statement_was_given(database: str) -> None:
+    """Though the handler puts its next row into the same dict."""
+    statement, row = insert(THINGS), {"name": "a", "number": 1}
+    async with Store(database, relay=False) as store:
+        await prepare(store)
+        async with store.transaction() as transaction:
+            results = []
+            for name in "xyz":
+                row["name"] = name
+                results.append(await transaction.execute(statement, row))
+    assert [each.inserted_primary_key for each in results] == [("x",), ("y",), ("z",)]
+
+
 @on_both(OTHERS)
 async def test_what_asks_more_of_sqlalchemy_goes_its_way(
     database: str, name: str, monkeypatch: pytest.MonkeyPatch
