@@ -91,6 +91,41 @@ def test_the_text_is_json_of_what_is_set() -> None:
     }
 
 
+@given(
+    content_type=texts,
+    message_id=texts,
+    app_id=st.none() | texts,
+    timestamp=st.none() | st.datetimes(timezones=st.just(UTC)),
+    persistent=st.booleans(),
+    type_=st.none() | texts,
+)
+def test_usual_properties_are_written_as_all_others(
+    content_type: str,
+    message_id: str,
+    app_id: str | None,
+    timestamp: datetime | None,
+    persistent: bool,
+    type_: str | None,
+) -> None:
+    """The short way for what nearly all messages have writes what the long one does."""
+    properties = Properties(
+        content_type=content_type,
+        message_id=message_id,
+        app_id=app_id,
+        timestamp=timestamp,
+        persistent=persistent,
+        type=type_,
+    )
+    exchange = Exchange("events", type="topic")
+    written = properties_to_text(properties, declaration_to_text(exchange))
+    assert properties_from_text(written, "events") == (properties, exchange, None)
+    assert "headers" not in json.loads(written)
+    # With a time to be published at, which never goes the short way.
+    long = json.loads(properties_to_text(properties, due=datetime(2026, 1, 1, tzinfo=UTC)))
+    del long["$due"]
+    assert json.loads(properties_to_text(properties)) == long
+
+
 @given(texts)
 def test_a_writable_text_is_utf8_without_nul(text: str) -> None:
     """It is what every database takes; what was fine stays as it was."""
