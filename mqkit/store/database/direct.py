@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Executable, Table, insert
@@ -232,12 +232,8 @@ async def execute(
     run = sender.send_each if plan.for_each else sender.send
     try:
         told = await run(plan.statement, values)
-    except Exception as error:
-        given = plan.given(parameters)
-        raised, translated = _met(connection, watch, plan.statement, given, error)
-        if raised is error:
-            raise
-        raise raised from translated
+    except Exception as error:  # noqa: BLE001 - raised again
+        _raise_as_sqlalchemy(connection, watch, plan.statement, plan.given(parameters), error)
     return plan.result(connection, parameters, told)
 
 
@@ -258,17 +254,14 @@ async def send(
     run = sender.send_each if for_each else sender.send
     try:
         await run(statement, values)
-    except Exception as error:
-        raised, translated = _met(connection, watch, statement, None, error)
-        if raised is error:
-            raise
-        raise raised from translated
+    except Exception as error:  # noqa: BLE001 - raised again
+        _raise_as_sqlalchemy(connection, watch, statement, None, error)
 
 
-def _met(
+def _raise_as_sqlalchemy(
     connection: AsyncConnection, watch: Watch, statement: str, given: Any, error: Exception
-) -> tuple[Exception, Exception]:
-    """Note an error of a statement, and return what SQLAlchemy makes of it, and that one's cause.
+) -> NoReturn:
+    """Note a statement's error in its `Watch`, and raise what SQLAlchemy makes of it.
 
     :param given: the values as the error has them
     """
@@ -277,7 +270,7 @@ def _met(
     dialect: Any = connection.dialect
     if not isinstance(translated, dialect.loaded_dbapi.Error):
         watch.saw(translated, lost=sender.is_closed)
-        return error, error
+        raise error
     raised = DBAPIError.instance(
         statement,
         given,
@@ -288,4 +281,4 @@ def _met(
         dialect=dialect,
     )
     watch.saw(raised, lost=sender.is_closed)
-    return raised, translated
+    raise raised from translated

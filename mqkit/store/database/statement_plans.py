@@ -37,8 +37,7 @@ class Plan:
         self.statement = str(compiled)
         self._compiled = compiled
         self._positions = compiled.positiontup or []
-        converters = enumerate(_converters(compiled, self._positions))
-        self._converters = [(place, each) for place, each in converters if each is not None]
+        self._converters = _converters(compiled)
         keys = keys_of(compiled, names)
         self._take = None if keys is None else taker(keys)
         """What takes the values; None: some are the statement's own."""
@@ -65,13 +64,15 @@ class Plan:
         return _Executed(connection, _Context(self._compiled, kept, told))
 
 
-def _converters(
-    compiled: SQLCompiler, positions: Sequence[str]
-) -> list[Callable[[Any], Any] | None]:
-    """Return what makes of each parameter what the driver takes; None: nothing is to be made."""
+def _converters(compiled: SQLCompiler) -> list[tuple[int, Callable[[Any], Any]]]:
+    """Return what makes of a parameter what the driver takes, by its place; others are as given."""
     dialect = compiled.dialect
     kinds = {name: bind.type for bind, name in compiled.bind_names.items()}
-    return [kinds[name].dialect_impl(dialect).bind_processor(dialect) for name in positions]
+    converters = (
+        kinds[name].dialect_impl(dialect).bind_processor(dialect)
+        for name in compiled.positiontup or []
+    )
+    return [(place, each) for place, each in enumerate(converters) if each is not None]
 
 
 class _Context:
@@ -167,8 +168,7 @@ class EachPlan:
         self.statement = str(compiled)
         self._compiled = compiled
         self._take = taker(keys)
-        converters = enumerate(_converters(compiled, compiled.positiontup or []))
-        self._converters = [(place, each) for place, each in converters if each is not None]
+        self._converters = _converters(compiled)
 
     def values(self, parameters: Any) -> Any:
         """Return the rows as the driver takes them."""

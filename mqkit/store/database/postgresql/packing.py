@@ -55,7 +55,7 @@ def _pack(column: Sequence[str | None], marks: Marks) -> str:
 
 
 def _other_marks(columns: Sequence[Sequence[str | None]]) -> Marks:
-    """Return marks that are told from all that these columns have in them."""
+    """Return marks that occur in none of the values of these columns."""
     return next(
         marks
         for marks in (Marks(f"{_SEPARATOR}{n}{_SEPARATOR}", f"{_NULL}{n}") for n in count(1))
