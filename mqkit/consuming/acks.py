@@ -50,6 +50,12 @@ class AckBatch:
         """Note that a delivery was nacked or rejected, and needs no ack."""
         self._settled.add(delivery.tag)
 
+    def last_unsettled(self, tag: int) -> int:
+        """Return the highest tag up to this one that is not settled; 0 if all are."""
+        while tag > self._settled_to and tag in self._settled:
+            tag -= 1
+        return tag if tag > self._settled_to else 0
+
     def take(self) -> tuple[list[tuple[int, bool]], list[tuple[Delivery, Outcome]]]:
         """Return the acks to write now (tag, `multiple`), and the deliveries that they are for."""
         due, self._due = self._due, []

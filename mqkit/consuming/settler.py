@@ -8,7 +8,7 @@ from collections.abc import Callable
 from mqkit.consuming.acks import AckBatch, CloseDelay, claim
 from mqkit.consuming.republisher import Republisher
 from mqkit.errors import ChannelClosedError
-from mqkit.message import Delivery
+from mqkit.message import Delivery, DeliveryChannel
 from mqkit.middleware import Observers
 from mqkit.outcome import Ack, DeadLetter, DeathReason, Lost, Outcome, Requeue
 
@@ -73,6 +73,16 @@ class Settler:
             outcome = Requeue() if requeue else DeadLetter(DeathReason.UNSETTLED, error)
             self._write(delivery, outcome, lambda: reject(delivery.tag, requeue=requeue))
 
+    def give_back_all(self, channel: DeliveryChannel, tag: int) -> None:
+        """Nack all that is unsettled of a channel that will be closed, up to a delivery tag.
+
+        :raises ChannelClosedError: the channel is closed
+        """
+        self.flush()
+        if (last := self._acks_on(channel).last_unsettled(tag)) > 0:
+            channel.nack(last, requeue=True, multiple=True)
+            self.close_delay.wrote(1)
+
     def flush(self) -> None:
         """Write the acks that are due now, and not at the end of the loop's turn."""
         if self._acks is not None:
@@ -120,9 +130,12 @@ class Settler:
 
     def _acks_of(self, delivery: Delivery) -> AckBatch:
         """Return the acks of its channel: there is one at a time that deliveries come by."""
-        if self._acks is None or self._acks.channel is not delivery.channel:
-            assert delivery.channel is not None, "only what a broker delivered is settled"
-            self._acks = AckBatch(delivery.channel)
+        assert delivery.channel is not None, "only what a broker delivered is settled"
+        return self._acks_on(delivery.channel)
+
+    def _acks_on(self, channel: DeliveryChannel) -> AckBatch:
+        if self._acks is None or self._acks.channel is not channel:
+            self._acks = AckBatch(channel)
         return self._acks
 
     def _lose(self, delivery: Delivery) -> None:

@@ -52,6 +52,14 @@ DELIVERY_COUNT = "x-delivery-count"
 ATTACH_WAIT_MAX = 3.0
 """Seconds; no wait between two attempts to start consuming is longer."""
 
+LEAVE_TIMEOUT = 3.0
+"""Seconds to wait for the broker's answers before a channel is closed with what it brought."""
+
+PRIORITIES = 1_000_000
+"""Each process draws its priority for each partition, below this. From RabbitMQ 4.0 the highest
+consumes it, so that partitions are spread over the processes, and those of one that dies over all
+the others (https://www.rabbitmq.com/docs/quorum-queues#consumer-priorities)."""
+
 _FREE_SINCE = (4, 3)
 _VERSION = re.compile(r"RabbitMQ (\d+)\.(\d+)")
 
@@ -76,6 +84,7 @@ class Subscription:
         queue: str | None = None,
         arguments: Mapping[str, Any] | None = None,
         on_closed: Callable[[str], None] = lambda _: None,
+        give_back: Callable[[DriverChannel, int], None],
     ) -> None:
         """Consume nothing yet; then the handler's prefetch.
 
@@ -84,6 +93,7 @@ class Subscription:
         :param queue: the one to consume, where it is not the handler's own
         :param arguments: for the consumer
         :param on_closed: gets the broker's words on each channel that has closed
+        :param give_back: nacks what is unsettled of a channel, up to a delivery tag
         """
         self._connection = connection
         self._handler = handler
@@ -93,10 +103,13 @@ class Subscription:
         self._receive = receive
         self._on_lost = on_lost
         self._on_closed = on_closed
+        self._give_back = give_back
         self._declared_on = declared_on
         self._stopping = False
         self._channel: DriverChannel | None = None
         self._tag: str | None = None
+        self._last_tag = 0
+        """The tag of the last delivery that the channel brought; 0: none."""
         self._taking = 0
         self._wanted = handler.prefetch
         self._most = handler.prefetch
@@ -153,13 +166,33 @@ class Subscription:
     async def _leave(self, channel: DriverChannel) -> None:
         """Give back all that came by a channel, in its order, and close that.
 
-        RabbitMQ 4.3.6 keeps a single active consumer which leaves with messages while it makes room
+        By the close the broker requeues all at once, what is still on its way included. But
+        RabbitMQ 4.3.6 keeps a single active consumer that leaves with messages while it makes room
         for one of a higher priority: the queue gives them to nobody else when its turn comes again.
-        So they go back before it leaves, by a nack, which counts towards no delivery limit there;
-        before 4.3 it does, and none is kept.
+        So it gives them back before it leaves, by a nack, which counts towards no delivery limit
+        there; before 4.3 it does, and none is kept.
         """
-        nacks = self._is_single and nacks_are_free(self._connection.server)
-        await channel.close(in_order=True, nacks=nacks)
+        if self._arguments and self._last_tag and nacks_are_free(self._connection.server):
+            try:
+                async with asyncio.timeout(LEAVE_TIMEOUT):
+                    await self._give_back_first(channel)
+            except (BrokerError, TimeoutError) as error:
+                logger.debug("%s: left with what is unsettled: %r", self._queue, error)
+        await channel.close(in_order=True)
+
+    async def _give_back_first(self, channel: DriverChannel) -> None:
+        """Nack all that came by a channel, once nothing more comes by it to the consumer.
+
+        A nack alone would be overtaken: what was on its way meanwhile would come to the next one
+        before it. So another consumer is put before all others, which makes this one the one that
+        makes room: the queue sends it nothing more. The nack is its last, and the place moves on to
+        the other one, by the closing of whose channel all of it is requeued in its order.
+        """
+        first = {"x-priority": PRIORITIES}
+        await channel.consume(self._queue, lambda _: None, lambda: None, arguments=first)
+        # Answered behind what was on its way to the consumer before.
+        await channel.qos(self._taking)
+        self._give_back(channel, self._last_tag)
 
     async def idle(self) -> None:
         """Wait until nothing is consumed: the broker has said so, or the channel is gone."""
@@ -226,7 +259,7 @@ class Subscription:
             and not self._is_single
         )
         self._is_fresh = True
-        self._channel = channel
+        self._channel, self._last_tag = channel, 0
         try:
             await self._adjust(channel)
         except BrokerError:
@@ -285,6 +318,7 @@ class Subscription:
 
     async def _consume(self, channel: DriverChannel) -> None:
         def on_delivery(incoming: Incoming) -> None:
+            self._last_tag = incoming.tag
             if closing or (self._is_single and self._has_to_change(incoming)):
                 if not closing:
                     closing.append(asyncio.ensure_future(self._leave(channel)))

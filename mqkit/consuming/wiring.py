@@ -25,7 +25,7 @@ from mqkit.consuming.pausing.waits import Waits
 from mqkit.consuming.processor import Processor
 from mqkit.consuming.republisher import Republisher
 from mqkit.consuming.settler import Settler
-from mqkit.consuming.subscription import Subscription
+from mqkit.consuming.subscription import PRIORITIES, Subscription
 from mqkit.consuming.together.batching import Batcher
 from mqkit.consuming.together.gathering import BatchProcessor
 from mqkit.consuming.together.sharing import Sharing
@@ -43,11 +43,6 @@ from mqkit.registration.service import Service
 from mqkit.registration.transactions import TransactionalStore
 from mqkit.system.machine import Machine
 from mqkit.topology import Exchange
-
-PRIORITIES = 1_000_000
-"""Each process draws its priority for each partition. From RabbitMQ 4.0 the highest consumes it, so
-that partitions are spread over the processes, and those of one that dies over all the others
-(https://www.rabbitmq.com/docs/quorum-queues#consumer-priorities)."""
 
 
 def priority_arguments(handler: Handler, queue: str) -> dict[str, int] | None:
@@ -327,6 +322,7 @@ class Wiring:
             queue=queue,
             arguments=priority_arguments(handler, queue),
             on_closed=waits.closed,
+            give_back=settler.give_back_all,
         )
         kind = KeepingConsumer if keeps_place else Consumer
         return kind(

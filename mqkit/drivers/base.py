@@ -275,8 +275,8 @@ class DriverChannel(Protocol):
         """Settle a message, with `multiple` all up to it, also if `close` is called right after."""
         ...
 
-    def nack(self, tag: int, *, requeue: bool) -> None:
-        """Put a message back in its queue, or drop or dead-letter it."""
+    def nack(self, tag: int, *, requeue: bool, multiple: bool = False) -> None:
+        """Put a message back in its queue, or drop or dead-letter it; `multiple` as for `ack`."""
         ...
 
     def reject(self, tag: int, *, requeue: bool) -> None:
@@ -286,14 +286,12 @@ class DriverChannel(Protocol):
         """
         ...
 
-    async def close(self, *, in_order: bool = False, nacks: bool = False) -> None:
+    async def close(self, *, in_order: bool = False) -> None:
         """Close it, and return when `closed` is done; no error if it is closed already.
 
         Its consumers are cancelled first, since RabbitMQ (4.0.5, 4.3.6) may forget acks otherwise.
         With `in_order` they are not: what is unsettled goes back to its queue before a waiting
         consumer gets what comes after it.
-
-        :param nacks: nack all that is unsettled before
         """
         ...
 

@@ -27,9 +27,6 @@ INTERNAL_ERROR = 541
 DEFECT = "this side could not deal with a frame"
 """Why this side closes a channel after `defect`."""
 
-ALL = 0
-"""The delivery tag that stands for all of a channel, with `multiple` (AMQP 0-9-1, "basic.nack")."""
-
 BY_US = "Normal shutdown"
 """Why a connection or channel closed that this side closed."""
 

@@ -20,7 +20,7 @@ from mqkit.drivers import frames
 from mqkit.drivers.aio_pika import convert
 from mqkit.drivers.aio_pika.assembly import Assembly, Calls, Inbox
 from mqkit.drivers.base import REPLY_SUCCESS, Closed, Incoming, Returned
-from mqkit.drivers.common import ALL, BY_US, CLOSE_TIMEOUT, DEFECT, INTERNAL_ERROR, defect
+from mqkit.drivers.common import BY_US, CLOSE_TIMEOUT, DEFECT, INTERNAL_ERROR, defect
 from mqkit.drivers.methods import MethodChannel
 from mqkit.message import HeaderValue, Message, Properties
 
@@ -137,18 +137,15 @@ class AioPikaChannel(MethodChannel):
         self._ensure_open()
         self._connection.write(convert.method(self.number, spec.Basic.Ack(tag, multiple)))
 
-    def nack(self, tag: int, *, requeue: bool) -> None:
+    def nack(self, tag: int, *, requeue: bool, multiple: bool = False) -> None:
         self._ensure_open()
-        self._connection.write(convert.method(self.number, spec.Basic.Nack(tag, requeue=requeue)))
+        self._connection.write(convert.method(self.number, spec.Basic.Nack(tag, multiple, requeue)))
 
     def reject(self, tag: int, *, requeue: bool) -> None:
         self._ensure_open()
         self._connection.write(convert.method(self.number, spec.Basic.Reject(tag, requeue=requeue)))
 
-    async def close(self, *, in_order: bool = False, nacks: bool = False) -> None:
-        if nacks and self._open:
-            nack = spec.Basic.Nack(ALL, multiple=True)
-            self._connection.write(convert.method(self.number, nack))
+    async def close(self, *, in_order: bool = False) -> None:
         if in_order:
             self._on_delivery.clear()  # none of them is cancelled
         self.begin_to_close()

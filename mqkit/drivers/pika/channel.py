@@ -129,18 +129,16 @@ class PikaChannel(MethodChannel):
         self._ensure_open()
         self._connection.emit((ack(self._number, tag, multiple=multiple),))
 
-    def nack(self, tag: int, *, requeue: bool) -> None:
+    def nack(self, tag: int, *, requeue: bool, multiple: bool = False) -> None:
         self._ensure_open()
-        self._channel.basic_nack(tag, requeue=requeue)
+        self._channel.basic_nack(tag, multiple, requeue)
 
     def reject(self, tag: int, *, requeue: bool) -> None:
         self._ensure_open()
         self._channel.basic_reject(tag, requeue=requeue)
 
-    async def close(self, *, in_order: bool = False, nacks: bool = False) -> None:
+    async def close(self, *, in_order: bool = False) -> None:
         if self.is_open:
-            if nacks:
-                self._channel.basic_nack(common.ALL, multiple=True)
             self._on_delivery.clear()  # what still comes is the broker's again
             if in_order:
                 # pika cancels what is not being cancelled, and knows no other way to close.

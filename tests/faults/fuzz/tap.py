@@ -130,9 +130,9 @@ class TapChannel:
         for known in self._settled(tag, multiple=multiple):
             self._listener.acked(known)
 
-    def nack(self, tag: int, *, requeue: bool) -> None:
-        self._channel.nack(tag, requeue=requeue)
-        for known in self._settled(tag, multiple=False):
+    def nack(self, tag: int, *, requeue: bool, multiple: bool = False) -> None:
+        self._channel.nack(tag, requeue=requeue, multiple=multiple)
+        for known in self._settled(tag, multiple=multiple):
             self._listener.nacked(known)
 
     def reject(self, tag: int, *, requeue: bool) -> None:

@@ -26,7 +26,10 @@ class Broker:
 
 @given(st.permutations(range(1, 15)), st.data())
 def test_exactly_what_is_done_is_acked(order: list[int], data: st.DataObject) -> None:
-    """In whatever order deliveries end, and some are nacked: none is acked early, and none late."""
+    """In whatever order deliveries end, and some are nacked: none is acked early, and none late.
+
+    And the last that the broker still holds is known.
+    """
     broker = Broker(len(order))
     acks = AckBatch(cast("DeliveryChannel", broker))
     done = set[int]()
@@ -48,6 +51,8 @@ def test_exactly_what_is_done_is_acked(order: list[int], data: st.DataObject) ->
                 broker.ack(each, multiple)
             done.clear()
             assert broker.unacked == left
+            to = data.draw(st.integers(0, len(order)))
+            assert acks.last_unsettled(to) == max((each for each in left if each <= to), default=0)
     for each, multiple in acks.take()[0]:
         broker.ack(each, multiple)
     assert not broker.unacked

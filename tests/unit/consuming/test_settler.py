@@ -126,3 +126,13 @@ async def test_what_keeps_its_place_is_left_to_the_closing_of_its_channel() -> N
     assert world.told == [Requeue()]
     await world.settle(world.delivery(), Ack())
     assert world.events == ["ack 7"]
+
+
+async def test_all_that_a_channel_holds_is_given_back_by_one_nack_behind_the_acks() -> None:
+    """Up to the last that is unsettled: RabbitMQ closes the channel over any other tag."""
+    world = World()
+    delivery = world.delivery()
+    await world.settle(delivery, Ack())
+    world.settler.give_back_all(world, delivery.tag + 2)
+    world.settler.give_back_all(world, delivery.tag)
+    assert world.events == ["ack 7", "nack up to 9 requeue=True", "nack up to 6 requeue=True"]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from mqkit import Queue, Retry, Service
+from mqkit.consuming import subscription
 from mqkit.consuming.subscription import Subscription, nacks_are_free
+from mqkit.errors import ChannelClosedError
 
 
 @pytest.mark.parametrize(
@@ -33,13 +36,15 @@ def test_a_nack_counts_towards_no_limit_from_rabbitmq_4_3_on(server: str, *, fre
 
 
 class Channel:
-    """A channel that takes whatever a subscription asks for, and notes how it is closed."""
+    """A channel that notes what a subscription asks for."""
 
     is_open = True
 
-    def __init__(self) -> None:
+    def __init__(self, fails: str = "") -> None:
         self.closed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.left: list[dict[str, bool]] = []
+        self.calls: list[str] = []
+        self.fails = fails
+        self.deliver: list[Callable[[Any], None]] = []
 
     def __getattr__(self, name: str) -> Any:
         async def done(*args: Any, **options: Any) -> SimpleNamespace:
@@ -47,44 +52,103 @@ class Channel:
 
         return done
 
-    async def close(self, **how: bool) -> None:
-        self.left.append(how)
+    async def qos(self, prefetch: int) -> None:
+        self.calls.append(f"qos {prefetch}")
+        if len(self.deliver) == 2:
+            self.deliver[0](incoming(3))  # was on its way
+
+    async def consume(
+        self, queue: str, on_delivery: Callable[[Any], None], on_cancel: Any, *, arguments: Any
+    ) -> str:
+        self.calls.append(f"consume {queue} {arguments}")
+        self.deliver.append(on_delivery)
+        if self.fails and len(self.deliver) == 2:
+            await {"refused": self.refuse, "silent": asyncio.Event().wait}[self.fails]()
+        return f"tag {len(self.deliver)}"
+
+    async def refuse(self) -> None:
+        raise ChannelClosedError(404, "no queue")
+
+    async def close(self, *, in_order: bool = False) -> None:
+        self.calls.append(f"close {in_order=}")
         self.is_open = False
         self.closed.set_result(SimpleNamespace(text="left"))
 
 
-@pytest.mark.parametrize(("server", "nacks"), [("RabbitMQ 4.3.6", True), ("RabbitMQ 4.0.5", False)])
+def incoming(tag: int) -> Any:
+    return SimpleNamespace(tag=tag, properties=SimpleNamespace(headers={}, message_id="m"))
+
+
+class World:
+    """A subscription to a partition, and what it did."""
+
+    def __init__(self, server: str, arguments: Any, fails: str) -> None:
+        service = Service("s", retry=Retry.never())
+
+        @service.handler(Queue("q", partitions=2), order_by=lambda body: body)
+        async def handle(body: str) -> None: ...
+
+        async def opened() -> Channel:
+            self.channels.append(Channel(fails))
+            return self.channels[-1]
+
+        self.channels: list[Channel] = []
+        self.received: list[int] = []
+        self.subscription = Subscription(
+            cast(Any, SimpleNamespace(channel=opened, generation=1, server=server, is_up=True)),
+            service.handlers[0],
+            receive=lambda _, incoming: self.received.append(incoming.tag),
+            on_lost=lambda _: None,
+            declared_on=1,
+            queue="q.0",
+            arguments=arguments,
+            give_back=lambda channel, tag: cast(Any, channel).calls.append(f"give back to {tag}"),
+        )
+
+    async def calls(self, how: str, deliveries: int) -> list[str]:
+        """Leave after so many deliveries, and return what the channel was asked for since."""
+        running = asyncio.create_task(self.subscription.run())
+        async with asyncio.timeout(10):
+            while not (consumed := [each for each in self.channels if each.deliver]):
+                await asyncio.sleep(0)
+            [channel] = consumed  # others were opened for a look
+            channel.calls.clear()
+            for tag in range(1, deliveries + 1):
+                channel.deliver[0](incoming(tag))
+            leave = self.subscription
+            await (leave.hold_less(1) if how == "hold_less" else leave.close())
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return channel.calls
+
+
+OWN = {"x-priority": 7}
+FIRST = "consume q.0 {'x-priority': 1000000}"
+
+
 @pytest.mark.parametrize("how", ["hold_less", "close"])
-async def test_a_single_active_consumer_leaves_by_giving_back_in_order(
-    how: str, server: str, nacks: bool
+@pytest.mark.parametrize(
+    ("server", "arguments", "deliveries", "calls"),
+    [
+        ("RabbitMQ 4.3.6", OWN, 2, [FIRST, "qos 100", "give back to 3", "close in_order=True"]),
+        ("RabbitMQ 4.3.6", OWN, 0, ["close in_order=True"]),
+        ("RabbitMQ 4.3.6", None, 2, ["close in_order=True"]),
+        ("RabbitMQ 4.0.5", OWN, 2, ["close in_order=True"]),
+    ],
+)
+async def test_who_leaves_a_partition_gives_back_what_came_and_what_was_on_its_way(
+    how: str, server: str, arguments: Any, deliveries: int, calls: list[str]
 ) -> None:
-    """Whether it stops or is to hold less; by nacks, where they count towards no limit."""
-    service = Service("s", retry=Retry.never())
+    """By the close alone, or before it where RabbitMQ would keep who leaves with messages."""
+    world = World(server, arguments, "")
+    assert await world.calls(how, deliveries) == calls
 
-    @service.handler(Queue("q", partitions=1), order_by=lambda body: body)
-    async def handle(body: str) -> None: ...
 
-    channels: list[Channel] = []
-
-    async def opened() -> Channel:
-        channels.append(Channel())
-        return channels[-1]
-
-    subscription = Subscription(
-        cast(Any, SimpleNamespace(channel=opened, generation=1, server=server, is_up=True)),
-        service.handlers[0],
-        receive=lambda *_: None,
-        on_lost=lambda _: None,
-        declared_on=1,
-    )
-    running = asyncio.create_task(subscription.run())
-    async with asyncio.timeout(10):
-        while not subscription.is_attached:
-            await asyncio.sleep(0)
-        await (subscription.hold_less(1) if how == "hold_less" else subscription.close())
-    # Those that were opened for a look are closed as they are.
-    assert [way for each in channels for way in each.left if way] == [
-        {"in_order": True, "nacks": nacks}
-    ]
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+@pytest.mark.parametrize("fails", ["refused", "silent"])
+async def test_a_channel_is_closed_also_where_the_broker_does_not_answer(
+    fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is unsettled is the broker's again then, too."""
+    monkeypatch.setattr(subscription, "LEAVE_TIMEOUT", 0.01)
+    world = World("RabbitMQ 4.3.6", OWN, fails)
+    assert await world.calls("close", 2) == [FIRST, "close in_order=True"]

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mqkit import Queue, Retry, Service
-from mqkit.consuming.wiring import PRIORITIES, priority_arguments
+from mqkit.consuming.subscription import PRIORITIES
+from mqkit.consuming.wiring import priority_arguments
 from mqkit.registration.handler import Handler
 
 

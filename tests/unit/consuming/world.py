@@ -77,8 +77,9 @@ class World:
     def reject(self, tag: int, *, requeue: bool) -> None:
         self.nack(tag, requeue=requeue)
 
-    def nack(self, tag: int, *, requeue: bool) -> None:
-        self.events.append(f"nack {tag} requeue={requeue}")
+    def nack(self, tag: int, *, requeue: bool, multiple: bool = False) -> None:
+        up_to = "up to " if multiple else ""
+        self.events.append(f"nack {up_to}{tag} requeue={requeue}")
 
     def new_id(self) -> str:
         self.drawn += 1

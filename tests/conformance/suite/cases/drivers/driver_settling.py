@@ -56,20 +56,25 @@ async def without_acks(env: DriverEnv) -> None:
 
 @case("drivers", about="driver")
 async def nack_gives_back_or_not(env: DriverEnv) -> None:
-    """A nack with `requeue` is redelivered as such; without, it is dead-lettered."""
+    """A nack with `requeue` is redelivered as such, of many in their order; else dead-lettered."""
     beside, channel = await env.channel(), await env.driver_channel()
     exchange, dead = await env.dead_letters(beside)
     queue = await env.queue(beside, x_dead_letter_exchange=exchange)
-    await beside.publish_all("", queue, [b"1", b"2"])
-    await channel.qos(2)
+    await beside.publish_all("", queue, [b"1", b"2", b"3"])
+    await channel.qos(3)
     inbox = await Inbox.consume(channel, queue)
-    first, second = await inbox.take(2)
+    first, second, third = await inbox.take(3)
     channel.nack(second.tag, requeue=False)
     assert (await env.arrives(beside, dead)).body == b"2"
     channel.nack(first.tag, requeue=True)
     again = await inbox.next()
     assert (again.body, again.redelivered) == (b"1", True)
-    assert again.tag > second.tag
+    assert again.tag > third.tag
+    channel.nack(again.tag, requeue=True, multiple=True)
+    assert [(each.body, each.redelivered) for each in await inbox.take(2)] == [
+        (b"1", True),
+        (b"3", True),
+    ]
 
 
 @case("drivers", about="driver")
