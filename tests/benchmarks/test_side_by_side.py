@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+import uuid
 from xml.etree import ElementTree as ET
 
+import pika
 import pytest
+from pika.exceptions import ChannelClosedByBroker
 
 from mqkit.testing.brokers.broker import Broker
 from tests.benchmarks.side_by_side import __main__ as command
@@ -16,7 +19,7 @@ from tests.benchmarks.side_by_side.figures import Row, Spread, ratios
 from tests.benchmarks.side_by_side.process import Command, Program, ProgramError, run
 from tests.benchmarks.side_by_side.registry import ENTRIES, PROGRAMS, ROOT
 from tests.benchmarks.side_by_side.report import Report
-from tests.benchmarks.side_by_side.room import Room
+from tests.benchmarks.side_by_side.room import Room, direct
 from tests.benchmarks.side_by_side.systems.base import BODY, Job, Meter, Order, orders, percentile
 from tests.benchmarks.side_by_side.systems.pacing import paced, paced_blocking
 
@@ -134,6 +137,21 @@ def test_a_program_that_fails_tells_why() -> None:
     failing = Command("failing", (sys.executable, "-c", "raise SystemExit('no broker there')"))
     with pytest.raises(ProgramError, match="failing, publish: exit code 1\nno broker there"):
         run(failing, "publish")
+
+
+def test_a_container_is_reached_without_the_proxy_of_its_port(rabbitmq: Broker) -> None:
+    """It is the same broker; one that is no container is reached as its URL says."""
+    url = direct(rabbitmq, rabbitmq.url)
+    assert (url == rabbitmq.url) == (rabbitmq.kind != "container")
+    queue = f"test-{uuid.uuid4()}"
+    with (
+        pika.BlockingConnection(pika.URLParameters(rabbitmq.url)) as published,
+        pika.BlockingConnection(pika.URLParameters(url)) as own,
+    ):
+        published.channel().queue_declare(queue, arguments={"x-queue-type": "quorum"}, durable=True)
+        own.channel().queue_delete(queue)
+        with pytest.raises(ChannelClosedByBroker, match="NOT_FOUND"):
+            published.channel().queue_declare(queue, passive=True)
 
 
 @pytest.mark.parametrize("program", ["mqkit_pika", "mqkit_aio_pika", "raw_pika", "raw_aio_pika"])
