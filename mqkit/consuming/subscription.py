@@ -124,7 +124,7 @@ class Subscription:
 
     @property
     def is_attached(self) -> bool:
-        """Whether there is a channel to consume on."""
+        """Whether it has a channel to consume on."""
         return self._channel is not None
 
     @property
@@ -247,12 +247,15 @@ class Subscription:
         )
         return await attempts(self._attach_once)
 
-    async def _attach_once(self) -> DriverChannel:
+    async def _attach_once(self) -> DriverChannel | None:
         declared_on, self._declared_on = self._declared_on, 0
         if declared_on != self._connection.generation:
             await self.declare()
         # On this channel, not on the publisher's connection: during an alarm that one is silent.
         channel = await bound_channel(self._connection.channel, self._fed_by_ladder())
+        if self._stopping:  # `close` has come before, and nobody would give back what this is sent
+            await channel.close()
+            return None
         self._cautious = self._suspects or (
             self._handler.queue.type == "quorum"
             and self._handler.prefetch > CAUTIOUS_PREFETCH

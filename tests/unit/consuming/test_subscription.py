@@ -89,9 +89,13 @@ class World:
         async def handle(body: str) -> None: ...
 
         async def opened() -> Channel:
+            self.opening.set()
+            await self.can_open.wait()
             self.channels.append(Channel(fails))
             return self.channels[-1]
 
+        self.opening, self.can_open = asyncio.Event(), asyncio.Event()
+        self.can_open.set()
         self.channels: list[Channel] = []
         self.received: list[int] = []
         self.subscription = Subscription(
@@ -152,3 +156,17 @@ async def test_a_channel_is_closed_also_where_the_broker_does_not_answer(
     monkeypatch.setattr(subscription, "LEAVE_TIMEOUT", 0.01)
     world = World("RabbitMQ 4.3.6", OWN, fails)
     assert await world.calls("close", 2) == [FIRST, "close in_order=True"]
+
+
+async def test_who_is_stopped_while_it_attaches_begins_to_consume_nothing() -> None:
+    """It would be sent messages that nobody gives back before its connection ends."""
+    world = World("RabbitMQ 4.3.6", OWN, "")
+    world.can_open.clear()
+    running = asyncio.create_task(world.subscription.run())
+    async with asyncio.timeout(10):
+        await world.opening.wait()
+        await world.subscription.close()
+        world.can_open.set()
+        await running
+    assert world.channels[-1].calls == ["close in_order=False"]
+    assert not any(each.deliver for each in world.channels)
