@@ -132,7 +132,8 @@ async def test_all_that_a_channel_holds_is_given_back_by_one_nack_behind_the_ack
     """Up to the last that is unsettled: RabbitMQ closes the channel over any other tag."""
     world = World()
     delivery = world.delivery()
-    await world.settle(delivery, Ack())
+    await world.settler.settle(delivery, Ack())
+    assert world.events == []
     world.settler.give_back_all(world, delivery.tag + 2)
     world.settler.give_back_all(world, delivery.tag)
     assert world.events == ["ack 7", "nack up to 9 requeue=True", "nack up to 6 requeue=True"]

@@ -97,11 +97,10 @@ class World:
         self.opening, self.can_open = asyncio.Event(), asyncio.Event()
         self.can_open.set()
         self.channels: list[Channel] = []
-        self.received: list[int] = []
         self.subscription = Subscription(
             cast(Any, SimpleNamespace(channel=opened, generation=1, server=server, is_up=True)),
             service.handlers[0],
-            receive=lambda _, incoming: self.received.append(incoming.tag),
+            receive=lambda *_: None,
             on_lost=lambda _: None,
             declared_on=1,
             queue="q.0",
