@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -23,6 +22,7 @@ from tenacity import (
 from mqkit.broker.connection import Connection
 from mqkit.broker.declare import declare
 from mqkit.broker.delays import bound_channel
+from mqkit.consuming.handover.leaving import GiveBack, Leaving
 from mqkit.drivers.base import DriverChannel, Incoming
 from mqkit.errors import BrokerError, ChannelClosedError, ConnectError
 from mqkit.logging.shown import shown
@@ -52,17 +52,6 @@ DELIVERY_COUNT = "x-delivery-count"
 ATTACH_WAIT_MAX = 3.0
 """Seconds; no wait between two attempts to start consuming is longer."""
 
-LEAVE_TIMEOUT = 3.0
-"""Seconds to wait for the broker's answers before a channel is closed with what it brought."""
-
-PRIORITIES = 1_000_000
-"""Each process draws its priority for each partition, below this. From RabbitMQ 4.0 the highest
-consumes it, so that partitions are spread over the processes, and those of one that dies over all
-the others (https://www.rabbitmq.com/docs/quorum-queues#consumer-priorities)."""
-
-_FREE_SINCE = (4, 3)
-_VERSION = re.compile(r"RabbitMQ (\d+)\.(\d+)")
-
 Receive = Callable[[DriverChannel, Incoming], None]
 
 
@@ -84,7 +73,7 @@ class Subscription:
         queue: str | None = None,
         arguments: Mapping[str, Any] | None = None,
         on_closed: Callable[[str], None] = lambda _: None,
-        give_back: Callable[[DriverChannel, int], None],
+        give_back: GiveBack,
     ) -> None:
         """Consume nothing yet; then the handler's prefetch.
 
@@ -103,7 +92,7 @@ class Subscription:
         self._receive = receive
         self._on_lost = on_lost
         self._on_closed = on_closed
-        self._give_back = give_back
+        self._leaving = Leaving(self._queue, give_back, moves=bool(arguments))
         self._declared_on = declared_on
         self._stopping = False
         self._channel: DriverChannel | None = None
@@ -164,35 +153,9 @@ class Subscription:
             await self._leave(self._channel)
 
     async def _leave(self, channel: DriverChannel) -> None:
-        """Give back all that came by a channel, in its order, and close that.
-
-        By the close the broker requeues all at once, what is still on its way included. But
-        RabbitMQ 4.3.6 keeps a single active consumer that leaves with messages while it makes room
-        for one of a higher priority: the queue gives them to nobody else when its turn comes again.
-        So it gives them back before it leaves, by a nack, which counts towards no delivery limit
-        there; before 4.3 it does, and none is kept.
-        """
-        if self._arguments and self._last_tag and nacks_are_free(self._connection.server):
-            try:
-                async with asyncio.timeout(LEAVE_TIMEOUT):
-                    await self._give_back_first(channel)
-            except (BrokerError, TimeoutError) as error:
-                logger.debug("%s: left with what is unsettled: %r", self._queue, error)
-        await channel.close(in_order=True)
-
-    async def _give_back_first(self, channel: DriverChannel) -> None:
-        """Nack all that came by a channel, once nothing more comes by it to the consumer.
-
-        A nack alone would be overtaken: what was on its way meanwhile would come to the next one
-        before it. So another consumer is put before all others, which makes this one the one that
-        makes room: the queue sends it nothing more. The nack is its last, and the place moves on to
-        the other one, by the closing of whose channel all of it is requeued in its order.
-        """
-        first = {"x-priority": PRIORITIES}
-        await channel.consume(self._queue, lambda _: None, lambda: None, arguments=first)
-        # Answered behind what was on its way to the consumer before.
-        await channel.qos(self._taking)
-        self._give_back(channel, self._last_tag)
+        """Give back all that came by a channel, in its order, and close that."""
+        server, last = self._connection.server, lambda: self._last_tag
+        await self._leaving.leave(channel, server, prefetch=self._taking, last_tag=last)
 
     async def idle(self) -> None:
         """Wait until nothing is consumed: the broker has said so, or the channel is gone."""
@@ -373,15 +336,6 @@ class Subscription:
             return
         self._cautious = False
         self._changed.set()
-
-
-def nacks_are_free(server: str) -> bool:
-    """Return whether a nack does not count towards a delivery limit: from RabbitMQ 4.3 on.
-
-    :param server: the broker's product and version
-    """
-    found = _VERSION.match(server)
-    return found is not None and (int(found[1]), int(found[2])) >= _FREE_SINCE
 
 
 def is_suspect(handler: Handler, headers: Mapping[str, HeaderValue]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from mqkit.codec import DeliveryDecoder
 from mqkit.consuming.consumer import Consumer, KeepingConsumer
 from mqkit.consuming.dispatcher import Dispatcher
 from mqkit.consuming.failures import FailureJudge, LastResort
+from mqkit.consuming.handover.priorities import priority_arguments
 from mqkit.consuming.invoker import Invoker
 from mqkit.consuming.ordering import HeldRetries, OrderKeys, PartitionRouter
 from mqkit.consuming.pausing.controller import PauseController, pauses_of
@@ -25,7 +25,7 @@ from mqkit.consuming.pausing.waits import Waits
 from mqkit.consuming.processor import Processor
 from mqkit.consuming.republisher import Republisher
 from mqkit.consuming.settler import Settler
-from mqkit.consuming.subscription import PRIORITIES, Subscription
+from mqkit.consuming.subscription import Subscription
 from mqkit.consuming.together.batching import Batcher
 from mqkit.consuming.together.gathering import BatchProcessor
 from mqkit.consuming.together.sharing import Sharing
@@ -43,19 +43,6 @@ from mqkit.registration.service import Service
 from mqkit.registration.transactions import TransactionalStore
 from mqkit.system.machine import Machine
 from mqkit.topology import Exchange
-
-
-def priority_arguments(handler: Handler, queue: str) -> dict[str, int] | None:
-    """Draw the priority of a consumer of a partition, where there are several to spread.
-
-    For what one process consumes in any case, a single partition or what the router reads, it would
-    only be moved from a process that has it. And RabbitMQ 4.3.6 keeps a consumer whose channel
-    closes with messages while it makes room for one of a higher priority. Nobody is that consumer
-    any more, and when its turn comes the queue delivers to nobody else.
-    """
-    if queue == handler.queue.name or not handler.queue.is_single:
-        return None
-    return {"x-priority": random.randrange(PRIORITIES)}
 
 
 @dataclass(frozen=True, slots=True)

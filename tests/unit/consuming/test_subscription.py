@@ -10,29 +10,9 @@ from typing import Any, cast
 import pytest
 
 from mqkit import Queue, Retry, Service
-from mqkit.consuming import subscription
-from mqkit.consuming.subscription import Subscription, nacks_are_free
+from mqkit.consuming.handover import leaving
+from mqkit.consuming.subscription import Subscription
 from mqkit.errors import ChannelClosedError
-
-
-@pytest.mark.parametrize(
-    ("server", "free"),
-    [
-        ("RabbitMQ 3.13.7", False),
-        ("RabbitMQ 4.0.5", False),
-        ("RabbitMQ 4.2.10", False),
-        ("RabbitMQ 4.3.0", True),
-        ("RabbitMQ 4.10.1", True),
-        ("RabbitMQ 5.0.0-beta.1", True),
-        ("LavinMQ 4.3.0", False),
-        ("mqkit 0.1.0", False),
-        ("RabbitMQ ?", False),
-        ("no broker", False),
-    ],
-)
-def test_a_nack_counts_towards_no_limit_from_rabbitmq_4_3_on(server: str, *, free: bool) -> None:
-    """Of a broker that says nothing of it, it is taken to count."""
-    assert nacks_are_free(server) is free
 
 
 class Channel:
@@ -152,7 +132,7 @@ async def test_a_channel_is_closed_also_where_the_broker_does_not_answer(
     fails: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is unsettled is the broker's again then, too."""
-    monkeypatch.setattr(subscription, "LEAVE_TIMEOUT", 0.01)
+    monkeypatch.setattr(leaving, "LEAVE_TIMEOUT", 0.01)
     world = World("RabbitMQ 4.3.6", OWN, fails)
     assert await world.calls("close", 2) == [FIRST, "close in_order=True"]
 

@@ -1,4 +1,4 @@
-"""What the consumers of a handler are made of."""
+"""How partitions are spread over processes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from mqkit import Queue, Retry, Service
-from mqkit.consuming.subscription import PRIORITIES
-from mqkit.consuming.wiring import priority_arguments
+from mqkit.consuming.handover.priorities import PRIORITIES, priority_arguments
 from mqkit.registration.handler import Handler
 
 
