@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+from mqkit.consuming.acks import ANSWERED
 from mqkit.consuming.failures import LastResort
 from mqkit.consuming.headers import elapsed_seconds
 from mqkit.consuming.pausing.controller import PauseController
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 CANCEL_TIMEOUT = 3.0
 """Seconds to wait for the broker's cancel-ok when the service stops."""
+
+LOOK = 0.02
+"""Seconds between two looks, at a stop, at whether all has come that came back to the queue."""
 
 
 class Consumer:
@@ -146,8 +150,11 @@ class Consumer:
         for let_go in self._release:
             let_go()
 
-    async def finished(self) -> None:
-        """Wait until every delivery in flight is settled: its ack written, and not to be lost."""
+    async def finished(self, patience: float) -> None:  # noqa: ARG002 - see `KeepingConsumer`
+        """Wait until every delivery in flight is settled: its ack written, and not to be lost.
+
+        :param patience: seconds in which more may be handled, where the order asks for it
+        """
         await self._workers.finished()
         await self._acked()
 
@@ -273,10 +280,39 @@ class KeepingConsumer(Consumer):
             self._workers.resume()
 
     async def stop(self) -> None:
-        """Start no more runs; `finished` gives the rest back."""
-        self._begin_stop()
+        """Start no more runs, unless the order asks for more; `finished` gives the rest back."""
+        self._stopping = True
+        if not self._subscription.last_came_back:
+            self._begin_stop()
 
-    async def finished(self) -> None:
+    async def finished(self, patience: float) -> None:
         """Wait until every run has ended, and give back what has not begun."""
-        await super().finished()
+        await self._take_what_came_back(patience)
+        self._begin_stop()
+        await super().finished(patience)
         await self._subscription.close()
+
+    async def abandon(self) -> int:
+        """Give back what is still in flight, and begin no more."""
+        self._begin_stop()
+        return await super().abandon()
+
+    async def _take_what_came_back(self, patience: float) -> None:
+        """Go on until nothing is left in the queue that has come back to it.
+
+        RabbitMQ's quorum queues send that before all else, and put what comes back again behind the
+        rest of it. Who holds a part of it, since another process had a higher prefetch, would
+        change the order by giving that back. All of it has come once something has that was never
+        delivered before, or nothing has for a while in which there was room.
+        """
+        now = asyncio.get_running_loop().time
+        subscription, workers = self._subscription, self._workers
+        end, seen = now() + patience, subscription.last_tag
+        since = now() if seen else subscription.attached
+        while subscription.last_came_back and not workers.is_paused and now() < end:
+            held = workers.count + len(workers.waiting())
+            if subscription.last_tag != seen or held >= subscription.taking > 0:
+                since, seen = now(), subscription.last_tag
+            elif now() - since >= ANSWERED:
+                return
+            await asyncio.sleep(LOOK)

@@ -52,6 +52,9 @@ DELIVERY_COUNT = "x-delivery-count"
 ATTACH_WAIT_MAX = 3.0
 """Seconds; no wait between two attempts to start consuming is longer."""
 
+LEAVE_TIMEOUT = 3.0
+"""Seconds to wait for the broker's answers before a channel is closed with what it brought."""
+
 Receive = Callable[[DriverChannel, Incoming], None]
 
 
@@ -98,11 +101,16 @@ class Subscription:
         self._channel: DriverChannel | None = None
         self._tag: str | None = None
         self._last_tag = 0
-        """The tag of the last delivery that the channel brought; 0: none."""
+        self.last_came_back = False
+        """Whether the last delivery that the channel brought had been delivered before. While it
+        has brought none, it may be about to."""
+        self.attached = 0.0
+        """When the channel began to be consumed on, by the loop's clock."""
         self._taking = 0
         self._wanted = handler.prefetch
         self._most = handler.prefetch
         self._changed = asyncio.Event()
+        self._adjusting = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
         self._cautious = False
@@ -115,6 +123,16 @@ class Subscription:
     def is_attached(self) -> bool:
         """Whether it has a channel to consume on."""
         return self._channel is not None
+
+    @property
+    def last_tag(self) -> int:
+        """The tag of the last delivery that the channel brought; 0: none."""
+        return self._last_tag
+
+    @property
+    def taking(self) -> int:
+        """Messages that the broker may send ahead of their acks now; 0: nothing is consumed."""
+        return self._taking
 
     @property
     def most(self) -> int:
@@ -153,9 +171,18 @@ class Subscription:
             await self._leave(self._channel)
 
     async def _leave(self, channel: DriverChannel) -> None:
-        """Give back all that came by a channel, in its order, and close that."""
+        """Give back all that came by a channel, in its order, and close that.
+
+        It waits for a consumer that is just being started, which may be sent messages already.
+        """
         server, last = self._connection.server, lambda: self._last_tag
-        await self._leaving.leave(channel, server, prefetch=self._taking, last_tag=last)
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT), self._adjusting:
+                prefetch = self._taking
+                await self._leaving.give_back(channel, server, prefetch=prefetch, last_tag=last)
+        except (BrokerError, TimeoutError) as error:
+            logger.debug("%s: left with what is unsettled: %r", self._queue, error)
+        await channel.close(in_order=True)
 
     async def idle(self) -> None:
         """Wait until nothing is consumed: the broker has said so, or the channel is gone."""
@@ -225,7 +252,8 @@ class Subscription:
             and not self._is_single
         )
         self._is_fresh = True
-        self._channel, self._last_tag = channel, 0
+        self._channel, self._last_tag, self.last_came_back = channel, 0, True
+        self.attached = asyncio.get_running_loop().time()
         try:
             await self._adjust(channel)
         except BrokerError:
@@ -250,6 +278,7 @@ class Subscription:
 
     def _detach(self) -> None:
         self._channel, self._tag, self._taking = None, None, 0
+        self.last_came_back = False
         self._idle.set()
 
     async def _follow(self, channel: DriverChannel) -> None:
@@ -270,21 +299,22 @@ class Subscription:
 
     async def _adjust(self, channel: DriverChannel) -> None:
         """Replace the consumer: a prefetch holds for new consumers of a channel only."""
-        if self._tag is not None:
-            await channel.cancel(self._tag)
-        self._tag, self._taking = None, 0
-        prefetch = self._prefetch()  # only now: it may have changed meanwhile
-        if not prefetch:
-            self._idle.set()
-            return
-        self._idle.clear()
-        await channel.qos(prefetch)
-        await self._consume(channel)
-        self._taking = prefetch
+        async with self._adjusting:
+            if self._tag is not None:
+                await channel.cancel(self._tag)
+            self._tag, self._taking = None, 0
+            prefetch = self._prefetch()  # only now: it may have changed meanwhile
+            if not prefetch:
+                self._idle.set()
+                return
+            self._idle.clear()
+            await channel.qos(prefetch)
+            await self._consume(channel)
+            self._taking = prefetch
 
     async def _consume(self, channel: DriverChannel) -> None:
         def on_delivery(incoming: Incoming) -> None:
-            self._last_tag = incoming.tag
+            self._last_tag, self.last_came_back = incoming.tag, incoming.redelivered
             if closing or (self._is_single and self._has_to_change(incoming)):
                 if not closing:
                     closing.append(asyncio.ensure_future(self._leave(channel)))
@@ -313,7 +343,8 @@ class Subscription:
         often = is_suspect(self._handler, head.properties.headers)
         if self._cautious:
             self._suspects = often
-            return not often
+            # Not with one that came back: it would go behind others that did.
+            return not (often or head.redelivered)
         if is_first and often and self._handler.prefetch > CAUTIOUS_PREFETCH:
             self._suspects = True
             return True
@@ -325,7 +356,8 @@ class Subscription:
             return
         headers = incoming.properties.headers
         limit = self._handler.queue.delivery_limit
-        if (times := came_back(headers)) >= (max(1, limit // 2) if self._lives_on else 1):
+        times = came_back(headers)
+        if times >= (max(1, limit // 2) if self._lives_on else 1):
             logger.log(
                 logging.INFO if times < limit // 2 else logging.WARNING,
                 "%s: message %s was delivered %s times without an ack; it is handled alone",
@@ -333,6 +365,8 @@ class Subscription:
                 shown(incoming.properties.message_id),
                 times,
             )
+            return
+        if self._is_single:  # which changes no consumer on its channel
             return
         self._cautious = False
         self._changed.set()

@@ -58,7 +58,7 @@ class Drain:
             sum(each.in_flight for each in consumers),
             self._grace,
         )
-        finishing = [asyncio.create_task(each.finished()) for each in consumers]
+        finishing = [asyncio.create_task(each.finished(self._grace / 2)) for each in consumers]
         await self._wait(finishing, max(began + self._grace - now(), 0.0))
         if not all(task.done() for task in finishing):
             await self._abandon(consumers)

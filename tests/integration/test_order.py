@@ -215,6 +215,83 @@ async def test_partitions_move_to_others_in_order_when_a_service_stops(
     assert {key: each for key, each in ledger.handled.items() if each != in_order} == {}
 
 
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_the_prefetch_can_be_lowered_while_services_come_and_go(
+    rabbitmq: Broker, name: str, partitions: int
+) -> None:
+    """A quorum queue puts what comes back behind what came back before: it may be no part of it."""
+    ledger = Ledger()
+    queue = Queue(f"{name}.q", partitions=partitions)
+    held = asyncio.Event()
+
+    def runtime(prefetch: int, *, is_stuck: bool = False) -> Runtime:
+        made = Service(name, retry=Retry.never())
+
+        @made.handler(queue, prefetch=prefetch, concurrency=1, order_by="account")
+        async def post(posting: Posting) -> None:
+            if is_stuck:
+                held.set()
+                await asyncio.Event().wait()
+            await asyncio.sleep(0.002)
+            ledger.end(posting)
+
+        return Runtime(made, BrokerUrl.parse(rabbitmq.url), grace=0.2 if is_stuck else 30)
+
+    async with runtime(50, is_stuck=True) as first:
+        await send(rabbitmq.url, first.service, queue.name, postings(6, 60))
+        await held.wait()
+        async with connected(rabbitmq.url) as client:
+
+            async def all_hold_what_they_may() -> bool:
+                names = {queue.name, *(queue.partition(n) for n in range(partitions))}
+                ready = [await client.messages(each) for each in names]
+                return sum(ready) == 360 - 50 * partitions
+
+            await eventually(all_hold_what_they_may)
+    for step in range(1, 4):
+        async with runtime(4):
+            await eventually(lambda: ledger.count >= step)  # noqa: B023
+    async with runtime(20):
+        await eventually(lambda: ledger.count >= 360, 60)
+    in_order = list(range(60))
+    assert {key: each for key, each in ledger.handled.items() if each != in_order} == {}
+
+
+async def test_messages_that_came_back_often_are_handled_in_order_with_those_that_did_not(
+    rabbitmq: Broker, name: str
+) -> None:
+    """They are taken one by one, and so are those behind them that came back less often."""
+    ledger = Ledger()
+    queue = Queue(f"{name}.q", partitions=1, delivery_limit=8)
+    service = Service(name, retry=Retry.never())
+    most, waits = 10, asyncio.Event()
+
+    @service.handler(queue, prefetch=20, concurrency=1, order_by="account")
+    async def post(posting: Posting, delivery: Delivery) -> None:
+        while posting.number >= most:
+            waits.set()
+            await asyncio.sleep(0.005)
+            if delivery.lost:
+                return
+        ledger.end(posting)
+
+    await send(rabbitmq.url, service, queue.name, postings(1, 60))
+    async with Runtime(service, BrokerUrl.parse(rabbitmq.url)), connected(rabbitmq.url) as client:
+
+        async def all_that_it_may_hold_has_come() -> bool:
+            return await client.messages(queue.name) == 60 - most - 20
+
+        for step in (10, 10, 10, 20):
+            most = step
+            waits.clear()
+            await waits.wait()
+            await eventually(all_that_it_may_hold_has_come)
+            await asyncio.to_thread(rabbitmq.close_connections)
+        most = 60
+        await eventually(lambda: ledger.count >= 60)
+    assert ledger.handled == {"a0": list(range(60))}
+
+
 async def test_who_stops_while_another_process_comes_leaves_each_partition_consumed(
     rabbitmq: Broker, name: str
 ) -> None:

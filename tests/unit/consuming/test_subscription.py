@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from mqkit import Queue, Retry, Service
-from mqkit.consuming.handover import leaving
+from mqkit.consuming import subscription
 from mqkit.consuming.subscription import Subscription
 from mqkit.errors import ChannelClosedError
 
@@ -25,6 +25,9 @@ class Channel:
         self.calls: list[str] = []
         self.fails = fails
         self.deliver: list[Callable[[Any], None]] = []
+        self.on_its_way = 0
+        """The tag of a delivery that comes before the next answer to `qos`."""
+        self.can_begin = asyncio.Event()
 
     def __getattr__(self, name: str) -> Any:
         async def done(*args: Any, **options: Any) -> SimpleNamespace:
@@ -34,14 +37,16 @@ class Channel:
 
     async def qos(self, prefetch: int) -> None:
         self.calls.append(f"qos {prefetch}")
-        if len(self.deliver) == 2:
-            self.deliver[0](incoming(3))  # was on its way
+        if self.on_its_way:
+            self.deliver[0](incoming(self.on_its_way))
+            self.on_its_way = 0
 
     async def consume(
         self, queue: str, on_delivery: Callable[[Any], None], on_cancel: Any, *, arguments: Any
     ) -> str:
         self.calls.append(f"consume {queue} {arguments}")
         self.deliver.append(on_delivery)
+        await self.can_begin.wait()
         if self.fails and len(self.deliver) == 2:
             await {"refused": self.refuse, "silent": asyncio.Event().wait}[self.fails]()
         return f"tag {len(self.deliver)}"
@@ -56,7 +61,9 @@ class Channel:
 
 
 def incoming(tag: int) -> Any:
-    return SimpleNamespace(tag=tag, properties=SimpleNamespace(headers={}, message_id="m"))
+    return SimpleNamespace(
+        tag=tag, redelivered=False, properties=SimpleNamespace(headers={}, message_id="m")
+    )
 
 
 class World:
@@ -72,10 +79,13 @@ class World:
             self.opening.set()
             await self.can_open.wait()
             self.channels.append(Channel(fails))
+            self.channels[-1].can_begin = self.can_begin
             return self.channels[-1]
 
         self.opening, self.can_open = asyncio.Event(), asyncio.Event()
+        self.can_begin = asyncio.Event()
         self.can_open.set()
+        self.can_begin.set()
         self.channels: list[Channel] = []
         self.subscription = Subscription(
             cast(Any, SimpleNamespace(channel=opened, generation=1, server=server, is_up=True)),
@@ -88,7 +98,7 @@ class World:
             give_back=lambda channel, tag: cast(Any, channel).calls.append(f"give back to {tag}"),
         )
 
-    async def calls(self, how: str, deliveries: int) -> list[str]:
+    async def calls(self, how: str, deliveries: int, on_its_way: int = 0) -> list[str]:
         """Leave after so many deliveries, and return what the channel was asked for since."""
         running = asyncio.create_task(self.subscription.run())
         async with asyncio.timeout(10):
@@ -98,6 +108,7 @@ class World:
             channel.calls.clear()
             for tag in range(1, deliveries + 1):
                 channel.deliver[0](incoming(tag))
+            channel.on_its_way = on_its_way
             leave = self.subscription
             await (leave.hold_less(1) if how == "hold_less" else leave.close())
         running.cancel()
@@ -107,24 +118,49 @@ class World:
 
 OWN = {"x-priority": 7}
 FIRST = "consume q.0 {'x-priority': 1000000}"
+LAST = "consume q.0 {'x-priority': -1}"
+CLOSE = "close in_order=True"
+HELD = [FIRST, LAST, "qos 100"]
+NONE = [LAST, "qos 100"]
 
 
 @pytest.mark.parametrize("how", ["hold_less", "close"])
 @pytest.mark.parametrize(
-    ("server", "arguments", "deliveries", "calls"),
+    ("server", "arguments", "deliveries", "on_its_way", "calls"),
     [
-        ("RabbitMQ 4.3.6", OWN, 2, [FIRST, "qos 100", "give back to 3", "close in_order=True"]),
-        ("RabbitMQ 4.3.6", OWN, 0, ["close in_order=True"]),
-        ("RabbitMQ 4.3.6", None, 2, ["close in_order=True"]),
-        ("RabbitMQ 4.0.5", OWN, 2, ["close in_order=True"]),
+        ("RabbitMQ 4.3.6", OWN, 2, 0, [*HELD, "give back to 2", CLOSE]),
+        ("RabbitMQ 4.3.6", OWN, 2, 3, [*HELD, "give back to 3", CLOSE]),
+        ("RabbitMQ 4.3.6", OWN, 0, 0, [*NONE, CLOSE]),
+        ("RabbitMQ 4.3.6", OWN, 0, 1, [*NONE, *HELD, "give back to 1", CLOSE]),
+        ("RabbitMQ 4.3.6", None, 2, 0, [CLOSE]),
+        ("RabbitMQ 4.0.5", OWN, 2, 0, [CLOSE]),
     ],
 )
 async def test_who_leaves_a_partition_gives_back_what_came_and_what_was_on_its_way(
-    how: str, server: str, arguments: Any, deliveries: int, calls: list[str]
+    how: str, server: str, arguments: Any, deliveries: int, on_its_way: int, calls: list[str]
 ) -> None:
     """By the close alone, or before it where RabbitMQ would keep who leaves with messages."""
     world = World(server, arguments, "")
-    assert await world.calls(how, deliveries) == calls
+    assert await world.calls(how, deliveries, on_its_way) == calls
+
+
+async def test_who_leaves_a_partition_waits_for_the_consumer_that_it_is_starting() -> None:
+    """Else one that it begins to leave would be the only one, and have the queue's messages."""
+    world = World("RabbitMQ 4.3.6", OWN, "")
+    world.can_begin.clear()
+    running = asyncio.create_task(world.subscription.run())
+    async with asyncio.timeout(10):
+        while not (begun := [each for each in world.channels if each.deliver]):
+            await asyncio.sleep(0)
+        [channel] = begun
+        channel.calls.clear()
+        leaving = asyncio.create_task(world.subscription.close())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert channel.calls == []
+        world.can_begin.set()
+        await asyncio.gather(leaving, running)
+    assert channel.calls == [*NONE, CLOSE]
 
 
 @pytest.mark.parametrize("fails", ["refused", "silent"])
@@ -132,7 +168,7 @@ async def test_a_channel_is_closed_also_where_the_broker_does_not_answer(
     fails: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is unsettled is the broker's again then, too."""
-    monkeypatch.setattr(leaving, "LEAVE_TIMEOUT", 0.01)
+    monkeypatch.setattr(subscription, "LEAVE_TIMEOUT", 0.01)
     world = World("RabbitMQ 4.3.6", OWN, fails)
     assert await world.calls("close", 2) == [FIRST, "close in_order=True"]
 
