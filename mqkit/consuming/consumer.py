@@ -282,7 +282,8 @@ class KeepingConsumer(Consumer):
     async def stop(self) -> None:
         """Start no more runs, unless the order asks for more; `finished` gives the rest back."""
         self._stopping = True
-        if not self._subscription.last_came_back:
+        # A classic queue puts what comes back in the place that it had.
+        if self.handler.queue.type != "quorum" or not self._subscription.last_came_back:
             self._begin_stop()
 
     async def finished(self, patience: float) -> None:

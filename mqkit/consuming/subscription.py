@@ -100,7 +100,8 @@ class Subscription:
         self._stopping = False
         self._channel: DriverChannel | None = None
         self._tag: str | None = None
-        self._last_tag = 0
+        self.last_tag = 0
+        """The tag of the last delivery that the channel brought; 0: none."""
         self.last_came_back = False
         """Whether the last delivery that the channel brought had been delivered before. While it
         has brought none, it may be about to."""
@@ -123,11 +124,6 @@ class Subscription:
     def is_attached(self) -> bool:
         """Whether it has a channel to consume on."""
         return self._channel is not None
-
-    @property
-    def last_tag(self) -> int:
-        """The tag of the last delivery that the channel brought; 0: none."""
-        return self._last_tag
 
     @property
     def taking(self) -> int:
@@ -175,7 +171,7 @@ class Subscription:
 
         It waits for a consumer that is just being started, which may be sent messages already.
         """
-        server, last = self._connection.server, lambda: self._last_tag
+        server, last = self._connection.server, lambda: self.last_tag
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT), self._adjusting:
                 prefetch = self._taking
@@ -252,7 +248,7 @@ class Subscription:
             and not self._is_single
         )
         self._is_fresh = True
-        self._channel, self._last_tag, self.last_came_back = channel, 0, True
+        self._channel, self.last_tag, self.last_came_back = channel, 0, True
         self.attached = asyncio.get_running_loop().time()
         try:
             await self._adjust(channel)
@@ -314,7 +310,7 @@ class Subscription:
 
     async def _consume(self, channel: DriverChannel) -> None:
         def on_delivery(incoming: Incoming) -> None:
-            self._last_tag, self.last_came_back = incoming.tag, incoming.redelivered
+            self.last_tag, self.last_came_back = incoming.tag, incoming.redelivered
             if closing or (self._is_single and self._has_to_change(incoming)):
                 if not closing:
                     closing.append(asyncio.ensure_future(self._leave(channel)))

@@ -12,6 +12,7 @@ import pytest
 from mqkit import Queue, Retry, Service
 from mqkit.consuming import consumer
 from mqkit.consuming.consumer import KeepingConsumer
+from mqkit.topology import QueueType
 from tests.unit.consuming.world import until
 
 FOR_A_WHILE = 0.05
@@ -20,10 +21,10 @@ FOR_A_WHILE = 0.05
 class World:
     """A consumer of a partition with a prefetch of 2, and what it holds."""
 
-    def __init__(self, *, last_came_back: bool, held: int) -> None:
+    def __init__(self, *, last_came_back: bool, held: int, kind: QueueType = "quorum") -> None:
         service = Service("s", retry=Retry.never())
 
-        @service.handler(Queue("q", type="classic", partitions=1), order_by=lambda body: body)
+        @service.handler(Queue("q", type=kind), prefetch=2)
         async def handle(body: str) -> None: ...
 
         self.is_closed = False
@@ -44,7 +45,7 @@ class World:
             "q",
             subscription=cast(Any, self.subscription),
             processor=parts(workers=self.workers),
-            settler=parts(flush=lambda: None),
+            settler=parts(flush=lambda: None, close_delay=parts(seconds=lambda _: 0.0)),
             last_resort=parts(),
             pauses=parts(attach=lambda _: None),
             waits=parts(),
@@ -92,9 +93,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumer, "ANSWERED", FOR_A_WHILE)
 
 
-async def test_who_holds_nothing_that_came_back_begins_nothing_more_at_a_stop() -> None:
-    """It waits for what runs, and leaves."""
-    world = World(last_came_back=False, held=2)
+@pytest.mark.parametrize(("kind", "last_came_back"), [("quorum", False), ("classic", True)])
+async def test_who_can_leave_in_order_begins_nothing_more_at_a_stop(
+    kind: QueueType, *, last_came_back: bool
+) -> None:
+    """It holds nothing that came back, or of a queue that puts it in its place: it only waits."""
+    world = World(last_came_back=last_came_back, held=2, kind=kind)
     await world.consumer.stop()
     assert world.workers.is_paused
     await world.consumer.finished(60)

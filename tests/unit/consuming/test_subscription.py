@@ -51,6 +51,9 @@ class Channel:
             await {"refused": self.refuse, "silent": asyncio.Event().wait}[self.fails]()
         return f"tag {len(self.deliver)}"
 
+    async def cancel(self, tag: str) -> None:
+        self.calls.append(f"cancel {tag}")
+
     async def refuse(self) -> None:
         raise ChannelClosedError(404, "no queue")
 
@@ -60,10 +63,10 @@ class Channel:
         self.closed.set_result(SimpleNamespace(text="left"))
 
 
-def incoming(tag: int) -> Any:
-    return SimpleNamespace(
-        tag=tag, redelivered=False, properties=SimpleNamespace(headers={}, message_id="m")
-    )
+def incoming(tag: int, came_back: int = 0) -> Any:
+    headers = {"x-delivery-count": came_back} if came_back else {}
+    properties = SimpleNamespace(headers=headers, message_id="m")
+    return SimpleNamespace(tag=tag, redelivered=bool(came_back), properties=properties)
 
 
 class World:
@@ -161,6 +164,34 @@ async def test_who_leaves_a_partition_waits_for_the_consumer_that_it_is_starting
         world.can_begin.set()
         await asyncio.gather(leaving, running)
     assert channel.calls == [*NONE, CLOSE]
+
+
+async def test_who_handles_messages_alone_does_so_until_one_comes_that_never_came_back() -> None:
+    """Its consumer is not replaced: what it holds would stay, and another process get the next."""
+    world = World("RabbitMQ 4.0.5", None, "")
+    running = asyncio.create_task(world.subscription.run())
+
+    async def consumed(number: int) -> Channel:
+        while len(begun := [each for each in world.channels if each.deliver]) < number:
+            await asyncio.sleep(0)
+        return begun[-1]
+
+    async with asyncio.timeout(10):
+        first = await consumed(1)
+        first.deliver[0](incoming(1, came_back=10))
+        alone = await consumed(2)
+        assert alone.calls == ["qos 1", "consume q.0 None"]
+        for tag, came_back in enumerate((10, 10, 1, 1), 1):
+            alone.deliver[0](incoming(tag, came_back))
+            for _ in range(10):
+                await asyncio.sleep(0)
+        assert alone.calls == ["qos 1", "consume q.0 None"]
+        alone.deliver[0](incoming(5))
+        last = await consumed(3)
+        assert alone.calls[2:] == [CLOSE]
+        assert last.calls == ["qos 100", "consume q.0 None"]
+        await world.subscription.close()
+        await running
 
 
 @pytest.mark.parametrize("fails", ["refused", "silent"])
