@@ -126,8 +126,9 @@ def _set_up(connection: Any, _record: Any) -> None:
     # The driver's own BEGIN comes late and is not immediate; ours is in `_begin`.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    # Without FULL, a commit in WAL mode is lost with the machine's power.
+    # The journal's mode is the business of the store, which writes to the same file: SQLite refuses
+    # at once to change it where another process writes. In WAL mode a commit without FULL is lost
+    # with the machine's power.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
+import time
 from functools import partial
 from typing import Any
 
-from sqlalchemy import URL, Engine, event
+from sqlalchemy import URL, AdaptedConnection, Engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -20,6 +22,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from mqkit.errors import StoreError
 from mqkit.store.database.opening import open_postgres, open_sqlite
 from mqkit.store.database.sqlite.driver import Driver
+from mqkit.store.database.sqlite.inline import LOOK
 from mqkit.store.database.watch import find_watch
 from mqkit.system.machine import MACHINE, Machine
 
@@ -241,13 +244,36 @@ def _sqlite(url: URL, machine: Machine) -> AsyncEngine:
     return engine
 
 
+def _write_ahead(connection: Any, cursor: Any) -> None:
+    """Let a database have a write-ahead log, once for all, whoever else does that at this moment.
+
+    Where another connection writes to the database, SQLite refuses to switch it at once, without
+    waiting for its timeout as for other locks. So of several that switch a new one some would fail.
+    """
+    on_loop = isinstance(connection, AdaptedConnection)
+    now = asyncio.get_running_loop().time if on_loop else time.monotonic
+    end = now() + LOCK_TIMEOUT
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or now() >= end:
+                raise
+        else:
+            return
+        if on_loop:
+            connection.run_async(lambda _: asyncio.sleep(LOOK))
+        else:
+            time.sleep(LOOK)
+
+
 def set_up_sqlite(engine: Engine) -> None:
     """Make commits of SQLite wait for the disk, and transactions begin with the lock they need."""
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection, cursor)
         # With NORMAL, a power cut could undo commits whose messages are acked.
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
