@@ -257,6 +257,40 @@ async def test_the_prefetch_can_be_lowered_while_services_come_and_go(
     assert {key: each for key, each in ledger.handled.items() if each != in_order} == {}
 
 
+async def test_connections_that_are_lost_time_and_again_do_not_change_the_order(
+    rabbitmq: Broker, name: str
+) -> None:
+    """Up to three quarters of the delivery limit, all that came back is held, and goes back."""
+    ledger = Ledger()
+    queue = Queue(f"{name}.q", partitions=1)
+    service = Service(name, retry=Retry.never())
+    most, waits = 0, asyncio.Event()
+
+    @service.handler(queue, prefetch=20, concurrency=1, order_by="account")
+    async def post(posting: Posting, delivery: Delivery) -> None:
+        while posting.number >= most:
+            waits.set()
+            await asyncio.sleep(0.005)
+            if delivery.lost:
+                return
+        ledger.end(posting)
+
+    await send(rabbitmq.url, service, queue.name, postings(1, 60))
+    async with Runtime(service, BrokerUrl.parse(rabbitmq.url)):
+        for step in range(1, 15):
+            most = step
+            await eventually(lambda: ledger.count >= step)  # noqa: B023
+            waits.clear()
+            await waits.wait()
+            await asyncio.to_thread(rabbitmq.close_connections)
+        most = 60
+        await eventually(lambda: ledger.count >= 60)
+    handled = ledger.handled["a0"]
+    assert [number for n, number in enumerate(handled) if number not in handled[:n]] == list(
+        range(60)
+    )
+
+
 async def test_messages_that_came_back_often_are_handled_in_order_with_those_that_did_not(
     rabbitmq: Broker, name: str
 ) -> None:

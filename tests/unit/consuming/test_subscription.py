@@ -178,10 +178,10 @@ async def test_who_handles_messages_alone_does_so_until_one_comes_that_never_cam
 
     async with asyncio.timeout(10):
         first = await consumed(1)
-        first.deliver[0](incoming(1, came_back=10))
+        first.deliver[0](incoming(1, came_back=15))
         alone = await consumed(2)
         assert alone.calls == ["qos 1", "consume q.0 None"]
-        for tag, came_back in enumerate((10, 10, 1, 1), 1):
+        for tag, came_back in enumerate((16, 16, 1, 1), 1):
             alone.deliver[0](incoming(tag, came_back))
             for _ in range(10):
                 await asyncio.sleep(0)
@@ -192,6 +192,24 @@ async def test_who_handles_messages_alone_does_so_until_one_comes_that_never_cam
         assert last.calls == ["qos 100", "consume q.0 None"]
         await world.subscription.close()
         await running
+
+
+@pytest.mark.parametrize(
+    ("limit", "times"),
+    [(1, 1), (2, 1), (3, 1), (4, 2), (8, 4), (10, 5), (12, 7), (20, 15), (40, 30)],
+)
+def test_a_message_is_suspect_while_enough_deliveries_are_left_for_its_neighbours(
+    limit: int, times: int
+) -> None:
+    """A quarter of the limit, or five where that is more, or half of it where that is less."""
+    service = Service("s", retry=Retry.never())
+
+    @service.handler(Queue("q", partitions=2, delivery_limit=limit), order_by=lambda body: body)
+    async def handle(body: str) -> None: ...
+
+    [handler] = service.handlers
+    assert subscription.is_suspect(handler, {"x-delivery-count": times})
+    assert not subscription.is_suspect(handler, {"x-delivery-count": times - 1})
 
 
 @pytest.mark.parametrize("fails", ["refused", "silent"])
