@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-import time
 from functools import partial
 from typing import Any
 
@@ -49,6 +48,8 @@ READING = "mqkit_reading"
 
 LOGGERS = ("sqlalchemy", "aiosqlite", "asyncpg", "psycopg")
 """What the libraries below log with."""
+
+_WRITE_AHEAD = "PRAGMA journal_mode = WAL"
 
 _PIN_SESSION = (
     "SELECT set_config('synchronous_commit', CASE s WHEN 'off' THEN 'on' ELSE s END, false) "
@@ -249,22 +250,22 @@ def _write_ahead(connection: Any, cursor: Any) -> None:
 
     Where another connection writes to the database, SQLite refuses to switch it at once, without
     waiting for its timeout as for other locks. So of several that switch a new one some would fail.
+    What is opened in threads has been opened on the loop before, and is switched already.
     """
-    on_loop = isinstance(connection, AdaptedConnection)
-    now = asyncio.get_running_loop().time if on_loop else time.monotonic
+    if not isinstance(connection, AdaptedConnection):
+        cursor.execute(_WRITE_AHEAD)
+        return
+    now = asyncio.get_running_loop().time
     end = now() + LOCK_TIMEOUT
     while True:
         try:
-            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute(_WRITE_AHEAD)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or now() >= end:
                 raise
         else:
             return
-        if on_loop:
-            connection.run_async(lambda _: asyncio.sleep(LOOK))
-        else:
-            time.sleep(LOOK)
+        connection.run_async(lambda _: asyncio.sleep(LOOK))
 
 
 def set_up_sqlite(engine: Engine) -> None:

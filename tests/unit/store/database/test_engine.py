@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Timer
 
 import pytest
 from sqlalchemy import URL
@@ -14,7 +13,6 @@ from sqlalchemy.exc import OperationalError
 
 from mqkit.store.database import engine as engines
 from mqkit.store.database.engine import make_engine
-from mqkit.store.database.synchronous.engine import make_sync_engine
 
 AT_ONCE = 0.1
 """Seconds. SQLite refuses to switch to a write-ahead log in less, where another one writes."""
@@ -29,7 +27,7 @@ def url(tmp_path: Path) -> URL:
 @pytest.fixture
 def other(url: URL) -> Iterator[sqlite3.Connection]:
     """Another connection, which writes to it before it has a write-ahead log."""
-    connection = sqlite3.connect(str(url.database), isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(str(url.database), isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     yield connection
     connection.close()
@@ -45,18 +43,6 @@ async def test_who_opens_a_new_file_waits_for_another_that_writes_to_it(
         mode = await connection.exec_driver_sql("PRAGMA journal_mode")
     await engine.dispose()
     assert mode.scalar() == "wal"
-
-
-def test_who_opens_a_new_file_in_a_thread_waits_too(url: URL, other: sqlite3.Connection) -> None:
-    """As on the loop."""
-    releasing = Timer(AT_ONCE, other.rollback)
-    releasing.start()
-    engine = make_sync_engine(url, 1)
-    with engine.connect() as connection:
-        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
-    engine.dispose()
-    releasing.join()
-    assert mode == "wal"
 
 
 @pytest.mark.usefixtures("other")
