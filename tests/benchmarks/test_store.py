@@ -204,7 +204,8 @@ def test_processor_time_of_a_server_is_that_of_its_children_too() -> None:
         child.stdout.readline()
         while_it_runs = server_seconds(os.getpid())
     assert 0.4 < while_it_runs - before < 10
-    assert server_seconds(os.getpid()) >= while_it_runs
+    # What has ended is told in ticks of 10 ms, what runs in nanoseconds.
+    assert server_seconds(os.getpid()) > while_it_runs - 0.1
 
 
 @pytest.mark.parametrize("kind", ["postgres", "sqlite"])
