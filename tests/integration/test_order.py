@@ -68,6 +68,31 @@ class Ledger:
             self.handled[posting.account].append(posting.number)
 
 
+class Gate:
+    """Lets postings through up to a number; those after it wait, or end once they are lost."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        """The number from which on they wait."""
+        self.waits = asyncio.Event()
+        """Set whenever one waits."""
+
+    def service(self, name: str, queue: Queue, ledger: Ledger) -> Service:
+        """Return one that notes in the ledger what it lets through."""
+        made = Service(name, retry=Retry.never())
+
+        @made.handler(queue, prefetch=20, concurrency=1, order_by="account")
+        async def post(posting: Posting, delivery: Delivery) -> None:
+            while posting.number >= self.most:
+                self.waits.set()
+                await asyncio.sleep(0.005)
+                if delivery.lost:
+                    return
+            ledger.end(posting)
+
+        return made
+
+
 def postings(accounts: int, each: int) -> list[Posting]:
     """Of each account in turn."""
     return [Posting(account=f"a{a}", number=n) for n in range(each) for a in range(accounts)]
@@ -263,27 +288,18 @@ async def test_connections_that_are_lost_time_and_again_do_not_change_the_order(
     """Up to three quarters of the delivery limit, all that came back is held, and goes back."""
     ledger = Ledger()
     queue = Queue(f"{name}.q", partitions=1)
-    service = Service(name, retry=Retry.never())
-    most, waits = 0, asyncio.Event()
-
-    @service.handler(queue, prefetch=20, concurrency=1, order_by="account")
-    async def post(posting: Posting, delivery: Delivery) -> None:
-        while posting.number >= most:
-            waits.set()
-            await asyncio.sleep(0.005)
-            if delivery.lost:
-                return
-        ledger.end(posting)
+    gate = Gate(0)
+    service = gate.service(name, queue, ledger)
 
     await send(rabbitmq.url, service, queue.name, postings(1, 60))
     async with Runtime(service, BrokerUrl.parse(rabbitmq.url)):
         for step in range(1, 15):
-            most = step
+            gate.most = step
             await eventually(lambda: ledger.count >= step)  # noqa: B023
-            waits.clear()
-            await waits.wait()
+            gate.waits.clear()
+            await gate.waits.wait()
             await asyncio.to_thread(rabbitmq.close_connections)
-        most = 60
+        gate.most = 60
         await eventually(lambda: ledger.count >= 60)
     handled = ledger.handled["a0"]
     assert [number for n, number in enumerate(handled) if number not in handled[:n]] == list(
@@ -297,31 +313,22 @@ async def test_messages_that_came_back_often_are_handled_in_order_with_those_tha
     """They are taken one by one, and so are those behind them that came back less often."""
     ledger = Ledger()
     queue = Queue(f"{name}.q", partitions=1, delivery_limit=8)
-    service = Service(name, retry=Retry.never())
-    most, waits = 10, asyncio.Event()
-
-    @service.handler(queue, prefetch=20, concurrency=1, order_by="account")
-    async def post(posting: Posting, delivery: Delivery) -> None:
-        while posting.number >= most:
-            waits.set()
-            await asyncio.sleep(0.005)
-            if delivery.lost:
-                return
-        ledger.end(posting)
+    gate = Gate(10)
+    service = gate.service(name, queue, ledger)
 
     await send(rabbitmq.url, service, queue.name, postings(1, 60))
     async with Runtime(service, BrokerUrl.parse(rabbitmq.url)), connected(rabbitmq.url) as client:
 
         async def all_that_it_may_hold_has_come() -> bool:
-            return await client.messages(queue.name) == 60 - most - 20
+            return await client.messages(queue.name) == 60 - gate.most - 20
 
         for step in (10, 10, 10, 20):
-            most = step
-            waits.clear()
-            await waits.wait()
+            gate.most = step
+            gate.waits.clear()
+            await gate.waits.wait()
             await eventually(all_that_it_may_hold_has_come)
             await asyncio.to_thread(rabbitmq.close_connections)
-        most = 60
+        gate.most = 60
         await eventually(lambda: ledger.count >= 60)
     assert ledger.handled == {"a0": list(range(60))}
 

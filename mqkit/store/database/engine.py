@@ -246,7 +246,7 @@ def _sqlite(url: URL, machine: Machine) -> AsyncEngine:
 
 
 def _write_ahead(connection: Any, cursor: Any) -> None:
-    """Let a database have a write-ahead log, once for all, whoever else does that at this moment.
+    """Switch a database file to write-ahead logging, also while another process does the same.
 
     Where another connection writes to the database, SQLite refuses to switch it at once, without
     waiting for its timeout as for other locks. So of several that switch a new one some would fail.
