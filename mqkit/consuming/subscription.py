@@ -369,12 +369,12 @@ class Subscription:
 
 
 def is_suspect(handler: Handler, headers: Mapping[str, HeaderValue]) -> bool:
-    """Tell whether a message comes near to the deliveries that its queue is declared with.
+    """Tell whether a message has few deliveries left of those that its queue is declared with.
 
-    Of those, a quarter is left, or five, or half where that is less. Before RabbitMQ 4.3 it takes
-    one from all that it was with to be found out, in each process that it kills. To take messages
-    alone sooner would cost more of them their order: of what is held and what is not, a lost
-    connection puts the one behind the other.
+    Few is a quarter of them, or five where a quarter is less; at most half. Such a message is
+    handled alone, and a lost connection then puts the one that is held behind the rest: so not
+    sooner. Nor later: before RabbitMQ 4.3, each process that is killed by one message takes a
+    delivery from all that it held before it handles them alone.
     """
     limit = handler.queue.delivery_limit
     return came_back(headers) >= max(1, limit // 2, limit - max(5, limit // 4))

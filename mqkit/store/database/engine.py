@@ -261,7 +261,8 @@ def _write_ahead(connection: Any, cursor: Any) -> None:
         try:
             cursor.execute(_WRITE_AHEAD)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or now() >= end:
+            # The lowest byte: an extended code says more, such as that a log is being recovered.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or now() >= end:
                 raise
         else:
             return
